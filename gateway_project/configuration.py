@@ -1,0 +1,110 @@
+"""What a deployment can configure: read from the environment (and `.env`) once, typed, documented in `.env.example`.
+
+A wrong value stops the start with the variable's name and what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+CommaList = Annotated[list[str], NoDecode]
+
+
+class WrongConfiguration(Exception):
+    """A setting has a value that can't be used; the message is one line a setting, for people."""
+
+
+class Configuration(BaseSettings):
+    """Every setting of a deployment, with its default. Names in the environment are these, in capitals."""
+
+    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="ignore", env_ignore_empty=True)
+
+    # Web server
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    web_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
+    roles: CommaList = ["api", "admin"]
+    stop_grace_seconds: int = Field(120, ge=0)
+    allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
+    trusted_origins: CommaList = []
+    tls_in_front: bool = False
+
+    # Stores
+    var_dir: Path = BASE_DIR / "var"
+    database_url: str = ""
+    celery_broker_url: str = ""
+    spool_dir: Path | None = None
+
+    # Secrets: in files under VAR_DIR/secrets unless given here. Lists run from newest to oldest.
+    secret_key: str = ""
+    master_keys: CommaList = []
+    peppers: CommaList = []
+
+    # Upstream connections
+    outbound_proxy: str = ""
+    ca_bundle: Path | None = None
+    upstream_connect_seconds: float = Field(10, gt=0)
+    upstream_first_byte_seconds: float = Field(3600, gt=0)
+    upstream_between_bytes_seconds: float = Field(900, gt=0)
+    ping_seconds: float = Field(15, gt=0)
+
+    # Policy
+    passthrough_customer: str = ""
+    passthrough_base_url: str = "https://api.anthropic.com"
+    unpriced_models: Literal["high-rate", "refuse"] = "high-rate"
+    unpriced_input_price: Decimal = Field(Decimal(30), ge=0)
+    unpriced_output_price: Decimal = Field(Decimal(150), ge=0)
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    admission_queue: int = Field(4000, ge=1)
+    admission_seconds: float = Field(5, gt=0)
+    lease_seconds: float = Field(15, ge=1)
+    refusal_days: int = Field(14, ge=1)
+
+    # Development
+    debug: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("roles", "allowed_hosts", "trusted_origins", "master_keys", "peppers", mode="before")
+    @classmethod
+    def split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("roles")
+    @classmethod
+    def check_roles(cls, value: list[str]) -> list[str]:
+        if not value or set(value) - {"api", "admin"}:
+            raise ValueError("expected `api`, `admin` or both, separated by a comma")
+        return value
+
+
+def explain(error: ValidationError) -> str:
+    """One line for each wrong setting: its name, what was expected, never the value (it may be a secret)."""
+    lines = []
+    for fault in error.errors(include_input=False, include_url=False):
+        name = str(fault["loc"][0]).upper() if fault["loc"] else "configuration"
+        lines.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
+
+
+@cache
+def configuration() -> Configuration:
+    """The deployment's configuration.
+
+    Raises:
+        WrongConfiguration: a value can't be used.
+    """
+    try:
+        return Configuration()
+    except ValidationError as error:
+        raise WrongConfiguration(explain(error)) from None

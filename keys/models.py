@@ -1,0 +1,206 @@
+"""Who may call: customers, their teams, virtual keys and the credentials that open them; and what they call with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from keys import patterns
+
+
+class Gateway(models.Model):
+    """The one row about the whole gateway. `catalogue_revision` moves with every change to a provider key."""
+
+    id = models.SmallAutoField(primary_key=True)
+    paused = models.BooleanField(default=False, help_text="Refuse every call until this is taken back.")
+    catalogue_revision = models.BigIntegerField(default=1, editable=False)
+
+    class Meta:
+        verbose_name_plural = "gateway"
+
+    def __str__(self) -> str:
+        return "the whole gateway"
+
+
+class Customer(models.Model):
+    """Who is billed: a company, or a cost centre of one."""
+
+    name = models.CharField(max_length=200, unique=True)
+    paused = models.BooleanField(default=False, help_text="Refuse the calls of every key of this customer.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Team(models.Model):
+    """A group within a customer that shares virtual keys."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="teams")
+    name = models.CharField(max_length=200)
+    paused = models.BooleanField(default=False, help_text="Refuse the calls of every key of this team.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["customer__name", "name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["customer", "name"], name="keys_team_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Provider(models.TextChoices):
+    """The protocols that a provider key can speak."""
+
+    ANTHROPIC = "anthropic", "Anthropic"
+    OPENAI = "openai", "OpenAI-compatible"
+    BEDROCK = "bedrock", "Amazon Bedrock"
+    VERTEX = "vertex", "Google Vertex AI"
+    AZURE = "azure", "Azure AI Foundry"
+    ECHO = "echo", "Echo (built in, no network)"
+
+
+class ProviderKey(models.Model):
+    """Our account with a provider: where it is called, and the secret that it is called with (encrypted)."""
+
+    name = models.CharField(max_length=200, unique=True)
+    provider = models.CharField(max_length=20, choices=Provider)
+    base_url = models.CharField(max_length=500, blank=True, help_text="Empty: the provider's own address.")
+    secret_ciphertext = models.BinaryField(editable=False, default=b"")
+    secret_hint = models.CharField(max_length=20, blank=True, editable=False)
+    model_patterns = ArrayField(
+        models.CharField(max_length=200, validators=[patterns.check]),
+        default=list,
+        blank=True,
+        verbose_name="models",
+        help_text="Names and patterns (claude-*) of the models that it serves, separated by commas. Empty: all.",
+    )
+    active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def serves(self, model: str) -> bool:
+        """Whether a call for this model may go to this provider key."""
+        return not self.model_patterns or patterns.matches(self.model_patterns, model)
+
+
+class VirtualKey(models.Model):
+    """What a caller is known by: who pays, which models, which provider keys. Its secrets are its credentials.
+
+    `revision` moves with every change to the row or to its provider keys (a trigger sees to it), so that a process
+    that acts on an older one is told so by the arbiter.
+    """
+
+    name = models.CharField(max_length=200, unique=True)
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="virtual_keys")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="virtual_keys", null=True, blank=True)
+    owner = models.CharField(max_length=200, blank=True, help_text="The person or service that answers for it.")
+    active = models.BooleanField(default=True, help_text="Taken away: its calls are refused until it is given back.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="UTC. Empty: never.")
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    cut_streams_at = models.DateTimeField(null=True, blank=True, editable=False)
+    allowed_models = ArrayField(
+        models.CharField(max_length=200, validators=[patterns.check]),
+        default=list,
+        blank=True,
+        help_text="Names and patterns (claude-*), separated by commas. Empty: all that its provider keys serve.",
+    )
+    denied_models = ArrayField(
+        models.CharField(max_length=200, validators=[patterns.check]),
+        default=list,
+        blank=True,
+        help_text="Names and patterns, separated by commas; they win over the allowed ones.",
+    )
+    labels = models.JSONField(
+        default=dict, blank=True, help_text='Carried by its ledger rows: {"cost_centre": "4711", "project": "atlas"}.'
+    )
+    passthrough = models.BooleanField(default=False, editable=False)
+    provider_keys = models.ManyToManyField(ProviderKey, through="VirtualKeyRoute", related_name="virtual_keys")
+    revision = models.BigIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["cut_streams_at"], name="keys_vk_cut", condition=models.Q(cut_streams_at__isnull=False)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def allows(self, model: str) -> bool:
+        """Whether its allow-list and deny-list let a call for this model through."""
+        return patterns.allows(self.allowed_models, self.denied_models, model)
+
+    @property
+    def state(self) -> str:
+        """`revoked`, `expired`, `paused` or `active`, as seen from this row alone."""
+        if self.revoked_at:
+            return "revoked"
+        if self.expires_at and self.expires_at <= timezone.now():
+            return "expired"
+        return "active" if self.active else "paused"
+
+
+class VirtualKeyRoute(models.Model):
+    """A provider key that a virtual key maps to, and how large a share of the calls it gets."""
+
+    virtual_key = models.ForeignKey(VirtualKey, on_delete=models.CASCADE, related_name="routes")
+    provider_key = models.ForeignKey(ProviderKey, on_delete=models.PROTECT, related_name="routes")
+    weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1_000_000)])
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["virtual_key", "provider_key"], name="keys_route_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_key} × {self.weight}"
+
+
+class CredentialKind(models.TextChoices):
+    """What a credential was handed out as."""
+
+    VIRTUAL_KEY = "virtual_key", "virtual key"
+    GATEWAY_TOKEN = "gateway_token", "gateway token"
+    PASSTHROUGH = "passthrough", "provider's own key, passed through"
+
+
+class Credential(models.Model):
+    """A secret that opens a virtual key, stored as HMAC-SHA-256 under a pepper; its ends are kept to know it by."""
+
+    kind = models.CharField(max_length=20, choices=CredentialKind)
+    name = models.CharField(max_length=200, blank=True)
+    virtual_key = models.ForeignKey(VirtualKey, on_delete=models.CASCADE, related_name="credentials")
+    digest = models.BinaryField(unique=True, max_length=32, editable=False)
+    pepper = models.CharField(max_length=16, editable=False)
+    first = models.CharField(max_length=20, editable=False)
+    last = models.CharField(max_length=8, editable=False, db_index=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["name"], name="keys_token_name", condition=models.Q(kind=CredentialKind.GATEWAY_TOKEN)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first}…{self.last}"

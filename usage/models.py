@@ -1,0 +1,288 @@
+"""Money and tokens: holds while a call runs, one ledger row after it, and the roll-ups that reports read.
+
+Holds and ledger rows name customers, keys and so on by id without foreign-key constraints: those would cost a lock
+each at every admission. Nothing that they name is ever deleted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from keys import patterns
+from keys.models import Customer, ProviderKey, Team, VirtualKey
+
+
+class Process(models.Model):
+    """A web process that holds money for calls; it is alive for as long as its heartbeat is younger than its lease."""
+
+    id = models.UUIDField(primary_key=True)
+    host = models.CharField(max_length=200)
+    pid = models.IntegerField()
+    started_at = models.DateTimeField(db_default=Now())
+    heartbeat_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "processes"
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid}"
+
+
+class Writer(models.Model):
+    """The right of one connection of one process to admit and settle. A new connection moves the fence, so that what
+    an older one still has under way is refused; the reaper deletes the row."""
+
+    process = models.UUIDField(primary_key=True)
+    fence = models.BigIntegerField()
+    groups = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return str(self.process)
+
+
+class Status(models.TextChoices):
+    """How a call ended."""
+
+    COMPLETED = "completed"
+    REFUSED_BY_PROVIDER = "refused_by_provider", "refused by provider"
+    FAILED = "failed"
+    CLIENT_DISCONNECTED = "client_disconnected", "client disconnected"
+    INTERRUPTED = "interrupted"
+
+
+class Call(models.Model):
+    """What a hold and the ledger row that follows it both say about a call."""
+
+    admitted_at = models.DateTimeField()
+    credential = models.BigIntegerField()
+    virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+")
+    customer = models.ForeignKey(Customer, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    labels = models.JSONField(default=dict)
+    client_labels = models.JSONField(default=dict)
+    endpoint = models.CharField(max_length=40)
+    requested_model = models.TextField()
+    stream = models.BooleanField()
+
+    class Meta:
+        abstract = True
+
+
+class Hold(Call):
+    """The ceiling of what a call may cost, kept from its admission until it is settled. Money in USD."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    process = models.UUIDField(db_index=True)
+    provider = models.CharField(max_length=20)
+    provider_key = models.BigIntegerField(null=True)
+    ceiling = models.DecimalField(max_digits=30, decimal_places=12)
+    input_tokens = models.BigIntegerField(help_text="estimated from the body")
+    input_cost = models.DecimalField(max_digits=30, decimal_places=12, help_text="of these")
+    max_tokens = models.BigIntegerField()
+    output_price = models.DecimalField(max_digits=30, decimal_places=12, help_text="USD per million output tokens")
+    price_version = models.CharField(max_length=100)
+
+    class Meta:
+        verbose_name = "hold"
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Tokens(models.Model):
+    """Every category of tokens and requests that providers bill for; thinking is a part of output."""
+
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    thinking_tokens = models.BigIntegerField(default=0)
+    cache_read_input_tokens = models.BigIntegerField(default=0)
+    cache_creation_5m_input_tokens = models.BigIntegerField(default=0)
+    cache_creation_1h_input_tokens = models.BigIntegerField(default=0)
+    web_search_requests = models.BigIntegerField(default=0)
+    cost = models.DecimalField(max_digits=30, decimal_places=12, default=0)
+
+    class Meta:
+        abstract = True
+
+
+class LedgerEntry(Call, Tokens):
+    """One call that reached a provider: inserted once, by settlement, and never edited.
+
+    Partitioned by month over `id`, which is the UUIDv7 of the call's admission. `xid` is the transaction that wrote
+    it: roll-ups follow it, since neither ids nor timestamps follow the order of commits.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    ended_at = models.DateTimeField()
+    provider_request_id = models.TextField(blank=True)
+    model = models.TextField()
+    provider = models.CharField(max_length=20)
+    provider_key = models.ForeignKey(
+        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
+    )
+    status = models.CharField(max_length=30, choices=Status)
+    http_status = models.SmallIntegerField(null=True)
+    error_type = models.TextField(blank=True)
+    stop_reason = models.TextField(blank=True)
+    iterations = models.JSONField(default=list)
+    service_tier = models.TextField(blank=True)
+    speed = models.TextField(blank=True)
+    inference_geo = models.TextField(blank=True)
+    currency = models.CharField(max_length=3, default="USD")
+    price_version = models.TextField()
+    price_flag = models.CharField(max_length=20, blank=True, help_text="`unpriced` or `similar`: not a list price")
+    estimated = models.BooleanField(default=False)
+    held = models.DecimalField(max_digits=30, decimal_places=12)
+    time_to_first_byte_ms = models.IntegerField(null=True)
+    duration_ms = models.IntegerField()
+    attempts = models.JSONField(default=list)
+    xid = models.TextField(editable=False)
+
+    class Meta:
+        managed = False
+        db_table = "usage_ledgerentry"
+        verbose_name = "ledger row"
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Adjustment(Tokens):
+    """What turned out differently from a ledger row: the differences, to be added to it. Append-only."""
+
+    class Reason(models.TextChoices):
+        LATE_SETTLEMENT = "late_settlement", "settled after it was taken for interrupted"
+        RECONCILIATION = "reconciliation"
+        CORRECTION = "correction"
+
+    entry_id = models.UUIDField()
+    created_at = models.DateTimeField(db_default=Now())
+    reason = models.CharField(max_length=30, choices=Reason)
+    author = models.CharField(max_length=200, blank=True)
+    detail = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["entry_id"], name="usage_one_late_settlement", condition=models.Q(reason="late_settlement")
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.entry_id} {self.reason}"
+
+
+class Price(models.Model):
+    """A price of our own, in USD per million tokens; it wins over the catalogue from `valid_from` on.
+
+    Rows are dated, never edited in place: a row of record names the price that it was priced with.
+    """
+
+    provider = models.CharField(max_length=20, blank=True, help_text="Empty: any provider.")
+    model = models.CharField(max_length=200, validators=[patterns.check], help_text="Name or pattern (claude-*).")
+    valid_from = models.DateTimeField(db_default=Now())
+    input = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
+    output = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
+    cache_read = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
+    cache_write_5m = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
+    cache_write_1h = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
+    web_search = models.DecimalField(
+        max_digits=20, decimal_places=6, default=0, validators=[MinValueValidator(0)], help_text="USD per request."
+    )
+    note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["model", "-valid_from"]
+
+    def __str__(self) -> str:
+        return f"{self.model} from {self.valid_from:%Y-%m-%d}"
+
+
+class Rollup(Tokens):
+    """Calls and what they cost in a quarter of an hour (UTC, by admission), by who called, what and how it ended."""
+
+    bucket = models.DateTimeField()
+    customer = models.ForeignKey(Customer, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+")
+    virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    provider_key = models.ForeignKey(
+        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
+    )
+    model = models.TextField()
+    status = models.CharField(max_length=30, choices=Status)
+    calls = models.BigIntegerField(default=0)
+    estimated_calls = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["bucket", "customer", "team", "virtual_key", "provider_key", "model", "status"],
+                name="usage_rollup_cell",
+                nulls_distinct=False,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket:%Y-%m-%d %H:%M} {self.model}"
+
+
+class RollupState(models.Model):
+    """The one row that says how far the roll-ups have read: all transactions below `xid`."""
+
+    id = models.SmallAutoField(primary_key=True)
+    xid = models.TextField(default="0")
+    rolled_up_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"below {self.xid}"
+
+
+class Refusal(models.Model):
+    """A call that we refused: it cost nothing and has no ledger row, but support can find it by its request id."""
+
+    id = models.UUIDField(primary_key=True)
+    refused_at = models.DateTimeField(db_index=True)
+    http_status = models.SmallIntegerField()
+    error_type = models.CharField(max_length=40)
+    reason = models.CharField(max_length=40)
+    message = models.TextField()
+    endpoint = models.CharField(max_length=40)
+    credential_hint = models.CharField(max_length=40, blank=True)
+    virtual_key = models.ForeignKey(
+        VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
+    )
+    requested_model = models.TextField(blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-refused_at"]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class RefusalCount(models.Model):
+    """How often one reason struck one key in a minute: what a storm leaves instead of its single refusals."""
+
+    minute = models.DateTimeField()
+    reason = models.CharField(max_length=40)
+    virtual_key = models.ForeignKey(
+        VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
+    )
+    count = models.BigIntegerField()
+
+    class Meta:
+        ordering: ClassVar = ["-minute"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["minute", "reason", "virtual_key"], name="usage_refusal_cell", nulls_distinct=False
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute:%Y-%m-%d %H:%M} {self.reason} × {self.count}"
