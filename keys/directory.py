@@ -1,0 +1,143 @@
+"""What a web process knows of virtual keys: where a call may go, found by credential, kept until it is out of date.
+
+It never says whether a key is still good: that is the arbiter's word (usage.admission), which also tells a process
+that what it knows is stale.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from keys import credentials, keyring, patterns
+from keys.connection import Reader
+
+logger = logging.getLogger(__name__)
+
+# Entries of a few hundred bytes each.
+CAPACITY = 100_000
+
+FIND = """
+SELECT c.id, v.id, v.name, v.revision, g.catalogue_revision, v.allowed_models, v.denied_models, v.passthrough,
+    ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
+    ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id)
+FROM keys_gateway g, keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
+WHERE
+"""
+CATALOGUE = """
+SELECT g.catalogue_revision, p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns
+FROM keys_gateway g LEFT JOIN keys_providerkey p ON p.active
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProviderKey:
+    """A provider key, ready to call with. The secret is in plain text: it never leaves the process but upstream."""
+
+    id: int | None
+    name: str
+    provider: str
+    base_url: str
+    secret: str = field(repr=False)
+    model_patterns: tuple[str, ...]
+
+    def serves(self, model: str) -> bool:
+        """Whether a call for this model may go to this provider key."""
+        return not self.model_patterns or patterns.matches(self.model_patterns, model)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A virtual key as a credential opened it, at the revisions at which it was read."""
+
+    credential: int
+    id: int
+    name: str
+    revision: int
+    catalogue_revision: int
+    allowed: tuple[str, ...]
+    denied: tuple[str, ...]
+    passthrough: bool
+    routes: tuple[tuple[KnownProviderKey, int], ...]
+
+    def allows(self, model: str) -> bool:
+        """Whether its allow-list and deny-list let a call for this model through."""
+        return patterns.allows(self.allowed, self.denied, model)
+
+
+class Directory:
+    """Virtual keys by the digest of their credential, least recently used first out."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.known: OrderedDict[bytes, KnownKey] = OrderedDict()
+        self.catalogue_revision = 0
+        self.catalogue: dict[int, KnownProviderKey] = {}
+        self.peppers = [pepper.key for pepper in keyring.peppers()]
+
+    async def find(self, secret: str) -> KnownKey | None:
+        """The virtual key that a credential opens, or None where nobody handed it out.
+
+        Raises:
+            psycopg.Error: it isn't known yet, and the database can't be asked.
+        """
+        for pepper in self.peppers:
+            digest = credentials.digest(secret, pepper)
+            key = self.known.get(digest)
+            if key is not None:
+                self.known.move_to_end(digest)
+                return key
+        return await self.refresh(secret)
+
+    async def refresh(self, secret: str) -> KnownKey | None:
+        """The same, read anew.
+
+        Raises:
+            psycopg.Error: the database can't be asked.
+        """
+        self.peppers = [pepper.key for pepper in keyring.peppers()]
+        digests = [credentials.digest(secret, pepper) for pepper in self.peppers]
+        rows = await self.reader.fetch(FIND + "c.digest = ANY(%s)", [digests])
+        for digest in digests:
+            self.known.pop(digest, None)
+        if not rows:
+            return None
+        key = await self._known(rows[0])
+        # Its digest is one of these; which one costs nothing to leave open.
+        self.known[digests[0]] = key
+        if len(self.known) > CAPACITY:
+            self.known.popitem(last=False)
+        return key
+
+    async def passed_through(self) -> KnownKey | None:
+        """The hidden key under which calls with a provider's own key are recorded, read anew at each call."""
+        rows = await self.reader.fetch(FIND + "c.kind = 'passthrough' AND v.passthrough")
+        return await self._known(rows[0]) if rows else None
+
+    async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
+        credential, key, name, revision, catalogue, allowed, denied, passthrough, provider_keys, weights = row
+        if catalogue != self.catalogue_revision:
+            await self._read_catalogue()
+        routes = tuple(
+            (self.catalogue[provider_key], weight)
+            for provider_key, weight in zip(provider_keys, weights, strict=True)
+            if provider_key in self.catalogue
+        )
+        return KnownKey(
+            credential, key, name, revision, self.catalogue_revision, tuple(allowed), tuple(denied), passthrough, routes
+        )
+
+    async def _read_catalogue(self) -> None:
+        catalogue = {}
+        revision = 0
+        for revision, key, name, provider, base_url, ciphertext, models in await self.reader.fetch(CATALOGUE):
+            if key is None:
+                continue
+            try:
+                secret = keyring.decrypt(ciphertext) if ciphertext else ""
+            except keyring.UnreadableSecret:
+                logger.error("provider key %s is left out: its secret can't be decrypted", name)
+                continue
+            catalogue[key] = KnownProviderKey(key, name, provider, base_url, secret, tuple(models))
+        self.catalogue, self.catalogue_revision = catalogue, revision

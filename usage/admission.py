@@ -1,0 +1,461 @@
+"""Admission and settlement, grouped: one writer a process takes whatever is waiting and asks the arbiter once for all.
+
+The arbiter is `usage_group` in usage/sql/arbiter.sql: one transaction a group, settlements before admissions. While
+one group is under way the next one gathers, so the cost of a call falls as load rises. What the writer promises:
+
+- A call that was admitted has a committed hold. A waiter that went away leaves none: the writer owns a hold until its
+  waiter takes it, and releases in the next group what nobody took.
+- A settlement is written once, whatever happens to the connection; where the database is away it waits in memory,
+  and where the process must stop first it goes to a spool file that the next start replays.
+- One member that can't be written doesn't sink its group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections import deque
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import errors
+
+from keys.connection import connect
+from usage import spool
+from usage.request_ids import new_id
+
+logger = logging.getLogger(__name__)
+
+# At most so many members in a group: bounds the length of a transaction.
+GROUP = 256
+GROUP_SECONDS = 15
+# Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
+TOKENS_PER_SECOND = 100
+
+ASK = "SELECT id, verdict FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
+REGISTER = """
+WITH process AS (INSERT INTO usage_process (id, host, pid) VALUES (%(id)s, %(host)s, %(pid)s))
+INSERT INTO usage_writer (process, fence, groups) VALUES (%(id)s, 1, 0)
+"""
+FENCE = "UPDATE usage_writer SET fence = fence + 1 WHERE process = %s RETURNING fence"
+LEAVE = """
+WITH writer AS (DELETE FROM usage_writer WHERE process = %(id)s)
+DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_hold WHERE process = %(id)s)
+"""
+
+# The transaction was rolled back for a reason that passes: ask again, the same.
+PASSING = (
+    errors.LockNotAvailable,
+    errors.QueryCanceled,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+)
+
+
+class Overloaded(Exception):
+    """More calls wait for the arbiter than the deployment allows."""
+
+
+class ArbiterAway(Exception):
+    """The arbiter could not answer in time: nothing was admitted, nothing may be sent."""
+
+
+class Replaced(Exception):
+    """The writer's right has gone to the reaper: what is in the group was not written."""
+
+
+class Admission(msgspec.Struct):
+    """What the arbiter is asked before a call: who calls, and what to hold. Money in USD."""
+
+    id: UUID
+    credential: int
+    revision: int
+    catalogue_revision: int
+    hold: bool
+    endpoint: str
+    requested_model: str
+    stream: bool
+    provider: str
+    provider_key: int | None
+    ceiling: Decimal
+    input_tokens: int
+    input_cost: Decimal
+    max_tokens: int
+    output_price: Decimal
+    price_version: str
+    client_labels: dict[str, str]
+
+
+class Settlement(msgspec.Struct):
+    """What a call came to; the fields are the ledger row's. Money in USD."""
+
+    id: UUID
+    model: str
+    provider: str
+    provider_key_id: int | None
+    provider_request_id: str
+    status: str
+    http_status: int | None
+    error_type: str
+    stop_reason: str
+    input_tokens: int
+    output_tokens: int
+    thinking_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_5m_input_tokens: int
+    cache_creation_1h_input_tokens: int
+    web_search_requests: int
+    iterations: list[dict[str, Any]]
+    service_tier: str
+    speed: str
+    inference_geo: str
+    cost: Decimal
+    currency: str
+    price_version: str
+    price_flag: str
+    estimated: bool
+    time_to_first_byte_ms: int | None
+    duration_ms: int
+    attempts: list[dict[str, Any]]
+
+
+class Waiting:
+    """An admission in the queue, and the future that its waiter waits on."""
+
+    __slots__ = ("admission", "answer", "since")
+
+    def __init__(self, admission: Admission, answer: asyncio.Future[str], since: float) -> None:
+        self.admission = admission
+        self.answer = answer
+        self.since = since
+
+
+class Group:
+    """What goes to the arbiter in one transaction."""
+
+    __slots__ = ("admissions", "releases", "settlements")
+
+    def __init__(self, settlements: list[Settlement], releases: list[UUID], admissions: list[Waiting]) -> None:
+        self.settlements = settlements
+        self.releases = releases
+        self.admissions = admissions
+
+    def __len__(self) -> int:
+        return len(self.settlements) + len(self.releases) + len(self.admissions)
+
+    def halves(self) -> list[Group]:
+        """The same members in two groups, in the same order: settlements, releases, admissions."""
+        members: list[tuple[str, Any]] = [
+            *(("settlements", member) for member in self.settlements),
+            *(("releases", member) for member in self.releases),
+            *(("admissions", member) for member in self.admissions),
+        ]
+        middle = len(members) // 2
+        parts = []
+        for half in (members[:middle], members[middle:]):
+            part = Group([], [], [])
+            for kind, member in half:
+                getattr(part, kind).append(member)
+            parts.append(part)
+        return parts
+
+
+def clean(text: str, length: int = 200) -> str:
+    """A string from outside as PostgreSQL takes it: no null bytes or lone surrogates, capped."""
+    return text[:length].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+class Writer:
+    """The process's way to the arbiter. `admit` waits for a verdict; `settle` only queues.
+
+    Args:
+        queue: admissions that may wait at once; beyond it they are refused as overload.
+        patience: seconds that an admission may wait for the arbiter.
+        lease: seconds after its last heartbeat at which this process is taken for dead.
+    """
+
+    def __init__(self, *, queue: int, patience: float, lease: float) -> None:
+        self.queue = queue
+        self.patience = patience
+        self.lease = lease
+        self.settlements: deque[Settlement] = deque()
+        self.releases: deque[UUID] = deque()
+        self.admissions: deque[Waiting] = deque()
+        self.wake = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.process = new_id()
+        self.registered = False
+        self.fence = 0
+        self.connection: psycopg.AsyncConnection | None = None
+        self.stopping = False
+        self.tasks: list[asyncio.Task[None]] = []
+
+    # For the request's task
+
+    async def admit(self, admission: Admission) -> str:
+        """The arbiter's verdict: `admitted`, and the hold is committed, or why not (usage/sql/arbiter.sql).
+
+        Raises:
+            Overloaded: too many wait already.
+            ArbiterAway: the database didn't answer in time.
+        """
+        if len(self.admissions) >= self.queue:
+            raise Overloaded
+        waiting = Waiting(admission, asyncio.get_running_loop().create_future(), time.monotonic())
+        self.admissions.append(waiting)
+        self.wake.set()
+        try:
+            return await waiting.answer
+        except asyncio.CancelledError:
+            # A cancelled future tells the writer; an answer that came just before nobody has taken.
+            if not waiting.answer.cancelled() and waiting.answer.exception() is None:
+                self.release(admission.id)
+            raise
+
+    def settle(self, settlement: Settlement) -> None:
+        """Queue what a call came to. It is written within milliseconds, or as soon as the database is back."""
+        self.settlements.append(settlement)
+        self.idle.clear()
+        self.wake.set()
+
+    def release(self, call: UUID) -> None:
+        """Queue giving back the hold of a call that was never made: no row, no cost."""
+        self.releases.append(call)
+        self.idle.clear()
+        self.wake.set()
+
+    # Life of the process
+
+    async def start(self) -> None:
+        """Register the process and start writing.
+
+        Raises:
+            psycopg.OperationalError: the database can't be reached.
+        """
+        await self._connect()
+        self.idle.set()
+        loop = asyncio.get_running_loop()
+        self.tasks = [loop.create_task(self._write_groups()), loop.create_task(self._keep_alive())]
+
+    async def stop(self, seconds: float = 10) -> None:
+        """Write what is queued, spool what can't be written in that time, and leave."""
+        self.stopping = True
+        self.wake.set()
+        try:
+            await asyncio.wait_for(self.idle.wait(), seconds)
+        except TimeoutError:
+            logger.error("the database is away: %d settlements go to the spool", len(self.settlements))
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.settlements:
+            spool.keep([msgspec.json.encode(settlement) for settlement in self.settlements])
+        if self.connection is not None:
+            try:
+                await self.connection.execute(LEAVE, {"id": self.process})
+            except psycopg.Error:
+                logger.warning("could not sign off; the reaper will")
+            await self.connection.close()
+
+    async def _connect(self) -> None:
+        """Open a connection and take the writer's right for it, so that nothing of an older one can still land."""
+        connection = await connect("gateway writer")
+        try:
+            fence = None
+            if self.registered:
+                row = await (await connection.execute(FENCE, [self.process])).fetchone()
+                fence = row[0] if row else None
+            if fence is None:
+                await self._register(connection)
+            else:
+                self.fence = fence
+        except BaseException:
+            await connection.close()
+            raise
+        self.connection = connection
+
+    async def _register(self, connection: psycopg.AsyncConnection) -> None:
+        if self.registered:
+            logger.warning("this process was taken for dead; it goes on under a new id")
+        self.process = new_id()
+        await connection.execute(REGISTER, {"id": self.process, "host": socket.gethostname(), "pid": os.getpid()})
+        self.registered, self.fence = True, 1
+
+    async def _reconnect(self) -> None:
+        """Until there is a connection; meanwhile waiters get their answer when their patience ends."""
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            await connection.close()
+        delay = 0.05
+        while True:
+            try:
+                await self._connect()
+                return
+            except psycopg.Error as error:
+                logger.warning("the database is away (%s)", type(error).__name__)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 1)
+
+    async def _keep_alive(self) -> None:
+        """The heartbeat, on a connection of its own; with it, whoever is dead is reaped."""
+        connection: psycopg.AsyncConnection | None = None
+        beat = 0.0
+        try:
+            while True:
+                await asyncio.sleep(min(0.25, self.patience / 4))
+                self._let_go_of_the_impatient()
+                if time.monotonic() < beat:
+                    continue
+                beat = time.monotonic() + self.lease / 5
+                try:
+                    async with asyncio.timeout(self.lease):
+                        connection = connection or await connect("gateway heartbeat")
+                        await connection.execute(
+                            "UPDATE usage_process SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.process]
+                        )
+                        await connection.execute(
+                            "SELECT usage_reap(make_interval(secs => %s), %s)", [self.lease, TOKENS_PER_SECOND]
+                        )
+                except (psycopg.Error, TimeoutError) as error:
+                    logger.warning("no heartbeat (%s)", type(error).__name__)
+                    if connection is not None:
+                        await connection.close()
+                        connection = None
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    def _let_go_of_the_impatient(self) -> None:
+        oldest = time.monotonic() - self.patience
+        while self.admissions and self.admissions[0].since < oldest:
+            answer = self.admissions.popleft().answer
+            if not answer.done():
+                answer.set_exception(ArbiterAway())
+
+    # The writer
+
+    async def _write_groups(self) -> None:
+        while True:
+            group = self._gather()
+            if not len(group):
+                self.idle.set()
+                self.wake.clear()
+                await self.wake.wait()
+                continue
+            try:
+                await self._write(group)
+            except asyncio.CancelledError:
+                self.settlements.extendleft(reversed(group.settlements))
+                raise
+            except Exception:
+                # Whatever it is, the writer must live: settle later, admit nobody.
+                logger.exception("a group failed")
+                self._doubt(group)
+                await asyncio.sleep(0.1)
+
+    def _gather(self) -> Group:
+        settlements = [self.settlements.popleft() for _ in range(min(len(self.settlements), GROUP))]
+        releases = [self.releases.popleft() for _ in range(min(len(self.releases), GROUP))]
+        admissions: list[Waiting] = []
+        while self.admissions and len(admissions) < GROUP:
+            waiting = self.admissions.popleft()
+            if not waiting.answer.done():
+                admissions.append(waiting)
+        return Group(settlements, releases, admissions)
+
+    async def _write(self, group: Group) -> None:
+        while True:
+            if self.connection is None:
+                await self._reconnect()
+            try:
+                verdicts = await self._ask(group)
+            except Replaced:
+                await self._reconnect()
+            except PASSING as error:
+                logger.warning("a group waits (%s)", type(error).__name__)
+                await asyncio.sleep(0.01)
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                if not isinstance(error, TimeoutError) and self._alive():
+                    await self._split(group, error)
+                    return
+                # It may have been committed. Settling again is harmless; who was admitted must be let go.
+                self._doubt(group)
+                await self._reconnect()
+                return
+            except psycopg.Error as error:
+                await self._split(group, error)
+                return
+            else:
+                self._tell(group, verdicts)
+                return
+
+    def _alive(self) -> bool:
+        return self.connection is not None and not self.connection.closed and not self.connection.broken
+
+    async def _ask(self, group: Group) -> dict[UUID, str]:
+        connection = self.connection
+        assert connection is not None
+        values = [
+            self.process,
+            self.fence,
+            msgspec.json.encode(group.settlements).decode() if group.settlements else None,
+            group.releases or None,
+            msgspec.json.encode([waiting.admission for waiting in group.admissions]).decode()
+            if group.admissions
+            else None,
+        ]
+        try:
+            async with asyncio.timeout(GROUP_SECONDS):
+                cursor = await connection.execute(ASK, values, prepare=True)
+                return dict(await cursor.fetchall())
+        except psycopg.Error as error:
+            if error.sqlstate == "BF001":
+                raise Replaced from None
+            raise
+
+    def _tell(self, group: Group, verdicts: dict[UUID, str]) -> None:
+        for waiting in group.admissions:
+            verdict = verdicts.get(waiting.admission.id, "unknown")
+            if not waiting.answer.done():
+                waiting.answer.set_result(verdict)
+            elif verdict == "admitted" and waiting.admission.hold:
+                self.release(waiting.admission.id)
+        if len(verdicts) > len(group.admissions):
+            for settlement in group.settlements:
+                self._note(settlement, verdicts.get(settlement.id, "settled"))
+
+    def _note(self, settlement: Settlement, verdict: str) -> None:
+        if verdict == "adjusted":
+            logger.warning("call %s was settled after it had been taken for interrupted", settlement.id)
+        elif verdict == "unknown":
+            logger.error("call %s has neither hold nor row: kept as a dead letter", settlement.id)
+            spool.bury(msgspec.json.encode(settlement), "neither hold nor row")
+
+    async def _split(self, group: Group, error: psycopg.Error) -> None:
+        """A member can't be written: find it by halving, so that the others are."""
+        if len(group) > 1:
+            for half in group.halves():
+                await self._write(half)
+            return
+        logger.error("a member of a group can't be written: %s", type(error).__name__)
+        for settlement in group.settlements:
+            spool.bury(msgspec.json.encode(settlement), type(error).__name__)
+        for waiting in group.admissions:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(ArbiterAway())
+
+    def _doubt(self, group: Group) -> None:
+        """Nobody knows whether the group was written."""
+        self.settlements.extendleft(reversed(group.settlements))
+        self.releases.extend(group.releases)
+        for waiting in group.admissions:
+            self.releases.append(waiting.admission.id)
+            if not waiting.answer.done():
+                waiting.answer.set_exception(ArbiterAway())
+        self.wake.set()
