@@ -1,0 +1,456 @@
+"""What a call costs: the list prices of the `genai-prices` catalogue, and our own prices that win over them.
+
+Nothing here touches the database except `load_price_book`, and nothing the network: the catalogue is as new as the
+installed package. Prices are USD per million tokens; costs are USD, exact to twelve places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from functools import cache
+from importlib.metadata import version as package_version
+from typing import Any, Literal
+
+from django.conf import settings
+from genai_prices import data_snapshot, types
+
+from keys import patterns
+from usage.tokens import TokenCounts
+
+Flag = Literal["", "similar", "unpriced"]
+
+PLACES = Decimal("0.000000000001")
+BATCH = Decimal("0.5")
+RESIDENCY = Decimal("1.1")
+CACHE_WRITE_5M = Decimal("1.25")
+CACHE_WRITE_1H = Decimal(2)
+# Fast mode is twice the list price on every model that has it; for one that the catalogue has no fast price for.
+FAST = Decimal(2)
+WEB_SEARCH = Decimal("0.01")
+
+# In whose price lists a provider's models are looked up. A price from the second group is a guess: flagged.
+CATALOGUES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "anthropic": (("anthropic",), ()),
+    "bedrock": (("aws",), ("anthropic",)),
+    "vertex": (("google",), ("anthropic",)),
+    "azure": (("azure", "anthropic"), ("openai",)),
+    "openai": (
+        ("openai", "openrouter", "groq", "mistral", "deepseek", "google", "x-ai", "together", "fireworks", "cerebras"),
+        ("moonshotai", "zai", "cohere", "perplexity", "novita", "anthropic"),
+    ),
+}
+
+# Sold at another model's price, and missing in the catalogue.
+SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-fable-5-1"}
+
+# What may follow a model's name without making it another model: dates, `latest`, a version of the deployment.
+SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))+$")
+CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+BEDROCK_PREFIX = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
+
+# The columns of `usage.models.Price` that `build` reads, and how to get them without the ORM.
+PRICE_COLUMNS = (
+    "id",
+    "provider",
+    "model",
+    "valid_from",
+    "input",
+    "output",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "web_search",
+)
+PRICES_SQL = f"SELECT {', '.join(PRICE_COLUMNS)} FROM usage_price"  # noqa: S608 - constants
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+END = datetime.max.replace(tzinfo=UTC)
+
+
+class UnpricedModel(LookupError):
+    """The model has no price, and the deployment's policy is to refuse such models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD per million tokens of each category."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+
+    def token_cost(self, counts: TokenCounts) -> Decimal:
+        """USD for these tokens."""
+        return (
+            self.input * counts.input_tokens
+            + self.output * counts.output_tokens
+            + self.cache_read * counts.cache_read_input_tokens
+            + self.cache_write_5m * counts.cache_creation_5m_input_tokens
+            + self.cache_write_1h * counts.cache_creation_1h_input_tokens
+        ).scaleb(-6)
+
+    def times(self, factor: Decimal) -> Rates:
+        """The same, `factor` times as dear."""
+        return Rates(
+            self.input * factor,
+            self.output * factor,
+            self.cache_read * factor,
+            self.cache_write_5m * factor,
+            self.cache_write_1h * factor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice(Rates):
+    """What one model costs at one time; `web_search` is USD per request.
+
+    `tiers` are (prompt tokens, rates): above so many, the whole request is at these rates. `fast` are the rates of
+    fast mode. `flag` says that this is no list price of the model: that of a `similar` name, or `unpriced`.
+    """
+
+    web_search: Decimal
+    version: str
+    flag: Flag = ""
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    fast: Rates | None = None
+    residency: bool = False
+
+    def cost(self, counts: TokenCounts, *, speed: str = "", service_tier: str = "", inference_geo: str = "") -> Decimal:
+        """USD for one iteration of a call: tiers look at the prompt of an iteration, not at the sum of several.
+
+        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine.
+        """
+        batch = service_tier == "batch"
+        if speed == "fast" and not batch:
+            tokens = (self.fast or self.at(counts.prompt_tokens).times(FAST)).token_cost(counts)
+        else:
+            tokens = self.at(counts.prompt_tokens).token_cost(counts)
+        if batch:
+            tokens *= BATCH
+        if self.residency and inference_geo == "us":
+            tokens *= RESIDENCY
+        total = tokens + self.web_search * counts.web_search_requests
+        # Only an own price of many places, halved and raised by a tenth, has more than twelve.
+        return total if int(total.as_tuple().exponent) >= -12 else total.quantize(PLACES)
+
+    def at(self, prompt_tokens: int) -> Rates:
+        """The rates for a prompt of this length."""
+        for start, rates in reversed(self.tiers):
+            if prompt_tokens > start:
+                return rates
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class UnpricedPolicy:
+    """What becomes of a model that has no price: refused, or priced at these rates and flagged."""
+
+    refuse: bool
+    input: Decimal
+    output: Decimal
+
+    def price(self, provider: str, model: str) -> ModelPrice:
+        """The deliberately high price.
+
+        Raises:
+            UnpricedModel: the policy is to refuse.
+        """
+        if self.refuse:
+            raise UnpricedModel(f"{model} has no price: an admin can add one")
+        return ModelPrice(
+            input=self.input,
+            output=self.output,
+            cache_read=self.input,
+            cache_write_5m=self.input * CACHE_WRITE_5M,
+            cache_write_1h=self.input * CACHE_WRITE_1H,
+            web_search=WEB_SEARCH,
+            version=f"unpriced {self.input}/{self.output}",
+            flag="unpriced",
+            residency=has_residency(provider, model),
+        )
+
+
+def configured_policy() -> UnpricedPolicy:
+    """The deployment's."""
+    configuration = settings.CONFIGURATION
+    return UnpricedPolicy(
+        configuration.unpriced_models == "refuse",
+        configuration.unpriced_input_price,
+        configuration.unpriced_output_price,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A price of our own: for one provider or any, for a model's name or a pattern, from a moment on."""
+
+    provider: str
+    model: str
+    valid_from: datetime
+    rates: Rates
+    web_search: Decimal
+    version: str
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, datetime]:
+        """The highest wins: a name over a pattern, a stated provider over any, a longer pattern, a newer date."""
+        return ("*" not in self.model, bool(self.provider), len(self.model.replace("*", "")), self.valid_from)
+
+    def fits(self, provider: str, model: str) -> bool:
+        """Whether it is about this model of this provider."""
+        return self.provider in ("", provider) and patterns.matches([self.model], model)
+
+
+def read_overrides(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
+    """Own prices from rows with `PRICE_COLUMNS`, the ones that win first."""
+    overrides = (
+        Override(
+            provider=row["provider"],
+            model=row["model"],
+            valid_from=row["valid_from"],
+            rates=Rates(row["input"], row["output"], row["cache_read"], row["cache_write_5m"], row["cache_write_1h"]),
+            web_search=row["web_search"],
+            version=f"price {row['id']}",
+        )
+        for row in rows
+    )
+    return tuple(sorted(overrides, key=lambda override: override.rank, reverse=True))
+
+
+class PriceBook:
+    """All prices as they stood when it was made. Looking one up again costs a microsecond."""
+
+    CACHED = 4096
+
+    def __init__(self, overrides: tuple[Override, ...], policy: UnpricedPolicy) -> None:
+        self.overrides = overrides
+        self.policy = policy
+        # With each price, the time between two changes of price that it is right for.
+        self.known: dict[tuple[str, str], tuple[datetime, datetime, ModelPrice]] = {}
+
+    def price(self, provider: str, model: str, at: datetime) -> ModelPrice:
+        """What the model costs at that moment (aware). It never is nothing by mistake.
+
+        Raises:
+            UnpricedModel: nobody knows, and the policy is to refuse.
+        """
+        known = self.known.get((provider, model))
+        if known is not None and known[0] <= at < known[1]:
+            return known[2]
+        return self.learn(provider, model, at)
+
+    def learn(self, provider: str, model: str, at: datetime) -> ModelPrice:
+        """Look a price up, and remember it with the time that it is right for."""
+        overrides = [override for override in self.overrides if override.fits(provider, model)]
+        listing = find_listing(provider, model)
+        price = self.resolve(provider, model, at, overrides, listing)
+        moments = [override.valid_from for override in overrides]
+        moments += change_moments(listing.model, at) if listing else []
+        if len(self.known) >= self.CACHED:
+            self.known.clear()
+        if len(model) <= 200:
+            self.known[provider, model] = (
+                max((moment for moment in moments if moment <= at), default=BEGINNING),
+                min((moment for moment in moments if moment > at), default=END),
+                price,
+            )
+        return price
+
+    def resolve(
+        self, provider: str, model: str, at: datetime, overrides: list[Override], listing: Listing | None
+    ) -> ModelPrice:
+        """An own price if one is valid; else the catalogue's; else what the policy says."""
+        listed = listing.price(provider, model, at) if listing else None
+        own = next((override for override in overrides if override.valid_from <= at), None)
+        if own is None:
+            return listed or self.policy.price(provider, model)
+        factor = listed.fast.input / listed.input if listed and listed.fast and listed.input else FAST
+        return ModelPrice(
+            own.rates.input,
+            own.rates.output,
+            own.rates.cache_read,
+            own.rates.cache_write_5m,
+            own.rates.cache_write_1h,
+            web_search=own.web_search,
+            version=own.version,
+            fast=own.rates.times(factor),
+            residency=has_residency(provider, model),
+        )
+
+
+def build(rows: Iterable[Mapping[str, Any]], policy: UnpricedPolicy | None = None) -> PriceBook:
+    """The price book for rows of own prices (`PRICE_COLUMNS`). No database, no network."""
+    return PriceBook(read_overrides(rows), policy or configured_policy())
+
+
+def load_price_book() -> PriceBook:
+    """The price book with the own prices that are in the database now."""
+    from usage.models import Price
+
+    return build(Price.objects.values(*PRICE_COLUMNS))
+
+
+# The catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A model's entry in the catalogue, and whether it only is the nearest one."""
+
+    provider: str
+    model: types.ModelInfo
+    similar: bool
+
+    def price(self, provider: str, model: str, at: datetime) -> ModelPrice | None:
+        """Its price at that moment; None where it states none, for nothing is free by mistake."""
+        standard = self.model.get_prices(at)
+        base = rates_of(standard, lambda price: price.base)
+        if base is None or not (base.input or base.output):
+            return None
+        searches = standard.web_searches_kcount
+        return ModelPrice(
+            base.input,
+            base.output,
+            base.cache_read,
+            base.cache_write_5m,
+            base.cache_write_1h,
+            web_search=searches.scaleb(-3) if isinstance(searches, Decimal) else WEB_SEARCH,
+            version=f"genai-prices {catalogue_version()}: {self.provider}/{self.model.id}"[:100],
+            flag="similar" if self.similar else "",
+            tiers=tuple(tiers_of(standard)),
+            fast=self.fast_rates(at),
+            residency=has_residency(provider, model),
+        )
+
+    def fast_rates(self, at: datetime) -> Rates | None:
+        """Its rates in fast mode, if the catalogue has some."""
+        if not any(variant.when == {"speed": "fast"} for variant in self.model.price_variants or ()):
+            return None
+        return rates_of(self.model.get_prices(at, {"speed": "fast"}), lambda price: price.base)
+
+
+@cache
+def catalogue_version() -> str:
+    return package_version("genai-prices")
+
+
+@cache
+def catalogue() -> dict[str, types.Provider]:
+    """The price lists that came with the package, by their names there."""
+    return {provider.id: provider for provider in data_snapshot._bundled_snapshot().providers}
+
+
+def find_listing(provider: str, model: str) -> Listing | None:
+    """The catalogue's entry for a model: one that names it, else the nearest of those that claim to match."""
+    own, others = CATALOGUES.get(provider, ((), ()))
+    name = model.lower()
+    plain = BEDROCK_PREFIX.sub("", name)
+    plain = SAME_PRICE.get(SUFFIX.sub("", plain), plain)
+    found = [
+        listing
+        for group, guess in ((own, False), (others, True))
+        for source in group
+        if (listing := look_up(source, plain if source == "anthropic" else name, guess))
+    ]
+    return min(found, key=lambda listing: listing.similar, default=None)
+
+
+def look_up(source: str, model: str, guess: bool) -> Listing | None:
+    """The entry of one price list that matches, if any."""
+    entry = catalogue()[source].find_model(model)
+    return Listing(source, entry, guess or not names(entry, model)) if entry else None
+
+
+def names(entry: types.ModelInfo, model: str) -> bool:
+    """Whether the entry is about just this model. The catalogue matches by prefix: `claude-3-opus-xyz` is no Opus 3."""
+    base = SUFFIX.sub("", model)
+    for clause in clauses(entry.match):
+        if isinstance(clause, types.ClauseRegex):
+            if clause.regex.startswith("^") and clause.regex.endswith("$") and clause.is_match(model):
+                return True
+        elif SUFFIX.sub("", literal(clause).lower()) == base:
+            return True
+    return SUFFIX.sub("", entry.id.lower()) == base
+
+
+def clauses(match: types.MatchLogic) -> Iterator[types.MatchLogic]:
+    """The clauses that a matching rule is made of."""
+    if isinstance(match, types.ClauseOr):
+        for part in match.or_:
+            yield from clauses(part)
+    elif isinstance(match, types.ClauseAnd):
+        for part in match.and_:
+            yield from clauses(part)
+    else:
+        yield match
+
+
+def literal(clause: types.MatchLogic) -> str:
+    """The text that a clause looks for."""
+    return str(next(iter(vars(clause).values())))
+
+
+def rates_of(price: types.ModelPrice, pick: Callable[[types.TieredPrices], Decimal]) -> Rates | None:
+    """Rates from the catalogue's; None without input or output. What it leaves out costs its usual multiple of input,
+    and cached input that it has no price for costs what input does."""
+
+    def rate(value: Decimal | types.TieredPrices | None) -> Decimal | None:
+        return pick(value) if isinstance(value, types.TieredPrices) else value
+
+    read, output = rate(price.input_mtok), rate(price.output_mtok)
+    if read is None or output is None:
+        return None
+    cached, write, longer = rate(price.cache_read_mtok), rate(price.cache_write_mtok), rate(price.cache_write_1h_mtok)
+    return Rates(
+        input=read,
+        output=output,
+        cache_read=read if cached is None else cached,
+        cache_write_5m=read * CACHE_WRITE_5M if write is None else write,
+        cache_write_1h=read * CACHE_WRITE_1H if longer is None else longer,
+    )
+
+
+def tiers_of(price: types.ModelPrice) -> Iterator[tuple[int, Rates]]:
+    """The rates above each prompt length at which some category's price changes."""
+    tiered = [value for value in vars(price).values() if isinstance(value, types.TieredPrices)]
+    for start in sorted({tier.start for value in tiered for tier in value.tiers}):
+
+        def above(value: types.TieredPrices, start: int = start) -> Decimal:
+            return next((tier.price for tier in reversed(value.tiers) if start >= tier.start), value.base)
+
+        rates = rates_of(price, above)
+        if rates is not None:
+            yield start, rates
+
+
+def change_moments(model: types.ModelInfo, at: datetime) -> list[datetime]:
+    """When the model's price changes, as far as it matters around a moment."""
+    today = at.astimezone(UTC).date()
+    parts: list[types.ConditionalPrice | types.PriceVariant] = list(model.price_variants or ())
+    parts += model.prices if isinstance(model.prices, list) else []
+    moments: list[datetime] = []
+    for part in parts:
+        if isinstance(part.constraint, types.StartDateConstraint):
+            moments.append(datetime.combine(part.constraint.start_date, time(), UTC))
+        elif part.constraint is not None:
+            edges = (part.constraint.start_time, part.constraint.end_time)
+            moments += [
+                datetime.combine(today + timedelta(days=days), edge, edge.tzinfo or UTC)
+                for days in (-2, -1, 0, 1, 2)
+                for edge in edges
+            ]
+    return moments
+
+
+def has_residency(provider: str, model: str) -> bool:
+    """Whether keeping inference in the US costs extra: Claude 4.6 and later, from Anthropic."""
+    version = CLAUDE_VERSION.search(model.lower())
+    return (
+        provider in ("anthropic", "azure") and version is not None and (int(version[1]), int(version[2] or 0)) >= (4, 6)
+    )
