@@ -28,20 +28,58 @@ class Pepper:
     key: bytes
 
 
-_read: dict[Path, tuple[int, list[str]]] = {}
+_Mark = tuple[int, int, int]
+_read: dict[Path, tuple[_Mark, list[str]]] = {}
+
+
+def _mark(path: Path) -> _Mark | None:
+    """What tells one version of a file from the next; a time alone is too coarse for two writes in a row."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _file(name: str) -> Path:
+    folder: Path = settings.VAR_DIR
+    return folder / "secrets" / name
 
 
 def _lines(name: str) -> list[str]:
     given: list[str] = getattr(settings.CONFIGURATION, name)
     if given:
         return given
-    path: Path = settings.VAR_DIR / "secrets" / name
-    changed = path.stat().st_mtime_ns if path.exists() else 0
+    path = _file(name)
+    mark = _mark(path)
     known = _read.get(path)
-    if known is None or known[0] != changed:
-        lines: list[str] = getattr(secret_files, name)(settings.VAR_DIR)
-        known = _read[path] = (path.stat().st_mtime_ns, lines)
-    return known[1]
+    if mark and known and known[0] == mark:
+        return known[1]
+    lines: list[str] = getattr(secret_files, name)(settings.VAR_DIR)
+    if mark:
+        _read[path] = (mark, lines)
+    return lines
+
+
+def _add(name: str, line: str) -> Path:
+    path = _file(name)
+    secret_files.write(path, [line, *_lines(name)])
+    return path
+
+
+def in_environment(name: str) -> bool:
+    """Whether the environment gives this list (`peppers` or `master_keys`), so that only people can change it."""
+    return bool(getattr(settings.CONFIGURATION, name))
+
+
+def add_pepper() -> Path:
+    """Put a new pepper at the head of the file; the older ones go on finding credentials. Returns the file."""
+    return _add("peppers", secret_files.new_pepper())
+
+
+def add_master_key() -> Path:
+    """Put a new master key at the head of the file; the older ones go on decrypting. Returns the file."""
+    return _add("master_keys", secret_files.new_master_key())
 
 
 def peppers() -> list[Pepper]:
@@ -58,7 +96,7 @@ def encrypt(secret: str) -> bytes:
     return _fernet().encrypt(secret.encode())
 
 
-def decrypt(ciphertext: bytes) -> str:
+def decrypt(ciphertext: bytes | memoryview) -> str:
     """A provider's secret in plain text.
 
     Raises:
@@ -70,7 +108,7 @@ def decrypt(ciphertext: bytes) -> str:
         raise UnreadableSecret("the secret was encrypted under a master key that is no longer in the list") from None
 
 
-def reencrypt(ciphertext: bytes) -> bytes:
+def reencrypt(ciphertext: bytes | memoryview) -> bytes:
     """The same secret under the newest master key.
 
     Raises:
