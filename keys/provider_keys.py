@@ -1,0 +1,170 @@
+"""Our accounts with providers: where they are called, and their secrets, which are encrypted and never shown again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.db import transaction
+
+from keys import keyring, names
+from keys.errors import Unusable
+from keys.issuing import check_pattern
+from keys.models import Gateway, Provider, ProviderKey
+
+URL_LENGTH = 500
+SECRET_LENGTH = 20_000
+# Their secret travels in a header, whole.
+HEADER_SECRETS = (Provider.ANTHROPIC, Provider.OPENAI, Provider.AZURE)
+
+
+def add_provider_key(
+    *, name: str, provider: str, base_url: str = "", model_patterns: Iterable[str] = (), secret: str = ""
+) -> ProviderKey:
+    """A new provider key that is ready to be called.
+
+    Raises:
+        Unusable: a name that is taken, a bad URL, an unusable pattern, a missing secret.
+    """
+    provider_key = ProviderKey(name=name, provider=provider, base_url=base_url, model_patterns=list(model_patterns))
+    save(provider_key, secret)
+    return provider_key
+
+
+@transaction.atomic
+def save(provider_key: ProviderKey, secret: str = "") -> None:
+    """Save a new or changed provider key; without a secret it keeps the one that it has.
+
+    Raises:
+        Unusable: as `add_provider_key`.
+    """
+    secret = secret.strip()
+    check(provider_key, secret)
+    if ProviderKey.objects.filter(name=provider_key.name).exclude(pk=provider_key.pk).exists():
+        raise Unusable(f"there is a provider key “{provider_key.name}” already")
+    if secret:
+        _take(provider_key, secret)
+    provider_key.save()
+
+
+def set_secret(provider_key: ProviderKey, secret: str) -> None:
+    """Replace its secret; calls from the next one on go out with the new one.
+
+    Raises:
+        Unusable: the secret can't be one.
+    """
+    secret = secret.strip()
+    check_secret(provider_key.provider, secret)
+    _take(provider_key, secret)
+    provider_key.save(update_fields=["secret_ciphertext", "secret_hint"])
+
+
+def _take(provider_key: ProviderKey, secret: str) -> None:
+    provider_key.secret_ciphertext = keyring.encrypt(secret)
+    # Of a short secret, four characters would be too much to give away.
+    provider_key.secret_hint = secret[-4:] if len(secret) >= 16 else ""
+
+
+def check(provider_key: ProviderKey, secret: str = "") -> None:
+    """Refuse a provider key that can't be called; tidies its name and URL. `secret` is the new one, if there is one.
+
+    Raises:
+        Unusable: with what is wrong.
+    """
+    provider_key.name = names.check(provider_key.name, "the provider key")
+    if provider_key.provider not in Provider.values:
+        raise Unusable(f"the provider is one of {', '.join(Provider.values)}")
+    provider_key.base_url = check_base_url(provider_key.base_url, provider_key.provider)
+    for pattern in provider_key.model_patterns:
+        check_pattern(pattern)
+    if secret:
+        check_secret(provider_key.provider, secret)
+    elif provider_key.provider != Provider.ECHO and not provider_key.secret_ciphertext:
+        raise Unusable("its secret is missing: the provider's API key")
+    elif provider_key.secret_ciphertext and _moved(provider_key):
+        # Or else whoever may edit this row could have the secret sent to a server of their own.
+        raise Unusable("type the secret again: it would go to another address than before")
+
+
+def _moved(provider_key: ProviderKey) -> bool:
+    before = ProviderKey.objects.filter(pk=provider_key.pk).first()
+    return before is not None and (before.provider, before.base_url) != (provider_key.provider, provider_key.base_url)
+
+
+def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
+    """The URL without a slash at its end; empty stands for the provider's own address.
+
+    Raises:
+        Unusable: it is no HTTP address, carries credentials, a query or a fragment, or ends in a path of the API.
+    """
+    url = url.strip()
+    if not url:
+        if provider == Provider.AZURE:
+            raise Unusable("the base URL is missing: Azure has an address for each resource")
+        return ""
+    if provider == Provider.ECHO:
+        raise Unusable("echo answers by itself: it takes no base URL")
+    if len(url) > URL_LENGTH or not url.isascii() or not url.isprintable() or set(url) & set(' \\"<>'):
+        raise Unusable("the base URL has characters that a URL can't have")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Unusable("the base URL can't be read: expected https://host[:port][/path]") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise Unusable("the base URL is not an address: expected https://host[:port][/path]")
+    if parts.username is not None or parts.password is not None:
+        raise Unusable("the base URL contains credentials: give them as the secret")
+    if "?" in url or "#" in url:
+        raise Unusable("the base URL has a query or a fragment: leave it out")
+    url = url.rstrip("/")
+    if provider == Provider.ANTHROPIC and url.endswith(("/v1", "/v1/messages")):
+        raise Unusable("the base URL ends in a path of the API: leave /v1 out, the gateway adds it")
+    return url
+
+
+def check_secret(provider: str, secret: str) -> None:
+    """Refuse what can't be a secret of this provider; the message never shows it.
+
+    Raises:
+        Unusable: it is empty, too long, or has characters that couldn't be sent.
+    """
+    if not secret:
+        raise Unusable("the secret is empty")
+    if len(secret) > SECRET_LENGTH:
+        raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters")
+    if provider in HEADER_SECRETS and not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise Unusable("the secret has spaces, line breaks or other characters that an API key can't have")
+    if not "".join(secret.split()).isprintable():
+        raise Unusable("the secret has characters that don't print")
+
+
+@transaction.atomic
+def reencrypt_all() -> int:
+    """Encrypt every secret under the newest master key. Returns how many there were.
+
+    Raises:
+        Unusable: one can't be read with any master key; nothing was changed.
+    """
+    rows = list(ProviderKey.objects.select_for_update().exclude(secret_ciphertext=b"").order_by("pk"))
+    for row in rows:
+        try:
+            row.secret_ciphertext = keyring.reencrypt(row.secret_ciphertext)
+        except keyring.UnreadableSecret as error:
+            raise Unusable(f"the provider key “{row}”: {error}") from None
+    ProviderKey.objects.bulk_update(rows, ["secret_ciphertext"])
+    return len(rows)
+
+
+@transaction.atomic
+def rotate_master_key() -> tuple[Path, int]:
+    """Add a new master key to the file and encrypt every secret under it. Returns the file and how many there were.
+
+    Raises:
+        Unusable: a secret can't be read with the master keys there are; nothing was changed.
+    """
+    # One rotation at a time: of two, the later file would lose the earlier one's key.
+    Gateway.objects.select_for_update().get(pk=1)
+    reencrypt_all()
+    return keyring.add_master_key(), reencrypt_all()
