@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from keys import provider_keys
+from keys.commands import GatewayCommand
+from keys.errors import Unusable
+from keys.models import Provider
+
+
+class Command(GatewayCommand):
+    help = (
+        "Add an account with a provider. Its secret is read from an environment variable or from stdin, never from "
+        "the command line, and stored encrypted. Example: echo $KEY | manage.py add_provider_key main "
+        "--provider anthropic --secret-stdin"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", metavar="NAME", help="what to call it here")
+        parser.add_argument("--provider", required=True, choices=Provider.values, help="the protocol that it speaks")
+        parser.add_argument("--base-url", default="", metavar="URL", help="default: the provider's own address")
+        parser.add_argument(
+            "--models",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="PATTERN",
+            help="models that it serves, like claude-haiku-4-5 or claude-*; default: all",
+        )
+        secret = parser.add_mutually_exclusive_group()
+        secret.add_argument("--secret-env", metavar="VAR", help="the environment variable that holds the secret")
+        secret.add_argument("--secret-stdin", action="store_true", help="read the secret from stdin, to its end")
+
+    def handle(self, **options: Any) -> None:
+        provider_keys.add_provider_key(
+            name=options["name"],
+            provider=options["provider"],
+            base_url=options["base_url"],
+            model_patterns=options["models"],
+            secret=read_secret(options["secret_env"], options["secret_stdin"]),
+        )
+        self.say(f"Added the provider key “{options['name'].strip()}”.")
+
+
+def read_secret(variable: str | None, from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.read()
+    if not variable:
+        return ""
+    secret = os.environ.get(variable, "")
+    if not secret.strip():
+        raise Unusable(f"the environment variable {variable} is empty or not set")
+    return secret
