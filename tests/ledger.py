@@ -1,0 +1,98 @@
+"""A small cast and rows for tests about the ledger: Alice and Bob share a team, Charlie is somebody else's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import connection
+
+from keys.models import Customer, ProviderKey, Team, VirtualKey
+from usage import request_ids
+from usage.models import RollupState
+
+START = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
+
+
+@dataclass
+class Cast:
+    """Who calls in these tests."""
+
+    alice: VirtualKey
+    bob: VirtualKey
+    charlie: VirtualKey
+    provider_key: ProviderKey
+
+
+def make_cast():
+    """Two keys in one team, one of another customer without a team, and a provider key."""
+    ours, theirs = Customer.objects.create(name="Ours"), Customer.objects.create(name="Theirs")
+    team = Team.objects.create(customer=ours, name="Research")
+    return Cast(
+        alice=VirtualKey.objects.create(name="alice", customer=ours, team=team),
+        bob=VirtualKey.objects.create(name="bob", customer=ours, team=team),
+        charlie=VirtualKey.objects.create(name="charlie", customer=theirs),
+        provider_key=ProviderKey.objects.create(name="main", provider="anthropic"),
+    )
+
+
+def empty_ledger():
+    """Take away what another test left: the ledger is no managed table, so a flush leaves it alone."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE usage_ledgerentry, usage_adjustment, usage_rollup")
+    RollupState.objects.update_or_create(id=1, defaults={"xid": "0", "rolled_up_at": None})
+
+
+def make_entry(key, at=START, provider_key=None, using=connection, **changes):
+    """Insert a ledger row for a call of this key; returns its id."""
+    milliseconds = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
+    call = request_ids.UUID(int=request_ids.new_id().int & ~(0xFFFFFFFFFFFF << 80) | milliseconds << 80)
+    row = {
+        "id": call,
+        "admitted_at": at,
+        "ended_at": at + timedelta(seconds=2),
+        "credential": 0,
+        "virtual_key_id": key.id,
+        "team_id": key.team_id,
+        "customer_id": key.customer_id,
+        "labels": {},
+        "client_labels": {},
+        "endpoint": "messages",
+        "requested_model": "claude-opus-5-5",
+        "model": "claude-opus-5-5",
+        "stream": False,
+        "provider": "anthropic",
+        "provider_key_id": provider_key.id if provider_key else None,
+        "provider_request_id": "req_upstream",
+        "status": "completed",
+        "http_status": 200,
+        "error_type": "",
+        "stop_reason": "end_turn",
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "thinking_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "cache_creation_5m_input_tokens": 0,
+        "cache_creation_1h_input_tokens": 0,
+        "web_search_requests": 0,
+        "iterations": [],
+        "service_tier": "standard",
+        "speed": "",
+        "inference_geo": "",
+        "cost": "0.0006",
+        "currency": "USD",
+        "price_version": "test",
+        "price_flag": "",
+        "estimated": False,
+        "held": "0.01",
+        "time_to_first_byte_ms": 300,
+        "duration_ms": 2000,
+        "attempts": [],
+    } | changes
+    values = [json.dumps(value) if isinstance(value, dict | list) else value for value in row.values()]
+    with using.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO usage_ledgerentry ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})", values
+        )
+    return call

@@ -1,0 +1,108 @@
+"""Roll-ups: the ledger summed into quarters of an hour (UTC, by admission), which is all that reports read.
+
+They follow the transactions that wrote: a row counts once its transaction is older than every one still running.
+Neither ids nor timestamps would do, for rows are committed in another order than they are admitted in.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from usage.models import RollupState
+from usage.tokens import TOKEN_COLUMNS
+
+# So many rows are added in one transaction: it stays short, whatever has piled up.
+PART = 20_000
+
+CELL = ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
+MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
+
+# The transactions from the first one not rolled up yet (inclusive) to the next one after this part (exclusive).
+NEXT_PART = """
+WITH horizon AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid),
+part AS (
+    SELECT l.xid FROM usage_ledgerentry l, horizon
+    WHERE l.xid >= %(start)s::xid8 AND l.xid < horizon.xid ORDER BY l.xid LIMIT %(part)s
+)
+SELECT CASE WHEN (SELECT count(*) FROM part) < %(part)s THEN horizon.xid::text::numeric
+    ELSE (SELECT max(xid::text::numeric) FROM part) + 1 END
+FROM horizon
+"""
+
+
+def _sum(alias: str) -> str:
+    return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost"))
+
+
+ADD = f"""
+WITH fresh AS (
+    SELECT date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z') AS bucket, e.customer_id, e.team_id,
+        e.virtual_key_id, e.provider_key_id, e.model, e.status, 1 AS calls, e.estimated::integer AS estimated_calls,
+        {_sum("e")}
+    FROM usage_ledgerentry e WHERE e.xid >= %(start)s::xid8 AND e.xid < %(end)s::xid8
+    UNION ALL
+    SELECT date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z'), e.customer_id, e.team_id, e.virtual_key_id,
+        e.provider_key_id, e.model, e.status, 0, 0, {_sum("a")}
+    FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id
+    WHERE a.xid >= %(start)s::xid8 AND a.xid < %(end)s::xid8
+), written AS (
+    INSERT INTO usage_rollup ({", ".join((*CELL, *MEASURES))})
+    SELECT {", ".join(CELL)}, {", ".join(f"sum({measure})" for measure in MEASURES)}
+    FROM fresh GROUP BY {", ".join(CELL)} ORDER BY {", ".join(CELL)}
+    ON CONFLICT ({", ".join(CELL)}) DO UPDATE
+    SET {", ".join(f"{measure} = usage_rollup.{measure} + excluded.{measure}" for measure in MEASURES)}
+)
+SELECT count(*) FROM fresh
+"""  # noqa: S608 - constants
+
+
+def roll_up() -> int:
+    """Add what was written since the last time; returns how many ledger rows and adjustments that was.
+
+    It may run twice, or several times at once: each part and the note of how far it went are one transaction.
+    """
+    total = 0
+    while True:
+        added, more = _roll_up_part()
+        total += added
+        if not more:
+            return total
+
+
+def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
+    """Roll up unless that was done lately or is being done now; returns when it was last done."""
+    with transaction.atomic():
+        state = RollupState.objects.select_for_update(skip_locked=True).first()
+        if state is not None and (state.rolled_up_at is None or state.rolled_up_at < timezone.now() - age):
+            roll_up()
+    return RollupState.objects.values_list("rolled_up_at", flat=True).first()
+
+
+def rebuild() -> int:
+    """Throw the roll-ups away and sum the ledger again. Until it is done, reports show less than there was."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        _lock()
+        cursor.execute("DELETE FROM usage_rollup")
+        RollupState.objects.update(xid="0", rolled_up_at=None)
+    return roll_up()
+
+
+def _lock() -> RollupState:
+    """The state, locked: whoever else rolls up waits for us."""
+    return RollupState.objects.select_for_update().get()
+
+
+def _roll_up_part() -> tuple[int, bool]:
+    """Add one part; returns how many rows it had, and whether there may be more."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        state = _lock()
+        cursor.execute(NEXT_PART, {"start": state.xid, "part": PART})
+        end = str(int(cursor.fetchone()[0]))
+        cursor.execute(ADD, {"start": state.xid, "end": end})
+        added: int = cursor.fetchone()[0]
+        state.xid, state.rolled_up_at = end, timezone.now()
+        state.save(update_fields=["xid", "rolled_up_at"])
+    return added, added >= PART
