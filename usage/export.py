@@ -1,0 +1,200 @@
+"""The ledger for other programs: one row a call, oldest first, as JSON lines or CSV.
+
+It reads a page at a time by id, each in a statement of its own, so that no long snapshot weighs on the writers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Model, QuerySet
+
+from keys.models import Credential, Customer, ProviderKey, Team, VirtualKey
+from usage import moments, request_ids
+from usage.models import LedgerEntry
+
+PAGE = 1000
+
+# An id says when its call came in, by the web process's clock; the row says so by the database's. So far may they
+# be apart for a row to be found by its time.
+CLOCKS = timedelta(days=1)
+FIRST, LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which rows: admitted from `since` up to, but not at, `until`; of one virtual key or of all."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    virtual_key: int | None = None
+
+    def rows(self) -> QuerySet[LedgerEntry]:
+        """The ledger rows, oldest first."""
+        rows = LedgerEntry.objects.order_by("id")
+        if self.since:
+            rows = rows.filter(admitted_at__gte=self.since, id__gte=request_ids.first_id(_bounded(self.since) - CLOCKS))
+        if self.until:
+            rows = rows.filter(admitted_at__lt=self.until, id__lt=request_ids.first_id(_bounded(self.until) + CLOCKS))
+        return rows.filter(virtual_key=self.virtual_key) if self.virtual_key is not None else rows
+
+
+class Names:
+    """What rows that are named by id are called; asked for a page at a time, and remembered."""
+
+    def __init__(self, model: type[Model], *fields: str) -> None:
+        self.model = model
+        self.fields = fields
+        self.known: dict[int, tuple[str, ...]] = {}
+
+    def learn(self, ids: Iterable[int | None]) -> None:
+        """Look up those not known yet."""
+        missing = {id for id in ids if id is not None} - self.known.keys()
+        if missing:
+            rows = self.model._default_manager.filter(pk__in=missing).values_list("pk", *self.fields)
+            self.known |= {id: fields for id, *fields in rows}
+
+    def get(self, id: int | None, field: int = 0) -> str | None:
+        """One field of it; the id itself should the row be gone."""
+        if id is None:
+            return None
+        return self.known[id][field] if id in self.known else str(id)
+
+
+Directory = Mapping[str, Names]
+Column = Callable[[LedgerEntry, Directory], Any]
+
+
+def _value(name: str) -> Column:
+    return lambda row, names: getattr(row, name)
+
+
+def _name(column: str) -> Column:
+    return lambda row, names: names[column].get(getattr(row, column))
+
+
+# In the order of the export. Programs go by these names: add, but never rename or reorder.
+COLUMNS: Mapping[str, Column] = {
+    "request_id": lambda row, names: request_ids.request_id(row.id),
+    "provider_request_id": _value("provider_request_id"),
+    "started_at": _value("admitted_at"),
+    "ended_at": _value("ended_at"),
+    "customer": _name("customer_id"),
+    "team": _name("team_id"),
+    "virtual_key": _name("virtual_key_id"),
+    "endpoint": _value("endpoint"),
+    "requested_model": _value("requested_model"),
+    "model": _value("model"),
+    "provider": _value("provider"),
+    "provider_key": _name("provider_key_id"),
+    "status": _value("status"),
+    "http_status": _value("http_status"),
+    "stop_reason": _value("stop_reason"),
+    "stream": _value("stream"),
+    "input_tokens": _value("input_tokens"),
+    "output_tokens": _value("output_tokens"),
+    "thinking_tokens": _value("thinking_tokens"),
+    "cache_read_input_tokens": _value("cache_read_input_tokens"),
+    "cache_creation_5m_input_tokens": _value("cache_creation_5m_input_tokens"),
+    "cache_creation_1h_input_tokens": _value("cache_creation_1h_input_tokens"),
+    "web_search_requests": _value("web_search_requests"),
+    "iterations": _value("iterations"),
+    "service_tier": _value("service_tier"),
+    "inference_geo": _value("inference_geo"),
+    "cost": _value("cost"),
+    "currency": _value("currency"),
+    "estimated": _value("estimated"),
+    "time_to_first_byte_ms": _value("time_to_first_byte_ms"),
+    "duration_ms": _value("duration_ms"),
+    "attempts": _value("attempts"),
+    "speed": _value("speed"),
+    "error_type": _value("error_type"),
+    "credential_kind": lambda row, names: names["credential"].get(row.credential),
+    "credential_name": lambda row, names: names["credential"].get(row.credential, 1),
+    "labels": _value("labels"),
+    "client_labels": _value("client_labels"),
+    "price_version": _value("price_version"),
+    "price_flag": _value("price_flag"),
+    "held": _value("held"),
+}
+
+
+def read(wanted: Range) -> Iterator[dict[str, Any]]:
+    """The rows as mappings from `COLUMNS` to values: text, int, bool, None, and lists and mappings for JSON."""
+    names: Directory = {
+        "customer_id": Names(Customer, "name"),
+        "team_id": Names(Team, "name"),
+        "virtual_key_id": Names(VirtualKey, "name"),
+        "provider_key_id": Names(ProviderKey, "name"),
+        "credential": Names(Credential, "kind", "name"),
+    }
+    for page in pages(wanted.rows()):
+        for column, known in names.items():
+            known.learn(getattr(row, column) for row in page)
+        for row in page:
+            yield {column: _plain(value(row, names)) for column, value in COLUMNS.items()}
+
+
+def pages(rows: QuerySet[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
+    """The rows, a page at a time, each starting after the last one's end."""
+    page = list(rows[:PAGE])
+    while page:
+        yield page
+        page = list(rows.filter(id__gt=page[-1].id)[:PAGE]) if len(page) == PAGE else []
+
+
+def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A JSON object a line."""
+    for row in rows:
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A header and a line a row; booleans as true and false, lists and mappings as JSON, None as nothing."""
+    yield csv_line(COLUMNS)
+    for row in rows:
+        yield csv_line(row.values())
+
+
+FORMATS = {"jsonl": as_jsonl, "csv": as_csv}
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """One line of CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    line = io.StringIO()
+    # The writer quotes what its line end is made of: a lone carriage return too, then.
+    csv.writer(line, lineterminator="\r\n").writerow([_cell(value) for value in values])
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _cell(value: Any) -> str | int | Decimal:
+    if value is None:
+        return ""
+    if isinstance(value, bool | list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return money(value)
+    return moments.show(value) if isinstance(value, datetime) else value
+
+
+def money(amount: Decimal) -> str:
+    """As plain digits, without the zeros at its end."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _bounded(moment: datetime) -> datetime:
+    return min(max(moment, FIRST), LAST)

@@ -1,0 +1,56 @@
+"""`manage.py export_usage`: the ledger, one row a call, oldest first."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from keys.models import VirtualKey
+from usage import export, moments
+
+
+class Command(BaseCommand):
+    """Writes to standard output."""
+
+    help = "Export the ledger: one row a call, oldest first."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--since", metavar="T", help="calls from here on: ISO 8601; without an offset it is UTC")
+        parser.add_argument("--until", metavar="T", help="calls before this")
+        parser.add_argument("--virtual-key", metavar="NAME", help="only this key's calls")
+        parser.add_argument("--format", choices=tuple(export.FORMATS), default="jsonl")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        wanted = export.Range(
+            moment("--since", options["since"]), moment("--until", options["until"]), key_id(options["virtual_key"])
+        )
+        try:
+            for line in export.FORMATS[options["format"]](export.read(wanted)):
+                self.stdout.write(line)
+            self.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has enough. Python would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """The moment that an option gives."""
+    try:
+        return moments.parse(text) if text is not None else None
+    except ValueError as error:
+        raise CommandError(f"{option}: {error}", returncode=2) from None
+
+
+def key_id(name: str | None) -> int | None:
+    """The virtual key's id."""
+    if name is None:
+        return None
+    found = VirtualKey.objects.filter(name=name).values_list("id", flat=True).first()
+    if found is None:
+        raise CommandError(f"--virtual-key: there is no virtual key “{name}”", returncode=2)
+    return found
