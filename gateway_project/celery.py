@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 
 from celery import Celery
+from celery.schedules import crontab
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
 app = Celery("gateway")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+app.conf.beat_schedule = {
+    "roll the ledger up": {"task": "usage.tasks.roll_up", "schedule": crontab(minute=5)},
+    "take over from dead processes": {"task": "usage.tasks.reap", "schedule": 60.0},
+    "make partitions": {"task": "usage.tasks.make_partitions", "schedule": crontab(hour=2, minute=20)},
+    "forget old refusals": {"task": "usage.tasks.forget_refusals", "schedule": crontab(hour=3, minute=40)},
+}

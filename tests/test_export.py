@@ -19,7 +19,8 @@ from tests.ledger import START, empty_ledger, make_cast, make_entry
 from usage import export
 
 NAMED = """request_id, provider_request_id, started_at, ended_at, customer, team, virtual_key, endpoint,
-requested_model, model, provider, provider_key, status, http_status, stop_reason, stream, input_tokens, output_tokens, thinking_tokens,
+requested_model, model, provider, provider_key, status, http_status, stop_reason, stream, input_tokens,
+output_tokens, thinking_tokens,
 cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens, web_search_requests,
 iterations, service_tier, inference_geo, cost, currency, estimated, time_to_first_byte_ms, duration_ms, attempts"""
 

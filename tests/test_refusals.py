@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from usage import refusals
+from usage.models import Refusal, RefusalCount
+
+pytestmark = pytest.mark.django_db
+
+
+def make_refusal(age):
+    return Refusal.objects.create(
+        id=uuid.uuid4(),
+        refused_at=timezone.now() - age,
+        http_status=401,
+        error_type="authentication_error",
+        reason="revoked",
+        message="revoked",
+        endpoint="messages",
+    )
+
+
+def test_it_forgets_what_is_older_than_the_days_given(monkeypatch):
+    monkeypatch.setattr(refusals, "PART", 2)
+    for hours in (-1, 1, 2, 3, 4):
+        make_refusal(timedelta(days=14, hours=hours))
+    kept = Refusal.objects.latest("refused_at")
+    RefusalCount.objects.create(minute=timezone.now() - timedelta(days=15), reason="revoked", count=3)
+    RefusalCount.objects.create(minute=timezone.now(), reason="revoked", count=3)
+    assert refusals.forget(14) == 5
+    assert list(Refusal.objects.all()) == [kept]
+    assert RefusalCount.objects.count() == 1
