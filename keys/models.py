@@ -204,3 +204,11 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return f"{self.first}…{self.last}"
+
+
+class GatewayToken(Credential):
+    """A credential for a person or service that calls as somebody's virtual key; its admin pages list these only."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "gateway token"

@@ -1,0 +1,178 @@
+"""The forms of the admin pages for keys: they ask the same functions as the commands whether a value is usable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.core.exceptions import ValidationError
+
+from keys import issuing, names, provider_keys
+from keys.errors import Unusable
+from keys.models import Credential, GatewayToken, ProviderKey, VirtualKey
+
+OVERLAPS = {
+    "0": "none: it ends at once",
+    "900": "15 minutes",
+    "3600": "1 hour",
+    "86400": "24 hours",
+    "604800": "7 days",
+    "2592000": "30 days",
+}
+
+
+@contextmanager
+def refusals_shown() -> Iterator[None]:
+    """Turn a refusal into an error on the form."""
+    try:
+        yield
+    except Unusable as error:
+        raise ValidationError(str(error)) from None
+
+
+class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A virtual key's terms, new or changed."""
+
+    class Meta:
+        model = VirtualKey
+        fields = (
+            "name",
+            "customer",
+            "team",
+            "owner",
+            "allowed_models",
+            "denied_models",
+            "expires_at",
+            "labels",
+        )
+
+    def clean_name(self) -> str:
+        with refusals_shown():
+            return names.check(self.cleaned_data["name"], "the virtual key")
+
+    def clean_expires_at(self) -> datetime | None:
+        expires_at: datetime | None = self.cleaned_data["expires_at"]
+        if "expires_at" in self.changed_data:
+            with refusals_shown():
+                issuing.check_expiry(expires_at)
+        return expires_at
+
+    def clean_labels(self) -> dict[str, str]:
+        labels = self.cleaned_data["labels"] or {}
+        with refusals_shown():
+            issuing.check_labels(labels)
+        return labels
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        team = cleaned.get("team")
+        customer = cleaned.get("customer") or (self.instance.customer if self.instance.pk else None)
+        if team and customer and team.customer_id != customer.pk:
+            self.add_error("team", f"This team belongs to {team.customer}.")
+        return cleaned
+
+
+class RouteFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
+    """The provider keys that a virtual key maps to."""
+
+    def routes(self) -> list[tuple[ProviderKey, int]]:
+        """Those that are to be, after this form was filled in."""
+        return [
+            (form.cleaned_data["provider_key"], form.cleaned_data["weight"])
+            for form in self.forms
+            if form.cleaned_data.get("provider_key") and not form.cleaned_data.get("DELETE")
+        ]
+
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors) or self.instance.allowed_models is None:
+            return
+        with refusals_shown():
+            issuing.check_reach(self.instance.allowed_models, [provider_key for provider_key, _ in self.routes()])
+
+
+class RotateForm(forms.Form):
+    """How long the older secrets work on. `newest` keeps a page that is sent twice from rotating twice."""
+
+    overlap = forms.TypedChoiceField(
+        choices=list(OVERLAPS.items()),
+        initial="86400",
+        coerce=lambda seconds: timedelta(seconds=int(seconds)),
+        label="The old secret works for",
+    )
+    newest = forms.IntegerField(widget=forms.HiddenInput)
+
+    def __init__(self, virtual_key: VirtualKey, data: Any = None) -> None:
+        credentials = Credential.objects.filter(virtual_key=virtual_key).order_by("-pk")
+        self.newest_now = credentials.values_list("pk", flat=True).first() or 0
+        super().__init__(data, initial={"newest": self.newest_now})
+
+    def clean_newest(self) -> int:
+        newest: int = self.cleaned_data["newest"]
+        if newest != self.newest_now:
+            raise ValidationError("This key has been given a new secret since the page was opened.")
+        return newest
+
+
+class RevokeForm(forms.Form):
+    """Whether a revocation also ends the answers that are being written."""
+
+    cut_streams = forms.BooleanField(required=False, label="Cut its open streams too")
+
+
+class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A provider key; its secret goes in and never comes out."""
+
+    secret = forms.CharField(
+        required=False,
+        strip=True,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
+    )
+
+    class Meta:
+        model = ProviderKey
+        fields = ("name", "provider", "base_url", "model_patterns", "active")
+        widgets: ClassVar = {"base_url": AdminTextInputWidget}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "secret" in self.fields:
+            hint = f"Ends in …{self.instance.secret_hint}. " if self.instance.secret_hint else ""
+            stored = f"{hint}Empty: keep it." if self.instance.secret_ciphertext else "The provider's API key."
+            self.fields["secret"].help_text = f"{stored} Stored encrypted; it is never shown again."
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors:
+            asked = ProviderKey(pk=self.instance.pk, secret_ciphertext=self.instance.secret_ciphertext)
+            for field in ("name", "provider", "base_url", "model_patterns"):
+                setattr(asked, field, cleaned[field])
+            with refusals_shown():
+                provider_keys.check(asked, cleaned["secret"])
+        return cleaned
+
+
+class GatewayTokenForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A new gateway token."""
+
+    class Meta:
+        model = GatewayToken
+        fields = ("name", "virtual_key")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "name" in self.fields:
+            self.fields["name"].required = True
+            self.fields["name"].help_text = "The person or service that it is for."
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        with refusals_shown():
+            name = names.check(name, "the gateway token")
+        if GatewayToken.objects.filter(kind="gateway_token", name=name).exists():
+            raise ValidationError("There is a gateway token of this name already.")
+        return name
