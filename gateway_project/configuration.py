@@ -10,11 +10,17 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
 
+from cryptography.fernet import Fernet
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+ROLES = ("api", "admin", "worker", "beat")
+
+BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "filesystem", "sentinel", "sqs")
 
 CommaList = Annotated[list[str], NoDecode]
 
@@ -26,13 +32,16 @@ class WrongConfiguration(Exception):
 class Configuration(BaseSettings):
     """Every setting of a deployment, with its default. Names in the environment are these, in capitals."""
 
-    model_config = SettingsConfigDict(env_file=BASE_DIR / ".env", extra="ignore", env_ignore_empty=True)
+    # ENV_FILE: another file than `.env` (tests name none).
+    model_config = SettingsConfigDict(
+        env_file=os.environ.get("ENV_FILE") or BASE_DIR / ".env", extra="ignore", env_ignore_empty=True
+    )
 
     # Web server
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     web_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
-    roles: CommaList = ["api", "admin"]
+    roles: CommaList = list(ROLES)
     stop_grace_seconds: int = Field(120, ge=0)
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
     trusted_origins: CommaList = []
@@ -83,9 +92,80 @@ class Configuration(BaseSettings):
     @field_validator("roles")
     @classmethod
     def check_roles(cls, value: list[str]) -> list[str]:
-        if not value or set(value) - {"api", "admin"}:
-            raise ValueError("expected `api`, `admin` or both, separated by a comma")
+        if not value or set(value) - set(ROLES):
+            raise ValueError(f"expected some of {', '.join(ROLES)}, separated by commas")
         return value
+
+    @field_validator("master_keys")
+    @classmethod
+    def check_master_keys(cls, value: list[str]) -> list[str]:
+        for key in value:
+            try:
+                Fernet(key)
+            except ValueError:
+                raise ValueError("expected Fernet keys (32 bytes in URL-safe base64), separated by commas") from None
+        return value
+
+    @field_validator("peppers")
+    @classmethod
+    def check_peppers(cls, value: list[str]) -> list[str]:
+        if any(len(pepper) < 32 for pepper in value):
+            raise ValueError("expected secrets of 32 or more characters, separated by commas")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def check_secret_key(cls, value: str) -> str:
+        if value and len(value) < 50:
+            raise ValueError("expected 50 or more random characters")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def check_database_url(cls, value: str) -> str:
+        parts = split(value)
+        if value and (parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/")):
+            raise ValueError("expected postgresql://user:password@host:port/name")
+        return value
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def check_celery_broker_url(cls, value: str) -> str:
+        if value and split(value).scheme not in BROKER_SCHEMES:
+            raise ValueError(f"expected a URL that starts with one of {', '.join(BROKER_SCHEMES)}")
+        return value
+
+    @field_validator("outbound_proxy", "passthrough_base_url")
+    @classmethod
+    def check_http_url(cls, value: str) -> str:
+        parts = split(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("expected a URL like https://host:port")
+        return value
+
+    @field_validator("trusted_origins")
+    @classmethod
+    def check_trusted_origins(cls, value: list[str]) -> list[str]:
+        if any(split(origin).scheme not in ("http", "https") or not split(origin).hostname for origin in value):
+            raise ValueError("expected origins like https://gateway.example.com, separated by commas")
+        return value
+
+    @field_validator("ca_bundle")
+    @classmethod
+    def check_ca_bundle(cls, value: Path | None) -> Path | None:
+        if value and not value.is_file():
+            raise ValueError("expected a file of certificates in PEM format that is there")
+        return value
+
+
+def split(url: str) -> SplitResult:
+    """Like `urlsplit`, with an explanation that doesn't quote the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("expected a URL") from None
+    return parts
 
 
 def explain(error: ValidationError) -> str:

@@ -5,22 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from gateway_project.configuration import WrongConfiguration
-
 # The embedded server writes its URL here when it starts; every command beside it finds it.
 URL_FILE = "run/database.url"
 
 
 def parse(url: str) -> dict[str, object]:
-    """Django's settings for `postgresql://user:password@host:port/name?option=value`; a socket's folder goes in
-    `?host=`.
-
-    Raises:
-        WrongConfiguration: it is no PostgreSQL URL.
-    """
+    """Django's settings for `postgresql://user:password@host:port/name?option=value` (the configuration has checked
+    that it is one); a socket's folder goes in `?host=`."""
     parts = urlsplit(url)
-    if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
-        raise WrongConfiguration("DATABASE_URL: expected postgresql://user:password@host:port/name")
     options = dict(parse_qsl(parts.query))
     return {
         "ENGINE": "django.db.backends.postgresql",

@@ -12,7 +12,8 @@ from keys import secret_files
 try:
     CONFIGURATION = configuration()
 except WrongConfiguration as error:
-    sys.exit(f"The configuration can't be used:\n{error}\nSee .env.example for what each setting expects.")
+    print(error, file=sys.stderr)
+    sys.exit(2)
 
 VAR_DIR = CONFIGURATION.var_dir.resolve()
 DEBUG = CONFIGURATION.debug
@@ -78,7 +79,7 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -104,7 +105,7 @@ REST_FRAMEWORK = {
 
 # Celery only sweeps tables: a message that is lost loses nothing.
 BROKER_DIR = VAR_DIR / "broker"
-CELERY_BROKER_URL = CONFIGURATION.celery_broker_url or "filesystem://"
+CELERY_BROKER_URL = CONFIGURATION.celery_broker_url or "filesystem://localhost//"
 if CELERY_BROKER_URL.startswith("filesystem"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(BROKER_DIR / "queue"),
@@ -113,6 +114,9 @@ if CELERY_BROKER_URL.startswith("filesystem"):
         "control_folder": str(BROKER_DIR / "control"),
         "store_processed": False,
     }
+    # Commands to workers would be files that nobody takes away.
+    CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+    CELERY_BEAT_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 600

@@ -1,0 +1,39 @@
+# `make help` lists the targets. HOST and PORT (and every other setting, see .env.example) come from the environment:
+# `make run PORT=9000`.
+
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --generate-hashes --strip-extras \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-run lint requirements check-python installed installed-dev
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+run: check-python  ## set up what is missing, then run the gateway (HOST, PORT; Ctrl-C stops it)
+	@$(PYTHON) gateway_project/installation.py run
+	@exec $(VENV_PYTHON) -m gateway_project.supervisor
+
+test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABASE_URL, TEST_BROKER_URL); ARGS="-k name"
+	@exec $(VENV_PYTHON) -m pytest -n auto -m "not slow" $(ARGS)
+
+test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
+	@exec $(VENV_PYTHON) -m pytest -m slow $(ARGS)
+
+lint: installed-dev  ## ruff, its format check, and mypy on everything
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m mypy .
+
+requirements: installed-dev  ## compile the requirements files from the .in files, with hashes (ARGS=--upgrade)
+	$(PIP_COMPILE) $(ARGS) --output-file=requirements.txt requirements.in
+	$(PIP_COMPILE) $(ARGS) --output-file=requirements-dev.txt requirements-dev.in
+
+installed-dev: check-python
+	@$(PYTHON) gateway_project/installation.py develop
+
+check-python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install python3 (3.11 or newer) and python3-venv." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version 2>&1); say make PYTHON=python3.11 …" >&2; exit 2; }

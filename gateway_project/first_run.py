@@ -1,0 +1,138 @@
+"""What has to be there before the first request: tables, static files and, on an empty database, something to try.
+
+The first objects (an administrator, a customer with a team, the echo provider and a virtual key) are made only while
+there is neither a user nor a customer. Their secrets go to the screen, once, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+
+import django
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import OperationalError, connection, transaction
+
+from gateway_project import supervisor
+from gateway_project.configuration import configuration
+from gateway_project.embedded_postgres import CannotStart
+
+OLDEST_POSTGRES = 15
+# Two machines may start at once: one migrates, the other waits. Any number that nobody else locks.
+SET_UP_LOCK = 7_262_046
+
+WELCOME = """
+This is shown once. Note it now.
+
+  Admin pages   {address}/admin/
+  User          admin
+  Password      {password}
+  Virtual key   {key}
+
+Try it with curl:
+
+curl {address}/v1/messages -H 'x-api-key: {key}' \\
+  -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \\
+  -d '{{"model": "echo-1", "max_tokens": 100, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+or with Anthropic's SDK:
+
+from anthropic import Anthropic
+client = Anthropic(base_url="{address}", api_key="{key}")
+question = {{"role": "user", "content": "Hello!"}}
+answer = client.messages.create(model="echo-1", max_tokens=100, messages=[question])
+print(answer.content[0].text)
+"""
+
+
+@dataclass(frozen=True)
+class FirstSecrets:
+    """What the first run made, in plain text."""
+
+    password: str
+    key: str
+
+
+def set_up() -> FirstSecrets | None:
+    """Bring the database and the static files up to date; what was made if the database was empty.
+
+    Raises:
+        CannotStart: the database can't be reached, or is too old.
+    """
+    check_database()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [SET_UP_LOCK])
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("collectstatic", verbosity=0, interactive=False)
+    made = make_first_objects()
+    ensure_passthrough()
+    connection.close()
+    return made
+
+
+def check_database() -> None:
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CannotStart(f"DATABASE_URL: the database can't be reached: {reason}") from None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
+        (version,) = cursor.fetchone()
+    if version < OLDEST_POSTGRES:
+        raise CannotStart(f"DATABASE_URL: PostgreSQL {OLDEST_POSTGRES} or later is needed, this is {version}.")
+
+
+@transaction.atomic
+def make_first_objects() -> FirstSecrets | None:
+    """The objects to try the gateway with, unless somebody has made a user or a customer already."""
+    from keys.issuing import issue_virtual_key
+    from keys.models import Customer, Team
+    from keys.provider_keys import add_provider_key
+
+    if get_user_model().objects.exists() or Customer.objects.exists():
+        return None
+    password = secrets.token_urlsafe(15)
+    get_user_model().objects.create_superuser("admin", password=password)
+    customer = Customer.objects.create(name="Example")
+    team = Team.objects.create(customer=customer, name="Example team")
+    echo = add_provider_key(name="echo", provider="echo", model_patterns=["echo*"])
+    _, key = issue_virtual_key(name="example", customer=customer, team=team, provider_keys=[(echo, 1)])
+    return FirstSecrets(password, key)
+
+
+def ensure_passthrough() -> None:
+    """Where the provider's own keys are let through, the virtual key that they are recorded under.
+
+    Raises:
+        CannotStart: the customer that the deployment names isn't there.
+    """
+    customer = configuration().passthrough_customer
+    if not customer:
+        return
+    from keys.issuing import ensure_passthrough_key
+
+    try:
+        ensure_passthrough_key(customer)
+    except Exception as error:
+        raise CannotStart(f"PASSTHROUGH_CUSTOMER: {error}") from None
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    django.setup()
+    try:
+        made = set_up()
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    if made:
+        address = supervisor.address_of(configuration())
+        print(WELCOME.format(address=address, password=made.password, key=made.key), flush=True)
+
+
+if __name__ == "__main__":
+    main()

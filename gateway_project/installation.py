@@ -1,0 +1,113 @@
+"""What `make` does before anything else: check this machine, then make `.venv` and install into it.
+
+Runs under the system's own python3, before anything is installed: standard library only, and nothing of ours.
+Installing is done again only when a requirements file has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VENV = BASE_DIR / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "installed"
+
+
+def check_folder() -> None:
+    """Refuse a checkout that can't be written: everything that is made lies in it."""
+    if not os.access(BASE_DIR, os.W_OK):
+        sys.exit(f"The folder {BASE_DIR} can't be written; use a checkout of your own.")
+
+
+def check_venv() -> None:
+    """Debian ships Python without what makes a virtual environment."""
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        sys.exit("Python can't make a virtual environment: install python3-venv (apt install python3-venv).")
+
+
+def check_port() -> None:
+    """Refuse a port that somebody else has, before long work. What is left of a killed run is the supervisor's
+    business."""
+    host, port = configured("HOST", "127.0.0.1"), configured("PORT", "8000")
+    if any((BASE_DIR / "var" / "run").glob("*.pid")) or not port.isdigit():
+        return
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            choice = "; choose another one: make run PORT=" + str(int(port) + 1)
+            sys.exit(f"Port {port} on {host} can't be had: {error.strerror}{choice}")
+        except OverflowError:
+            sys.exit("PORT: expected a number from 1 to 65535")
+
+
+def configured(name: str, default: str) -> str:
+    """A setting from the environment or `.env`, as the configuration will read it."""
+    file = BASE_DIR / ".env"
+    lines = file.read_text().splitlines() if file.exists() else []
+    given = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith(name + "=")]
+    return os.environ.get(name) or (given[-1] if given else "") or default
+
+
+def install(files: list[Path]) -> None:
+    """Make `.venv` hold what the files pin, and show the progress."""
+    wanted = fingerprint(files)
+    done = STAMP.read_text().split() if STAMP.exists() else []
+    if wanted in done and works():
+        return
+    if not works():
+        check_venv()
+        print("Making the virtual environment in .venv", flush=True)
+        run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+    print("Installing what is pinned in " + " and ".join(file.name for file in files), flush=True)
+    options = ["--require-hashes", "--disable-pip-version-check", "--no-input", "--root-user-action=ignore"]
+    run([str(PYTHON), "-m", "pip", "install", *options, *(part for file in files for part in ("-r", str(file)))])
+    # Development's requirements contain the others: what was installed for them stays good for `make run`.
+    STAMP.write_text("\n".join([wanted, fingerprint(files[:1])]) + "\n")
+
+
+def works() -> bool:
+    """Whether the virtual environment is whole: neither cut short nor moved away from its Python."""
+    try:
+        return subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def fingerprint(files: list[Path]) -> str:
+    """Of the files' contents and the Python that they are installed for."""
+    digest = hashlib.sha256(sys.version.encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def run(command: list[str]) -> None:
+    """Run it in sight; end as it ended if it failed."""
+    code = subprocess.run(command, cwd=BASE_DIR, check=False).returncode
+    if code:
+        sys.exit(f"Failed: {' '.join(command[:4])} … (exit code {code}); the lines above say why.")
+
+
+def main() -> None:
+    """`run` installs what the gateway runs on, `develop` what lint and tests need too."""
+    purpose = sys.argv[1]
+    check_folder()
+    if purpose == "run":
+        check_port()
+    files = [BASE_DIR / "requirements.txt"]
+    if purpose == "develop":
+        files.append(BASE_DIR / "requirements-dev.txt")
+    install(files)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,475 @@
+"""What `make run` runs: it starts every process of the gateway, replaces those that die, and stops them in order.
+
+PostgreSQL (embedded) ▸ set-up ▸ web processes, worker and beat; stopped as web ▸ worker ▸ beat ▸ PostgreSQL.
+SIGINT or SIGTERM: stop, and let open calls end; a second one hurries. SIGHUP: replace the web processes one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from gateway_project import database, embedded_postgres, processes
+from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
+from gateway_project.embedded_postgres import CannotStart
+from gateway_project.web import BACKLOG
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+STOPPING = {signal.SIGINT, signal.SIGTERM}
+
+# A stop signal often comes twice at once: from `make`, and to the whole group.
+SAME_SIGNAL_SECONDS = 1.0
+HURRIED_SECONDS = 5.0
+ORPHAN_SECONDS = 10.0
+READY_SECONDS = 60.0
+LOG_BYTES = 10_000_000
+
+HAD_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
+
+
+def say(line: str) -> None:
+    """One line on the screen; a terminal that is gone stops nothing."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a kind of child is started and stopped. `start` gives the process and, where it tells when it is ready, the
+    file that it writes to then. `patience` is how long it may take to stop, in seconds."""
+
+    name: str
+    start: Callable[[], tuple[subprocess.Popen[bytes], int | None]]
+    patience: float
+    stop_signal: signal.Signals = signal.SIGTERM
+    last_signal: signal.Signals = signal.SIGKILL
+
+
+@dataclass
+class Child:
+    """A process that runs in a role."""
+
+    role: Role
+    process: subprocess.Popen[bytes]
+    ready_file: int | None
+    started: float = field(default_factory=time.monotonic)
+
+    def is_ready(self) -> bool:
+        """Whether it ever was; one that doesn't tell is, once it has lived for some seconds."""
+        if self.ready_file is None:
+            return time.monotonic() - self.started > 3
+        with contextlib.suppress(BlockingIOError):
+            said = os.read(self.ready_file, 1)
+            if said:
+                self.close()
+                self.started = 0
+                return True
+        return False
+
+    def close(self) -> None:
+        if self.ready_file is not None:
+            os.close(self.ready_file)
+            self.ready_file = None
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+
+class Supervisor:
+    """Keeps one process in every role."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.roles: dict[str, Role] = {}
+        self.children: dict[str, Child] = {}
+        # Of roles whose process died: how often in a row it failed to start, and when it is started again.
+        self.failures: dict[str, int] = {}
+        self.due: dict[str, float] = {}
+        # When asked to replace the web processes: roles still to do, and processes that are replaced.
+        self.rolling: list[str] = []
+        self.retiring: list[Child] = []
+        self.announced = False
+
+    def add(self, role: Role) -> Child:
+        """Start a process in a new role, and keep it filled from now on."""
+        self.roles[role.name] = role
+        return self.fill(role.name)
+
+    def fill(self, name: str) -> Child:
+        role = self.roles[name]
+        child = self.children[name] = Child(role, *role.start())
+        processes.write_pid(self.run_dir, name, child.process.pid)
+        return child
+
+    def watch(self, announcement: str) -> None:
+        """Until a stop signal: replace who died, roll when asked to."""
+        while True:
+            info = signal.sigtimedwait(SIGNALS, self.pause())
+            if info and info.si_signo in STOPPING:
+                return
+            if info and info.si_signo == signal.SIGHUP:
+                if terminal_is_gone():
+                    return
+                say("Replacing the web processes, one by one.")
+                self.rolling = [name for name in self.roles if name.startswith("web-")]
+            self.replace_the_dead()
+            self.roll()
+            if not self.announced and all(child.is_ready() for child in self.web()):
+                self.announced = True
+                say(announcement)
+
+    def pause(self) -> float:
+        """Seconds until something is to be looked at again (a child's end wakes us anyway)."""
+        if not self.announced or self.rolling:
+            return 0.05
+        return max(0.01, min([5.0, *(due - time.monotonic() for due in self.due.values())]))
+
+    def web(self) -> list[Child]:
+        return [child for name, child in self.children.items() if name.startswith("web-")]
+
+    def replace_the_dead(self) -> None:
+        for child in [child for child in self.retiring if not child.is_alive()]:
+            self.retiring.remove(child)
+            pid_file_of_old(self.run_dir, child).unlink(missing_ok=True)
+        for name, child in list(self.children.items()):
+            if not child.is_alive():
+                self.note_death(name, child)
+        now = time.monotonic()
+        for name in [name for name, due in self.due.items() if due <= now]:
+            del self.due[name]
+            self.fill(name)
+
+    def note_death(self, name: str, child: Child) -> None:
+        """One that had been ready is replaced at once, one that fails to start more and more slowly."""
+        failures = 0 if child.is_ready() else self.failures.get(name, 0) + 1
+        self.failures[name] = failures
+        delay = min(30.0, 0.5 * 2**failures) if failures else 0.0
+        self.due[name] = time.monotonic() + delay
+        del self.children[name]
+        child.close()
+        when = f"in {delay:.0f} s" if delay else "now"
+        say(f"{name} ended ({ending(child.process.returncode)}); it is started again {when}.")
+
+    def roll(self) -> None:
+        """Give one web role after the other a new process; the old one retires when the new one is ready."""
+        if not self.rolling:
+            return
+        name = self.rolling[0]
+        child = self.children.get(name)
+        predecessor = next((old for old in self.retiring if old.role.name == name and not retired(old)), None)
+        if predecessor is None and child is not None:
+            self.retiring.append(child)
+            pid_file_of_old(self.run_dir, child).write_text(f"{child.process.pid}\n")
+            self.fill(name)
+        elif predecessor is not None and child is not None and child.is_ready():
+            predecessor.close()
+            predecessor.process.terminate()
+            predecessor.started = -1
+            self.rolling.pop(0)
+
+    def stop(self) -> None:
+        """Web processes first, then worker, beat and PostgreSQL; nothing is left running."""
+        groups = [
+            [*self.web(), *self.retiring],
+            *([self.children[n]] for n in ("worker", "beat") if n in self.children),
+        ]
+        if "postgres" in self.children:
+            groups.append([self.children["postgres"]])
+        begun = time.monotonic()
+        hurried = False
+        for group in groups:
+            hurried = self.stop_group(group, begun, hurried)
+        for file in self.run_dir.glob("*.pid"):
+            file.unlink(missing_ok=True)
+
+    def stop_group(self, group: list[Child], begun: float, hurried: bool) -> bool:
+        """Stop these together; whether we were asked to hurry meanwhile (or before)."""
+        alive = [child for child in group if child.is_alive()]
+        for child in alive:
+            child.process.send_signal(child.role.stop_signal)
+        patience = max((child.role.patience for child in group), default=0.0)
+        deadline = time.monotonic() + (HURRIED_SECONDS if hurried else patience)
+        while alive := [child for child in alive if child.is_alive()]:
+            info = signal.sigtimedwait(SIGNALS, 0.2)
+            again = info is not None and info.si_signo in STOPPING and time.monotonic() - begun > SAME_SIGNAL_SECONDS
+            if again and not hurried:
+                say("Hurrying: open calls are cut.")
+                hurried = True
+                deadline = time.monotonic() + HURRIED_SECONDS
+                for child in alive:
+                    child.process.send_signal(child.role.stop_signal)
+            if time.monotonic() > deadline:
+                for child in alive:
+                    child.process.send_signal(child.role.last_signal)
+                deadline = time.monotonic() + HURRIED_SECONDS
+        return hurried
+
+
+def pid_file_of_old(run_dir: Path, child: Child) -> Path:
+    """A process that retires leaves its role's own pid file to the new one."""
+    return run_dir / f"{child.role.name}-old-{child.process.pid}.pid"
+
+
+def retired(child: Child) -> bool:
+    return child.started < 0
+
+
+def ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def terminal_is_gone() -> bool:
+    """A closed terminal says SIGHUP too; then there is nobody to run for."""
+    if not HAD_TERMINAL:
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return True
+    return False
+
+
+BROKER_FOLDERS = ("broker/queue", "broker/processed", "broker/control")
+
+
+def make_folders(var_dir: Path) -> Path:
+    """The data folder, for its owner only, and what every process expects in it; gives the folder of pid files.
+
+    Raises:
+        CannotStart: it can't be written.
+    """
+    try:
+        var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if var_dir.stat().st_uid == os.geteuid():
+            var_dir.chmod(0o700)
+        for name in ("run", "log", "secrets", "spool", "static", "broker", *BROKER_FOLDERS):
+            (var_dir / name).mkdir(mode=0o700, exist_ok=True)
+        probe = var_dir / "run" / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CannotStart(f"The folder {var_dir} can't be written: {error.strerror}.") from None
+    return var_dir / "run"
+
+
+@contextlib.contextmanager
+def only_one(run_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with this process however it ends.
+
+    Raises:
+        CannotStart: another one holds it.
+    """
+    with (run_dir / "supervisor.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart(f"The gateway is already running in this folder{known_pid(lock)}.") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def known_pid(lock: TextIO) -> str:
+    lock.seek(0)
+    pid = lock.read().strip()
+    return f" (process {pid})" if pid else ""
+
+
+def end_orphans(run_dir: Path) -> None:
+    """End what a killed run left: web processes may finish their calls for some seconds, PostgreSQL goes last."""
+    found = processes.orphans(run_dir)
+    if found:
+        say(f"Ending {len(found)} processes of an earlier run that was killed.")
+    for name, pid in sorted(found.items(), key=lambda item: (item[0] == "postgres", not item[0].startswith("web"))):
+        polite = signal.SIGINT if name == "postgres" else signal.SIGTERM
+        last = signal.SIGQUIT if name == "postgres" else signal.SIGKILL
+        processes.end_orphan(pid, run_dir, [(polite, ORPHAN_SECONDS), (last, ORPHAN_SECONDS)])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The one listening socket, which every web process inherits.
+
+    Raises:
+        CannotStart: the address can't be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror:
+        raise CannotStart(f"HOST: {host} is not an address of this machine.") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStart(
+                f"Port {port} on {host} is in use; choose another one: make run PORT={port + 1}"
+            ) from None
+        raise CannotStart(f"Can't listen on {host}, port {port}: {error.strerror}.") from None
+    return listener
+
+
+def raise_file_limit() -> None:
+    """A stream is two open files, and the usual limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def web_role(number: int, settings: Configuration, listener: socket.socket) -> Role:
+    """A web process. It says through a pipe when it can answer."""
+
+    def start() -> tuple[subprocess.Popen[bytes], int]:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        handed = (listener.fileno(), writer)
+        arguments = ["--socket", str(handed[0]), "--ready", str(handed[1])]
+        command = [sys.executable, "-m", "gateway_project.web", *arguments]
+        process = processes.spawn(command, pass_fds=handed, cwd=BASE_DIR)
+        os.close(writer)
+        return process, reader
+
+    # After the calls, the application has its own last things to write.
+    return Role(f"web-{number}", start, patience=settings.stop_grace_seconds + 15)
+
+
+def celery_role(name: str, *arguments: str) -> Role:
+    """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
+    # In a container there is often nobody but root, and our messages hold no code that would make this a danger.
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+    return Role(name, lambda: (processes.spawn(command, environment=quiet, cwd=BASE_DIR), None), patience=60)
+
+
+def worker_role() -> Role:
+    return celery_role(
+        "worker",
+        *("--pool", "threads", "--concurrency", "2"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    )
+
+
+def beat_role(run_dir: Path) -> Role:
+    return celery_role("beat", "--schedule", str(run_dir / "beat-schedule"), "--pidfile", "")
+
+
+def postgres_role(server: embedded_postgres.Server, var_dir: Path) -> Role:
+    """The embedded PostgreSQL. SIGINT is its fast shutdown; never SIGKILL, which would leave shared memory behind."""
+    log = var_dir / "log" / "postgres.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.unlink()
+
+    def start() -> tuple[subprocess.Popen[bytes], None]:
+        return embedded_postgres.start(server, log), None
+
+    return Role("postgres", start, patience=60, stop_signal=signal.SIGINT, last_signal=signal.SIGQUIT)
+
+
+def start_postgres(supervisor: Supervisor, var_dir: Path) -> None:
+    """Start the embedded server, and tell every process and command where it is."""
+    server = embedded_postgres.prepare(var_dir, say)
+    child = supervisor.add(postgres_role(server, var_dir))
+    embedded_postgres.wait_until_ready(server, child.process, var_dir / "log" / "postgres.log")
+    file = var_dir / database.URL_FILE
+    file.write_text(server.url + "\n")
+
+
+def set_up() -> None:
+    """Migrations, static files and, on an empty database, the first objects: in a process of its own, so that this
+    one stays small.
+
+    Raises:
+        SystemExit: it failed, and has said why.
+    """
+    process = processes.spawn([sys.executable, "-m", "gateway_project.first_run"], cwd=BASE_DIR)
+    try:
+        if code := process.wait():
+            sys.exit(2 if code == 2 else 1)
+    finally:
+        if process.poll() is None:
+            processes.end(process, signal.SIGTERM, patience=5)
+
+
+def run(settings: Configuration) -> None:
+    """Everything, until it is told to stop.
+
+    Raises:
+        CannotStart: with one line that says why.
+    """
+    var_dir = settings.var_dir.resolve()
+    run_dir = make_folders(var_dir)
+    os.environ[processes.MARK] = os.fspath(run_dir)
+    with only_one(run_dir):
+        end_orphans(run_dir)
+        with listen(settings.host, settings.port) as listener:
+            raise_file_limit()
+            supervise(settings, var_dir, listener)
+
+
+def supervise(settings: Configuration, var_dir: Path, listener: socket.socket) -> None:
+    supervisor = Supervisor(var_dir / "run")
+    try:
+        if settings.database_url:
+            (var_dir / database.URL_FILE).unlink(missing_ok=True)
+        else:
+            start_postgres(supervisor, var_dir)
+        set_up()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        start_roles(supervisor, settings, listener)
+        supervisor.watch(f"The gateway listens on {address_of(settings)} (Ctrl-C stops it).")
+        say("Stopping; open calls may end. Once more hurries.")
+    except KeyboardInterrupt:
+        say("Stopping.")
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        listener.close()
+        supervisor.stop()
+    say("Stopped.")
+
+
+def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket) -> None:
+    """The processes of the deployment's roles."""
+    if {"api", "admin"} & set(settings.roles):
+        for number in range(1, settings.web_processes + 1):
+            supervisor.add(web_role(number, settings, listener))
+    if "worker" in settings.roles:
+        supervisor.add(worker_role())
+    if "beat" in settings.roles:
+        supervisor.add(beat_role(supervisor.run_dir))
+
+
+def address_of(settings: Configuration) -> str:
+    """The URL under which the gateway is reached from this machine."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+    host = everywhere.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
+    return f"http://{host}:{settings.port}"
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(configuration())
+    except (CannotStart, WrongConfiguration) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""One web process: uvicorn on a listening socket that the supervisor opened and handed down."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
+from types import FrameType
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from gateway_project.configuration import configuration
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+BACKLOG = 4096
+KEEP_ALIVE_SECONDS = 75
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says when it is ready, and whose second signal cuts the open calls but lets the application
+    write down what they used."""
+
+    def __init__(self, config: uvicorn.Config, ready: int | None) -> None:
+        super().__init__(config)
+        self.ready = ready
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        # What is loaded by now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        if self.ready is not None:
+            os.write(self.ready, b"1")
+            os.close(self.ready)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and self.loop:
+            self.loop.call_soon_threadsafe(self.cut_open_calls)
+        self.should_exit = True
+
+    def cut_open_calls(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
+
+
+def dated(application: Application) -> Application:
+    """Answers without a `date` get one; an upstream's that is relayed stays the only one."""
+    now, value = 0, b""
+
+    async def with_date(scope: Message, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            nonlocal now, value
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if not any(name.lower() == b"date" for name, _ in headers):
+                    second = int(time.time())
+                    if second != now:
+                        now, value = second, formatdate(second, usegmt=True).encode()
+                    headers.append((b"date", value))
+                    message = {**message, "headers": headers}
+            await send(message)
+
+        await application(scope, receive, send_dated if scope["type"] == "http" else send)
+
+    return with_date
+
+
+def load() -> Application:
+    """The project's ASGI application, as it is served."""
+    from gateway_project import asgi
+
+    return dated(asgi.application)
+
+
+def serve(listener: socket.socket, ready: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; open calls have STOP_GRACE_SECONDS to end. One byte is written to the file
+    `ready` when the first request can be answered."""
+    config = uvicorn.Config(
+        load,
+        factory=True,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=configuration().stop_grace_seconds,
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Server(config, ready).serve(sockets=[listener]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--socket", type=int, required=True, help="file number of the listening socket")
+    parser.add_argument("--ready", type=int, help="file number to write a byte to when ready")
+    arguments = parser.parse_args()
+    serve(socket.socket(fileno=arguments.socket), arguments.ready)
+
+
+if __name__ == "__main__":
+    main()
