@@ -1,0 +1,35 @@
+"""Coroutines as tests, and tests that need a server. See environment.py for what they all run on."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import pytest
+from asgiref.sync import async_to_sync
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a server are skipped, and say so, where none is given."""
+    for item in items:
+        if item.get_closest_marker("needs_server"):
+            for variable in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):
+                if not os.environ.get(variable):
+                    item.add_marker(pytest.mark.skip(reason=f"{variable} is not given"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A coroutine is a test too. Its synchronous parts run in the test's own thread, and so on its connection to the
+    database: what fixtures have written is there, and what it writes is rolled back."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    async_to_sync(pyfuncitem.obj)(**{name: pyfuncitem.funcargs[name] for name in names})
+    return True
+
+
+@pytest.fixture
+def broker_url() -> str:
+    """A message broker that was there before, for tests marked `needs_server`."""
+    return os.environ["TEST_BROKER_URL"]
