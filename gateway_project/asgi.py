@@ -1,7 +1,64 @@
-"""The ASGI application: the API's paths go to its own lean handler, everything else to Django's."""
+"""The ASGI application: the API's paths go to a lean handler of their own, everything else to Django's."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+
+from django.core.asgi import get_asgi_application
+
+pages = get_asgi_application()
+
+from django.conf import settings  # noqa: E402
+
+from messages_api import handler, runtime  # noqa: E402
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+API = re.compile(r"(?:/anthropic|/pydanticai/anthropic|/pydanticai)?/v1(?:/|$)")
+SERVES_API = "api" in settings.CONFIGURATION.roles
+SERVES_PAGES = "admin" in settings.CONFIGURATION.roles
+
+
+async def application(scope: Any, receive: Receive, send: Send) -> None:
+    """Answer an HTTP request, or live through the server's life span."""
+    if scope["type"] == "lifespan":
+        await live(receive, send)
+    elif scope["type"] != "http":
+        raise ValueError(f"unexpected scope: {scope['type']}")
+    elif scope["path"] == "/healthz":
+        await say(send, 200, b"ok\n")
+    elif API.match(scope["path"]) and SERVES_API:
+        await handler.handle(scope, receive, send)
+    elif SERVES_PAGES:
+        await pages(scope, receive, send)
+    else:
+        await say(send, 404, b"not found\n")
+
+
+async def live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                if SERVES_API:
+                    await runtime.start()
+            except Exception as error:
+                await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await runtime.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+
+
+async def say(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

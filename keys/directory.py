@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keys import credentials, keyring, patterns
 from keys.connection import Reader
@@ -64,6 +64,10 @@ class KnownKey:
     def allows(self, model: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through."""
         return patterns.allows(self.allowed, self.denied, model)
+
+    def with_route(self, provider_key: KnownProviderKey) -> KnownKey:
+        """The same, mapped to this provider key alone."""
+        return replace(self, routes=((provider_key, 1),))
 
 
 class Directory:
@@ -129,9 +133,9 @@ class Directory:
         )
 
     async def _read_catalogue(self) -> None:
+        rows = await self.reader.fetch(CATALOGUE)
         catalogue = {}
-        revision = 0
-        for revision, key, name, provider, base_url, ciphertext, models in await self.reader.fetch(CATALOGUE):
+        for _, key, name, provider, base_url, ciphertext, models in rows:
             if key is None:
                 continue
             try:
@@ -140,4 +144,4 @@ class Directory:
                 logger.error("provider key %s is left out: its secret can't be decrypted", name)
                 continue
             catalogue[key] = KnownProviderKey(key, name, provider, base_url, secret, tuple(models))
-        self.catalogue, self.catalogue_revision = catalogue, revision
+        self.catalogue, self.catalogue_revision = catalogue, rows[0][0]

@@ -49,7 +49,9 @@ WITH writer AS (DELETE FROM usage_writer WHERE process = %(id)s)
 DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_hold WHERE process = %(id)s)
 """
 
-# The transaction was rolled back for a reason that passes: ask again, the same.
+# What one member of a group can be to blame for; everything else is the database's trouble, and passes.
+MEMBERS_FAULT = (errors.DataError, errors.IntegrityError)
+# The transaction was rolled back, and the connection is as good as before.
 PASSING = (
     errors.LockNotAvailable,
     errors.QueryCanceled,
@@ -377,26 +379,20 @@ class Writer:
                 verdicts = await self._ask(group)
             except Replaced:
                 await self._reconnect()
-            except PASSING as error:
-                logger.warning("a group waits (%s)", type(error).__name__)
-                await asyncio.sleep(0.01)
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-                if not isinstance(error, TimeoutError) and self._alive():
-                    await self._split(group, error)
-                    return
-                # It may have been committed. Settling again is harmless; who was admitted must be let go.
-                self._doubt(group)
-                await self._reconnect()
-                return
-            except psycopg.Error as error:
+            except MEMBERS_FAULT as error:
                 await self._split(group, error)
+                return
+            except (psycopg.Error, TimeoutError) as error:
+                # It may have been committed. Settling again is harmless; who was admitted must be let go.
+                logger.warning("a group was not written (%s)", type(error).__name__)
+                self._doubt(group)
+                if not isinstance(error, PASSING):
+                    await self._reconnect()
+                await asyncio.sleep(0.05)
                 return
             else:
                 self._tell(group, verdicts)
                 return
-
-    def _alive(self) -> bool:
-        return self.connection is not None and not self.connection.closed and not self.connection.broken
 
     async def _ask(self, group: Group) -> dict[UUID, str]:
         connection = self.connection
@@ -451,7 +447,7 @@ class Writer:
                 waiting.answer.set_exception(ArbiterAway())
 
     def _doubt(self, group: Group) -> None:
-        """Nobody knows whether the group was written."""
+        """Nobody knows whether the group was written: settle again, and let go of who may have been admitted."""
         self.settlements.extendleft(reversed(group.settlements))
         self.releases.extend(group.releases)
         for waiting in group.admissions:

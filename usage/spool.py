@@ -6,17 +6,14 @@ refused by itself: somebody must look at it. A line is a settlement as JSON; it 
 
 from __future__ import annotations
 
+import fcntl
 import json
-import logging
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
-
-logger = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead-letters.jsonl"
 
@@ -41,36 +38,28 @@ def replay() -> dict[str, int]:
         how many had which verdict (usage/sql/arbiter.sql).
     """
     verdicts: dict[str, int] = {}
-    for path in _files():
-        settlements = [json.loads(line) for line in path.read_text().splitlines()]
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT id, verdict FROM usage_settle(%s::jsonb)", [json.dumps(settlements)])
-            others = [verdict for _, verdict in cursor.fetchall()]
-        for verdict in others + ["settled"] * (len(settlements) - len(others)):
-            verdicts[verdict] = verdicts.get(verdict, 0) + 1
-        if "unknown" in others:
-            path.rename(path.with_suffix(".unknown"))
-            logger.error("%s has settlements of calls that the ledger doesn't know", path.name)
-        else:
-            path.unlink()
+    for path in sorted(_folder().glob("*.jsonl")):
+        if path.name != DEAD_LETTERS:
+            for verdict in _replay(path):
+                verdicts[verdict] = verdicts.get(verdict, 0) + 1
     return verdicts
 
 
-def _files() -> Iterator[Path]:
-    """Spool files, each claimed by renaming it, so that two starts don't replay the same one."""
-    for path in sorted(_folder().glob("*.jsonl")):
-        if path.name == DEAD_LETTERS:
-            continue
-        claimed = path.with_suffix(f".{os.getpid()}")
+def _replay(path: Path) -> list[str]:
+    with path.open() as file:
         try:
-            path.rename(claimed)
-        except FileNotFoundError:
-            continue
-        try:
-            yield claimed
-        finally:
-            if claimed.exists():
-                claimed.rename(path)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return []  # another start is at it
+        settlements = [json.loads(line) for line in file.read().splitlines()]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id, verdict FROM usage_settle(%s::jsonb)", [json.dumps(settlements)])
+            verdicts = {str(call): verdict for call, verdict in cursor.fetchall()}
+        for settlement in settlements:
+            if verdicts.get(settlement["id"]) == "unknown":
+                bury(json.dumps(settlement).encode(), "neither hold nor row")
+        path.unlink(missing_ok=True)
+    return [verdicts.get(settlement["id"], "settled") for settlement in settlements]
 
 
 def _folder() -> Path:

@@ -1,0 +1,72 @@
+"""What kind of credential a request brings, and whether it is intact: no look-up, no query.
+
+Anthropic's clients send one in `x-api-key` or as `Authorization: Bearer` (SDK 2), sometimes in both; `x-bf-vk` is
+ours, for callers whose client fills the other two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from rest_framework.authentication import BaseAuthentication
+
+from keys import credentials
+from messages_api.errors import unauthenticated
+
+ADVICE = "Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer, or as x-bf-vk."
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request brings: credentials of ours, intact, in order; or a provider's own key, to be passed through."""
+
+    secrets: tuple[str, ...] = field(repr=False)
+    provider_secret: str = field(default="", repr=False)
+
+    @property
+    def hint(self) -> str:
+        """What support may know it by: its ends, never of a provider's key."""
+        return "…".join(credentials.ends(self.secrets[0])) if self.secrets else ""
+
+
+def present(headers: list[tuple[bytes, bytes]]) -> Presented:
+    """What the headers bring.
+
+    Raises:
+        GatewayError: 401, there is nothing, or nothing that can be ours.
+    """
+    values: dict[str, None] = {}
+    for name, value in headers:
+        text = ""
+        if name == b"authorization":
+            scheme, _, rest = value.partition(b" ")
+            text = rest.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
+        elif name in (b"x-api-key", b"x-bf-vk"):
+            text = value.strip().decode("latin-1")
+        if text:
+            values[text] = None
+    intact = tuple(text for text in values if credentials.is_intact(text))
+    if intact:
+        return Presented(intact)
+    if not values:
+        raise unauthenticated(f"No credential was sent. {ADVICE}", reason="no_credential")
+    if any(credentials.is_ours(text) for text in values):
+        raise unauthenticated(
+            "The credential is mistyped or cut off: its checksum doesn't match. It was never looked up.",
+            reason="mistyped",
+        )
+    if settings.CONFIGURATION.passthrough_customer:
+        return Presented((), next(iter(values)))
+    raise unauthenticated(f"The credential is not one of this gateway's. {ADVICE}", reason="foreign_credential")
+
+
+class CredentialAuthentication(BaseAuthentication):
+    """DRF's authentication step: `request.auth` is a `Presented`. Who that is, the arbiter says."""
+
+    def authenticate(self, request: Any) -> tuple[None, Presented]:
+        return None, present(request.scope["headers"])
+
+    def authenticate_header(self, request: Any) -> str:
+        return "Bearer"

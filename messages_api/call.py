@@ -1,0 +1,124 @@
+"""One call between its admission and its settlement: what is known of it, and the one moment at which it is settled."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from keys.directory import KnownKey, KnownProviderKey
+from messages_api import settlement
+from messages_api.estimates import Estimate
+from messages_api.handler import ApiRequest
+from messages_api.metering import Reading
+from messages_api.schema import MessagesRequest
+from usage.admission import TOKENS_PER_SECOND, Settlement, clean
+from usage.models import Status
+from usage.pricing import ModelPrice
+
+if TYPE_CHECKING:
+    from messages_api.runtime import Runtime
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """An admitted call. Whoever finishes it first settles it; the rest changes nothing."""
+
+    runtime: Runtime
+    id: UUID
+    key: KnownKey
+    provider_key: KnownProviderKey
+    request: MessagesRequest
+    estimate: Estimate
+    price: ModelPrice
+    http_request: ApiRequest
+    began: float = field(default_factory=time.monotonic)
+    admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    first_byte: float = 0.0
+    http_status: int | None = None
+    provider_request_id: str = ""
+    cut: bool = False
+    settled: bool = False
+
+    def finish(
+        self,
+        status: Status,
+        reading: Reading,
+        *,
+        error_type: str = "",
+        free: bool = False,
+        unseen_tokens: int | None = None,
+    ) -> None:
+        """Settle the call.
+
+        Args:
+            reading: what was read of the answer.
+            free: nothing was sent, or the provider refused: it cost nothing.
+            unseen_tokens: nobody saw the end; the output tokens that it is reckoned to have come to. None: it was seen.
+        """
+        if self.settled:
+            return
+        self.settled = True
+        self.runtime.forget(self)
+        seconds = time.monotonic() - self.began
+        steps = [] if free else reading.iterations(self.estimate.hour_writes)
+        if unseen_tokens is not None:
+            steps = settlement.at_least(
+                steps, input_tokens=self.estimate.likely, output_tokens=min(unseen_tokens, self.request.max_tokens)
+            )
+        model = reading.model or self.request.model
+        columns = settlement.bill(
+            steps,
+            reading,
+            provider=self.provider_key.provider,
+            model=model,
+            at=self.admitted_at,
+            asked=self.price,
+            prices=self.runtime.price,
+        )
+        attempt = {
+            "provider_key": self.provider_key.name,
+            "model": self.request.model,
+            "http_status": self.http_status,
+            "error_type": error_type or reading.error_type,
+            "duration_ms": round(seconds * 1000),
+            "cost": str(columns["cost"]),
+        }
+        self.runtime.writer.settle(
+            Settlement(
+                id=self.id,
+                model=clean(model),
+                provider=self.provider_key.provider,
+                provider_key_id=self.provider_key.id,
+                provider_request_id=clean(self.provider_request_id),
+                status=status.value,
+                http_status=self.http_status,
+                error_type=error_type or reading.error_type,
+                stop_reason=reading.stop_reason,
+                currency="USD",
+                estimated=unseen_tokens is not None,
+                time_to_first_byte_ms=round((self.first_byte - self.began) * 1000) if self.first_byte else None,
+                duration_ms=round(seconds * 1000),
+                attempts=[attempt],
+                **columns,
+            )
+        )
+
+    def saw_first_byte(self) -> None:
+        """The provider's answer has begun."""
+        if not self.first_byte:
+            self.first_byte = time.monotonic()
+
+    def abandon(self, status: Status, reading: Reading, *, delivered: int = 0, hidden: bool = True) -> None:
+        """Settle a call whose end nobody will see, as an estimate that leans high.
+
+        Args:
+            delivered: output tokens that the client was sent.
+            hidden: the model may have written what nobody was sent: it is reckoned by the time that it had.
+        """
+        seconds = time.monotonic() - self.began if hidden else 0.0
+        # Cancelling takes the provider up to a second, in which the model goes on.
+        unseen = max(delivered, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND
+        self.finish(status, reading, unseen_tokens=unseen)

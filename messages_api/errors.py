@@ -1,0 +1,132 @@
+"""Errors of ours, in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+
+Types and statuses are Anthropic's own: https://docs.claude.com/en/api/errors
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpResponse
+from rest_framework import exceptions
+from rest_framework.exceptions import APIException
+
+from usage.request_ids import request_id
+
+
+class GatewayError(APIException):
+    """A refusal or failure of ours.
+
+    Args:
+        status: HTTP status.
+        kind: Anthropic's `error.type`.
+        message: for the caller: which field, what to do. No key and no content.
+        reason: a short constant for the log of refusals and its counts.
+        retry_after: seconds after which trying again makes sense; none where it never does.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        reason: str,
+        retry_after: int | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status
+        self.kind = kind
+        self.message = message
+        self.reason = reason
+        self.retry_after = retry_after
+        self.details = details
+
+
+def invalid_request(message: str, *, reason: str = "invalid_request", status: int = 400) -> GatewayError:
+    """The request can't be understood, and no repetition will change that."""
+    return GatewayError(status, "invalid_request_error", message, reason=reason)
+
+
+def unauthenticated(message: str, *, reason: str) -> GatewayError:
+    """The credential is missing, or not (or no longer) one of ours."""
+    return GatewayError(401, "authentication_error", message, reason=reason)
+
+
+def forbidden(message: str, *, reason: str) -> GatewayError:
+    """The credential is fine; this is not for it."""
+    return GatewayError(403, "permission_error", message, reason=reason)
+
+
+def not_found(message: str, *, reason: str) -> GatewayError:
+    """There is no such model or endpoint."""
+    return GatewayError(404, "not_found_error", message, reason=reason)
+
+
+def unavailable(message: str, *, reason: str, retry_after: int | None = None, status: int = 503) -> GatewayError:
+    """Our trouble, or the provider's: never the caller's mistake."""
+    return GatewayError(status, "api_error", message, reason=reason, retry_after=retry_after)
+
+
+def bad_gateway(message: str, *, reason: str) -> GatewayError:
+    """The provider could not be reached, or didn't answer to the end."""
+    return GatewayError(502, "api_error", message, reason=reason)
+
+
+def timed_out() -> GatewayError:
+    """The provider did not answer within this deployment's patience."""
+    return GatewayError(504, "timeout_error", "The provider did not answer in time.", reason="provider_timeout")
+
+
+def overloaded() -> GatewayError:
+    """More calls wait for admission than this deployment allows."""
+    return GatewayError(
+        529, "overloaded_error", "The gateway is overloaded: try again shortly.", reason="overloaded", retry_after=1
+    )
+
+
+def body(kind: str, message: str, call: UUID, details: dict[str, Any] | None = None) -> bytes:
+    """The JSON of an error."""
+    error: dict[str, Any] = {"type": kind, "message": message}
+    if details:
+        error["details"] = details
+    return json.dumps({"type": "error", "error": error, "request_id": request_id(call)}, ensure_ascii=False).encode(
+        "utf-8", "replace"
+    )
+
+
+def event(kind: str, message: str, call: UUID) -> bytes:
+    """An error as the last event of a stream."""
+    return b"event: error\ndata: " + body(kind, message, call) + b"\n\n"
+
+
+def response(error: GatewayError, call: UUID) -> HttpResponse:
+    """An error as an answer. Clients obey `x-should-retry` before they look at the status."""
+    answer = HttpResponse(
+        body(error.kind, error.message, call, error.details), status=error.status_code, content_type="application/json"
+    )
+    answer["request-id"] = answer["x-bf-request-id"] = request_id(call)
+    if error.retry_after is not None:
+        answer["x-should-retry"] = "true"
+        answer["retry-after"] = str(error.retry_after)
+    elif error.status_code < 500:
+        answer["x-should-retry"] = "false"
+    if error.status_code == 401:
+        answer["www-authenticate"] = "Bearer"
+    return answer
+
+
+def ours(error: Exception) -> GatewayError | None:
+    """DRF's own exceptions in Anthropic's terms; None for what is a fault in the gateway."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, exceptions.MethodNotAllowed):
+        return invalid_request(str(error.detail), reason="method", status=405)
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        return invalid_request("The content type must be application/json.", reason="content_type", status=415)
+    if isinstance(error, APIException) and error.status_code < 500:
+        return invalid_request(str(error.detail), status=error.status_code)
+    return None

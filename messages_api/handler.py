@@ -1,0 +1,210 @@
+"""The ASGI side of the API's paths: a lean stand-in for Django's ASGIHandler, with its URLconf, requests and views.
+
+Django's own handler starts a thread pool, a thread, two tasks and a temporary file for every request, and sends
+signals that hop to a thread. What it does for good reason holds here too: a client that disconnects cancels the view,
+`response.close()` runs exactly once on every path, and a body arrives without copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, ResolverMatch, get_resolver
+
+from messages_api import errors
+from usage.request_ids import new_id, request_id
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+URLCONF = "messages_api.urls"
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete."""
+
+
+class ApiRequest(ASGIRequest):
+    """A request whose body is read by the view, once it knows who is asking."""
+
+    def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
+        super().__init__(scope, BytesIO())
+        self.id = new_id()
+        self.receive = receive
+        task = asyncio.current_task()
+        assert task is not None
+        self.task: asyncio.Task[Any] = task
+        self.watcher: asyncio.Task[None] | None = None
+        self.client_gone = False
+        self.answered = False
+        # For the log of refusals, as far as they are known.
+        self.credential_hint = ""
+        self.virtual_key: int | None = None
+        self.requested_model = ""
+
+    def refuse_what_cannot_be_read(self, limit: int) -> None:
+        """Judge the body by its headers.
+
+        Raises:
+            GatewayError: 413, it will be longer than `limit` bytes; 400, it is compressed.
+        """
+        if int(self.META.get("CONTENT_LENGTH") or 0) > limit:
+            raise too_large(limit)
+        if self.META.get("HTTP_CONTENT_ENCODING", "identity").lower() not in ("", "identity"):
+            raise errors.GatewayError(
+                400,
+                "invalid_request_error",
+                "The request body is compressed: send it as it is.",
+                reason="compressed",
+                details={"error_code": "request_body_encoding_unsupported"},
+            )
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body; from then on a client that hangs up cancels the view.
+
+        Raises:
+            GatewayError: 413, it is longer than `limit` bytes.
+            ClientGone: it never came to its end.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            parts.append(part)
+            if not message.get("more_body"):
+                break
+        self.watcher = asyncio.get_running_loop().create_task(self._watch())
+        self._body: bytes = parts[0] if len(parts) == 1 else b"".join(parts)
+        self.META["CONTENT_LENGTH"] = str(size or 1)  # DRF parses nothing where it is 0
+        return self._body
+
+    async def _watch(self) -> None:
+        message = await self.receive()
+        if message["type"] == "http.disconnect" and not self.answered:
+            self.client_gone = True
+            self.task.cancel()
+
+
+def too_large(limit: int) -> errors.GatewayError:
+    return errors.GatewayError(
+        413, "request_too_large", f"The request body is larger than {limit} bytes.", reason="too_large"
+    )
+
+
+class RawResponse(HttpResponseBase):
+    """An answer whose headers and body go out as they are."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        super().__init__(status=status)
+        self.raw_headers = headers
+        self.body = body
+
+    def close(self) -> None:
+        # Without Django's signal: no ORM connection was opened for this request.
+        self.closed = True
+
+
+class PumpedResponse(RawResponse):
+    """An answer that sends its own body."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        super().__init__(status, headers, b"")
+
+    async def pump(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send the body, piece by piece; the end is sent for it."""
+        raise NotImplementedError
+
+
+@lru_cache(maxsize=1024)
+def resolve(path: str) -> ResolverMatch | None:
+    try:
+        return get_resolver(URLCONF).resolve(path)
+    except Resolver404:
+        return None
+
+
+async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer one HTTP request to the API."""
+    request = ApiRequest(scope, receive)
+    response: HttpResponseBase | None = None
+    try:
+        response = await answer(request)
+        await respond(request, response, send)
+    except ClientGone:
+        pass
+    except asyncio.CancelledError:
+        if not request.client_gone:
+            raise
+        request.task.uncancel()
+    finally:
+        if request.watcher is not None:
+            request.watcher.cancel()
+        if response is not None:
+            response.close()
+
+
+async def answer(request: ApiRequest) -> HttpResponseBase:
+    """The view's response; what the view didn't expect becomes a 500 of ours, told to the log only."""
+    match = resolve(request.path_info)
+    try:
+        if match is None:
+            raise errors.not_found(f"There is nothing at {request.path[:200]}.", reason="no_endpoint")
+        request.resolver_match = match
+        response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+        return response
+    except ClientGone:
+        raise
+    except errors.GatewayError as error:
+        return errors.response(error, request.id)
+    except Exception as error:
+        # The exception's text may quote a body: its type and place are enough to find the fault.
+        logger.error("call %s failed: %s", request_id(request.id), place(error))
+        return errors.response(
+            errors.unavailable("Internal error of the gateway.", reason="internal", status=500), request.id
+        )
+
+
+def place(error: BaseException) -> str:
+    """An exception's type, and the line that it came from."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + where
+
+
+async def respond(request: ApiRequest, response: HttpResponseBase, send: Send) -> None:
+    if isinstance(response, RawResponse):
+        headers, body = response.raw_headers, response.body
+    else:
+        assert isinstance(response, HttpResponse)
+        body = response.content
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+        headers.append((b"content-length", b"%d" % len(body)))
+    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+    if isinstance(response, PumpedResponse):
+        await send(start)
+        await response.pump(lambda part: send({"type": "http.response.body", "body": part, "more_body": True}))
+        request.answered = True
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        request.answered = True
+        await send(start)
+        await send({"type": "http.response.body", "body": body})

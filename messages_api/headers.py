@@ -1,0 +1,76 @@
+"""Which headers pass through, in each direction. Open lists: what isn't named here passes."""
+
+from __future__ import annotations
+
+from messages_api.upstream import Headers
+
+# RFC 9110, 7.6.1, and those that frame a body, which each side frames anew.
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+    )
+)
+
+# The caller's credentials and whereabouts, and what we decide ourselves.
+NOT_UPSTREAM = HOP_BY_HOP | {
+    b"authorization",
+    b"x-api-key",
+    b"host",
+    b"cookie",
+    b"expect",
+    b"accept-encoding",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+}
+
+# What describes the upstream account or its front end.
+NOT_DOWNSTREAM = HOP_BY_HOP | {
+    b"set-cookie",
+    b"server",
+    b"alt-svc",
+    b"strict-transport-security",
+    b"anthropic-organization-id",
+    b"anthropic-workspace-id",
+    b"x-bf-request-id",
+}
+ACCOUNT_LIMITS = b"anthropic-ratelimit-"
+OURS = b"x-bf-"
+
+
+def named_by_connection(headers: Headers) -> frozenset[bytes]:
+    """Headers that a `Connection` header makes hop-by-hop."""
+    names = [part.strip().lower() for name, value in headers if name == b"connection" for part in value.split(b",")]
+    return frozenset(names) - {b"keep-alive", b"close", b""}
+
+
+def upstream(headers: Headers, credential: tuple[bytes, bytes]) -> Headers:
+    """A caller's headers for the provider, with our credential in place of the caller's."""
+    dropped = NOT_UPSTREAM | named_by_connection(headers)
+    passed = [(name, value) for name, value in headers if name not in dropped and not name.startswith(OURS)]
+    return [*passed, credential, (b"accept-encoding", b"identity")]
+
+
+def downstream(headers: Headers, request_id: str) -> Headers:
+    """A provider's headers for the caller, with our request id beside the provider's."""
+    dropped = NOT_DOWNSTREAM | named_by_connection(headers)
+    passed = [(name, value) for name, value in headers if name not in dropped and not name.startswith(ACCOUNT_LIMITS)]
+    passed.append((b"x-bf-request-id", request_id.encode()))
+    return passed
+
+
+def value_of(headers: Headers, name: bytes) -> str:
+    """The first value of a header, empty where it is missing."""
+    return next((value.decode("latin-1") for other, value in headers if other == name), "")

@@ -1,0 +1,250 @@
+"""Reading usage along the bytes of an answer: what it cost, why it stopped, and where an event ends.
+
+Facts about Anthropic's stream: the first usage comes in `message_start`; each `message_delta.usage` overlays it with
+cumulative counts (replace, never add; null changes nothing); the split of cache writes by time to live comes only in
+`message_start`. With `usage.iterations` the top level is not the bill: every entry is, each with its own model.
+Source: https://docs.claude.com/en/docs/build-with-claude/streaming and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from usage.admission import clean
+from usage.tokens import TokenCounts
+
+BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+LINE_END = re.compile(rb"\r\n|\n|\r")
+
+# Bytes of text to a token, for output that nobody counted: leans high for English (about 4), covers CJK (3 a sign).
+BYTES_PER_TOKEN = 3
+
+# The members of a delta that are output; a signature is not.
+CONTENT = ("text", "thinking", "partial_json")
+
+decode = msgspec.json.Decoder().decode
+
+
+@dataclass(slots=True)
+class Iteration:
+    """One sampling step of a call, billed by its own model (empty: the answer's)."""
+
+    kind: str
+    model: str
+    counts: TokenCounts
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read of an answer so far."""
+
+    model: str = ""
+    stop_reason: str = ""
+    error_type: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
+
+    def iterations(self, hour_writes: bool = False) -> list[Iteration]:
+        """What is to be billed: each iteration, or else the top level.
+
+        Args:
+            hour_writes: the request asked for cache writes of one hour; what the split leaves over is one of those.
+        """
+        searches = integer(mapping(self.usage.get("server_tool_use")).get("web_search_requests"))
+        thinking = integer(mapping(self.usage.get("output_tokens_details")).get("thinking_tokens"))
+        entries = self.usage.get("iterations")
+        if not isinstance(entries, list) or not entries:
+            return [Iteration("message", "", counts(self.usage, hour_writes, thinking, searches))]
+        billed = []
+        for entry in map(mapping, entries):
+            kind, model = text(entry.get("type")), text(entry.get("model"))
+            own = integer(mapping(entry.get("output_tokens_details")).get("thinking_tokens"))
+            billed.append(Iteration(kind, model, counts(entry, hour_writes, own)))
+        # Searches are told of the call as a whole, thinking as a rule too: they go with the first step of its own.
+        first = next((step for step in billed if step.kind == "message"), billed[0])
+        missing = max(0, thinking - sum(step.counts.thinking_tokens for step in billed))
+        first.counts += TokenCounts(thinking_tokens=missing, web_search_requests=searches)
+        return billed
+
+    @property
+    def service_tier(self) -> str:
+        return text(self.usage.get("service_tier"))
+
+    @property
+    def speed(self) -> str:
+        return text(self.usage.get("speed"))
+
+    @property
+    def inference_geo(self) -> str:
+        return text(self.usage.get("inference_geo"))
+
+    def overlay(self, usage: object) -> None:
+        """Take over the counts of a later report, where they are not null."""
+        self.usage.update({name: value for name, value in mapping(usage).items() if value is not None})
+
+
+def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches: int = 0) -> TokenCounts:
+    """Token counts of a usage object; cache writes without a split are of five minutes."""
+    split = mapping(usage.get("cache_creation"))
+    five, hour = integer(split.get("ephemeral_5m_input_tokens")), integer(split.get("ephemeral_1h_input_tokens"))
+    left = max(0, integer(usage.get("cache_creation_input_tokens")) - five - hour)
+    if hour_writes and split:
+        hour += left
+    else:
+        five += left
+    return TokenCounts(
+        input_tokens=integer(usage.get("input_tokens")),
+        output_tokens=integer(usage.get("output_tokens")),
+        thinking_tokens=thinking,
+        cache_read_input_tokens=integer(usage.get("cache_read_input_tokens")),
+        cache_creation_5m_input_tokens=five,
+        cache_creation_1h_input_tokens=hour,
+        web_search_requests=searches,
+    )
+
+
+class JsonMeter:
+    """Reads a whole JSON answer."""
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+
+    def read(self, body: bytes) -> bool:
+        """Take in the body; whether it was a JSON object."""
+        try:
+            answer = decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        if not isinstance(answer, dict):
+            return False
+        self.reading.model = text(answer.get("model"))
+        self.reading.stop_reason = text(answer.get("stop_reason"))
+        self.reading.error_type = text(mapping(answer.get("error")).get("type"))
+        self.reading.overlay(answer.get("usage"))
+        return True
+
+
+class StreamMeter:
+    """Reads server-sent events as they come, cut at any byte. No I/O."""
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+        self.started = False
+        self.stopped = False
+        self.failed = False
+        self.delivered = 0
+        self.thought = False
+        self._rest = bytearray()
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether all that was fed are whole events, so that one of ours may follow."""
+        return not self._rest
+
+    @property
+    def delivered_tokens(self) -> int:
+        """Output tokens that the delivered text amounts to, leaning high."""
+        return -(-self.delivered // BYTES_PER_TOKEN)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in the next bytes."""
+        rest = self._rest
+        searched = max(0, len(rest) - 3)
+        rest += chunk
+        start = 0
+        while (found := BOUNDARY.search(rest, max(start, searched))) is not None:
+            if found.start() > start:
+                self._event(bytes(rest[start : found.start()]))
+            start = found.end()
+        if start:
+            del rest[:start]
+
+    def finish(self) -> None:
+        """The stream has ended: an event that lacks only its blank line counts."""
+        if self._rest:
+            self._event(bytes(self._rest))
+
+    def mend(self) -> bytes:
+        """What makes the events that were sent so far whole, should the stream break off here.
+
+        A cut UTF-8 character is completed, and the fragment becomes a `ping`, which clients skip without reading its
+        data: the last `event:` line of an event is the one that counts.
+        """
+        rest = bytes(self._rest)
+        if not rest:
+            return b""
+        line_end = b"" if rest.endswith((b"\n", b"\r")) else b"\n"
+        return complete_character(rest) + line_end + b"event: ping\n\n"
+
+    def _event(self, event: bytes) -> None:
+        data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
+        # The bulk of a stream is of no interest but for its length; a large block start is a tool's result.
+        if not data or (len(data) > 65_536 and b'"content_block_start"' in data[:200]):
+            return
+        try:
+            message = decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            return
+        if isinstance(message, dict):
+            self._message(message)
+
+    def _message(self, message: dict[str, Any]) -> None:
+        match message.get("type"):
+            case "content_block_delta":
+                delta = mapping(message.get("delta"))
+                for name in CONTENT:
+                    if isinstance(value := delta.get(name), str):
+                        self.delivered += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+            case "content_block_start":
+                self.thought = self.thought or mapping(message.get("content_block")).get("type") in (
+                    "thinking",
+                    "redacted_thinking",
+                )
+            case "message_start":
+                self.started = True
+                start = mapping(message.get("message"))
+                self.reading.model = text(start.get("model"))
+                self.reading.overlay(start.get("usage"))
+            case "message_delta":
+                self.reading.stop_reason = text(mapping(message.get("delta")).get("stop_reason"))
+                self.reading.overlay(message.get("usage"))
+            case "message_stop":
+                self.stopped = True
+            case "error":
+                self.failed = True
+                self.reading.error_type = text(mapping(message.get("error")).get("type"))
+
+
+def complete_character(data: bytes) -> bytes:
+    """The bytes that complete the UTF-8 character in whose middle the data ends; none where it doesn't."""
+    for back in range(1, min(3, len(data)) + 1):
+        lead = data[-back]
+        if lead & 0xC0 == 0x80:
+            continue
+        length = 2 if lead & 0xE0 == 0xC0 else 3 if lead & 0xF0 == 0xE0 else 4 if lead & 0xF8 == 0xF0 else 1
+        missing = length - back
+        if missing <= 0:
+            return b""
+        # The second byte has a narrower range after E0 and F0: 80 would be an overlong form.
+        second = {0xE0: b"\xa0", 0xF0: b"\x90"}.get(lead, b"\x80") if back == 1 else b"\x80"
+        return second + b"\x80" * (missing - 1)
+    return b""
+
+
+def mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: object) -> str:
+    return clean(value) if isinstance(value, str) else ""
+
+
+def integer(value: object) -> int:
+    """A count as a provider reports it; what can't be one is 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return 0
+    return int(value) if 0 <= value < 1 << 53 else 0

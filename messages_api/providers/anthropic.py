@@ -1,0 +1,29 @@
+"""Anthropic, or whoever speaks its Messages API: the bytes go through as they came."""
+
+from __future__ import annotations
+
+from messages_api import headers
+from messages_api.providers.base import Outgoing
+from messages_api.upstream import Answer, UpstreamClient
+
+BASE_URL = "https://api.anthropic.com"
+# OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
+OAUTH_PREFIX = "sk-ant-oat"
+
+
+class Anthropic:
+    """Relays over HTTP."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self.client = client
+
+    async def send(self, call: Outgoing) -> Answer:
+        url = (call.provider_key.base_url or BASE_URL) + call.path
+        if call.query:
+            url += "?" + call.query.decode("latin-1")
+        secret = call.provider_key.secret
+        if secret.startswith(OAUTH_PREFIX):
+            credential = (b"authorization", b"Bearer " + secret.encode())
+        else:
+            credential = (b"x-api-key", secret.encode())
+        return await self.client.send(call.method, url, headers.upstream(call.headers, credential), call.body)

@@ -1,0 +1,32 @@
+"""What the relay asks of a provider, and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from keys.directory import KnownProviderKey
+from messages_api.upstream import Answer, Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A call on its way to a provider: the caller's request as it came, and the key to make it with."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
+    body: bytes
+    provider_key: KnownProviderKey
+
+
+class Provider(Protocol):
+    """Speaks one provider's protocol; its answers are Anthropic's, byte for byte where the provider is Anthropic."""
+
+    async def send(self, call: Outgoing) -> Answer:
+        """Make the call and wait for the headers of the answer.
+
+        Raises:
+            UpstreamError: there was none.
+        """

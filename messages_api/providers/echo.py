@@ -1,0 +1,243 @@
+"""The built-in provider: real Messages API answers with no network, for the quick start, demos and laptops.
+
+It says back what the last user message said. Magic words in that text change how it behaves:
+
+    [echo delay=1.5]     waits so many seconds before it answers
+    [echo pause=0.2]     waits so many seconds between the events of a stream
+    [echo error=529]     answers with that error
+    [echo words=500]     says so many words
+    [echo break]         breaks off in the middle of a stream
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+from messages_api.providers.base import Outgoing
+from messages_api.upstream import Answer, Headers, UpstreamError
+
+MAGIC = re.compile(r"\[echo ([a-z]+)(?:=([0-9.]{1,8}))?\]")
+MAX_DELAY = 600.0
+MAX_WORDS = 100_000
+
+ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class Echo:
+    """Answers by itself."""
+
+    async def send(self, call: Outgoing) -> Answer:
+        request = json.loads(call.body)
+        words = last_words(request)
+        magic = dict(MAGIC.findall(words))
+        await asyncio.sleep(min(number(magic, "delay"), MAX_DELAY))
+        identity = (b"request-id", b"req_echo_" + secrets.token_hex(12).encode())
+        if (status := int(number(magic, "error"))) in ERRORS:
+            return EchoAnswer(status, [identity, JSON], once(error(status)))
+        message = compose(request, words, magic)
+        if not request.get("stream"):
+            return EchoAnswer(200, [identity, JSON], once(json.dumps(message, ensure_ascii=False).encode()))
+        pause = min(number(magic, "pause"), MAX_DELAY)
+        return EchoAnswer(200, [identity, EVENTS], stream(message, pause, "break" in magic))
+
+
+JSON = (b"content-type", b"application/json")
+EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+class EchoAnswer:
+    """An answer made here."""
+
+    def __init__(self, status: int, headers: Headers, parts: AsyncIterator[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self.parts = parts
+
+    async def read(self) -> bytes:
+        return await anext(self.parts, b"")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+async def once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+def error(status: int) -> bytes:
+    fault = {"type": ERRORS[status], "message": f"The echo provider was asked for an error {status}."}
+    return json.dumps({"type": "error", "error": fault}).encode()
+
+
+def last_words(request: dict[str, Any]) -> str:
+    """The text of the last user message."""
+    for message in reversed(request.get("messages") or []):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return " ".join(texts(message.get("content")))
+    return ""
+
+
+def texts(content: Any) -> list[str]:
+    """Every text in a message's content."""
+    if isinstance(content, str):
+        return [content]
+    if not isinstance(content, list):
+        return []
+    found = []
+    for block in content:
+        if isinstance(block, dict) and block.get("type") == "text":
+            found.append(str(block.get("text", "")))
+        elif isinstance(block, dict) and block.get("type") == "tool_result":
+            found.extend(texts(block.get("content")))
+    return found
+
+
+def number(magic: dict[str, str], name: str) -> float:
+    try:
+        return float(magic.get(name) or 0)
+    except ValueError:
+        return 0.0
+
+
+def compose(request: dict[str, Any], words: str, magic: dict[str, str]) -> dict[str, Any]:
+    """The message that answers a request: a tool's use where one is forced, else an echo, no longer than asked for."""
+    limit = int(request["max_tokens"])
+    tool = forced_tool(request)
+    reason, content = "end_turn", []
+    if tool is not None:
+        block = {
+            "type": "tool_use",
+            "id": "toolu_echo" + secrets.token_hex(10),
+            "name": tool.get("name"),
+            "input": example(tool.get("input_schema") or {}),
+        }
+        content, reason, output = [block], "tool_use", count(json.dumps(block["input"])) + 8
+    else:
+        said = MAGIC.sub("", words).strip() or "(nothing)"
+        if wanted := min(int(number(magic, "words")), MAX_WORDS):
+            said = " ".join((said.split() * (wanted // len(said.split()) + 1))[:wanted])
+        pieces = said.split(" ")
+        output = sum(count(piece) for piece in pieces)
+        while pieces and output > limit:
+            reason = "max_tokens"
+            output -= count(pieces.pop())
+        if pieces:
+            content = [{"type": "text", "text": " ".join(pieces)}]
+    return {
+        "id": "msg_echo" + secrets.token_hex(12),
+        "type": "message",
+        "role": "assistant",
+        "model": request["model"],
+        "content": content,
+        "stop_reason": reason,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": count(json.dumps([request.get("system"), request.get("messages"), request.get("tools")])),
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": output,
+            "service_tier": "standard",
+        },
+    }
+
+
+def count(text: str) -> int:
+    """Tokens, as echo counts them: four characters each."""
+    return -(-len(text) // 4)
+
+
+def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
+    """The tool that `tool_choice` leaves no way around, unless its result is already there."""
+    choice, tools = request.get("tool_choice") or {}, request.get("tools") or []
+    tools = [tool for tool in tools if isinstance(tool, dict)]
+    if not isinstance(choice, dict) or not tools:
+        return None
+    if choice.get("type") == "any":
+        return tools[0]
+    if choice.get("type") == "tool":
+        return next((tool for tool in tools if tool.get("name") == choice.get("name")), None)
+    return None
+
+
+def example(schema: Any, depth: int = 0) -> Any:
+    """A value that a JSON schema allows."""
+    if not isinstance(schema, dict) or depth > 20:
+        return {}
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for union in ("anyOf", "oneOf", "allOf"):
+        if schema.get(union):
+            return example(schema[union][0], depth + 1)
+    kind = schema.get("type", "object")
+    kind = kind[0] if isinstance(kind, list) and kind else kind
+    if kind == "object":
+        properties = schema.get("properties") or {}
+        required = schema.get("required") or list(properties)
+        return {name: example(properties.get(name), depth + 1) for name in required}
+    if kind == "array":
+        return [example(schema.get("items"), depth + 1) for _ in range(int(schema.get("minItems") or 0))]
+    if kind in ("integer", "number"):
+        return schema.get("minimum", 1)
+    return {"boolean": True, "null": None}.get(str(kind), "echo")
+
+
+async def stream(message: dict[str, Any], pause: float, breaks: bool) -> AsyncIterator[bytes]:
+    """The events of a message, in Anthropic's order."""
+    usage = message["usage"]
+    start = message | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
+    yield event("message_start", message=start)
+    for index, block in enumerate(message["content"]):
+        first = block | ({"text": ""} if block["type"] == "text" else {"input": {}})
+        yield event("content_block_start", index=index, content_block=first)
+        if index == 0:
+            yield event("ping")
+        for part in deltas(block):
+            if pause:
+                await asyncio.sleep(pause)
+            yield event("content_block_delta", index=index, delta=part)
+            if breaks:
+                raise UpstreamError("broken_off", sent=True)
+        yield event("content_block_stop", index=index)
+    yield event(
+        "message_delta",
+        delta={"stop_reason": message["stop_reason"], "stop_sequence": None},
+        usage={name: usage[name] for name in usage if name.endswith("_tokens")},
+    )
+    yield event("message_stop")
+
+
+def deltas(block: dict[str, Any]) -> list[dict[str, str]]:
+    """A block's content, word by word, or a tool's input in pieces."""
+    if block["type"] == "text":
+        words = block["text"].split(" ")
+        return [
+            {"type": "text_delta", "text": word + (" " if more else "")}
+            for word, more in zip(words, [*[True] * (len(words) - 1), False], strict=True)
+        ]
+    text = json.dumps(block["input"])
+    return [{"type": "input_json_delta", "partial_json": text[at : at + 12]} for at in range(0, len(text), 12)]
+
+
+def event(kind: str, **members: Any) -> bytes:
+    data = json.dumps({"type": kind, **members}, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n".encode()

@@ -1,0 +1,254 @@
+"""What happens to a call, in order: route, admit, attempt, and stream or render; its settlement is on every path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from django.http.response import HttpResponseBase
+
+from keys.directory import KnownKey, KnownProviderKey
+from messages_api import errors, estimates, headers, routing
+from messages_api.authentication import Presented
+from messages_api.call import Call
+from messages_api.errors import GatewayError
+from messages_api.handler import ApiRequest, RawResponse
+from messages_api.metering import JsonMeter, Reading
+from messages_api.providers import Outgoing
+from messages_api.runtime import DATABASE_AWAY, Runtime
+from messages_api.schema import MessagesRequest
+from messages_api.stream import EventStream
+from messages_api.upstream import Answer, UpstreamError
+from usage.admission import Admission, ArbiterAway, Overloaded, clean
+from usage.models import Status
+from usage.pricing import UnpricedModel
+from usage.request_ids import request_id
+
+logger = logging.getLogger(__name__)
+
+# Why the arbiter refuses, in words for the caller: an error's making, its message and its reason.
+REFUSALS = {
+    "unknown": (errors.unauthenticated, "This credential was never handed out, or was deleted.", "unknown_key"),
+    "revoked": (errors.unauthenticated, "This credential was revoked.", "revoked"),
+    "expired": (errors.unauthenticated, "This credential has expired.", "expired"),
+    "key paused": (errors.forbidden, "This virtual key is paused: ask who handed it out.", "paused"),
+    "team paused": (errors.forbidden, "The team of this virtual key is paused.", "paused"),
+    "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),
+    "gateway paused": (errors.unavailable, "The gateway is paused by its administrators.", "paused"),
+}
+
+# What a caller tells about itself, kept with the ledger row; never an identity.
+CLIENT_LABELS = {
+    b"x-request-id": "request_id",
+    b"x-claude-code-session-id": "claude_code_session",
+    b"x-claude-code-agent-id": "claude_code_agent",
+    b"x-claude-code-parent-agent-id": "claude_code_parent_agent",
+}
+
+# A provider that refuses our key or account with these is our trouble, not the caller's.
+ACCOUNT_STATUSES = frozenset((401, 402, 403))
+SPENT_ACCOUNT = b"You have reached your specified API usage limits"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request that a caller made, read and checked."""
+
+    http: ApiRequest
+    endpoint: str
+    path: str
+    presented: Presented
+    key: KnownKey
+    messages: MessagesRequest
+    body: bytes
+
+
+async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
+    """Answer a call to a model.
+
+    Raises:
+        GatewayError: it was refused, or the provider could not answer it.
+    """
+    call = await admit(runtime, incoming)
+    answer = await attempt(runtime, call, incoming)
+    try:
+        if headers.value_of(answer.headers, b"content-type").startswith("text/event-stream") and answer.status == 200:
+            return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)))
+    except BaseException:
+        answer.close()
+        raise
+    return await render(call, answer)
+
+
+async def admit(runtime: Runtime, incoming: Incoming) -> Call:
+    """Route the call and hold its ceiling; what was known of the key is read anew where it turns out to be stale.
+
+    Raises:
+        GatewayError: it was refused, or the arbiter didn't answer.
+    """
+    key, messages = incoming.key, incoming.messages
+    estimate = estimates.estimate(incoming.body)
+    labels = {
+        CLIENT_LABELS[name]: clean(value.decode("latin-1"))
+        for name, value in incoming.http.scope["headers"]
+        if name in CLIENT_LABELS
+    }
+    for _ in range(4):
+        try:
+            provider_key = routing.route(key, messages.model, runtime.providers)
+        except GatewayError:
+            # Only what is known now may refuse.
+            fresh = await runtime.identify_anew(incoming.presented)
+            if fresh == key:
+                raise
+            key = fresh
+            continue
+        await runtime.refresh_prices()
+        call = open_call(runtime, incoming, key, provider_key, estimate)
+        verdict = await ask(runtime, call, incoming, labels)
+        if verdict == "admitted":
+            runtime.remember(call)
+            return call
+        if verdict != "stale":
+            refuse, message, reason = REFUSALS[verdict]
+            raise refuse(message, reason=reason)
+        key = await runtime.identify_anew(incoming.presented)
+    raise errors.unavailable("The key's settings change faster than they can be read.", reason="stale", retry_after=1)
+
+
+def open_call(
+    runtime: Runtime, incoming: Incoming, key: KnownKey, provider_key: KnownProviderKey, estimate: estimates.Estimate
+) -> Call:
+    try:
+        price = runtime.price(provider_key.provider, incoming.messages.model, datetime.now(UTC))
+    except UnpricedModel:
+        raise errors.forbidden(
+            f"The model {incoming.messages.model} has no price here, and calls without one are refused.",
+            reason="unpriced_model",
+        ) from None
+    return Call(runtime, incoming.http.id, key, provider_key, incoming.messages, estimate, price, incoming.http)
+
+
+async def ask(runtime: Runtime, call: Call, incoming: Incoming, labels: dict[str, str]) -> str:
+    """The arbiter's verdict.
+
+    Raises:
+        GatewayError: it can't be had now.
+    """
+    estimate, max_tokens = call.estimate, call.request.max_tokens
+    try:
+        return await runtime.writer.admit(
+            Admission(
+                id=call.id,
+                credential=call.key.credential,
+                revision=call.key.revision,
+                catalogue_revision=call.key.catalogue_revision,
+                hold=True,
+                endpoint=incoming.endpoint,
+                requested_model=call.request.model,
+                stream=call.request.stream,
+                provider=call.provider_key.provider,
+                provider_key=call.provider_key.id,
+                ceiling=estimate.ceiling_cost(max_tokens, call.price),
+                input_tokens=estimate.likely,
+                input_cost=estimate.likely_cost(call.price),
+                max_tokens=max_tokens,
+                output_price=call.price.output,
+                price_version=call.price.version,
+                client_labels=labels,
+            )
+        )
+    except Overloaded:
+        raise errors.overloaded() from None
+    except ArbiterAway:
+        raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+
+
+async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
+    """Make the call.
+
+    Raises:
+        GatewayError: the provider could not be reached, or didn't answer.
+    """
+    http = incoming.http
+    outgoing = Outgoing(
+        "POST", incoming.path, http.scope["query_string"], http.scope["headers"], incoming.body, call.provider_key
+    )
+    try:
+        answer = await runtime.providers[call.provider_key.provider].send(outgoing)
+    except UpstreamError as error:
+        raise failed(call, error) from None
+    except asyncio.CancelledError:
+        abandon(call)
+        if call.cut:
+            http.task.uncancel()
+            raise errors.forbidden("This key was revoked.", reason="cut") from None
+        raise
+    except BaseException:
+        call.abandon(Status.FAILED, Reading())
+        raise
+    call.http_status = answer.status
+    call.provider_request_id = headers.value_of(answer.headers, b"request-id")
+    return answer
+
+
+async def render(call: Call, answer: Answer) -> HttpResponseBase:
+    """Read an answer that is no stream to its end, and settle it before the client gets it.
+
+    Raises:
+        GatewayError: it broke off, or is about our credential.
+    """
+    meter = JsonMeter()
+    parts = []
+    try:
+        while part := await answer.read():
+            parts.append(part)
+            call.saw_first_byte()
+    except UpstreamError as error:
+        raise failed(call, error) from None
+    except asyncio.CancelledError:
+        abandon(call)
+        raise
+    finally:
+        answer.close()
+    body = b"".join(parts)
+    understood = meter.read(body)
+    if 300 <= answer.status < 400:
+        call.finish(Status.FAILED, meter.reading, error_type="redirect", free=True)
+        raise errors.bad_gateway("The provider answered with a redirect.", reason="provider_redirect")
+    if answer.status >= 400:
+        call.finish(Status.REFUSED_BY_PROVIDER, meter.reading, free=True)
+        if call.provider_key.id is not None and (answer.status in ACCOUNT_STATUSES or SPENT_ACCOUNT in body):
+            logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, answer.status)
+            raise errors.unavailable(
+                "The provider refuses the gateway's own key or account; its administrators have to see to it.",
+                reason="provider_account",
+            )
+    elif understood and meter.reading.usage:
+        call.finish(Status.COMPLETED, meter.reading)
+    else:
+        call.abandon(Status.COMPLETED, meter.reading)
+    passed = headers.downstream(answer.headers, request_id(call.id))
+    passed.append((b"content-length", b"%d" % len(body)))
+    return RawResponse(answer.status, passed, body)
+
+
+def abandon(call: Call) -> None:
+    """Nobody waits for the answer any more."""
+    gone = call.http_request.client_gone
+    call.abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED, Reading())
+
+
+def failed(call: Call, error: UpstreamError) -> GatewayError:
+    """Settle a call that the provider did not answer to the end, and say so to the caller."""
+    if error.sent:
+        call.abandon(Status.FAILED, Reading(error_type=error.kind))
+    else:
+        call.finish(Status.FAILED, Reading(), error_type=error.kind, free=True)
+    if error.kind == "no_answer_in_time":
+        return errors.timed_out()
+    if error.sent:
+        return errors.bad_gateway("The provider broke off before its answer was complete.", reason="provider_broke_off")
+    return errors.bad_gateway("The provider can't be reached.", reason="provider_unreachable")

@@ -1,0 +1,213 @@
+"""What a web process has open: connections, the writer, what it knows of keys and prices, and the calls under way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+from asgiref.sync import sync_to_async
+from django.conf import settings
+
+from gateway_project.configuration import Configuration
+from keys.connection import Reader
+from keys.directory import Directory, KnownKey, KnownProviderKey
+from messages_api import errors
+from messages_api.authentication import Presented
+from messages_api.providers import providers
+from messages_api.upstream import UpstreamClient
+from usage import pricing, spool
+from usage.admission import Writer
+from usage.pricing import ModelPrice, PriceBook
+from usage.refusal_log import RefusalLog
+
+if TYPE_CHECKING:
+    from messages_api.call import Call
+    from messages_api.stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+CUT = "SELECT id FROM keys_virtualkey WHERE cut_streams_at > clock_timestamp() - interval '1 minute'"
+DATABASE_AWAY = "The gateway's database is away: no call can be admitted until it is back."
+
+
+class Runtime:
+    """The open things of one web process; made and started by the ASGI lifespan."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.reader = Reader("gateway reader")
+        self.directory = Directory(self.reader)
+        self.writer = Writer(
+            queue=configuration.admission_queue,
+            patience=configuration.admission_seconds,
+            lease=configuration.lease_seconds,
+        )
+        self.client = UpstreamClient(
+            proxy=configuration.outbound_proxy,
+            ca_bundle=str(configuration.ca_bundle) if configuration.ca_bundle else None,
+            connect_seconds=configuration.upstream_connect_seconds,
+            first_byte_seconds=configuration.upstream_first_byte_seconds,
+        )
+        self.providers = providers(self.client)
+        self.refusals = RefusalLog(self.reader)
+        self.book: PriceBook | None = None
+        self.book_revision = 0
+        self.streams: set[EventStream] = set()
+        self.calls: defaultdict[int, set[Call]] = defaultdict(set)
+        self.ticking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open what must be there before the first call.
+
+        Raises:
+            psycopg.OperationalError: the database can't be reached.
+        """
+        await self.writer.start()
+        await sync_to_async(spool.replay)()
+        await self._read_prices()
+        self.ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    async def stop(self) -> None:
+        """Close everything; every settlement is written, or spooled."""
+        if self.ticking is not None:
+            self.ticking.cancel()
+        for call in [call for calls in self.calls.values() for call in calls]:
+            logger.warning("call %s is still open", call.id)
+        await self.writer.stop()
+        await self.refusals.flush()
+        await self.client.close()
+        await self.reader.close()
+
+    # Who calls
+
+    async def identify(self, presented: Presented) -> KnownKey:
+        """The virtual key that a request's credentials open: the first that we handed out.
+
+        Raises:
+            GatewayError: 401, none of them; 503, the database is away and it isn't known yet.
+        """
+        try:
+            if presented.provider_secret:
+                return await self._passed_through(presented.provider_secret)
+            for secret in presented.secrets:
+                key = await self.directory.find(secret)
+                if key is not None:
+                    return key
+        except psycopg.Error:
+            raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+        raise errors.unauthenticated("This credential was never handed out, or was deleted.", reason="unknown_key")
+
+    async def identify_anew(self, presented: Presented) -> KnownKey:
+        """The same from the database, for what is known may be stale.
+
+        Raises:
+            GatewayError: as `identify`.
+        """
+        try:
+            for secret in presented.secrets:
+                await self.directory.refresh(secret)
+        except psycopg.Error:
+            raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+        return await self.identify(presented)
+
+    async def _passed_through(self, secret: str) -> KnownKey:
+        key = await self.directory.passed_through()
+        if key is None:
+            raise errors.unavailable(
+                "The customer for provider's own keys is not set up: start the gateway anew.", reason="no_passthrough"
+            )
+        own = KnownProviderKey(
+            None, "(passed through)", "anthropic", self.configuration.passthrough_base_url.rstrip("/"), secret, ()
+        )
+        return key.with_route(own)
+
+    # What it costs
+
+    def price(self, provider: str, model: str, at: datetime) -> ModelPrice:
+        """The price of a model at that moment.
+
+        Raises:
+            UnpricedModel: it has none, and the policy is to refuse.
+        """
+        assert self.book is not None
+        return self.book.price(provider, model, at)
+
+    async def refresh_prices(self) -> None:
+        """Read our own prices again where the catalogue has moved since."""
+        if self.book_revision != self.directory.catalogue_revision:
+            try:
+                await self._read_prices()
+            except psycopg.Error:
+                raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+
+    async def _read_prices(self) -> None:
+        revision = self.directory.catalogue_revision
+        rows = await self.reader.fetch(pricing.PRICES_SQL)
+        self.book = pricing.build(dict(zip(pricing.PRICE_COLUMNS, row, strict=True)) for row in rows)
+        self.book_revision = revision
+
+    # Calls under way
+
+    def remember(self, call: Call) -> None:
+        """A call was admitted."""
+        self.calls[call.key.id].add(call)
+
+    def forget(self, call: Call) -> None:
+        """A call was settled."""
+        calls = self.calls.get(call.key.id)
+        if calls is not None:
+            calls.discard(call)
+            if not calls:
+                del self.calls[call.key.id]
+
+    async def _tick(self) -> None:
+        """Every second, away from any request: pings, time-outs, refusals, streams to cut."""
+        configuration = self.configuration
+        pause = min(1.0, configuration.ping_seconds / 4)
+        while True:
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            for stream in list(self.streams):
+                stream.tend(now, configuration.ping_seconds, configuration.upstream_between_bytes_seconds)
+            try:
+                await self.refusals.flush()
+                if self.calls:
+                    await self._cut()
+            except psycopg.Error as error:
+                logger.warning("the database is away (%s)", type(error).__name__)
+            except Exception:
+                logger.exception("the tick failed")
+
+    async def _cut(self) -> None:
+        for (key,) in await self.reader.fetch(CUT):
+            for call in list(self.calls.get(key, ())):
+                call.cut = True
+                call.http_request.task.cancel()
+
+
+_current: Runtime | None = None
+
+
+def current() -> Runtime:
+    """This process's runtime."""
+    assert _current is not None, "the ASGI lifespan has not started"
+    return _current
+
+
+async def start() -> None:
+    """Make and start this process's runtime."""
+    global _current
+    runtime = Runtime(settings.CONFIGURATION)
+    await runtime.start()
+    _current = runtime
+
+
+async def stop() -> None:
+    """Stop it."""
+    if _current is not None:
+        await _current.stop()

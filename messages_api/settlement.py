@@ -1,0 +1,77 @@
+"""What a call came to: the tokens that were read, or an estimate where nobody counted them, and their cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from messages_api.metering import Iteration, Reading
+from usage.pricing import ModelPrice, UnpricedModel
+from usage.tokens import TOKEN_COLUMNS, TokenCounts
+
+PriceOf = Callable[[str, str, datetime], ModelPrice]
+
+
+def bill(
+    steps: list[Iteration],
+    reading: Reading,
+    *,
+    provider: str,
+    model: str,
+    at: datetime,
+    asked: ModelPrice,
+    prices: PriceOf,
+) -> dict[str, Any]:
+    """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
+
+    Args:
+        asked: the price of the model that the call was admitted for, for steps that nobody has a price of.
+    """
+    total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
+    for step in steps:
+        try:
+            price = prices(provider, step.model or model, at)
+        except UnpricedModel:
+            price = asked
+        amount = price.cost(
+            step.counts,
+            speed=reading.speed,
+            service_tier=reading.service_tier,
+            inference_geo=reading.inference_geo,
+        )
+        total += step.counts
+        cost += amount
+        flags.append(price.flag)
+        versions.append(price.version)
+        detail.append(
+            {
+                "type": step.kind,
+                "model": step.model or model,
+                **{name: getattr(step.counts, name) for name in TOKEN_COLUMNS},
+                "cost": str(amount),
+                "price_version": price.version,
+            }
+        )
+    columns: dict[str, Any] = {name: getattr(total, name) for name in TOKEN_COLUMNS}
+    return columns | {
+        "cost": cost,
+        "price_version": "; ".join(dict.fromkeys(versions)),
+        "price_flag": "unpriced" if "unpriced" in flags else "similar" if "similar" in flags else "",
+        "iterations": detail if reading.usage.get("iterations") else [],
+        "service_tier": reading.service_tier,
+        "speed": reading.speed,
+        "inference_geo": reading.inference_geo,
+    }
+
+
+def at_least(steps: list[Iteration], *, input_tokens: int, output_tokens: int) -> list[Iteration]:
+    """The steps of a call that nobody saw end, with the last one raised to what must have been used."""
+    last = steps[-1]
+    counts = last.counts
+    if not counts.prompt_tokens:
+        counts = replace(counts, input_tokens=input_tokens)
+    counts = replace(counts, output_tokens=max(counts.output_tokens, output_tokens))
+    return [*steps[:-1], Iteration(last.kind, last.model, counts)]

@@ -1,0 +1,120 @@
+"""A provider's stream on its way to the client: chunk by chunk as it comes, with usage read along.
+
+Only at the boundary of two events is anything added: a `ping` while the provider is silent, an `error` when it broke
+off. A stream that just ends is a silent success to clients, so it never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from messages_api import errors
+from messages_api.call import Call
+from messages_api.handler import PumpedResponse
+from messages_api.metering import StreamMeter
+from messages_api.upstream import Answer, Headers, UpstreamError
+from usage.models import Status
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+SendBytes = Callable[[bytes], Awaitable[None]]
+
+
+class EventStream(PumpedResponse):
+    """Pumps an answer to the client, and settles its call by the end of it on every path."""
+
+    def __init__(self, call: Call, answer: Answer, headers: Headers) -> None:
+        super().__init__(answer.status, headers)
+        self.call = call
+        self.answer = answer
+        self.meter = StreamMeter()
+        # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
+        self.waiting_since = 0.0
+        self.sent_at = 0.0
+        self.send: SendBytes | None = None
+        self.pinging: asyncio.Task[None] | None = None
+        call.runtime.streams.add(self)
+
+    async def pump(self, send: SendBytes) -> None:
+        self.send = send
+        self.sent_at = time.monotonic()
+        try:
+            await self._relay(send)
+        except UpstreamError:
+            await self._break_off(send, "The provider broke off in the middle of its answer.")
+        except asyncio.CancelledError:
+            if not self.call.cut:
+                raise
+            self.call.http_request.task.uncancel()
+            self._abandon(Status.INTERRUPTED)
+            await send(self.meter.mend() + errors.event("permission_error", "This key was revoked.", self.call.id))
+
+    async def _relay(self, send: SendBytes) -> None:
+        call, meter, read = self.call, self.meter, self.answer.read
+        while True:
+            self.waiting_since = time.monotonic()
+            chunk = await read()
+            self.waiting_since = 0.0
+            if self.pinging is not None:
+                await self.pinging
+                self.pinging = None
+            if not chunk:
+                break
+            self.sent_at = time.monotonic()
+            call.saw_first_byte()
+            meter.feed(chunk)
+            if meter.stopped and not call.settled:
+                # Before the client has the last bytes and hangs up.
+                call.finish(Status.FAILED if meter.failed else Status.COMPLETED, meter.reading)
+            await send(chunk)
+        meter.finish()
+        if meter.stopped:
+            call.finish(Status.FAILED if meter.failed else Status.COMPLETED, meter.reading)
+        elif meter.failed:
+            self._abandon(Status.FAILED)
+        else:
+            await self._break_off(send, "The provider ended its answer before it was complete.")
+
+    async def _break_off(self, send: SendBytes, message: str) -> None:
+        if self.meter.stopped or self.meter.failed:
+            self._abandon(Status.FAILED)
+            return
+        self._abandon(Status.FAILED, "broken_off")
+        await send(self.meter.mend() + errors.event("api_error", message, self.call.id))
+
+    def _abandon(self, status: Status, error_type: str = "") -> None:
+        meter = self.meter
+        if error_type:
+            meter.reading.error_type = error_type
+        # Thinking that isn't shown is written all the same.
+        self.call.abandon(
+            status, meter.reading, delivered=meter.delivered_tokens, hidden=meter.thought or not meter.started
+        )
+
+    def tend(self, now: float, ping_seconds: float, patience: float) -> None:
+        """Called every now and then: ping a client whose provider is silent, and end a provider that stays so."""
+        if not self.waiting_since:
+            return
+        if now - self.waiting_since > patience:
+            self.answer.close()
+        elif now - self.sent_at >= ping_seconds and self.meter.at_boundary and self.pinging is None and self.send:
+            self.sent_at = now
+            self.pinging = asyncio.ensure_future(self._ping(self.send))
+
+    async def _ping(self, send: SendBytes) -> None:
+        await send(PING)
+        if self.waiting_since:
+            self.pinging = None
+
+    def close(self) -> None:
+        """The client has all of it, or went away."""
+        if self.closed:
+            return
+        super().close()
+        if not self.call.settled:
+            gone = self.call.http_request.client_gone
+            self._abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED)
+        self.call.runtime.streams.discard(self)
+        self.answer.close()

@@ -1,0 +1,14 @@
+"""The API's paths, each also under the prefixes that clients are configured with; the SDKs append /v1/… to theirs."""
+
+from __future__ import annotations
+
+from django.urls import re_path
+
+from messages_api.views import MessagesView, NotFoundView
+
+PREFIX = r"^(?:anthropic/|pydanticai/anthropic/|pydanticai/)?"
+
+urlpatterns = [
+    re_path(PREFIX + r"v1/messages/?$", MessagesView.as_view(), name="messages"),
+    re_path(PREFIX + r"v1(?:/.*)?$", NotFoundView.as_view(), name="not_found"),
+]

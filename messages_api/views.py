@@ -1,0 +1,129 @@
+"""The endpoints, as DRF views that are coroutines from the socket to the provider.
+
+DRF does what it is good for (authentication, parsing, negotiation, exceptions) in place: those steps touch memory
+only. Nothing here waits on a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from messages_api import errors, runtime, schema
+from messages_api.authentication import CredentialAuthentication, Presented
+from messages_api.handler import ApiRequest
+from messages_api.relay import Incoming, relay
+
+
+class OneAnswer(BaseContentNegotiation):
+    """Whatever `Accept` says: the SDKs send `application/json` for streams too, and `application/binary`."""
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type or ""
+
+
+class MessagesParser(BaseParser):
+    """A Messages request; whatever the content type says, it must be JSON."""
+
+    media_type = "*/*"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> schema.MessagesRequest:
+        return schema.parse(stream.body)
+
+
+class ApiView(APIView):
+    """An APIView whose `dispatch` is a coroutine, and whose every error is in Anthropic's shape."""
+
+    authentication_classes = (CredentialAuthentication,)
+    permission_classes = ()
+    throttle_classes = ()
+    renderer_classes = (JSONRenderer,)
+    content_negotiation_class = OneAnswer
+    endpoint = ""
+
+    async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        self.args, self.kwargs, self.headers = args, kwargs, {}
+        self.request = drf_request = self.initialize_request(request, *args, **kwargs)  # type: ignore[arg-type]
+        try:
+            handler = getattr(self, (request.method or "").lower(), None)
+            if handler is None or request.method == "OPTIONS":
+                raise MethodNotAllowed(request.method or "")
+            self.initial(drf_request, *args, **kwargs)
+            response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
+            return response
+        except Exception as error:
+            return self.handle_exception(error)  # type: ignore[return-value]
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], HttpResponse | None]:  # type: ignore[override]
+        return self.render_error
+
+    def render_error(self, error: Exception, context: dict[str, Any]) -> HttpResponse | None:
+        """The answer to an error that is the caller's to know; it is noted in the log of refusals."""
+        ours = errors.ours(error)
+        if ours is None:
+            return None
+        http: ApiRequest = self.request._request  # type: ignore[assignment]
+        runtime.current().refusals.note(
+            http.id,
+            http_status=ours.status_code,
+            error_type=ours.kind,
+            reason=ours.reason,
+            message=ours.message,
+            endpoint=self.endpoint,
+            credential_hint=http.credential_hint,
+            virtual_key=http.virtual_key,
+            requested_model=http.requested_model,
+        )
+        return errors.response(ours, http.id)
+
+
+class MessagesView(ApiView):
+    """POST /v1/messages."""
+
+    parser_classes = (MessagesParser,)
+    endpoint = "messages"
+
+    async def post(self, request: Request) -> HttpResponseBase:
+        here = runtime.current()
+        http: ApiRequest = request._request  # type: ignore[assignment]
+        presented: Presented = request.auth  # type: ignore[assignment]
+        http.credential_hint = presented.hint
+        http.refuse_what_cannot_be_read(here.configuration.max_body_bytes)
+        key = await here.identify(presented)
+        http.virtual_key = key.id
+        body = await http.read_body(here.configuration.max_body_bytes)
+        messages: schema.MessagesRequest = request.data  # type: ignore[assignment]
+        http.requested_model = messages.model
+        return await relay(here, Incoming(http, self.endpoint, "/v1/messages", presented, key, messages, body))
+
+
+class NotFoundView(ApiView):
+    """Everything else under /v1."""
+
+    authentication_classes = ()
+    endpoint = "unknown"
+
+    async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
+        return errors.response(
+            errors.not_found(
+                f"{request.path[:200]}: this gateway offers POST /v1/messages.",
+                reason="no_endpoint",
+            ),
+            request.id,
+        )
