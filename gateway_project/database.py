@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 # The embedded server writes its URL here when it starts; every command beside it finds it.
 URL_FILE = "run/database.url"
@@ -25,6 +26,15 @@ def parse(url: str) -> dict[str, object]:
         "CONN_MAX_AGE": 0,
         "TEST": {"TEMPLATE": "template0"},
     }
+
+
+def url_of(settings: Mapping[str, object]) -> str:
+    """The URL that these settings of Django's stand for, as `DATABASE_URL` of another process."""
+    user = quote(str(settings["USER"]))
+    password = ":" + quote(str(settings["PASSWORD"]), safe="") if settings["PASSWORD"] else ""
+    options = {"host": settings["HOST"], "port": settings["PORT"]}
+    query = urlencode({name: value for name, value in options.items() if value})
+    return f"postgresql://{user}{password}@/{quote(str(settings['NAME']))}?{query}"
 
 
 def settings(url: str, var_dir: Path) -> dict[str, object]:

@@ -249,7 +249,9 @@ def initialise(server: Server, say: Say, *, sync: bool = True) -> Server:
     locale = ["--locale=C"]
     if major_version(server.installation / "bin" / "postgres") >= 17:
         locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    command: list[str | Path] = [server.installation / "bin" / "initdb", "-D", draft, *options, *locale, *([] if sync else ["--no-sync"])]
+    if not sync:
+        options.append("--no-sync")
+    command: list[str | Path] = [server.installation / "bin" / "initdb", "-D", draft, *options, *locale]
     run_tool(server, command)
     draft.rename(server.data)
     return server

@@ -1,7 +1,6 @@
 """What every test stands on, made before anything reads the settings: a real PostgreSQL, and folders of its own.
 
-The database is an embedded one, started once for all workers, unless TEST_DATABASE_URL names a server; each run has
-databases of its own on it. Nothing of the deployment in this checkout (its `.env`, its `var/`) is read or touched.
+The database is an embedded one, unless TEST_DATABASE_URL names a server; each run has databases of its own on it. Nothing of the deployment in this checkout (its `.env`, its `var/`) is read or touched.
 
 A plugin (`-p` in pyproject.toml), since pytest-django loads the settings before any conftest.py.
 """
@@ -28,6 +27,9 @@ def make_folder() -> Path:
     return folder
 
 
+SERVER_DIR = make_folder()
+
+
 def forget_deployment() -> None:
     """Whatever is configured for a gateway here is not for its tests."""
     os.environ["ENV_FILE"] = os.devnull
@@ -37,26 +39,33 @@ def forget_deployment() -> None:
         os.environ.pop(name.upper(), None)
 
 
-def find_database() -> str:
-    """The URL of a database that this run has for itself. Django makes it, with `test_` before its name."""
-    given = os.environ.get("TEST_DATABASE_URL")
-    if not given:
-        from gateway_project import embedded_postgres
-
-        return RESOURCES.enter_context(embedded_postgres.running(make_folder()))
-    return urlsplit(given)._replace(path=f"/gateway_{os.getpid()}").geturl()
-
-
 def prepare_environment() -> None:
-    """Before anything reads the settings. Workers inherit the database of the process that started them."""
+    """The deployment that the tests see: a folder, and a database that is there when they begin."""
     forget_deployment()
-    if not WORKER:
-        os.environ["DATABASE_URL_OF_TESTS"] = find_database()
-    os.environ["DATABASE_URL"] = os.environ["DATABASE_URL_OF_TESTS"]
-    os.environ["VAR_DIR"] = str(make_folder())
+    var_dir = make_folder()
+    (var_dir / "static").mkdir()
+    os.environ["VAR_DIR"] = str(var_dir)
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        # Django makes this run's own database, with `test_` before its name.
+        os.environ["DATABASE_URL"] = urlsplit(given)._replace(path=f"/gateway_{os.getpid()}").geturl()
+    else:
+        os.environ["DATABASE_URL"] = f"postgresql://gateway@/gateway?host={SERVER_DIR}/socket"
 
 
 prepare_environment()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the embedded server, unless workers run the tests: each has its own, for what is unfinished in one
+    database is seen by the snapshots of all databases of a server."""
+    distributes = not WORKER and getattr(config.option, "numprocesses", None)
+    if distributes or os.environ.get("TEST_DATABASE_URL"):
+        return
+    from gateway_project import embedded_postgres
+
+    url = RESOURCES.enter_context(embedded_postgres.running(SERVER_DIR))
+    assert url == os.environ["DATABASE_URL"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

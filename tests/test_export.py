@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from gateway_project import database
 from keys.models import Credential
 from tests.ledger import START, empty_ledger, make_cast, make_entry
 from usage import export
@@ -182,11 +183,7 @@ def test_it_ends_quietly_when_nobody_reads_on():
     cast = make_cast()
     for _ in range(2000):
         make_entry(cast.alice)
-    database = connection.settings_dict
-    url = (
-        f"postgresql://{database['USER']}:{database['PASSWORD']}@{database['HOST'] or 'localhost'}"
-        f":{database['PORT'] or 5432}/{database['NAME']}"
-    )
+    url = database.url_of(connection.settings_dict)
     command = f"{sys.executable} manage.py export_usage | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
