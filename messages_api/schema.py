@@ -21,6 +21,10 @@ MAX_TOKENS = 10_000_000
 # simdjson keeps buffers as large as the largest document that a parser has seen.
 REUSE = 1 << 20
 
+READ = frozenset(
+    ("model", "max_tokens", "messages", "stream", "system", "tools", "metadata", "thinking", "tool_choice")
+)
+
 _parser = simdjson.Parser()
 
 
@@ -71,7 +75,8 @@ def parse(body: bytes) -> MessagesRequest:
 
 
 def top_level(body: bytes) -> dict[str, Any]:
-    """The members of the object that the body is; nested arrays and objects stand as the types `list` and `dict`.
+    """The members of the object that the body is: those in READ with their values, nested arrays and objects as the
+    types `list` and `dict`; the others with None.
 
     Raises:
         GatewayError: 400, it isn't strict JSON, isn't an object, or has a member twice.
@@ -82,7 +87,8 @@ def top_level(body: bytes) -> dict[str, Any]:
         document = parser.parse(body)
         if not isinstance(document, simdjson.Object):
             refuse("The request body must be a JSON object.")
-        pairs = [(name, _shallow(value)) for name, value in document.items()]
+        # Their values are only made where they are looked at: `items()` would make all of them.
+        pairs = [(name, _shallow(document[name]) if name in READ else None) for name in document.keys()]  # noqa: SIM118
     except UnicodeDecodeError:
         refuse("The request body is not valid JSON: it is not UTF-8.")
     except (ValueError, RuntimeError, MemoryError) as error:
