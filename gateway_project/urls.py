@@ -6,7 +6,10 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import TemplateView
 
+from usage.views import report
+
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
+    path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/", admin.site.urls),
 ]

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from tests.ledger import START, empty_ledger, make_cast, make_entry
+from usage import reports, rollups
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NOVEMBER = {"since": "2026-11-01", "until": "2026-11-30"}
+
+
+@pytest.fixture
+def cast():
+    empty_ledger()
+    return make_cast()
+
+
+@pytest.fixture
+def finance(client):
+    user = User.objects.create_user("finance", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="view_rollup"))
+    client.force_login(user)
+    return client
+
+
+def lines(**query):
+    form = reports.ReportForm(NOVEMBER | query)
+    assert form.is_valid(), form.errors
+    return [(*line.labels, line.values[0]) for line in reports.make(form.cleaned_data).lines]
+
+
+def read_csv(client, **query):
+    response = client.get("/admin/usage/report/", NOVEMBER | query | {"format": "csv"})
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    return list(csv.DictReader(io.StringIO(response.content.decode())))
+
+
+def test_it_sums_by_what_is_asked_for(cast):
+    make_entry(cast.alice, cost=3)
+    make_entry(cast.bob, START + timedelta(days=1), model="claude-haiku-5-5", cost=2)
+    make_entry(cast.charlie, START + timedelta(days=1))
+    rollups.roll_up()
+    assert lines() == [("2026-11-02", 1), ("2026-11-03", 2)]
+    assert lines(group=["team"]) == [("Research", 2), ("–", 1)]
+    assert lines(group=["customer"]) == [("Ours", 2), ("Theirs", 1)]
+    assert lines(group=["key"]) == [("alice", 1), ("bob", 1), ("charlie", 1)]
+    assert lines(group=["model", "day"]) == [
+        ("2026-11-02", "claude-opus-5-5", 1),
+        ("2026-11-03", "claude-haiku-5-5", 1),
+        ("2026-11-03", "claude-opus-5-5", 1),
+    ]
+
+
+def test_it_shows_only_what_the_filters_leave(cast):
+    make_entry(cast.alice)
+    make_entry(cast.bob, model="claude-haiku-5-5")
+    make_entry(cast.charlie, model="claude-opus-5-5+x")
+    rollups.roll_up()
+    assert lines(group=["key"], key=cast.bob.id) == [("bob", 1)]
+    assert len(lines(group=["key"], team=cast.bob.team_id)) == 2
+    assert lines(group=["key"], customer=cast.charlie.customer_id) == [("charlie", 1)]
+    assert lines(group=["model"], model="claude-opus-*") == [("claude-opus-5-5", 1), ("claude-opus-5-5+x", 1)]
+    assert lines(group=["model"], model="claude-opus-5-5+x") == [("claude-opus-5-5+x", 1)]
+
+
+def test_a_day_is_a_day_in_utc_and_the_last_one_counts(cast):
+    for hour in (-1, 0, 23, 24):
+        make_entry(cast.alice, START.replace(hour=0) + timedelta(hours=hour))
+    rollups.roll_up()
+    assert lines(since="2026-11-02", until="2026-11-02") == [("2026-11-02", 2)]
+
+
+def test_it_shows_this_month_unless_told(cast):
+    form = reports.ReportForm({})
+    assert form.is_valid()
+    assert form.cleaned_data["since"].day == 1
+    assert form.cleaned_data["group"] == ["day"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"since": "yesterday"}, "Enter a valid date."),
+        ({"since": "2026-11-02", "until": "2026-11-01"}, "The range ends before it starts."),
+        ({"since": "1990-01-01", "until": "2026-11-01"}, "The range is longer than ten years."),
+        ({"since": "9999-12-01", "until": "9999-12-31"}, "The range is longer than ten years."),
+        ({"team": "x"}, "Select a valid choice."),
+        ({"group": "x"}, "Select a valid choice."),
+        ({"model": "a b"}, "is not a model name or pattern"),
+        ({"model": "\0"}, "Null characters are not allowed."),
+    ],
+)
+def test_bad_input_is_said_in_the_form(cast, finance, query, message):
+    response = finance.get("/admin/usage/report/", query)
+    assert response.status_code == 200
+    assert message in response.content.decode()
+
+
+def test_the_page_has_the_table_its_totals_and_the_chart(cast, finance):
+    make_entry(cast.alice, cost="1.5")
+    make_entry(cast.bob, START + timedelta(days=2), cost="0.25")
+    page = finance.get("/admin/usage/report/", NOVEMBER | {"group": ["day", "key"]}).content.decode()
+    assert "alice" in page
+    assert "1.7500" in page
+    data = json.loads(re.search(r'id="usage-chart-data"[^>]*>(.*?)</script>', page)[1])
+    assert len(data["labels"]) == 30
+    assert [series["label"] for series in data["series"]] == ["alice", "bob"]
+    assert data["series"][0]["data"][1] == 1.5
+    assert not re.search(r"<script(?![^>]*(src=|application/json))", page)
+
+
+def test_the_csv_is_exact(cast, finance):
+    make_entry(cast.alice, cost="0.000000000001")
+    make_entry(cast.bob, cost="1234567.5")
+    assert [row["Cost, USD"] for row in read_csv(finance, group="key")] == ["1234567.5", "0.000000000001"]
+
+
+def test_a_name_is_no_formula_in_a_spreadsheet(cast, finance):
+    cast.alice.name = "=HYPERLINK(1)"
+    cast.alice.save()
+    make_entry(cast.alice)
+    assert read_csv(finance, group="key")[0]["Key"] == "'=HYPERLINK(1)"
+
+
+def test_a_long_range_has_a_bar_a_month(cast):
+    make_entry(cast.alice, cost=1)
+    rollups.roll_up()
+    form = reports.ReportForm({"since": "2026-01-15", "until": "2026-12-01"})
+    assert form.is_valid()
+    chart = reports.make(form.cleaned_data).chart
+    assert chart["labels"][0] == "2026-01"
+    assert len(chart["labels"]) == 12
+    assert chart["series"] == [{"label": "Cost", "data": [0.0] * 10 + [1.0, 0.0]}]
+
+
+def test_the_chart_puts_small_series_together():
+    costs = {f"model-{number}": {"2026-11-01": Decimal(number)} for number in range(1, 11)}
+    bars = reports.stack(costs, ["2026-11-01"])
+    assert bars[0] == {"label": "model-10", "data": [10.0]}
+    assert bars[-1] == {"label": "3 others", "data": [6.0]}
+
+
+def test_without_calls_it_says_what_to_do(cast, finance):
+    assert "No calls yet. Issue a virtual key" in finance.get("/admin/usage/report/").content.decode()
+    make_entry(cast.alice)
+    rollups.roll_up()
+    page = finance.get("/admin/usage/report/", {"since": "2020-01-01", "until": "2020-01-02"}).content.decode()
+    assert "No calls in this range." in page
+
+
+def test_it_needs_the_permission(cast, client):
+    assert client.get("/admin/usage/report/").status_code == 302
+    client.force_login(User.objects.create_user("charlie", is_staff=True))
+    assert client.get("/admin/usage/report/").status_code == 403
+    assert "Usage report" not in client.get("/admin/").content.decode()
+
+
+def test_the_admin_links_to_it(cast, finance):
+    assert 'href="/admin/usage/report/"' in finance.get("/admin/").content.decode()
+
+
+def test_it_asks_a_bounded_number_of_queries(cast, finance, django_assert_max_num_queries):
+    for day in range(20):
+        make_entry(cast.alice, START + timedelta(days=day), model=f"model-{day}")
+    rollups.roll_up()
+    with django_assert_max_num_queries(20):
+        finance.get("/admin/usage/report/", NOVEMBER | {"group": ["day", "team", "key", "model"]})
+
+
+def test_its_dates_are_days(cast):
+    assert reports.midnight(date(2026, 11, 2)).isoformat() == "2026-11-02T00:00:00+00:00"

@@ -1,0 +1,226 @@
+"""The usage report: calls, tokens and cost over a range of days (UTC), from the roll-ups alone."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib.admin.widgets import AdminDateWidget
+from django.db.models import F, QuerySet, Sum
+from django.db.models.functions import TruncDate, TruncMonth
+from django.utils import timezone
+
+from keys import patterns
+from keys.models import Customer, Team, VirtualKey
+from usage import export
+from usage.models import Rollup
+
+# A page shows so many lines; its CSV has all.
+LINES = 500
+# So many series in the chart; the rest are one more.
+SERIES = 7
+# A chart of a longer range has a bar a month.
+DAYS_IN_CHART = 92
+MOST_DAYS = 3660
+
+# What a report can be grouped by: its title, and the fields that tell the groups apart; the last of them is shown.
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "day": ("Day", ("day",)),
+    "customer": ("Customer", ("customer__name",)),
+    "team": ("Team", ("team_id", "team__name")),
+    "key": ("Key", ("virtual_key__name",)),
+    "model": ("Model", ("model",)),
+    "provider_key": ("Provider key", ("provider_key__name",)),
+    "status": ("Status", ("status",)),
+}
+
+MEASURES = {
+    "calls": "Calls",
+    "input_tokens": "Input",
+    "cache_read_input_tokens": "Cache read",
+    "cache_creation_5m_input_tokens": "Cache write 5 min",
+    "cache_creation_1h_input_tokens": "Cache write 1 h",
+    "output_tokens": "Output",
+    "thinking_tokens": "of it thinking",
+    "web_search_requests": "Searches",
+    "estimated_calls": "Estimated calls",
+    "cost": "Cost, USD",
+}
+
+
+class ReportForm(forms.Form):
+    """What a report is about. Empty means this month, by day, of everything."""
+
+    since = forms.DateField(label="From", required=False, widget=AdminDateWidget)
+    until = forms.DateField(label="To", required=False, widget=AdminDateWidget, help_text="this day included")
+    group = forms.MultipleChoiceField(
+        label="Group by",
+        required=False,
+        choices=[(name, title) for name, (title, _) in GROUPS.items()],
+        widget=forms.CheckboxSelectMultiple,
+    )
+    customer = forms.ModelChoiceField(Customer.objects.all(), required=False, empty_label="all")
+    team = forms.ModelChoiceField(Team.objects.select_related("customer"), required=False, empty_label="all")
+    key = forms.ModelChoiceField(VirtualKey.objects.all(), required=False, empty_label="all")
+    model = forms.CharField(
+        required=False, max_length=200, validators=[patterns.check], help_text="a name or a pattern, such as claude-*"
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Fill in this month, and refuse a range that is none.
+
+        Raises:
+            ValidationError: it ends before it starts, or is longer than ten years.
+        """
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        today = timezone.now().astimezone(UTC).date()
+        cleaned["until"] = cleaned["until"] or max(today, cleaned["since"] or today)
+        cleaned["since"] = cleaned["since"] or cleaned["until"].replace(day=1)
+        if cleaned["until"] < cleaned["since"]:
+            raise forms.ValidationError("The range ends before it starts.")
+        if cleaned["until"] - cleaned["since"] > timedelta(days=MOST_DAYS) or cleaned["until"].year > 9000:
+            raise forms.ValidationError("The range is longer than ten years.")
+        cleaned["group"] = cleaned["group"] or ["day"]
+        return cleaned
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One group of a report: its labels, and a number for each of `MEASURES`."""
+
+    labels: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    def shown(self) -> list[str]:
+        """The numbers as people read them."""
+        return [f"{value:,.4f}" if isinstance(value, Decimal) else f"{value:,}" for value in self.values]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A table with its totals, and what the chart draws."""
+
+    since: date
+    until: date
+    titles: list[str]
+    lines: list[Line]
+    total: Line
+    chart: dict[str, Any]
+
+    def csv(self) -> Iterator[str]:
+        """The table as CSV, with all its lines, numbers unrounded, without the totals."""
+        yield export.csv_line([*self.titles, *MEASURES.values()])
+        for line in self.lines:
+            numbers = [export.money(value) if isinstance(value, Decimal) else value for value in line.values]
+            yield export.csv_line([*line.labels, *numbers])
+
+
+def make(cleaned: dict[str, Any]) -> Report:
+    """The report that a valid form asks for."""
+    rows = select(cleaned)
+    groups = [name for name in GROUPS if name in cleaned["group"]]
+    lines = summarise(rows, groups)
+    return Report(
+        since=cleaned["since"],
+        until=cleaned["until"],
+        titles=[GROUPS[name][0] for name in groups],
+        lines=lines,
+        total=add_up(lines),
+        chart=chart(rows, cleaned, next((name for name in groups if name != "day"), None)),
+    )
+
+
+def select(cleaned: dict[str, Any]) -> QuerySet[Rollup]:
+    """The roll-ups that a report is about."""
+    rows = Rollup.objects.filter(
+        bucket__gte=midnight(cleaned["since"]), bucket__lt=midnight(cleaned["until"] + timedelta(days=1))
+    )
+    for field, value in (
+        ("customer", cleaned["customer"]),
+        ("team", cleaned["team"]),
+        ("virtual_key", cleaned["key"]),
+    ):
+        if value is not None:
+            rows = rows.filter(**{field: value})
+    if cleaned["model"]:
+        parts = (re.escape(part) for part in cleaned["model"].split("*"))
+        rows = rows.filter(model__regex=f"^{'.*'.join(parts)}$")
+    return rows
+
+
+def midnight(day: date) -> datetime:
+    """The first moment of a day in UTC."""
+    return datetime.combine(day, time(), UTC)
+
+
+def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
+    """A line for each group: by day where days are asked for, the dearest first within each."""
+    fields = [field for name in groups for field in GROUPS[name][1]]
+    shown = [GROUPS[name][1][-1] for name in groups]
+    order = ["day"] if "day" in groups else []
+    sums = (
+        rows.annotate(day=TruncDate("bucket", tzinfo=UTC))
+        .values(*fields)
+        .annotate(**{f"sum_{measure}": Sum(measure) for measure in MEASURES})
+        .order_by(*order, F("sum_cost").desc(), F("sum_calls").desc(), *fields)
+    )
+    return [
+        Line(tuple(label(row[field]) for field in shown), tuple(row[f"sum_{measure}"] for measure in MEASURES))
+        for row in sums
+    ]
+
+
+def label(value: Any) -> str:
+    """How a group is called; calls of no team, say, are under a dash."""
+    return "–" if value is None else str(value)
+
+
+def add_up(lines: Sequence[Line]) -> Line:
+    """The totals."""
+    return Line((), tuple(sum(column) for column in zip(*(line.values for line in lines), strict=True)))
+
+
+def chart(rows: QuerySet[Rollup], cleaned: dict[str, Any], series: str | None) -> dict[str, Any]:
+    """Cost by day or month: labels, and a list of USD for each of the dearest series (and for the rest)."""
+    monthly = cleaned["until"] - cleaned["since"] > timedelta(days=DAYS_IN_CHART)
+    trunc = TruncMonth("bucket", tzinfo=UTC) if monthly else TruncDate("bucket", tzinfo=UTC)
+    fields = GROUPS[series][1] if series else ()
+    sums = rows.annotate(when=trunc).values("when", *fields).annotate(sum_cost=Sum("cost")).order_by("when")
+    times = list(months(cleaned) if monthly else days(cleaned))
+    costs: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+    for row in sums:
+        name = label(row[fields[-1]]) if fields else "Cost"
+        costs[name][row["when"].isoformat()[: len(times[0])]] += row["sum_cost"]
+    return {"labels": times, "series": stack(costs, times), "unit": "month" if monthly else "day"}
+
+
+def stack(costs: dict[str, dict[str, Decimal]], times: list[str]) -> list[dict[str, Any]]:
+    """The dearest series first, the others as one."""
+    names = sorted(costs, key=lambda name: sum(costs[name].values()), reverse=True)
+    bars = [{"label": name, "data": [float(costs[name].get(when, 0)) for when in times]} for name in names[:SERIES]]
+    if others := names[SERIES:]:
+        rest = [float(sum((costs[name].get(when, Decimal(0)) for name in others), Decimal(0))) for when in times]
+        bars.append({"label": f"{len(others)} others", "data": rest})
+    return bars
+
+
+def days(cleaned: dict[str, Any]) -> Iterator[str]:
+    """The days of the range, as YYYY-MM-DD."""
+    for number in range((cleaned["until"] - cleaned["since"]).days + 1):
+        yield (cleaned["since"] + timedelta(days=number)).isoformat()
+
+
+def months(cleaned: dict[str, Any]) -> Iterator[str]:
+    """The months of the range, as YYYY-MM."""
+    month = cleaned["since"].replace(day=1)
+    while month <= cleaned["until"]:
+        yield f"{month:%Y-%m}"
+        month = (month + timedelta(days=32)).replace(day=1)

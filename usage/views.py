@@ -1,0 +1,44 @@
+"""Pages of usage in the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth.decorators import permission_required
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.views.decorators.http import require_safe
+
+from usage import reports, rollups
+from usage.models import Rollup
+
+
+@require_safe
+@permission_required("usage.view_rollup", raise_exception=True)
+def report(request: HttpRequest) -> HttpResponse:
+    """The usage report; with `format=csv`, its table as a file."""
+    rolled_up_at = rollups.freshen()
+    form = reports.ReportForm(request.GET)
+    made = reports.make(form.cleaned_data) if form.is_valid() else None
+    if made is not None and request.GET.get("format") == "csv":
+        return HttpResponse(
+            "".join(made.csv()),
+            content_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="usage-{made.since}-{made.until}.csv"'},
+        )
+    query = request.GET.copy()
+    query["format"] = "csv"
+    return TemplateResponse(
+        request,
+        "admin/usage/report.html",
+        admin.site.each_context(request)
+        | {
+            "title": "Usage report",
+            "form": form,
+            "report": made,
+            "lines": made.lines[: reports.LINES] if made else [],
+            "measures": reports.MEASURES.values(),
+            "csv_query": query.urlencode(),
+            "rolled_up_at": rolled_up_at,
+            "ever_used": bool(made and made.lines) or Rollup.objects.exists(),
+        },
+    )
