@@ -71,7 +71,7 @@ def duration(text: str) -> timedelta:
     Raises:
         Unusable: anything else.
     """
-    match = re.fullmatch(r"(\d{1,9})([smhd])", text) if text != "0" else re.fullmatch("(0)()", text)
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text) if text != "0" else re.fullmatch("(0)()", text)
     if match is None:
         raise Unusable(f"“{text}” is not a duration: expected 0, 90s, 15m, 24h or 7d")
     return timedelta(**{UNITS.get(match[2], "seconds"): int(match[1])})

@@ -207,7 +207,7 @@ def stale_credentials() -> int:
 def rotate_pepper() -> Path:
     """Add a new pepper to the file, for the credentials that are made from now on. Returns the file."""
     # One rotation at a time: of two, the later file would lose the earlier one's pepper.
-    Gateway.objects.select_for_update().get(pk=1)
+    Gateway.objects.select_for_update().first()
     return keyring.add_pepper()
 
 

@@ -165,6 +165,6 @@ def rotate_master_key() -> tuple[Path, int]:
         Unusable: a secret can't be read with the master keys there are; nothing was changed.
     """
     # One rotation at a time: of two, the later file would lose the earlier one's key.
-    Gateway.objects.select_for_update().get(pk=1)
+    Gateway.objects.select_for_update().first()
     reencrypt_all()
     return keyring.add_master_key(), reencrypt_all()

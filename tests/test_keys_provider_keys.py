@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from keys import keyring, provider_keys
+from keys.errors import Unusable
+from keys.models import ProviderKey
+from tests.issued import SECRET, make_provider_key
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(settings, tmp_path):
+    settings.VAR_DIR = tmp_path
+
+
+def make_main(**terms):
+    return make_provider_key("main", **({"provider": "anthropic", "secret": SECRET} | terms))
+
+
+def test_its_secret_is_stored_encrypted():
+    main = make_main()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT keys_providerkey::text, secret_ciphertext FROM keys_providerkey")
+        row, ciphertext = cursor.fetchone()
+    assert SECRET not in row
+    assert SECRET.encode() not in bytes(ciphertext)
+    assert keyring.decrypt(ciphertext) == SECRET
+    assert main.secret_hint == SECRET[-4:]
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        ("", ""),
+        ("https://api.example.com/", "https://api.example.com"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("http://[::1]:9000/anthropic//", "http://[::1]:9000/anthropic"),
+    ],
+)
+def test_it_keeps_a_base_url_without_its_last_slash(url, stored):
+    assert make_main(base_url=url).base_url == stored
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "example.com",
+        "ftp://example.com",
+        "https://",
+        "https://example.com:port",
+        "https://example.com:0",
+        "https://alice:pass@example.com",
+        "https://example.com/?a=b",
+        "https://example.com/#a",
+        "https://example.com/?",
+        "https://example.com/v1",
+        "https://example.com/v1/messages/",
+        "https://exa mple.com",
+        "https://example.com/\n",
+        "https://example.com/\x00",
+        "https://[::1",
+        "https://bücher.example",
+        "https://example.com/" + "a" * 500,
+    ],
+)
+def test_it_refuses_a_bad_base_url(url):
+    if url.endswith("\n"):
+        url += "x"
+    with pytest.raises(Unusable, match="URL"):
+        make_main(base_url=url)
+    assert not ProviderKey.objects.exists()
+
+
+def test_another_protocol_may_have_its_version_in_the_base_url():
+    assert make_main(provider="openai", base_url="https://example.com/v1/").base_url == "https://example.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        ({"provider": "nobody"}, "one of anthropic"),
+        ({"secret": ""}, "missing"),
+        ({"secret": "two words"}, "spaces"),
+        ({"secret": "two\nlines"}, "line breaks"),
+        ({"secret": "ünïcode"}, "other characters"),
+        ({"model_patterns": ["a b"]}, "pattern"),
+        ({"provider": "azure"}, "base URL is missing"),
+        ({"provider": "echo", "base_url": "http://x"}, "takes no base URL"),
+        ({"provider": "vertex", "secret": "a\0"}, "print"),
+    ],
+)
+def test_it_refuses_what_cannot_be_called(terms, complaint):
+    with pytest.raises(Unusable, match=complaint) as refusal:
+        make_main(**terms)
+    assert not terms.get("secret") or terms["secret"] not in str(refusal.value)
+
+
+def test_it_refuses_a_name_that_is_taken():
+    make_main()
+    with pytest.raises(Unusable, match="already"):
+        make_main()
+
+
+def test_echo_needs_no_secret():
+    assert make_provider_key().secret_ciphertext == b""
+
+
+def test_a_short_secret_has_no_hint():
+    assert make_main(secret="short").secret_hint == ""
+
+
+def test_a_secret_is_replaced_and_otherwise_kept():
+    main = make_main()
+    main.model_patterns = ["claude-*"]
+    provider_keys.save(main)
+    assert keyring.decrypt(ProviderKey.objects.get().secret_ciphertext) == SECRET
+    provider_keys.set_secret(main, "sk-ant-another-secret-9z9z")
+    assert keyring.decrypt(ProviderKey.objects.get().secret_ciphertext) == "sk-ant-another-secret-9z9z"
+
+
+def test_a_stored_secret_does_not_follow_to_another_address():
+    main = make_main()
+    main.base_url = "https://elsewhere.example"
+    with pytest.raises(Unusable, match="type the secret again"):
+        provider_keys.save(main)
+    provider_keys.save(main, SECRET)
+    assert ProviderKey.objects.get().base_url == "https://elsewhere.example"
+
+
+def test_a_new_master_key_takes_over_every_secret(tmp_path):
+    make_main()
+    make_provider_key()
+    file, count = provider_keys.rotate_master_key()
+    assert count == 1
+    newest, oldest = file.read_text().split()
+    file.write_text(f"{newest}\n")
+    assert keyring.decrypt(ProviderKey.objects.get(name="main").secret_ciphertext) == SECRET
+    file.write_text(f"{oldest}\n")
+    with pytest.raises(keyring.UnreadableSecret):
+        keyring.decrypt(ProviderKey.objects.get(name="main").secret_ciphertext)
+
+
+def test_a_rotation_that_cannot_read_a_secret_changes_nothing(tmp_path):
+    make_main()
+    file = tmp_path / "secrets" / "master_keys"
+    file.unlink()
+    keyring.encrypt("makes another")
+    before = file.read_text(), bytes(ProviderKey.objects.get().secret_ciphertext)
+    with pytest.raises(Unusable, match="“main”"):
+        provider_keys.rotate_master_key()
+    assert (file.read_text(), bytes(ProviderKey.objects.get().secret_ciphertext)) == before
