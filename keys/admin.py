@@ -55,6 +55,8 @@ admin.site.site_title = "Gateway"
 admin.site.index_title = "Keys and usage"
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")
+# The page that shows a secret answers however the form was sent: no other way to send it is offered.
+ONE_WAY_TO_SAVE = {"show_save_and_add_another": False, "show_save_and_continue": False}
 SOME_MODEL = "claude-haiku-4-5"
 
 
@@ -253,12 +255,16 @@ class CredentialInline(FollowsKey, admin.TabularInline):  # type: ignore[type-ar
     """What opens it: the ends of each secret, and how long it works."""
 
     model = Credential
-    fields = ("kind", "name", "created_at", "expires_at", "revoked_at")
+    fields = ("ends", "kind", "name", "created_at", "expires_at", "revoked_at")
     readonly_fields = fields
     ordering = ("-pk",)
     extra = 0
     can_delete = False
     verbose_name_plural = "secrets that open it"
+
+    @admin.display(description="secret")
+    def ends(self, row: Credential) -> str:
+        return str(row)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -359,7 +365,7 @@ class VirtualKeyAdmin(PausableAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         try:
-            return super().add_view(request, form_url, extra_context)
+            return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
         except Unusable as error:  # somebody else was faster than the form's own checks
             self.message_user(request, f"Nothing was issued: {error}.", messages.ERROR)
             return HttpResponseRedirect(request.path)
@@ -506,7 +512,7 @@ class GatewayTokenAdmin(KeptAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         try:
-            return super().add_view(request, form_url, extra_context)
+            return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
         except Unusable as error:
             self.message_user(request, f"Nothing was issued: {error}.", messages.ERROR)
             return HttpResponseRedirect(request.path)

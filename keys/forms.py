@@ -137,6 +137,7 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         model = ProviderKey
         fields = ("name", "provider", "base_url", "model_patterns", "active")
         widgets: ClassVar = {"base_url": AdminTextInputWidget}
+        labels: ClassVar = {"base_url": "Base URL"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
