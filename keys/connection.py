@@ -20,9 +20,9 @@ OPTIONS = (
 )
 
 
-def parameters(database: dict[str, Any] | None = None) -> dict[str, Any]:
+def parameters() -> dict[str, Any]:
     """libpq's parameters for the database of Django's settings."""
-    database = database or settings.DATABASES["default"]
+    database: dict[str, Any] = dict(settings.DATABASES["default"])
     given = {
         "dbname": database["NAME"],
         "user": database["USER"],
@@ -30,7 +30,8 @@ def parameters(database: dict[str, Any] | None = None) -> dict[str, Any]:
         "host": database["HOST"],
         "port": database["PORT"],
     }
-    return {name: value for name, value in given.items() if value} | dict(database.get("OPTIONS", {}))
+    options: dict[str, Any] = database.get("OPTIONS", {})
+    return {name: value for name, value in given.items() if value} | options
 
 
 async def connect(application: str) -> psycopg.AsyncConnection:
@@ -72,7 +73,7 @@ class Reader:
         if self.connection is None:
             self.connection = await connect(self.application)
         try:
-            cursor = await self.connection.execute(query, values)  # type: ignore[arg-type]
+            cursor = await self.connection.execute(query, values)
             return await cursor.fetchall() if cursor.description else []
         except asyncio.CancelledError:
             await self._drop()

@@ -30,5 +30,5 @@ def route(key: KnownKey, model: str, spoken: Container[str]) -> KnownProviderKey
         raise errors.not_found(f"model: {model}", reason="unknown_model")
     if len(routes) == 1:
         return routes[0][0]
-    chosen: KnownProviderKey = random.choices(*zip(*routes, strict=True))[0]  # type: ignore[arg-type]  # noqa: S311
+    chosen: KnownProviderKey = random.choices(*zip(*routes, strict=True))[0]  # noqa: S311
     return chosen

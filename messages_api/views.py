@@ -6,11 +6,12 @@ only. Nothing here waits on a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
@@ -27,13 +28,14 @@ from messages_api.relay import Incoming, relay
 class OneAnswer(BaseContentNegotiation):
     """Whatever `Accept` says: the SDKs send `application/json` for streams too, and `application/binary`."""
 
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser:
-        return parsers[0]
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type or ""
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type or ""
 
 
 class MessagesParser(BaseParser):
@@ -41,7 +43,7 @@ class MessagesParser(BaseParser):
 
     media_type = "*/*"
 
-    def parse(
+    def parse(  # type: ignore[override]
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> schema.MessagesRequest:
         return schema.parse(stream.body)
@@ -50,7 +52,7 @@ class MessagesParser(BaseParser):
 class ApiView(APIView):
     """An APIView whose `dispatch` is a coroutine, and whose every error is in Anthropic's shape."""
 
-    authentication_classes = (CredentialAuthentication,)
+    authentication_classes: Sequence[type[BaseAuthentication]] = (CredentialAuthentication,)
     permission_classes = ()
     throttle_classes = ()
     renderer_classes = (JSONRenderer,)
@@ -59,7 +61,7 @@ class ApiView(APIView):
 
     async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         self.args, self.kwargs, self.headers = args, kwargs, {}
-        self.request = drf_request = self.initialize_request(request, *args, **kwargs)  # type: ignore[arg-type]
+        self.request = drf_request = self.initialize_request(request, *args, **kwargs)
         try:
             handler = getattr(self, (request.method or "").lower(), None)
             if handler is None or request.method == "OPTIONS":
@@ -68,9 +70,9 @@ class ApiView(APIView):
             response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
             return response
         except Exception as error:
-            return self.handle_exception(error)  # type: ignore[return-value]
+            return self.handle_exception(error)
 
-    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], HttpResponse | None]:  # type: ignore[override]
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], HttpResponse | None]:
         return self.render_error
 
     def render_error(self, error: Exception, context: dict[str, Any]) -> HttpResponse | None:

@@ -168,13 +168,10 @@ def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
     """The tool that `tool_choice` leaves no way around, unless its result is already there."""
     choice, tools = request.get("tool_choice") or {}, request.get("tools") or []
     tools = [tool for tool in tools if isinstance(tool, dict)]
-    if not isinstance(choice, dict) or not tools:
+    if not isinstance(choice, dict) or choice.get("type") not in ("any", "tool"):
         return None
-    if choice.get("type") == "any":
-        return tools[0]
-    if choice.get("type") == "tool":
-        return next((tool for tool in tools if tool.get("name") == choice.get("name")), None)
-    return None
+    wanted = [tool for tool in tools if choice["type"] == "any" or tool.get("name") == choice.get("name")]
+    return wanted[0] if wanted else None
 
 
 def example(schema: Any, depth: int = 0) -> Any:
@@ -207,7 +204,8 @@ async def stream(message: dict[str, Any], pause: float, breaks: bool) -> AsyncIt
     start = message | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
     yield event("message_start", message=start)
     for index, block in enumerate(message["content"]):
-        first = block | ({"text": ""} if block["type"] == "text" else {"input": {}})
+        empty: dict[str, Any] = {"text": ""} if block["type"] == "text" else {"input": {}}
+        first = block | empty
         yield event("content_block_start", index=index, content_block=first)
         if index == 0:
             yield event("ping")
