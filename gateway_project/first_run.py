@@ -113,12 +113,13 @@ def ensure_passthrough() -> None:
     customer = configuration().passthrough_customer
     if not customer:
         return
+    from keys.errors import Unusable
     from keys.issuing import ensure_passthrough_key
 
     try:
         ensure_passthrough_key(customer)
-    except Exception as error:
-        raise CannotStart(f"PASSTHROUGH_CUSTOMER: {error}") from None
+    except Unusable as error:
+        raise CannotStart(str(error)) from None
 
 
 def main() -> None:

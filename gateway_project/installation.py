@@ -6,6 +6,7 @@ Installing is done again only when a requirements file has changed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
@@ -36,15 +37,18 @@ def check_port() -> None:
     """Refuse a port that somebody else has, before long work. What is left of a killed run is the supervisor's
     business."""
     host, port = configured("HOST", "127.0.0.1"), configured("PORT", "8000")
-    if any((BASE_DIR / "var" / "run").glob("*.pid")) or not port.isdigit():
+    if not port.isdigit():
+        sys.exit("PORT: expected a number from 1 to 65535")
+    if any((BASE_DIR / "var" / "run").glob("*.pid")):
         return
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, int(port)))
         except OSError as error:
-            choice = "; choose another one: make run PORT=" + str(int(port) + 1)
-            sys.exit(f"Port {port} on {host} can't be had: {error.strerror}{choice}")
+            if error.errno == errno.EADDRINUSE:
+                sys.exit(f"Port {port} on {host} is in use; choose another one: make run PORT={int(port) + 1}")
+            sys.exit(f"Can't listen on {host}, port {port} (HOST, PORT): {error.strerror}.")
         except OverflowError:
             sys.exit("PORT: expected a number from 1 to 65535")
 

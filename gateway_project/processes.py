@@ -101,12 +101,12 @@ def orphans(run_dir: Path) -> dict[str, int]:
     return found
 
 
-def end_orphan(pid: int, run_dir: Path, signals: Sequence[tuple[signal.Signals, float]]) -> None:
-    """Send one signal after the other, each with seconds to obey it, until the process is gone."""
-    for how, patience in signals:
-        if not is_from(pid, run_dir):
-            return
-        os.kill(pid, how)
+def end_orphans(pids: Sequence[int], run_dir: Path, steps: Sequence[tuple[signal.Signals | None, float]]) -> None:
+    """Send those that are still there one signal (or none) after the other, each with seconds to obey it."""
+    for how, patience in steps:
         deadline = time.monotonic() + patience
-        while is_from(pid, run_dir) and time.monotonic() < deadline:
+        for pid in pids:
+            if how and is_from(pid, run_dir):
+                os.kill(pid, how)
+        while any(is_from(pid, run_dir) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -33,7 +33,7 @@ STOPPING = {signal.SIGINT, signal.SIGTERM}
 SAME_SIGNAL_SECONDS = 1.0
 HURRIED_SECONDS = 5.0
 ORPHAN_SECONDS = 10.0
-READY_SECONDS = 60.0
+ORPHAN_STEPS = [(None, ORPHAN_SECONDS), (signal.SIGTERM, HURRIED_SECONDS), (signal.SIGKILL, HURRIED_SECONDS)]
 LOG_BYTES = 10_000_000
 
 HAD_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
@@ -289,14 +289,15 @@ def known_pid(lock: TextIO) -> str:
 
 
 def end_orphans(run_dir: Path) -> None:
-    """End what a killed run left: web processes may finish their calls for some seconds, PostgreSQL goes last."""
+    """End what a killed run left. Each of its processes was told to stop when it died: they get some seconds to end
+    their calls, then calls are cut, then processes. PostgreSQL, which they write to, goes last."""
     found = processes.orphans(run_dir)
     if found:
         say(f"Ending {len(found)} processes of an earlier run that was killed.")
-    for name, pid in sorted(found.items(), key=lambda item: (item[0] == "postgres", not item[0].startswith("web"))):
-        polite = signal.SIGINT if name == "postgres" else signal.SIGTERM
-        last = signal.SIGQUIT if name == "postgres" else signal.SIGKILL
-        processes.end_orphan(pid, run_dir, [(polite, ORPHAN_SECONDS), (last, ORPHAN_SECONDS)])
+    postgres = found.pop("postgres", None)
+    processes.end_orphans(list(found.values()), run_dir, ORPHAN_STEPS)
+    if postgres:
+        processes.end_orphans([postgres], run_dir, [(signal.SIGINT, ORPHAN_SECONDS), (signal.SIGQUIT, ORPHAN_SECONDS)])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,7 @@
 """What every test stands on, made before anything reads the settings: a real PostgreSQL, and folders of its own.
 
-The database is an embedded one, unless TEST_DATABASE_URL names a server; each run has databases of its own on it. Nothing of the deployment in this checkout (its `.env`, its `var/`) is read or touched.
+The database is an embedded one, unless TEST_DATABASE_URL names a server; each run has databases of its own on
+it. Nothing of the deployment in this checkout (its `.env`, its `var/`) is read or touched.
 
 A plugin (`-p` in pyproject.toml), since pytest-django loads the settings before any conftest.py.
 """
