@@ -34,6 +34,14 @@ def refusals_shown() -> Iterator[None]:
         raise ValidationError(str(error)) from None
 
 
+def usable_patterns(patterns: list[str]) -> list[str]:
+    """The patterns, each of them looked at: form fields made of model fields leave their items' validators out."""
+    with refusals_shown():
+        for pattern in patterns:
+            issuing.check_pattern(pattern)
+    return patterns
+
+
 class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """A virtual key's terms, new or changed."""
 
@@ -53,6 +61,12 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_name(self) -> str:
         with refusals_shown():
             return names.check(self.cleaned_data["name"], "the virtual key")
+
+    def clean_allowed_models(self) -> list[str]:
+        return usable_patterns(self.cleaned_data["allowed_models"])
+
+    def clean_denied_models(self) -> list[str]:
+        return usable_patterns(self.cleaned_data["denied_models"])
 
     def clean_expires_at(self) -> datetime | None:
         expires_at: datetime | None = self.cleaned_data["expires_at"]
@@ -145,6 +159,9 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             hint = f"Ends in …{self.instance.secret_hint}. " if self.instance.secret_hint else ""
             stored = f"{hint}Empty: keep it." if self.instance.secret_ciphertext else "The provider's API key."
             self.fields["secret"].help_text = f"{stored} Stored encrypted; it is never shown again."
+
+    def clean_model_patterns(self) -> list[str]:
+        return usable_patterns(self.cleaned_data["model_patterns"])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
