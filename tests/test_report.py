@@ -86,6 +86,12 @@ def test_it_shows_this_month_unless_told(cast):
     assert form.cleaned_data["group"] == ["day"]
 
 
+def test_the_form_shows_what_it_was_taken_for(cast, finance):
+    page = finance.get("/admin/usage/report/", {"since": "2026-11-01", "until": ""}).content.decode()
+    assert 'value="2026-11-01"' in page
+    assert re.search(r'value="day"[^>]* checked', page)
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [

@@ -108,9 +108,9 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         "virtual_key",
         "model",
         "status",
+        "cost_shown",
         "input_tokens",
         "output_tokens",
-        "cost_shown",
         "estimated",
         "duration_ms",
     )

@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.contrib.admin.widgets import AdminDateWidget
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import TruncDate, TruncMonth
 from django.utils import timezone
@@ -42,6 +41,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 MEASURES = {
     "calls": "Calls",
+    "cost": "Cost, USD",
     "input_tokens": "Input",
     "cache_read_input_tokens": "Cache read",
     "cache_creation_5m_input_tokens": "Cache write 5 min",
@@ -50,15 +50,23 @@ MEASURES = {
     "thinking_tokens": "of it thinking",
     "web_search_requests": "Searches",
     "estimated_calls": "Estimated calls",
-    "cost": "Cost, USD",
 }
+
+
+class DayInput(forms.DateInput):
+    """The browser's own calendar."""
+
+    input_type = "date"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%d")
 
 
 class ReportForm(forms.Form):
     """What a report is about. Empty means this month, by day, of everything."""
 
-    since = forms.DateField(label="From", required=False, widget=AdminDateWidget)
-    until = forms.DateField(label="To", required=False, widget=AdminDateWidget, help_text="this day included")
+    since = forms.DateField(label="From", required=False, widget=DayInput)
+    until = forms.DateField(label="To", required=False, widget=DayInput, help_text="this day included")
     group = forms.MultipleChoiceField(
         label="Group by",
         required=False,
@@ -84,11 +92,11 @@ class ReportForm(forms.Form):
         today = timezone.now().astimezone(UTC).date()
         cleaned["until"] = cleaned["until"] or max(today, cleaned["since"] or today)
         cleaned["since"] = cleaned["since"] or cleaned["until"].replace(day=1)
+        cleaned["group"] = cleaned["group"] or ["day"]
         if cleaned["until"] < cleaned["since"]:
             raise forms.ValidationError("The range ends before it starts.")
         if cleaned["until"] - cleaned["since"] > timedelta(days=MOST_DAYS) or cleaned["until"].year > 9000:
             raise forms.ValidationError("The range is longer than ten years.")
-        cleaned["group"] = cleaned["group"] or ["day"]
         return cleaned
 
 
@@ -110,10 +118,15 @@ class Report:
 
     since: date
     until: date
-    titles: list[str]
+    groups: list[str]
     lines: list[Line]
     total: Line
     chart: dict[str, Any]
+
+    @property
+    def titles(self) -> list[str]:
+        """The headings of the labels' columns."""
+        return [GROUPS[name][0] for name in self.groups]
 
     def csv(self) -> Iterator[str]:
         """The table as CSV, with all its lines, numbers unrounded, without the totals."""
@@ -131,7 +144,7 @@ def make(cleaned: dict[str, Any]) -> Report:
     return Report(
         since=cleaned["since"],
         until=cleaned["until"],
-        titles=[GROUPS[name][0] for name in groups],
+        groups=groups,
         lines=lines,
         total=add_up(lines),
         chart=chart(rows, cleaned, next((name for name in groups if name != "day"), None)),

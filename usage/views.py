@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.decorators import permission_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
@@ -18,8 +18,11 @@ def report(request: HttpRequest) -> HttpResponse:
     """The usage report; with `format=csv`, its table as a file."""
     rolled_up_at = rollups.freshen()
     form = reports.ReportForm(request.GET)
-    made = reports.make(form.cleaned_data) if form.is_valid() else None
-    if made is not None and request.GET.get("format") == "csv":
+    made = None
+    if form.is_valid():
+        made = reports.make(form.cleaned_data)
+        form.data = shown(request.GET, made)
+    if made and request.GET.get("format") == "csv":
         return HttpResponse(
             "".join(made.csv()),
             content_type="text/csv; charset=utf-8",
@@ -42,3 +45,11 @@ def report(request: HttpRequest) -> HttpResponse:
             "ever_used": bool(made and made.lines) or Rollup.objects.exists(),
         },
     )
+
+
+def shown(query: QueryDict, report: reports.Report) -> QueryDict:
+    """The query with what its empty fields were taken for."""
+    filled = query.copy()
+    filled["since"], filled["until"] = report.since.isoformat(), report.until.isoformat()
+    filled.setlist("group", report.groups)
+    return filled
