@@ -429,9 +429,11 @@ class VirtualKeyAdmin(PausableAdmin):
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         virtual_key = self.permitted(request, object_id, revoked_too=True)
-        form = RevokeForm(request.POST or None)
+        revoked = virtual_key.revoked_at is not None
+        form = RevokeForm(request.POST or None, initial={"cut_streams": revoked})
         if not form.is_valid():
-            return self.confirm_revoking(request, [virtual_key], f"Revoke “{virtual_key}”", form)
+            title = f"Cut the open streams of “{virtual_key}”" if revoked else f"Revoke “{virtual_key}”"
+            return self.confirm_revoking(request, [virtual_key], title, form)
         self.take_back(request, [virtual_key], form)
         return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
 
