@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from django.db import connection
 
@@ -47,7 +48,7 @@ def empty_ledger():
 def make_entry(key, at=START, provider_key=None, using=connection, **changes):
     """Insert a ledger row for a call of this key; returns its id."""
     milliseconds = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
-    call = request_ids.UUID(int=request_ids.new_id().int & ~(0xFFFFFFFFFFFF << 80) | milliseconds << 80)
+    call = UUID(int=request_ids.new_id().int & ~(0xFFFFFFFFFFFF << 80) | milliseconds << 80)
     row = {
         "id": call,
         "admitted_at": at,

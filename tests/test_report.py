@@ -117,7 +117,8 @@ def test_the_page_has_the_table_its_totals_and_the_chart(cast, finance):
     page = finance.get("/admin/usage/report/", NOVEMBER | {"group": ["day", "key"]}).content.decode()
     assert "alice" in page
     assert "1.7500" in page
-    data = json.loads(re.search(r'id="usage-chart-data"[^>]*>(.*?)</script>', page)[1])
+    [found] = re.findall(r'id="usage-chart-data"[^>]*>(.*?)</script>', page)
+    data = json.loads(found)
     assert len(data["labels"]) == 30
     assert [series["label"] for series in data["series"]] == ["alice", "bob"]
     assert data["series"][0]["data"][1] == 1.5
