@@ -293,7 +293,7 @@ def end_orphans(run_dir: Path) -> None:
     their calls, then calls are cut, then processes. PostgreSQL, which they write to, goes last."""
     found = processes.orphans(run_dir)
     if found:
-        say(f"Ending {len(found)} processes of an earlier run that was killed.")
+        say(f"Ending what an earlier run left when it was killed: {', '.join(found)}.")
     postgres = found.pop("postgres", None)
     processes.end_orphans(list(found.values()), run_dir, ORPHAN_STEPS)
     if postgres:

@@ -1,0 +1,243 @@
+"""The supervisor: who dies is replaced, who is left over is ended, and what can't work is said in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from gateway_project import processes, supervisor
+from gateway_project.embedded_postgres import CannotStart
+from gateway_project.supervisor import Role, Supervisor
+from gateway_project.web import dated
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def wait_for(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def run_dir(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setenv(processes.MARK, str(folder))
+    return folder
+
+
+@pytest.fixture
+def crew(run_dir):
+    """A supervisor whose children are stopped after the test, with signals blocked as `supervise` does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.SIGNALS)
+    crew = Supervisor(run_dir)
+    yield crew
+    crew.stop()
+    while signal.sigtimedwait(supervisor.SIGNALS, 0):
+        pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def role(name, command, patience=5.0):
+    return Role(name, lambda: (processes.spawn(command), None), patience)
+
+
+def web(name):
+    """A web role that says at once that it is ready."""
+
+    def start():
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        ready = f"import os, time; os.write({writer}, b'1'); os.close({writer}); time.sleep(60)"
+        process = processes.spawn([sys.executable, "-c", ready], pass_fds=[writer])
+        os.close(writer)
+        return process, reader
+
+    return Role(name, start, patience=5)
+
+
+def watch_until(crew, condition, seconds=15.0):
+    """Let it watch, as it does in its own thread of control, until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        crew.replace_the_dead()
+        crew.roll()
+        time.sleep(0.02)
+
+
+def test_it_replaces_a_process_that_dies(crew, run_dir, capsys):
+    child = crew.add(web("web-1"))
+    wait_for(child.is_ready)
+    child.process.kill()
+    child.process.wait()
+    watch_until(crew, lambda: "web-1" in crew.children and crew.children["web-1"] is not child)
+    assert (run_dir / "web-1.pid").read_text() == f"{crew.children['web-1'].process.pid}\n"
+    assert capsys.readouterr().out == "web-1 ended (signal 9); it is started again now.\n"
+
+
+def test_it_gives_one_that_fails_to_start_more_and_more_time(crew, capsys):
+    crew.add(role("worker", [sys.executable, "-c", "raise SystemExit(3)"]))
+    watch_until(crew, lambda: crew.failures.get("worker") == 2)
+    assert capsys.readouterr().out.splitlines() == [
+        "worker ended (exit code 3); it is started again in 1 s.",
+        "worker ended (exit code 3); it is started again in 2 s.",
+    ]
+
+
+def test_it_replaces_web_processes_one_by_one_when_asked(crew, run_dir):
+    old = [crew.add(web("web-1")), crew.add(web("web-2"))]
+    for child in old:
+        wait_for(child.is_ready)
+    crew.rolling = ["web-1", "web-2"]
+    crew.roll()
+    assert old[1].is_alive()
+    watch_until(crew, lambda: not crew.rolling and not crew.retiring)
+    assert not any(child.is_alive() for child in old)
+    assert all(child.is_alive() for child in crew.web())
+    assert sorted(file.name for file in run_dir.glob("*.pid")) == ["web-1.pid", "web-2.pid"]
+
+
+def test_it_stops_web_then_worker_then_beat_then_postgres(crew, tmp_path):
+    log = tmp_path / "order"
+    script = (
+        "import pathlib, signal, sys, time\n"
+        "def stop(*_):\n"
+        "    open(sys.argv[2], 'a').write(sys.argv[1] + ' '); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "pathlib.Path(sys.argv[2] + '.' + sys.argv[1]).touch()\n"
+        "time.sleep(60)\n"
+    )
+    names = ["postgres", "beat", "worker", "web-1"]
+    for name in names:
+        crew.add(role(name, [sys.executable, "-c", script, name, str(log)]))
+    wait_for(lambda: all(log.with_name(f"order.{name}").exists() for name in names))
+    crew.stop()
+    assert log.read_text() == "web-1 worker beat postgres "
+
+
+def test_a_process_that_does_not_obey_is_killed_in_the_end(crew, tmp_path):
+    deaf = "import pathlib, signal, sys, time; signal.signal(15, signal.SIG_IGN); pathlib.Path(sys.argv[1]).touch()"
+    child = crew.add(
+        role("worker", [sys.executable, "-c", f"{deaf}; time.sleep(60)", str(tmp_path / "up")], patience=0.2)
+    )
+    wait_for((tmp_path / "up").exists)
+    crew.stop()
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_a_second_signal_hurries_but_an_echo_of_the_first_does_not(crew, tmp_path, capsys):
+    patient = (
+        "import pathlib, signal, sys, time\n"
+        "signals = []\n"
+        "signal.signal(15, lambda *_: signals.append(1))\n"
+        "pathlib.Path(sys.argv[1]).touch()\n"
+        "while len(signals) < 2: time.sleep(0.05)\n"
+    )
+    child = crew.add(role("web-1", [sys.executable, "-c", patient, str(tmp_path / "up")], patience=30))
+    wait_for((tmp_path / "up").exists)
+
+    def impatient():
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1.2)
+        assert child.is_alive()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=impatient)
+    thread.start()
+    begun = time.monotonic()
+    crew.stop()
+    thread.join()
+    assert 1.4 < time.monotonic() - begun < 6
+    assert child.process.returncode == 0
+    assert capsys.readouterr().out == "Hurrying: open calls are cut.\n"
+
+
+def test_children_end_with_a_killed_parent(run_dir, tmp_path):
+    parent = (
+        "import sys, time\n"
+        "from gateway_project import processes\n"
+        f"print(processes.spawn({SLEEP!r}).pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        assert processes.is_from(pid, run_dir)
+        process.kill()
+    wait_for(lambda: not processes.is_from(pid, run_dir))
+
+
+def test_it_ends_what_a_killed_run_left_and_nobody_else(run_dir, monkeypatch, capsys):
+    monkeypatch.setattr(supervisor, "ORPHAN_STEPS", [(None, 0.1), (signal.SIGTERM, 5.0)])
+    ours = processes.spawn(SLEEP)
+    monkeypatch.setenv(processes.MARK, "/somewhere/else")
+    stranger = processes.spawn(SLEEP)
+    wait_for(lambda: processes.is_from(ours.pid, run_dir))
+    processes.write_pid(run_dir, "web-1", ours.pid)
+    processes.write_pid(run_dir, "web-2", stranger.pid)
+    (run_dir / "web-3.pid").write_text("nonsense")
+    reaper = threading.Thread(target=ours.wait)
+    reaper.start()
+    supervisor.end_orphans(run_dir)
+    reaper.join()
+    assert ours.returncode == -signal.SIGTERM
+    assert stranger.poll() is None
+    processes.end(stranger, signal.SIGTERM, 5)
+    assert capsys.readouterr().out == "Ending what an earlier run left when it was killed: web-1.\n"
+
+
+def test_a_port_in_use_is_one_line_with_a_way_out():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(CannotStart, match=rf"Port {port} on 127\.0\.0\.1 is in use; .* make run PORT={port + 1}"):
+            supervisor.listen("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours_is_one_line():
+    with pytest.raises(CannotStart, match=r"nonsense\.invalid is not an address"):
+        supervisor.listen("nonsense.invalid", 8000)
+
+
+def test_only_one_runs_in_a_folder(run_dir):
+    already = rf"already running in this folder \(process {os.getpid()}\)"
+    with supervisor.only_one(run_dir), pytest.raises(CannotStart, match=already), supervisor.only_one(run_dir):
+        pass
+    with supervisor.only_one(run_dir):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotStart, match="can't be written"):
+        supervisor.make_folders(tmp_path / "file" / "var")
+
+
+async def test_an_answer_has_one_date():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    def answering(headers):
+        async def application(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+        return dated(application)
+
+    await answering([])({"type": "http"}, None, send)
+    await answering([(b"Date", b"the upstream's")])({"type": "http"}, None, send)
+    ours, relayed = sent
+    assert [name for name, _ in ours["headers"]] == [b"date"]
+    assert ours["headers"][0][1].endswith(b" GMT")
+    assert relayed["headers"] == [(b"Date", b"the upstream's")]
