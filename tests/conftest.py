@@ -8,6 +8,19 @@ import os
 import pytest
 from asgiref.sync import async_to_sync
 
+pytest.register_assert_rewrite("tests.gateway")
+
+from tests.gateway import (  # noqa: E402, F401
+    alice,
+    echo_alice,
+    one_upstream,
+    served,
+    served_database,
+    start_web,
+    upstream,
+    web,
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a server are skipped, and say so, where none is given."""
