@@ -36,6 +36,11 @@ ORPHAN_SECONDS = 10.0
 ORPHAN_STEPS = [(None, ORPHAN_SECONDS), (signal.SIGTERM, HURRIED_SECONDS), (signal.SIGKILL, HURRIED_SECONDS)]
 LOG_BYTES = 10_000_000
 
+WORKER_ARGUMENTS = (
+    *("--pool", "threads", "--concurrency", "2"),
+    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+)
+
 HAD_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
 
 
@@ -358,11 +363,7 @@ def celery_role(name: str, *arguments: str) -> Role:
 
 
 def worker_role() -> Role:
-    return celery_role(
-        "worker",
-        *("--pool", "threads", "--concurrency", "2"),
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-    )
+    return celery_role("worker", *WORKER_ARGUMENTS)
 
 
 def beat_role(run_dir: Path) -> Role:

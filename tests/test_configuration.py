@@ -37,7 +37,7 @@ def test_the_example_has_every_setting_and_no_other():
 
 def test_the_example_as_it_is_changes_nothing(read):
     defaults = read()
-    assert Configuration(_env_file=EXAMPLE) == defaults  # type: ignore[call-arg]
+    assert Configuration(_env_file=EXAMPLE) == defaults
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def ask(port: int, key: str) -> httpx.Response:
 def test_one_command_runs_the_gateway_survives_kills_and_stops_clean(run):
     process = run.start()
     run.wait_for("listens on", process, SECONDS_TO_INSTALL)
-    key = re.search(r"Virtual key +(sk-bf-\w+)", run.said())[1]
+    (key,) = re.findall(r"Virtual key +(sk-bf-\w+)", run.said())
     assert ask(run.port, key).status_code == 200
 
     again = subprocess.run(
