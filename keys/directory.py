@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 CAPACITY = 100_000
 
 FIND = """
-SELECT c.id, v.id, v.name, v.revision, g.catalogue_revision, v.allowed_models, v.denied_models, v.passthrough,
+SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models, v.denied_models, v.passthrough,
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id)
-FROM keys_gateway g, keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
+FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
 WHERE
 """
 CATALOGUE = """
-SELECT g.catalogue_revision, p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns
-FROM keys_gateway g LEFT JOIN keys_providerkey p ON p.active
+SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns
+FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from django.http.response import HttpResponseBase
@@ -38,6 +38,8 @@ REFUSALS = {
     "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),
     "gateway paused": (errors.unavailable, "The gateway is paused by its administrators.", "paused"),
 }
+
+GONE = frozenset(("unknown", "revoked", "expired"))
 
 # What a caller tells about itself, kept with the ledger row; never an identity.
 CLIENT_LABELS = {
@@ -88,7 +90,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     Raises:
         GatewayError: it was refused, or the arbiter didn't answer.
     """
-    key, messages = incoming.key, incoming.messages
+    key, messages, presented = incoming.key, incoming.messages, incoming.presented
     estimate = estimates.estimate(incoming.body)
     labels = {
         CLIENT_LABELS[name]: clean(value.decode("latin-1"))
@@ -100,7 +102,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
             provider_key = routing.route(key, messages.model, runtime.providers)
         except GatewayError:
             # Only what is known now may refuse.
-            fresh = await runtime.identify_anew(incoming.presented)
+            fresh = await runtime.identify_anew(presented)
             if fresh == key:
                 raise
             key = fresh
@@ -111,10 +113,13 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         if verdict == "admitted":
             runtime.remember(call)
             return call
-        if verdict != "stale":
+        if verdict in GONE and len(presented.secrets) > 1:
+            # Of several credentials, one that still works wins.
+            presented = replace(presented, secrets=presented.secrets[1:])
+        elif verdict != "stale":
             refuse, message, reason = REFUSALS[verdict]
             raise refuse(message, reason=reason)
-        key = await runtime.identify_anew(incoming.presented)
+        key = await runtime.identify_anew(presented)
     raise errors.unavailable("The key's settings change faster than they can be read.", reason="stale", retry_after=1)
 
 

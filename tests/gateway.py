@@ -7,6 +7,7 @@ other tests roll back or flush don't meet. The fixture `served` lets a test's ow
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -41,11 +42,26 @@ PROVIDER_SECRET = "sk-ant-the-providers-own-1234"
 # One for all tests: making one reads a list of certificates each time.
 CLIENT = httpx.Client(timeout=30, trust_env=False)
 
-# What a test leaves behind, except for the processes that are running.
+# What a test leaves behind, except for the processes that are running. Faster than to truncate every partition.
 LEFT = """
-TRUNCATE usage_hold, usage_ledgerentry, usage_adjustment, usage_refusal, usage_refusalcount, usage_rollup,
-    keys_credential, keys_virtualkeyroute, keys_virtualkey, keys_providerkey, keys_team, keys_customer CASCADE;
-UPDATE keys_gateway SET paused = false, catalogue_revision = catalogue_revision + 1;
+BEGIN;
+ALTER TABLE usage_ledgerentry DISABLE TRIGGER usage_ledgerentry_append_only;
+ALTER TABLE usage_adjustment DISABLE TRIGGER usage_adjustment_append_only;
+DELETE FROM usage_ledgerentry;
+DELETE FROM usage_adjustment;
+ALTER TABLE usage_ledgerentry ENABLE TRIGGER usage_ledgerentry_append_only;
+ALTER TABLE usage_adjustment ENABLE TRIGGER usage_adjustment_append_only;
+DELETE FROM usage_hold;
+DELETE FROM usage_refusal;
+DELETE FROM usage_refusalcount;
+DELETE FROM keys_credential;
+DELETE FROM keys_virtualkeyroute;
+DELETE FROM keys_virtualkey;
+DELETE FROM keys_providerkey;
+DELETE FROM keys_team;
+DELETE FROM keys_customer;
+UPDATE keys_gateway SET paused = false;
+COMMIT;
 """
 
 
@@ -314,6 +330,24 @@ def post(web: Web, key: str, body: dict[str, Any] | bytes | None = None, path: s
     """One call with this key."""
     content = body if isinstance(body, bytes) else json.dumps(body or ask()).encode()
     return CLIENT.post(web.url + path, content=content, headers=credentials(key))
+
+
+def talk(web: Web, data: bytes, seconds: float = 5) -> tuple[int, dict[str, str], bytes]:
+    """Say exactly these bytes on a connection of their own; the answer's status, headers and body."""
+    with socket.create_connection(web.address, timeout=seconds) as link:
+        link.sendall(data)
+        answer = http.client.HTTPResponse(link)
+        answer.begin()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+def wait_until(what: Callable[[], Any], seconds: float = 5) -> Any:
+    """What it returns, once that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it didn't happen in time"
+        time.sleep(0.01)
+    return found
 
 
 def rows(count: int, seconds: float = 10) -> list[LedgerEntry]:

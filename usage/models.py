@@ -48,11 +48,11 @@ class Writer(models.Model):
 class Status(models.TextChoices):
     """How a call ended."""
 
-    COMPLETED = "completed"
+    COMPLETED = "completed", "completed"
     REFUSED_BY_PROVIDER = "refused_by_provider", "refused by provider"
-    FAILED = "failed"
+    FAILED = "failed", "failed"
     CLIENT_DISCONNECTED = "client_disconnected", "client disconnected"
-    INTERRUPTED = "interrupted"
+    INTERRUPTED = "interrupted", "interrupted"
 
 
 class Call(models.Model):

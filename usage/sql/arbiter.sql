@@ -100,10 +100,11 @@ BEGIN
                 WHEN t.paused THEN 'team paused'
                 WHEN u.paused THEN 'customer paused'
                 WHEN g.paused THEN 'gateway paused'
-                WHEN v.revision <> asked.revision OR g.catalogue_revision <> asked.catalogue_revision THEN 'stale'
+                WHEN v.revision <> asked.revision
+                    OR coalesce(g.catalogue_revision, 0) <> asked.catalogue_revision THEN 'stale'
                 ELSE 'admitted' END AS verdict
             FROM asked
-            CROSS JOIN keys_gateway g
+            LEFT JOIN keys_gateway g ON true
             LEFT JOIN keys_credential c ON c.id = asked.credential
             LEFT JOIN keys_virtualkey v ON v.id = c.virtual_key_id
             LEFT JOIN keys_team t ON t.id = v.team_id

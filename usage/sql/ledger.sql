@@ -46,6 +46,8 @@ CREATE TABLE usage_ledgerentry (
 
 CREATE INDEX usage_ledgerentry_xid ON usage_ledgerentry (xid);
 CREATE INDEX usage_ledgerentry_virtual_key ON usage_ledgerentry (virtual_key_id, id);
+CREATE INDEX usage_ledgerentry_provider_request ON usage_ledgerentry (provider_request_id)
+    WHERE provider_request_id <> '';
 CREATE INDEX usage_ledgerentry_admitted ON usage_ledgerentry USING brin (admitted_at);
 
 -- Should a month's partition be missing, or a clock be wrong, the row is kept all the same.
