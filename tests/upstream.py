@@ -68,7 +68,7 @@ def chunk(part: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def whole(status: int, body: bytes, *headers: tuple[str, str]) -> list[Step]:
+def whole(status: int, body: bytes, *headers: tuple[str, str]) -> list[bytes]:
     """An answer in one piece, with its length."""
     given = dict(headers)
     named = {"content-type": "application/json", **given, "content-length": str(len(body))}

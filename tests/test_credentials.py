@@ -1,0 +1,237 @@
+"""Who is let in: credentials in three headers, of three kinds, in every state."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from keys import issuing, pausing
+from keys.models import Credential, Customer, Gateway, VirtualKey
+from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows, talk, wait_until
+from tests.upstream import whole
+from usage.models import LedgerEntry, Refusal
+
+FOREIGN = "sk-ant-api03-somebody-elses"
+
+
+@pytest.fixture(autouse=True)
+def answering(upstream):
+    upstream.answer = whole(200, message())
+
+
+def call(web, **headers):
+    named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return CLIENT.post(web.url + "/v1/messages", json=ask(), headers=named)
+
+
+def mistype(key):
+    return key[:20] + ("a" if key[20] != "a" else "b") + key[21:]
+
+
+@pytest.mark.parametrize("header", ["authorization", "x_api_key", "x_bf_vk"])
+def test_a_virtual_key_works_in_each_header(web, alice, upstream, header):
+    value = f"Bearer {alice.key}" if header == "authorization" else alice.key
+    answer = call(web, **{header: value})
+    assert answer.status_code == 200
+    assert row().virtual_key == alice.virtual_key
+
+
+def test_the_scheme_may_be_written_in_any_case(web, alice):
+    answer = call(web, authorization=f"bearer  {alice.key}")
+    assert answer.status_code == 200
+
+
+def test_several_that_agree_are_one(web, alice):
+    answer = call(web, authorization=f"Bearer {alice.key}", x_api_key=alice.key, x_bf_vk=alice.key)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("other", [FOREIGN, "nonsense", "mistyped", "never handed out"])
+def test_of_several_that_differ_the_one_that_is_a_virtual_key_wins(web, alice, other):
+    if other == "mistyped":
+        other = mistype(alice.key)
+    elif other == "never handed out":
+        other = issue_and_forget()
+    first = call(web, authorization=f"Bearer {other}", x_api_key=alice.key)
+    second = call(web, authorization=f"Bearer {alice.key}", x_api_key=other)
+    third = call(web, x_api_key=other, x_bf_vk=alice.key)
+    assert {first.status_code, second.status_code, third.status_code} == {200}
+    assert {entry.virtual_key_id for entry in rows(3)} == {alice.virtual_key.id}
+
+
+def test_of_several_that_differ_the_one_that_still_works_wins(web, alice, upstream):
+    bob = issue(upstream, "bob")
+    issuing.revoke(bob.virtual_key)
+    first = call(web, authorization=f"Bearer {bob.key}", x_api_key=alice.key)
+    second = call(web, authorization=f"Bearer {alice.key}", x_api_key=bob.key)
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert {entry.virtual_key_id for entry in rows(2)} == {alice.virtual_key.id}
+    issuing.revoke(alice.virtual_key)
+    refused(call(web, authorization=f"Bearer {bob.key}", x_api_key=alice.key), 401, "authentication_error")
+
+
+def issue_and_forget():
+    virtual_key = VirtualKey.objects.get()
+    plain = issuing.issue_gateway_token("forgotten", virtual_key)
+    Credential.objects.filter(name="forgotten").delete()
+    return plain
+
+
+def test_no_credential_is_a_401_that_says_what_to_send(web, alice, upstream):
+    answer = CLIENT.post(web.url + "/v1/messages", json=ask())
+    text = refused(answer, 401, "authentication_error")
+    assert "x-api-key" in text
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert not upstream.seen
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic YTpi", "sk-bf-", "Bearer \xff\xfe", "Bearer " + "x" * 9000])
+def test_nonsense_in_the_header_is_a_401(web, alice, upstream, header):
+    answer = CLIENT.post(web.url + "/v1/messages", json=ask(), headers=[(b"authorization", header.encode("latin-1"))])
+    refused(answer, 401, "authentication_error")
+    assert not upstream.seen
+
+
+def test_a_mistyped_key_is_told_apart_from_one_that_was_never_handed_out(web, alice, upstream):
+    mistyped = refused(post(web, mistype(alice.key)), 401, "authentication_error")
+    cut_off = refused(post(web, alice.key[:-1]), 401, "authentication_error")
+    unknown = refused(post(web, issue_and_forget()), 401, "authentication_error")
+    foreign = refused(post(web, FOREIGN), 401, "authentication_error")
+    assert mistyped == cut_off
+    assert len({mistyped, unknown, foreign}) == 3
+    assert not upstream.seen
+
+
+def test_a_revoked_key_is_refused_from_the_next_call_on(web, alice, upstream):
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+    issuing.revoke(alice.virtual_key)
+    assert "revoked" in refused(post(web, alice.key), 401, "authentication_error")
+    assert len(upstream.seen) == 1
+    assert len(rows(1)) == 1
+
+
+def test_an_expired_key_is_refused(web, alice, upstream):
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+    VirtualKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert "expired" in refused(post(web, alice.key), 401, "authentication_error")
+    assert len(upstream.seen) == 1
+
+
+@pytest.mark.parametrize("subject", ["key", "team", "customer", "gateway"])
+def test_who_is_paused_is_refused_and_let_in_again(web, alice, upstream, subject):
+    paused = {
+        "key": alice.virtual_key,
+        "team": alice.team,
+        "customer": Customer.objects.get(),
+        "gateway": Gateway.objects.get(),
+    }[subject]
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+    pausing.pause(paused)
+    expected = (503, "api_error") if subject == "gateway" else (403, "permission_error")
+    assert "paused" in refused(post(web, alice.key), *expected)
+    assert len(upstream.seen) == 1
+    pausing.resume(paused)
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+
+
+def test_a_gateway_token_calls_as_its_virtual_key(web, alice):
+    token = issuing.issue_gateway_token("alice-laptop", alice.virtual_key)
+    answer = post(web, token)
+    assert answer.status_code == 200
+    entry = row()
+    assert entry.virtual_key == alice.virtual_key
+    assert Credential.objects.get(pk=entry.credential).name == "alice-laptop"
+    issuing.revoke_token(Credential.objects.get(name="alice-laptop"))
+    assert "revoked" in refused(post(web, token), 401, "authentication_error")
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+
+
+def test_the_providers_own_key_is_refused_by_default(web, alice, upstream):
+    refused(post(web, FOREIGN), 401, "authentication_error")
+    assert not upstream.seen
+
+
+def test_the_providers_own_key_passes_where_the_deployment_allows_it(start_web, served, alice, upstream):
+    issuing.ensure_passthrough_key("Acme")
+    web = start_web(passthrough_customer="Acme", passthrough_base_url=upstream.url)
+    answer = post(web, FOREIGN)
+    assert answer.status_code == 200
+    assert upstream.last.values("x-api-key") == [FOREIGN]
+    entry = row()
+    assert entry.customer.name == "Acme"
+    assert entry.provider_key_id is None
+    assert entry.provider == "anthropic"
+    body = b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}'
+    upstream.answer = whole(401, body)
+    answer = post(web, FOREIGN)
+    assert (answer.status_code, answer.content) == (401, body)
+
+
+def test_a_mistyped_key_of_ours_is_never_passed_on_to_the_provider(start_web, served, alice, upstream):
+    issuing.ensure_passthrough_key("Acme")
+    web = start_web(passthrough_customer="Acme", passthrough_base_url=upstream.url)
+    refused(post(web, mistype(alice.key)), 401, "authentication_error")
+    assert not upstream.seen
+
+
+@pytest.mark.parametrize("length", [1000, 10**9])
+@pytest.mark.parametrize("which", ["none", "mistyped", "unknown"])
+def test_a_wrong_credential_is_refused_before_the_body_is_read(web, alice, length, which):
+    key = {"none": "", "mistyped": mistype(alice.key), "unknown": issue_and_forget()}[which]
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\nContent-Length: {length}\r\n\r\n"
+    status, _, body = talk(web, head.encode())
+    # The length is judged before a credential is looked up.
+    expected = (413, "request_too_large") if which == "unknown" and length > 1000 else (401, "authentication_error")
+    assert (status, json.loads(body)["error"]["type"]) == expected
+
+
+def test_a_body_that_will_be_too_long_is_refused_before_it_is_read(web, alice):
+    head = f"POST /v1/messages HTTP/1.1\r\nHost: x\r\nx-api-key: {alice.key}\r\nContent-Length: {33 << 20}\r\n\r\n"
+    status, _, body = talk(web, head.encode())
+    assert status == 413
+    assert json.loads(body)["error"]["type"] == "request_too_large"
+
+
+def test_an_allow_list_and_a_deny_list_hold(web, upstream, served):
+    bob = issue(upstream, "bob", allowed_models=["claude-*"], denied_models=["claude-opus-*"])
+    answer = post(web, bob.key, ask(model="claude-haiku-5-5"))
+    assert answer.status_code == 200
+    refused(post(web, bob.key, ask(model="claude-opus-5-5")), 403, "permission_error")
+    refused(post(web, bob.key, ask(model="gpt-9")), 403, "permission_error")
+    assert len(upstream.seen) == 1
+
+
+def test_a_model_that_nobody_serves_is_anthropics_404(web, upstream, served):
+    bob = issue(upstream, "bob")
+    bob.provider_key.model_patterns = ["claude-*"]
+    bob.provider_key.save()
+    assert refused(post(web, bob.key, ask(model="gpt-9")), 404, "not_found_error") == "model: gpt-9"
+
+
+def test_a_refusal_has_no_row_and_is_found_by_its_request_id(web, alice):
+    issuing.revoke(alice.virtual_key)
+    answer = post(web, alice.key)
+    found = wait_until(lambda: Refusal.objects.filter(pk=answer.headers["request-id"].removeprefix("req_bf_")).first())
+    assert (found.http_status, found.error_type, found.reason) == (401, "authentication_error", "revoked")
+    assert found.virtual_key_id == alice.virtual_key.id
+    assert found.credential_hint == f"{alice.key[:9]}…{alice.key[-4:]}"
+    assert found.requested_model == ask()["model"]
+    assert not LedgerEntry.objects.exists()
+
+
+def test_no_secret_is_in_the_log(web, alice, upstream):
+    issuing.revoke(alice.virtual_key)
+    post(web, alice.key, ask("the prompt of Alice"))
+    post(web, FOREIGN, b'{"model": "the prompt of Alice"')
+    text = web.log.read_text()
+    leaked = [secret for secret in (alice.key, FOREIGN, "the prompt of Alice") if secret in text]
+    assert not leaked
