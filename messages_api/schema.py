@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -81,6 +82,8 @@ def top_level(body: bytes) -> dict[str, Any]:
     Raises:
         GatewayError: 400, it isn't strict JSON, isn't an object, or has a member twice.
     """
+    if body.startswith(BOM_UTF8):
+        refuse("The request body is not valid JSON: it begins with a byte order mark.")
     parser = _parser if len(body) < REUSE else simdjson.Parser()
     document = None
     try:
