@@ -15,7 +15,7 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from messages_api.providers.base import Outgoing
@@ -24,6 +24,9 @@ from messages_api.upstream import Answer, Headers, UpstreamError
 MAGIC = re.compile(r"\[echo ([a-z]+)(?:=([0-9.]{1,8}))?\]")
 MAX_DELAY = 600.0
 MAX_WORDS = 100_000
+# In the input of a tool that is used because it was forced.
+MAX_VALUES = 1000
+MAX_ITEMS = 20
 
 ERRORS = {
     400: "invalid_request_error",
@@ -174,25 +177,31 @@ def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
     return wanted[0] if wanted else None
 
 
-def example(schema: Any, depth: int = 0) -> Any:
-    """A value that a JSON schema allows."""
-    if not isinstance(schema, dict) or depth > 20:
+def example(schema: Any) -> Any:
+    """A value that a JSON schema allows, as far as a small one can."""
+    return _example(schema, iter(range(MAX_VALUES)))
+
+
+def _example(schema: Any, left: Iterator[int]) -> Any:
+    if not isinstance(schema, dict) or next(left, None) is None:
         return {}
     if "const" in schema:
         return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    for union in ("anyOf", "oneOf", "allOf"):
-        if schema.get(union):
-            return example(schema[union][0], depth + 1)
+    for choice in ("enum", "anyOf", "oneOf", "allOf"):
+        if isinstance(options := schema.get(choice), list) and options:
+            return options[0] if choice == "enum" else _example(options[0], left)
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind == "object":
-        properties = schema.get("properties") or {}
-        required = schema.get("required") or list(properties)
-        return {name: example(properties.get(name), depth + 1) for name in required}
+        properties = schema.get("properties")
+        properties = properties if isinstance(properties, dict) else {}
+        required = schema.get("required")
+        names = [name for name in required if isinstance(name, str)] if isinstance(required, list) else properties
+        return {name: _example(properties.get(name), left) for name in names}
     if kind == "array":
-        return [example(schema.get("items"), depth + 1) for _ in range(int(schema.get("minItems") or 0))]
+        items = schema.get("minItems")
+        items = min(items, MAX_ITEMS) if isinstance(items, int) else 0
+        return [_example(schema.get("items"), left) for _ in range(items)]
     if kind in ("integer", "number"):
         return schema.get("minimum", 1)
     return {"boolean": True, "null": None}.get(str(kind), "echo")
