@@ -59,6 +59,7 @@ class Configuration(BaseSettings):
     peppers: CommaList = []
 
     # Upstream connections
+    upstream_client: Literal["lean", "aiohttp"] = "lean"
     outbound_proxy: str = ""
     ca_bundle: Path | None = None
     upstream_connect_seconds: float = Field(10, gt=0)

@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 CAPACITY = 100_000
 
 FIND = """
-SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models, v.denied_models, v.passthrough,
+SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
+    v.denied_models, v.passthrough,
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id)
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id

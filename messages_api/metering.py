@@ -24,8 +24,12 @@ LINE_END = re.compile(rb"\r\n|\n|\r")
 # Bytes of text to a token, for output that nobody counted: leans high for English (about 4), covers CJK (3 a sign).
 BYTES_PER_TOKEN = 3
 
-# The members of a delta that are output; a signature is not.
-CONTENT = ("text", "thinking", "partial_json")
+DELTA = b"event: content_block_delta"
+DELTA_TEXT = re.compile(
+    rb'"delta"\s*:\s*\{\s*"type"\s*:\s*"\w+"\s*,\s*"(?:text|thinking|partial_json|content)"\s*:\s*"'
+)
+# The members of a delta that are output; a signature or a citation is not.
+CONTENT = ("text", "thinking", "partial_json", "content")
 
 decode = msgspec.json.Decoder().decode
 
@@ -153,6 +157,12 @@ class StreamMeter:
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes."""
         rest = self._rest
+        if not rest and b"\r" not in chunk:  # the usual case: whole events, lines that end as Anthropic's do
+            *events, last = chunk.split(b"\n\n")
+            for event in events:
+                self._event(event)
+            rest += last
+            return
         searched = max(0, len(rest) - 3)
         rest += chunk
         start = 0
@@ -181,8 +191,12 @@ class StreamMeter:
         return complete_character(rest) + line_end + b"event: ping\n\n"
 
     def _event(self, event: bytes) -> None:
+        # The bulk of a stream: only the length of its text is of interest, and only where somebody hangs up.
+        if event.startswith(DELTA) and (head := DELTA_TEXT.search(event)) is not None:
+            self.delivered += event.rfind(b'"') - head.end()
+            return
         data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
-        # The bulk of a stream is of no interest but for its length; a large block start is a tool's result.
+        # A large block start is a tool's result.
         if not data or (len(data) > 65_536 and b'"content_block_start"' in data[:200]):
             return
         try:
@@ -196,9 +210,7 @@ class StreamMeter:
         match message.get("type"):
             case "content_block_delta":
                 delta = mapping(message.get("delta"))
-                for name in CONTENT:
-                    if isinstance(value := delta.get(name), str):
-                        self.delivered += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+                self.delivered += sum(len(str(delta.get(name) or "").encode("utf-8", "replace")) for name in CONTENT)
             case "content_block_start":
                 self.thought = self.thought or mapping(message.get("content_block")).get("type") in (
                     "thinking",

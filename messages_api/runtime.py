@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections import defaultdict
 from datetime import datetime
@@ -17,7 +18,9 @@ from gateway_project.configuration import Configuration
 from keys.connection import Reader
 from keys.directory import Directory, KnownKey, KnownProviderKey
 from messages_api import errors
+from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
+from messages_api.lean_client import LeanClient
 from messages_api.providers import providers
 from messages_api.upstream import UpstreamClient
 from usage import pricing, spool
@@ -47,12 +50,7 @@ class Runtime:
             patience=configuration.admission_seconds,
             lease=configuration.lease_seconds,
         )
-        self.client = UpstreamClient(
-            proxy=configuration.outbound_proxy,
-            ca_bundle=str(configuration.ca_bundle) if configuration.ca_bundle else None,
-            connect_seconds=configuration.upstream_connect_seconds,
-            first_byte_seconds=configuration.upstream_first_byte_seconds,
-        )
+        self.client = upstream_client(configuration)
         self.providers = providers(self.client)
         self.refusals = RefusalLog(self.reader)
         self.book: PriceBook | None = None
@@ -188,6 +186,19 @@ class Runtime:
             for call in list(self.calls.get(key, ())):
                 call.cut = True
                 call.http_request.task.cancel()
+
+
+def upstream_client(configuration: Configuration) -> UpstreamClient:
+    """The HTTP client that the deployment chose; a proxy needs aiohttp."""
+    tls = ssl.create_default_context()
+    if configuration.ca_bundle:
+        tls.load_verify_locations(configuration.ca_bundle)
+    connect, first_byte = configuration.upstream_connect_seconds, configuration.upstream_first_byte_seconds
+    if configuration.outbound_proxy or configuration.upstream_client == "aiohttp":
+        return AiohttpClient(
+            tls=tls, proxy=configuration.outbound_proxy, connect_seconds=connect, first_byte_seconds=first_byte
+        )
+    return LeanClient(tls=tls, connect_seconds=connect, first_byte_seconds=first_byte)
 
 
 _current: Runtime | None = None

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 # At most so many members in a group: bounds the length of a transaction.
 GROUP = 256
 GROUP_SECONDS = 15
+# How long a settlement waits for an admission to share its transaction.
+COMPANY_SECONDS = 0.003
 # Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
 TOKENS_PER_SECOND = 100
 
@@ -190,6 +192,7 @@ class Writer:
         self.releases: deque[UUID] = deque()
         self.admissions: deque[Waiting] = deque()
         self.wake = asyncio.Event()
+        self.asked = asyncio.Event()
         self.idle = asyncio.Event()
         self.process = new_id()
         self.registered = False
@@ -211,6 +214,7 @@ class Writer:
             raise Overloaded
         waiting = Waiting(admission, asyncio.get_running_loop().create_future(), time.monotonic())
         self.admissions.append(waiting)
+        self.asked.set()
         self.wake.set()
         try:
             return await waiting.answer
@@ -248,6 +252,7 @@ class Writer:
     async def stop(self, seconds: float = 10) -> None:
         """Write what is queued, spool what can't be written in that time, and leave."""
         self.stopping = True
+        self.asked.set()
         self.wake.set()
         try:
             await asyncio.wait_for(self.idle.wait(), seconds)
@@ -344,6 +349,8 @@ class Writer:
 
     async def _write_groups(self) -> None:
         while True:
+            if self.settlements and not self.admissions and not self.stopping:
+                await self._wait_for_company()
             group = self._gather()
             if not len(group):
                 self.idle.set()
@@ -360,6 +367,15 @@ class Writer:
                 logger.exception("a group failed")
                 self._doubt(group)
                 await asyncio.sleep(0.1)
+
+    async def _wait_for_company(self) -> None:
+        """A settlement alone waits a moment: with the next admission it costs no transaction of its own."""
+        self.asked.clear()
+        try:
+            async with asyncio.timeout(COMPANY_SECONDS):
+                await self.asked.wait()
+        except TimeoutError:
+            pass
 
     def _gather(self) -> Group:
         settlements = [self.settlements.popleft() for _ in range(min(len(self.settlements), GROUP))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from messages_api import headers
 from messages_api.providers.base import Outgoing
-from messages_api.upstream import Answer, UpstreamClient
+from messages_api.upstream import Answer, UpstreamClient, plain
 
 BASE_URL = "https://api.anthropic.com"
 # OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
@@ -26,4 +26,4 @@ class Anthropic:
             credential = (b"authorization", b"Bearer " + secret.encode())
         else:
             credential = (b"x-api-key", secret.encode())
-        return await self.client.send(call.method, url, headers.upstream(call.headers, credential), call.body)
+        return plain(await self.client.send(call.method, url, headers.upstream(call.headers, credential), call.body))

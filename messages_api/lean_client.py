@@ -1,0 +1,363 @@
+"""The relay's HTTP/1.1 client: `httptools` on asyncio's protocols, a fifth of aiohttp's CPU.
+
+It does what a relay needs and nothing else: requests with a whole body, answers read as they come, connections kept
+alive. It decides nothing: no redirects, cookies, decompression, retries or headers of its own but `host` and
+`content-length`. Proxies are aiohttp's business (`messages_api/aiohttp_client.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import ssl
+import time
+from collections import defaultdict
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import httptools
+
+from messages_api.upstream import Answer, Headers, UpstreamError
+
+# An answer's status line and headers, and its header lines, at most.
+HEAD_BYTES = 256 * 1024
+HEAD_LINES = 500
+# A client that reads slowly holds its provider back once so many bytes wait.
+HIGH_WATER = 256 * 1024
+# Connections that nobody used for so long are closed by us, before a provider's front end does it under a request.
+KEEP_ALIVE_SECONDS = 30.0
+
+Origin = tuple[str, int, bool]
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a provider, and the answer that is being read from it."""
+
+    def __init__(self, client: LeanClient, origin: Origin) -> None:
+        self.client = client
+        self.origin = origin
+        self.loop = client.loop
+        self.transport: asyncio.Transport | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.idle_since = 0.0
+        self.idle = False
+        self.lost = False
+        self._expect_nothing()
+
+    def _expect_nothing(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: Headers = []
+        self.head_bytes = 0
+        self.parts: list[bytes] = []
+        self.waiting_bytes = 0
+        self.has_head = False
+        self.complete = False
+        self.delimited = False
+        self.reusable = True
+        self.paused = False
+        self.fault = ""
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        if (plain := transport.get_extra_info("socket")) is not None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        if self.idle or self.complete:
+            # Nobody asked: whatever this is, the next request must not take it for its answer.
+            self.reusable = False
+            self.abort()
+            return
+        if not self.has_head:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.fault = "bad_http"
+        if not self.has_head and self.head_bytes > HEAD_BYTES:
+            self.fault = "bad_http"
+        if self.fault:
+            self.abort()
+        elif self.waiting_bytes > HIGH_WATER and not self.paused and self.transport is not None:
+            self.paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        self.reusable = False
+        if self.idle:
+            self.client.drop(self)
+        if not self.complete:
+            # Without a length or chunks, a body ends with its connection.
+            if self.has_head and not self.delimited and error is None and not self.fault:
+                self.complete = True
+            else:
+                self.fault = self.fault or "broken_off"
+        self._wake()
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        if self.complete:  # a second answer behind the first: nobody asked for it
+            self.fault = "bad_http"
+            self.reusable = False
+            raise httptools.HttpParserError("unexpected answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self.delimited = True
+        self.headers.append((name, value))
+        if len(self.headers) > HEAD_LINES:
+            self.fault = "bad_http"
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if status < 200:  # 100, 103: the answer is still to come
+            self.headers = []
+            self.delimited = False
+            self.fault = "bad_http" if status == 101 else self.fault
+            return
+        self.status = status
+        self.has_head = True
+        if status in (204, 304):
+            self.delimited = True
+
+    def on_body(self, body: bytes) -> None:
+        self.parts.append(body)
+        self.waiting_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        if self.has_head:
+            self.complete = True
+            self.reusable = self.reusable and self.parser.should_keep_alive()
+
+    # What the client calls
+
+    async def answer(self) -> None:
+        """Wait for the head of the answer.
+
+        Raises:
+            UpstreamError: there is none to come.
+        """
+        while not self.has_head and not self.fault:
+            await self._wait()
+        if not self.has_head:
+            raise UpstreamError("no_answer" if self.fault == "broken_off" else self.fault, sent=True)
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, empty at the end.
+
+        Raises:
+            UpstreamError: it broke off.
+        """
+        while not self.parts:
+            if self.complete:
+                self.release()
+                return b""
+            if self.fault:
+                raise UpstreamError(self.fault, sent=True)
+            await self._wait()
+        body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+        self.parts.clear()
+        self.waiting_bytes = 0
+        if self.paused and not self.lost and self.transport is not None:
+            self.paused = False
+            self.transport.resume_reading()
+        return body
+
+    def close(self) -> None:
+        """Let go: reuse the connection if its answer is complete, cut it off otherwise."""
+        if self.idle:
+            return
+        if self.complete:
+            self.release()
+        else:
+            self.fault = self.fault or "closed"
+            self.abort()
+            self._wake()
+
+    def is_open(self) -> bool:
+        """Whether the other side keeps it open and silent, as far as the kernel knows; the event loop hears later."""
+        if self.lost or self.transport is None or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def release(self) -> None:
+        """The answer is complete."""
+        if self.idle or self.lost:
+            return
+        if self.reusable and not self.client.closed and self.transport is not None and not self.transport.is_closing():
+            self.client.keep(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    async def _wait(self) -> None:
+        self.waiter = self.loop.create_future()
+        try:
+            await self.waiter
+        finally:
+            self.waiter = None
+
+    def _wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class LeanAnswer:
+    """An answer that holds its connection until it is read or let go; afterwards it touches it no more."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection | None = connection
+        self.status = connection.status
+        self.headers = connection.headers
+
+    async def read(self) -> bytes:
+        if self.connection is None:
+            return b""
+        body = await self.connection.read()
+        if not body:
+            self.connection = None
+        return body
+
+    def close(self) -> None:
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.close()
+
+
+class LeanClient:
+    """Calls providers over connections of its own.
+
+    Args:
+        tls: for https.
+        connect_seconds: for resolving, connecting and TLS.
+        first_byte_seconds: from the request to the answer's headers.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext, connect_seconds: float, first_byte_seconds: float) -> None:
+        self.tls = tls
+        self.connect_seconds = connect_seconds
+        self.first_byte_seconds = first_byte_seconds
+        self.loop = asyncio.get_running_loop()
+        self.kept: defaultdict[Origin, list[Connection]] = defaultdict(list)
+        self.sweeping: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
+        origin, host, path = parse(url)
+        head = b"".join(
+            (
+                f"{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n".encode("latin-1"),
+                *(b"%b: %b\r\n" % line for line in headers),
+                b"\r\n",
+            )
+        )
+        connection = self.take(origin) or await self.connect(origin)
+        assert connection.transport is not None
+        connection.transport.writelines((head, body))
+        try:
+            async with asyncio.timeout(self.first_byte_seconds):
+                await connection.answer()
+        except TimeoutError:
+            connection.close()
+            raise UpstreamError("no_answer_in_time", sent=True) from None
+        except BaseException:
+            connection.close()
+            raise
+        return LeanAnswer(connection)
+
+    async def connect(self, origin: Origin) -> Connection:
+        """A new connection.
+
+        Raises:
+            UpstreamError: it could not be made in time; nothing was sent.
+        """
+        host, port, secure = origin
+        try:
+            async with asyncio.timeout(self.connect_seconds):
+                _, connection = await self.loop.create_connection(
+                    lambda: Connection(self, origin),
+                    host,
+                    port,
+                    ssl=self.tls if secure else None,
+                    server_hostname=host if secure else None,
+                )
+        except (OSError, TimeoutError, ValueError) as error:  # TLS errors are OSErrors
+            raise UpstreamError("not_connected", sent=False) from error
+        return connection
+
+    def take(self, origin: Origin) -> Connection | None:
+        """A kept connection that is still good, the one that was used last."""
+        kept = self.kept.get(origin)
+        while kept:
+            connection = kept.pop()
+            connection.idle = False
+            if connection.is_open():
+                connection._expect_nothing()
+                return connection
+            connection.abort()
+        return None
+
+    def keep(self, connection: Connection) -> None:
+        """A connection is free again."""
+        connection.idle = True
+        connection.idle_since = time.monotonic()
+        self.kept[connection.origin].append(connection)
+        if self.sweeping is None:
+            self.sweeping = self.loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
+
+    def drop(self, connection: Connection) -> None:
+        """A kept connection was closed by the other side."""
+        kept = self.kept.get(connection.origin)
+        if kept and connection in kept:
+            kept.remove(connection)
+
+    def _sweep(self) -> None:
+        oldest = time.monotonic() - KEEP_ALIVE_SECONDS
+        for origin, kept in list(self.kept.items()):
+            self.kept[origin] = [connection for connection in kept if connection.idle_since > oldest]
+            for connection in kept:
+                if connection.idle_since <= oldest:
+                    connection.abort()
+            if not self.kept[origin]:
+                del self.kept[origin]
+        self.sweeping = self.loop.call_later(KEEP_ALIVE_SECONDS / 2, self._sweep) if self.kept else None
+
+    async def close(self) -> None:
+        self.closed = True
+        if self.sweeping is not None:
+            self.sweeping.cancel()
+        for kept in self.kept.values():
+            for connection in kept:
+                connection.abort()
+        self.kept.clear()
+
+
+@lru_cache(maxsize=1024)
+def parse(url: str) -> tuple[Origin, str, str]:
+    """A URL's origin, its `host` header, and its path with the query.
+
+    Raises:
+        UpstreamError: it can't be called.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
+        raise UpstreamError("not_connected", sent=False)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return (parts.hostname, parts.port or (443 if secure else 80), secure), parts.netloc.rpartition("@")[2], path
