@@ -262,7 +262,9 @@ class Writer:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self.settlements:
-            spool.keep([msgspec.json.encode(settlement) for settlement in self.settlements])
+            # One that was in doubt when the writer was stopped is queued twice.
+            unique = {settlement.id: settlement for settlement in self.settlements}
+            spool.keep([msgspec.json.encode(settlement) for settlement in unique.values()])
         if self.connection is not None:
             try:
                 await self.connection.execute(LEAVE, {"id": self.process})
