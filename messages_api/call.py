@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from keys.directory import KnownKey, KnownProviderKey
@@ -21,6 +22,8 @@ from usage.pricing import ModelPrice
 if TYPE_CHECKING:
     from messages_api.runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -34,6 +37,7 @@ class Call:
     estimate: Estimate
     price: ModelPrice
     http_request: ApiRequest
+    free: bool = False
     began: float = field(default_factory=time.monotonic)
     admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_byte: float = 0.0
@@ -63,21 +67,17 @@ class Call:
         self.settled = True
         self.runtime.forget(self)
         seconds = time.monotonic() - self.began
-        steps = [] if free else reading.iterations(self.estimate.hour_writes)
-        if unseen_tokens is not None:
-            steps = settlement.at_least(
-                steps, input_tokens=self.estimate.likely, output_tokens=min(unseen_tokens, self.request.max_tokens)
-            )
+        if free or self.free:
+            reading.usage, unseen_tokens = {}, None
         model = reading.model or self.request.model
-        columns = settlement.bill(
-            steps,
-            reading,
-            provider=self.provider_key.provider,
-            model=model,
-            at=self.admitted_at,
-            asked=self.price,
-            prices=self.runtime.price,
-        )
+        try:
+            columns = self._bill(reading, model, unseen_tokens)
+        except Exception:
+            # Whatever a provider reports, the call must be settled.
+            logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
+            reading.usage = {}
+            unseen_tokens = unseen_tokens or 0
+            columns = self._bill(reading, model, unseen_tokens)
         attempt = {
             "provider_key": self.provider_key.name,
             "model": self.request.model,
@@ -104,6 +104,22 @@ class Call:
                 attempts=[attempt],
                 **columns,
             )
+        )
+
+    def _bill(self, reading: Reading, model: str, unseen_tokens: int | None) -> dict[str, Any]:
+        steps = reading.iterations(self.estimate.hour_writes)
+        if unseen_tokens is not None:
+            steps = settlement.at_least(
+                steps, input_tokens=self.estimate.likely, output_tokens=min(unseen_tokens, self.request.max_tokens)
+            )
+        return settlement.bill(
+            steps,
+            reading,
+            provider=self.provider_key.provider,
+            model=model,
+            at=self.admitted_at,
+            asked=self.price,
+            prices=self.runtime.price,
         )
 
     def saw_first_byte(self) -> None:

@@ -8,6 +8,7 @@ alive. It decides nothing: no redirects, cookies, decompression, retries or head
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 import socket
 import ssl
@@ -20,13 +21,16 @@ import httptools
 
 from messages_api.upstream import Answer, Headers, UpstreamError
 
-# An answer's status line and headers, and its header lines, at most.
+# An answer's headers and trailers, and its header lines, at most.
 HEAD_BYTES = 256 * 1024
 HEAD_LINES = 500
 # A client that reads slowly holds its provider back once so many bytes wait.
 HIGH_WATER = 256 * 1024
 # Connections that nobody used for so long are closed by us, before a provider's front end does it under a request.
 KEEP_ALIVE_SECONDS = 30.0
+
+# What no request line can carry.
+UNFIT = re.compile(rb"[\x00-\x20\x7f]")
 
 Origin = tuple[str, int, bool]
 
@@ -42,14 +46,14 @@ class Connection(asyncio.Protocol):
         self.waiter: asyncio.Future[None] | None = None
         self.idle_since = 0.0
         self.idle = False
-        self.lost = False
         self._expect_nothing()
 
     def _expect_nothing(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: Headers = []
         self.head_bytes = 0
+        self.unread_bytes = 0
         self.parts: list[bytes] = []
         self.waiting_bytes = 0
         self.has_head = False
@@ -63,23 +67,24 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self.client.connections.add(self)
         if (plain := transport.get_extra_info("socket")) is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def data_received(self, data: bytes) -> None:
-        if self.idle or self.complete:
+        if self.idle or self.complete or self.parser is None:
             # Nobody asked: whatever this is, the next request must not take it for its answer.
             self.reusable = False
             self.abort()
             return
-        if not self.has_head:
-            self.head_bytes += len(data)
+        # What the parser goes through without telling us of anything: an endless line.
+        self.unread_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.fault = "bad_http"
-        if not self.has_head and self.head_bytes > HEAD_BYTES:
-            self.fault = "bad_http"
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.fault = self.fault or "bad_http"
+        if self.unread_bytes > HEAD_BYTES:
+            self.fault = self.fault or "bad_http"
         if self.fault:
             self.abort()
         elif self.waiting_bytes > HIGH_WATER and not self.paused and self.transport is not None:
@@ -91,8 +96,9 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost = True
-        self.reusable = False
+        # The parser holds on to us, as the transport does: nothing is left for the garbage collector.
+        self.transport = self.parser = None
+        self.client.connections.discard(self)
         if self.idle:
             self.client.drop(self)
         if not self.complete:
@@ -107,24 +113,28 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self.complete:  # a second answer behind the first: nobody asked for it
-            self.fault = "bad_http"
-            self.reusable = False
             raise httptools.HttpParserError("unexpected answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self.unread_bytes = 0
+        self.head_bytes += len(name) + len(value)
+        if self.head_bytes > HEAD_BYTES or len(self.headers) == HEAD_LINES:
+            raise httptools.HttpParserError("too many headers")
+        if self.has_head:  # a trailer
+            return
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self.delimited = True
         self.headers.append((name, value))
-        if len(self.headers) > HEAD_LINES:
-            self.fault = "bad_http"
 
     def on_headers_complete(self) -> None:
+        assert self.parser is not None
         status = self.parser.get_status_code()
+        if status == 101:
+            raise httptools.HttpParserError("nobody asked for another protocol")
         if status < 200:  # 100, 103: the answer is still to come
             self.headers = []
             self.delimited = False
-            self.fault = "bad_http" if status == 101 else self.fault
             return
         self.status = status
         self.has_head = True
@@ -132,13 +142,14 @@ class Connection(asyncio.Protocol):
             self.delimited = True
 
     def on_body(self, body: bytes) -> None:
+        self.unread_bytes = 0
         self.parts.append(body)
         self.waiting_bytes += len(body)
 
     def on_message_complete(self) -> None:
-        if self.has_head:
+        if self.has_head and self.parser is not None:
             self.complete = True
-            self.reusable = self.reusable and self.parser.should_keep_alive()
+            self.reusable = self.parser.should_keep_alive()
 
     # What the client calls
 
@@ -169,16 +180,15 @@ class Connection(asyncio.Protocol):
         body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
         self.parts.clear()
         self.waiting_bytes = 0
-        if self.paused and not self.lost and self.transport is not None:
+        if self.paused and self.transport is not None:
             self.paused = False
             self.transport.resume_reading()
         return body
 
     def close(self) -> None:
         """Let go: reuse the connection if its answer is complete, cut it off otherwise."""
-        if self.idle:
-            return
-        if self.complete:
+        # Whoever still waits for this answer must not wake up to the next one.
+        if self.complete and self.waiter is None:
             self.release()
         else:
             self.fault = self.fault or "closed"
@@ -187,17 +197,20 @@ class Connection(asyncio.Protocol):
 
     def is_open(self) -> bool:
         """Whether the other side keeps it open and silent, as far as the kernel knows; the event loop hears later."""
-        if self.lost or self.transport is None or self.transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             return False
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not poll.poll(0)
 
     def release(self) -> None:
-        """The answer is complete."""
-        if self.idle or self.lost:
+        """The answer is complete: keep the connection, unless either side has not read all that the other sent."""
+        if self.transport is None or self.idle:
             return
-        if self.reusable and not self.client.closed and self.transport is not None and not self.transport.is_closing():
+        unsent = self.transport.get_write_buffer_size()
+        if self.reusable and not (
+            self.fault or self.paused or unsent or self.client.closed or self.transport.is_closing()
+        ):
             self.client.keep(self)
         else:
             self.abort()
@@ -254,19 +267,22 @@ class LeanClient:
         self.connect_seconds = connect_seconds
         self.first_byte_seconds = first_byte_seconds
         self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
         self.kept: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self.sweeping: asyncio.TimerHandle | None = None
         self.closed = False
 
     async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
-        origin, host, path = parse(url)
+        origin, host, target = parse(url)
         head = b"".join(
             (
-                f"{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n".encode("latin-1"),
+                b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n" % (method.encode(), target, host, len(body)),
                 *(b"%b: %b\r\n" % line for line in headers),
                 b"\r\n",
             )
         )
+        if not head.count(b"\n") == head.count(b"\r") == len(headers) + 4:  # a line break in a header
+            raise UpstreamError("bad_header", sent=False)
         connection = self.take(origin) or await self.connect(origin)
         assert connection.transport is not None
         connection.transport.writelines((head, body))
@@ -342,22 +358,31 @@ class LeanClient:
         self.closed = True
         if self.sweeping is not None:
             self.sweeping.cancel()
-        for kept in self.kept.values():
-            for connection in kept:
-                connection.abort()
+        for connection in self.connections:
+            connection.abort()
         self.kept.clear()
+        # Sockets are closed in the event loop's next turn.
+        await asyncio.sleep(0)
 
 
-@lru_cache(maxsize=1024)
-def parse(url: str) -> tuple[Origin, str, str]:
-    """A URL's origin, its `host` header, and its path with the query.
+# Few URLs are called, again and again; but a caller's query is a part of them.
+@lru_cache(maxsize=128)
+def parse(url: str) -> tuple[Origin, bytes, bytes]:
+    """A URL's origin, its `host` header, and its path with the query, byte for byte (characters are Latin-1).
 
     Raises:
         UpstreamError: it can't be called.
     """
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+        raw = url.encode("latin-1")
+    except ValueError:
+        raise UpstreamError("not_connected", sent=False) from None
+    if scheme not in ("http", "https") or not host or not parts.netloc.isascii() or UNFIT.search(raw):
         raise UpstreamError("not_connected", sent=False)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return (parts.hostname, parts.port or (443 if secure else 80), secure), parts.netloc.rpartition("@")[2], path
+    secure = scheme == "https"
+    target = raw[len(scheme) + len("://") + len(parts.netloc) :].partition(b"#")[0]
+    if not target.startswith(b"/"):
+        target = b"/" + target
+    return (host, port or (443 if secure else 80), secure), parts.netloc.rpartition("@")[2].encode(), target

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from django.http.response import HttpResponseBase
 
@@ -55,12 +56,24 @@ SPENT_ACCOUNT = b"You have reached your specified API usage limits"
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that is relayed to a provider; a free one costs nothing, and has a row all the same."""
+
+    name: str
+    path: str
+    free: bool
+
+
+MESSAGES = Endpoint("messages", "/v1/messages", free=False)
+COUNT_TOKENS = Endpoint("count_tokens", "/v1/messages/count_tokens", free=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """A request that a caller made, read and checked."""
 
     http: ApiRequest
-    endpoint: str
-    path: str
+    endpoint: Endpoint
     presented: Presented
     key: KnownKey
     messages: MessagesRequest
@@ -133,7 +146,17 @@ def open_call(
             f"The model {incoming.messages.model} has no price here, and calls without one are refused.",
             reason="unpriced_model",
         ) from None
-    return Call(runtime, incoming.http.id, key, provider_key, incoming.messages, estimate, price, incoming.http)
+    return Call(
+        runtime,
+        incoming.http.id,
+        key,
+        provider_key,
+        incoming.messages,
+        estimate,
+        price,
+        incoming.http,
+        free=incoming.endpoint.free,
+    )
 
 
 async def ask(runtime: Runtime, call: Call, incoming: Incoming, labels: dict[str, str]) -> str:
@@ -151,14 +174,14 @@ async def ask(runtime: Runtime, call: Call, incoming: Incoming, labels: dict[str
                 revision=call.key.revision,
                 catalogue_revision=call.key.catalogue_revision,
                 hold=True,
-                endpoint=incoming.endpoint,
+                endpoint=incoming.endpoint.name,
                 requested_model=call.request.model,
                 stream=call.request.stream,
                 provider=call.provider_key.provider,
                 provider_key=call.provider_key.id,
-                ceiling=estimate.ceiling_cost(max_tokens, call.price),
-                input_tokens=estimate.likely,
-                input_cost=estimate.likely_cost(call.price),
+                ceiling=Decimal(0) if call.free else estimate.ceiling_cost(max_tokens, call.price),
+                input_tokens=0 if call.free else estimate.likely,
+                input_cost=Decimal(0) if call.free else estimate.likely_cost(call.price),
                 max_tokens=max_tokens,
                 output_price=call.price.output,
                 price_version=call.price.version,
@@ -179,7 +202,12 @@ async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
     """
     http = incoming.http
     outgoing = Outgoing(
-        "POST", incoming.path, http.scope["query_string"], http.scope["headers"], incoming.body, call.provider_key
+        "POST",
+        incoming.endpoint.path,
+        http.scope["query_string"],
+        http.scope["headers"],
+        incoming.body,
+        call.provider_key,
     )
     try:
         answer = await runtime.providers[call.provider_key.provider].send(outgoing)
@@ -231,7 +259,7 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
                 "The provider refuses the gateway's own key or account; its administrators have to see to it.",
                 reason="provider_account",
             )
-    elif understood and meter.reading.usage:
+    elif call.free or (understood and meter.reading.usage):
         call.finish(Status.COMPLETED, meter.reading)
     else:
         call.abandon(Status.COMPLETED, meter.reading)

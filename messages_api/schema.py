@@ -39,13 +39,15 @@ class MessagesRequest:
     thinking: bool
 
 
-def parse(body: bytes) -> MessagesRequest:
-    """Read a Messages request.
+def parse(body: bytes, *, counting: bool = False) -> MessagesRequest:
+    """Read a Messages request, or one to count its tokens: that is the same without what is about an answer.
 
     Raises:
         GatewayError: 400, naming the field and what was expected.
     """
     members = top_level(body)
+    if counting:
+        members |= {"max_tokens": 0, "stream": False}
     model = members.get("model")
     if model is None:
         refuse("model: Field required")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from django.urls import re_path
 
-from messages_api.views import MessagesView, NotFoundView
+from messages_api.views import CountTokensView, MessagesView, NotFoundView
 
 PREFIX = r"^(?:anthropic/|pydanticai/anthropic/|pydanticai/)?"
 
 urlpatterns = [
     re_path(PREFIX + r"v1/messages/?$", MessagesView.as_view(), name="messages"),
+    re_path(PREFIX + r"v1/messages/count_tokens/?$", CountTokensView.as_view(), name="count_tokens"),
     re_path(PREFIX + r"v1(?:/.*)?$", NotFoundView.as_view(), name="not_found"),
 ]

@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 from messages_api import errors, runtime, schema
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
-from messages_api.relay import Incoming, relay
+from messages_api.relay import COUNT_TOKENS, MESSAGES, Incoming, relay
 
 
 class OneAnswer(BaseContentNegotiation):
@@ -46,7 +46,7 @@ class MessagesParser(BaseParser):
     def parse(  # type: ignore[override]
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> schema.MessagesRequest:
-        return schema.parse(stream.body)
+        return schema.parse(stream.body, counting=(parser_context or {})["view"].relayed.free)
 
 
 class ApiView(APIView):
@@ -96,10 +96,14 @@ class ApiView(APIView):
 
 
 class MessagesView(ApiView):
-    """POST /v1/messages."""
+    """POST /v1/messages, and what is relayed like it."""
 
     parser_classes = (MessagesParser,)
-    endpoint = "messages"
+    relayed = MESSAGES
+
+    @property
+    def endpoint(self) -> str:  # type: ignore[override]
+        return self.relayed.name
 
     async def post(self, request: Request) -> HttpResponseBase:
         here = runtime.current()
@@ -112,7 +116,13 @@ class MessagesView(ApiView):
         body = await http.read_body(here.configuration.max_body_bytes)
         messages: schema.MessagesRequest = request.data  # type: ignore[assignment]
         http.requested_model = messages.model
-        return await relay(here, Incoming(http, self.endpoint, "/v1/messages", presented, key, messages, body))
+        return await relay(here, Incoming(http, self.relayed, presented, key, messages, body))
+
+
+class CountTokensView(MessagesView):
+    """POST /v1/messages/count_tokens: free, but for the same keys and models."""
+
+    relayed = COUNT_TOKENS
 
 
 class NotFoundView(ApiView):
@@ -124,7 +134,7 @@ class NotFoundView(ApiView):
     async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         return errors.response(
             errors.not_found(
-                f"{request.path[:200]}: this gateway offers POST /v1/messages.",
+                f"{request.path[:200]}: this gateway offers POST /v1/messages and /v1/messages/count_tokens.",
                 reason="no_endpoint",
             ),
             request.id,

@@ -212,9 +212,12 @@ def start_web(served_database: str, django_db_blocker: Any) -> Iterator[Callable
 
 
 @pytest.fixture
-def web(served: None, start_web: Callable[..., Web]) -> Web:
-    """One web process with the default settings, shared by the tests of a run."""
-    return start_web()
+def web(served: None, start_web: Callable[..., Web]) -> Iterator[Web]:
+    """One web process with the default settings, shared by the tests of a run; its faults are shown with a test's."""
+    web = start_web()
+    before = web.log.stat().st_size
+    yield web
+    sys.stderr.write(web.log.read_bytes()[before:].decode(errors="replace"))
 
 
 @pytest.fixture(scope="session")

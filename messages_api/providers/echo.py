@@ -54,6 +54,10 @@ class Echo:
         identity = (b"request-id", b"req_echo_" + secrets.token_hex(12).encode())
         if (status := int(number(magic, "error"))) in ERRORS:
             return EchoAnswer(status, [identity, JSON], once(error(status)))
+        if call.path.endswith("/count_tokens"):
+            return EchoAnswer(
+                200, [identity, JSON], once(json.dumps({"input_tokens": prompt_tokens(request)}).encode())
+            )
         message = compose(request, words, magic)
         if not request.get("stream"):
             return EchoAnswer(200, [identity, JSON], once(json.dumps(message, ensure_ascii=False).encode()))
@@ -152,7 +156,7 @@ def compose(request: dict[str, Any], words: str, magic: dict[str, str]) -> dict[
         "stop_reason": reason,
         "stop_sequence": None,
         "usage": {
-            "input_tokens": count(json.dumps([request.get("system"), request.get("messages"), request.get("tools")])),
+            "input_tokens": prompt_tokens(request),
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
@@ -160,6 +164,10 @@ def compose(request: dict[str, Any], words: str, magic: dict[str, str]) -> dict[
             "service_tier": "standard",
         },
     }
+
+
+def prompt_tokens(request: dict[str, Any]) -> int:
+    return count(json.dumps([request.get("system"), request.get("messages"), request.get("tools")]))
 
 
 def count(text: str) -> int:
