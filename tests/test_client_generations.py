@@ -82,6 +82,14 @@ def test_it_serves_the_asynchronous_sdk(web, upstream, alice):
     rows(21)
 
 
+def test_it_counts_tokens_for_the_sdk(web, upstream, alice):
+    upstream.answer = whole(200, b'{"input_tokens": 14}')
+    with Anthropic(base_url=web.url, api_key=alice.key) as client:
+        assert client.messages.count_tokens(model=MODEL, messages=ASKED["messages"]).input_tokens == 14
+        assert client.beta.messages.count_tokens(model=MODEL, messages=ASKED["messages"]).input_tokens == 14
+    assert upstream.last.target.startswith("/v1/messages/count_tokens")
+
+
 @pytest.mark.parametrize("status", TYPES)
 def test_it_lets_the_sdk_raise_and_repeat_as_the_provider_would(web, upstream, alice, status):
     kind, raised, calls = TYPES[status]
