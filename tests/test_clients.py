@@ -148,7 +148,8 @@ def test_the_sdk_reads_through_the_gateway_what_was_recorded(web, upstream, alic
             with sdk.beta.messages.create(model=MODEL, max_tokens=64, messages=HELLO, stream=True) as raw:
                 kinds = [each.type for each in raw]
             assert kinds[0] == "message_start", recording.name
-            assert ("message_stop" in kinds) == (b"event: message_stop" in recording.body), recording.name
+            # The SDK passes over an event that lacks its blank line, with or without a gateway.
+            assert ("message_stop" in kinds) == recording.body.endswith(b"\n\n"), recording.name
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,242 @@
+"""Keys that come and go while calls run on two processes: what is committed holds for whoever starts later."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import httpx
+import pytest
+from django.db import connection
+
+from keys import issuing, pausing
+from keys.models import Gateway, VirtualKey
+from tests.gateway import CLIENT, ask, credentials, events, issue, message, post, refused, row, rows, wait_until
+from tests.upstream import pieces, whole
+from usage.models import LedgerEntry
+
+CALLERS = 6
+
+
+@pytest.fixture
+def two(served, start_web):
+    """Two processes on one port."""
+    return start_web(2)
+
+
+@pytest.fixture
+def both(served, start_web):
+    """Two processes, each on a port of its own, so that a test can choose."""
+    return start_web(), start_web(log_level="WARNING")
+
+
+class Traffic:
+    """Callers that never stop: each notes when a call began, with which key, and what came of it."""
+
+    def __init__(self, web, key_of: Callable[[], str]):
+        self.web = web
+        self.key_of = key_of
+        self.done: list[tuple[float, str, int]] = []
+        self.over = threading.Event()
+        self.pool = ThreadPoolExecutor(CALLERS)
+
+    def __enter__(self):
+        self.running = [self.pool.submit(self.call) for _ in range(CALLERS)]
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.pool.shutdown()
+        for each in self.running:
+            each.result()
+
+    def call(self):
+        # A connection for each call spreads them over the processes.
+        with httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+            while not self.over.is_set():
+                key, began = self.key_of(), time.monotonic()
+                answer = client.post(self.web.url + "/v1/messages", json=ask(), headers=credentials(key))
+                self.done.append((began, key, answer.status_code))
+
+    def run(self, seconds=0.4):
+        time.sleep(seconds)
+        return time.monotonic()
+
+    def statuses(self, since=0.0, until=float("inf"), key=None):
+        return {status for began, of, status in self.done if since < began < until and key in (None, of)}
+
+
+def test_a_new_key_works_on_every_process_at_once(both, upstream, alice):
+    upstream.answer = whole(200, message())
+    for number in range(5):
+        bob = issue(upstream, f"bob-{number}")
+        for web in both:
+            assert post(web, bob.key).status_code == 200
+
+
+def test_no_call_gets_through_that_starts_after_a_revocation_was_committed(two, upstream, alice):
+    upstream.answer = whole(200, message())
+    with Traffic(two, lambda: alice.key) as traffic:
+        traffic.run()
+        issuing.revoke(alice.virtual_key)
+        committed = time.monotonic()
+        traffic.run()
+    assert 200 in traffic.statuses(until=committed)
+    assert traffic.statuses(since=committed) == {401}
+    assert len(rows(len(upstream.seen))) == len(upstream.seen)
+    assert sum(status == 200 for _, _, status in traffic.done) == len(upstream.seen)
+
+
+@pytest.mark.parametrize("subject", ["key", "team", "customer", "gateway"])
+def test_no_call_gets_through_while_somebody_is_paused(two, upstream, alice, subject):
+    upstream.answer = whole(200, message())
+    paused = {
+        "key": alice.virtual_key,
+        "team": alice.team,
+        "customer": alice.virtual_key.customer,
+        "gateway": Gateway.objects.get(),
+    }[subject]
+    with Traffic(two, lambda: alice.key) as traffic:
+        traffic.run(0.2)
+        pausing.pause(paused)
+        began = time.monotonic()
+        ended = traffic.run(0.3)
+        pausing.resume(paused)
+        resumed = time.monotonic()
+        traffic.run(0.3)
+    last = max(at for at, _, _ in traffic.done if at < ended) - 0.1
+    assert traffic.statuses(since=began, until=last) == {503 if subject == "gateway" else 403}
+    assert traffic.statuses(since=resumed) == {200}
+
+
+def test_a_rotation_with_an_overlap_interrupts_nobody(two, upstream, alice):
+    upstream.answer = whole(200, message())
+    keys = [alice.key]
+    with Traffic(two, lambda: keys[-1]) as traffic:
+        for _ in range(4):
+            traffic.run(0.15)
+            keys.append(issuing.rotate(alice.virtual_key, timedelta(hours=1)))
+        traffic.run(0.15)
+    assert traffic.statuses() == {200}
+    assert len({key for _, key, _ in traffic.done}) == 5
+
+
+def test_an_old_secret_works_until_its_overlap_ends_and_not_longer(two, upstream, alice):
+    upstream.answer = whole(200, message())
+    with Traffic(two, lambda: alice.key) as traffic:
+        traffic.run(0.2)
+        rotated = time.monotonic()
+        new = issuing.rotate(alice.virtual_key, timedelta(seconds=0.6))
+        committed = time.monotonic()
+        traffic.run(1.2)
+    assert traffic.statuses(until=rotated + 0.5) == {200}
+    assert traffic.statuses(since=committed + 0.6) == {401}
+    assert post(two, new).status_code == 200
+
+
+def test_a_key_expires_while_calls_run(two, upstream, alice):
+    upstream.answer = whole(200, message())
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE keys_virtualkey SET expires_at = clock_timestamp() + interval '0.5 s'")
+    until = time.monotonic() + 0.5
+    with Traffic(two, lambda: alice.key) as traffic:
+        traffic.run(1.2)
+    assert traffic.statuses(until=until - 0.2) == {200}
+    assert traffic.statuses(since=until) == {401}
+
+
+def test_a_changed_allow_list_holds_from_the_next_call_on_every_process(both, upstream, alice):
+    upstream.answer = whole(200, message())
+    for web in both:
+        assert post(web, alice.key).status_code == 200
+    VirtualKey.objects.update(allowed_models=["claude-haiku-*"])
+    for web in both:
+        refused(post(web, alice.key), 403, "permission_error")
+        assert post(web, alice.key, ask(model="claude-haiku-5-5")).status_code == 200
+
+
+def test_a_new_secret_of_the_provider_holds_from_the_next_call_on_every_process(both, upstream, alice):
+    from keys import provider_keys
+
+    upstream.answer = whole(200, message())
+    for web in both:
+        post(web, alice.key)
+    provider_keys.set_secret(alice.provider_key, "sk-ant-the-next-one-5678")
+    for web in both:
+        post(web, alice.key)
+        assert upstream.last.values("x-api-key") == ["sk-ant-the-next-one-5678"]
+
+
+def test_a_provider_key_that_was_switched_off_is_called_no_more(both, upstream, alice):
+    upstream.answer = whole(200, message())
+    for web in both:
+        post(web, alice.key)
+    alice.provider_key.active = False
+    alice.provider_key.save()
+    for web in both:
+        refused(post(web, alice.key), 404, "not_found_error")
+    assert len(upstream.seen) == 2
+
+
+def stream_in_background(web, key, pool):
+    def read():
+        with CLIENT.stream(
+            "POST", web.url + "/v1/messages", json=ask(stream=True), headers=credentials(key), timeout=20
+        ) as answer:
+            return b"".join(answer.iter_raw())
+
+    return pool.submit(read)
+
+
+def test_an_open_stream_runs_to_its_end_after_a_revocation(two, upstream, alice):
+    more = threading.Event()
+    parts = events("one", "two")
+    upstream.answer = [*pieces(200, parts[:3])[:-1], more, *pieces(200, parts[3:])[1:]]
+    with ThreadPoolExecutor() as pool:
+        reading = stream_in_background(two, alice.key, pool)
+        upstream.wait_for(1)
+        issuing.revoke(alice.virtual_key)
+        time.sleep(1.2)
+        more.set()
+        assert reading.result() == b"".join(parts)
+    assert row().status == "completed"
+
+
+def test_open_streams_are_cut_when_the_admin_asks_for_it_and_nobody_elses(two, upstream, alice):
+    more = threading.Event()
+    bob = issue(upstream, "bob")
+    parts = events("one", "two")
+    upstream.answer = [*pieces(200, parts[:3])[:-1], more, *pieces(200, parts[3:])[1:]]
+    with ThreadPoolExecutor() as pool:
+        cut = [stream_in_background(two, alice.key, pool) for _ in range(4)]
+        kept = stream_in_background(two, bob.key, pool)
+        upstream.wait_for(5)
+        time.sleep(0.2)
+        issuing.revoke(alice.virtual_key, cut_streams=True)
+        began = time.monotonic()
+        bodies = [each.result() for each in cut]
+        assert time.monotonic() - began < 3
+        more.set()
+        assert kept.result() == b"".join(parts)
+    for body in bodies:
+        assert body.startswith(b"".join(parts[:3]))
+        assert b"event: error\n" in body
+        assert b"permission_error" in body
+    wait_until(lambda: sum(seen.gone.is_set() for seen in upstream.seen) >= 4)
+    ended = rows(5)
+    assert sorted(entry.status for entry in ended) == ["completed"] + ["interrupted"] * 4
+    assert all(entry.estimated for entry in ended if entry.status == "interrupted")
+
+
+def test_a_call_without_an_answer_yet_is_cut_too(two, upstream, alice):
+    upstream.answer = [threading.Event()]
+    with ThreadPoolExecutor() as pool:
+        calling = pool.submit(post, two, alice.key)
+        upstream.wait_for(1)
+        issuing.revoke(alice.virtual_key, cut_streams=True)
+        refused(calling.result(), 403, "permission_error")
+    assert upstream.last.gone.wait(2)
+    assert LedgerEntry.objects.get().status == "interrupted"
