@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run lint requirements check-python installed installed-dev
+.PHONY: help run test test-run bench lint requirements check-python installed installed-dev
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -21,6 +21,9 @@ test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABAS
 
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow $(ARGS)
+
+bench: installed-dev  ## how many microseconds of a call are ours, step by step
+	@exec $(VENV_PYTHON) bench/micro.py
 
 lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff check .

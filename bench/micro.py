@@ -1,0 +1,155 @@
+"""What is ours on the path of a call, in microseconds: `make bench`. No database, no network, and no judgement.
+
+Each figure is the median of several rounds; the spread tells how quiet the machine was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import timeit
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROUNDS = 9
+ROUND_SECONDS = 0.05
+MODEL = "claude-opus-5-5"
+EVENTS = 56
+
+
+def prepare() -> None:
+    """Settings of a deployment that isn't there: importing the apps asks for some."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    os.environ.update(
+        ENV_FILE=os.devnull,
+        DJANGO_SETTINGS_MODULE="gateway_project.settings",
+        DATABASE_URL="postgresql://nobody@127.0.0.1/nothing",
+    )
+    import django
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["VAR_DIR"] = folder
+        django.setup()
+
+
+def request(size: int) -> bytes:
+    """A Messages request of about so many bytes, in turns of 200 characters."""
+    turn = "Alice asks whether “Bob” has read §7.\n" * 5
+    turns = [{"role": ("user", "assistant")[n % 2], "content": turn} for n in range(max(1, size // 230))]
+    return json.dumps(
+        {"model": MODEL, "max_tokens": 1024, "stream": True, "messages": turns}, ensure_ascii=False
+    ).encode()
+
+
+def usage(output: int) -> dict[str, object]:
+    return {
+        "input_tokens": 2_000,
+        "cache_creation_input_tokens": 300,
+        "cache_read_input_tokens": 10_000,
+        "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 100},
+        "output_tokens": output,
+        "service_tier": "standard",
+    }
+
+
+def event(kind: str, **members: object) -> bytes:
+    """An event as Anthropic frames it."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **members})}\n\n".encode()
+
+
+def delta(text: str) -> bytes:
+    return event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+
+
+START = event("message_start", message={"id": "msg_1", "model": MODEL, "content": [], "usage": usage(1)})
+DELTA = delta("Bob has read it, ")
+END = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 400})
+
+
+def cases() -> Iterator[tuple[str, Callable[[], object]]]:
+    """What is measured: a name, and the call."""
+    from keys import credentials
+    from keys.directory import KnownKey, KnownProviderKey
+    from keys.models import CredentialKind
+    from messages_api import authentication, estimates, routing, schema, settlement
+    from messages_api.metering import JsonMeter, StreamMeter
+    from usage import pricing
+
+    bodies = {"2 kB": request(2_000), "100 kB": request(100_000), "1 MB": request(1_000_000)}
+    for size, body in bodies.items():
+        yield f"schema.parse, {size}", lambda body=body: schema.parse(body)  # type: ignore[misc]
+    for size, body in bodies.items():
+        yield f"estimates.estimate, {size}", lambda body=body: estimates.estimate(body)  # type: ignore[misc]
+
+    secret = credentials.make(CredentialKind.VIRTUAL_KEY).encode()
+    headers = [(b"host", b"gateway"), (b"user-agent", b"bench"), (b"authorization", b"Bearer " + secret)]
+    yield "authentication.present", lambda: authentication.present(headers)
+
+    routes = tuple((KnownProviderKey(n, f"key {n}", "anthropic", "", "", ("claude-*",)), 1) for n in range(3))
+    for count in (1, 3):
+        key = KnownKey(1, 1, "alice", 1, 1, ("claude-*",), ("*-mythos-*",), False, routes[:count])
+        name = f"routing.route, {count} provider key{'s'[: count > 1]}"
+        yield name, lambda key=key: routing.route(key, MODEL, {"anthropic": None})  # type: ignore[misc]
+
+    book, now = pricing.build([]), datetime.now(UTC)
+    price = book.price("anthropic", MODEL, now)
+    yield "PriceBook.price, known", lambda: book.price("anthropic", MODEL, now)
+
+    meter = StreamMeter()
+    for name, chunk in (
+        ("message_start", START),
+        ("a text delta", DELTA),
+        ("message_delta", END),
+        (f"a chunk of {EVENTS} deltas", DELTA * EVENTS),
+    ):
+        yield f"StreamMeter.feed, {name}", lambda chunk=chunk: meter.feed(chunk)  # type: ignore[misc]
+
+    def feed_in_two() -> None:
+        meter.feed(DELTA[:50])
+        meter.feed(DELTA[50:])
+
+    yield "StreamMeter.feed, a text delta in two", feed_in_two
+
+    answer = {"model": MODEL, "stop_reason": "end_turn", "usage": usage(400)}
+    for size, length in (("2 kB", 1_700), ("100 kB", 99_700)):
+        whole = json.dumps(answer | {"content": [{"type": "text", "text": "a" * length}]}).encode()
+        yield f"JsonMeter.read, {size}", lambda whole=whole: JsonMeter().read(whole)  # type: ignore[misc]
+
+    read = JsonMeter()
+    read.read(json.dumps(answer).encode())
+    yield (
+        "settlement.bill",
+        lambda: settlement.bill(
+            read.reading.iterations(),
+            read.reading,
+            provider="anthropic",
+            model=MODEL,
+            at=now,
+            asked=price,
+            prices=book.price,
+        ),
+    )
+
+
+def measure(call: Callable[[], object]) -> list[float]:
+    """Microseconds a call, of each round, in order of size."""
+    timer = timeit.Timer(call)
+    number, seconds = timer.autorange(lambda *_: None)
+    number = max(1, round(number * ROUND_SECONDS / seconds))
+    return sorted(taken / number * 1e6 for taken in timer.repeat(ROUNDS, number))
+
+
+def main() -> None:
+    prepare()
+    print(f"{'microseconds a call':<42}{'median':>10}{'least':>10}{'most':>10}")
+    for name, call in cases():
+        rounds = measure(call)
+        print(f"{name:<42}{statistics.median(rounds):>10.2f}{rounds[0]:>10.2f}{rounds[-1]:>10.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
