@@ -19,6 +19,16 @@ OPTIONS = (
     " -c synchronous_commit=on -c timezone=UTC -c jit=off -c plan_cache_mode=force_generic_plan"
 )
 
+# A network that swallows everything must not hold anybody for longer; these are ignored on a local socket.
+NETWORK = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+SECONDS = 5
+# So many may wait for a reader's one connection.
+WAITING = 500
+
+
+class TooManyWait(psycopg.OperationalError):
+    """The queue for the connection is full."""
+
 
 def parameters() -> dict[str, Any]:
     """libpq's parameters for the database of Django's settings."""
@@ -31,7 +41,7 @@ def parameters() -> dict[str, Any]:
         "port": database["PORT"],
     }
     options: dict[str, Any] = database.get("OPTIONS", {})
-    return {name: value for name, value in given.items() if value} | options
+    return NETWORK | {name: value for name, value in given.items() if value} | options
 
 
 async def connect(application: str) -> psycopg.AsyncConnection:
@@ -52,6 +62,7 @@ class Reader:
         self.application = application
         self.connection: psycopg.AsyncConnection | None = None
         self.lock = asyncio.Lock()
+        self.waiting = 0
 
     async def fetch(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """The rows of a query, tried once more on a new connection where the old one turns out to be dead.
@@ -59,22 +70,31 @@ class Reader:
         Raises:
             psycopg.Error: the database can't be reached, or refuses the query.
         """
-        async with self.lock:
-            fresh = self.connection is None
-            try:
-                return await self._fetch(query, values)
-            except psycopg.OperationalError:
-                await self._drop()
-                if fresh:
-                    raise
-                return await self._fetch(query, values)
+        if self.waiting >= WAITING:
+            raise TooManyWait("too many wait for the database")
+        self.waiting += 1
+        try:
+            async with self.lock:
+                fresh = self.connection is None
+                try:
+                    return await self._fetch(query, values)
+                except psycopg.OperationalError:
+                    await self._drop()
+                    if fresh:
+                        raise
+                    return await self._fetch(query, values)
+        finally:
+            self.waiting -= 1
 
     async def _fetch(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        if self.connection is None:
-            self.connection = await connect(self.application)
         try:
-            cursor = await self.connection.execute(query, values)
-            return await cursor.fetchall() if cursor.description else []
+            async with asyncio.timeout(SECONDS):
+                if self.connection is None:
+                    self.connection = await connect(self.application)
+                cursor = await self.connection.execute(query, values)
+                return await cursor.fetchall() if cursor.description else []
+        except TimeoutError:
+            raise psycopg.OperationalError("no answer in time") from None
         except asyncio.CancelledError:
             await self._drop()
             raise

@@ -7,6 +7,7 @@ that what it knows is stale.
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Entries of a few hundred bytes each.
 CAPACITY = 100_000
+# A credential that nobody handed out is asked for at most once in this time.
+UNKNOWN_SECONDS = 1.0
 
 FIND = """
 SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
@@ -77,6 +80,8 @@ class Directory:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.known: OrderedDict[bytes, KnownKey] = OrderedDict()
+        self.unknown: set[bytes] = set()
+        self.unknown_since = 0.0
         self.catalogue_revision = 0
         self.catalogue: dict[int, KnownProviderKey] = {}
         self.peppers = [pepper.key for pepper in keyring.peppers()]
@@ -93,7 +98,16 @@ class Directory:
             if key is not None:
                 self.known.move_to_end(digest)
                 return key
-        return await self.refresh(secret)
+        now = time.monotonic()
+        if now - self.unknown_since > UNKNOWN_SECONDS:
+            self.unknown_since = now
+            self.unknown.clear()
+        if digest in self.unknown:
+            return None
+        key = await self.refresh(secret)
+        if key is None and len(self.unknown) < CAPACITY:
+            self.unknown.add(digest)
+        return key
 
     async def refresh(self, secret: str) -> KnownKey | None:
         """The same, read anew.

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # At most so many members in a group: bounds the length of a transaction.
 GROUP = 256
 GROUP_SECONDS = 15
+CONNECT_SECONDS = 10
 # How long a settlement waits for an admission to share its transaction.
 COMPANY_SECONDS = 0.003
 # Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
@@ -53,6 +54,10 @@ DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_ho
 
 # What one member of a group can be to blame for; everything else is the database's trouble, and passes.
 MEMBERS_FAULT = (errors.DataError, errors.IntegrityError)
+INTERRUPT = """
+SELECT usage_interrupt(ARRAY(SELECT h FROM usage_hold h WHERE h.id = %s), clock_timestamp(), %s)
+"""
+
 # The transaction was rolled back, and the connection is as good as before.
 PASSING = (
     errors.LockNotAvailable,
@@ -153,6 +158,11 @@ class Group:
     def __len__(self) -> int:
         return len(self.settlements) + len(self.releases) + len(self.admissions)
 
+    def let_go(self) -> None:
+        """Turn admissions that nobody waits for any more into releases: they may have been committed."""
+        self.releases += [waiting.admission.id for waiting in self.admissions if waiting.answer.done()]
+        self.admissions = [waiting for waiting in self.admissions if not waiting.answer.done()]
+
     def halves(self) -> list[Group]:
         """The same members in two groups, in the same order: settlements, releases, admissions."""
         members: list[tuple[str, Any]] = [
@@ -191,6 +201,7 @@ class Writer:
         self.settlements: deque[Settlement] = deque()
         self.releases: deque[UUID] = deque()
         self.admissions: deque[Waiting] = deque()
+        self.under_way: list[Waiting] = []
         self.wake = asyncio.Event()
         self.asked = asyncio.Event()
         self.idle = asyncio.Event()
@@ -220,7 +231,7 @@ class Writer:
             return await waiting.answer
         except asyncio.CancelledError:
             # A cancelled future tells the writer; an answer that came just before nobody has taken.
-            if not waiting.answer.cancelled() and waiting.answer.exception() is None:
+            if told(waiting.answer):
                 self.release(admission.id)
             raise
 
@@ -247,7 +258,9 @@ class Writer:
         await self._connect()
         self.idle.set()
         loop = asyncio.get_running_loop()
-        self.tasks = [loop.create_task(self._write_groups()), loop.create_task(self._keep_alive())]
+        self.tasks = [
+            loop.create_task(work) for work in (self._write_groups(), self._keep_alive(), self._watch_patience())
+        ]
 
     async def stop(self, seconds: float = 10) -> None:
         """Write what is queued, spool what can't be written in that time, and leave."""
@@ -267,8 +280,9 @@ class Writer:
             spool.keep([msgspec.json.encode(settlement) for settlement in unique.values()])
         if self.connection is not None:
             try:
-                await self.connection.execute(LEAVE, {"id": self.process})
-            except psycopg.Error:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self.connection.execute(LEAVE, {"id": self.process})
+            except (psycopg.Error, TimeoutError):
                 logger.warning("could not sign off; the reaper will")
             await self.connection.close()
 
@@ -304,9 +318,10 @@ class Writer:
         delay = 0.05
         while True:
             try:
-                await self._connect()
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await self._connect()
                 return
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 logger.warning("the database is away (%s)", type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1)
@@ -314,16 +329,11 @@ class Writer:
     async def _keep_alive(self) -> None:
         """The heartbeat, on a connection of its own; with it, whoever is dead is reaped."""
         connection: psycopg.AsyncConnection | None = None
-        beat = 0.0
         try:
             while True:
-                await asyncio.sleep(min(0.25, self.patience / 4))
-                self._let_go_of_the_impatient()
-                if time.monotonic() < beat:
-                    continue
-                beat = time.monotonic() + self.lease / 5
+                await asyncio.sleep(self.lease / 5)
                 try:
-                    async with asyncio.timeout(self.lease):
+                    async with asyncio.timeout(self.lease / 2):
                         connection = connection or await connect("gateway heartbeat")
                         await connection.execute(
                             "UPDATE usage_process SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.process]
@@ -340,12 +350,16 @@ class Writer:
             if connection is not None:
                 await connection.close()
 
-    def _let_go_of_the_impatient(self) -> None:
-        oldest = time.monotonic() - self.patience
-        while self.admissions and self.admissions[0].since < oldest:
-            answer = self.admissions.popleft().answer
-            if not answer.done():
-                answer.set_exception(ArbiterAway())
+    async def _watch_patience(self) -> None:
+        """Let go of who has waited too long, in the queue or in a group that hangs; no database is asked for it."""
+        while True:
+            await asyncio.sleep(min(0.25, self.patience / 4))
+            oldest = time.monotonic() - self.patience
+            for waiting in (*self.under_way, *self.admissions):
+                if waiting.since < oldest and not waiting.answer.done():
+                    waiting.answer.set_exception(ArbiterAway())
+            while self.admissions and self.admissions[0].answer.done():
+                self.admissions.popleft()
 
     # The writer
 
@@ -359,16 +373,20 @@ class Writer:
                 self.wake.clear()
                 await self.wake.wait()
                 continue
+            self.under_way = group.admissions
             try:
                 await self._write(group)
             except asyncio.CancelledError:
                 self.settlements.extendleft(reversed(group.settlements))
+                self.releases.extend(group.releases)
                 raise
             except Exception:
                 # Whatever it is, the writer must live: settle later, admit nobody.
                 logger.exception("a group failed")
                 self._doubt(group)
                 await asyncio.sleep(0.1)
+            finally:
+                self.under_way = []
 
     async def _wait_for_company(self) -> None:
         """A settlement alone waits a moment: with the next admission it costs no transaction of its own."""
@@ -390,24 +408,25 @@ class Writer:
         return Group(settlements, releases, admissions)
 
     async def _write(self, group: Group) -> None:
-        while True:
+        """Write a group, whatever it takes: until it is written, or its members are found to be at fault.
+
+        A group that failed may have been committed all the same. The next connection moves the fence, so that it
+        can't land later, and asking again changes nothing that was done.
+        """
+        while len(group):
             if self.connection is None:
                 await self._reconnect()
             try:
                 verdicts = await self._ask(group)
-            except Replaced:
-                await self._reconnect()
             except MEMBERS_FAULT as error:
                 await self._split(group, error)
                 return
-            except (psycopg.Error, TimeoutError) as error:
-                # It may have been committed. Settling again is harmless; who was admitted must be let go.
-                logger.warning("a group was not written (%s)", type(error).__name__)
-                self._doubt(group)
+            except (Replaced, psycopg.Error, TimeoutError) as error:
+                logger.warning("a group waits to be written (%s)", type(error).__name__)
                 if not isinstance(error, PASSING):
                     await self._reconnect()
-                await asyncio.sleep(0.05)
-                return
+                await asyncio.sleep(0.01)
+                group.let_go()
             else:
                 self._tell(group, verdicts)
                 return
@@ -435,11 +454,14 @@ class Writer:
 
     def _tell(self, group: Group, verdicts: dict[UUID, str]) -> None:
         for waiting in group.admissions:
-            verdict = verdicts.get(waiting.admission.id, "unknown")
-            if not waiting.answer.done():
+            verdict = verdicts.get(waiting.admission.id)
+            if waiting.answer.done():
+                if verdict == "admitted" and waiting.admission.hold:
+                    self.release(waiting.admission.id)
+            elif verdict is None:
+                waiting.answer.set_exception(ArbiterAway())
+            else:
                 waiting.answer.set_result(verdict)
-            elif verdict == "admitted" and waiting.admission.hold:
-                self.release(waiting.admission.id)
         if len(verdicts) > len(group.admissions):
             for settlement in group.settlements:
                 self._note(settlement, verdicts.get(settlement.id, "settled"))
@@ -460,16 +482,32 @@ class Writer:
         logger.error("a member of a group can't be written: %s", type(error).__name__)
         for settlement in group.settlements:
             spool.bury(msgspec.json.encode(settlement), type(error).__name__)
+            await self._interrupt(settlement.id)
         for waiting in group.admissions:
             if not waiting.answer.done():
                 waiting.answer.set_exception(ArbiterAway())
+
+    async def _interrupt(self, call: UUID) -> None:
+        """End the hold of a call whose settlement is a dead letter: charged now, to be adjusted by who reads it."""
+        if self.connection is not None:
+            try:
+                await self.connection.execute(INTERRUPT, [call, TOKENS_PER_SECOND])
+            except psycopg.Error as fault:
+                logger.error("the hold of call %s stays until this process ends: %s", call, type(fault).__name__)
 
     def _doubt(self, group: Group) -> None:
         """Nobody knows whether the group was written: settle again, and let go of who may have been admitted."""
         self.settlements.extendleft(reversed(group.settlements))
         self.releases.extend(group.releases)
         for waiting in group.admissions:
+            if told(waiting.answer):
+                continue
             self.releases.append(waiting.admission.id)
             if not waiting.answer.done():
                 waiting.answer.set_exception(ArbiterAway())
         self.wake.set()
+
+
+def told(answer: asyncio.Future[str]) -> bool:
+    """Whether a waiter has its verdict."""
+    return answer.done() and not answer.cancelled() and answer.exception() is None

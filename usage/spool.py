@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection
+from django.db import DataError, IntegrityError, connection
+
+logger = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead-letters.jsonl"
 
@@ -26,40 +31,54 @@ def keep(lines: list[bytes]) -> Path:
 
 
 def bury(line: bytes, why: str) -> None:
-    """Put a settlement aside that can't be written by itself."""
-    letter = {"at": datetime.now(UTC).isoformat(), "why": why, "settlement": json.loads(line)}
-    _append(_folder() / DEAD_LETTERS, [json.dumps(letter).encode()])
+    """Put a line aside that can't be written by itself. Never raises: then the log is the last place to keep it."""
+    text = line.decode("utf-8", "replace")
+    try:
+        letter = {"at": datetime.now(UTC).isoformat(), "why": why, "settlement": text}
+        _append(_folder() / DEAD_LETTERS, [json.dumps(letter).encode()])
+    except OSError as error:
+        logger.critical("a dead letter can't be kept (%s): %s", type(error).__name__, text)
 
 
 def replay() -> dict[str, int]:
     """Write every spooled settlement to the ledger; what was written already changes nothing.
 
     Returns:
-        how many had which verdict (usage/sql/arbiter.sql).
+        how many had which verdict (usage/sql/arbiter.sql); `unreadable` lines are dead letters.
+
+    Raises:
+        django.db.OperationalError: the database is away; what is left stays in the spool.
     """
-    verdicts: dict[str, int] = {}
+    verdicts: Counter[str] = Counter()
     for path in sorted(_folder().glob("*.jsonl")):
         if path.name != DEAD_LETTERS:
-            for verdict in _replay(path):
-                verdicts[verdict] = verdicts.get(verdict, 0) + 1
-    return verdicts
+            with suppress(FileNotFoundError, BlockingIOError):  # another start is at it, or was
+                verdicts.update(_replay(path))
+    return dict(verdicts)
 
 
 def _replay(path: Path) -> list[str]:
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return []  # another start is at it
-        settlements = [json.loads(line) for line in file.read().splitlines()]
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        verdicts = [_settle(line) for line in file.read().splitlines() if line.strip()]
+        path.unlink()
+    return verdicts
+
+
+def _settle(line: bytes) -> str:
+    try:
+        call = json.loads(line)["id"]
         with connection.cursor() as cursor:
-            cursor.execute("SELECT id, verdict FROM usage_settle(%s::jsonb)", [json.dumps(settlements)])
-            verdicts = {str(call): verdict for call, verdict in cursor.fetchall()}
-        for settlement in settlements:
-            if verdicts.get(settlement["id"]) == "unknown":
-                bury(json.dumps(settlement).encode(), "neither hold nor row")
-        path.unlink(missing_ok=True)
-    return [verdicts.get(settlement["id"], "settled") for settlement in settlements]
+            cursor.execute("SELECT verdict FROM usage_settle(jsonb_build_array(%s::jsonb))", [line.decode()])
+            row = cursor.fetchone()
+    except (ValueError, TypeError, KeyError, DataError, IntegrityError) as error:
+        bury(line, type(error).__name__)
+        return "unreadable"
+    verdict = row[0] if row else "settled"
+    if verdict == "unknown":
+        logger.error("call %s has neither hold nor row: kept as a dead letter", call)
+        bury(line, "neither hold nor row")
+    return str(verdict)
 
 
 def _folder() -> Path:

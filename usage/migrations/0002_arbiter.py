@@ -10,7 +10,7 @@ from django.db import migrations
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
 BACKWARD = """
-DROP FUNCTION usage_reap, usage_group, usage_settle, usage_make_partitions;
+DROP FUNCTION usage_reap, usage_interrupt, usage_group, usage_settle, usage_make_partitions;
 DROP TABLE usage_ledgerentry;
 DROP FUNCTION usage_first_id;
 DROP TRIGGER usage_adjustment_append_only ON usage_adjustment;

@@ -12,7 +12,7 @@ DECLARE
     missing uuid[];
 BEGIN
     WITH s AS (
-        SELECT * FROM jsonb_populate_recordset(NULL::usage_ledgerentry, p_settlements)
+        SELECT DISTINCT ON (id) * FROM jsonb_populate_recordset(NULL::usage_ledgerentry, p_settlements)
     ), gone AS (
         DELETE FROM usage_hold h USING s WHERE h.id = s.id RETURNING h.*
     ), written AS (
@@ -33,6 +33,7 @@ BEGIN
             s.inference_geo, s.cost, s.currency, s.price_version, s.price_flag, s.estimated, gone.ceiling,
             s.time_to_first_byte_ms, s.duration_ms, s.attempts
         FROM s JOIN gone USING (id)
+        ON CONFLICT (id) DO NOTHING  -- taken for interrupted, then admitted again by a group that was in doubt
         RETURNING id
     )
     SELECT array_agg(s.id) INTO missing FROM s WHERE NOT EXISTS (SELECT FROM written w WHERE w.id = s.id);
@@ -42,7 +43,8 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH s AS (
-        SELECT * FROM jsonb_populate_recordset(NULL::usage_ledgerentry, p_settlements) WHERE id = ANY (missing)
+        SELECT DISTINCT ON (id) * FROM jsonb_populate_recordset(NULL::usage_ledgerentry, p_settlements)
+        WHERE id = ANY (missing)
     ), adjusted AS (
         INSERT INTO usage_adjustment (
             entry_id, reason, author, detail, input_tokens, output_tokens, thinking_tokens, cache_read_input_tokens,
@@ -119,21 +121,53 @@ BEGIN
                 client_labels, endpoint, requested_model, stream, provider, provider_key, ceiling, input_tokens,
                 input_cost, max_tokens, output_price, price_version
             FROM judged WHERE verdict = 'admitted' AND hold
+            ON CONFLICT (id) DO NOTHING  -- asked again after a commit in doubt
         )
         SELECT judged.id, judged.verdict FROM judged;
     END IF;
 END $$;
 
--- Take over what dead processes left: each of their holds becomes an interrupted row, estimated as its input and what
--- a model writes (p_rate tokens a second) in the time that the process is known to have lived. A process is dead when
--- its heartbeat is older than its lease; while the database itself has been up for less than one, none is.
+-- End holds whose calls nobody will settle: each becomes an interrupted row, estimated as its input and what a model
+-- writes (p_rate tokens a second) in the time up to p_until, when the call is last known to have run.
+CREATE OR REPLACE FUNCTION usage_interrupt(p_holds usage_hold[], p_until timestamptz, p_rate integer)
+RETURNS integer LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    ended integer;
+BEGIN
+    WITH gone AS (
+        DELETE FROM usage_hold h USING unnest(p_holds) AS p WHERE h.id = p.id RETURNING h.*
+    ), lived AS (
+        SELECT *, greatest(0, extract(epoch FROM p_until - admitted_at))::numeric AS seconds FROM gone
+    ), estimate AS (
+        SELECT *, least(max_tokens, ceil(p_rate * (1 + seconds)))::bigint AS output_tokens FROM lived
+    )
+    INSERT INTO usage_ledgerentry (
+        id, admitted_at, ended_at, credential, virtual_key_id, team_id, customer_id, labels, client_labels,
+        endpoint, requested_model, model, stream, provider, provider_key_id, provider_request_id, status,
+        http_status, error_type, stop_reason, input_tokens, output_tokens, thinking_tokens,
+        cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens,
+        web_search_requests, iterations, service_tier, speed, inference_geo, cost, currency, price_version,
+        price_flag, estimated, held, time_to_first_byte_ms, duration_ms, attempts)
+    SELECT
+        id, admitted_at, greatest(admitted_at, p_until), credential, virtual_key_id, team_id, customer_id, labels,
+        client_labels, endpoint, requested_model, requested_model, stream, provider, provider_key, '', 'interrupted',
+        NULL, '', '', input_tokens, output_tokens, 0, 0, 0, 0, 0, '[]', '', '', '',
+        least(ceiling, input_cost + output_tokens * output_price / 1000000), 'USD', price_version, '', true,
+        ceiling, NULL, least(seconds * 1000, 2147483647)::integer, '[]'
+    FROM estimate;
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    RETURN ended;
+END $$;
+
+-- Take over what dead processes left. A process is dead when its heartbeat is older than its lease; while the database
+-- itself has been up for less than one, none is.
 CREATE OR REPLACE FUNCTION usage_reap(p_lease interval, p_rate integer)
 RETURNS integer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     dead usage_process;
     reaped integer := 0;
-    part integer;
 BEGIN
     IF pg_postmaster_start_time() > clock_timestamp() - p_lease THEN
         RETURN 0;
@@ -142,30 +176,8 @@ BEGIN
         SELECT * FROM usage_process WHERE heartbeat_at < clock_timestamp() - p_lease FOR UPDATE SKIP LOCKED
     LOOP
         DELETE FROM usage_writer WHERE process = dead.id;  -- waits for a group that is being written
-        WITH gone AS (
-            DELETE FROM usage_hold WHERE process = dead.id RETURNING *
-        ), estimate AS (
-            SELECT *, greatest(0, extract(epoch FROM dead.heartbeat_at - admitted_at))::numeric AS seconds,
-                least(max_tokens, ceil(p_rate * (1 + greatest(0, extract(epoch FROM dead.heartbeat_at - admitted_at)))))
-                    ::bigint AS output_tokens
-            FROM gone
-        )
-        INSERT INTO usage_ledgerentry (
-            id, admitted_at, ended_at, credential, virtual_key_id, team_id, customer_id, labels, client_labels,
-            endpoint, requested_model, model, stream, provider, provider_key_id, provider_request_id, status,
-            http_status, error_type, stop_reason, input_tokens, output_tokens, thinking_tokens,
-            cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens,
-            web_search_requests, iterations, service_tier, speed, inference_geo, cost, currency, price_version,
-            price_flag, estimated, held, time_to_first_byte_ms, duration_ms, attempts)
-        SELECT
-            id, admitted_at, greatest(admitted_at, dead.heartbeat_at), credential, virtual_key_id, team_id,
-            customer_id, labels, client_labels, endpoint, requested_model, requested_model, stream, provider,
-            provider_key, '', 'interrupted', NULL, '', '', input_tokens, output_tokens, 0, 0, 0, 0, 0, '[]', '', '',
-            '', least(ceiling, input_cost + output_tokens * output_price / 1000000), 'USD', price_version, '', true,
-            ceiling, NULL, (seconds * 1000)::integer, '[]'
-        FROM estimate;
-        GET DIAGNOSTICS part = ROW_COUNT;
-        reaped := reaped + part;
+        reaped := reaped + usage_interrupt(
+            ARRAY(SELECT h FROM usage_hold h WHERE h.process = dead.id), dead.heartbeat_at, p_rate);
         DELETE FROM usage_process WHERE id = dead.id;
     END LOOP;
     RETURN reaped;
