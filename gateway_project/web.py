@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 
 from gateway_project.configuration import configuration
+from gateway_project.upgrades import Http
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -92,7 +93,7 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
     config = uvicorn.Config(
         load,
         factory=True,
-        http="httptools",
+        http=Http,
         ws="none",
         lifespan="on",
         log_config=None,
