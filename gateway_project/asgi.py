@@ -1,4 +1,4 @@
-"""The ASGI application: the API's paths go to a lean handler of their own, everything else to Django's."""
+"""The ASGI application: pages go to Django's own handler, everything else to the API's lean one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from messages_api import handler, runtime  # noqa: E402
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-API = re.compile(r"(?:/anthropic|/pydanticai/anthropic|/pydanticai)?/v1(?:/|$)")
+PAGES = re.compile(r"/(?:admin(?:/.*)?|static/.*|favicon\.ico)?")
 SERVES_API = "api" in settings.CONFIGURATION.roles
 SERVES_PAGES = "admin" in settings.CONFIGURATION.roles
 
@@ -33,12 +33,19 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
         raise ValueError(f"unexpected scope: {scope['type']}")
     elif scope["path"] == "/healthz":
         await say(send, 200, b"ok\n")
-    elif API.match(scope["path"]) and SERVES_API:
-        await handler.handle(scope, receive, send)
-    elif SERVES_PAGES:
+    elif SERVES_PAGES and is_page(scope):
         await pages(scope, receive, send)
+    elif SERVES_API:
+        await handler.handle(scope, receive, send)
     else:
         await say(send, 404, b"not found\n")
+
+
+def is_page(scope: Any) -> bool:
+    """Whether it is for people. Everything else is answered as the API: a client with a wrong base URL understands
+    that, and no page for people."""
+    path: str = scope["path"]
+    return PAGES.fullmatch(path) is not None and (path != "/" or scope["method"] in ("GET", "HEAD"))
 
 
 async def live(receive: Receive, send: Send) -> None:

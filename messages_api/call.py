@@ -64,8 +64,6 @@ class Call:
         """
         if self.settled:
             return
-        self.settled = True
-        self.runtime.forget(self)
         seconds = time.monotonic() - self.began
         if free or self.free:
             reading.usage, unseen_tokens = {}, None
@@ -105,6 +103,8 @@ class Call:
                 **columns,
             )
         )
+        self.settled = True
+        self.runtime.forget(self)
 
     def _bill(self, reading: Reading, model: str, unseen_tokens: int | None) -> dict[str, Any]:
         steps = reading.iterations(self.estimate.hour_writes)

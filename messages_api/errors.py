@@ -24,7 +24,8 @@ class GatewayError(APIException):
         kind: Anthropic's `error.type`.
         message: for the caller: which field, what to do. No key and no content.
         reason: a short constant for the log of refusals and its counts.
-        retry_after: seconds after which trying again makes sense; none where it never does.
+        retry_after: seconds after which trying again makes sense.
+        retry: whether it ever does, where that isn't plain from the status; clients obey it.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class GatewayError(APIException):
         *,
         reason: str,
         retry_after: int | None = None,
+        retry: bool | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
@@ -43,6 +45,9 @@ class GatewayError(APIException):
         self.message = message
         self.reason = reason
         self.retry_after = retry_after
+        self.retry = retry
+        if retry is None and (retry_after is not None or status < 500):
+            self.retry = retry_after is not None
         self.details = details
 
 
@@ -66,9 +71,11 @@ def not_found(message: str, *, reason: str) -> GatewayError:
     return GatewayError(404, "not_found_error", message, reason=reason)
 
 
-def unavailable(message: str, *, reason: str, retry_after: int | None = None, status: int = 503) -> GatewayError:
+def unavailable(
+    message: str, *, reason: str, retry_after: int | None = None, retry: bool | None = None, status: int = 503
+) -> GatewayError:
     """Our trouble, or the provider's: never the caller's mistake."""
-    return GatewayError(status, "api_error", message, reason=reason, retry_after=retry_after)
+    return GatewayError(status, "api_error", message, reason=reason, retry_after=retry_after, retry=retry)
 
 
 def bad_gateway(message: str, *, reason: str) -> GatewayError:
@@ -76,9 +83,21 @@ def bad_gateway(message: str, *, reason: str) -> GatewayError:
     return GatewayError(502, "api_error", message, reason=reason)
 
 
+def broken_off() -> GatewayError:
+    """The provider's answer ended too early."""
+    return bad_gateway("The provider broke off before its answer was complete.", reason="provider_broke_off")
+
+
 def timed_out() -> GatewayError:
     """The provider did not answer within this deployment's patience."""
     return GatewayError(504, "timeout_error", "The provider did not answer in time.", reason="provider_timeout")
+
+
+def interrupted(*, cut: bool) -> GatewayError:
+    """We ended the call: its key was revoked with its open calls, or the gateway stops."""
+    if cut:
+        return forbidden("This key was revoked.", reason="cut")
+    return unavailable("The gateway is being restarted: try again.", reason="stopping", retry_after=1)
 
 
 def overloaded() -> GatewayError:
@@ -109,11 +128,12 @@ def response(error: GatewayError, call: UUID) -> HttpResponse:
         body(error.kind, error.message, call, error.details), status=error.status_code, content_type="application/json"
     )
     answer["request-id"] = answer["x-bf-request-id"] = request_id(call)
+    if error.retry is not None:
+        answer["x-should-retry"] = "true" if error.retry else "false"
     if error.retry_after is not None:
-        answer["x-should-retry"] = "true"
         answer["retry-after"] = str(error.retry_after)
-    elif error.status_code < 500:
-        answer["x-should-retry"] = "false"
+    if error.status_code == 405:
+        answer["allow"] = "POST"
     if error.status_code == 401:
         answer["www-authenticate"] = "Bearer"
     return answer
@@ -124,7 +144,7 @@ def ours(error: Exception) -> GatewayError | None:
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, exceptions.MethodNotAllowed):
-        return invalid_request(str(error.detail), reason="method", status=405)
+        return invalid_request("This endpoint takes POST only.", reason="method", status=405)
     if isinstance(error, exceptions.UnsupportedMediaType):
         return invalid_request("The content type must be application/json.", reason="content_type", status=415)
     if isinstance(error, APIException) and error.status_code < 500:

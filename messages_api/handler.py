@@ -132,8 +132,13 @@ class PumpedResponse(RawResponse):
         raise NotImplementedError
 
 
-@lru_cache(maxsize=1024)
 def resolve(path: str) -> ResolverMatch | None:
+    """The view of a path; the usual ones are looked up once."""
+    return _resolve(path) if len(path) < 200 else None
+
+
+@lru_cache(maxsize=1024)
+def _resolve(path: str) -> ResolverMatch | None:
     try:
         return get_resolver(URLCONF).resolve(path)
     except Resolver404:
@@ -150,9 +155,10 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     except ClientGone:
         pass
     except asyncio.CancelledError:
-        if not request.client_gone:
-            raise
         request.task.uncancel()
+        if not request.client_gone and response is None:  # the server stops
+            response = errors.response(errors.interrupted(cut=False), request.id)
+            await respond(request, response, send)
     finally:
         if request.watcher is not None:
             request.watcher.cancel()

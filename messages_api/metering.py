@@ -8,6 +8,7 @@ Source: https://docs.claude.com/en/docs/build-with-claude/streaming and recorded
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -31,7 +32,9 @@ DELTA_TEXT = re.compile(
 # The members of a delta that are output; a signature or a citation is not.
 CONTENT = ("text", "thinking", "partial_json", "content")
 
-decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder().decode
+# Iterations of one call that are billed each by itself, at most.
+ITERATIONS = 1000
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class Reading:
         if not isinstance(entries, list) or not entries:
             return [Iteration("message", "", counts(self.usage, hour_writes, thinking, searches))]
         billed = []
-        for entry in map(mapping, entries):
+        for entry in map(mapping, entries[:ITERATIONS]):
             kind, model = text(entry.get("type")), text(entry.get("model"))
             own = integer(mapping(entry.get("output_tokens_details")).get("thinking_tokens"))
             billed.append(Iteration(kind, model, counts(entry, hour_writes, own)))
@@ -111,6 +114,18 @@ def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches
     )
 
 
+def decode(data: bytes) -> object:
+    """JSON as a provider sends it, None where it can't be read at all: usage must not get lost over a cut emoji."""
+    try:
+        return _decode(data)
+    except (ValueError, RecursionError):  # msgspec's own error, and UnicodeDecodeError, are ValueErrors
+        pass
+    try:
+        return json.loads(data.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
 class JsonMeter:
     """Reads a whole JSON answer."""
 
@@ -119,10 +134,7 @@ class JsonMeter:
 
     def read(self, body: bytes) -> bool:
         """Take in the body; whether it was a JSON object."""
-        try:
-            answer = decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            return False
+        answer = decode(body)
         if not isinstance(answer, dict):
             return False
         self.reading.model = text(answer.get("model"))
@@ -199,10 +211,7 @@ class StreamMeter:
         # A large block start is a tool's result.
         if not data or (len(data) > 65_536 and b'"content_block_start"' in data[:200]):
             return
-        try:
-            message = decode(data)
-        except (msgspec.DecodeError, RecursionError):
-            return
+        message = decode(data)
         if isinstance(message, dict):
             self._message(message)
 

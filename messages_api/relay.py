@@ -87,14 +87,21 @@ async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
         GatewayError: it was refused, or the provider could not answer it.
     """
     call = await admit(runtime, incoming)
-    answer = await attempt(runtime, call, incoming)
     try:
-        if headers.value_of(answer.headers, b"content-type").startswith("text/event-stream") and answer.status == 200:
+        answer = await attempt(runtime, call, incoming)
+        if answer.status == 200 and is_stream(answer):
             return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)))
+        return await render(call, answer)
+    except asyncio.CancelledError:
+        gone = incoming.http.client_gone
+        call.abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED, Reading())
+        if gone:
+            raise
+        incoming.http.task.uncancel()
+        raise errors.interrupted(cut=call.cut) from None
     except BaseException:
-        answer.close()
+        call.abandon(Status.FAILED, Reading())  # changes nothing where it is settled
         raise
-    return await render(call, answer)
 
 
 async def admit(runtime: Runtime, incoming: Incoming) -> Call:
@@ -213,15 +220,6 @@ async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
         answer = await runtime.providers[call.provider_key.provider].send(outgoing)
     except UpstreamError as error:
         raise failed(call, error) from None
-    except asyncio.CancelledError:
-        abandon(call)
-        if call.cut:
-            http.task.uncancel()
-            raise errors.forbidden("This key was revoked.", reason="cut") from None
-        raise
-    except BaseException:
-        call.abandon(Status.FAILED, Reading())
-        raise
     call.http_status = answer.status
     call.provider_request_id = headers.value_of(answer.headers, b"request-id")
     return answer
@@ -234,23 +232,11 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
         GatewayError: it broke off, or is about our credential.
     """
     meter = JsonMeter()
-    parts = []
-    try:
-        while part := await answer.read():
-            parts.append(part)
-            call.saw_first_byte()
-    except UpstreamError as error:
-        raise failed(call, error) from None
-    except asyncio.CancelledError:
-        abandon(call)
-        raise
-    finally:
-        answer.close()
-    body = b"".join(parts)
+    body = await read_whole(call, answer)
     understood = meter.read(body)
-    if 300 <= answer.status < 400:
-        call.finish(Status.FAILED, meter.reading, error_type="redirect", free=True)
-        raise errors.bad_gateway("The provider answered with a redirect.", reason="provider_redirect")
+    if not (200 <= answer.status < 300 or 400 <= answer.status < 600):
+        call.finish(Status.FAILED, meter.reading, error_type="bad_status", free=True)
+        raise errors.bad_gateway(f"The provider answered with HTTP {answer.status}.", reason="provider_status")
     if answer.status >= 400:
         call.finish(Status.REFUSED_BY_PROVIDER, meter.reading, free=True)
         if call.provider_key.id is not None and (answer.status in ACCOUNT_STATUSES or SPENT_ACCOUNT in body):
@@ -258,6 +244,7 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
             raise errors.unavailable(
                 "The provider refuses the gateway's own key or account; its administrators have to see to it.",
                 reason="provider_account",
+                retry=False,
             )
     elif call.free or (understood and meter.reading.usage):
         call.finish(Status.COMPLETED, meter.reading)
@@ -268,20 +255,42 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
     return RawResponse(answer.status, passed, body)
 
 
-def abandon(call: Call) -> None:
-    """Nobody waits for the answer any more."""
-    gone = call.http_request.client_gone
-    call.abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED, Reading())
+async def read_whole(call: Call, answer: Answer) -> bytes:
+    """The body of an answer that is no stream.
+
+    Raises:
+        GatewayError: it broke off.
+    """
+    parts: list[bytes] = []
+    patience = call.runtime.configuration.upstream_between_bytes_seconds
+    try:
+        while True:
+            async with asyncio.timeout(patience):
+                part = await answer.read()
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            call.saw_first_byte()
+    except UpstreamError as error:
+        raise failed(call, error) from None
+    except TimeoutError:
+        raise failed(call, UpstreamError("no_answer_in_time", sent=True)) from None
+    finally:
+        answer.close()
+
+
+def is_stream(answer: Answer) -> bool:
+    return headers.value_of(answer.headers, b"content-type").lower().startswith("text/event-stream")
 
 
 def failed(call: Call, error: UpstreamError) -> GatewayError:
     """Settle a call that the provider did not answer to the end, and say so to the caller."""
-    if error.sent:
+    if error.sent and (call.http_status or 200) < 400:
         call.abandon(Status.FAILED, Reading(error_type=error.kind))
     else:
         call.finish(Status.FAILED, Reading(), error_type=error.kind, free=True)
     if error.kind == "no_answer_in_time":
         return errors.timed_out()
     if error.sent:
-        return errors.bad_gateway("The provider broke off before its answer was complete.", reason="provider_broke_off")
+        return errors.broken_off()
     return errors.bad_gateway("The provider can't be reached.", reason="provider_unreachable")

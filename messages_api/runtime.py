@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import DatabaseError
 
 from gateway_project.configuration import Configuration
 from keys.connection import Reader
@@ -57,7 +58,7 @@ class Runtime:
         self.book_revision = 0
         self.streams: set[EventStream] = set()
         self.calls: defaultdict[int, set[Call]] = defaultdict(set)
-        self.ticking: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open what must be there before the first call.
@@ -66,14 +67,18 @@ class Runtime:
             psycopg.OperationalError: the database can't be reached.
         """
         await self.writer.start()
-        await sync_to_async(spool.replay)()
+        try:
+            await sync_to_async(spool.replay)()
+        except DatabaseError as error:
+            logger.error("the spool waits for the next start (%s)", type(error).__name__)
         await self._read_prices()
-        self.ticking = asyncio.get_running_loop().create_task(self._tick())
+        loop = asyncio.get_running_loop()
+        self.tasks = [loop.create_task(self._tend_streams()), loop.create_task(self._sweep())]
 
     async def stop(self) -> None:
         """Close everything; every settlement is written, or spooled."""
-        if self.ticking is not None:
-            self.ticking.cancel()
+        for task in self.tasks:
+            task.cancel()
         for call in [call for calls in self.calls.values() for call in calls]:
             logger.warning("call %s is still open", call.id)
         await self.writer.stop()
@@ -163,8 +168,8 @@ class Runtime:
             if not calls:
                 del self.calls[call.key.id]
 
-    async def _tick(self) -> None:
-        """Every second, away from any request: pings, time-outs, refusals, streams to cut."""
+    async def _tend_streams(self) -> None:
+        """Pings and time-outs; no database is asked for them."""
         configuration = self.configuration
         pause = min(1.0, configuration.ping_seconds / 4)
         while True:
@@ -172,6 +177,11 @@ class Runtime:
             now = time.monotonic()
             for stream in list(self.streams):
                 stream.tend(now, configuration.ping_seconds, configuration.upstream_between_bytes_seconds)
+
+    async def _sweep(self) -> None:
+        """Every second, away from any request: write refusals, and look for streams to cut."""
+        while True:
+            await asyncio.sleep(1)
             try:
                 await self.refusals.flush()
                 if self.calls:
@@ -179,7 +189,7 @@ class Runtime:
             except psycopg.Error as error:
                 logger.warning("the database is away (%s)", type(error).__name__)
             except Exception:
-                logger.exception("the tick failed")
+                logger.exception("sweeping failed")
 
     async def _cut(self) -> None:
         for (key,) in await self.reader.fetch(CUT):

@@ -1,153 +1,185 @@
 """What a Messages request must be for us to act on it; everything that we don't know passes through untouched.
 
-The whole body is checked to be strict JSON (UTF-8, no NaN, bounded depth, no member twice at the top), since a
-provider may read a doubtful body differently from us; only the few members that decide something are looked at.
+Two readings of the body. The first checks that it is strict JSON (UTF-8, no NaN, bounded depth, no member twice at the
+top), since a provider may read a doubtful body differently from us. The second reads it by the types below: a check
+for what is known to be wrong, never an allow-list. https://docs.claude.com/en/api/messages
 """
 
 from __future__ import annotations
 
-import json
 import re
 from codecs import BOM_UTF8
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
+import msgspec
 import simdjson
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from messages_api.errors import GatewayError, invalid_request
 
-# A model's name reaches logs, pages and the ledger.
-MODEL = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff]{1,200}")
+# A model's name reaches logs, pages and the ledger: no spaces, control characters or surrogates.
+MODEL = r"^[^\x00-\x20\x7f-\x9f]+$"
 MAX_TOKENS = 10_000_000
+# A body has a few dozen members at the top.
+MEMBERS = 1000
+LONG_NUMBER = re.compile(rb"[0-9]{19,}")
 # simdjson keeps buffers as large as the largest document that a parser has seen.
 REUSE = 1 << 20
 
-READ = frozenset(
-    ("model", "max_tokens", "messages", "stream", "system", "tools", "metadata", "thinking", "tool_choice")
-)
+WHERE = re.compile(r" - at `\$\.?(.*)`$")
+INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
+MISSING = re.compile(r"Object missing required field `(\w+)`")
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Members = dict[str, msgspec.Raw]
+
+
+class Block(Struct):
+    """A content block: its type is all that every one has."""
+
+    type: str
+
+
+class Message(Struct):
+    """One turn. A system message may carry other members than content."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.content is UNSET and self.role != "system":
+            raise ValueError("content: Field required")
+
+
+class CountBody(Struct, kw_only=True):
+    """A request to count tokens: a Messages request without what is about its answer. Null counts as left out."""
+
+    model: Annotated[str, Meta(max_length=200, pattern=MODEL)]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)]
+    system: str | list[Block] | None = None
+    tools: list[Members] | None = None
+    tool_choice: Members | None = None
+    thinking: Members | None = None
+    output_format: Members | None = None
+    output_config: Members | None = None
+    cache_control: Members | None = None
+    context_management: Members | None = None
+    mcp_servers: list[Members] | None = None
+
+
+class MessagesBody(CountBody, kw_only=True):
+    """A Messages request. `fallbacks` may be strings (ours), objects or `default` (Anthropic's own)."""
+
+    max_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+    stream: bool | None = None
+    temperature: Fraction | None = None
+    top_p: Fraction | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    stop_sequences: list[str] | None = None
+    metadata: Members | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    container: str | Members | None = None
+    fallbacks: Literal["default"] | list[Any] | None = None
+
+
+messages_body = msgspec.json.Decoder(MessagesBody)
+count_body = msgspec.json.Decoder(CountBody)
 
 _parser = simdjson.Parser()
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesRequest:
-    """The members of a Messages request that decide how it is routed, held and answered."""
+    """What decides how a request is routed, held and answered."""
 
     model: str
     max_tokens: int
     stream: bool
-    thinking: bool
 
 
 def parse(body: bytes, *, counting: bool = False) -> MessagesRequest:
-    """Read a Messages request, or one to count its tokens: that is the same without what is about an answer.
+    """Read a Messages request, or one to count its tokens.
 
     Raises:
         GatewayError: 400, naming the field and what was expected.
     """
-    members = top_level(body)
-    if counting:
-        members |= {"max_tokens": 0, "stream": False}
-    model = members.get("model")
-    if model is None:
-        refuse("model: Field required")
-    if not isinstance(model, str):
-        refuse("model: Input should be a valid string")
-    if not MODEL.fullmatch(model):
-        refuse("model: Input should be a model's name: 1 to 200 characters, no spaces or control characters")
-    max_tokens = members.get("max_tokens")
-    if max_tokens is None:
-        refuse("max_tokens: Field required")
-    if type(max_tokens) is not int:
-        refuse("max_tokens: Input should be a valid integer")
-    if not 0 <= max_tokens <= MAX_TOKENS:
-        refuse(f"max_tokens: Input should be between 0 and {MAX_TOKENS}")
-    if "messages" not in members:
-        refuse("messages: Field required")
-    if members["messages"] is not list:
-        refuse("messages: Input should be a valid array")
-    stream = members.get("stream")
-    if stream is not None and type(stream) is not bool:
-        refuse("stream: Input should be a valid boolean")
-    if members.get("system") not in (None, list) and not isinstance(members["system"], str):
-        refuse("system: Input should be a valid string or array")
-    for name, kind in (("tools", list), ("metadata", dict), ("thinking", dict), ("tool_choice", dict)):
-        if members.get(name) not in (None, kind):
-            refuse(f"{name}: Input should be a valid {'array' if kind is list else 'object'}")
-    return MessagesRequest(model, max_tokens, bool(stream), members.get("thinking") is dict)
+    check_json(body)
+    try:
+        if counting:
+            return MessagesRequest(count_body.decode(body).model, 0, False)
+        read = messages_body.decode(body)
+        return MessagesRequest(read.model, read.max_tokens, bool(read.stream))
+    except msgspec.ValidationError as error:
+        refuse(in_words(str(error)))
+    except (ValueError, RecursionError):
+        refuse("The request body is not valid JSON.")
 
 
-def top_level(body: bytes) -> dict[str, Any]:
-    """The members of the object that the body is: those in READ with their values, nested arrays and objects as the
-    types `list` and `dict`; the others with None.
+def check_json(body: bytes) -> None:
+    """Check that the body is an object in strict JSON, with no member twice.
 
     Raises:
-        GatewayError: 400, it isn't strict JSON, isn't an object, or has a member twice.
+        GatewayError: 400, it isn't.
     """
+    global _parser
     if body.startswith(BOM_UTF8):
         refuse("The request body is not valid JSON: it begins with a byte order mark.")
     parser = _parser if len(body) < REUSE else simdjson.Parser()
-    document = None
+    try:
+        names = member_names(parser, body)
+    except GatewayError:
+        # The traceback keeps the document alive, and a parser can't be used again as long as one is.
+        _parser = simdjson.Parser()
+        raise
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        refuse(f"{twice[:60]}: the request body has this member twice")
+
+
+def member_names(parser: simdjson.Parser, body: bytes, *, shorten: bool = True) -> list[str]:
     try:
         document = parser.parse(body)
-        if not isinstance(document, simdjson.Object):
-            refuse("The request body must be a JSON object.")
-        # Their values are only made where they are looked at: `items()` would make all of them.
-        pairs = [(name, _shallow(document[name]) if name in READ else None) for name in document.keys()]  # noqa: SIM118
     except UnicodeDecodeError:
         refuse("The request body is not valid JSON: it is not UTF-8.")
     except (ValueError, RuntimeError, MemoryError) as error:
-        # Numbers beyond 64 bits are legal JSON all the same: the slow reader takes them.
-        if "NUMBER" in str(error) or "BIGINT" in str(error):
-            pairs = _slowly(body)
-        else:
-            refuse("The request body is not valid JSON" + _reason(str(error)))
-    finally:
-        del document  # the parser can't be used again while a document of its own lives
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        refuse(f"{twice[:60]}: the request body has this member twice")
-    return members
-
-
-def _shallow(value: object) -> object:
-    if isinstance(value, simdjson.Array):
-        return list
-    return dict if isinstance(value, simdjson.Object) else value
-
-
-def _slowly(body: bytes) -> list[tuple[str, Any]]:
-    depth_first: list[list[tuple[str, Any]]] = []
-
-    def keep(pairs: list[tuple[str, Any]]) -> type[dict]:  # type: ignore[type-arg]
-        depth_first.append(pairs)
-        return dict
-
-    try:
-        value = json.loads(body, object_pairs_hook=keep, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        refuse("The request body is not valid JSON.")
-    if value is not dict:
+        if shorten and ("NUMBER" in str(error) or "BIGINT" in str(error)):
+            # Integers beyond 64 bits are legal JSON, but not to this parser: here, they may stand for any other.
+            return member_names(parser, LONG_NUMBER.sub(b"1", body), shorten=False)
+        refuse("The request body is not valid JSON" + reason(str(error)))
+    if not isinstance(document, simdjson.Object):
         refuse("The request body must be a JSON object.")
-    return [(name, list if isinstance(value, list) else value) for name, value in depth_first[-1]]
+    if len(document) > MEMBERS:
+        refuse(f"The request body has more than {MEMBERS} members.")
+    return list(document.keys())
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def in_words(error: str) -> str:
+    """msgspec's words in Anthropic's order: the field, then what was expected."""
+    where = WHERE.search(error)
+    path = INDEX.sub(r".\1", where[1]) if where else ""
+    said = WHERE.sub("", error)
+    if missing := MISSING.search(said):
+        return f"{path}.{missing[1]}: Field required".lstrip(".")
+    if said == "content: Field required":
+        return f"{path}.{said}"
+    return f"{path}: {said.replace('`', '')}" if path else said
 
 
-def _reason(error: str) -> str:
-    for sign, reason in (
+def reason(error: str) -> str:
+    """What simdjson found wrong, in words."""
+    for sign, words in (
         ("DEPTH", ": it is nested too deep."),
         ("UNESCAPED", ": a string contains a raw control character."),
         ("STRING", ": a string contains an invalid escape."),
         ("UTF8", ": it is not UTF-8."),
         ("EMPTY", ": it is empty."),
+        ("NUMBER", ": a number is out of range."),
+        ("BIGINT", ": a number is out of range."),
     ):
         if sign in error:
-            return reason
+            return words
     return "."
 
 

@@ -12,6 +12,10 @@ from messages_api.metering import Iteration, Reading
 from usage.pricing import ModelPrice, UnpricedModel
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
+# What the ledger's columns can hold; a provider that reports more is broken.
+MOST_TOKENS = 2**62
+MOST_COST = Decimal(10) ** 15
+
 PriceOf = Callable[[str, str, datetime], ModelPrice]
 
 
@@ -55,9 +59,9 @@ def bill(
                 "price_version": price.version,
             }
         )
-    columns: dict[str, Any] = {name: getattr(total, name) for name in TOKEN_COLUMNS}
+    columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}
     return columns | {
-        "cost": cost,
+        "cost": min(cost, MOST_COST),
         "price_version": "; ".join(dict.fromkeys(versions)),
         "price_flag": "unpriced" if "unpriced" in flags else "similar" if "similar" in flags else "",
         "iterations": detail if reading.usage.get("iterations") else [],

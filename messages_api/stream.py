@@ -33,6 +33,7 @@ class EventStream(PumpedResponse):
         # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
         self.waiting_since = 0.0
         self.sent_at = 0.0
+        self.unsent = b""
         self.send: SendBytes | None = None
         self.pinging: asyncio.Task[None] | None = None
         call.runtime.streams.add(self)
@@ -43,13 +44,12 @@ class EventStream(PumpedResponse):
         try:
             await self._relay(send)
         except UpstreamError:
-            await self._break_off(send, "The provider broke off in the middle of its answer.")
+            await self._end(send, Status.FAILED, errors.broken_off(), "broken_off")
         except asyncio.CancelledError:
-            if not self.call.cut:
+            if self.call.http_request.client_gone:
                 raise
             self.call.http_request.task.uncancel()
-            self._abandon(Status.INTERRUPTED)
-            await send(self.meter.mend() + errors.event("permission_error", "This key was revoked.", self.call.id))
+            await self._end(send, Status.INTERRUPTED, errors.interrupted(cut=self.call.cut), "")
 
     async def _relay(self, send: SendBytes) -> None:
         call, meter, read = self.call, self.meter, self.answer.read
@@ -68,30 +68,38 @@ class EventStream(PumpedResponse):
             if meter.stopped and not call.settled:
                 # Before the client has the last bytes and hangs up.
                 call.finish(Status.FAILED if meter.failed else Status.COMPLETED, meter.reading)
+            # The server waits for room before it writes: cancelled there, the chunk has not been sent.
+            self.unsent = chunk
             await send(chunk)
+            self.unsent = b""
         meter.finish()
         if meter.stopped:
             call.finish(Status.FAILED if meter.failed else Status.COMPLETED, meter.reading)
-        elif meter.failed:
-            self._abandon(Status.FAILED)
         else:
-            await self._break_off(send, "The provider ended its answer before it was complete.")
+            await self._end(send, Status.FAILED, errors.broken_off(), "" if meter.failed else "broken_off")
 
-    async def _break_off(self, send: SendBytes, message: str) -> None:
+    async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
+        """End the stream before its time, and tell the client, unless it has heard of an end or error already."""
+        self._abandon(status, error_type)
+        if self.pinging is not None:
+            await self.pinging
         if self.meter.stopped or self.meter.failed:
-            self._abandon(Status.FAILED)
-            return
-        self._abandon(Status.FAILED, "broken_off")
-        await send(self.meter.mend() + errors.event("api_error", message, self.call.id))
+            last = self.unsent
+        else:
+            last = self.unsent + self.meter.mend() + errors.event(error.kind, error.message, self.call.id)
+        if last:
+            await send(last)
 
     def _abandon(self, status: Status, error_type: str = "") -> None:
         meter = self.meter
         if error_type:
             meter.reading.error_type = error_type
+        if meter.failed and not meter.started:
+            self.call.finish(status, meter.reading, free=True)  # an error instead of an answer
+            return
         # Thinking that isn't shown is written all the same.
-        self.call.abandon(
-            status, meter.reading, delivered=meter.delivered_tokens, hidden=meter.thought or not meter.started
-        )
+        hidden = meter.thought or not meter.started
+        self.call.abandon(status, meter.reading, delivered=meter.delivered_tokens, hidden=hidden)
 
     def tend(self, now: float, ping_seconds: float, patience: float) -> None:
         """Called every now and then: ping a client whose provider is silent, and end a provider that stays so."""
@@ -113,8 +121,10 @@ class EventStream(PumpedResponse):
         if self.closed:
             return
         super().close()
-        if not self.call.settled:
-            gone = self.call.http_request.client_gone
-            self._abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED)
-        self.call.runtime.streams.discard(self)
-        self.answer.close()
+        try:
+            if not self.call.settled:
+                gone = self.call.http_request.client_gone
+                self._abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED)
+        finally:
+            self.call.runtime.streams.discard(self)
+            self.answer.close()

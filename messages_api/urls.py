@@ -11,5 +11,5 @@ PREFIX = r"^(?:anthropic/|pydanticai/anthropic/|pydanticai/)?"
 urlpatterns = [
     re_path(PREFIX + r"v1/messages/?$", MessagesView.as_view(), name="messages"),
     re_path(PREFIX + r"v1/messages/count_tokens/?$", CountTokensView.as_view(), name="count_tokens"),
-    re_path(PREFIX + r"v1(?:/.*)?$", NotFoundView.as_view(), name="not_found"),
+    re_path(r"^", NotFoundView.as_view(), name="not_found"),
 ]

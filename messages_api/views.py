@@ -126,7 +126,7 @@ class CountTokensView(MessagesView):
 
 
 class NotFoundView(ApiView):
-    """Everything else under /v1."""
+    """Everything else."""
 
     authentication_classes = ()
     endpoint = "unknown"
