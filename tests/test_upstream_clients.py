@@ -326,6 +326,7 @@ def test_an_answer_closed_under_its_reader_leaves_the_next_one_alone(lean: Calle
             with contextlib.suppress(BlockingIOError):
                 connection.data_received(os.read(connection.transport.get_extra_info("socket").fileno(), 99))
         answer.close()
+        assert not lean.client.kept  # type: ignore[attr-defined]
         following = asyncio.ensure_future(fetch(lean.client, upstream.url))
         stale = await asyncio.wait_for(reader, 2)
         last.set()
@@ -431,7 +432,9 @@ def test_a_half_read_answer_that_is_closed_cuts_the_provider_off(caller: Caller,
 
 
 def test_a_large_answer_that_nobody_reads_does_not_block_the_next(caller: Caller, upstream: Upstream) -> None:
-    upstream.answer = in_turn(whole(200, b"a" * 400_000), whole(200, b"next"))
+    # Its last byte is the one too many, so that reading stops at the answer's very end.
+    body = b"a" * (lean_client.HIGH_WATER + 1)
+    upstream.answer = in_turn(whole(200, body), whole(200, b"next"))
 
     async def begin() -> None:
         answer = await caller.client.send("POST", upstream.url, [], b"")
