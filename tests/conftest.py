@@ -12,6 +12,8 @@ pytest.register_assert_rewrite("tests.gateway")
 
 from tests.gateway import (  # noqa: E402, F401
     alice,
+    apart,
+    apart_database,
     echo_alice,
     one_upstream,
     served,

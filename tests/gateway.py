@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import psycopg
@@ -33,7 +33,7 @@ from keys import issuing, provider_keys
 from keys.connection import parameters
 from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
 from tests.upstream import Upstream
-from usage.models import Hold, LedgerEntry
+from usage.models import Hold, LedgerEntry, Process, Writer
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-opus-5-5"
@@ -70,18 +70,32 @@ def admin_connection() -> psycopg.Connection[Any]:
     return psycopg.connect(**parameters(), autocommit=True)
 
 
-@pytest.fixture(scope="session")
-def served_database(django_db_blocker: Any) -> Iterator[str]:
-    """The name of the gateway's database, migrated."""
-    name = f"{settings.DATABASES['default']['NAME']}_served"
+@contextlib.contextmanager
+def new_database(suffix: str) -> Iterator[str]:
+    """A database beside the tests' own, migrated; its name."""
+    name = f"{settings.DATABASES['default']['NAME']}_{suffix}"
     maintenance = parameters() | {"dbname": "postgres"}
     with psycopg.connect(**maintenance, autocommit=True) as link:
         link.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         link.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        with django_db_blocker.unblock(), using(name):
+        with using(name):
             call_command("migrate", verbosity=0)
         yield name
         link.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def served_database(django_db_blocker: Any) -> Iterator[str]:
+    """The name of the gateway's database."""
+    with django_db_blocker.unblock(), new_database("served") as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def apart_database(django_db_blocker: Any) -> Iterator[str]:
+    """The name of a database that no web process serves but a test's own."""
+    with django_db_blocker.unblock(), new_database("apart") as name:
+        yield name
 
 
 @contextlib.contextmanager
@@ -99,10 +113,25 @@ def using(name: str) -> Iterator[None]:
 
 @pytest.fixture
 def served(served_database: str, django_db_blocker: Any) -> Iterator[None]:
-    """The gateway's database as the test's own, empty: what is written is committed."""
+    """The gateway's database as the test's own, empty: what is written is committed. What the web processes log
+    meanwhile is shown with a test that fails."""
+    before = {web.log: web.log.stat().st_size for web in Web.running}
     with django_db_blocker.unblock(), using(served_database):
         empty()
         yield
+    for web in Web.running:
+        sys.stderr.write(web.log.read_bytes()[before.get(web.log, 0) :].decode(errors="replace"))
+
+
+@pytest.fixture
+def apart(apart_database: str, django_db_blocker: Any) -> Iterator[str]:
+    """The database for tests that do it harm, as the test's own, empty; its name."""
+    with django_db_blocker.unblock(), using(apart_database):
+        Hold.objects.all().delete()
+        Process.objects.all().delete()
+        Writer.objects.all().delete()
+        empty()
+        yield apart_database
 
 
 def empty() -> None:
@@ -116,6 +145,8 @@ def empty() -> None:
 
 class Web:
     """Web processes on one listening socket."""
+
+    running: ClassVar[list[Web]] = []
 
     def __init__(self, count: int = 1, **options: object) -> None:
         self.count = count
@@ -136,6 +167,8 @@ class Web:
 
     def start(self) -> None:
         """Start as many processes as are missing, and wait until they answer."""
+        if self not in self.running:
+            self.running.append(self)
         missing = self.count - len(self.processes)
         pipes = [self._launch() for _ in range(missing)]
         for pipe in pipes:
@@ -184,6 +217,8 @@ class Web:
             if self.processes:
                 self.signal(signal.SIGTERM)
         finally:
+            if self in self.running:
+                self.running.remove(self)
             self.listener.close()
             self.folder.cleanup()
 
@@ -212,12 +247,9 @@ def start_web(served_database: str, django_db_blocker: Any) -> Iterator[Callable
 
 
 @pytest.fixture
-def web(served: None, start_web: Callable[..., Web]) -> Iterator[Web]:
-    """One web process with the default settings, shared by the tests of a run; its faults are shown with a test's."""
-    web = start_web()
-    before = web.log.stat().st_size
-    yield web
-    sys.stderr.write(web.log.read_bytes()[before:].decode(errors="replace"))
+def web(served: None, start_web: Callable[..., Web]) -> Web:
+    """One web process with the default settings, shared by the tests of a run."""
+    return start_web()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import psycopg
 import pytest
 from django.db import connection
@@ -19,6 +20,7 @@ from tests.gateway import (
     ask,
     credentials,
     events,
+    issue,
     message,
     post,
     refused,
@@ -42,17 +44,34 @@ def database_away(name):
             link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
+@contextlib.contextmanager
+def started(**options):
+    """A web process of this test alone."""
+    web = Web(1, **options)
+    try:
+        web.start()
+        yield web
+    finally:
+        web.close()
+
+
 @pytest.fixture
-def web(served, start_web):
+def web(apart):
     """Impatient, so that the tests are short."""
-    return start_web(admission_seconds=0.5)
+    with started(admission_seconds=0.5) as web:
+        yield web
 
 
-def test_calls_are_refused_while_the_database_is_away_and_let_in_when_it_is_back(web, upstream, alice, served_database):
+@pytest.fixture
+def alice(apart, upstream):
+    return issue(upstream)
+
+
+def test_calls_are_refused_while_the_database_is_away_and_let_in_when_it_is_back(web, upstream, alice, apart):
     upstream.answer = whole(200, message())
     answer = post(web, alice.key)
     assert answer.status_code == 200
-    with database_away(served_database):
+    with database_away(apart):
         for stream in (False, True):
             answer = post(web, alice.key, ask(stream=stream))
             assert "database" in refused(answer, 503, "api_error")
@@ -63,17 +82,13 @@ def test_calls_are_refused_while_the_database_is_away_and_let_in_when_it_is_back
     rows(len(upstream.seen))
 
 
-def test_a_valid_key_that_was_not_seen_yet_gets_no_401_while_the_database_is_away(
-    web, upstream, alice, served_database
-):
-    with database_away(served_database):
+def test_a_valid_key_that_was_not_seen_yet_gets_no_401_while_the_database_is_away(web, upstream, alice, apart):
+    with database_away(apart):
         refused(post(web, alice.key), 503, "api_error")
     wait_until(lambda: post(web, alice.key).status_code == 500, seconds=10)
 
 
-def test_open_streams_go_on_while_the_database_is_away_and_are_settled_when_it_is_back(
-    web, upstream, alice, served_database
-):
+def test_open_streams_go_on_while_the_database_is_away_and_are_settled_when_it_is_back(web, upstream, alice, apart):
     more = threading.Event()
     parts = events("one", "two")
     upstream.answer = [*pieces(200, parts[:3])[:-1], more, *pieces(200, parts[3:])[1:]]
@@ -81,7 +96,7 @@ def test_open_streams_go_on_while_the_database_is_away_and_are_settled_when_it_i
     with CLIENT.stream("POST", web.url + "/v1/messages", json=ask(stream=True), headers=headers) as answer:
         chunks = answer.iter_raw()
         got = next(chunks)
-        with database_away(served_database):
+        with database_away(apart):
             more.set()
             got += b"".join(chunks)
             time.sleep(0.3)
@@ -90,55 +105,43 @@ def test_open_streams_go_on_while_the_database_is_away_and_are_settled_when_it_i
     assert (entry.status, entry.output_tokens, entry.estimated) == ("completed", 7, False)
 
 
-def test_beyond_the_queue_calls_get_a_529(start_web, served, upstream, alice):
-    web = start_web(admission_queue=2)
+def test_beyond_the_queue_calls_get_a_529(apart, upstream, alice):
     upstream.answer = whole(200, message())
-    post(web, alice.key)
-    with ThreadPoolExecutor(12) as pool, admin_connection() as link:
+    with started(admission_queue=2) as web, ThreadPoolExecutor(12) as pool, admin_connection() as link:
+        post(web, alice.key)
         link.autocommit = False
         link.execute("SELECT * FROM usage_writer FOR UPDATE")
         calls = [pool.submit(post, web, alice.key) for _ in range(12)]
         wait_until(lambda: sum(call.done() for call in calls) >= 9)
         link.rollback()
-        answers = [call.result() for call in calls]
-    overloaded = [answer for answer in answers if answer.status_code != 200]
-    for answer in overloaded:
-        refused(answer, 529, "overloaded_error")
-        assert answer.headers["retry-after"] == "1"
-    assert len(overloaded) >= 9
-    assert len(rows(13 - len(overloaded))) == len(upstream.seen)
+        overloaded = [answer for call in calls if (answer := call.result()).status_code != 200]
+        for answer in overloaded:
+            refused(answer, 529, "overloaded_error")
+            assert answer.headers["retry-after"] == "1"
+        assert len(overloaded) >= 9
+        assert len(rows(13 - len(overloaded))) == len(upstream.seen)
 
 
-def test_stopping_ends_open_calls_first_and_loses_no_row(served, upstream, alice):
-    web = Web(1, stop_grace_seconds=10)
+def test_stopping_ends_open_calls_first_and_loses_no_row(apart, upstream, alice):
     parts = events("one", "two")
     upstream.answer = pieces(200, parts, pause=0.2)
-    try:
-        web.start()
-        with ThreadPoolExecutor() as pool:
-            calls = [pool.submit(post, web, alice.key, ask(stream=True)) for _ in range(5)]
-            upstream.wait_for(5)
-            pool.submit(web.close)
-            assert {call.result().content for call in calls} == {b"".join(parts)}
-    finally:
-        web.close()
+    with started(stop_grace_seconds=10) as web, ThreadPoolExecutor() as pool:
+        calls = [pool.submit(post, web, alice.key, ask(stream=True)) for _ in range(5)]
+        upstream.wait_for(5)
+        pool.submit(web.close)
+        assert {call.result().content for call in calls} == {b"".join(parts)}
     assert {entry.status for entry in rows(5)} == {"completed"}
 
 
-def test_calls_that_outlast_the_grace_are_cut_and_recorded_as_interrupted(served, upstream, alice):
-    web = Web(1, stop_grace_seconds=1)
+def test_calls_that_outlast_the_grace_are_cut_and_recorded_as_interrupted(apart, upstream, alice):
     upstream.answer = [*pieces(200, events("one")[:3])[:-1], threading.Event()]
-    try:
-        web.start()
-        with ThreadPoolExecutor() as pool:
-            calling = pool.submit(post, web, alice.key, ask(stream=True))
-            upstream.wait_for(1)
-            time.sleep(0.2)
-            web.close()
-            with contextlib.suppress(Exception):
-                calling.result()
-    finally:
+    with started(stop_grace_seconds=1) as web, ThreadPoolExecutor() as pool:
+        calling = pool.submit(post, web, alice.key, ask(stream=True))
+        upstream.wait_for(1)
+        time.sleep(0.2)
         web.close()
+        with contextlib.suppress(httpx.HTTPError):
+            calling.result()
     entry = row()
     assert (entry.status, entry.estimated) == ("interrupted", True)
     assert upstream.last.gone.wait(2)
