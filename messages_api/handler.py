@@ -28,6 +28,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+# Bytes of a body that is not read for just anybody.
+LONG = 1 << 20
+
 URLCONF = "messages_api.urls"
 
 
@@ -69,6 +72,11 @@ class ApiRequest(ASGIRequest):
                 reason="compressed",
                 details={"error_code": "request_body_encoding_unsupported"},
             )
+
+    @property
+    def may_be_long(self) -> bool:
+        """Whether the body is long enough, or of unknown length, to ask first whether it is worth reading."""
+        return int(self.META.get("CONTENT_LENGTH") or LONG) >= LONG
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body; from then on a client that hangs up cancels the view.

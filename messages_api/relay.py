@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import errors, estimates, headers, routing
+from messages_api import arbiter, errors, estimates, headers, routing
 from messages_api.authentication import Presented
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
 from messages_api.metering import JsonMeter, Reading
 from messages_api.providers import Outgoing
-from messages_api.runtime import DATABASE_AWAY, Runtime
+from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.stream import EventStream
 from messages_api.upstream import Answer, UpstreamError
-from usage.admission import Admission, ArbiterAway, Overloaded, clean
+from usage.admission import Admission, clean
 from usage.models import Status
 from usage.pricing import UnpricedModel
 from usage.request_ids import request_id
 
 logger = logging.getLogger(__name__)
-
-# Why the arbiter refuses, in words for the caller: an error's making, its message and its reason.
-REFUSALS = {
-    "unknown": (errors.unauthenticated, "This credential was never handed out, or was deleted.", "unknown_key"),
-    "revoked": (errors.unauthenticated, "This credential was revoked.", "revoked"),
-    "expired": (errors.unauthenticated, "This credential has expired.", "expired"),
-    "key paused": (errors.forbidden, "This virtual key is paused: ask who handed it out.", "paused"),
-    "team paused": (errors.forbidden, "The team of this virtual key is paused.", "paused"),
-    "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),
-    "gateway paused": (errors.unavailable, "The gateway is paused by its administrators.", "paused"),
-}
-
-GONE = frozenset(("unknown", "revoked", "expired"))
 
 # What a caller tells about itself, kept with the ledger row; never an identity.
 CLIENT_LABELS = {
@@ -117,7 +104,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         for name, value in incoming.http.scope["headers"]
         if name in CLIENT_LABELS
     }
-    for _ in range(4):
+    for _ in range(arbiter.TRIES):
         try:
             provider_key = routing.route(key, messages.model, runtime.providers)
         except GatewayError:
@@ -129,18 +116,12 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
             continue
         await runtime.refresh_prices()
         call = open_call(runtime, incoming, key, provider_key, estimate)
-        verdict = await ask(runtime, call, incoming, labels)
+        verdict = await arbiter.ask(runtime, admission(call, incoming, labels))
         if verdict == "admitted":
             runtime.remember(call)
             return call
-        if verdict in GONE and len(presented.secrets) > 1:
-            # Of several credentials, one that still works wins.
-            presented = replace(presented, secrets=presented.secrets[1:])
-        elif verdict != "stale":
-            refuse, message, reason = REFUSALS[verdict]
-            raise refuse(message, reason=reason)
-        key = await runtime.identify_anew(presented)
-    raise errors.unavailable("The key's settings change faster than they can be read.", reason="stale", retry_after=1)
+        presented, key = await arbiter.after(runtime, presented, verdict)
+    raise arbiter.too_fast()
 
 
 def open_call(
@@ -166,39 +147,28 @@ def open_call(
     )
 
 
-async def ask(runtime: Runtime, call: Call, incoming: Incoming, labels: dict[str, str]) -> str:
-    """The arbiter's verdict.
-
-    Raises:
-        GatewayError: it can't be had now.
-    """
+def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admission:
+    """What the arbiter is asked for a call."""
     estimate, max_tokens = call.estimate, call.request.max_tokens
-    try:
-        return await runtime.writer.admit(
-            Admission(
-                id=call.id,
-                credential=call.key.credential,
-                revision=call.key.revision,
-                catalogue_revision=call.key.catalogue_revision,
-                hold=True,
-                endpoint=incoming.endpoint.name,
-                requested_model=call.request.model,
-                stream=call.request.stream,
-                provider=call.provider_key.provider,
-                provider_key=call.provider_key.id,
-                ceiling=Decimal(0) if call.free else estimate.ceiling_cost(max_tokens, call.price),
-                input_tokens=0 if call.free else estimate.likely,
-                input_cost=Decimal(0) if call.free else estimate.likely_cost(call.price),
-                max_tokens=max_tokens,
-                output_price=call.price.output,
-                price_version=call.price.version,
-                client_labels=labels,
-            )
-        )
-    except Overloaded:
-        raise errors.overloaded() from None
-    except ArbiterAway:
-        raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+    return Admission(
+        id=call.id,
+        credential=call.key.credential,
+        revision=call.key.revision,
+        catalogue_revision=call.key.catalogue_revision,
+        hold=True,
+        endpoint=incoming.endpoint.name,
+        requested_model=call.request.model,
+        stream=call.request.stream,
+        provider=call.provider_key.provider,
+        provider_key=call.provider_key.id,
+        ceiling=Decimal(0) if call.free else estimate.ceiling_cost(max_tokens, call.price),
+        input_tokens=0 if call.free else estimate.likely,
+        input_cost=Decimal(0) if call.free else estimate.likely_cost(call.price),
+        max_tokens=max_tokens,
+        output_price=call.price.output,
+        price_version=call.price.version,
+        client_labels=labels,
+    )
 
 
 async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:

@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from messages_api import errors, runtime, schema
+from messages_api.arbiter import permit
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
 from messages_api.relay import COUNT_TOKENS, MESSAGES, Incoming, relay
@@ -113,6 +114,9 @@ class MessagesView(ApiView):
         http.refuse_what_cannot_be_read(here.configuration.max_body_bytes)
         key = await here.identify(presented)
         http.virtual_key = key.id
+        if http.may_be_long:
+            # Not to read for a key that may not call.
+            key = await permit(here, http, presented, key, self.endpoint)
         body = await http.read_body(here.configuration.max_body_bytes)
         messages: schema.MessagesRequest = request.data  # type: ignore[assignment]
         http.requested_model = messages.model

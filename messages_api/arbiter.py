@@ -1,0 +1,97 @@
+"""Asking the arbiter, and what its verdicts mean to a caller. Everybody passes it, for free endpoints too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from keys.directory import KnownKey
+from messages_api import errors
+from messages_api.authentication import Presented
+from messages_api.errors import GatewayError
+from messages_api.handler import ApiRequest
+from messages_api.runtime import DATABASE_AWAY, Runtime
+from usage.admission import Admission, ArbiterAway, Overloaded
+
+# A key whose settings keep changing while it is asked for is read anew so many times.
+TRIES = 4
+
+# Why the arbiter refuses, in words for the caller: an error's making, its message and its reason.
+REFUSALS = {
+    "unknown": (errors.unauthenticated, "This credential was never handed out, or was deleted.", "unknown_key"),
+    "revoked": (errors.unauthenticated, "This credential was revoked.", "revoked"),
+    "expired": (errors.unauthenticated, "This credential has expired.", "expired"),
+    "key paused": (errors.forbidden, "This virtual key is paused: ask who handed it out.", "paused"),
+    "team paused": (errors.forbidden, "The team of this virtual key is paused.", "paused"),
+    "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),
+    "gateway paused": (errors.unavailable, "The gateway is paused by its administrators.", "paused"),
+}
+
+GONE = frozenset(("unknown", "revoked", "expired"))
+
+
+async def ask(runtime: Runtime, admission: Admission) -> str:
+    """The arbiter's verdict.
+
+    Raises:
+        GatewayError: it can't be had now.
+    """
+    try:
+        return await runtime.writer.admit(admission)
+    except Overloaded:
+        raise errors.overloaded() from None
+    except ArbiterAway:
+        raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+
+
+async def after(runtime: Runtime, presented: Presented, verdict: str) -> tuple[Presented, KnownKey]:
+    """What to ask with next, after a verdict that did not admit.
+
+    Raises:
+        GatewayError: there is nothing left to ask with.
+    """
+    if verdict in GONE and len(presented.secrets) > 1:
+        # Of several credentials, one that still works wins.
+        presented = replace(presented, secrets=presented.secrets[1:])
+    elif verdict != "stale":
+        refuse, message, reason = REFUSALS[verdict]
+        raise refuse(message, reason=reason)
+    return presented, await runtime.identify_anew(presented)
+
+
+def too_fast() -> GatewayError:
+    """The key changed each time that it was read."""
+    return errors.unavailable("The key's settings change faster than they can be read.", reason="stale", retry_after=1)
+
+
+async def permit(runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: str) -> KnownKey:
+    """Ask the arbiter about the key alone, with nothing held; the key as it is known now.
+
+    Raises:
+        GatewayError: it may not call, or that can't be said now.
+    """
+    for _ in range(TRIES):
+        nothing = Admission(
+            id=http.id,
+            credential=key.credential,
+            revision=key.revision,
+            catalogue_revision=key.catalogue_revision,
+            hold=False,
+            endpoint=endpoint,
+            requested_model="",
+            stream=False,
+            provider="",
+            provider_key=None,
+            ceiling=Decimal(0),
+            input_tokens=0,
+            input_cost=Decimal(0),
+            max_tokens=0,
+            output_price=Decimal(0),
+            price_version="",
+            client_labels={},
+        )
+        verdict = await ask(runtime, nothing)
+        if verdict == "admitted":
+            return key
+        presented, key = await after(runtime, presented, verdict)
+    raise too_fast()
