@@ -1,7 +1,8 @@
 """The relay's HTTP client on aiohttp: for outbound proxies, and for who prefers it (`UPSTREAM_CLIENT=aiohttp`).
 
 Everything that aiohttp would decide by itself is set here: no redirects, no cookies, no decompression, no total
-time-out (its default ends a stream after 300 s), no limit on connections (default 100), no headers of its own.
+time-out (its default ends a stream after 300 s), no limit on connections (default 100), no headers of its own, and no
+connection kept: it would take what arrives on an idle one for the answer to the next request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from messages_api.upstream import Answer, Headers, UpstreamError
 
 # aiohttp warns of larger bodies given as bytes, and would send them in one go.
 LARGE = 1 << 20
-KEEP_ALIVE_SECONDS = 30
 
 
 class AiohttpAnswer:
@@ -31,7 +31,7 @@ class AiohttpAnswer:
     async def read(self) -> bytes:
         try:
             return await self.response.content.readany()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
             raise UpstreamError("broken_off", sent=True) from error
 
     def close(self) -> None:
@@ -55,9 +55,7 @@ class AiohttpClient:
         self.proxy = proxy or None
         self.first_byte_seconds = first_byte_seconds
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, limit_per_host=0, ssl=tls, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=60
-            ),
+            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ssl=tls, force_close=True, ttl_dns_cache=60),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -80,7 +78,7 @@ class AiohttpClient:
                         proxy=self.proxy,
                     )
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError) as error:
             raise UpstreamError("not_connected", sent=False) from error
         except TimeoutError as error:
             raise UpstreamError("no_answer_in_time", sent=True) from error

@@ -192,7 +192,6 @@ BAD: dict[str, list[Step]] = {
 
 # What aiohttp takes in spite of all.
 AIOHTTP_TAKES = {"another protocol", "a header's name with a space", "no length, torn down"}
-SMUGGLED = "aiohttp takes what arrives on an idle connection for the answer to the next request"
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -264,7 +263,7 @@ def test_an_answer_without_a_body_ends_with_its_head(caller: Caller, upstream: U
     got = caller.get(upstream.url)
     assert (got.status, got.body) == (status, b"")
     assert caller.get(upstream.url).body == b"next"
-    assert upstream.connections == before + 1
+    assert upstream.connections == before + (1 if caller.kind == "lean" else 2)  # aiohttp keeps none
 
 
 # Bytes that nobody asked for
@@ -284,8 +283,6 @@ def test_a_second_answer_is_never_given_to_the_next_request(
     with contextlib.nullcontext() if caller.kind == "lean" else contextlib.suppress(UpstreamError):
         assert caller.get(upstream.url).body == b"first"
     if pause:
-        if caller.kind == "aiohttp" and not end:
-            pytest.xfail(SMUGGLED)
         caller.idle(pause * 3)
     for number in range(3):
         assert caller.get(upstream.url).body == b"answer %d" % number
@@ -299,8 +296,6 @@ def test_a_longer_body_than_was_said_is_not_given_to_the_next_request(caller: Ca
 
 
 def test_data_on_an_idle_connection_ends_it(caller: Caller, upstream: Upstream) -> None:
-    if caller.kind == "aiohttp":
-        pytest.xfail(SMUGGLED)
     go = threading.Event()
     upstream.answer = in_turn([*whole(200, b"first"), go, *whole(200, b"smuggled"), 0.2], whole(200, b"next"))
     assert caller.get(upstream.url).body == b"first"
@@ -344,7 +339,7 @@ def test_connections_are_used_again(caller: Caller, upstream: Upstream) -> None:
     for number in range(10):
         upstream.answer = pieces(200, [b"a", b"b"]) if number % 2 else whole(200, b"ab")
         assert caller.get(upstream.url).body == b"ab"
-    assert upstream.connections == before + 1
+    assert upstream.connections == before + (1 if caller.kind == "lean" else 10)  # aiohttp keeps none
 
 
 @pytest.mark.parametrize("status", [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK"])
@@ -830,7 +825,7 @@ def test_a_companys_own_authority_is_trusted_where_it_is_named(caller: Caller, a
             for _ in range(3):
                 got = await fetch(caller.client, url, b"b" * 100_000)
                 assert got.body == b"hel" + b"a" * 500_000
-            assert seen == [b"b" * 100_000]
+            assert seen == [b"b" * 100_000] * (1 if caller.kind == "lean" else 3)
             await caller.client.close()
             await asyncio.sleep(0.05)
 
