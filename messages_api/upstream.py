@@ -7,6 +7,9 @@ from typing import Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
+# What a compressed answer is unpacked to at a time: a few bytes of it may become gigabytes.
+PIECE = 1 << 20
+
 
 class UpstreamError(Exception):
     """The provider could not be called, or did not answer to the end.
@@ -64,25 +67,29 @@ class Unpacked:
             (name, value) for name, value in answer.headers if name not in (b"content-encoding", b"content-length")
         ]
         self.inflate = zlib.decompressobj(47)
+        self.packed = b""
+        self.begun = False
 
     async def read(self) -> bytes:
-        while chunk := await self.answer.read():
-            if plain := self._inflate(chunk):
+        while True:
+            if not self.packed:
+                self.packed = await self.answer.read()
+            if not self.packed:
+                if self.begun and not self.inflate.eof:
+                    raise UpstreamError("broken_off", sent=True)
+                return b""
+            if plain := self._inflate():
                 return plain
-        if not self.inflate.eof:
-            raise UpstreamError("broken_off", sent=True)
-        return b""
 
-    def _inflate(self, chunk: bytes) -> bytes:
-        plain = b""
+    def _inflate(self) -> bytes:
+        self.begun = True
+        if self.inflate.eof:  # another member follows
+            self.inflate = zlib.decompressobj(47)
         try:
-            while chunk:
-                if self.inflate.eof:  # another member follows
-                    self.inflate = zlib.decompressobj(47)
-                plain += self.inflate.decompress(chunk)
-                chunk = self.inflate.unused_data
+            plain = self.inflate.decompress(self.packed, PIECE)
         except zlib.error as error:
             raise UpstreamError("bad_compression", sent=True) from error
+        self.packed = self.inflate.unconsumed_tail or self.inflate.unused_data
         return plain
 
     def close(self) -> None:
