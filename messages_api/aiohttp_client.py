@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from io import BytesIO
+from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
 
-from messages_api.upstream import Answer, Headers, UpstreamError
+from messages_api.upstream import Answer, Headers, OnWrite, UpstreamError
 
 # aiohttp warns of larger bodies given as bytes, and would send them in one go.
 LARGE = 1 << 20
@@ -63,9 +64,12 @@ class AiohttpClient:
             trust_env=False,
             max_line_size=65_536,
             max_field_size=65_536,
+            trace_configs=[writes()],
         )
 
-    async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
+    async def send(
+        self, method: str, url: str, headers: Headers, body: bytes, on_write: OnWrite | None = None
+    ) -> Answer:
         try:
             async with asyncio.timeout(self.first_byte_seconds):
                 return AiohttpAnswer(
@@ -76,6 +80,7 @@ class AiohttpClient:
                         data=(body if len(body) < LARGE else BytesIO(body)) or None,
                         allow_redirects=False,
                         proxy=self.proxy,
+                        trace_request_ctx=on_write,
                     )
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError) as error:
@@ -87,6 +92,18 @@ class AiohttpClient:
 
     async def close(self) -> None:
         await self.session.close()
+
+
+def writes() -> aiohttp.TraceConfig:
+    """Tells each request's `on_write`, which is its context."""
+
+    async def tell(_: aiohttp.ClientSession, context: SimpleNamespace, about: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(tell)
+    return trace
 
 
 def text(value: bytes) -> str:

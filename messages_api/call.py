@@ -44,6 +44,7 @@ class Call:
     http_status: int | None = None
     provider_request_id: str = ""
     cut: bool = False
+    sent: bool = False
     settled: bool = False
 
     def finish(
@@ -122,13 +123,17 @@ class Call:
             prices=self.runtime.price,
         )
 
+    def goes_out(self) -> None:
+        """The provider is about to get the first byte of it."""
+        self.sent = True
+
     def saw_first_byte(self) -> None:
         """The provider's answer has begun."""
         if not self.first_byte:
             self.first_byte = time.monotonic()
 
     def abandon(self, status: Status, reading: Reading, *, delivered: int = 0, hidden: bool = True) -> None:
-        """Settle a call whose end nobody will see, as an estimate that leans high.
+        """Settle a call whose end nobody will see, as an estimate that leans high; one that never went out is free.
 
         Args:
             delivered: output tokens that the client was sent.
@@ -137,4 +142,4 @@ class Call:
         seconds = time.monotonic() - self.began if hidden else 0.0
         # Cancelling takes the provider up to a second, in which the model goes on.
         unseen = max(delivered, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND
-        self.finish(status, reading, unseen_tokens=unseen)
+        self.finish(status, reading, free=not self.sent, unseen_tokens=unseen)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from messages_api.upstream import Answer, Headers, UpstreamError
+from messages_api.upstream import Answer, Headers, OnWrite, UpstreamError
 
 # An answer's headers and trailers, and its header lines, at most.
 HEAD_BYTES = 256 * 1024
@@ -272,7 +272,9 @@ class LeanClient:
         self.sweeping: asyncio.TimerHandle | None = None
         self.closed = False
 
-    async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
+    async def send(
+        self, method: str, url: str, headers: Headers, body: bytes, on_write: OnWrite | None = None
+    ) -> Answer:
         origin, host, target = parse(url)
         head = b"".join(
             (
@@ -285,6 +287,8 @@ class LeanClient:
             raise UpstreamError("bad_header", sent=False)
         connection = self.take(origin) or await self.connect(origin)
         assert connection.transport is not None
+        if on_write is not None:
+            on_write()
         connection.transport.writelines((head, body))
         try:
             async with asyncio.timeout(self.first_byte_seconds):

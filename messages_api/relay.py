@@ -185,6 +185,7 @@ async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
         http.scope["headers"],
         incoming.body,
         call.provider_key,
+        call.goes_out,
     )
     try:
         answer = await runtime.providers[call.provider_key.provider].send(outgoing)

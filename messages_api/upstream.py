@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Protocol
 
 Headers = list[tuple[bytes, bytes]]
+# Told just before the first byte of a request goes out: from then on it may be billed.
+OnWrite = Callable[[], None]
 
 # What a compressed answer is unpacked to at a time: a few bytes of it may become gigabytes.
 PIECE = 1 << 20
@@ -45,7 +48,9 @@ class Answer(Protocol):
 class UpstreamClient(Protocol):
     """Connections to providers, kept alive between calls. One per process."""
 
-    async def send(self, method: str, url: str, headers: Headers, body: bytes) -> Answer:
+    async def send(
+        self, method: str, url: str, headers: Headers, body: bytes, on_write: OnWrite | None = None
+    ) -> Answer:
         """Send a request and wait for the headers of its answer; their names are in lower case.
 
         Raises:

@@ -26,4 +26,5 @@ class Anthropic:
             credential = (b"authorization", b"Bearer " + secret.encode())
         else:
             credential = (b"x-api-key", secret.encode())
-        return plain(await self.client.send(call.method, url, headers.upstream(call.headers, credential), call.body))
+        passed = headers.upstream(call.headers, credential)
+        return plain(await self.client.send(call.method, url, passed, call.body, call.on_write))

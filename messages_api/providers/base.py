@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keys.directory import KnownProviderKey
-from messages_api.upstream import Answer, Headers
+from messages_api.upstream import Answer, Headers, OnWrite
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A call on its way to a provider: the caller's request as it came, and the key to make it with."""
+    """A call on its way to a provider: the caller's request as it came, the key to make it with, and whom to tell when
+    it goes out."""
 
     method: str
     path: str
@@ -19,6 +20,7 @@ class Outgoing:
     headers: Headers
     body: bytes
     provider_key: KnownProviderKey
+    on_write: OnWrite
 
 
 class Provider(Protocol):

@@ -47,6 +47,7 @@ class Echo:
     """Answers by itself."""
 
     async def send(self, call: Outgoing) -> Answer:
+        call.on_write()
         request = json.loads(call.body)
         words = last_words(request)
         magic = dict(MAGIC.findall(words))
