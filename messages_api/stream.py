@@ -81,6 +81,7 @@ class EventStream(PumpedResponse):
     async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
         """End the stream before its time, and tell the client, unless it has heard of an end or error already."""
         self._abandon(status, error_type)
+        self.answer.close()  # now: a slow client may take its time for the rest
         if self.pinging is not None:
             await self.pinging
         if self.meter.stopped or self.meter.failed:
