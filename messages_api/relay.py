@@ -222,7 +222,8 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
     else:
         call.abandon(Status.COMPLETED, meter.reading)
     passed = headers.downstream(answer.headers, request_id(call.id))
-    passed.append((b"content-length", b"%d" % len(body)))
+    if answer.status != 204:  # RFC 9110, 8.6
+        passed.append((b"content-length", b"%d" % len(body)))
     return RawResponse(answer.status, passed, body)
 
 
