@@ -69,7 +69,7 @@ class Runtime:
         await self.writer.start()
         try:
             await sync_to_async(spool.replay)()
-        except DatabaseError as error:
+        except (DatabaseError, OSError) as error:
             logger.error("the spool waits for the next start (%s)", type(error).__name__)
         await self._read_prices()
         loop = asyncio.get_running_loop()
@@ -112,6 +112,8 @@ class Runtime:
             GatewayError: as `identify`.
         """
         try:
+            if presented.provider_secret:
+                await self.directory.passed_through(anew=True)
             for secret in presented.secrets:
                 await self.directory.refresh(secret)
         except psycopg.Error:

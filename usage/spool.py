@@ -23,11 +23,16 @@ logger = logging.getLogger(__name__)
 DEAD_LETTERS = "dead-letters.jsonl"
 
 
-def keep(lines: list[bytes]) -> Path:
-    """Write settlements to a spool file of this process, safely on disk when it returns."""
-    path = _folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
-    _append(path, lines)
-    return path
+def keep(lines: list[bytes]) -> None:
+    """Write settlements to a spool file of this process, safely on disk when it returns. Never raises: then the log is
+    the last place to keep them."""
+    try:
+        _append(_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl", lines)
+    except OSError as error:
+        for line in lines:
+            logger.critical(
+                "a settlement can't be kept (%s): %s", type(error).__name__, line.decode("utf-8", "replace")
+            )
 
 
 def bury(line: bytes, why: str) -> None:
