@@ -80,6 +80,7 @@ class Directory:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.known: OrderedDict[bytes, KnownKey] = OrderedDict()
+        self.hidden: KnownKey | None = None
         self.unknown: set[bytes] = set()
         self.unknown_since = 0.0
         self.catalogue_revision = 0
@@ -129,10 +130,16 @@ class Directory:
             self.known.popitem(last=False)
         return key
 
-    async def passed_through(self) -> KnownKey | None:
-        """The hidden key under which calls with a provider's own key are recorded, read anew at each call."""
-        rows = await self.reader.fetch(FIND + "c.kind = 'passthrough' AND v.passthrough")
-        return await self._known(rows[0]) if rows else None
+    async def passed_through(self, *, anew: bool = False) -> KnownKey | None:
+        """The hidden key under which calls with a provider's own key are recorded.
+
+        Raises:
+            psycopg.Error: it isn't known yet, or is asked for anew, and the database can't be asked.
+        """
+        if anew or self.hidden is None:
+            rows = await self.reader.fetch(FIND + "c.kind = 'passthrough' AND v.passthrough")
+            self.hidden = await self._known(rows[0]) if rows else None
+        return self.hidden
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, provider_keys, weights = row
