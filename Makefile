@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run bench lint requirements check-python installed installed-dev
+.PHONY: help run test test-run race bench lint requirements check-python installed installed-dev
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -20,7 +20,10 @@ test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABAS
 	@exec $(VENV_PYTHON) -m pytest -n auto -m "not slow" $(ARGS)
 
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
-	@exec $(VENV_PYTHON) -m pytest -m slow $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
+
+race: installed-dev  ## kill -9 under load, and count rows (minutes)
+	@exec $(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
 
 bench: installed-dev  ## how many microseconds of a call are ours, step by step
 	@exec $(VENV_PYTHON) bench/micro.py

@@ -26,7 +26,7 @@ from usage.models import Adjustment, Hold, LedgerEntry, Process
 from usage.models import Writer as WriterRow
 from usage.request_ids import new_id
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+pytestmark = [pytest.mark.either_server, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 reap = sync_to_async(ledger.reap)

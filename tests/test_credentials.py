@@ -14,6 +14,8 @@ from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows,
 from tests.upstream import whole
 from usage.models import LedgerEntry, Refusal
 
+pytestmark = pytest.mark.either_server
+
 FOREIGN = "sk-ant-api03-somebody-elses"
 
 

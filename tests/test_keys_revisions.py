@@ -7,7 +7,7 @@ import pytest
 from keys.models import Gateway, ProviderKey, VirtualKey
 from tests.issued import make_key, make_provider_key
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.either_server, pytest.mark.django_db]
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from tests.gateway import (
 )
 from tests.upstream import pieces, whole
 
+pytestmark = pytest.mark.either_server
+
 
 @contextlib.contextmanager
 def database_away(name):

@@ -17,6 +17,8 @@ from keys.models import Gateway, VirtualKey
 from tests.gateway import CLIENT, ask, credentials, events, issue, message, post, refused, row, rows, wait_until
 from tests.upstream import pieces, whole
 
+pytestmark = pytest.mark.either_server
+
 CALLERS = 6
 
 

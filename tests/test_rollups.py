@@ -14,7 +14,7 @@ from tests.ledger import START, empty_ledger, make_cast, make_entry
 from usage import rollups
 from usage.models import Adjustment, LedgerEntry, Rollup, RollupState
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.either_server, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
