@@ -93,7 +93,7 @@ class EventStream(PumpedResponse):
 
     def _abandon(self, status: Status, error_type: str = "") -> None:
         meter = self.meter
-        if error_type:
+        if error_type and not meter.failed:  # the provider's own word for it is better
             meter.reading.error_type = error_type
         if meter.failed and not meter.started:
             self.call.finish(status, meter.reading, free=True)  # an error instead of an answer
