@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import select
 import socket
@@ -105,7 +106,5 @@ class Proxy:
 
 def abort(link: socket.socket) -> None:
     """Wake whoever waits for it, on both sides."""
-    try:
+    with contextlib.suppress(OSError):
         link.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
