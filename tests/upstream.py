@@ -179,7 +179,11 @@ class Upstream:
             if isinstance(step, bytes):
                 if not lost(seen, reader):
                     writer.write(step)
-                    await writer.drain()
+                    try:
+                        await writer.drain()
+                    except OSError:
+                        hung_up(seen)
+                        return False
                     await asyncio.sleep(0)
             elif isinstance(step, End):
                 if step is End.RESET:
@@ -200,10 +204,14 @@ def lost(seen: Seen, reader: asyncio.StreamReader) -> bool:
     """Whether the other side has hung up; noted with the request."""
     if not reader.at_eof() and reader.exception() is None:
         return False
+    hung_up(seen)
+    return True
+
+
+def hung_up(seen: Seen) -> None:
     if seen.gone_at is None:
         seen.gone_at = time.monotonic()
         seen.gone.set()
-    return True
 
 
 async def receive(reader: asyncio.StreamReader) -> Seen | None:
