@@ -6,6 +6,7 @@ Types and statuses are Anthropic's own: https://docs.claude.com/en/api/errors
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,9 @@ class GatewayError(APIException):
         retry_after: seconds after which trying again makes sense.
         retry: whether it ever does, where that isn't plain from the status; clients obey it.
     """
+
+    # With 405: the methods that there are.
+    allow = "POST"
 
     def __init__(
         self,
@@ -54,6 +58,14 @@ class GatewayError(APIException):
 def invalid_request(message: str, *, reason: str = "invalid_request", status: int = 400) -> GatewayError:
     """The request can't be understood, and no repetition will change that."""
     return GatewayError(status, "invalid_request_error", message, reason=reason)
+
+
+def wrong_method(allowed: Iterable[str]) -> GatewayError:
+    """The endpoint is there, but not for this method."""
+    methods = [method for method in allowed if method != "OPTIONS"]
+    error = invalid_request(f"This endpoint takes {' and '.join(methods)} only.", reason="method", status=405)
+    error.allow = ", ".join(methods)
+    return error
 
 
 def unauthenticated(message: str, *, reason: str) -> GatewayError:
@@ -133,7 +145,7 @@ def response(error: GatewayError, call: UUID) -> HttpResponse:
     if error.retry_after is not None:
         answer["retry-after"] = str(error.retry_after)
     if error.status_code == 405:
-        answer["allow"] = "POST"
+        answer["allow"] = error.allow
     if error.status_code == 401:
         answer["www-authenticate"] = "Bearer"
     return answer
@@ -143,8 +155,6 @@ def ours(error: Exception) -> GatewayError | None:
     """DRF's own exceptions in Anthropic's terms; None for what is a fault in the gateway."""
     if isinstance(error, GatewayError):
         return error
-    if isinstance(error, exceptions.MethodNotAllowed):
-        return invalid_request("This endpoint takes POST only.", reason="method", status=405)
     if isinstance(error, exceptions.UnsupportedMediaType):
         return invalid_request("The content type must be application/json.", reason="content_type", status=415)
     if isinstance(error, APIException) and error.status_code < 500:

@@ -12,7 +12,6 @@ from typing import Any
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
@@ -66,7 +65,7 @@ class ApiView(APIView):
         try:
             handler = getattr(self, (request.method or "").lower(), None)
             if handler is None or request.method == "OPTIONS":
-                raise MethodNotAllowed(request.method or "")
+                raise errors.wrong_method(self.allowed_methods)
             self.initial(drf_request, *args, **kwargs)
             response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
             return response
