@@ -97,6 +97,26 @@ class ProviderKey(models.Model):
         return not self.model_patterns or patterns.matches(self.model_patterns, model)
 
 
+class ModelList(models.Model):
+    """What a provider said, when it was last asked, that can be called with a provider key: Anthropic's ModelInfo
+    objects as they came, in their order.
+
+    Where the provider or its address changes the row goes, and where the secret does `asked_at` is emptied (a trigger
+    sees to both), so that the provider is asked anew.
+    """
+
+    provider_key = models.OneToOneField(
+        ProviderKey, on_delete=models.CASCADE, primary_key=True, related_name="model_list", db_constraint=False
+    )
+    listed = models.JSONField(default=list)
+    asked_at = models.DateTimeField(null=True)
+    listed_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=200, blank=True, help_text="Why the last question had no answer.")
+
+    def __str__(self) -> str:
+        return f"models of {self.provider_key}"
+
+
 class VirtualKey(models.Model):
     """What a caller is known by: who pays, which models, which provider keys. Its secrets are its credentials.
 
