@@ -17,5 +17,6 @@ app.conf.beat_schedule = {
     "roll the ledger up": {"task": "usage.tasks.roll_up", "schedule": crontab(minute=5)},
     "take over from dead processes": {"task": "usage.tasks.reap", "schedule": 60.0},
     "make partitions": {"task": "usage.tasks.make_partitions", "schedule": crontab(hour=2, minute=20)},
+    "ask which models there are": {"task": "messages_api.tasks.refresh_models", "schedule": 60.0},
     "forget old refusals": {"task": "usage.tasks.forget_refusals", "schedule": crontab(hour=3, minute=40)},
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections import defaultdict
 from datetime import datetime
@@ -18,12 +17,13 @@ from django.db import DatabaseError
 from gateway_project.configuration import Configuration
 from keys.connection import Reader
 from keys.directory import Directory, KnownKey, KnownProviderKey
+from keys.model_lists import ModelLists
 from messages_api import errors
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
 from messages_api.lean_client import LeanClient
 from messages_api.providers import providers
-from messages_api.upstream import UpstreamClient
+from messages_api.upstream import UpstreamClient, tls_context
 from usage import pricing, spool
 from usage.admission import Writer
 from usage.pricing import ModelPrice, PriceBook
@@ -46,6 +46,7 @@ class Runtime:
         self.configuration = configuration
         self.reader = Reader("gateway reader")
         self.directory = Directory(self.reader)
+        self.model_lists = ModelLists(self.reader)
         self.writer = Writer(
             queue=configuration.admission_queue,
             patience=configuration.admission_seconds,
@@ -202,9 +203,7 @@ class Runtime:
 
 def upstream_client(configuration: Configuration) -> UpstreamClient:
     """The HTTP client that the deployment chose; a proxy needs aiohttp."""
-    tls = ssl.create_default_context()
-    if configuration.ca_bundle:
-        tls.load_verify_locations(configuration.ca_bundle)
+    tls = tls_context(configuration.ca_bundle)
     connect, first_byte = configuration.upstream_connect_seconds, configuration.upstream_first_byte_seconds
     if configuration.outbound_proxy or configuration.upstream_client == "aiohttp":
         return AiohttpClient(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 Headers = list[tuple[bytes, bytes]]
@@ -26,6 +28,14 @@ class UpstreamError(Exception):
         super().__init__(kind)
         self.kind = kind
         self.sent = sent
+
+
+def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """Whom to trust: the system's certificate authorities, and the deployment's own."""
+    context = ssl.create_default_context()
+    if ca_bundle:
+        context.load_verify_locations(ca_bundle)
+    return context
 
 
 class Answer(Protocol):

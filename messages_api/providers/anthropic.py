@@ -21,10 +21,12 @@ class Anthropic:
         url = (call.provider_key.base_url or BASE_URL) + call.path
         if call.query:
             url += "?" + call.query.decode("latin-1")
-        secret = call.provider_key.secret
-        if secret.startswith(OAUTH_PREFIX):
-            credential = (b"authorization", b"Bearer " + secret.encode())
-        else:
-            credential = (b"x-api-key", secret.encode())
-        passed = headers.upstream(call.headers, credential)
+        passed = headers.upstream(call.headers, credential(call.provider_key.secret))
         return plain(await self.client.send(call.method, url, passed, call.body, call.on_write))
+
+
+def credential(secret: str) -> tuple[bytes, bytes]:
+    """The header that carries a provider key's secret."""
+    if secret.startswith(OAUTH_PREFIX):
+        return b"authorization", b"Bearer " + secret.encode()
+    return b"x-api-key", secret.encode()

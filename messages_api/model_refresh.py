@@ -1,0 +1,164 @@
+"""Asking providers which models they offer, and keeping the answers; web processes read them from there.
+
+A provider is asked once an hour, soon after its key was added or changed, and more often while it has no answer. What
+it listed last stays until it lists something else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from keys import keyring
+from keys.models import ModelList, Provider, ProviderKey
+from messages_api.providers import anthropic
+from messages_api.upstream import tls_context
+
+logger = logging.getLogger(__name__)
+
+# Who can be asked. Echo's models are known anyway.
+ASKED = (Provider.ANTHROPIC,)
+EVERY = timedelta(hours=1)
+AGAIN_AFTER_A_PROBLEM = timedelta(minutes=5)
+
+VERSION = "2023-06-01"
+PAGE = 1000
+MOST_PAGES = 20
+# For a whole list, however it trickles in.
+SECONDS = 30.0
+MOST_BYTES = 16 * 1024 * 1024
+# Of a model's id; those of the ledger are cut off there.
+ID_LENGTH = 200
+
+
+class NoAnswer(Exception):
+    """The provider's list can't be had; the message says why, for administrators, without quoting anything."""
+
+
+def refresh_due() -> None:
+    """Ask every provider that is due, each key by one process only."""
+    unlisted = ProviderKey.objects.filter(active=True, provider__in=ASKED, model_list=None)
+    ModelList.objects.bulk_create(
+        [ModelList(provider_key=provider_key) for provider_key in unlisted], ignore_conflicts=True
+    )
+    for models in due():
+        refresh(models)
+
+
+def due() -> QuerySet[ModelList]:
+    """The lists that are to be asked for now."""
+    now = timezone.now()
+    return ModelList.objects.select_related("provider_key").filter(
+        Q(asked_at=None) | Q(asked_at__lt=now - EVERY) | Q(asked_at__lt=now - AGAIN_AFTER_A_PROBLEM) & ~Q(problem=""),
+        provider_key__active=True,
+        provider_key__provider__in=ASKED,
+    )
+
+
+def refresh(models: ModelList) -> None:
+    """Ask for one list, unless somebody else just does, or the key is changed meanwhile: then it is due again."""
+    now = timezone.now()
+    row = ModelList.objects.filter(pk=models.pk)
+    if not row.filter(asked_at=models.asked_at).update(asked_at=now):
+        return
+    try:
+        listed = fetch(models.provider_key)
+    except NoAnswer as problem:
+        logger.warning("no list of models for provider key %s: %s", models.provider_key.name, problem)
+        row.filter(asked_at=now).update(problem=str(problem)[:200])
+    else:
+        row.filter(asked_at=now).update(listed=listed, listed_at=now, problem="")
+
+
+def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
+    """The models that the provider lists, as it describes them.
+
+    Raises:
+        NoAnswer: it has none for us.
+    """
+    try:
+        secret = keyring.decrypt(provider_key.secret_ciphertext)
+        url = (provider_key.base_url or anthropic.BASE_URL) + "/v1/models"
+        models: dict[str, dict[str, Any]] = {}
+        with client(secret) as http:
+            for page in pages(http, url):
+                for model in page:
+                    if usable(model):
+                        models.setdefault(model["id"], model)
+    except keyring.UnreadableSecret:
+        raise NoAnswer("its secret can't be decrypted") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NoAnswer(f"the provider can't be reached ({type(error).__name__})") from None
+    except (ValueError, RecursionError):
+        raise NoAnswer("the provider's answer is no list of models") from None
+    return list(models.values())
+
+
+def client(secret: str) -> httpx.Client:
+    """For the control plane: never on the path of a call."""
+    configuration = settings.CONFIGURATION
+    name, credential = anthropic.credential(secret)
+    return httpx.Client(
+        headers={name: credential, b"anthropic-version": VERSION.encode(), b"accept-encoding": b"identity"},
+        timeout=httpx.Timeout(10, connect=configuration.upstream_connect_seconds),
+        verify=tls_context(configuration.ca_bundle),
+        proxy=configuration.outbound_proxy or None,
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+def pages(http: httpx.Client, url: str) -> Iterator[list[Any]]:
+    """The pages of the list, so many at the most.
+
+    Raises:
+        NoAnswer, ValueError, httpx.HTTPError: there is one that can't be had.
+    """
+    deadline = time.monotonic() + SECONDS
+    query: dict[str, str | int] = {"limit": PAGE}
+    for _ in range(MOST_PAGES):
+        page = json.loads(read(http, url, query, deadline))
+        if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+            raise ValueError("not a page")
+        yield page["data"]
+        last = page.get("last_id")
+        if page.get("has_more") is not True or not isinstance(last, str) or query.get("after_id") == last:
+            return
+        query["after_id"] = last
+
+
+def read(http: httpx.Client, url: str, query: dict[str, str | int], deadline: float) -> bytes:
+    """The body of an answer.
+
+    Raises:
+        NoAnswer: it is another one than wanted, too long or too slow.
+    """
+    body = b""
+    with http.stream("GET", url, params=query) as answer:
+        if answer.status_code != 200:
+            raise NoAnswer(f"the provider answers {answer.status_code}")
+        for part in answer.iter_bytes():
+            body += part
+            if len(body) > MOST_BYTES or time.monotonic() > deadline:
+                raise NoAnswer("the provider's answer takes too long")
+    return body
+
+
+def usable(model: Any) -> bool:
+    """Whether this describes a model, and can be kept: PostgreSQL's JSON has no null bytes, infinities and halves of
+    characters."""
+    if not isinstance(model, dict) or not isinstance(model.get("id"), str) or not 1 <= len(model["id"]) <= ID_LENGTH:
+        return False
+    try:
+        return b"\\u0000" not in json.dumps(model, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
