@@ -137,7 +137,8 @@ class NotFoundView(ApiView):
     async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         return errors.response(
             errors.not_found(
-                f"{request.path[:200]}: this gateway offers POST /v1/messages and /v1/messages/count_tokens.",
+                f"{request.path[:200]}: this gateway offers POST /v1/messages, POST /v1/messages/count_tokens"
+                " and GET /v1/models.",
                 reason="no_endpoint",
             ),
             request.id,

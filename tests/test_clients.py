@@ -88,7 +88,7 @@ def test_every_refusal_is_one_of_the_sdks_own_errors(web, echo_alice):
         with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
             sdk.messages.create(model=MODEL, max_tokens=-1, messages=HELLO)
         with pytest.raises(anthropic.NotFoundError):
-            sdk.models.list()
+            sdk.models.retrieve("claude-nobody-has-it")
         with pytest.raises(anthropic.RateLimitError):
             sdk.messages.create(model=MODEL, max_tokens=64, messages=[{"role": "user", "content": "[echo error=429]"}])
         pausing.pause(echo_alice.virtual_key)

@@ -1,0 +1,192 @@
+"""Which models a virtual key may use, and pages of them. Pure: what providers said was read before."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Self
+
+from django.http import QueryDict
+
+from keys.directory import KnownKey, KnownProviderKey
+from keys.model_lists import ListedModel
+from messages_api import errors
+from usage import pricing
+
+Lists = Mapping[int, Sequence[ListedModel]]
+
+DEFAULT_LIMIT = 20
+MOST = 1000
+CALLABLE = ("active", "deprecated")
+LIFECYCLES = (*CALLABLE, "retired")
+# What Anthropic says of a model whose release date is unknown.
+EPOCH = "1970-01-01T00:00:00Z"
+# Claude's earlier versions are retired.
+OLDEST_VERSION = 4
+
+
+# What a key may use
+
+
+def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, ListedModel]:
+    """The models that a key may use, by id, each as the first provider key that offers it describes it: first what
+    providers list, then what an administrator has written out and nobody lists (private models, aliases).
+
+    Args:
+        spoken: the providers whose protocol the relay speaks.
+    """
+    offers = list(offered(key, lists, spoken))
+    found: dict[str, ListedModel] = {}
+    for provider_key, models in offers:
+        for model in models:
+            if model.id not in found and may_call(key, provider_key, model.id):
+                found[model.id] = model
+    for provider_key, models in offers:
+        for name in (*provider_key.model_patterns, *key.allowed):
+            if "*" not in name and name not in found and may_call(key, provider_key, name):
+                found[name] = renamed(dated(name, models), name) or described(name)
+    return found
+
+
+def find(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> ListedModel:
+    """One model that the key may use. An alias gives the model that it stands for, as Anthropic does.
+
+    Raises:
+        GatewayError: 404, the key may not use it, or nobody offers it.
+    """
+    model = usable(key, lists, spoken).get(name)
+    if model is None:
+        aliased = (
+            dated(name, models)
+            for provider_key, models in offered(key, lists, spoken)
+            if may_call(key, provider_key, name)
+        )
+        model = next((found for found in aliased if found), None)
+    if model is None:
+        # Anthropic's wording, which clients match on.
+        raise errors.not_found(f"model: {name}", reason="unknown_model")
+    return model
+
+
+def offered(
+    key: KnownKey, lists: Lists, spoken: Container[str]
+) -> Iterator[tuple[KnownProviderKey, Sequence[ListedModel]]]:
+    """The key's provider keys with what their providers listed; with what is on sale there, until one has."""
+    for provider_key, _ in key.routes:
+        if provider_key.provider in spoken:
+            yield provider_key, lists.get(provider_key.id or 0) or on_sale(provider_key.provider)
+
+
+def may_call(key: KnownKey, provider_key: KnownProviderKey, model: str) -> bool:
+    """Whether a call of this model may go there: what routing asks, too."""
+    return provider_key.serves(model) and key.allows(model)
+
+
+# Models that no provider has described
+
+
+def dated(alias: str, models: Iterable[ListedModel]) -> ListedModel | None:
+    """The model that an alias stands for: `claude-haiku-4-5` for `claude-haiku-4-5-20251001`."""
+    name = alias.removesuffix("-latest")
+    return next((model for model in models if model.id != name == pricing.SUFFIX.sub("", model.id)), None)
+
+
+def renamed(model: ListedModel | None, name: str) -> ListedModel | None:
+    """The same model under another name of it."""
+    if model is None:
+        return None
+    return ListedModel(name, model.lifecycle, json.dumps(json.loads(model.info) | {"id": name}))
+
+
+@lru_cache(maxsize=4096)
+def described(name: str) -> ListedModel:
+    """What is known of a model without its provider: what the price catalogue says of it."""
+    listing = pricing.find_listing("anthropic", name)
+    entry = listing.model if listing and not listing.similar else None
+    info = {
+        "type": "model",
+        "id": name,
+        "display_name": (entry and entry.name) or name,
+        "created_at": EPOCH,
+        "lifecycle": "active",
+        "max_input_tokens": entry and entry.context_window,
+        "max_tokens": None,
+        "capabilities": None,
+    }
+    return ListedModel(name, "active", json.dumps(info))
+
+
+@cache
+def on_sale(provider: str) -> tuple[ListedModel, ...]:
+    """What a provider may be taken to offer before it was asked. Echo answers for Claude's models, too."""
+    own = [described("echo-1")] if provider == "echo" else []
+    names = [entry.id for entry in pricing.catalogue()["anthropic"].models]
+    versions = ((name, pricing.CLAUDE_VERSION.match(name)) for name in names)
+    return (*own, *(described(name) for name, version in versions if version and int(version[1]) >= OLDEST_VERSION))
+
+
+# Pages
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller wants of the list."""
+
+    limit: int
+    after: str
+    before: str
+    lifecycles: tuple[str, ...]
+
+    @classmethod
+    def read(cls, query: QueryDict) -> Self:
+        """From a query string.
+
+        Raises:
+            GatewayError: 400, it says something that can't be.
+        """
+        limit = query.get("limit", str(DEFAULT_LIMIT))
+        if not re.fullmatch(r"[0-9]{1,9}", limit) or not 1 <= int(limit) <= MOST:
+            raise errors.invalid_request(f"limit: it must be a whole number from 1 to {MOST}.")
+        after, before = query.get("after_id", ""), query.get("before_id", "")
+        if after and before:
+            raise errors.invalid_request("after_id, before_id: give one of them, not both.")
+        lifecycles = (*query.getlist("lifecycle[]"), *query.getlist("lifecycle"))
+        if any(lifecycle not in LIFECYCLES for lifecycle in lifecycles):
+            raise errors.invalid_request(f"lifecycle: it must be one of {', '.join(LIFECYCLES)}.")
+        return cls(int(limit), after, before, lifecycles or CALLABLE)
+
+
+def page(models: Iterable[ListedModel], wanted: Wanted) -> bytes:
+    """The JSON of the page that is wanted.
+
+    Raises:
+        GatewayError: 400, there is no such place in the list.
+    """
+    listed = [model for model in models if model.lifecycle in wanted.lifecycles]
+    if wanted.before:
+        end = place(listed, wanted.before, "before_id")
+        start = max(0, end - wanted.limit)
+        has_more = start > 0
+    else:
+        start = place(listed, wanted.after, "after_id") + 1 if wanted.after else 0
+        end = start + wanted.limit
+        has_more = end < len(listed)
+    chosen = listed[start:end]
+    first, last = (json.dumps(chosen[at].id if chosen else None) for at in (0, -1))
+    data = ",".join(model.info for model in chosen)
+    return (f'{{"data":[{data}],"has_more":{json.dumps(has_more)},"first_id":{first},"last_id":{last}}}').encode()
+
+
+def place(models: Sequence[ListedModel], name: str, parameter: str) -> int:
+    """Where a model is in the list.
+
+    Raises:
+        GatewayError: 400, nowhere.
+    """
+    for at, model in enumerate(models):
+        if model.id == name:
+            return at
+    raise errors.invalid_request(f"{parameter}: there is no such model in this list.")

@@ -1,0 +1,471 @@
+"""GET /v1/models and /v1/models/{id}, and how the gateway learns what providers offer."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import anthropic
+import pytest
+from django.utils import timezone
+
+from keys import issuing, pausing, provider_keys
+from keys.directory import KnownKey, KnownProviderKey
+from keys.model_lists import ListedModel
+from keys.models import Gateway, ModelList, ProviderKey
+from messages_api import model_list, model_refresh, tasks
+from tests.gateway import CLIENT, PROVIDER_SECRET, credentials, issue, refused, rows
+from tests.upstream import End, broken, whole
+from usage.models import Refusal
+
+PREFIXES = ["", "/anthropic", "/pydanticai/anthropic", "/pydanticai"]
+
+
+def info(name: str, **members: Any) -> dict[str, Any]:
+    """A model as a provider describes it, with members that nobody has heard of."""
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name.title(),
+        "created_at": "2026-10-01T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": 1_000_000,
+        "max_tokens": 128_000,
+        "capabilities": {"batch": {"supported": True}, "unheard_of": {"supported": [1.5, None, "Grüße"]}},
+        "new_in_2027": {"nested": ["👋"]},
+    } | members
+
+
+def lists(*names: str) -> list[dict[str, Any]]:
+    return [info(name) for name in names]
+
+
+def offer(upstream, models, most=1000):
+    """Let the provider list these models, in pages as small as that."""
+
+    def answer(seen):
+        query = dict(part.split("=") for part in seen.target.partition("?")[2].split("&"))
+        names = [model["id"] for model in models]
+        start = names.index(query["after_id"]) + 1 if "after_id" in query else 0
+        page = models[start : start + min(most, int(query["limit"]))]
+        body = {
+            "data": page,
+            "has_more": start + len(page) < len(models),
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+        }
+        return whole(200, json.dumps(body).encode())
+
+    upstream.answer = answer
+
+
+def make_due():
+    ModelList.objects.update(asked_at=None)
+
+
+def get(web, key, path="/v1/models", **query):
+    return CLIENT.get(web.url + path, headers=credentials(key), params=query)
+
+
+def names(answer):
+    assert answer.status_code == 200, answer.text
+    return [model["id"] for model in answer.json()["data"]]
+
+
+@pytest.fixture
+def listed(alice, upstream):
+    """Alice, whose provider has listed three models."""
+    offer(upstream, lists("claude-opus-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"))
+    tasks.refresh_models()
+    return alice
+
+
+# What a caller sees
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_models_are_listed_as_the_provider_described_them(web, listed, prefix):
+    answer = get(web, listed.key, prefix + "/v1/models")
+    assert answer.json() == {
+        "data": lists("claude-opus-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"),
+        "has_more": False,
+        "first_id": "claude-opus-5-5",
+        "last_id": "claude-haiku-4-5-20251001",
+    }
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["request-id"] == answer.headers["x-bf-request-id"]
+    one = get(web, listed.key, prefix + "/v1/models/claude-haiku-5-5")
+    assert one.json() == info("claude-haiku-5-5")
+
+
+def test_a_list_calls_no_provider_and_writes_no_row(web, listed, upstream):
+    before = len(upstream.seen)
+    for _ in range(3):
+        get(web, listed.key)
+    assert len(upstream.seen) == before
+    assert rows(0) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/v1/models?limit=1000", "/v1/models/claude-opus-5-5/"])
+def test_nothing_is_redirected(web, listed, path):
+    assert CLIENT.get(web.url + path, headers=credentials(listed.key)).status_code == 200
+    assert CLIENT.head(web.url + path, headers=credentials(listed.key)).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["x-api-key", "x-bf-vk", "authorization"])
+def test_one_credential_header_is_enough_for_claude_codes_discovery(web, listed, header):
+    value = f"Bearer {listed.key}" if header == "authorization" else listed.key
+    answer = CLIENT.get(web.url + "/v1/models?limit=1000", headers={header: value})
+    assert names(answer)[0] == "claude-opus-5-5"
+
+
+def test_the_sdk_pages_through_all_models_both_ways(web, alice, upstream):
+    wanted = [f"claude-{number}" for number in range(45)]
+    offer(upstream, lists(*wanted), most=10)
+    tasks.refresh_models()
+    with anthropic.Anthropic(base_url=web.url, api_key=alice.key, max_retries=0) as sdk:
+        assert [model.id for model in sdk.models.list()] == wanted
+        assert [model.id for model in sdk.models.list(limit=7)] == wanted
+        back = sdk.models.list(before_id="claude-20", limit=8)
+        assert [model.id for model in back.data] == wanted[12:20]
+        assert back.has_more
+        assert [model.id for model in back] == wanted[12:20] + wanted[4:12] + wanted[:4]
+        assert [model.id for model in sdk.beta.models.list(limit=1000)] == wanted
+        one = sdk.models.retrieve("claude-44")
+        assert (one.id, one.max_tokens, one.created_at.year) == ("claude-44", 128_000, 2026)
+        with pytest.raises(anthropic.NotFoundError, match="model: claude-45"):
+            sdk.models.retrieve("claude-45")
+
+
+def test_the_lists_of_the_virtual_key_and_of_the_provider_key_both_narrow_it(web, upstream, listed):
+    narrow = issue(upstream, "bob", allowed_models=["claude-*"], denied_models=["*-5-5"])
+    assert names(get(web, narrow.key)) == ["claude-haiku-4-5-20251001"]
+    ProviderKey.objects.update(model_patterns=["claude-opus*"])
+    assert names(get(web, listed.key)) == ["claude-opus-5-5"]
+    assert names(get(web, narrow.key)) == []
+    assert get(web, narrow.key).json() == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+
+
+@pytest.mark.parametrize("name", ["claude-opus-5-5", "nobody", "a/b@c:d", "claude opus", "%00", "x" * 150])
+def test_what_the_key_may_not_use_or_nobody_serves_is_a_404_in_anthropics_words(web, upstream, listed, name):
+    bob = issue(upstream, "bob", denied_models=["claude-opus*"])
+    answer = get(web, bob.key, f"/v1/models/{name}")
+    assert refused(answer, 404, "not_found_error").startswith("model: ")
+
+
+def test_a_name_with_slashes_is_one_model(web, upstream, alice):
+    offer(upstream, lists("anthropic/claude-5:beta@2026"))
+    tasks.refresh_models()
+    for path in ("anthropic/claude-5:beta@2026", "anthropic%2Fclaude-5%3Abeta%402026"):
+        assert get(web, alice.key, f"/v1/models/{path}").json()["id"] == "anthropic/claude-5:beta@2026"
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        *[({"limit": limit}, "limit") for limit in ("0", "1001", "-1", "x", "", "1.5", "٣", "9" * 5000)],
+        ({"after_id": "nobody"}, "after_id"),
+        ({"before_id": "nobody"}, "before_id"),
+        ({"after_id": "claude-opus-5-5", "before_id": "claude-opus-5-5"}, "after_id, before_id"),
+        ({"lifecycle[]": "young"}, "lifecycle"),
+    ],
+)
+def test_a_bad_query_is_refused_by_its_parameters_name(web, listed, query, named):
+    assert refused(get(web, listed.key, **query), 400, "invalid_request_error").startswith(named + ":")
+
+
+def test_models_are_chosen_by_their_lifecycle(web, alice, upstream):
+    offer(upstream, [info("old", lifecycle="deprecated"), info("dead", lifecycle="retired"), info("new")])
+    tasks.refresh_models()
+    assert names(get(web, alice.key)) == ["old", "new"]
+    assert names(get(web, alice.key, **{"lifecycle[]": ["retired", "active"]})) == ["dead", "new"]
+
+
+def test_other_methods_are_refused_with_those_that_there_are(web, listed):
+    answer = CLIENT.delete(web.url + "/v1/models/claude-opus-5-5", headers=credentials(listed.key))
+    assert refused(answer, 405, "invalid_request_error") == "This endpoint takes GET and HEAD only."
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/claude-opus-5-5"])
+def test_everybody_passes_the_arbiter(web, listed, path):
+    assert get(web, listed.key, path).status_code == 200
+    refused(CLIENT.get(web.url + path), 401, "authentication_error")
+    pausing.pause(Gateway.objects.get())
+    refused(get(web, listed.key, path), 503, "api_error")
+    pausing.resume(Gateway.objects.get())
+    pausing.pause(listed.virtual_key)
+    refused(get(web, listed.key, path), 403, "permission_error")
+    pausing.resume(listed.virtual_key)
+    issuing.revoke(listed.virtual_key)
+    refused(get(web, listed.key, path), 401, "authentication_error")
+
+
+def test_a_refusal_is_in_the_log_with_the_endpoint_and_the_model(web, listed):
+    get(web, listed.key, "/v1/models/nobody")
+    deadline = time.monotonic() + 5
+    while not (found := Refusal.objects.filter(endpoint="models").first()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (found.requested_model, found.reason) == ("nobody", "unknown_model")
+
+
+def test_a_thousand_models_take_less_than_a_tenth_of_a_second(web, alice, upstream):
+    wanted = [f"claude-model-{number}" for number in range(1000)]
+    offer(upstream, [info(name, padding="x" * 1500) for name in wanted])
+    ProviderKey.objects.update(model_patterns=["gpt-*", "claude-*"])
+    tasks.refresh_models()
+    assert names(get(web, alice.key, limit=1000)) == wanted
+    seconds = []
+    for _ in range(5):
+        start = time.monotonic()
+        get(web, alice.key, limit=1000)
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 0.1
+
+
+# Where nobody has listed anything
+
+
+def test_echo_lists_itself_and_the_models_that_it_answers_for(web, echo_alice):
+    assert {"echo-1", "claude-opus-5-5", "claude-haiku-4-5"} <= set(names(get(web, echo_alice.key, limit=1000)))
+    ProviderKey.objects.update(model_patterns=["echo*"])
+    assert names(get(web, echo_alice.key)) == ["echo-1"]
+    assert get(web, echo_alice.key, "/v1/models/echo-1").json()["type"] == "model"
+
+
+def test_before_a_provider_has_listed_anything_it_offers_what_is_on_sale(web, alice, upstream):
+    ProviderKey.objects.update(model_patterns=["claude-opus-*"])
+    found = names(get(web, alice.key, limit=1000))
+    assert "claude-opus-5-5" in found
+    assert all(name.startswith("claude-opus-") for name in found)
+    with anthropic.Anthropic(base_url=web.url, api_key=alice.key, max_retries=0) as sdk:
+        one = sdk.models.retrieve("claude-opus-5-5")
+    assert (one.display_name, one.max_input_tokens, one.lifecycle) == ("Claude Opus 5.5", 1_000_000, "active")
+    assert one.created_at.year == 1970
+
+
+def test_names_that_are_written_out_appear_whoever_lists_them(web, upstream, listed):
+    ProviderKey.objects.update(model_patterns=["claude-*", "acme-private"])
+    bob = issue(upstream, "bob", allowed_models=["claude-haiku-4-5", "acme-*"])
+    assert names(get(web, bob.key)) == ["acme-private", "claude-haiku-4-5"]
+    private = get(web, bob.key, "/v1/models/acme-private").json()
+    assert (private["id"], private["display_name"], private["type"]) == ("acme-private", "acme-private", "model")
+    # An alias is described by what it stands for.
+    assert get(web, bob.key, "/v1/models/claude-haiku-4-5").json() == info(
+        "claude-haiku-4-5", display_name="Claude-Haiku-4-5-20251001"
+    )
+
+
+def test_an_alias_gives_the_model_that_it_stands_for(web, upstream, listed):
+    assert get(web, listed.key, "/v1/models/claude-haiku-4-5").json()["id"] == "claude-haiku-4-5-20251001"
+    bob = issue(upstream, "bob", allowed_models=["*-20251001"])
+    refused(get(web, bob.key, "/v1/models/claude-haiku-4-5"), 404, "not_found_error")
+
+
+# What the gateway asks of providers
+
+
+def test_a_provider_is_asked_with_its_own_secret_and_page_by_page(alice, upstream):
+    offer(upstream, lists("a", "b", "c"), most=2)
+    tasks.refresh_models()
+    assert [seen.target for seen in upstream.seen] == ["/v1/models?limit=1000", "/v1/models?limit=1000&after_id=b"]
+    assert upstream.seen[0].values("x-api-key") == [PROVIDER_SECRET]
+    assert upstream.seen[0].values("anthropic-version") == ["2023-06-01"]
+    assert ModelList.objects.get().listed == lists("a", "b", "c")
+
+
+def test_a_provider_is_asked_once_an_hour_and_sooner_after_a_problem(alice, upstream):
+    offer(upstream, lists("a"))
+    tasks.refresh_models()
+    tasks.refresh_models()
+    assert len(upstream.seen) == 1
+    ModelList.objects.update(asked_at=timezone.now() - timedelta(minutes=61))
+    tasks.refresh_models()
+    assert len(upstream.seen) == 2
+    ModelList.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
+    tasks.refresh_models()
+    assert len(upstream.seen) == 2
+    ModelList.objects.update(asked_at=timezone.now() - timedelta(minutes=6), problem="trouble")
+    tasks.refresh_models()
+    assert len(upstream.seen) == 3
+    assert ModelList.objects.get().problem == ""
+
+
+def test_a_changed_provider_key_is_asked_for_again(alice, upstream):
+    offer(upstream, lists("a"))
+    tasks.refresh_models()
+    provider_keys.set_secret(alice.provider_key, "sk-ant-another-secret-5678")
+    assert ModelList.objects.get().asked_at is None
+    assert ModelList.objects.get().listed == lists("a")
+    tasks.refresh_models()
+    assert upstream.seen[-1].values("x-api-key") == ["sk-ant-another-secret-5678"]
+    ProviderKey.objects.update(name="renamed")
+    assert ModelList.objects.get().asked_at is not None
+    # Another address is another list.
+    ProviderKey.objects.update(base_url="http://127.0.0.1:9")
+    assert not ModelList.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        whole(401, b'{"type":"error"}'),
+        whole(307, b"", ("location", "http://127.0.0.1:9/")),
+        whole(200, b"<html>"),
+        whole(200, b"[]"),
+        whole(200, b'{"data": 3}'),
+        whole(200, b"[" * 200_000),
+        broken([b'{"data": ['], End.RESET),
+        [End.CLOSE],
+    ],
+)
+def test_trouble_with_a_provider_keeps_what_it_listed_last(listed, upstream, answer):
+    before = ModelList.objects.get().listed
+    assert before
+    upstream.answer = answer
+    make_due()
+    tasks.refresh_models()
+    kept = ModelList.objects.get()
+    assert kept.listed == before
+    assert kept.problem
+    assert PROVIDER_SECRET not in kept.problem
+
+
+def test_trouble_with_one_provider_does_not_keep_another_from_being_asked(alice, upstream):
+    for name in ("aaa", "zzz"):
+        provider_keys.add_provider_key(
+            name=name, provider="anthropic", base_url="http://127.0.0.1:9", secret=PROVIDER_SECRET
+        )
+    offer(upstream, lists("a"))
+    tasks.refresh_models()
+    assert {models.provider_key.name: bool(models.problem) for models in ModelList.objects.all()} == {
+        "aaa": True,
+        "main": False,
+        "zzz": True,
+    }
+
+
+def test_what_cannot_be_kept_of_a_list_is_left_out(alice, upstream):
+    good = lists("a", "b")
+    bad: list[Any] = [
+        info("nul", x="\0"),
+        info("half", x="\ud800"),
+        info("x" * 201),
+        {"id": 5},
+        {},
+        None,
+        "c",
+        info(""),
+    ]
+    body = json.dumps({"data": [good[0], *bad, good[0] | {"again": 1}, good[1]], "has_more": True, "last_id": None})
+    upstream.answer = whole(200, body.encode())
+    tasks.refresh_models()
+    assert ModelList.objects.get().listed == good
+
+
+def test_a_list_without_an_end_is_read_so_far_only(alice, upstream):
+    body = json.dumps({"data": lists("a"), "has_more": True, "last_id": "a"}).encode()
+    upstream.answer = lambda seen: whole(200, body.replace(b'"a"}', b'"%d"}' % len(upstream.seen)))
+    tasks.refresh_models()
+    assert len(upstream.seen) == model_refresh.MOST_PAGES
+    assert len(ModelList.objects.get().listed) == 1
+
+
+def test_a_provider_that_trickles_is_left_after_a_while(alice, upstream, monkeypatch):
+    monkeypatch.setattr(model_refresh, "SECONDS", 0.2)
+    upstream.answer = [
+        b"HTTP/1.1 200 \r\ncontent-length: 1000\r\n\r\n",
+        *[step for _ in range(100) for step in (b" ", 0.05)],
+    ]
+    start = time.monotonic()
+    tasks.refresh_models()
+    assert time.monotonic() - start < 3
+    assert ModelList.objects.get().problem == "the provider's answer takes too long"
+
+
+def test_an_answer_for_a_key_that_changed_meanwhile_is_not_kept(alice, upstream, monkeypatch):
+    offer(upstream, lists("a"))
+    fetch = model_refresh.fetch
+
+    def fetch_while_the_secret_changes(provider_key):
+        provider_keys.set_secret(ProviderKey.objects.get(pk=provider_key.pk), "sk-ant-another-secret-5678")
+        return fetch(provider_key)
+
+    monkeypatch.setattr(model_refresh, "fetch", fetch_while_the_secret_changes)
+    tasks.refresh_models()
+    kept = ModelList.objects.get()
+    assert (kept.listed, kept.asked_at) == ([], None)
+
+
+def test_two_processes_ask_once(alice, upstream):
+    offer(upstream, lists("a"))
+    tasks.refresh_models()
+    make_due()
+    (first,), (second,) = list(model_refresh.due()), list(model_refresh.due())
+    model_refresh.refresh(first)
+    model_refresh.refresh(second)
+    assert len(upstream.seen) == 2
+
+
+def test_only_another_list_moves_the_revision_of_the_catalogue(alice, upstream):
+    def revision():
+        return Gateway.objects.get().catalogue_revision
+
+    offer(upstream, lists("a"))
+    tasks.refresh_models()
+    before = revision()
+    make_due()
+    tasks.refresh_models()
+    assert revision() == before
+    offer(upstream, lists("a", "b"))
+    make_due()
+    tasks.refresh_models()
+    assert revision() == before + 1
+    ModelList.objects.all().delete()
+    assert revision() == before + 2
+
+
+def test_an_inactive_key_and_echo_are_not_asked_for(alice, upstream):
+    provider_keys.add_provider_key(name="echo", provider="echo")
+    ProviderKey.objects.filter(name="main").update(active=False)
+    tasks.refresh_models()
+    assert not upstream.seen
+    assert not ModelList.objects.exists()
+
+
+# The choice itself, without a database
+
+
+def provider(number: int, *patterns: str, provider: str = "anthropic") -> KnownProviderKey:
+    return KnownProviderKey(number, str(number), provider, "", "", patterns)
+
+
+def key(*provider_keys_: KnownProviderKey, allowed: tuple[str, ...] = (), denied: tuple[str, ...] = ()) -> KnownKey:
+    routes = tuple((each, 1) for each in provider_keys_)
+    return KnownKey(1, 1, "alice", 1, 1, allowed, denied, False, routes)
+
+
+def model(name: str, info: str = "") -> ListedModel:
+    return ListedModel(name, "active", info or json.dumps({"id": name}))
+
+
+def test_the_first_provider_key_describes_a_model_that_several_offer():
+    offers = {1: [model("a", "first"), model("b")], 2: [model("a", "second"), model("c")]}
+    found = model_list.usable(key(provider(1), provider(2)), offers, ["anthropic"])
+    assert list(found) == ["a", "b", "c"]
+    assert found["a"].info == "first"
+    found = model_list.usable(key(provider(1, "b"), provider(2)), offers, ["anthropic"])
+    assert {name: each.info for name, each in found.items()}["a"] == "second"
+
+
+def test_a_list_goes_before_a_name_that_is_written_out():
+    offers = {1: [model("a")], 2: [model("private", "described")]}
+    found = model_list.usable(key(provider(1), provider(2), allowed=("private",)), offers, ["anthropic"])
+    assert {name: each.info for name, each in found.items()} == {"private": "described"}
+
+
+def test_what_cannot_be_called_yet_is_not_listed():
+    assert model_list.usable(key(provider(1, "gpt-9", provider="openai")), {}, ["anthropic"]) == {}
