@@ -270,13 +270,14 @@ class Writer:
         try:
             await asyncio.wait_for(self.idle.wait(), seconds)
         except TimeoutError:
-            logger.error("the database is away: %d settlements go to the spool", len(self.settlements))
+            logger.error("the database is away")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self.settlements:
             # One that was in doubt when the writer was stopped is queued twice.
             unique = {settlement.id: settlement for settlement in self.settlements}
+            logger.error("%d settlements go to the spool", len(unique))
             spool.keep([msgspec.json.encode(settlement) for settlement in unique.values()])
         if self.connection is not None:
             try:
