@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from keys import keyring
-from keys.models import ModelList, Provider, ProviderKey
+from keys.models import Gateway, ModelList, Provider, ProviderKey
 from messages_api.providers import anthropic
 from messages_api.upstream import tls_context
 
@@ -76,7 +77,10 @@ def refresh(models: ModelList) -> None:
         logger.warning("no list of models for provider key %s: %s", models.provider_key.name, problem)
         row.filter(asked_at=now).update(problem=str(problem)[:200])
     else:
-        row.filter(asked_at=now).update(listed=listed, listed_at=now, problem="")
+        with transaction.atomic():
+            # As everybody who changes what a call depends on: this row first, or two wait for each other.
+            Gateway.objects.select_for_update().first()
+            row.filter(asked_at=now).update(listed=listed, listed_at=now, problem="")
 
 
 def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:

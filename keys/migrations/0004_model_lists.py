@@ -19,6 +19,8 @@ CREATE TRIGGER keys_modellist_revision AFTER UPDATE ON keys_modellist
 
 CREATE FUNCTION keys_ask_for_models() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- The gateway's row before a list's, as everybody: two that wait for each other would both lose.
+    PERFORM 1 FROM keys_gateway FOR UPDATE;
     IF (OLD.provider, OLD.base_url) IS DISTINCT FROM (NEW.provider, NEW.base_url) THEN
         DELETE FROM keys_modellist WHERE provider_key_id = NEW.id;
     ELSE
