@@ -44,6 +44,7 @@ from keys.models import (
     Customer,
     Gateway,
     GatewayToken,
+    ModelList,
     ProviderKey,
     Team,
     VirtualKey,
@@ -191,7 +192,8 @@ class ProviderKeyAdmin(KeptAdmin):
     """Accounts with providers. One that isn't wanted any more is deactivated: the ledger names it."""
 
     form = ProviderKeyForm
-    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active")
+    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active", "listed")
+    readonly_fields = ("listed",)
     list_display = ("name", "provider", "address", "models", "hint", "active")
     list_filter = ("provider", "active")
     search_fields = ("name", "base_url")
@@ -203,7 +205,8 @@ class ProviderKeyAdmin(KeptAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # A field that isn't the model's can't be rendered on a page to look at only.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        return [field for field in self.fields if may or field != "secret"]
+        hidden = {"secret": not may, "listed": obj is None}
+        return [field for field in self.fields if not hidden.get(field)]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         provider_keys.save(obj, form.cleaned_data["secret"])
@@ -215,6 +218,15 @@ class ProviderKeyAdmin(KeptAdmin):
     @admin.display(description="models")
     def models(self, row: ProviderKey) -> str:
         return ", ".join(row.model_patterns) or "all"
+
+    @admin.display(description="models that its provider lists")
+    def listed(self, row: ProviderKey) -> str:
+        models = ModelList.objects.filter(pk=row.pk).first()
+        if models is None:
+            return "not asked for yet"
+        names = ", ".join(model["id"] for model in models.listed) or "none yet"
+        when = f" ({models.listed_at:%Y-%m-%d %H:%M} UTC)" if models.listed_at else ""
+        return names + when + (f"; the last question had no answer: {models.problem}" if models.problem else "")
 
     @admin.display(description="secret")
     def hint(self, row: ProviderKey) -> str:

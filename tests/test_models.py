@@ -9,6 +9,9 @@ from typing import Any
 
 import anthropic
 import pytest
+from django.contrib.admin import site
+from django.contrib.auth import get_user_model
+from django.test import RequestFactory
 from django.utils import timezone
 
 from keys import issuing, pausing, provider_keys
@@ -80,6 +83,20 @@ def listed(alice, upstream):
     offer(upstream, lists("claude-opus-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"))
     tasks.refresh_models()
     return alice
+
+
+@pytest.fixture
+def admin_page(served):
+    """What an administrator sees of a provider key."""
+    boss = get_user_model()(pk=1, username="boss", is_staff=True, is_superuser=True, is_active=True)
+
+    def page(provider_key):
+        request = RequestFactory().get("/")
+        request.user = boss
+        answer: Any = site.get_model_admin(ProviderKey).change_view(request, str(provider_key.pk))
+        return answer.render().content.decode()
+
+    return page
 
 
 # What a caller sees
@@ -434,6 +451,14 @@ def test_an_inactive_key_and_echo_are_not_asked_for(alice, upstream):
     tasks.refresh_models()
     assert not upstream.seen
     assert not ModelList.objects.exists()
+
+
+def test_the_admin_shows_what_was_listed_and_why_nothing_was(listed, upstream, admin_page):
+    assert "claude-opus-5-5, claude-haiku-5-5" in admin_page(listed.provider_key)
+    upstream.answer = whole(500, b"{}")
+    make_due()
+    tasks.refresh_models()
+    assert "the provider answers 500" in admin_page(listed.provider_key)
 
 
 # The choice itself, without a database
