@@ -1,0 +1,69 @@
+"""Who is answered by what: pages are for people, everything else is the API, in Anthropic's shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway import CLIENT, ask, message, post, refused
+from tests.upstream import whole
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/nope/v1/messages"),
+        ("POST", "/messages"),
+        ("GET", "/messages"),
+        ("POST", "/"),
+        ("PUT", "/"),
+        ("POST", "/v1"),
+        ("GET", "/v1/nothing"),
+        ("POST", "/anthropic/"),
+        ("POST", "/v1/messages/v1/messages"),
+        ("POST", "/adminx"),
+        ("GET", "/%00"),
+        ("GET", "/" + "x" * 5000),
+    ],
+)
+def test_a_path_that_is_no_page_is_a_404_in_anthropics_shape(web, alice, upstream, method, path):
+    content = b"{}" if method != "GET" else None
+    answer = CLIENT.request(method, web.url + path, content=content, headers={"x-api-key": alice.key})
+    assert refused(answer, 404, "not_found_error")
+    assert upstream.seen == []
+
+
+def test_the_root_is_the_home_page(web):
+    answer = CLIENT.get(web.url + "/")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    answer = CLIENT.head(web.url + "/")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_health_check_needs_no_key(web):
+    answer = CLIENT.get(web.url + "/healthz")
+    assert (answer.status_code, answer.content) == (200, b"ok\n")
+
+
+def test_the_admin_asks_for_a_login(web):
+    answer = CLIENT.get(web.url + "/admin/")
+    assert answer.status_code == 302
+    assert "/admin/login/" in answer.headers["location"]
+
+
+def test_a_process_without_pages_answers_the_root_as_the_api(start_web, served, upstream, alice):
+    web = start_web(roles="api")
+    upstream.answer = whole(200, message())
+    assert refused(CLIENT.get(web.url + "/"), 404, "not_found_error")
+    assert refused(CLIENT.get(web.url + "/admin/"), 404, "not_found_error")
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+
+
+def test_a_process_without_the_api_has_pages_only(start_web, served, upstream, alice):
+    web = start_web(roles="admin")
+    answer = post(web, alice.key, ask())
+    assert (answer.status_code, answer.content) == (404, b"not found\n")
+    answer = CLIENT.get(web.url + "/")
+    assert answer.status_code == 200
+    assert upstream.seen == []
