@@ -7,7 +7,10 @@ costs a hop to a thread; the relay's path can afford neither.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -55,6 +58,23 @@ async def connect(application: str) -> psycopg.AsyncConnection:
     )
 
 
+@contextlib.contextmanager
+def patience(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[None]:
+    """Within, a statement that isn't answered in so many seconds fails with an OperationalError. To time it out would
+    take longer where nobody answers: psycopg asks the server to cancel it, and waits for that."""
+    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def cut(connection: psycopg.AsyncConnection) -> None:
+    """End a connection under whoever waits for its answer, as the network might."""
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as link:
+        link.shutdown(socket.SHUT_RDWR)
+
+
 class Reader:
     """One connection for reading, opened on first use and again after it was lost."""
 
@@ -74,27 +94,35 @@ class Reader:
             raise TooManyWait("too many wait for the database")
         self.waiting += 1
         try:
-            async with self.lock:
-                fresh = self.connection is None
-                try:
-                    return await self._fetch(query, values)
-                except psycopg.OperationalError:
-                    await self._drop()
-                    if fresh:
-                        raise
-                    return await self._fetch(query, values)
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await self.lock.acquire()
+            except TimeoutError:
+                raise TooManyWait("who came before has no answer yet") from None
+            try:
+                return await self._fetch_twice(query, values)
+            finally:
+                self.lock.release()
         finally:
             self.waiting -= 1
 
+    async def _fetch_twice(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        fresh = self.connection is None
+        try:
+            return await self._fetch(query, values)
+        except psycopg.OperationalError:
+            await self._drop()
+            if fresh:
+                raise
+            return await self._fetch(query, values)
+
     async def _fetch(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
-            async with asyncio.timeout(SECONDS):
-                if self.connection is None:
-                    self.connection = await connect(self.application)
+            if self.connection is None:
+                self.connection = await connect(self.application)
+            with patience(self.connection, SECONDS):
                 cursor = await self.connection.execute(query, values)
                 return await cursor.fetchall() if cursor.description else []
-        except TimeoutError:
-            raise psycopg.OperationalError("no answer in time") from None
         except asyncio.CancelledError:
             await self._drop()
             raise

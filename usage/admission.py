@@ -26,7 +26,7 @@ import msgspec
 import psycopg
 from psycopg import errors
 
-from keys.connection import connect
+from keys.connection import connect, patience
 from usage import spool
 from usage.request_ids import new_id
 
@@ -445,7 +445,7 @@ class Writer:
             else None,
         ]
         try:
-            async with asyncio.timeout(GROUP_SECONDS):
+            with patience(connection, GROUP_SECONDS):
                 cursor = await connection.execute(ASK, values, prepare=True)
                 return dict(await cursor.fetchall())
         except psycopg.Error as error:
