@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 
 from gateway_project import database
+from keys.connection import SECONDS
 from keys.models import Credential
 from tests.gateway import CLIENT, Web, ask, credentials, events, issue, message, post, refused, rows, wait_until
 from tests.proxy import Cut, Proxy
@@ -160,3 +161,18 @@ def test_while_the_database_is_silent_streams_are_pinged_calls_get_a_503_in_time
     proxy.cut_all()
     wait_until(lambda: post(web, alice.key).status_code == 200, seconds=30)
     assert {entry.status for entry in rows(len(upstream.seen))} == {"completed"}
+
+
+def test_while_the_database_is_silent_keys_that_are_not_known_yet_get_a_503_in_time_too(web, proxy, upstream, alice):
+    upstream.answer = whole(200, message())
+    callers = [alice, *(issue(upstream, f"bob-{number}") for number in range(7))]
+    post(web, alice.key)
+    proxy.hole.set()
+    began = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        calls = [pool.submit(post, web, caller.key) for caller in callers[1:] * 2]
+        for call in calls:
+            assert "database" in refused(call.result(), 503, "api_error")
+    assert time.monotonic() - began < 2 * SECONDS + 1
+    proxy.hole.clear()
+    wait_until(lambda: {post(web, caller.key).status_code for caller in callers} == {200}, seconds=30)
