@@ -74,3 +74,8 @@ def downstream(headers: Headers, request_id: str) -> Headers:
 def value_of(headers: Headers, name: bytes) -> str:
     """The first value of a header, empty where it is missing."""
     return next((value.decode("latin-1") for other, value in headers if other == name), "")
+
+
+def betas(headers: Headers) -> str:
+    """Every value of `anthropic-beta`, separated by commas."""
+    return ",".join(value.decode("latin-1") for name, value in headers if name == b"anthropic-beta")

@@ -1,8 +1,8 @@
 """What a Messages request must be for us to act on it; everything that we don't know passes through untouched.
 
 Two readings of the body. The first checks that it is strict JSON (UTF-8, no NaN, bounded depth, no member twice at the
-top), since a provider may read a doubtful body differently from us. The second reads it by the types below: a check
-for what is known to be wrong, never an allow-list. https://docs.claude.com/en/api/messages
+top), since a provider may read a doubtful body differently from us. The second reads it by the types of
+messages_api.body: a check for what is known to be wrong, never an allow-list. docs/validation.md lists every rule.
 """
 
 from __future__ import annotations
@@ -10,82 +10,51 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import simdjson
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import ValidationError
 
+from messages_api.body import CHECKED, CountBody, InnerBlock, MessagesBody, OpenCountBody, OpenMessagesBody
 from messages_api.errors import GatewayError, invalid_request
 
-# A model's name reaches logs, pages and the ledger: no spaces, control characters or surrogates.
-MODEL = r"^[^\x00-\x20\x7f-\x9f]+$"
-MAX_TOKENS = 10_000_000
 # A body has a few dozen members at the top.
 MEMBERS = 1000
 LONG_NUMBER = re.compile(rb"[0-9]{19,}")
 # simdjson keeps buffers as large as the largest document that a parser has seen.
 REUSE = 1 << 20
+# Outside of ASCII there is only text, whose characters nobody here reads: half the time goes without making them.
+ASCII = bytes(range(128)) + b"\x7f" * 128
 
-WHERE = re.compile(r" - at `\$\.?(.*)`$")
+WHERE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
+KINDS = re.compile(r"\b(str|int|float|bool)\b")
 MISSING = re.compile(r"Object missing required field `(\w+)`")
+OWN_WORDS = re.compile(r"([\w.]+): (.*)", re.DOTALL)
+UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-Members = dict[str, msgspec.Raw]
+IN_JSON = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
+# What stands for a value that is none of those that are known: the value itself may be anything.
+CHOICES = {
+    "role": "'user', 'assistant' or 'system'",
+    "cache_control.type": "'ephemeral'",
+    "ttl": "'5m' or '1h'",
+    "tool_choice.type": "'auto', 'any', 'tool' or 'none'",
+    "fallbacks": "'default' or array",
+}
+# Members that a provider only knows with a beta, and how the names of its versions begin.
+BETAS = {"mcp_servers": "mcp-client-", "output_format": "structured-outputs-"}
 
-
-class Block(Struct):
-    """A content block: its type is all that every one has."""
-
-    type: str
-
-
-class Message(Struct):
-    """One turn. A system message may carry other members than content."""
-
-    role: Literal["user", "assistant", "system"]
-    content: str | list[Block] | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        if self.content is UNSET and self.role != "system":
-            raise ValueError("content: Field required")
-
-
-class CountBody(Struct, kw_only=True):
-    """A request to count tokens: a Messages request without what is about its answer. Null counts as left out."""
-
-    model: Annotated[str, Meta(max_length=200, pattern=MODEL)]
-    messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)]
-    system: str | list[Block] | None = None
-    tools: list[Members] | None = None
-    tool_choice: Members | None = None
-    thinking: Members | None = None
-    output_format: Members | None = None
-    output_config: Members | None = None
-    cache_control: Members | None = None
-    context_management: Members | None = None
-    mcp_servers: list[Members] | None = None
-
-
-class MessagesBody(CountBody, kw_only=True):
-    """A Messages request. `fallbacks` may be strings (ours), objects or `default` (Anthropic's own)."""
-
-    max_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
-    stream: bool | None = None
-    temperature: Fraction | None = None
-    top_p: Fraction | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
-    stop_sequences: list[str] | None = None
-    metadata: Members | None = None
-    service_tier: str | None = None
-    inference_geo: str | None = None
-    container: str | Members | None = None
-    fallbacks: Literal["default"] | list[Any] | None = None
-
-
+# Each kind of request twice: with the blocks that we know, which is quick, and with any.
 messages_body = msgspec.json.Decoder(MessagesBody)
+open_messages_body = msgspec.json.Decoder(OpenMessagesBody)
 count_body = msgspec.json.Decoder(CountBody)
+open_count_body = msgspec.json.Decoder(OpenCountBody)
+any_block = msgspec.json.Decoder(InnerBlock)
+checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
+    str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
+}
 
 _parser = simdjson.Parser()
 
@@ -99,22 +68,70 @@ class MessagesRequest:
     stream: bool
 
 
-def parse(body: bytes, *, counting: bool = False) -> MessagesRequest:
+def parse(body: bytes, *, betas: str = "", counting: bool = False) -> MessagesRequest:
     """Read a Messages request, or one to count its tokens.
+
+    Args:
+        betas: the values of `anthropic-beta`, separated by commas.
 
     Raises:
         GatewayError: 400, naming the field and what was expected.
     """
     check_json(body)
     try:
-        if counting:
-            return MessagesRequest(count_body.decode(body).model, 0, False)
-        read = messages_body.decode(body)
-        return MessagesRequest(read.model, read.max_tokens, bool(read.stream))
-    except msgspec.ValidationError as error:
+        read = read_body(body if body.isascii() else body.translate(ASCII), counting)
+    except ValidationError as error:
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
         refuse("The request body is not valid JSON.")
+    check_betas(read, betas)
+    if isinstance(read, MessagesBody):
+        return MessagesRequest(read.model, read.max_tokens, bool(read.stream))
+    return MessagesRequest(read.model, 0, False)
+
+
+def read_body(body: bytes, counting: bool) -> CountBody:
+    """The body by its types; one with a block that we don't know is read again, block by block.
+
+    Raises:
+        ValidationError: something is known to be wrong.
+    """
+    try:
+        return (count_body if counting else messages_body).decode(body)
+    except ValidationError as error:
+        if not UNKNOWN_TYPE.match(str(error)):
+            raise
+    read: CountBody = (open_count_body if counting else open_messages_body).decode(body)
+    check_blocks(read.system, "system")
+    for index, message in enumerate(read.messages):
+        check_blocks(message.content, f"messages.{index}.content")
+    return read
+
+
+def check_blocks(content: object, path: str) -> None:
+    """Check the blocks that we know among others.
+
+    Raises:
+        GatewayError: 400, something is known to be wrong.
+    """
+    for index, block in enumerate(content if isinstance(content, list) else ()):
+        try:
+            known = checked_blocks.get(any_block.decode(block).type)
+            if known is not None:
+                known.decode(block)
+        except ValidationError as error:
+            refuse(in_words(str(error), f"{path}.{index}"))
+
+
+def check_betas(read: CountBody, betas: str) -> None:
+    """Check that what only a beta knows comes with its header.
+
+    Raises:
+        GatewayError: 400, it doesn't.
+    """
+    for name, beta in BETAS.items():
+        if getattr(read, name) and not any(value.strip().startswith(beta) for value in betas.split(",")):
+            refuse(f"{name}: Requires the header anthropic-beta with a value {beta}<date>")
 
 
 def check_json(body: bytes) -> None:
@@ -155,16 +172,25 @@ def member_names(parser: simdjson.Parser, body: bytes, *, shorten: bool = True) 
     return list(document.keys())
 
 
-def in_words(error: str) -> str:
-    """msgspec's words in Anthropic's order: the field, then what was expected."""
+def in_words(error: str, under: str = "") -> str:
+    """msgspec's words in Anthropic's order: the field, then what was expected.
+
+    Args:
+        under: the path of what was read.
+    """
     where = WHERE.search(error)
-    path = INDEX.sub(r".\1", where[1]) if where else ""
+    path = ".".join(filter(None, (under, INDEX.sub(r".\1", where[1]) if where else ""))).lstrip(".")
     said = WHERE.sub("", error)
     if missing := MISSING.search(said):
-        return f"{path}.{missing[1]}: Field required".lstrip(".")
-    if said == "content: Field required":
-        return f"{path}.{said}"
-    return f"{path}: {said.replace('`', '')}" if path else said
+        path, said = f"{path}.{missing[1]}".lstrip("."), "Field required"
+    elif said.startswith("Invalid "):
+        named = (choices for end, choices in CHOICES.items() if f".{path}".endswith(f".{end}"))
+        said = f"Expected {next(named, 'another value')}"
+    elif own := OWN_WORDS.match(said):
+        path, said = f"{path}.{own[1]}".lstrip("."), own[2]
+    else:
+        said = KINDS.sub(lambda kind: IN_JSON[kind[0]], said.replace("`", "")).replace(" | ", " or ")
+    return f"{path}: {said}" if path else said
 
 
 def reason(error: str) -> str:

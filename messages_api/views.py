@@ -18,7 +18,7 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messages_api import errors, runtime, schema
+from messages_api import errors, headers, runtime, schema
 from messages_api.arbiter import permit
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
@@ -46,7 +46,8 @@ class MessagesParser(BaseParser):
     def parse(  # type: ignore[override]
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> schema.MessagesRequest:
-        return schema.parse(stream.body, counting=(parser_context or {})["view"].relayed.free)
+        counting: bool = (parser_context or {})["view"].relayed.free
+        return schema.parse(stream.body, betas=headers.betas(stream.scope["headers"]), counting=counting)
 
 
 class ApiView(APIView):

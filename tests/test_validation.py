@@ -1,0 +1,581 @@
+"""What is known to be wrong is refused before it costs money; docs/validation.md lists it, and nothing else is refused.
+
+The oracle of the mutations is written from that page, not from the gateway's code.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import typing
+from pathlib import Path
+
+import anthropic.types as sdk
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from messages_api import body, schema
+from messages_api.errors import GatewayError
+from tests.gateway import CLIENT, ROOT, ask, credentials, message, post, refused
+from tests.recordings import FOLDER, MCP_BETA, needs_recordings
+from tests.upstream import whole
+
+PAGE = (ROOT / "docs" / "validation.md").read_text()
+ROW = re.compile(r"^\| `(.+?)` \| (.+) \|$", re.MULTILINE)
+BETAS = f"{MCP_BETA}, structured-outputs-2025-11-13"
+
+
+def table(heading):
+    """The rows under a heading: what is sent, and the message."""
+    return ROW.findall(PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0])
+
+
+EXAMPLES = [
+    (json.loads(members), message)
+    for heading in ("Members", "Thinking", "Tools", "Messages", "Content blocks")
+    for members, message in table(heading)
+]
+
+
+def judge(request, **terms):
+    """The message of a refusal; None where it passes."""
+    try:
+        schema.parse(request if isinstance(request, bytes) else json.dumps(request).encode(), **terms)
+    except GatewayError as error:
+        return error.message if (error.status_code, error.kind) == (400, "invalid_request_error") else repr(error)
+    return None
+
+
+@pytest.mark.parametrize(("members", "expected"), EXAMPLES, ids=lambda value: json.dumps(value)[:60])
+def test_it_refuses_each_example_of_the_page_with_its_message(members, expected):
+    assert judge(ask() | members) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), table("The body as a whole"))
+def test_it_refuses_each_body_of_the_page_with_its_message(text, expected):
+    assert judge(text.encode()) == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), table("What a request must have"))
+def test_it_refuses_a_request_without_what_the_page_requires(name, expected):
+    assert judge({other: value for other, value in ask().items() if other != name}) == expected
+
+
+def test_the_page_is_what_the_endpoint_does(web, alice, upstream):
+    for members, expected in EXAMPLES[::9]:
+        assert refused(post(web, alice.key, ask() | members), 400, "invalid_request_error") == expected
+    assert not upstream.seen
+
+
+def described(kind, path=""):
+    """The path of every member that a type describes, as a pattern of those that `place` makes."""
+    if isinstance(kind, msgspec.inspect.UnionType):
+        for each in kind.types:
+            yield from described(each, path)
+    elif isinstance(kind, msgspec.inspect.ListType):
+        yield from described(kind.item_type, path)
+    elif isinstance(kind, msgspec.inspect.StructType):
+        tag = rf"\[{kind.tag}\]" if kind.tag and kind.tag_field == "type" else r"(\[\w+\])?"
+        needs = getattr(kind.cls, "NEEDS", {})
+        for field in kind.fields:
+            if field.name == "type" or not any(field.name in names for names in needs.values()):
+                here = f"{path}{tag if path else ''}\\.{field.encode_name}"
+                yield here
+                # What has a type of its own in many places is shown in one of them.
+                shared = field.name in ("cache_control", "source")
+                if here != r"\.system":  # its blocks are those of messages
+                    yield from described(field.type, rf".*\.{field.name}" if shared else here)
+        for each, names in needs.items():
+            yield from (rf"{path}\[{each or 'custom'}\]\.{name}" for name in names)
+
+
+def place(request, path):
+    """Where a message points to: names, and the type of each object on the way but the outermost."""
+    at, found = request, ""
+    for index, name in enumerate(path.split(".")):
+        if name.isdigit():
+            at = at[int(name)]
+            continue
+        if index and "type" in at and name != "type":
+            found += f"[{at['type']}]"
+        elif index and name != "type" and "role" not in at:
+            found += "[custom]"
+        found += f".{name}"
+        at = at.get(name)
+    return found
+
+
+def test_every_rule_of_the_code_has_an_example_on_the_page():
+    shown = {place(ask() | members, said.split(": ")[0]) for members, said in EXAMPLES}
+    shown |= {re.sub(r"\[\w+\]$", "", each.rpartition(".")[0]) for each in shown}
+    rules = set(described(msgspec.inspect.type_info(body.MessagesBody)))
+    assert len(rules) > 60
+    assert {rule for rule in rules if not any(re.fullmatch(rule, each) for each in shown)} == set()
+
+
+def request_of(block):
+    return ask() | {"messages": [{"role": "user", "content": [block]}]}
+
+
+PASSES = {
+    "an unknown member": {"new_member": {"a": [1]}},
+    "an unknown block": request_of({"type": "hologram", "text": 7}),
+    "an unknown source": request_of({"type": "image", "source": {"type": "s3", "url": 7, "data": {}}}),
+    "an unknown member of a block": request_of({"type": "text", "text": "", "citations": [], "new": 1}),
+    "an unknown tool": {"tools": [{"type": "teleport_20270101", "name": 7, "input_schema": []}]},
+    "a server's tool": {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 1}]},
+    "a toolset without a name": {"tools": [{"type": "browser_toolset_20260801"}]},
+    "an unknown kind of thinking": {"thinking": {"type": "dreaming", "budget_tokens": "many"}},
+    "adaptive thinking": {"thinking": {"type": "adaptive", "display": "summarized"}},
+    "thinking between tools": {"thinking": {"type": "between_tools"}},
+    "the least thinking": {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+    "no thinking": {"thinking": {"type": "disabled"}},
+    "an unknown MCP server": {"mcp_servers": [{"type": "tunnel"}]},
+    "no MCP servers": {"mcp_servers": []},
+    "old structured output": {"output_format": {"type": "json_schema", "schema": {}}},
+    "fallbacks of ours": {"fallbacks": ["claude-haiku-4-5", "bedrock/claude-haiku-4-5"]},
+    "Anthropic's fallbacks": {"fallbacks": [{"model": "claude-haiku-4-5"}]},
+    "Anthropic's default fallbacks": {"fallbacks": "default"},
+    "no fallbacks": {"fallbacks": []},
+    "a null user": {"metadata": {"user_id": None}},
+    "other metadata": {"metadata": {"trace": {"a": 1}}},
+    "a cached prefix": {"cache_control": {"type": "ephemeral", "ttl": "1h", "scope": "global"}},
+    "a cached prefix with a null ttl": {"cache_control": {"type": "ephemeral", "ttl": None}},
+    "a tool's result without content": request_of({"type": "tool_result", "tool_use_id": "toolu_1"}),
+    "a tool's result of blocks": request_of(
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "new"}]}
+    ),
+    "a system message without content": {"messages": [{"role": "system", "clear_at": 7}]},
+    "an answer that was begun": {"messages": [*ask()["messages"], {"role": "assistant", "content": "I"}]},
+    "no parallel tools": {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
+    "null for all that may be left out": dict.fromkeys(
+        [
+            "system",
+            "stream",
+            "temperature",
+            "top_p",
+            "top_k",
+            "stop_sequences",
+            "metadata",
+            "tools",
+            "tool_choice",
+            "thinking",
+            "mcp_servers",
+            "output_format",
+            "output_config",
+            "cache_control",
+            "container",
+            "fallbacks",
+            "service_tier",
+            "inference_geo",
+            "context_management",
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("members", PASSES.values(), ids=PASSES.keys())
+@pytest.mark.parametrize("counting", [False, True])
+def test_what_is_not_known_to_be_wrong_passes(members, counting):
+    assert judge(ask() | members, betas=BETAS, counting=counting) is None
+
+
+def test_a_count_does_not_need_or_judge_what_is_about_the_answer():
+    request = {name: value for name, value in ask().items() if name != "max_tokens"}
+    assert judge(request, counting=True) is None
+    assert judge(request | {"temperature": 7, "fallbacks": 7}, counting=True) is None
+    assert judge(request | {"tools": {}}, counting=True) == "tools: Expected array or null, got object"
+
+
+@pytest.mark.parametrize("beta", ["mcp-client-2025-04-04", "a-1,mcp-client-2099-01-01", "a-1, mcp-client-2025-11-20"])
+def test_any_version_of_a_beta_will_do(beta):
+    request = ask() | {"mcp_servers": [{"type": "url", "name": "docs", "url": "https://mcp.example"}]}
+    assert judge(request, betas=beta) is None
+    assert judge(request, betas=f"not-{beta.replace(',', ',not-').replace(', not-', ',not-')}") is not None
+
+
+def test_a_beta_may_come_in_a_header_of_its_own(web, alice, upstream):
+    upstream.answer = whole(200, message())
+    request = ask() | {"mcp_servers": [{"type": "url", "name": "docs", "url": "https://mcp.example"}]}
+    headers = [*credentials(alice.key).items(), ("anthropic-beta", "one-1"), ("anthropic-beta", MCP_BETA)]
+    assert CLIENT.post(web.url + "/v1/messages", json=request, headers=headers).status_code == 200
+    assert json.loads(upstream.last.body) == request
+
+
+def test_no_message_repeats_what_was_sent():
+    secret = "a secret of Alice's"
+    for members in (
+        {"model": secret},
+        {"messages": [{"role": secret, "content": secret}]},
+        {"cache_control": {"type": secret}},
+        {"tool_choice": {"type": secret}},
+        {"fallbacks": secret},
+        {"temperature": secret},
+        {"system": [{"type": secret}, {secret: 1}]},
+    ):
+        said = judge(ask() | members)
+        assert said is not None
+        assert secret not in said
+
+
+BLOCKS_OF_THE_SDK = {
+    "text": sdk.TextBlockParam,
+    "image": sdk.ImageBlockParam,
+    "document": sdk.DocumentBlockParam,
+    "tool_use": sdk.ToolUseBlockParam,
+    "server_tool_use": sdk.ServerToolUseBlockParam,
+    "tool_result": sdk.ToolResultBlockParam,
+    "thinking": sdk.ThinkingBlockParam,
+    "redacted_thinking": sdk.RedactedThinkingBlockParam,
+}
+
+
+def required(kind):
+    return {
+        name
+        for name, hint in kind.__annotations__.items()
+        if "Required[" in str(hint.__forward_arg__ if isinstance(hint, typing.ForwardRef) else hint)
+    }
+
+
+def test_it_requires_of_a_block_what_the_sdk_requires():
+    for block in body.CHECKED:
+        tag = str(block.__struct_config__.tag)
+        ours = {field.name for field in msgspec.structs.fields(block) if field.required}
+        assert ours == required(BLOCKS_OF_THE_SDK[tag]) - {"type"}, tag
+
+
+def recorded():
+    """Every recorded request of the Messages API: its path, body and betas."""
+    for file in sorted(Path(FOLDER, "anthropic").glob("*/*.json")):
+        exchange = json.loads(file.read_text())
+        path, request = exchange["path"].partition("?")[0], exchange["request_body"]
+        if path in ("/v1/messages", "/v1/messages/count_tokens") and isinstance(request, dict):
+            betas = exchange["request_headers"].get("anthropic-beta")
+            yield f"{file.parent.name}/{file.stem}", path.endswith("count_tokens"), request, betas
+
+
+@needs_recordings
+def test_it_refuses_nothing_that_was_recorded():
+    found = list(recorded())
+    assert len(found) > 100
+    for name, counting, request, betas in found:
+        # Some sources took the header out.
+        assert judge(request, betas=betas or BETAS, counting=counting) is None, name
+
+
+# Mutations: requests that are right, with something in them changed.
+
+RICH = [
+    ask(
+        system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+        stream=False,
+        temperature=0.5,
+        top_p=0.9,
+        top_k=5,
+        stop_sequences=["END"],
+        metadata={"user_id": "alice"},
+        tools=[
+            {"name": "search", "description": "Searches.", "input_schema": {"type": "object", "properties": {}}},
+            {"type": "custom", "name": "read", "input_schema": {"type": "object"}, "strict": True},
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
+        ],
+        tool_choice={"type": "tool", "name": "search", "disable_parallel_tool_use": True},
+        thinking={"type": "enabled", "budget_tokens": 2048},
+        cache_control={"type": "ephemeral"},
+        fallbacks=["claude-haiku-4-5", "bedrock/claude-haiku-4-5"],
+        service_tier="auto",
+        container="container_1",
+        output_config={"effort": "low"},
+    ),
+    ask(
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "Grüße"},
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0="}},
+                    {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
+                    {"type": "document", "source": {"type": "file", "file_id": "file_1"}, "title": "T", "context": "C"},
+                    {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "…", "signature": "c2ln"},
+                    {"type": "redacted_thinking", "data": "c2VhbGVk"},
+                    {"type": "tool_use", "id": "toolu_1", "name": "search", "input": {"q": "x"}},
+                    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "found", "is_error": False},
+                    {"type": "tool_result", "tool_use_id": "toolu_2", "content": [{"type": "text", "text": "x"}]},
+                    {"type": "hologram", "depth": 3},
+                ],
+            },
+            {"role": "system", "content": "Mind the gap."},
+        ],
+        mcp_servers=[{"type": "url", "name": "docs", "url": "https://mcp.example"}],
+        output_format={"type": "json_schema", "schema": {"type": "object"}},
+        context_management={"edits": []},
+        fallbacks="default",
+    ),
+    ask(fallbacks=[{"model": "claude-haiku-4-5"}], tool_choice={"type": "auto"}, thinking={"type": "adaptive"}),
+]
+WORDS = [
+    "",
+    "text",
+    "image",
+    "user",
+    "tool",
+    "enabled",
+    "auto",
+    "ephemeral",
+    "1h",
+    "base64",
+    "default",
+    "claude x",
+    "é",
+]
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5000),
+    st.floats(-2, 2, allow_nan=False),
+    st.sampled_from(WORDS),
+    st.text(max_size=4),
+    st.just([]),
+    st.just({}),
+    st.fixed_dictionaries({"type": st.sampled_from(WORDS)}),
+    st.lists(st.sampled_from([*WORDS, {"type": "text"}]), max_size=2),
+)
+
+
+def places(value, path=()):
+    """Every member and element below it."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def mutate(request, data):
+    """One change somewhere: a member replaced, taken away, put in, or moved."""
+    path = data.draw(st.sampled_from(list(places(request))))
+    at = request
+    for key in path[:-1]:
+        at = at[key]
+    kind = data.draw(st.sampled_from(["replace", "replace", "remove", "insert", "wrap"]))
+    if kind == "replace":
+        at[path[-1]] = data.draw(anything)
+    elif kind == "remove":
+        del at[path[-1]]
+    elif kind == "wrap":
+        at[path[-1]] = [at[path[-1]]]
+    elif isinstance(at, list):
+        at.insert(path[-1], data.draw(anything))
+    else:
+        at[data.draw(st.sampled_from(["type", "name", "cache_control", "source", "content", "x"]))] = data.draw(
+            anything
+        )
+
+
+def a(kind, value, optional=True):
+    """Whether it is of this kind; a boolean is no number."""
+    if value is None:
+        return optional
+    if kind in (int, (int, float)) and isinstance(value, bool):
+        return False
+    return isinstance(value, kind)
+
+
+def is_model(value):
+    return isinstance(value, str) and re.fullmatch(r"[!-~]{1,200}", value) is not None
+
+
+def is_cache_control(value):
+    return value is None or (
+        isinstance(value, dict) and value.get("type") == "ephemeral" and value.get("ttl") in (None, "5m", "1h")
+    )
+
+
+STRINGS = {
+    "text": ["text"],
+    "tool_use": ["id", "name"],
+    "server_tool_use": ["id", "name"],
+    "tool_result": ["tool_use_id"],
+    "thinking": ["thinking", "signature"],
+    "redacted_thinking": ["data"],
+}
+SOURCES = {"base64": ["media_type", "data"], "text": ["media_type", "data"], "url": ["url"], "file": ["file_id"]}
+
+
+def typed(value):
+    return isinstance(value, dict) and isinstance(value.get("type"), str)
+
+
+def is_block(block):
+    if not typed(block):
+        return False
+    kind = block["type"]
+    if not all(isinstance(block.get(name), str) for name in STRINGS.get(kind, [])):
+        return False
+    if kind in ("text", "image", "document", "tool_use", "server_tool_use", "tool_result") and not is_cache_control(
+        block.get("cache_control")
+    ):
+        return False
+    if kind in ("image", "document"):
+        source = block.get("source")
+        if not typed(source) or not all(isinstance(source.get(name), str) for name in SOURCES.get(source["type"], [])):
+            return False
+    if kind == "document" and not (a(str, block.get("title")) and a(str, block.get("context"))):
+        return False
+    if kind in ("tool_use", "server_tool_use") and not isinstance(block.get("input"), dict):
+        return False
+    if kind == "tool_result":
+        content = block.get("content")
+        inner = all(typed(each) for each in content) if isinstance(content, list) else a(str, content)
+        return inner and a(bool, block.get("is_error"))
+    return True
+
+
+def is_content(content):
+    return isinstance(content, str) or (isinstance(content, list) and all(is_block(block) for block in content))
+
+
+def is_turn(turn):
+    if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant", "system"):
+        return False
+    return is_content(turn["content"]) if "content" in turn else turn["role"] == "system"
+
+
+def is_tool(tool):
+    if not isinstance(tool, dict) or not a(str, tool.get("type")) or not is_cache_control(tool.get("cache_control")):
+        return False
+    return tool.get("type") not in (None, "custom") or (
+        isinstance(tool.get("name"), str) and isinstance(tool.get("input_schema"), dict)
+    )
+
+
+def is_choice(choice):
+    if choice is None:
+        return True
+    if not isinstance(choice, dict) or choice.get("type") not in ("auto", "any", "tool", "none"):
+        return False
+    if choice["type"] == "tool" and not isinstance(choice.get("name"), str):
+        return False
+    return choice["type"] == "none" or a(bool, choice.get("disable_parallel_tool_use"))
+
+
+def is_thinking(thinking):
+    if thinking is None:
+        return True
+    if not typed(thinking):
+        return False
+    budget = thinking.get("budget_tokens")
+    return thinking["type"] != "enabled" or (a(int, budget, optional=False) and budget >= 1024)
+
+
+def is_server(server):
+    return typed(server) and (
+        server["type"] != "url" or (isinstance(server.get("name"), str) and isinstance(server.get("url"), str))
+    )
+
+
+def are_fallbacks(value):
+    if value is None or value == "default":
+        return True
+    return isinstance(value, list) and (all(map(is_model, value)) or all(isinstance(each, dict) for each in value))
+
+
+def all_of(check, value):
+    return value is None or (isinstance(value, list) and all(map(check, value)))
+
+
+def within(low, high, value):
+    return value is None or (a((int, float), value) and low <= value <= high)
+
+
+def keeps_every_rule(request):
+    """What the page says, in plain words."""
+    get = request.get
+    return (
+        is_model(get("model"))
+        and a(int, get("max_tokens"), optional=False)
+        and 0 <= get("max_tokens") <= 10_000_000
+        and bool(get("messages"))
+        and all_of(is_turn, get("messages"))
+        and (get("system") is None or is_content(get("system")))
+        and a(bool, get("stream"))
+        and within(0, 1, get("temperature"))
+        and within(0, 1, get("top_p"))
+        and a(int, get("top_k"))
+        and (get("top_k") or 0) >= 0
+        and all_of(lambda each: isinstance(each, str), get("stop_sequences"))
+        and a(dict, get("metadata"))
+        and a(str, (get("metadata") or {}).get("user_id"))
+        and all_of(is_tool, get("tools"))
+        and is_choice(get("tool_choice"))
+        and is_thinking(get("thinking"))
+        and is_cache_control(get("cache_control"))
+        and all_of(is_server, get("mcp_servers"))
+        and are_fallbacks(get("fallbacks"))
+        and a(str, get("service_tier"))
+        and a(str, get("inference_geo"))
+        and a((str, dict), get("container"))
+        and all(a(dict, get(name)) for name in ("output_format", "output_config", "context_management"))
+    )
+
+
+def requests():
+    """Requests that are right: ours, and the recorded ones where they are there."""
+    return RICH + ([request for _, counting, request, _ in recorded() if not counting] if FOLDER else [])
+
+
+def test_the_oracle_knows_what_is_right_and_what_is_wrong():
+    assert all(keeps_every_rule(request) for request in requests())
+    headers = {"mcp_servers", "output_format"}
+    for members, said in EXAMPLES:
+        if not (said.split(":")[0] in headers and "Requires" in said):
+            assert not keeps_every_rule(ask() | members), members
+
+
+def check_mutations(web, alice, upstream, data, requests):
+    request = copy.deepcopy(data.draw(st.sampled_from(requests)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        if list(places(request)):
+            mutate(request, data)
+    upstream.seen.clear()
+    sent = json.dumps(request).encode()
+    headers = credentials(alice.key) | {"anthropic-beta": BETAS}
+    answer = CLIENT.post(web.url + "/v1/messages", content=sent, headers=headers)
+    if keeps_every_rule(request):
+        assert answer.status_code == 200, answer.text
+        assert upstream.last.body == sent
+    else:
+        refused(answer, 400, "invalid_request_error")
+        assert not upstream.seen
+
+
+FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=FIXTURES)
+@given(data=st.data())
+def test_a_mutated_request_is_refused_exactly_if_it_breaks_a_rule(web, alice, upstream, data):
+    upstream.answer = whole(200, message())
+    check_mutations(web, alice, upstream, data, RICH)
+
+
+@pytest.mark.slow
+@settings(max_examples=20_000, deadline=None, suppress_health_check=FIXTURES)
+@given(data=st.data())
+def test_of_twenty_thousand_mutated_requests_none_that_breaks_a_rule_passes(web, alice, upstream, data):
+    upstream.answer = whole(200, message())
+    check_mutations(web, alice, upstream, data, requests())
