@@ -96,6 +96,9 @@ class Proxy:
         if cut is not Cut.UNSENT:
             (server if link is client else client).sendall(said)
         if cut is Cut.ANSWERED:
+            # The rest of the statement may still be on its way.
+            while server not in select.select([client, server], [], [])[0]:
+                server.sendall(client.recv(1 << 16))
             server.recv(1 << 16)
         return cut is None
 

@@ -334,8 +334,8 @@ class Writer:
             while True:
                 await asyncio.sleep(self.lease / 5)
                 try:
-                    async with asyncio.timeout(self.lease / 2):
-                        connection = connection or await connect("gateway heartbeat")
+                    connection = connection or await connect("gateway heartbeat")
+                    with patience(connection, self.lease / 3):
                         await connection.execute(
                             "UPDATE usage_process SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.process]
                         )
