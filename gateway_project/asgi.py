@@ -20,7 +20,7 @@ from messages_api import handler, runtime  # noqa: E402
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-PAGES = re.compile(r"/(?:admin(?:/.*)?|static/.*|favicon\.ico)?")
+PAGES = re.compile(r"/(?:admin(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
 SERVES_API = "api" in settings.CONFIGURATION.roles
 SERVES_PAGES = "admin" in settings.CONFIGURATION.roles
 

@@ -1,8 +1,8 @@
 """What a Messages request must be for us to act on it; everything that we don't know passes through untouched.
 
 Two readings of the body. The first checks that it is strict JSON (UTF-8, no NaN, bounded depth, no member twice at the
-top), since a provider may read a doubtful body differently from us. The second reads it by the types of
-messages_api.body: a check for what is known to be wrong, never an allow-list. docs/validation.md lists every rule.
+top), since a provider may read a doubtful body differently from us. The second reads it by the types in body.py: a
+check for what is known to be wrong, never an allow-list. docs/validation.md lists every rule.
 """
 
 from __future__ import annotations
