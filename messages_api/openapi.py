@@ -150,11 +150,12 @@ event: message_stop
 data: {"type":"message_stop"}
 
 """
-EVENT_STREAM = {
-    "type": "string",
-    "description": "Server-sent events; the `data` of each is a `StreamEvent`. A stream that fails ends with an "
-    "`error` event, and a silent one gets a `ping` now and then.",
-}
+EVENT_STREAM = components.obj(
+    "One of the server-sent events. A stream that fails ends with an `error`, a silent one gets a `ping` now and then.",
+    "event data",
+    event=components.string("The `type` of its data.", "content_block_delta"),
+    data=components.string("JSON.", contentMediaType="application/json", contentSchema=ref("StreamEvent")),
+)
 
 
 def header(name: str, about: str, *examples: str, answers: bool | list[int] = False) -> OpenApiParameter:
