@@ -26,7 +26,7 @@ OPTIONS = (
 NETWORK = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 SECONDS = 5
 # So many may wait for a reader's one connection.
-WAITING = 500
+WAITING = 4000
 
 
 class TooManyWait(psycopg.OperationalError):
@@ -98,7 +98,7 @@ class Reader:
                 async with asyncio.timeout(SECONDS):
                     await self.lock.acquire()
             except TimeoutError:
-                raise TooManyWait("who came before has no answer yet") from None
+                raise psycopg.OperationalError("who came before has no answer yet") from None
             try:
                 return await self._fetch_twice(query, values)
             finally:

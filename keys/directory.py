@@ -6,6 +6,7 @@ that what it knows is stale.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -81,6 +82,8 @@ class Directory:
         self.reader = reader
         self.known: OrderedDict[bytes, KnownKey] = OrderedDict()
         self.hidden: KnownKey | None = None
+        self.reading_hidden = asyncio.Lock()
+        self.reading: dict[bytes, asyncio.Task[KnownKey | None]] = {}
         self.unknown: set[bytes] = set()
         self.unknown_since = 0.0
         self.catalogue_revision = 0
@@ -99,47 +102,74 @@ class Directory:
             if key is not None:
                 self.known.move_to_end(digest)
                 return key
-        now = time.monotonic()
-        if now - self.unknown_since > UNKNOWN_SECONDS:
-            self.unknown_since = now
-            self.unknown.clear()
-        if digest in self.unknown:
-            return None
-        key = await self.refresh(secret)
-        if key is None and len(self.unknown) < CAPACITY:
-            self.unknown.add(digest)
-        return key
+        return await self.refresh(secret, than=None)
 
-    async def refresh(self, secret: str) -> KnownKey | None:
-        """The same, read anew.
+    async def refresh(self, secret: str, *, than: KnownKey | None) -> KnownKey | None:
+        """The same, read anew. Of many who ask at once, one reads, and the others take what it has read.
+
+        Args:
+            than: what the caller knows and found wanting; who has read anything newer is taken at their word.
 
         Raises:
             psycopg.Error: the database can't be asked.
         """
         self.peppers = [pepper.key for pepper in keyring.peppers()]
         digests = [credentials.digest(secret, pepper) for pepper in self.peppers]
+        # It is kept under the newest; which one it was stored by costs nothing to leave open.
+        digest = digests[0]
+        while True:
+            known = self.known.get(digest)
+            if known is not None and is_newer(known, than):
+                return known
+            if self._was_unknown(digest):
+                return None
+            others = self.reading.get(digest)
+            key = await asyncio.shield(others or self._start_reading(digest, digests))
+            # What others read may have been read before the change that the caller knows of.
+            if others is None or key is None or is_newer(key, than):
+                return key
+
+    def _start_reading(self, digest: bytes, digests: list[bytes]) -> asyncio.Task[KnownKey | None]:
+        def done(task: asyncio.Task[KnownKey | None]) -> None:
+            del self.reading[digest]
+            if not task.cancelled():
+                task.exception()  # whoever still waits has it
+
+        task = self.reading[digest] = asyncio.get_running_loop().create_task(self._read(digest, digests))
+        task.add_done_callback(done)
+        return task
+
+    async def _read(self, digest: bytes, digests: list[bytes]) -> KnownKey | None:
         rows = await self.reader.fetch(FIND + "c.digest = ANY(%s)", [digests])
-        for digest in digests:
-            self.known.pop(digest, None)
+        for each in digests:
+            self.known.pop(each, None)
         if not rows:
+            if len(self.unknown) < CAPACITY:
+                self.unknown.add(digest)
             return None
-        key = await self._known(rows[0])
-        # Its digest is one of these; which one costs nothing to leave open.
-        self.known[digests[0]] = key
+        key = self.known[digest] = await self._known(rows[0])
         if len(self.known) > CAPACITY:
             self.known.popitem(last=False)
         return key
 
-    async def passed_through(self, *, anew: bool = False) -> KnownKey | None:
-        """The hidden key under which calls with a provider's own key are recorded.
+    def _was_unknown(self, digest: bytes) -> bool:
+        now = time.monotonic()
+        if now - self.unknown_since > UNKNOWN_SECONDS:
+            self.unknown_since = now
+            self.unknown.clear()
+        return digest in self.unknown
+
+    async def passed_through(self, *, than: KnownKey | None = None) -> KnownKey | None:
+        """The hidden key under which calls with a provider's own key are recorded; read anew as `refresh` does it.
 
         Raises:
             psycopg.Error: it isn't known yet, or is asked for anew, and the database can't be asked.
         """
-        if anew or self.hidden is None:
-            rows = await self.reader.fetch(FIND + "c.kind = 'passthrough' AND v.passthrough")
-            self.hidden = await self._known(rows[0]) if rows else None
-        return self.hidden
+        async with self.reading_hidden:
+            if self.hidden is None or not is_newer(self.hidden, than):
+                rows = await self.reader.fetch(FIND + "c.kind = 'passthrough' AND v.passthrough")
+                self.hidden = await self._known(rows[0]) if rows else None
+            return self.hidden
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, provider_keys, weights = row
@@ -167,3 +197,10 @@ class Directory:
                 continue
             catalogue[key] = KnownProviderKey(key, name, provider, base_url, secret, tuple(models))
         self.catalogue, self.catalogue_revision = catalogue, rows[0][0]
+
+
+def is_newer(known: KnownKey, than: KnownKey | None) -> bool:
+    """Whether it was read since, by what the database says of changes."""
+    if than is None:
+        return True
+    return (known.revision, known.catalogue_revision) != (than.revision, than.catalogue_revision)

@@ -44,7 +44,7 @@ async def ask(runtime: Runtime, admission: Admission) -> str:
         raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
 
 
-async def after(runtime: Runtime, presented: Presented, verdict: str) -> tuple[Presented, KnownKey]:
+async def after(runtime: Runtime, presented: Presented, key: KnownKey, verdict: str) -> tuple[Presented, KnownKey]:
     """What to ask with next, after a verdict that did not admit.
 
     Raises:
@@ -56,7 +56,7 @@ async def after(runtime: Runtime, presented: Presented, verdict: str) -> tuple[P
     elif verdict != "stale":
         refuse, message, reason = REFUSALS[verdict]
         raise refuse(message, reason=reason)
-    return presented, await runtime.identify_anew(presented)
+    return presented, await runtime.identify_anew(presented, key)
 
 
 def too_fast() -> GatewayError:
@@ -93,5 +93,5 @@ async def permit(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         verdict = await ask(runtime, nothing)
         if verdict == "admitted":
             return key
-        presented, key = await after(runtime, presented, verdict)
+        presented, key = await after(runtime, presented, key, verdict)
     raise too_fast()

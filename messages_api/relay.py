@@ -109,7 +109,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
             provider_key = routing.route(key, messages.model, runtime.providers)
         except GatewayError:
             # Only what is known now may refuse.
-            fresh = await runtime.identify_anew(presented)
+            fresh = await runtime.identify_anew(presented, key)
             if fresh == key:
                 raise
             key = fresh
@@ -120,7 +120,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         if verdict == "admitted":
             runtime.remember(call)
             return call
-        presented, key = await arbiter.after(runtime, presented, verdict)
+        presented, key = await arbiter.after(runtime, presented, key, verdict)
     raise arbiter.too_fast()
 
 

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from gateway_project.configuration import Configuration
-from keys.connection import Reader
+from keys.connection import Reader, TooManyWait
 from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
 from messages_api import errors
@@ -57,6 +57,7 @@ class Runtime:
         self.refusals = RefusalLog(self.reader)
         self.book: PriceBook | None = None
         self.book_revision = 0
+        self.reading_prices = asyncio.Lock()
         self.streams: set[EventStream] = set()
         self.calls: defaultdict[int, set[Call]] = defaultdict(set)
         self.tasks: list[asyncio.Task[None]] = []
@@ -102,21 +103,25 @@ class Runtime:
                 key = await self.directory.find(secret)
                 if key is not None:
                     return key
+        except TooManyWait:
+            raise errors.overloaded() from None
         except psycopg.Error:
             raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
         raise errors.unauthenticated("This credential was never handed out, or was deleted.", reason="unknown_key")
 
-    async def identify_anew(self, presented: Presented) -> KnownKey:
-        """The same from the database, for what is known may be stale.
+    async def identify_anew(self, presented: Presented, than: KnownKey) -> KnownKey:
+        """The same, newer than what turned out to be stale.
 
         Raises:
             GatewayError: as `identify`.
         """
         try:
             if presented.provider_secret:
-                await self.directory.passed_through(anew=True)
+                await self.directory.passed_through(than=than)
             for secret in presented.secrets:
-                await self.directory.refresh(secret)
+                await self.directory.refresh(secret, than=than)
+        except TooManyWait:
+            raise errors.overloaded() from None
         except psycopg.Error:
             raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
         return await self.identify(presented)
@@ -147,7 +152,11 @@ class Runtime:
         """Read our own prices again where the catalogue has moved since."""
         if self.book_revision != self.directory.catalogue_revision:
             try:
-                await self._read_prices()
+                async with self.reading_prices:
+                    if self.book_revision != self.directory.catalogue_revision:
+                        await self._read_prices()
+            except TooManyWait:
+                raise errors.overloaded() from None
             except psycopg.Error:
                 raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
 
