@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 
 from gateway_project.configuration import configuration
-from gateway_project.upgrades import Http
+from gateway_project.http_protocol import Http
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -28,6 +28,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+# Between two parts of a request body.
+BODY_SECONDS = 60
 # Bytes of a body that is not read for just anybody.
 LONG = 1 << 20
 
@@ -82,13 +84,17 @@ class ApiRequest(ASGIRequest):
         """The whole body; from then on a client that hangs up cancels the view.
 
         Raises:
-            GatewayError: 413, it is longer than `limit` bytes.
+            GatewayError: 413, it is longer than `limit` bytes; 408, it stalls.
             ClientGone: it never came to its end.
         """
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await self.receive()
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    message = await self.receive()
+            except TimeoutError:
+                raise stalled() from None
             if message["type"] == "http.disconnect":
                 raise ClientGone
             part = message.get("body", b"")
@@ -108,6 +114,12 @@ class ApiRequest(ASGIRequest):
         if message["type"] == "http.disconnect" and not self.answered:
             self.client_gone = True
             self.task.cancel()
+
+
+def stalled() -> errors.GatewayError:
+    return errors.invalid_request(
+        f"The rest of the request body did not come within {BODY_SECONDS} seconds.", reason="stalled", status=408
+    )
 
 
 def too_large(limit: int) -> errors.GatewayError:

@@ -1,0 +1,112 @@
+"""uvicorn's HTTP/1.1, with bounds on what comes before anybody is known, and deaf to offers of another protocol.
+
+uvicorn takes heads of any length, for any time. And Java's own client sends `Upgrade: h2c` with every request that it
+makes without TLS: a server may ignore that, but httptools takes what follows the head for another protocol, so that
+uvicorn calls the application with an empty body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
+HEAD_BYTES = 256 * 1024
+HEAD_LINES = 1000
+HEAD_SECONDS = 30
+
+OFFERS = {b"upgrade", b"connection", b"http2-settings"}
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn's protocol, with bounded heads, and deaf to offers of another one."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.in_head, self.head_bytes = True, 0
+        self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        self.head_bytes = self.head_bytes + len(data) if self.in_head else len(data)
+        self._feed(data)
+        if not self.in_head:
+            self._stop_waiting()
+        elif self.head_bytes > HEAD_BYTES or len(self.headers or ()) > HEAD_LINES:
+            self._refuse(431, "request_too_large", "The request's headers are too large.")
+        elif self.deadline is None and not self.transport.is_closing():
+            self.deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def on_message_begin(self) -> None:
+        self.in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        super().on_headers_complete()
+
+    def _stop_waiting(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+    def _give_up(self) -> None:
+        self.deadline = None
+        if not self.transport.is_closing():
+            self._refuse(408, "invalid_request_error", "The request's headers did not come in time.")
+
+    def _refuse(self, status: int, kind: str, message: str) -> None:
+        self._stop_waiting()
+        body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
+        head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+    def _feed(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offered:
+            self._go_on(data[offered.args[0] :])
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+
+    def on_message_complete(self) -> None:
+        # Of a head with an offer, this is the end of the head only.
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _go_on(self, rest: bytes) -> None:
+        """Read the rest as if there had been no offer: a new parser, which is told the head again without it."""
+        head = [self.parser.get_method() + b" / HTTP/1.1\r\n"]
+        head += [name + b": " + value + b"\r\n" for name, value in self.headers if name not in OFFERS]
+        self.parser = httptools.HttpRequestParser(Listener(self))
+        self._feed(b"".join([*head, b"\r\n", rest]))
+
+
+class Listener:
+    """Tells uvicorn what a parser finds, but for the end of the first head, which it knows."""
+
+    def __init__(self, protocol: Http) -> None:
+        self.on_message_begin = protocol.on_message_begin
+        self.on_url = protocol.on_url
+        self.on_header = protocol.on_header
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+        self._head_is_known = True
+        self.protocol = protocol
+
+    def on_headers_complete(self) -> None:
+        if self._head_is_known:
+            self._head_is_known = False
+            self.protocol.in_head = False
+        else:
+            self.protocol.on_headers_complete()
