@@ -33,6 +33,7 @@ DELTA_TEXT = re.compile(
 CONTENT = ("text", "thinking", "partial_json", "content")
 
 _decode = msgspec.json.Decoder().decode
+COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 # Iterations of one call that are billed each by itself, at most.
 ITERATIONS = 1000
 
@@ -76,6 +77,21 @@ class Reading:
         missing = max(0, thinking - sum(step.counts.thinking_tokens for step in billed))
         first.counts += TokenCounts(thinking_tokens=missing, web_search_requests=searches)
         return billed
+
+    @property
+    def countable(self) -> bool:
+        """Whether the usage can be billed as it was reported: input and output are there, and every count is one."""
+        entries = self.usage.get("iterations") or []
+        return (
+            all(is_count(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
+            and isinstance(entries, list)
+            and all(
+                is_count(usage[name])
+                for usage in (self.usage, *map(mapping, entries))
+                for name in COUNTS
+                if usage.get(name) is not None
+            )
+        )
 
     @property
     def service_tier(self) -> str:
@@ -152,6 +168,7 @@ class StreamMeter:
         self.started = False
         self.stopped = False
         self.failed = False
+        self.counted = False
         self.delivered = 0
         self.thought = False
         self._rest = bytearray()
@@ -233,6 +250,7 @@ class StreamMeter:
             case "message_delta":
                 self.reading.stop_reason = text(mapping(message.get("delta")).get("stop_reason"))
                 self.reading.overlay(message.get("usage"))
+                self.counted = is_count(mapping(message.get("usage")).get("output_tokens"))
             case "message_stop":
                 self.stopped = True
             case "error":
@@ -254,6 +272,11 @@ def complete_character(data: bytes) -> bytes:
         second = {0xE0: b"\xa0", 0xF0: b"\x90"}.get(lead, b"\x80") if back == 1 else b"\x80"
         return second + b"\x80" * (missing - 1)
     return b""
+
+
+def is_count(value: object) -> bool:
+    """Whether it can be a number of tokens."""
+    return type(value) is int and 0 <= value < 1 << 53
 
 
 def mapping(value: object) -> dict[str, Any]:

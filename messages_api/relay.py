@@ -217,7 +217,7 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
                 reason="provider_account",
                 retry=False,
             )
-    elif call.free or (understood and meter.reading.usage):
+    elif call.free or (understood and meter.reading.countable):
         call.finish(Status.COMPLETED, meter.reading)
     else:
         call.abandon(Status.COMPLETED, meter.reading)

@@ -66,17 +66,25 @@ class EventStream(PumpedResponse):
             call.saw_first_byte()
             meter.feed(chunk)
             if meter.stopped and not call.settled:
-                # Before the client has the last bytes and hangs up.
-                call.finish(Status.FAILED if meter.failed else Status.COMPLETED, meter.reading)
+                self._complete()  # before the client has the last bytes and hangs up
             # The server waits for room before it writes: cancelled there, the chunk has not been sent.
             self.unsent = chunk
             await send(chunk)
             self.unsent = b""
         meter.finish()
         if meter.stopped:
-            call.finish(Status.FAILED if meter.failed else Status.COMPLETED, meter.reading)
+            self._complete()
         else:
             await self._end(send, Status.FAILED, errors.broken_off(), "" if meter.failed else "broken_off")
+
+    def _complete(self) -> None:
+        """The stream came to its end: settle by its last report of usage, or by what was delivered if that is none."""
+        call, meter = self.call, self.meter
+        status = Status.FAILED if meter.failed else Status.COMPLETED
+        if meter.counted and meter.reading.countable:
+            call.finish(status, meter.reading)
+        else:
+            self._abandon(status)
 
     async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
         """End the stream before its time, and tell the client, unless it has heard of an end or error already."""

@@ -115,7 +115,7 @@ MOST = (1 << 53) - 1
     ids=["as many as can be", "too many", "negative", "no numbers", "beyond a float"],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_absurd_counts_are_clamped_and_settled(web, upstream, alice, step, count, tokens, stream):
+def test_absurd_counts_are_clamped_or_estimated(web, upstream, alice, step, count, tokens, stream):
     usage = {"input_tokens": 3, "output_tokens": 3, "iterations": [{"type": "message", **step}] * count}
     body = message(usage=usage)
     if stream:
@@ -127,7 +127,11 @@ def test_absurd_counts_are_clamped_and_settled(web, upstream, alice, step, count
     assert post(web, alice.key, ask(stream=stream)).content == body
     entry = row()
     assert entry.status == "completed"
-    assert entry.input_tokens == entry.output_tokens == min(tokens, MOST_TOKENS)
+    if tokens:
+        assert entry.input_tokens == entry.output_tokens == min(tokens, MOST_TOKENS)
+    else:
+        assert entry.estimated
+        assert entry.cost > 0
     assert len(entry.iterations) == min(count, ITERATIONS)
 
 
@@ -167,3 +171,33 @@ def test_a_body_that_comes_slowly_but_steadily_is_waited_for(start_web, served, 
     ]
     assert post(web, alice.key).content == body
     assert json.loads(body)["usage"]["output_tokens"] == row().output_tokens
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": "5", "output_tokens": "7"},
+        {"input_tokens": 5},
+        {"output_tokens": 5},
+        {"input_tokens": 5, "output_tokens": None},
+        {"input_tokens": -5, "output_tokens": 5},
+        {"input_tokens": 5, "output_tokens": 1 << 63},
+        {"input_tokens": 5, "output_tokens": 5, "cache_read_input_tokens": "many"},
+    ],
+    ids=repr,
+)
+def test_a_usage_that_cannot_be_billed_as_reported_is_an_estimate_and_never_free(web, upstream, alice, usage):
+    upstream.answer = whole(200, message(usage=usage))
+    assert post(web, alice.key, ask()).status_code == 200
+    entry = row()
+    assert (entry.status, entry.estimated) == ("completed", True)
+    assert entry.cost > 0
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"output_tokens": "9"}, {"output_tokens": -3}], ids=repr)
+def test_a_stream_whose_last_usage_is_missing_is_an_estimate(web, upstream, alice, usage):
+    start, *_ = events("x")
+    parts = [start, event("message_delta", delta={"stop_reason": "end_turn"}, usage=usage), event("message_stop")]
+    upstream.answer = pieces(200, parts)
+    assert post(web, alice.key, ask(stream=True)).content == b"".join(parts)
+    assert (row().status, row().estimated) == ("completed", True)
