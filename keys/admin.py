@@ -59,6 +59,7 @@ SECRET_FIELDS = ("digest", "secret_ciphertext")
 # The page that shows a secret answers however the form was sent: no other way to send it is offered.
 ONE_WAY_TO_SAVE = {"show_save_and_add_another": False, "show_save_and_continue": False}
 SOME_MODEL = "claude-haiku-4-5"
+ECHO_MODEL = "echo-1"
 
 
 class KeptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -109,7 +110,7 @@ def example_model(virtual_key: VirtualKey) -> str:
     for name in (*virtual_key.allowed_models, *served):
         if "*" not in name and virtual_key.allows(name):
             return name
-    return SOME_MODEL
+    return ECHO_MODEL if served and all(name.startswith("echo") for name in served) else SOME_MODEL
 
 
 def state_badge(state: str) -> SafeString:
