@@ -373,13 +373,13 @@ def mutate(request, data):
         at = at[key]
     kind = data.draw(st.sampled_from(["replace", "replace", "remove", "insert", "wrap"]))
     if kind == "replace":
-        at[path[-1]] = data.draw(anything)
+        at[path[-1]] = copy.deepcopy(data.draw(anything))
     elif kind == "remove":
         del at[path[-1]]
     elif kind == "wrap":
         at[path[-1]] = [at[path[-1]]]
     elif isinstance(at, list):
-        at.insert(path[-1], data.draw(anything))
+        at.insert(path[-1], copy.deepcopy(data.draw(anything)))
     else:
         at[data.draw(st.sampled_from(["type", "name", "cache_control", "source", "content", "x"]))] = data.draw(
             anything
