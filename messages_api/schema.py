@@ -124,11 +124,14 @@ def check_blocks(content: object, path: str) -> None:
 
 
 def check_betas(read: CountBody, betas: str) -> None:
-    """Check that what only a beta knows comes with its header.
+    """Check that what only a beta knows comes with its header, where any beta is named. A request that names none is
+    left to the provider, for recorded requests of clients that it has answered are like that.
 
     Raises:
         GatewayError: 400, it doesn't.
     """
+    if not betas.strip():
+        return
     for name, beta in BETAS.items():
         if getattr(read, name) and not any(value.strip().startswith(beta) for value in betas.split(",")):
             refuse(f"{name}: Requires the header anthropic-beta with a value {beta}<date>")

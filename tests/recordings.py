@@ -20,9 +20,6 @@ needs_recordings = pytest.mark.skipif(
     not FOLDER or not Path(FOLDER, "anthropic").is_dir(), reason="RECORDINGS_DIR names no folder of recordings"
 )
 
-# Some sources took these headers out of what they recorded; without this one it can't have been a success.
-MCP_BETA = "mcp-client-2025-04-04"
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -64,8 +61,6 @@ def recordings() -> list[Recording]:
             "messages": [{"role": "user", "content": "Grüße 👋"}],
         }
         sent = {name.lower(): value for name, value in exchange["request_headers"].items()}
-        if request.get("mcp_servers"):
-            sent.setdefault("anthropic-beta", MCP_BETA)
         found.append(
             Recording(
                 f"{file.parent.name}/{file.stem}",

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from messages_api import body, schema
 from messages_api.errors import GatewayError
-from tests.gateway import CLIENT, ROOT, ask, credentials, message, post, refused
-from tests.recordings import FOLDER, MCP_BETA, needs_recordings
+from tests.gateway import CLIENT, ROOT, ask, credentials, message, refused
+from tests.recordings import FOLDER, needs_recordings
 from tests.upstream import whole
 
 PAGE = (ROOT / "docs" / "validation.md").read_text()
 ROW = re.compile(r"^\| `(.+?)` \| (.+) \|$", re.MULTILINE)
+MCP_BETA = "mcp-client-2025-04-04"
 BETAS = f"{MCP_BETA}, structured-outputs-2025-11-13"
 
 
@@ -51,7 +52,13 @@ def judge(request, **terms):
 
 @pytest.mark.parametrize(("members", "expected"), EXAMPLES, ids=lambda value: json.dumps(value)[:60])
 def test_it_refuses_each_example_of_the_page_with_its_message(members, expected):
-    assert judge(ask() | members) == expected
+    assert judge(ask() | members, betas="another-2026-01-01") == expected
+
+
+@pytest.mark.parametrize("member", ["mcp_servers", "output_format"])
+def test_a_request_that_names_no_beta_is_left_to_the_provider(member):
+    value = {"mcp_servers": [{"type": "url", "name": "docs", "url": "https://mcp.example"}], "output_format": {}}
+    assert judge(ask() | {member: value[member]}) is None
 
 
 @pytest.mark.parametrize(("text", "expected"), table("The body as a whole"))
@@ -65,8 +72,10 @@ def test_it_refuses_a_request_without_what_the_page_requires(name, expected):
 
 
 def test_the_page_is_what_the_endpoint_does(web, alice, upstream):
+    headers = credentials(alice.key) | {"anthropic-beta": "another-2026-01-01"}
     for members, expected in EXAMPLES[::9]:
-        assert refused(post(web, alice.key, ask() | members), 400, "invalid_request_error") == expected
+        answer = CLIENT.post(web.url + "/v1/messages", json=ask() | members, headers=headers)
+        assert refused(answer, 400, "invalid_request_error") == expected
     assert not upstream.seen
 
 
