@@ -38,7 +38,9 @@ def test_it_answers_what_is_documented(web, echo_alice, path, method, count, mod
     api.config.base_url = web.url
     statuses = set()
 
-    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
     @given(case=api[path][method].as_strategy(generation_mode=mode))
     def ask(case):
         answer = case.call(headers=credentials(echo_alice.key), timeout=30)

@@ -130,11 +130,12 @@ def compose(request: dict[str, Any], words: str, magic: dict[str, str]) -> dict[
     tool = forced_tool(request)
     reason, content = "end_turn", []
     if tool is not None:
+        made = example(tool.get("input_schema") or {})
         block = {
             "type": "tool_use",
             "id": "toolu_echo" + secrets.token_hex(10),
             "name": tool.get("name"),
-            "input": example(tool.get("input_schema") or {}),
+            "input": made if isinstance(made, dict) else {},
         }
         content, reason, output = [block], "tool_use", count(json.dumps(block["input"])) + 8
     else:
