@@ -171,7 +171,7 @@ class CustomerAdmin(PausableAdmin):
     list_display = ("name", "paused_state", "created_at")
     list_filter = ("paused",)
     search_fields = ("name",)
-    fields = ("name", "paused")
+    fields = ("name", "paused", "time_zone", "fiscal_year_month", "language")
 
 
 @admin.register(Team)
@@ -192,10 +192,13 @@ class TeamAdmin(PausableAdmin):
 class ProviderKeyAdmin(KeptAdmin):
     """Accounts with providers. One that isn't wanted any more is deactivated: the ledger names it."""
 
+    # From the provider, once it has been called.
+    LEARNED = ("listed", "organization_id", "workspace_id")
+
     form = ProviderKeyForm
-    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active", "listed")
-    readonly_fields = ("listed",)
-    list_display = ("name", "provider", "address", "models", "hint", "active")
+    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active", *LEARNED)
+    readonly_fields = LEARNED
+    list_display = ("name", "provider", "address", "models", "hint", "active", "organization_id", "workspace_id")
     list_filter = ("provider", "active")
     search_fields = ("name", "base_url")
 
@@ -206,7 +209,7 @@ class ProviderKeyAdmin(KeptAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # A field that isn't the model's can't be rendered on a page to look at only.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        hidden = {"secret": not may, "listed": obj is None}
+        hidden = {"secret": not may} | dict.fromkeys(self.LEARNED, obj is None)
         return [field for field in self.fields if not hidden.get(field)]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -350,7 +353,7 @@ class VirtualKeyAdmin(PausableAdmin):
         return ["whole_state", "customer", "created_at", "revoked_at"] if obj else []
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
-        return [RouteInline, CredentialInline] if obj else [RouteInline]
+        return [RouteInline, CredentialInline, *self.inlines] if obj else [RouteInline]
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "team":

@@ -10,11 +10,14 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
 from django.conf import settings
+
+# Of a query's placeholders, by position or by name.
+Values = Sequence[object] | Mapping[str, object]
 
 # Bounds on every statement, so that nothing waits for ever: milliseconds.
 OPTIONS = (
@@ -84,7 +87,7 @@ class Reader:
         self.lock = asyncio.Lock()
         self.waiting = 0
 
-    async def fetch(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    async def fetch(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """The rows of a query, tried once more on a new connection where the old one turns out to be dead.
 
         Raises:
@@ -106,7 +109,7 @@ class Reader:
         finally:
             self.waiting -= 1
 
-    async def _fetch_twice(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    async def _fetch_twice(self, query: str, values: Values) -> list[tuple[Any, ...]]:
         fresh = self.connection is None
         try:
             return await self._fetch(query, values)
@@ -116,7 +119,7 @@ class Reader:
                 raise
             return await self._fetch(query, values)
 
-    async def _fetch(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    async def _fetch(self, query: str, values: Values) -> list[tuple[Any, ...]]:
         try:
             if self.connection is None:
                 self.connection = await connect(self.application)

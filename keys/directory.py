@@ -24,21 +24,25 @@ UNKNOWN_SECONDS = 1.0
 
 FIND = """
 SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
-    v.denied_models, v.passthrough,
+    v.denied_models, v.passthrough, v.team_id,
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id)
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
 WHERE
 """
 CATALOGUE = """
-SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns
+SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns,
+    p.organization_id, p.workspace_id
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
 
 
 @dataclass(frozen=True, slots=True)
 class KnownProviderKey:
-    """A provider key, ready to call with. The secret is in plain text: it never leaves the process but upstream."""
+    """A provider key, ready to call with. The secret is in plain text: it never leaves the process but upstream.
+
+    Its organisation and workspace are empty as long as no answer has named them.
+    """
 
     id: int | None
     name: str
@@ -46,6 +50,13 @@ class KnownProviderKey:
     base_url: str
     secret: str = field(repr=False)
     model_patterns: tuple[str, ...]
+    organization_id: str = ""
+    workspace_id: str = ""
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """The provider's organisation and workspace."""
+        return self.organization_id, self.workspace_id
 
     def serves(self, model: str) -> bool:
         """Whether a call for this model may go to this provider key."""
@@ -65,6 +76,7 @@ class KnownKey:
     denied: tuple[str, ...]
     passthrough: bool
     routes: tuple[tuple[KnownProviderKey, int], ...]
+    team: int | None = None
 
     def allows(self, model: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through."""
@@ -172,7 +184,7 @@ class Directory:
             return self.hidden
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
-        credential, key, name, revision, catalogue, allowed, denied, passthrough, provider_keys, weights = row
+        credential, key, name, revision, catalogue, allowed, denied, passthrough, team, provider_keys, weights = row
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
         routes = tuple(
@@ -181,13 +193,22 @@ class Directory:
             if provider_key in self.catalogue
         )
         return KnownKey(
-            credential, key, name, revision, self.catalogue_revision, tuple(allowed), tuple(denied), passthrough, routes
+            credential,
+            key,
+            name,
+            revision,
+            self.catalogue_revision,
+            tuple(allowed),
+            tuple(denied),
+            passthrough,
+            routes,
+            team,
         )
 
     async def _read_catalogue(self) -> None:
         rows = await self.reader.fetch(CATALOGUE)
         catalogue = {}
-        for _, key, name, provider, base_url, ciphertext, models in rows:
+        for _, key, name, provider, base_url, ciphertext, models, organization, workspace in rows:
             if key is None:
                 continue
             try:
@@ -195,7 +216,9 @@ class Directory:
             except keyring.UnreadableSecret:
                 logger.error("provider key %s is left out: its secret can't be decrypted", name)
                 continue
-            catalogue[key] = KnownProviderKey(key, name, provider, base_url, secret, tuple(models))
+            catalogue[key] = KnownProviderKey(
+                key, name, provider, base_url, secret, tuple(models), organization, workspace
+            )
         self.catalogue, self.catalogue_revision = catalogue, rows[0][0]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
@@ -27,11 +29,35 @@ class Gateway(models.Model):
         return "the whole gateway"
 
 
+def check_time_zone(name: str) -> None:
+    """Refuse what is no time zone of a place: PostgreSQL takes CET and the like for an offset, all year round.
+
+    Raises:
+        ValidationError: with a sentence for the person who typed it.
+    """
+    if name not in zoneinfo.available_timezones() or ("/" not in name and name != "UTC"):
+        raise ValidationError("“%(name)s” is no IANA time zone, such as Europe/Berlin", params={"name": name})
+
+
 class Customer(models.Model):
     """Who is billed: a company, or a cost centre of one."""
 
     name = models.CharField(max_length=200, unique=True)
     paused = models.BooleanField(default=False, help_text="Refuse the calls of every key of this customer.")
+    time_zone = models.CharField(
+        max_length=60,
+        default="UTC",
+        db_default="UTC",
+        validators=[check_time_zone],
+        help_text="IANA name (Europe/Berlin): days, months and years of its budgets begin there.",
+    )
+    fiscal_year_month = models.PositiveSmallIntegerField(
+        default=1,
+        db_default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(12)],
+        help_text="First month of its fiscal year, 1 to 12; quarters begin with it.",
+    )
+    language = models.CharField(max_length=10, default="en", db_default="en")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -69,7 +95,11 @@ class Provider(models.TextChoices):
 
 
 class ProviderKey(models.Model):
-    """Our account with a provider: where it is called, and the secret that it is called with (encrypted)."""
+    """Our account with a provider: where it is called, and the secret that it is called with (encrypted).
+
+    Its organisation and workspace are learned (keys/accounts.py), and forgotten by a trigger where the provider, the
+    address or the secret changes: it may be another account then.
+    """
 
     name = models.CharField(max_length=200, unique=True)
     provider = models.CharField(max_length=20, choices=Provider)
@@ -84,6 +114,14 @@ class ProviderKey(models.Model):
         help_text="Names and patterns (claude-*) of the models that it serves, separated by commas. Empty: all.",
     )
     active = models.BooleanField(default=True)
+    organization_id = models.TextField(
+        "organisation",
+        blank=True,
+        editable=False,
+        help_text="The provider's own name for the account, learned from its answers.",
+    )
+    workspace_id = models.TextField("workspace", blank=True, editable=False, help_text="Likewise.")
+    account_learned_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

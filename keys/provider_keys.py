@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from django.apps import apps
 from django.db import transaction
 
 from keys import keyring, names
@@ -147,14 +149,20 @@ def reencrypt_all() -> int:
     Raises:
         Unusable: one can't be read with any master key; nothing was changed.
     """
-    rows = list(ProviderKey.objects.select_for_update().exclude(secret_ciphertext=b"").order_by("pk"))
-    for row in rows:
-        try:
-            row.secret_ciphertext = keyring.reencrypt(row.secret_ciphertext)
-        except keyring.UnreadableSecret as error:
-            raise Unusable(f"the provider key “{row}”: {error}") from None
-    ProviderKey.objects.bulk_update(rows, ["secret_ciphertext"])
-    return len(rows)
+    count = 0
+    for model in apps.get_models():
+        # Other apps encrypt secrets, too; they are found by the field's name.
+        if not any(field.name == "secret_ciphertext" for field in model._meta.concrete_fields):
+            continue
+        rows: list[Any] = list(model._default_manager.select_for_update().exclude(secret_ciphertext=b"").order_by("pk"))
+        for row in rows:
+            try:
+                row.secret_ciphertext = keyring.reencrypt(row.secret_ciphertext)
+            except keyring.UnreadableSecret as error:
+                raise Unusable(f"the {model._meta.verbose_name} “{row}”: {error}") from None
+        model._default_manager.bulk_update(rows, ["secret_ciphertext"])
+        count += len(rows)
+    return count
 
 
 @transaction.atomic

@@ -1,0 +1,57 @@
+"""Which account of its provider a provider key belongs to: learned from answers, written away from any request."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from keys.connection import Reader
+from keys.directory import KnownProviderKey
+
+logger = logging.getLogger(__name__)
+
+# Each writing has every process read the catalogue anew: a front end that can't make up its mind is written down this
+# often at the most, whichever process heard it.
+SECONDS = 60
+
+WRITE = """
+UPDATE keys_providerkey SET organization_id = %(organization)s, workspace_id = %(workspace)s,
+    account_learned_at = clock_timestamp()
+WHERE id = %(id)s AND (organization_id, workspace_id) IS DISTINCT FROM (%(organization)s, %(workspace)s)
+    AND (account_learned_at IS NULL OR account_learned_at < clock_timestamp() - make_interval(secs => %(seconds)s))
+"""
+
+
+class Accounts:
+    """Gathers what answers say of accounts; `flush` writes what this process didn't know."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.heard: dict[int, tuple[str, str]] = {}
+        self.tried: dict[int, float] = {}
+
+    def note(self, provider_key: KnownProviderKey, account: tuple[str, str]) -> None:
+        """Take in the organisation and workspace that an answer names; no I/O. One that names none says nothing.
+
+        Args:
+            account: fit for the database (usage.admission.clean).
+        """
+        if provider_key.id is not None and account[0] and account != provider_key.account:
+            self.heard[provider_key.id] = account
+
+    async def flush(self) -> None:
+        """Write what is new.
+
+        Raises:
+            psycopg.Error: the database is away; the next answer says it again.
+        """
+        if not self.heard:
+            return
+        heard, self.heard = self.heard, {}
+        now = time.monotonic()
+        for provider_key, (organization, workspace) in heard.items():
+            if now - self.tried.get(provider_key, -SECONDS) < SECONDS:
+                continue
+            values = {"id": provider_key, "organization": organization, "workspace": workspace, "seconds": SECONDS}
+            await self.reader.fetch(WRITE, values)
+            self.tried[provider_key] = now
