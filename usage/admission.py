@@ -38,10 +38,12 @@ GROUP_SECONDS = 15
 CONNECT_SECONDS = 10
 # How long a settlement waits for an admission to share its transaction.
 COMPANY_SECONDS = 0.003
+# What a group is about may move while it waits for its locks; not for ever.
+MOST_MOVES = 50
 # Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
 TOKENS_PER_SECOND = 100
 
-ASK = "SELECT id, verdict FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
+ASK = "SELECT id, verdict, detail FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
 REGISTER = """
 WITH process AS (INSERT INTO usage_process (id, host, pid) VALUES (%(id)s, %(host)s, %(pid)s))
 INSERT INTO usage_writer (process, fence, groups) VALUES (%(id)s, 1, 0)
@@ -54,9 +56,7 @@ DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_ho
 
 # What one member of a group can be to blame for; everything else is the database's trouble, and passes.
 MEMBERS_FAULT = (errors.DataError, errors.IntegrityError)
-INTERRUPT = """
-SELECT usage_interrupt(ARRAY(SELECT h FROM usage_hold h WHERE h.id = %s), clock_timestamp(), %s)
-"""
+INTERRUPT = "SELECT usage_interrupt(ARRAY[%s]::uuid[], ARRAY[clock_timestamp()], %s)"
 
 # The transaction was rolled back, and the connection is as good as before.
 PASSING = (
@@ -79,8 +79,33 @@ class Replaced(Exception):
     """The writer's right has gone to the reaper: what is in the group was not written."""
 
 
+class Moved(Exception):
+    """What the arbiter had locked turned out not to be what counts now: ask again."""
+
+
+class Verdict(str):
+    """The arbiter's word on an admission: `admitted`, or why not (usage/sql/arbiter.sql).
+
+    `details`: for `budget` and `limit`, what refused and how much is left of it; for `admitted`, a list of how the
+    limits stand that apply to the call. Amounts are strings, moments ISO 8601.
+    """
+
+    __slots__ = ("details",)
+    details: Any
+
+    def __new__(cls, word: str, details: str | None = None) -> Verdict:
+        verdict = super().__new__(cls, word)
+        verdict.details = None if details is None else msgspec.json.decode(details)
+        return verdict
+
+
 class Admission(msgspec.Struct):
-    """What the arbiter is asked before a call: who calls, and what to hold. Money in USD."""
+    """What the arbiter is asked before a call: who calls, and what to hold. Money in USD.
+
+    `input_tokens`: likely ones; `input_ceiling`: at most, what budgets of tokens hold besides `max_tokens`.
+    `expires_seconds`: the hold outlives this process, for so long.
+    A call that can cost nothing (`ceiling` and `max_tokens` are 0) is free: no budget or limit applies to it.
+    """
 
     id: UUID
     credential: int
@@ -99,6 +124,8 @@ class Admission(msgspec.Struct):
     output_price: Decimal
     price_version: str
     client_labels: dict[str, str]
+    expires_seconds: int | None = None
+    input_ceiling: int = 0
 
 
 class Settlement(msgspec.Struct):
@@ -139,7 +166,7 @@ class Waiting:
 
     __slots__ = ("admission", "answer", "since")
 
-    def __init__(self, admission: Admission, answer: asyncio.Future[str], since: float) -> None:
+    def __init__(self, admission: Admission, answer: asyncio.Future[Verdict], since: float) -> None:
         self.admission = admission
         self.answer = answer
         self.since = since
@@ -214,8 +241,8 @@ class Writer:
 
     # For the request's task
 
-    async def admit(self, admission: Admission) -> str:
-        """The arbiter's verdict: `admitted`, and the hold is committed, or why not (usage/sql/arbiter.sql).
+    async def admit(self, admission: Admission) -> Verdict:
+        """The arbiter's verdict: `admitted`, and the hold is committed, or why not.
 
         Raises:
             Overloaded: too many wait already.
@@ -408,38 +435,52 @@ class Writer:
                 admissions.append(waiting)
         return Group(settlements, releases, admissions)
 
-    async def _write(self, group: Group) -> None:
+    async def _write(self, group: Group, *, again: bool = False) -> None:
         """Write a group, whatever it takes: until it is written, or its members are found to be at fault.
 
         A group that failed may have been committed all the same. The next connection moves the fence, so that it
         can't land later, and asking again changes nothing that was done.
+
+        Args:
+            again: it may have been committed already.
         """
+        moves = 0
         while len(group):
             if self.connection is None:
                 await self._reconnect()
             try:
-                verdicts = await self._ask(group)
+                verdicts = await self._ask(group, again=again)
             except MEMBERS_FAULT as error:
-                await self._split(group, error)
+                await self._split(group, error, again=again)
                 return
+            except Moved:
+                moves += 1
+                if moves > MOST_MOVES:
+                    raise
+                group.let_go()
             except (Replaced, psycopg.Error, TimeoutError) as error:
                 logger.warning("a group waits to be written (%s)", type(error).__name__)
                 if not isinstance(error, PASSING):
                     await self._reconnect()
                 await asyncio.sleep(0.01)
                 group.let_go()
+                again = True
             else:
                 self._tell(group, verdicts)
                 return
 
-    async def _ask(self, group: Group) -> dict[UUID, str]:
+    async def _ask(self, group: Group, *, again: bool) -> dict[UUID, Verdict]:
         connection = self.connection
         assert connection is not None
+        releases = group.releases
+        if again:
+            # What was held for them by a commit in doubt is given back first.
+            releases = [*releases, *(waiting.admission.id for waiting in group.admissions)]
         values = [
             self.process,
             self.fence,
             msgspec.json.encode(group.settlements).decode() if group.settlements else None,
-            group.releases or None,
+            releases or None,
             msgspec.json.encode([waiting.admission for waiting in group.admissions]).decode()
             if group.admissions
             else None,
@@ -447,13 +488,15 @@ class Writer:
         try:
             with patience(connection, GROUP_SECONDS):
                 cursor = await connection.execute(ASK, values, prepare=True)
-                return dict(await cursor.fetchall())
+                return {call: Verdict(word, details) for call, word, details in await cursor.fetchall()}
         except psycopg.Error as error:
             if error.sqlstate == "BF001":
                 raise Replaced from None
+            if error.sqlstate == "BF002":
+                raise Moved from None
             raise
 
-    def _tell(self, group: Group, verdicts: dict[UUID, str]) -> None:
+    def _tell(self, group: Group, verdicts: dict[UUID, Verdict]) -> None:
         for waiting in group.admissions:
             verdict = verdicts.get(waiting.admission.id)
             if waiting.answer.done():
@@ -474,11 +517,11 @@ class Writer:
             logger.error("call %s has neither hold nor row: kept as a dead letter", settlement.id)
             spool.bury(msgspec.json.encode(settlement), "neither hold nor row")
 
-    async def _split(self, group: Group, error: psycopg.Error) -> None:
+    async def _split(self, group: Group, error: psycopg.Error, *, again: bool) -> None:
         """A member can't be written: find it by halving, so that the others are."""
         if len(group) > 1:
             for half in group.halves():
-                await self._write(half)
+                await self._write(half, again=again)
             return
         logger.error("a member of a group can't be written: %s", type(error).__name__)
         for settlement in group.settlements:
@@ -509,6 +552,6 @@ class Writer:
         self.wake.set()
 
 
-def told(answer: asyncio.Future[str]) -> bool:
+def told(answer: asyncio.Future[Verdict]) -> bool:
     """Whether a waiter has its verdict."""
     return answer.done() and not answer.cancelled() and answer.exception() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import connection
 
@@ -19,7 +20,22 @@ def reap(lease: timedelta) -> int:
     return _ask("SELECT usage_reap(make_interval(secs => %s), %s)", lease.total_seconds(), TOKENS_PER_SECOND)
 
 
-def _ask(query: str, *values: float) -> int:
+def give_back(age: timedelta) -> int:
+    """Give back to budgets what has been retained for so long of calls that nobody saw end; returns of how many."""
+    return _ask("SELECT usage_give_back(NULL, make_interval(secs => %s))", age.total_seconds())
+
+
+def give_back_of(call: UUID) -> bool:
+    """Give back what is retained of this call: an admin has decided so. False where nothing is."""
+    return bool(_ask("SELECT usage_give_back(ARRAY[%s]::uuid[], NULL)", call))
+
+
+def expire() -> int:
+    """Turn the holds whose date has passed into interrupted rows; returns how many."""
+    return _ask("SELECT usage_expire()")
+
+
+def _ask(query: str, *values: float | UUID) -> int:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         answer: int = cursor.fetchone()[0]

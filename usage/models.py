@@ -16,6 +16,23 @@ from django.db.models.functions import Now
 from keys import patterns
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 
+# Django finds an app's models in this module.
+from usage.alerts import AlertTarget, Delivery
+from usage.budgets import Alert, Budget, Limit, LimitState, Override, Retained, TopUp, Window
+
+__all__ = [
+    "Alert",
+    "AlertTarget",
+    "Budget",
+    "Delivery",
+    "Limit",
+    "LimitState",
+    "Override",
+    "Retained",
+    "TopUp",
+    "Window",
+]
+
 
 class Process(models.Model):
     """A web process that holds money for calls; it is alive for as long as its heartbeat is younger than its lease."""
@@ -74,10 +91,14 @@ class Call(models.Model):
 
 
 class Hold(Call):
-    """The ceiling of what a call may cost, kept from its admission until it is settled. Money in USD."""
+    """The ceiling of what a call may cost, kept from its admission until it is settled. Money in USD.
+
+    It ends with the lease of its process; one of a call that outlives all processes (a batch) has a date instead.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
-    process = models.UUIDField(db_index=True)
+    process = models.UUIDField(db_index=True, null=True)
+    expires_at = models.DateTimeField(null=True)
     provider = models.CharField(max_length=20)
     provider_key = models.BigIntegerField(null=True)
     ceiling = models.DecimalField(max_digits=30, decimal_places=12)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
@@ -50,6 +50,8 @@ SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-
 # What may follow a model's name without making it another model: dates, `latest`, a version of the deployment.
 SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))+$")
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+# The generations that have a choice of where inference happens, and that fallbacks are chosen from.
+NEWEST_GENERATIONS = (4, 6)
 BEDROCK_PREFIX = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
 
 # The columns of `usage.models.Price` that `build` reads, and how to get them without the ORM.
@@ -121,16 +123,26 @@ class ModelPrice(Rates):
     fast: Rates | None = None
     residency: bool = False
 
-    def cost(self, counts: TokenCounts, *, speed: str = "", service_tier: str = "", inference_geo: str = "") -> Decimal:
+    def cost(
+        self,
+        counts: TokenCounts,
+        *,
+        speed: str = "",
+        service_tier: str = "",
+        inference_geo: str = "",
+        steps: int = 1,
+    ) -> Decimal:
         """USD for one iteration of a call: tiers look at the prompt of an iteration, not at the sum of several.
 
-        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine.
+        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. `steps` are
+        those that the counts are the sum of, where nobody reported them one by one.
         """
+        rates = self.at(counts.prompt_tokens // steps)
         batch = service_tier == "batch"
         if speed == "fast" and not batch:
-            tokens = (self.fast or self.at(counts.prompt_tokens).times(FAST)).token_cost(counts)
+            tokens = (self.fast or rates.times(FAST)).token_cost(counts)
         else:
-            tokens = self.at(counts.prompt_tokens).token_cost(counts)
+            tokens = rates.token_cost(counts)
         if batch:
             tokens *= BATCH
         if self.residency and inference_geo == "us":
@@ -145,6 +157,11 @@ class ModelPrice(Rates):
             if prompt_tokens > start:
                 return rates
         return self
+
+
+# What is no model's business: to keep a file, to fetch it.
+NOTHING = Decimal(0)
+FREE = ModelPrice(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, web_search=NOTHING, version="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +261,10 @@ class PriceBook:
         if known is not None and known[0] <= at < known[1]:
             return known[2]
         return self.learn(provider, model, at)
+
+    def unpriced(self) -> ModelPrice:
+        """The deliberately high price, for what was done already: it can't be refused any more."""
+        return replace(self.policy, refuse=False).price("", "")
 
     def learn(self, provider: str, model: str, at: datetime) -> ModelPrice:
         """Look a price up, and remember it with the time that it is right for."""
@@ -448,9 +469,20 @@ def change_moments(model: types.ModelInfo, at: datetime) -> list[datetime]:
     return moments
 
 
+@cache
+def current_models() -> tuple[str, ...]:
+    """Anthropic's models of the generations that are its newest, Claude 4.6 and later: those that it may choose from
+    where a request leaves the choice to it."""
+    listed = [model.id for model in catalogue()["anthropic"].models]
+    return tuple(name for name in (*listed, *SAME_PRICE) if generation(name) >= NEWEST_GENERATIONS)
+
+
+def generation(model: str) -> tuple[int, int]:
+    """A Claude model's version, (4, 6) for `claude-opus-4-6`; (0, 0) for anything else."""
+    version = CLAUDE_VERSION.search(model.lower())
+    return (int(version[1]), int(version[2] or 0)) if version else (0, 0)
+
+
 def has_residency(provider: str, model: str) -> bool:
     """Whether keeping inference in the US costs extra: Claude 4.6 and later, from Anthropic."""
-    version = CLAUDE_VERSION.search(model.lower())
-    return (
-        provider in ("anthropic", "azure") and version is not None and (int(version[1]), int(version[2] or 0)) >= (4, 6)
-    )
+    return provider in ("anthropic", "azure") and generation(model) >= NEWEST_GENERATIONS

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
 
-from usage import ledger, refusals, rollups
+from usage import alert_delivery, ledger, refusals, rollups, verification
+
+logger = logging.getLogger(__name__)
 
 
 @shared_task
@@ -18,8 +21,23 @@ def roll_up() -> None:
 
 @shared_task
 def reap() -> None:
-    """Take over what dead processes left; web processes do it too."""
+    """Take over what dead processes left (web processes do it too), and end what was held for too long."""
     ledger.reap(timedelta(seconds=settings.CONFIGURATION.lease_seconds))
+    ledger.give_back(timedelta(seconds=settings.CONFIGURATION.retained_seconds))
+    ledger.expire()
+
+
+@shared_task
+def verify_ledger() -> None:
+    """Derive every counter anew; one that differs is an error for the log, and for whoever watches it."""
+    for difference in verification.verify():
+        logger.error("a counter is wrong: %s", difference)
+
+
+@shared_task
+def deliver_alerts() -> None:
+    """Tell whoever is to be told of the thresholds that were passed."""
+    alert_delivery.sweep()
 
 
 @shared_task

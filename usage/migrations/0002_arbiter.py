@@ -1,4 +1,4 @@
-"""The ledger's table and the arbiter's functions, in SQL: see usage/sql/."""
+"""The ledger's table, in SQL: see usage/sql/ledger.sql."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import migrations
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
 BACKWARD = """
-DROP FUNCTION usage_reap, usage_interrupt, usage_group, usage_settle, usage_make_partitions;
+DROP FUNCTION usage_make_partitions;
 DROP TABLE usage_ledgerentry;
 DROP FUNCTION usage_first_id;
 DROP TRIGGER usage_adjustment_append_only ON usage_adjustment;
@@ -24,5 +24,4 @@ class Migration(migrations.Migration):
     dependencies: ClassVar = [("usage", "0001_initial"), ("keys", "0002_revisions")]
     operations: ClassVar = [
         migrations.RunSQL((SQL / "ledger.sql").read_text(), BACKWARD),
-        migrations.RunSQL((SQL / "arbiter.sql").read_text(), migrations.RunSQL.noop),
     ]

@@ -8,12 +8,22 @@ from django.db import transaction
 from keys import commands, customers, issuing
 from keys.errors import Unusable
 from keys.models import Customer, ProviderKey
+from usage import budget_terms
+from usage.budgets import LimitKind
+
+RATES = {
+    LimitKind.REQUESTS: "--rpm",
+    LimitKind.INPUT_TOKENS: "--input-tpm",
+    LimitKind.OUTPUT_TOKENS: "--output-tpm",
+    LimitKind.PARALLEL: "--parallel",
+}
 
 
 class Command(commands.GatewayCommand):
     help = (
         "Issue a virtual key: prints it, alone on a line, on stdout. It is shown this once. "
-        "Example: manage.py issue_virtual_key ci --customer Acme --team Platform --models 'claude-*'"
+        "Example: manage.py issue_virtual_key ci --customer Acme --team Platform --models 'claude-*' "
+        "--budget 100/month 5000000tokens/day/soft --rpm 60 --parallel 8"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,6 +42,14 @@ class Command(commands.GatewayCommand):
         parser.add_argument("--deny-models", **many, metavar="PATTERN", help="models that it may not use")
         parser.add_argument("--label", **many, metavar="NAME=VALUE", help="carried by its rows in the ledger")
         parser.add_argument("--expires", metavar="ISO8601", help="when it ends; UTC unless it says otherwise")
+        parser.add_argument(
+            "--budget",
+            **many,
+            metavar="AMOUNT/PERIOD[/KIND]",
+            help="what it may spend: 100/month, 5000000tokens/day, 20/week/soft; see set_budget",
+        )
+        for kind, option in RATES.items():
+            parser.add_argument(option, metavar="N", help=f"at most so many {kind.label}")
 
     def handle(self, **options: Any) -> None:
         customer, plain = self.issue(**options)
@@ -43,8 +61,13 @@ class Command(commands.GatewayCommand):
 
     @transaction.atomic
     def issue(self, **options: Any) -> tuple[Customer, str]:
+        budgets = [budget_terms.parse(text) for text in options["budget"]]
+        if len({(terms.unit, terms.period) for terms in budgets}) < len(budgets):
+            raise Unusable("--budget: there are two for the same period")
+        rates = {kind: options[option.removeprefix("--").replace("-", "_")] for kind, option in RATES.items()}
+        limits = [(kind, budget_terms.parse_rate(rate)) for kind, rate in rates.items() if rate is not None]
         customer, team = customers.find_or_add(options["customer"], options["team"])
-        _, plain = issuing.issue_virtual_key(
+        virtual_key, plain = issuing.issue_virtual_key(
             name=options["name"],
             customer=customer,
             team=team,
@@ -55,6 +78,9 @@ class Command(commands.GatewayCommand):
             expires_at=commands.moment(options["expires"]) if options["expires"] else None,
             labels=commands.labels(options["label"]),
         )
+        for terms in budgets:
+            budget_terms.put(virtual_key, terms)
+        budget_terms.put_limits(virtual_key, limits)
         return customer, plain
 
 

@@ -1,0 +1,155 @@
+"""Admin pages for alerts: what was passed, whom to tell, and whether they were told."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.decorators import method_decorator
+from django.views.decorators.debug import sensitive_post_parameters
+
+from keys import keyring
+from keys.admin import KeptAdmin
+from usage import alert_delivery
+from usage.alerts import AlertTarget, Channel, Delivery
+from usage.budgets import Alert
+
+LEAST_SECRET = 24
+
+
+class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Whom to tell; a webhook's secret goes in and never comes out."""
+
+    secret = forms.CharField(
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
+        help_text="A webhook's, to sign with: 24 characters or more, or whsec_ and base64. Stored encrypted; it is "
+        "never shown again. Empty: keep it.",
+    )
+
+    class Meta:
+        model = AlertTarget
+        fields = ("channel", "customer", "address", "active")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        address, secret = cleaned.get("address", ""), cleaned.get("secret", "")
+        if cleaned.get("channel") == Channel.EMAIL:
+            if secret:
+                self.add_error("secret", "Only a webhook has a secret.")
+            try:
+                validate_email(address)
+            except ValidationError as error:
+                self.add_error("address", error)
+        elif address:
+            self._clean_webhook(address, secret)
+        return cleaned
+
+    def _clean_webhook(self, address: str, secret: str) -> None:
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            self.add_error("address", "Expected a URL like https://hooks.example.com/budgets.")
+        elif parts.username or parts.password:
+            self.add_error("address", "A URL with a password would be shown in lists: the secret is what protects.")
+        if secret and len(secret) < LEAST_SECRET:
+            self.add_error("secret", f"At least {LEAST_SECRET} characters.")
+        stored = self.instance.secret_ciphertext and self.instance.channel == Channel.WEBHOOK
+        if not secret and not stored:
+            self.add_error("secret", "A webhook is signed: it needs a secret.")
+        elif not secret and "address" in self.changed_data:
+            # Or else who may change an address could have the old secret's signatures sent anywhere.
+            self.add_error("secret", "The address has changed: type the secret again.")
+
+
+@admin.register(AlertTarget)
+class AlertTargetAdmin(KeptAdmin):
+    """Whom to tell of alerts. One that isn't wanted any more is switched off."""
+
+    form = AlertTargetForm
+    list_display = ("address", "channel", "customer", "active")
+    list_filter = ("channel", "active")
+    list_select_related = ("customer",)
+    autocomplete_fields = ("customer",)
+    search_fields = ("address", "customer__name")
+
+    @method_decorator(sensitive_post_parameters("secret"))
+    def changeform_view(self, *args: Any, **kwargs: Any) -> Any:
+        return super().changeform_view(*args, **kwargs)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # A field that isn't the model's can't be rendered on a page to look at only.
+        may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        return [*AlertTargetForm.Meta.fields, *(["secret"] if may else [])]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        secret = form.cleaned_data["secret"]
+        if secret or obj.channel == Channel.EMAIL:
+            obj.secret_ciphertext = keyring.encrypt(secret) if secret else b""
+        super().save_model(request, obj, form, change)
+
+
+class LookedAt(KeptAdmin):
+    """Rows that nobody makes or changes by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Alert)
+class AlertAdmin(LookedAt):
+    """Thresholds that were passed, the latest first."""
+
+    list_display = ("at", "budget", "threshold", "spent", "amount", "delivered_at")
+    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key")
+    ordering = ("-pk",)
+
+
+class StateFilter(admin.SimpleListFilter):
+    """By how far it is."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, state) for state in ("under way", "delivered", "given up")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        states: dict[str, dict[str, Any]] = {
+            "under way": {"delivered_at": None, "given_up_at": None},
+            "delivered": {"delivered_at__isnull": False},
+            "given up": {"given_up_at__isnull": False},
+        }
+        return queryset.filter(**states[self.value() or ""]) if self.value() in states else queryset
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(LookedAt):
+    """Who was told, and why somebody wasn't."""
+
+    actions = ("retry_now",)
+    list_display = ("created_at", "target", "alert", "state", "attempts", "next_at", "problem")
+    list_select_related = ("target", "alert")
+    list_filter = (StateFilter, "target__channel")
+    ordering = ("-pk",)
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("usage.change_delivery")
+
+    @admin.action(description="Try again now", permissions=["retry"])
+    def retry_now(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+        for delivery in queryset:
+            alert_delivery.retry_now(delivery)
+        self.message_user(request, "They are tried again within a minute.")

@@ -1,0 +1,366 @@
+"""Budgets and limits: what calls may cost, and how fast they may come. The counters are the arbiter's
+(usage/sql/arbiter.sql); the amounts live in other rows than the counters, so that changing one never waits for calls.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import connection, models
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
+
+from keys import patterns
+from keys.models import Customer, ProviderKey, Team, VirtualKey
+
+MONEY: Any = {"max_digits": 30, "decimal_places": 12}
+
+
+class Owned(models.Model):
+    """What belongs to one customer, team or virtual key, and applies to all calls of it, or to some models only."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss")
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss")
+    virtual_key = models.ForeignKey(
+        VirtualKey, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss"
+    )
+    provider_key = models.ForeignKey(
+        ProviderKey,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Only the virtual key's calls that go to this provider key. Empty: all.",
+    )
+    model_patterns = ArrayField(
+        models.CharField(max_length=200, validators=[patterns.check]),
+        default=list,
+        blank=True,
+        verbose_name="models",
+        help_text="Names and patterns (claude-*) of the models that it is for, separated by commas. Empty: all.",
+    )
+    active = models.BooleanField(default=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    # One number for owners of every kind, so that one look-up in one index finds what applies to a call.
+    owner = models.GeneratedField(
+        expression=Case(
+            When(customer__isnull=False, then=F("customer") * Value(4)),
+            When(team__isnull=False, then=F("team") * Value(4) + Value(1)),
+            default=F("virtual_key") * Value(4) + Value(2),
+        ),
+        output_field=models.BigIntegerField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        abstract = True
+        indexes: ClassVar = [models.Index(fields=["owner"], name="usage_%(class)s_owner", condition=Q(active=True))]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=(
+                    Q(customer__isnull=False, team__isnull=True, virtual_key__isnull=True)
+                    | Q(customer__isnull=True, team__isnull=False, virtual_key__isnull=True)
+                    | Q(customer__isnull=True, team__isnull=True, virtual_key__isnull=False)
+                ),
+                name="usage_%(class)s_one_owner",
+                violation_error_message="It belongs to exactly one customer, team or virtual key.",
+            ),
+            models.CheckConstraint(
+                condition=Q(provider_key__isnull=True) | Q(virtual_key__isnull=False),
+                name="usage_%(class)s_provider_key",
+                violation_error_message="Only what belongs to a virtual key can be for one of its provider keys.",
+            ),
+            models.CheckConstraint(
+                condition=Q(deleted_at__isnull=True) | Q(active=False),
+                name="usage_%(class)s_deleted",
+                violation_error_message="What is deleted is not active.",
+            ),
+        ]
+
+    def owned_by(self) -> str:
+        """Its owner in words: `team Research`."""
+        if self.customer is not None:
+            return f"customer {self.customer}"
+        return f"team {self.team}" if self.team is not None else f"virtual key {self.virtual_key}"
+
+    def delete_softly(self) -> None:
+        """It applies to no call from now on; calls that it was charged with go on settling in it."""
+        type(self)._default_manager.filter(pk=self.pk, deleted_at=None).update(active=False, deleted_at=Now())
+
+
+class Unit(models.TextChoices):
+    """What a budget is counted in; tokens are all that a model reads (from caches, too) and writes."""
+
+    USD = "usd", "USD"
+    TOKENS = "tokens", "tokens"
+
+
+class Period(models.TextChoices):
+    """How long a budget's windows are; `none` is prepaid: one window for ever, its limit the sum of its top-ups."""
+
+    MINUTE = "minute", "minute"
+    HOUR = "hour", "hour"
+    DAY = "day", "day"
+    WEEK = "week", "week"
+    MONTH = "month", "month"
+    QUARTER = "quarter", "quarter"
+    YEAR = "year", "year"
+    NONE = "none", "none (prepaid)"
+
+
+class Enforcement(models.TextChoices):
+    """What happens to a call that doesn't fit."""
+
+    HARD = "hard", "hard: refuse what may not fit"
+    SOFT = "soft", "soft: alert and let pass"
+    EXPECTED = "expected", "expected: hold what such calls have cost lately, refuse what may not fit"
+
+
+class Budget(Owned):
+    """What calls may cost in a window. The amount may change at any time, and applies from the next admission on.
+
+    Owner, unit, period and `rolling` stay as they are (a trigger sees to it): what was counted would lose its meaning.
+    The amount of a prepaid budget is the sum of its top-ups, kept by a trigger.
+    """
+
+    unit = models.CharField(max_length=10, choices=Unit, default=Unit.USD)
+    amount = models.DecimalField(**MONEY, default=0, validators=[MinValueValidator(0)])
+    period = models.CharField(max_length=10, choices=Period, default=Period.MONTH)
+    rolling = models.BooleanField(
+        default=False, help_text="Windows begin with the first use, instead of with the customer's calendar."
+    )
+    enforcement = models.CharField(max_length=10, choices=Enforcement, default=Enforcement.HARD)
+    thresholds = ArrayField(
+        models.PositiveSmallIntegerField(validators=[MinValueValidator(1)]),
+        default=list,
+        blank=True,
+        help_text="Percentages of the amount at which to alert: 50, 80, 100.",
+    )
+
+    class Meta(Owned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            *Owned.Meta.constraints,
+            models.CheckConstraint(
+                condition=Q(unit__in=Unit.values)
+                & Q(period__in=Period.values)
+                & Q(enforcement__in=Enforcement.values)
+                & ~Q(period=Period.NONE, rolling=True),
+                name="usage_budget_kind",
+                violation_error_message="A prepaid budget has no windows that could roll.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        amount = f"${self.amount.normalize():f}" if self.unit == Unit.USD else f"{self.amount.normalize():f} tokens"
+        return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'} for {self.owned_by()}"
+
+    def clean(self) -> None:
+        """Refuse what a person could not have meant.
+
+        Raises:
+            ValidationError: with a sentence for the person who typed it.
+        """
+        if self._state.adding and self.period == Period.NONE and self.amount:
+            raise ValidationError({"amount": "the amount of a prepaid budget is the sum of its top-ups: leave it at 0"})
+
+    def top_up(self, amount: Decimal, *, reason: str, author: str) -> TopUp:
+        """Add to a prepaid budget (or take away, where the amount is negative).
+
+        Raises:
+            ValidationError: it is no prepaid budget, or the amount or reason is empty.
+        """
+        if self.period != Period.NONE:
+            raise ValidationError("only a prepaid budget is topped up: raise the amount of this one, or override it")
+        top_up = TopUp(budget=self, amount=amount, reason=reason, author=author)
+        top_up.full_clean()
+        top_up.save()
+        self.refresh_from_db(fields=["amount"])
+        return top_up
+
+    def override(
+        self, amount: Decimal, *, windows: int | None = None, until: Any = None, reason: str, author: str
+    ) -> Override:
+        """Replace the amount from now on, for so many windows (this one is the first) or until a moment.
+
+        Raises:
+            ValidationError: neither or both are given, or the budget has no windows.
+        """
+        if (windows is None) == (until is None):
+            raise ValidationError("say for how many windows, or until when")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT usage_now(), usage_windows_end(%s, %s)", [self.pk, windows])
+            now, end = cursor.fetchone()
+        if windows is not None and end is None:
+            raise ValidationError("this budget has no windows to count: say until when")
+        override = Override(
+            budget=self,
+            amount=amount,
+            windows=windows,
+            starts_at=now,
+            until=end if until is None else until,
+            reason=reason,
+            author=author,
+        )
+        override.full_clean()
+        override.save()
+        return override
+
+
+class Recorded(models.Model):
+    """Who changed what a budget allows, when and why. Append-only."""
+
+    reason = models.CharField(max_length=200)
+    author = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class TopUp(Recorded):
+    """An amount added to a prepaid budget, in its unit; a negative one corrects."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="top_ups")
+    amount = models.DecimalField(**MONEY)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=~Q(amount=0), name="usage_topup_amount", violation_error_message="Nothing is no top-up."
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount.normalize():f}: {self.reason}"
+
+
+class Override(Recorded):
+    """An amount that replaces a budget's for a time; of several, the latest made counts."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="overrides")
+    amount = models.DecimalField(**MONEY, validators=[MinValueValidator(0)])
+    starts_at = models.DateTimeField()
+    until = models.DateTimeField()
+    windows = models.PositiveIntegerField(null=True, blank=True, help_text="For so many windows it was meant.")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["budget", "until"], name="usage_override_current")]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(until__gt=F("starts_at")),
+                name="usage_override_span",
+                violation_error_message="It must end after it begins.",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount.normalize():f} until {self.until:%Y-%m-%d %H:%M} UTC"
+
+
+class Window(models.Model):
+    """A span of a budget and what was spent and is held in it: derived from the ledger and the holds, made on first
+    use by the arbiter. `until` is empty where it never ends."""
+
+    pk = models.CompositePrimaryKey("budget_id", "start")
+    budget = models.ForeignKey(Budget, on_delete=models.DO_NOTHING, db_constraint=False, related_name="windows")
+    start = models.DateTimeField()
+    until = models.DateTimeField(null=True)
+    spent = models.DecimalField(**MONEY)
+    held = models.DecimalField(**MONEY)
+
+    def __str__(self) -> str:
+        return f"budget {self.budget_id} from {self.start:%Y-%m-%d %H:%M} UTC"
+
+
+class Alert(models.Model):
+    """A window's spending has passed a threshold: written with what passed it, once. Telling somebody is another
+    matter: `delivered_at` is for who does."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.DO_NOTHING, db_constraint=False, related_name="alerts")
+    start = models.DateTimeField()
+    threshold = models.PositiveSmallIntegerField(help_text="percent")
+    spent = models.DecimalField(**MONEY)
+    amount = models.DecimalField(**MONEY)
+    at = models.DateTimeField()
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.threshold} % of budget {self.budget_id}"
+
+
+class LimitKind(models.TextChoices):
+    """What a limit is about."""
+
+    REQUESTS = "rpm", "requests a minute"
+    INPUT_TOKENS = "input_tpm", "input tokens a minute"
+    OUTPUT_TOKENS = "output_tpm", "output tokens a minute"
+    PARALLEL = "parallel", "calls at once"
+
+
+class Limit(Owned):
+    """How fast calls may come (GCRA), or how many at once.
+
+    No minute sees more than `rate + burst`. A call of more tokens than the burst passes when nothing else was used
+    lately; what it used is paid off afterwards.
+    """
+
+    kind = models.CharField(max_length=10, choices=LimitKind)
+    rate = models.PositiveBigIntegerField(
+        validators=[MinValueValidator(1)], help_text="Per minute; of calls at once, how many."
+    )
+    burst = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="What may come at once. Empty: a tenth of the rate.",
+    )
+    count_cached = models.BooleanField(default=False, help_text="Input tokens read from caches count, too.")
+
+    class Meta(Owned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            *Owned.Meta.constraints,
+            models.CheckConstraint(condition=Q(rate__gt=0), name="usage_limit_rate"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.rate} {self.get_kind_display()} for {self.owned_by()}"
+
+
+class LimitState(models.Model):
+    """What the arbiter keeps of a limit: when its bucket is full again (GCRA's theoretical arrival time), or how many
+    calls run."""
+
+    limit = models.OneToOneField(
+        Limit, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="state"
+    )
+    full_at = models.DateTimeField()
+    running = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"limit {self.limit_id}"
+
+
+class Retained(models.Model):
+    """What stays held of a call that nobody saw end, beyond its estimate: until it is settled late, an admin releases
+    it, or a stated time has passed (`retained_seconds`)."""
+
+    id = models.UUIDField(primary_key=True)
+    retained_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name_plural = "retained"
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,0 +1,59 @@
+"""manage.py set_budget"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from keys import commands
+from keys.errors import Unusable
+from keys.models import ProviderKey
+from usage import budget_terms, owners
+from usage.budget_terms import Scope
+
+
+class Command(commands.GatewayCommand):
+    help = (
+        "Make, change or remove a budget of a customer, a team or a virtual key. To say it again changes nothing; what "
+        "isn't said of a budget that there is stays as it is. Examples: manage.py set_budget team:Acme/Research "
+        "100/month --thresholds 50,80,100; set_budget key:ci 5000000tokens/day/soft; set_budget customer:Acme "
+        "0/prepaid, and then top_up; set_budget key:ci day --tokens --remove"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        parser.add_argument(
+            "terms",
+            metavar="AMOUNT/PERIOD[/KIND]",
+            help=f"USD, or …tokens; a period is one of {', '.join(budget_terms.PERIODS)}; a kind is hard (refuses), "
+            "soft (alerts) or expected (holds what such calls cost lately)",
+        )
+        parser.add_argument("--tokens", action="store_true", help="the amount is in tokens")
+        parser.add_argument(
+            "--models", nargs="+", action="extend", default=[], metavar="PATTERN", help="for these only; default: all"
+        )
+        parser.add_argument("--provider-key", metavar="NAME", help="for a virtual key's calls to this one only")
+        parser.add_argument("--rolling", action="store_true", help="windows begin with the first use")
+        parser.add_argument("--thresholds", metavar="PERCENT,…", help="at which to alert; an empty one is none")
+        parser.add_argument("--remove", action="store_true", help="delete it; its period is enough to name it")
+
+    def handle(self, **options: Any) -> None:
+        owner = owners.find(options["owner"])
+        name = options["provider_key"]
+        provider_key = ProviderKey.objects.filter(name=name.strip()).first() if name else None
+        if name and provider_key is None:
+            raise Unusable(f"there is no provider key “{name}”")
+        scope = Scope(options["rolling"], options["models"], provider_key)
+        if options["remove"]:
+            terms = budget_terms.parse_which(options["terms"], tokens=options["tokens"])
+            removed = budget_terms.take_away(owner, terms, scope)
+            for budget in removed:
+                self.stdout.write(f"Removed: {budget}")
+            if not removed:
+                self.say("There is no such budget; nothing was changed.")
+            return
+        terms = budget_terms.parse(options["terms"], tokens=options["tokens"])
+        thresholds = options["thresholds"]
+        parsed = None if thresholds is None else budget_terms.parse_thresholds(thresholds)
+        self.stdout.write(str(budget_terms.put(owner, terms, scope, parsed)))

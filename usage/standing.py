@@ -1,0 +1,80 @@
+"""How budgets and limits stand: queries that lock nothing, so that no call waits for them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django.db.models import DateTimeField, DecimalField, F, QuerySet, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce
+
+from usage.budgets import Budget
+
+# What applies to calls of the key, whatever their model: its own, its team's and its customer's; as one JSON object.
+# A budget that is not used yet in its current window shows the window that the next call begins, but a rolling one:
+# nobody knows when that will be.
+STANDING = """
+WITH caller AS MATERIALIZED (
+    SELECT v.id, v.name, t.name AS team, u.name AS customer, u.time_zone, u.fiscal_year_month, usage_now() AS moment,
+        ARRAY[v.customer_id * 4, v.team_id * 4 + 1, v.id * 4 + 2] AS owners
+    FROM keys_virtualkey v JOIN keys_customer u ON u.id = v.customer_id LEFT JOIN keys_team t ON t.id = v.team_id
+    WHERE v.id = %(virtual_key)s
+)
+SELECT json_build_object('virtual_key', c.name, 'team', c.team, 'customer', c.customer, 'time_zone', c.time_zone,
+    'as_of', c.moment,
+    'budgets', (
+        SELECT coalesce(json_agg(json_build_object(
+            'owner', b.owner %% 4, 'provider_key', p.name, 'models', b.model_patterns, 'unit', b.unit,
+            'period', b.period, 'rolling', b.rolling, 'enforcement', b.enforcement,
+            'amount', trim_scale(allowed.amount)::text, 'spent', trim_scale(coalesce(w.spent, 0))::text,
+            'held', trim_scale(coalesce(w.held, 0))::text,
+            'left', trim_scale(allowed.amount - coalesce(w.spent + w.held, 0))::text,
+            'starts_at', nullif(coalesce(w.start, next.start), 'epoch'), 'resets_at', coalesce(w.until, next.until)
+        ) ORDER BY b.owner %% 4, b.id), '[]')
+        FROM usage_budget b
+        LEFT JOIN keys_providerkey p ON p.id = b.provider_key_id
+        LEFT JOIN LATERAL usage_current(b.id, c.moment) AS w ON true
+        LEFT JOIN LATERAL usage_window_at(b.period, false, c.time_zone, c.fiscal_year_month, c.moment) AS next
+            ON w.start IS NULL AND NOT b.rolling,
+        LATERAL usage_allowed(b.id, b.amount, c.moment) AS allowed
+        WHERE b.owner = ANY (c.owners) AND b.active),
+    'limits', (
+        SELECT coalesce(json_agg(json_build_object(
+            'owner', l.owner %% 4, 'provider_key', p.name, 'models', l.model_patterns, 'kind', l.kind, 'limit', l.rate,
+            'burst', CASE WHEN l.kind <> 'parallel' THEN full_bucket.size END,
+            'remaining', greatest(0, CASE l.kind WHEN 'parallel' THEN l.rate - coalesce(s.running, 0)
+                ELSE floor(full_bucket.size
+                    - greatest(0, coalesce(extract(epoch FROM s.full_at - c.moment), 0)) * l.rate / 60) END),
+            'resets_at', CASE WHEN l.kind <> 'parallel' THEN greatest(s.full_at, c.moment) END
+        ) ORDER BY l.owner %% 4, l.id), '[]')
+        FROM usage_limit l
+        LEFT JOIN keys_providerkey p ON p.id = l.provider_key_id
+        LEFT JOIN usage_limitstate s ON s.limit_id = l.id,
+        LATERAL (SELECT coalesce(l.burst, greatest(1, l.rate / 10))) AS full_bucket (size)
+        WHERE l.owner = ANY (c.owners) AND l.active))
+FROM caller c
+"""
+
+# By the number that `Owned.owner` keeps in its two lowest bits.
+OWNERS = ("customer", "team", "virtual_key")
+
+
+def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
+    """The budgets with what they allow now, and `spent`, `held`, `left` and `resets_at` of their current
+    windows: nothing is spent and held where none has begun."""
+
+    money = DecimalField(max_digits=30, decimal_places=12)
+    nothing = Value(Decimal(0), output_field=money)
+    counted = budgets.annotate(
+        allowed=RawSQL(
+            "(SELECT a.amount FROM usage_allowed(usage_budget.id, usage_budget.amount, usage_now()) AS a)", [], money
+        ),
+        spent=Coalesce(
+            RawSQL("(SELECT w.spent FROM usage_current(usage_budget.id, usage_now()) AS w)", [], money), nothing
+        ),
+        held=Coalesce(
+            RawSQL("(SELECT w.held FROM usage_current(usage_budget.id, usage_now()) AS w)", [], money), nothing
+        ),
+        resets_at=RawSQL("(SELECT w.until FROM usage_current(usage_budget.id, usage_now()) AS w)", [], DateTimeField()),
+    )
+    return counted.annotate(left=F("allowed") - F("spent") - F("held"))

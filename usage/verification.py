@@ -1,0 +1,146 @@
+"""Whether every counter is what the ledger and the holds say: counters are derived, and this derives them anew.
+
+It is exact while calls come and go. A snapshot of the database is consistent by itself (a call's row and its counters
+are one transaction), but one that is long enough to sum the whole ledger would slow every counter down. So the ledger
+is summed in parts, each a short transaction: rows of transactions that were over when it began, which can't change any
+more. Then each part of the windows is compared in one statement that adds what has been written since, and the holds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+
+# So many ledger rows are summed, or windows compared, in one statement.
+PART = 20_000
+WINDOWS = 1_000
+
+Key = tuple[int, datetime]
+
+TOKENS = """usage_tokens(a.input_tokens, a.output_tokens, a.cache_read_input_tokens, a.cache_creation_5m_input_tokens,
+    a.cache_creation_1h_input_tokens)"""
+
+# What was spent by window, of the rows and adjustments that transactions in a range have written.
+SPENT = f"""
+SELECT c.budget, c.start, c.amount FROM usage_ledgerentry e, unnest(e.charges) AS c
+WHERE e.xid >= %(low)s::xid8 AND e.xid < %(high)s::xid8
+UNION ALL
+SELECT c.budget, c.start, c.amount
+FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id,
+unnest(usage_spent(e.charges, a.cost, {TOKENS})) AS c
+WHERE a.xid >= %(low)s::xid8 AND a.xid < %(high)s::xid8
+"""  # noqa: S608 - constants
+HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+NEXT_PART = """
+SELECT coalesce((
+    SELECT (e.xid::text::numeric + 1)::text FROM usage_ledgerentry e
+    WHERE e.xid >= %(low)s::xid8 AND e.xid < %(high)s::xid8 ORDER BY e.xid OFFSET %(part)s LIMIT 1), %(high)s)
+"""
+SUM = f"SELECT budget, start, sum(amount) FROM ({SPENT}) AS spent GROUP BY budget, start"  # noqa: S608 - constants
+
+# A part of the windows as they are, and what was spent since and is held in them, at one moment.
+COMPARE = f"""
+WITH part AS MATERIALIZED (
+    SELECT budget_id, start, spent, held FROM usage_window
+    WHERE (budget_id, start) > (%(budget)s, %(start)s) ORDER BY budget_id, start LIMIT %(windows)s
+), recent AS (
+    SELECT budget, start, sum(amount) AS amount FROM ({SPENT}) AS spent
+    WHERE (budget, start) IN (SELECT budget_id, start FROM part) GROUP BY budget, start
+), holds AS (
+    SELECT c.budget, c.start, sum(c.amount) AS amount FROM (
+        SELECT charges FROM usage_hold WHERE charges IS NOT NULL UNION ALL SELECT charges FROM usage_retained
+    ) AS held, unnest(held.charges) AS c
+    WHERE (c.budget, c.start) IN (SELECT budget_id, start FROM part) GROUP BY c.budget, c.start
+)
+SELECT p.budget_id, p.start, p.spent, p.held, coalesce(r.amount, 0), coalesce(h.amount, 0)
+FROM part p
+LEFT JOIN recent r ON (r.budget, r.start) = (p.budget_id, p.start)
+LEFT JOIN holds h ON (h.budget, h.start) = (p.budget_id, p.start)
+ORDER BY p.budget_id, p.start
+"""  # noqa: S608 - constants
+
+# Counters that have no window: each compared in one statement.
+RUNNING = """
+SELECT s.limit_id, s.running, coalesce((
+    SELECT sum(t.amount) FROM usage_hold h, unnest(h.throttles) AS t WHERE t.throttle = s.limit_id), 0)
+FROM usage_limitstate s JOIN usage_limit l ON l.id = s.limit_id WHERE l.kind = 'parallel' ORDER BY s.limit_id
+"""
+PREPAID = """
+SELECT b.id, b.amount, coalesce((SELECT sum(t.amount) FROM usage_topup t WHERE t.budget_id = b.id), 0)
+FROM usage_budget b WHERE b.period = 'none' ORDER BY b.id
+"""
+FAR = str(2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A counter that is not what it should be."""
+
+    what: str
+    counted: Decimal
+    derived: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.what}: counted {self.counted:f}, derived {self.derived:f}"
+
+
+def verify() -> list[Difference]:
+    """Every counter that isn't what ledger, adjustments, holds and top-ups come to; none is as it should be."""
+    return [*_windows(), *_running(), *_prepaid()]
+
+
+def _windows() -> Iterator[Difference]:
+    horizon = str(_rows(HORIZON)[0][0])
+    settled = _settled(horizon)
+    budget, start = 0, datetime.fromisoformat("1970-01-01T00:00:00Z")
+    while True:
+        part = _rows(COMPARE, {"low": horizon, "high": FAR, "budget": budget, "start": start, "windows": WINDOWS})
+        for budget, start, spent, held, recent, holds in part:
+            named = f"budget {budget}, window from {start.isoformat()}"
+            derived = settled.pop((budget, start), Decimal(0)) + recent
+            if spent != derived:
+                yield Difference(f"{named}, spent", spent, derived)
+            if held != holds:
+                yield Difference(f"{named}, held", held, holds)
+        if len(part) < WINDOWS:
+            break
+    for (budget, start), derived in settled.items():
+        yield Difference(f"budget {budget}, no window from {start.isoformat()}, spent", Decimal(0), derived)
+
+
+def _settled(horizon: str) -> dict[Key, Decimal]:
+    """What was spent by window, as far as transactions below the horizon have written it."""
+    spent: defaultdict[Key, Decimal] = defaultdict(Decimal)
+    low = "0"
+    while True:
+        high = str(_rows(NEXT_PART, {"low": low, "high": horizon, "part": PART})[0][0])
+        for budget, start, amount in _rows(SUM, {"low": low, "high": high}):
+            spent[budget, start] += amount
+        if high == horizon:
+            return spent
+        low = high
+
+
+def _running() -> Iterator[Difference]:
+    for limit, counted, derived in _rows(RUNNING):
+        if counted != derived:
+            yield Difference(f"limit {limit}, calls at once", Decimal(counted), Decimal(derived))
+
+
+def _prepaid() -> Iterator[Difference]:
+    for budget, counted, derived in _rows(PREPAID):
+        if counted != derived:
+            yield Difference(f"budget {budget}, prepaid", counted, derived)
+
+
+def _rows(query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+    return found
