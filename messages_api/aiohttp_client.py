@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from io import BytesIO
 from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
 
-from messages_api.upstream import Answer, Headers, OnWrite, UpstreamError
+from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
 # aiohttp warns of larger bodies given as bytes, and would send them in one go.
 LARGE = 1 << 20
@@ -49,7 +50,7 @@ class AiohttpClient:
         tls: for https.
         proxy: URL of an outbound proxy, or empty.
         connect_seconds: for resolving, connecting and TLS.
-        first_byte_seconds: from the request to the answer's headers.
+        first_byte_seconds: from the end of the request to the answer's headers.
     """
 
     def __init__(self, *, tls: ssl.SSLContext, proxy: str, connect_seconds: float, first_byte_seconds: float) -> None:
@@ -68,30 +69,82 @@ class AiohttpClient:
         )
 
     async def send(
-        self, method: str, url: str, headers: Headers, body: bytes, on_write: OnWrite | None = None
+        self, method: str, url: str, headers: Headers, body: Body, on_write: OnWrite | None = None
     ) -> Answer:
+        upload: Upload | None = None
+        data: bytes | BytesIO | AsyncIterator[bytes] | None
+        if isinstance(body, bytes):
+            data = (body if len(body) < LARGE else BytesIO(body)) or None
+            deadline = asyncio.timeout(self.first_byte_seconds)
+        else:
+            upload = Upload(body, self.first_byte_seconds)
+            data, deadline = upload.parts(), upload.deadline
+            if body.size is not None:
+                headers = [*headers, (b"content-length", b"%d" % body.size)]
         try:
-            async with asyncio.timeout(self.first_byte_seconds):
+            async with deadline:
                 return AiohttpAnswer(
                     await self.session.request(
                         method,
                         URL(url, encoded=True),
                         headers=[(name.decode("ascii"), text(value)) for name, value in headers],
-                        data=(body if len(body) < LARGE else BytesIO(body)) or None,
+                        data=data,
                         allow_redirects=False,
                         proxy=self.proxy,
                         trace_request_ctx=on_write,
                     )
                 )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError) as error:
-            raise UpstreamError("not_connected", sent=False) from error
-        except TimeoutError as error:
-            raise UpstreamError("no_answer_in_time", sent=True) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamError("no_answer", sent=True) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if upload is not None and upload.fault is not None:
+                raise upload.fault from None
+            raise failure(error) from error
+        finally:
+            if upload is not None:
+                upload.answered = True
 
     async def close(self) -> None:
         await self.session.close()
+
+
+class Upload:
+    """A streamed body on its way through aiohttp, which sends it in a task of its own.
+
+    Args:
+        patience: seconds that the provider may take to make room for a part, and to answer after the last one.
+    """
+
+    def __init__(self, body: StreamedBody, patience: float) -> None:
+        self.body = body
+        self.patience = patience
+        self.deadline = asyncio.timeout(None)
+        self.fault: Exception | None = None
+        self.answered = False
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """What aiohttp is given to send. While the caller's next part is waited for, no time is counted."""
+        try:
+            async for part in self.body.exact():
+                if self.answered:
+                    # Not the end, which would make what was sent look complete: aiohttp ends us with the answer.
+                    await asyncio.get_running_loop().create_future()
+                self._count_from_now(self.patience)
+                yield part
+                self._count_from_now(None)
+        except Exception as error:
+            self.fault = error  # aiohttp would make an error of its own of it
+            raise
+        self._count_from_now(self.patience)
+
+    def _count_from_now(self, seconds: float | None) -> None:
+        if not (self.answered or self.deadline.expired()):
+            self.deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+
+def failure(error: Exception) -> UpstreamError:
+    """What aiohttp's error means."""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | ValueError):
+        return UpstreamError("not_connected", sent=False)
+    return UpstreamError("no_answer_in_time" if isinstance(error, TimeoutError) else "no_answer", sent=True)
 
 
 def writes() -> aiohttp.TraceConfig:

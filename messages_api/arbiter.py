@@ -6,12 +6,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 from keys.directory import KnownKey
-from messages_api import errors
+from messages_api import errors, quota
 from messages_api.authentication import Presented
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest
 from messages_api.runtime import DATABASE_AWAY, Runtime
-from usage.admission import Admission, ArbiterAway, Overloaded
+from usage.admission import Admission, ArbiterAway, Overloaded, Verdict
 
 # A key whose settings keep changing while it is asked for is read anew so many times.
 TRIES = 4
@@ -30,18 +30,23 @@ REFUSALS = {
 GONE = frozenset(("unknown", "revoked", "expired"))
 
 
-async def ask(runtime: Runtime, admission: Admission) -> str:
+async def ask(runtime: Runtime, admission: Admission) -> Verdict:
     """The arbiter's verdict.
 
     Raises:
-        GatewayError: it can't be had now.
+        GatewayError: it can't be had now, or a budget or limit refuses.
     """
     try:
-        return await runtime.writer.admit(admission)
+        verdict = await runtime.writer.admit(admission)
     except Overloaded:
         raise errors.overloaded() from None
     except ArbiterAway:
         raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+    if verdict == "budget":
+        raise quota.over_budget(verdict.details, admission)
+    if verdict == "limit":
+        raise quota.over_limit(verdict.details)
+    return verdict
 
 
 async def after(runtime: Runtime, presented: Presented, key: KnownKey, verdict: str) -> tuple[Presented, KnownKey]:

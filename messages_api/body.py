@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -22,30 +22,37 @@ MAX_MESSAGES = 100_000
 MIN_THINKING = 1024
 ANY_MESSAGES = Meta(min_length=1, max_length=MAX_MESSAGES)
 
+MaxTokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
-Members = dict[str, Raw]
 
 MISSING = Raw(b"")
 # How a value in JSON begins tells its type.
-BEGINNINGS = {"string": b'"', "object": b"{"}
+BEGINNINGS = {"string": ord('"'), "object": ord("{")}
 
 
-class Typed(Struct):
+class Members(Struct, gc=False):
+    """An object with members that are nobody's business here: none of them is kept."""
+
+
+class Typed(Struct, gc=False):
     """Something whose `type` says which of its members are required."""
 
     NEEDS: ClassVar[Mapping[str | None, Mapping[str, str]]] = {}
 
     def __post_init__(self) -> None:
-        for name, kind in self.NEEDS.get(self.type, {}).items():  # type: ignore[attr-defined]
+        needs = self.NEEDS.get(self.type)  # type: ignore[attr-defined]
+        if needs is None:
+            return
+        for name, kind in needs.items():
             value: Raw = getattr(self, name)
-            if not value:
+            if value is MISSING:
                 raise ValueError(f"{name}: Field required")
-            if bytes(memoryview(value)[:1]) != BEGINNINGS[kind]:
+            if memoryview(value)[0] != BEGINNINGS[kind]:
                 raise ValueError(f"{name}: Expected {kind}")
 
 
-class CacheControl(Struct):
+class CacheControl(Struct, gc=False):
     """Where a cached prefix ends, and for how long it is kept."""
 
     type: Literal["ephemeral"]
@@ -69,10 +76,39 @@ class Source(Typed):
     file_id: Raw = MISSING
 
 
+class Format(Typed):
+    """What an answer in JSON has to look like."""
+
+    NEEDS = {"json_schema": {"schema": "object"}}
+
+    type: str
+    schema: Raw = MISSING
+
+
+class OutputConfig(Struct, gc=False):
+    """How the answer is made."""
+
+    format: Format | None = None
+    effort: str | None = None
+    task_budget: Members | None = None
+
+
 class InnerBlock(Struct, gc=False):
     """A block within a block."""
 
     type: str
+
+
+class Edit(Struct, gc=False):
+    """Something that the provider takes out of a long conversation."""
+
+    type: str
+
+
+class ContextManagement(Struct, gc=False):
+    """What happens to a long conversation."""
+
+    edits: list[Edit] | None = None
 
 
 class Cacheable(Struct, kw_only=True, gc=False):
@@ -85,6 +121,7 @@ class Text(Cacheable, tag="text"):
     """What somebody said."""
 
     text: str
+    citations: list[Members] | None = None
 
 
 class Image(Cacheable, tag="image"):
@@ -99,6 +136,22 @@ class Document(Cacheable, tag="document"):
     source: Source
     title: str | None = None
     context: str | None = None
+    citations: Members | None = None
+
+
+class SearchResult(Cacheable, tag="search_result"):
+    """Something found, to be cited."""
+
+    content: list[InnerBlock]
+    source: str
+    title: str
+    citations: Members | None = None
+
+
+class ContainerUpload(Cacheable, tag="container_upload"):
+    """A file for the container."""
+
+    file_id: str
 
 
 class ToolUse(Cacheable, tag="tool_use"):
@@ -121,23 +174,44 @@ class ToolResult(Cacheable, tag="tool_result"):
     is_error: bool | None = None
 
 
-class Thinking(Struct, tag="thinking"):
+class Uncacheable(Struct, kw_only=True, gc=False):
+    """A block that no cached prefix may end with."""
+
+    cache_control: None = None
+
+
+class Thinking(Uncacheable, tag="thinking"):
     """What the model thought, signed."""
 
     thinking: str
     signature: str
 
 
-class RedactedThinking(Struct, tag="redacted_thinking"):
+class RedactedThinking(Uncacheable, tag="redacted_thinking"):
     """What the model thought, sealed."""
 
     data: str
 
 
-CHECKED = (Text, Image, Document, ToolUse, ServerToolUse, ToolResult, Thinking, RedactedThinking)
+class FallbackMark(Uncacheable, tag="fallback"):
+    """Where another model took over."""
+
+
+CHECKED = (
+    Text,
+    Image,
+    Document,
+    SearchResult,
+    ContainerUpload,
+    ToolUse,
+    ServerToolUse,
+    ToolResult,
+    Thinking,
+    RedactedThinking,
+    FallbackMark,
+)
 # Nothing is known to be wrong about these: that they are named only saves them the longer way of unknown types.
 PASSING = (
-    "search_result",
     "web_search_tool_result",
     "web_fetch_tool_result",
     "code_execution_tool_result",
@@ -149,45 +223,69 @@ PASSING = (
     "tool_removal",
     "mcp_tool_use",
     "mcp_tool_result",
-    "container_upload",
+    "mcp_tool_listing",
     "advisor_tool_result",
     "compaction",
-    "fallback",
+    "mid_conv_system",
 )
 
-if TYPE_CHECKING:
-    KnownBlock = Any
-else:
-    KnownBlock = Union[(*CHECKED, *(msgspec.defstruct(name, [], tag=name) for name in PASSING))]
+Block = TypeVar("Block")
 
 
-class User(Struct, tag_field="role", tag="user", gc=False):
+def blocks(*more: str) -> Any:
+    """The blocks that we know, and those of more types, about which nothing is known to be wrong."""
+    return Union[(*CHECKED, *(msgspec.defstruct("Passing", [], tag=name, gc=False) for name in (*PASSING, *more)))]
+
+
+class User(Struct, Generic[Block], tag_field="role", tag="user", gc=False):
     """A turn of the user's."""
 
-    content: str | list[KnownBlock]
+    content: str | list[Block]
 
 
-class Assistant(Struct, tag_field="role", tag="assistant", gc=False):
+class Assistant(Struct, Generic[Block], tag_field="role", tag="assistant", gc=False):
     """A turn of the model's."""
 
-    content: str | list[KnownBlock]
+    content: str | list[Block]
 
 
-class System(Struct, tag_field="role", tag="system", gc=False):
+class System(Struct, Generic[Block], tag_field="role", tag="system", gc=False):
     """Instructions in mid-conversation; it may carry other members than content."""
 
-    content: str | list[KnownBlock] | UnsetType = UNSET
+    content: str | list[Block] | UnsetType = UNSET
+
+
+WEB_SEARCHES = ("web_search_20250305", "web_search_20260209", "web_search_20260318")
 
 
 class Tool(Typed):
-    """A tool: the caller's own, unless its type says otherwise."""
+    """A tool: the caller's own, unless its type says otherwise. An advisor is another model."""
 
-    NEEDS = {kind: {"name": "string", "input_schema": "object"} for kind in (None, "custom")}
+    NEEDS = {
+        None: {"name": "string", "input_schema": "object"},
+        "custom": {"name": "string", "input_schema": "object"},
+        "advisor_20260301": {"model": "string"},
+    }
 
     type: str | None = None
     name: Raw = MISSING
     input_schema: Raw = MISSING
+    model: Raw = MISSING
     cache_control: CacheControl | None = None
+    defer_loading: Any = None
+    max_uses: Any = None
+    max_tokens: Any = None
+    allowed_domains: Any = None
+    blocked_domains: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blocked_domains and self.allowed_domains and self.type in WEB_SEARCHES:
+            raise ValueError("blocked_domains: Not allowed together with allowed_domains")
+        if self.type == "advisor_20260301":
+            check_model("model", msgspec.json.decode(self.model))
+        if self.defer_loading is True and self.cache_control is not None:
+            raise ValueError("cache_control: Not allowed together with defer_loading")
 
 
 class AutoChoice(Struct, tag="auto"):
@@ -246,29 +344,67 @@ def check_model(where: str, name: str) -> None:
         raise ValueError(f"{where}: Expected a model's name: 1 to 200 characters of ASCII without spaces")
 
 
-class CountBody(Struct, kw_only=True):
-    """A request to count tokens: a Messages request without what is about its answer."""
+class Fallback(Struct, gc=False):
+    """Anthropic's own kind of fallback: a model to ask where the one before declines, with settings of its own."""
 
     model: str
-    messages: Annotated[list[User | Assistant | System], ANY_MESSAGES]
-    system: str | list[KnownBlock] | None = None
-    tools: list[Tool] | None = None
-    tool_choice: AutoChoice | AnyChoice | ToolChoice | NoChoice | None = None
+    max_tokens: MaxTokens | None = None
+    speed: str | None = None
     thinking: ThinkingSettings | None = None
-    output_format: Members | None = None
-    output_config: Members | None = None
-    cache_control: CacheControl | None = None
-    context_management: Members | None = None
-    mcp_servers: list[McpServer] | None = None
+    output_config: OutputConfig | None = None
 
     def __post_init__(self) -> None:
         check_model("model", self.model)
 
 
-class MessagesBody(CountBody, kw_only=True):
-    """A Messages request. `fallbacks` may be models (ours), objects or `default` (Anthropic's own)."""
+class CountBody(Struct, Generic[Block], kw_only=True):
+    """A request to count tokens: a Messages request without what is about its answer. `fallbacks` may be models (ours),
+    objects or `default` (Anthropic's own)."""
 
-    max_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+    model: str
+    messages: Annotated[list[User[Block] | Assistant[Block] | System[Block]], ANY_MESSAGES]
+    system: str | list[Block] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: AutoChoice | AnyChoice | ToolChoice | NoChoice | None = None
+    thinking: ThinkingSettings | None = None
+    output_format: Format | None = None
+    output_config: OutputConfig | None = None
+    cache_control: CacheControl | None = None
+    context_management: ContextManagement | None = None
+    mcp_servers: list[McpServer] | None = None
+    fallbacks: Literal["default"] | list[str | Fallback] | None = None
+    speed: str | None = None
+    compaction: Members | None = None
+    billing_policy: Members | None = None
+
+    def __post_init__(self) -> None:
+        check_model("model", self.model)
+        if self.compaction is not None and self.context_management is not None:
+            raise ValueError("compaction: Not allowed together with context_management")
+        if self.fallbacks is not None:
+            self.check_fallbacks()
+
+    def check_fallbacks(self) -> None:
+        models = self.fallbacks if isinstance(self.fallbacks, list) else ()
+        if len({type(model) for model in models}) > 1:
+            raise ValueError("fallbacks: Expected strings (each a model or provider/model) or objects, not both")
+        for index, model in enumerate(models):
+            if isinstance(model, str):
+                check_model(f"fallbacks.{index}", model)
+
+    def our_fallbacks(self) -> list[str]:
+        """The gateway's own kind: models, each with or without its provider."""
+        return [each for each in self.fallbacks or () if isinstance(each, str)] if self.fallbacks != "default" else []
+
+    def their_fallbacks(self) -> list[Fallback]:
+        """Anthropic's own kind."""
+        return [each for each in self.fallbacks or () if isinstance(each, Fallback)]
+
+
+class MessagesBody(CountBody[Block], kw_only=True):
+    """A Messages request."""
+
+    max_tokens: MaxTokens
     stream: bool | None = None
     temperature: Fraction | None = None
     top_p: Fraction | None = None
@@ -278,16 +414,14 @@ class MessagesBody(CountBody, kw_only=True):
     service_tier: str | None = None
     inference_geo: str | None = None
     container: str | Members | None = None
-    fallbacks: Literal["default"] | list[str | Members] | None = None
+    diagnostics: Members | None = None
+    thread: Members | None = None
+    fallback_credit_token: str | Members | None = None
 
     def __post_init__(self) -> None:
-        check_model("model", self.model)
-        models = self.fallbacks if isinstance(self.fallbacks, list) else []
-        if len({type(model) for model in models}) > 1:
-            raise ValueError("fallbacks: Expected strings (each a model or provider/model) or objects, not both")
-        for index, model in enumerate(models):
-            if isinstance(model, str):
-                check_model(f"fallbacks.{index}", model)
+        super().__post_init__()
+        if self.fallback_credit_token is not None and (self.fallbacks == "default" or self.their_fallbacks()):
+            raise ValueError("fallback_credit_token: Not allowed together with fallbacks")
 
 
 class OpenTurn(Struct):
@@ -305,14 +439,14 @@ OpenTurns = Annotated[list[OpenTurn], ANY_MESSAGES]
 OpenSystem = str | list[Raw] | None
 
 
-class OpenCountBody(CountBody, kw_only=True):
+class OpenCountBody(CountBody[Any], kw_only=True):
     """A request to count tokens with a block that we don't know somewhere: a union in msgspec is closed."""
 
     messages: OpenTurns  # type: ignore[assignment]
     system: OpenSystem = None
 
 
-class OpenMessagesBody(MessagesBody, kw_only=True):
+class OpenMessagesBody(MessagesBody[Any], kw_only=True):
     """A Messages request with a block that we don't know somewhere."""
 
     messages: OpenTurns  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from messages_api.estimates import Estimate
 from messages_api.handler import ApiRequest
 from messages_api.metering import Reading
 from messages_api.schema import MessagesRequest
+from messages_api.upstream import Headers
 from usage.admission import TOKENS_PER_SECOND, Settlement, clean
 from usage.models import Status
 from usage.pricing import ModelPrice
@@ -38,11 +39,14 @@ class Call:
     price: ModelPrice
     http_request: ApiRequest
     free: bool = False
+    standing: Headers = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_byte: float = 0.0
     http_status: int | None = None
     provider_request_id: str = ""
+    # The provider's organisation and workspace that answered.
+    account: tuple[str, str] = ("", "")
     cut: bool = False
     sent: bool = False
     settled: bool = False
@@ -65,6 +69,18 @@ class Call:
         """
         if self.settled:
             return
+        self.runtime.writer.settle(self.settlement(status, reading, error_type, free, unseen_tokens))
+        self.leave()
+
+    def settlement(
+        self,
+        status: Status,
+        reading: Reading,
+        error_type: str = "",
+        free: bool = False,
+        unseen_tokens: int | None = None,
+    ) -> Settlement:
+        """What the call came to, as its ledger row will say it; arguments as for `finish`."""
         seconds = time.monotonic() - self.began
         if free or self.free:
             reading.usage, unseen_tokens = {}, None
@@ -85,25 +101,26 @@ class Call:
             "duration_ms": round(seconds * 1000),
             "cost": str(columns["cost"]),
         }
-        self.runtime.writer.settle(
-            Settlement(
-                id=self.id,
-                model=clean(model),
-                provider=self.provider_key.provider,
-                provider_key_id=self.provider_key.id,
-                provider_request_id=clean(self.provider_request_id),
-                status=status.value,
-                http_status=self.http_status,
-                error_type=error_type or reading.error_type,
-                stop_reason=reading.stop_reason,
-                currency="USD",
-                estimated=unseen_tokens is not None,
-                time_to_first_byte_ms=round((self.first_byte - self.began) * 1000) if self.first_byte else None,
-                duration_ms=round(seconds * 1000),
-                attempts=[attempt],
-                **columns,
-            )
+        return Settlement(
+            id=self.id,
+            model=clean(model),
+            provider=self.provider_key.provider,
+            provider_key_id=self.provider_key.id,
+            provider_request_id=clean(self.provider_request_id),
+            status=status.value,
+            http_status=self.http_status,
+            error_type=error_type or reading.error_type,
+            stop_reason=reading.stop_reason,
+            currency="USD",
+            estimated=unseen_tokens is not None,
+            time_to_first_byte_ms=round((self.first_byte - self.began) * 1000) if self.first_byte else None,
+            duration_ms=round(seconds * 1000),
+            attempts=[attempt],
+            **columns,
         )
+
+    def leave(self) -> None:
+        """The call is settled, or somebody else will settle it."""
         self.settled = True
         self.runtime.forget(self)
 
@@ -120,8 +137,11 @@ class Call:
             model=model,
             at=self.admitted_at,
             asked=self.price,
-            prices=self.runtime.price,
+            prices=self._price,
         )
+
+    def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
+        return self.runtime.price(provider, model, at) if model else self.price
 
     def goes_out(self) -> None:
         """The provider is about to get the first byte of it."""

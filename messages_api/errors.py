@@ -6,15 +6,18 @@ Types and statuses are Anthropic's own: https://docs.claude.com/en/api/errors
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import TooManyFieldsSent
 from django.http import HttpResponse
 from rest_framework import exceptions
 from rest_framework.exceptions import APIException
 
 from usage.request_ids import request_id
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class GatewayError(APIException):
@@ -27,6 +30,7 @@ class GatewayError(APIException):
         reason: a short constant for the log of refusals and its counts.
         retry_after: seconds after which trying again makes sense.
         retry: whether it ever does, where that isn't plain from the status; clients obey it.
+        headers: what else goes with it.
     """
 
     # With 405: the methods that there are.
@@ -42,6 +46,7 @@ class GatewayError(APIException):
         retry_after: int | None = None,
         retry: bool | None = None,
         details: dict[str, Any] | None = None,
+        headers: Headers = (),
     ) -> None:
         super().__init__(message)
         self.status_code = status
@@ -53,6 +58,7 @@ class GatewayError(APIException):
         if retry is None and (retry_after is not None or status < 500):
             self.retry = retry_after is not None
         self.details = details
+        self.headers = headers
 
 
 def invalid_request(message: str, *, reason: str = "invalid_request", status: int = 400) -> GatewayError:
@@ -105,6 +111,16 @@ def timed_out() -> GatewayError:
     return GatewayError(504, "timeout_error", "The provider did not answer in time.", reason="provider_timeout")
 
 
+def over_budget(message: str) -> GatewayError:
+    """What the call may cost doesn't fit what is left; trying again won't change that."""
+    return GatewayError(429, "billing_error", message, reason="budget", retry=False)
+
+
+def over_limit(message: str, *, retry_after: int, headers: Headers = ()) -> GatewayError:
+    """The call comes too soon."""
+    return GatewayError(429, "rate_limit_error", message, reason="limit", retry_after=retry_after, headers=headers)
+
+
 def interrupted(*, cut: bool) -> GatewayError:
     """We ended the call: its key was revoked with its open calls, or the gateway stops."""
     if cut:
@@ -144,6 +160,8 @@ def response(error: GatewayError, call: UUID) -> HttpResponse:
         answer["x-should-retry"] = "true" if error.retry else "false"
     if error.retry_after is not None:
         answer["retry-after"] = str(error.retry_after)
+    for name, value in error.headers:
+        answer[name.decode()] = value.decode()
     if error.status_code == 405:
         answer["allow"] = error.allow
     if error.status_code == 401:
@@ -152,11 +170,13 @@ def response(error: GatewayError, call: UUID) -> HttpResponse:
 
 
 def ours(error: Exception) -> GatewayError | None:
-    """DRF's own exceptions in Anthropic's terms; None for what is a fault in the gateway."""
+    """DRF's and Django's own exceptions in Anthropic's terms; None for what is a fault in the gateway."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, exceptions.UnsupportedMediaType):
         return invalid_request("The content type must be application/json.", reason="content_type", status=415)
+    if isinstance(error, TooManyFieldsSent):
+        return invalid_request("The query string has too many parameters.", reason="query")
     if isinstance(error, APIException) and error.status_code < 500:
         return invalid_request(str(error.detail), status=error.status_code)
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -20,6 +20,7 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from messages_api import errors
+from messages_api.upstream import StreamedBody
 from usage.request_ids import new_id, request_id
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ URLCONF = "messages_api.urls"
 
 class ClientGone(Exception):
     """The client hung up before its request was complete."""
+
+
+class CutShort(Exception):
+    """An answer ended before its time. Its connection is closed, so that no client takes it for complete."""
 
 
 class ApiRequest(ASGIRequest):
@@ -80,33 +85,48 @@ class ApiRequest(ASGIRequest):
         """Whether the body is long enough, or of unknown length, to ask first whether it is worth reading."""
         return int(self.META.get("CONTENT_LENGTH") or LONG) >= LONG
 
-    async def read_body(self, limit: int) -> bytes:
-        """The whole body; from then on a client that hangs up cancels the view.
+    async def parts(self, limit: int, *, watch: bool = True) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Args:
+            watch: once it is complete, a client that hangs up cancels the view.
 
         Raises:
             GatewayError: 413, it is longer than `limit` bytes; 408, it stalls.
             ClientGone: it never came to its end.
         """
-        parts: list[bytes] = []
-        size = 0
-        while True:
+        size, more = 0, True
+        while more:
             try:
                 async with asyncio.timeout(BODY_SECONDS):
                     message = await self.receive()
             except TimeoutError:
                 raise stalled() from None
             if message["type"] == "http.disconnect":
+                self.client_gone = True
                 raise ClientGone
-            part = message.get("body", b"")
+            part, more = message.get("body", b""), message.get("more_body", False)
             size += len(part)
             if size > limit:
                 raise too_large(limit)
-            parts.append(part)
-            if not message.get("more_body"):
-                break
-        self.watcher = asyncio.get_running_loop().create_task(self._watch())
+            yield part
+        if watch:
+            self.watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    def stream_body(self, limit: int, *, watch: bool = True) -> StreamedBody:
+        """The body on its way to a provider; arguments and errors are those of `parts`."""
+        length = self.META.get("CONTENT_LENGTH")
+        return StreamedBody(self.parts(limit, watch=watch), int(length) if length else None)
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body; from then on a client that hangs up cancels the view.
+
+        Raises:
+            GatewayError, ClientGone: as `parts`.
+        """
+        parts = [part async for part in self.parts(limit)]
         self._body: bytes = parts[0] if len(parts) == 1 else b"".join(parts)
-        self.META["CONTENT_LENGTH"] = str(size or 1)  # DRF parses nothing where it is 0
+        self.META["CONTENT_LENGTH"] = str(len(self._body) or 1)  # DRF parses nothing where it is 0
         return self._body
 
     async def _watch(self) -> None:
@@ -148,7 +168,11 @@ class PumpedResponse(RawResponse):
         super().__init__(status, headers, b"")
 
     async def pump(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the body, piece by piece; the end is sent for it."""
+        """Send the body, piece by piece; the end is sent for it.
+
+        Raises:
+            CutShort: there is no such end.
+        """
         raise NotImplementedError
 
 
@@ -172,7 +196,7 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     try:
         response = await answer(request)
         await respond(request, response, send)
-    except ClientGone:
+    except (ClientGone, CutShort):
         pass
     except asyncio.CancelledError:
         request.task.uncancel()

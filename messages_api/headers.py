@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from messages_api.upstream import Headers
+from usage.admission import clean
 
 # RFC 9110, 7.6.1, and those that frame a body, which each side frames anew.
 HOP_BY_HOP = frozenset(
@@ -36,14 +37,17 @@ NOT_UPSTREAM = HOP_BY_HOP | {
     b"x-real-ip",
 }
 
+ORGANIZATION = b"anthropic-organization-id"
+WORKSPACE = b"anthropic-workspace-id"
+
 # What describes the upstream account or its front end.
 NOT_DOWNSTREAM = HOP_BY_HOP | {
     b"set-cookie",
     b"server",
     b"alt-svc",
     b"strict-transport-security",
-    b"anthropic-organization-id",
-    b"anthropic-workspace-id",
+    ORGANIZATION,
+    WORKSPACE,
     b"x-bf-request-id",
 }
 ACCOUNT_LIMITS = b"anthropic-ratelimit-"
@@ -74,6 +78,17 @@ def downstream(headers: Headers, request_id: str) -> Headers:
 def value_of(headers: Headers, name: bytes) -> str:
     """The first value of a header, empty where it is missing."""
     return next((value.decode("latin-1") for other, value in headers if other == name), "")
+
+
+def account(headers: Headers) -> tuple[str, str]:
+    """The provider's organisation and workspace that gave an answer, empty where it doesn't say."""
+    organization = workspace = ""
+    for name, value in headers:
+        if name == ORGANIZATION:
+            organization = clean(value.decode("latin-1"))
+        elif name == WORKSPACE:
+            workspace = clean(value.decode("latin-1"))
+    return organization, workspace
 
 
 def betas(headers: Headers) -> str:

@@ -1,8 +1,8 @@
 """The relay's HTTP/1.1 client: `httptools` on asyncio's protocols, a fifth of aiohttp's CPU.
 
-It does what a relay needs and nothing else: requests with a whole body, answers read as they come, connections kept
-alive. It decides nothing: no redirects, cookies, decompression, retries or headers of its own but `host` and
-`content-length`. Proxies are aiohttp's business (`messages_api/aiohttp_client.py`).
+It does what a relay needs and nothing else: requests with a whole body or one that comes in parts, answers read as
+they come, connections kept alive. It decides nothing: no redirects, cookies, decompression, retries or headers of its
+own but `host` and what frames the body. Proxies are aiohttp's business (`messages_api/aiohttp_client.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from messages_api.upstream import Answer, Headers, OnWrite, UpstreamError
+from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
 # An answer's headers and trailers, and its header lines, at most.
 HEAD_BYTES = 256 * 1024
@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         self.loop = client.loop
         self.transport: asyncio.Transport | None = None
         self.waiter: asyncio.Future[None] | None = None
+        self.room: asyncio.Future[None] | None = None
         self.idle_since = 0.0
         self.idle = False
         self._expect_nothing()
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.delimited = False
         self.reusable = True
         self.paused = False
+        self.unfinished = False
         self.fault = ""
 
     # What asyncio calls
@@ -108,6 +110,16 @@ class Connection(asyncio.Protocol):
             else:
                 self.fault = self.fault or "broken_off"
         self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.room = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self.room is not None:
+            if not self.room.done():
+                self.room.set_result(None)
+            self.room = None
 
     # What the parser calls
 
@@ -152,6 +164,44 @@ class Connection(asyncio.Protocol):
             self.reusable = self.parser.should_keep_alive()
 
     # What the client calls
+
+    async def send(self, body: StreamedBody, patience: float) -> None:
+        """Send a body as it comes, until it is complete or its answer is there.
+
+        Args:
+            patience: seconds that the provider may take to make room for more.
+
+        Raises:
+            UpstreamError: the provider takes no more, or the body isn't as long as was said.
+            Exception: whatever its parts raise.
+        """
+        self.unfinished = True
+        sending = self.loop.create_task(self._send(body, patience))
+        sending.add_done_callback(lambda _: self._wake())
+        try:
+            while not (sending.done() or self.has_head or self.fault):
+                await self._wait()
+        finally:
+            sending.cancel()
+            await asyncio.wait((sending,))
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send(self, body: StreamedBody, patience: float) -> None:
+        chunked = body.size is None
+        async for part in body.exact():
+            if self.transport is None:
+                return
+            self.transport.writelines((b"%x\r\n" % len(part), part, b"\r\n") if chunked else (part,))
+            if self.room is not None:
+                try:
+                    async with asyncio.timeout(patience):
+                        await self.room
+                except TimeoutError:
+                    raise UpstreamError("no_answer_in_time", sent=True) from None
+        if chunked and self.transport is not None:
+            self.transport.write(b"0\r\n\r\n")
+        self.unfinished = False
 
     async def answer(self) -> None:
         """Wait for the head of the answer.
@@ -209,7 +259,7 @@ class Connection(asyncio.Protocol):
             return
         unsent = self.transport.get_write_buffer_size()
         if self.reusable and not (
-            self.fault or self.paused or unsent or self.client.closed or self.transport.is_closing()
+            self.fault or self.paused or self.unfinished or unsent or self.client.closed or self.transport.is_closing()
         ):
             self.client.keep(self)
         else:
@@ -259,7 +309,7 @@ class LeanClient:
     Args:
         tls: for https.
         connect_seconds: for resolving, connecting and TLS.
-        first_byte_seconds: from the request to the answer's headers.
+        first_byte_seconds: from the end of the request to the answer's headers.
     """
 
     def __init__(self, *, tls: ssl.SSLContext, connect_seconds: float, first_byte_seconds: float) -> None:
@@ -273,12 +323,14 @@ class LeanClient:
         self.closed = False
 
     async def send(
-        self, method: str, url: str, headers: Headers, body: bytes, on_write: OnWrite | None = None
+        self, method: str, url: str, headers: Headers, body: Body, on_write: OnWrite | None = None
     ) -> Answer:
         origin, host, target = parse(url)
+        size = len(body) if isinstance(body, bytes) else body.size
+        framing = b"transfer-encoding: chunked" if size is None else b"content-length: %d" % size
         head = b"".join(
             (
-                b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n" % (method.encode(), target, host, len(body)),
+                b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method.encode(), target, host, framing),
                 *(b"%b: %b\r\n" % line for line in headers),
                 b"\r\n",
             )
@@ -289,13 +341,17 @@ class LeanClient:
         assert connection.transport is not None
         if on_write is not None:
             on_write()
-        connection.transport.writelines((head, body))
         try:
-            async with asyncio.timeout(self.first_byte_seconds):
-                await connection.answer()
-        except TimeoutError:
-            connection.close()
-            raise UpstreamError("no_answer_in_time", sent=True) from None
+            if isinstance(body, bytes):
+                connection.transport.writelines((head, body))
+            else:
+                connection.transport.write(head)
+                await connection.send(body, self.first_byte_seconds)
+            try:
+                async with asyncio.timeout(self.first_byte_seconds):
+                    await connection.answer()
+            except TimeoutError:
+                raise UpstreamError("no_answer_in_time", sent=True) from None
         except BaseException:
             connection.close()
             raise

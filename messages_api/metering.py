@@ -1,4 +1,4 @@
-"""Reading usage along the bytes of an answer: what it cost, why it stopped, and where an event ends.
+"""Reading along the bytes of an answer: what it cost, why it stopped, what it binds, and where an event ends.
 
 Facts about Anthropic's stream: the first usage comes in `message_start`; each `message_delta.usage` overlays it with
 cumulative counts (replace, never add; null changes nothing); the split of cache writes by time to live comes only in
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,13 +39,54 @@ COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_cre
 ITERATIONS = 1000
 
 
+StateKind = Literal["container", "file", "signature"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Something in an answer that only the account which gave it understands.
+
+    `name` is the id of a container or file, or the signature (or sealed thought) itself; `expires_at` is the
+    provider's word, for a container.
+    """
+
+    kind: StateKind
+    name: str
+    expires_at: str = ""
+
+
+def container_state(container: object) -> Iterator[State]:
+    """The container that an answer names, if it does."""
+    told = mapping(container)
+    if isinstance(name := told.get("id"), str) and name:
+        expires_at = told.get("expires_at")
+        yield State("container", name, expires_at if isinstance(expires_at, str) else "")
+
+
+def block_states(block: object) -> Iterator[State]:
+    """What a content block binds: thinking by its signature, or files that a tool of the provider's made."""
+    members = mapping(block)
+    kind = members.get("type")
+    if kind == "thinking" or kind == "redacted_thinking":
+        name = members.get("signature" if kind == "thinking" else "data")
+        if isinstance(name, str) and name:
+            yield State("signature", name)
+    elif isinstance(kind, str) and kind.endswith("code_execution_tool_result"):
+        outputs = mapping(members.get("content")).get("content")
+        for output in outputs if isinstance(outputs, list) else ():
+            name = mapping(output).get("file_id")
+            if isinstance(name, str) and name:
+                yield State("file", name)
+
+
 @dataclass(slots=True)
 class Iteration:
-    """One sampling step of a call, billed by its own model (empty: the answer's)."""
+    """One sampling step of a call, billed by its own model (empty: the answer's), or the sum of several."""
 
     kind: str
     model: str
     counts: TokenCounts
+    steps: int = 1
 
 
 @dataclass(slots=True)
@@ -62,11 +104,14 @@ class Reading:
         Args:
             hour_writes: the request asked for cache writes of one hour; what the split leaves over is one of those.
         """
-        searches = integer(mapping(self.usage.get("server_tool_use")).get("web_search_requests"))
+        server_tools = mapping(self.usage.get("server_tool_use"))
+        searches = integer(server_tools.get("web_search_requests"))
         thinking = integer(mapping(self.usage.get("output_tokens_details")).get("thinking_tokens"))
         entries = self.usage.get("iterations")
         if not isinstance(entries, list) or not entries:
-            return [Iteration("message", "", counts(self.usage, hour_writes, thinking, searches))]
+            # Each use of a server's tool is a step, which read the prompt once more.
+            steps = 1 + searches + integer(server_tools.get("web_fetch_requests"))
+            return [Iteration("message", "", counts(self.usage, hour_writes, thinking, searches), steps)]
         billed = []
         for entry in map(mapping, entries[:ITERATIONS]):
             kind, model = text(entry.get("type")), text(entry.get("model"))
@@ -143,10 +188,11 @@ def decode(data: bytes) -> object:
 
 
 class JsonMeter:
-    """Reads a whole JSON answer."""
+    """Reads a whole JSON answer. `states` is what it binds."""
 
     def __init__(self) -> None:
         self.reading = Reading()
+        self.states: list[State] = []
 
     def read(self, body: bytes) -> bool:
         """Take in the body; whether it was a JSON object."""
@@ -157,14 +203,19 @@ class JsonMeter:
         self.reading.stop_reason = text(answer.get("stop_reason"))
         self.reading.error_type = text(mapping(answer.get("error")).get("type"))
         self.reading.overlay(answer.get("usage"))
+        self.states.extend(container_state(answer.get("container")))
+        content = answer.get("content")
+        for block in content if isinstance(content, list) else ():
+            self.states.extend(block_states(block))
         return True
 
 
 class StreamMeter:
-    """Reads server-sent events as they come, cut at any byte. No I/O."""
+    """Reads server-sent events as they come, cut at any byte. No I/O. `states` is what they bind, until it is taken."""
 
     def __init__(self) -> None:
         self.reading = Reading()
+        self.states: list[State] = []
         self.started = False
         self.stopped = False
         self.failed = False
@@ -225,8 +276,8 @@ class StreamMeter:
             self.delivered += event.rfind(b'"') - head.end()
             return
         data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
-        # A large block start is a tool's result.
-        if not data or (len(data) > 65_536 and b'"content_block_start"' in data[:200]):
+        # A large block start is a tool's result: of interest if it made files.
+        if not data or (len(data) > 65_536 and b'"content_block_start"' in data[:200] and b'"file_id"' not in data):
             return
         message = decode(data)
         if isinstance(message, dict):
@@ -236,19 +287,23 @@ class StreamMeter:
         match message.get("type"):
             case "content_block_delta":
                 delta = mapping(message.get("delta"))
+                if isinstance(signature := delta.get("signature"), str) and signature:
+                    self.states.append(State("signature", signature))
                 self.delivered += sum(len(str(delta.get(name) or "").encode("utf-8", "replace")) for name in CONTENT)
             case "content_block_start":
-                self.thought = self.thought or mapping(message.get("content_block")).get("type") in (
-                    "thinking",
-                    "redacted_thinking",
-                )
+                block = mapping(message.get("content_block"))
+                self.thought = self.thought or block.get("type") in ("thinking", "redacted_thinking")
+                self.states.extend(block_states(block))
             case "message_start":
                 self.started = True
                 start = mapping(message.get("message"))
                 self.reading.model = text(start.get("model"))
                 self.reading.overlay(start.get("usage"))
+                self.states.extend(container_state(start.get("container")))
             case "message_delta":
-                self.reading.stop_reason = text(mapping(message.get("delta")).get("stop_reason"))
+                delta = mapping(message.get("delta"))
+                self.reading.stop_reason = text(delta.get("stop_reason"))
+                self.states.extend(container_state(delta.get("container")))
                 self.reading.overlay(message.get("usage"))
                 self.counted = is_count(mapping(message.get("usage")).get("output_tokens"))
             case "message_stop":

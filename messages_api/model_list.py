@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Self
 
 from django.http import QueryDict
 
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
-from messages_api import errors
+from messages_api import errors, paging
+from messages_api.paging import Wanted
 from usage import pricing
 
 Lists = Mapping[int, Sequence[ListedModel]]
 
-DEFAULT_LIMIT = 20
-MOST = 1000
 CALLABLE = ("active", "deprecated")
 LIFECYCLES = (*CALLABLE, "retired")
 # What Anthropic says of a model whose release date is unknown.
@@ -131,41 +127,25 @@ def on_sale(provider: str) -> tuple[ListedModel, ...]:
 # Pages
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a caller wants of the list."""
+def lifecycles(query: QueryDict) -> tuple[str, ...]:
+    """Of which models a caller wants to hear, by a query string.
 
-    limit: int
-    after: str
-    before: str
-    lifecycles: tuple[str, ...]
-
-    @classmethod
-    def read(cls, query: QueryDict) -> Self:
-        """From a query string.
-
-        Raises:
-            GatewayError: 400, it says something that can't be.
-        """
-        limit = query.get("limit", str(DEFAULT_LIMIT))
-        if not re.fullmatch(r"[0-9]{1,9}", limit) or not 1 <= int(limit) <= MOST:
-            raise errors.invalid_request(f"limit: it must be a whole number from 1 to {MOST}.")
-        after, before = query.get("after_id", ""), query.get("before_id", "")
-        if after and before:
-            raise errors.invalid_request("after_id, before_id: give one of them, not both.")
-        lifecycles = (*query.getlist("lifecycle[]"), *query.getlist("lifecycle"))
-        if any(lifecycle not in LIFECYCLES for lifecycle in lifecycles):
-            raise errors.invalid_request(f"lifecycle: it must be one of {', '.join(LIFECYCLES)}.")
-        return cls(int(limit), after, before, lifecycles or CALLABLE)
+    Raises:
+        GatewayError: 400, it says something that can't be.
+    """
+    wanted = (*query.getlist("lifecycle[]"), *query.getlist("lifecycle"))
+    if any(lifecycle not in LIFECYCLES for lifecycle in wanted):
+        raise errors.invalid_request(f"lifecycle: it must be one of {', '.join(LIFECYCLES)}.")
+    return wanted or CALLABLE
 
 
-def page(models: Iterable[ListedModel], wanted: Wanted) -> bytes:
+def page(models: Iterable[ListedModel], wanted: Wanted, lifecycles: tuple[str, ...] = CALLABLE) -> bytes:
     """The JSON of the page that is wanted.
 
     Raises:
         GatewayError: 400, there is no such place in the list.
     """
-    listed = [model for model in models if model.lifecycle in wanted.lifecycles]
+    listed = [model for model in models if model.lifecycle in lifecycles]
     if wanted.before:
         end = place(listed, wanted.before, "before_id")
         start = max(0, end - wanted.limit)
@@ -174,10 +154,7 @@ def page(models: Iterable[ListedModel], wanted: Wanted) -> bytes:
         start = place(listed, wanted.after, "after_id") + 1 if wanted.after else 0
         end = start + wanted.limit
         has_more = end < len(listed)
-    chosen = listed[start:end]
-    first, last = (json.dumps(chosen[at].id if chosen else None) for at in (0, -1))
-    data = ",".join(model.info for model in chosen)
-    return (f'{{"data":[{data}],"has_more":{json.dumps(has_more)},"first_id":{first},"last_id":{last}}}').encode()
+    return paging.page([(model.id, model.info.encode()) for model in listed[start:end]], has_more=has_more)
 
 
 def place(models: Sequence[ListedModel], name: str, parameter: str) -> int:

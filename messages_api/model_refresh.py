@@ -14,15 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from keys import keyring
 from keys.models import Gateway, ModelList, Provider, ProviderKey
-from messages_api.providers import anthropic
-from messages_api.upstream import tls_context
+from messages_api import control_plane
+from messages_api.control_plane import NoAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +29,7 @@ ASKED = (Provider.ANTHROPIC,)
 EVERY = timedelta(hours=1)
 AGAIN_AFTER_A_PROBLEM = timedelta(minutes=5)
 
-VERSION = "2023-06-01"
+PATH = "/v1/models"
 PAGE = 1000
 MOST_PAGES = 20
 # For a whole list, however it trickles in.
@@ -39,10 +37,6 @@ SECONDS = 30.0
 MOST_BYTES = 16 * 1024 * 1024
 # Of a model's id; those of the ledger are cut off there.
 ID_LENGTH = 200
-
-
-class NoAnswer(Exception):
-    """The provider's list can't be had; the message says why, for administrators, without quoting anything."""
 
 
 def refresh_due() -> None:
@@ -90,38 +84,20 @@ def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
         NoAnswer: it has none for us.
     """
     try:
-        secret = keyring.decrypt(provider_key.secret_ciphertext)
-        url = (provider_key.base_url or anthropic.BASE_URL) + "/v1/models"
         models: dict[str, dict[str, Any]] = {}
-        with client(secret) as http:
-            for page in pages(http, url):
+        with control_plane.client(provider_key) as http:
+            for page in pages(http):
                 for model in page:
                     if usable(model):
                         models.setdefault(model["id"], model)
-    except keyring.UnreadableSecret:
-        raise NoAnswer("its secret can't be decrypted") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         raise NoAnswer(f"the provider can't be reached ({type(error).__name__})") from None
     except (ValueError, RecursionError):
         raise NoAnswer("the provider's answer is no list of models") from None
     return list(models.values())
 
 
-def client(secret: str) -> httpx.Client:
-    """For the control plane: never on the path of a call."""
-    configuration = settings.CONFIGURATION
-    name, credential = anthropic.credential(secret)
-    return httpx.Client(
-        headers={name: credential, b"anthropic-version": VERSION.encode(), b"accept-encoding": b"identity"},
-        timeout=httpx.Timeout(10, connect=configuration.upstream_connect_seconds),
-        verify=tls_context(configuration.ca_bundle),
-        proxy=configuration.outbound_proxy or None,
-        trust_env=False,
-        follow_redirects=False,
-    )
-
-
-def pages(http: httpx.Client, url: str) -> Iterator[list[Any]]:
+def pages(http: httpx.Client) -> Iterator[list[Any]]:
     """The pages of the list, so many at the most.
 
     Raises:
@@ -130,7 +106,7 @@ def pages(http: httpx.Client, url: str) -> Iterator[list[Any]]:
     deadline = time.monotonic() + SECONDS
     query: dict[str, str | int] = {"limit": PAGE}
     for _ in range(MOST_PAGES):
-        page = json.loads(read(http, url, query, deadline))
+        page = json.loads(control_plane.read(http, PATH, query, deadline, MOST_BYTES))
         if not isinstance(page, dict) or not isinstance(page.get("data"), list):
             raise ValueError("not a page")
         yield page["data"]
@@ -138,23 +114,6 @@ def pages(http: httpx.Client, url: str) -> Iterator[list[Any]]:
         if page.get("has_more") is not True or not isinstance(last, str) or query.get("after_id") == last:
             return
         query["after_id"] = last
-
-
-def read(http: httpx.Client, url: str, query: dict[str, str | int], deadline: float) -> bytes:
-    """The body of an answer.
-
-    Raises:
-        NoAnswer: it is another one than wanted, too long or too slow.
-    """
-    body = b""
-    with http.stream("GET", url, params=query) as answer:
-        if answer.status_code != 200:
-            raise NoAnswer(f"the provider answers {answer.status_code}")
-        for part in answer.iter_bytes():
-            body += part
-            if len(body) > MOST_BYTES or time.monotonic() > deadline:
-                raise NoAnswer("the provider's answer takes too long")
-    return body
 
 
 def usable(model: Any) -> bool:

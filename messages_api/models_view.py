@@ -12,6 +12,7 @@ from messages_api.arbiter import permit
 from messages_api.authentication import Presented
 from messages_api.handler import ApiRequest
 from messages_api.model_list import Lists
+from messages_api.paging import Wanted
 from messages_api.runtime import DATABASE_AWAY, Runtime
 from messages_api.views import ApiView
 from usage.request_ids import request_id
@@ -23,11 +24,12 @@ class ModelsView(ApiView):
     endpoint = "models"
 
     async def get(self, request: Request) -> HttpResponse:
-        wanted = model_list.Wanted.read(request.query_params)
+        wanted, lifecycles = Wanted.read(request.query_params), model_list.lifecycles(request.query_params)
         here = runtime.current()
         key = await self.admit(here, request)
         lists = await listed(here)
-        return self.answer(request, model_list.page(model_list.usable(key, lists, here.providers).values(), wanted))
+        models = model_list.usable(key, lists, here.providers).values()
+        return self.answer(request, model_list.page(models, wanted, lifecycles))
 
     async def admit(self, here: Runtime, request: Request) -> KnownKey:
         """The key that calls, once the arbiter lets it.

@@ -1,30 +1,36 @@
-"""What happens to a call, in order: route, admit, attempt, and stream or render; its settlement is on every path."""
+"""What happens to a call, in order: route, admit, attempt, and stream or render; its settlement is on every path.
+
+What an answer binds to its account (bindings.py) is kept before the client has the bytes that carry it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import UUID
 
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import arbiter, errors, estimates, headers, routing
+from messages_api import arbiter, errors, estimates, headers, quota
 from messages_api.authentication import Presented
 from messages_api.call import Call
 from messages_api.errors import GatewayError
-from messages_api.handler import ApiRequest, RawResponse
+from messages_api.handler import ApiRequest, ClientGone, RawResponse
 from messages_api.metering import JsonMeter, Reading
 from messages_api.providers import Outgoing
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.stream import EventStream
-from messages_api.upstream import Answer, UpstreamError
+from messages_api.upstream import Answer, Body, UpstreamError
 from usage.admission import Admission, clean
 from usage.models import Status
-from usage.pricing import UnpricedModel
+from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models
 from usage.request_ids import request_id
 
 logger = logging.getLogger(__name__)
@@ -54,17 +60,51 @@ class Endpoint:
 MESSAGES = Endpoint("messages", "/v1/messages", free=False)
 COUNT_TOKENS = Endpoint("count_tokens", "/v1/messages/count_tokens", free=True)
 
+# The provider key for a call, of those that a virtual key maps to as it is known now. Raises GatewayError: none.
+Choose = Callable[[KnownKey], KnownProviderKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held for a call. USD at most; of its input, the tokens and USD that are likely; output tokens at most.
+
+    `input_ceiling`: tokens besides `max_tokens` at most, for budgets of tokens. `price` is the model's that it is
+    reckoned by. `expires_seconds`: it has no process, but so long.
+    """
+
+    price: ModelPrice
+    ceiling: Decimal
+    input_tokens: int
+    input_cost: Decimal
+    max_tokens: int
+    expires_seconds: int | None = None
+    input_ceiling: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request that a caller made, read and checked."""
+    """A request that a caller made, read and checked, and how to choose where it goes.
+
+    Attributes:
+        path: the provider's, where it isn't the endpoint's.
+        method: likewise, where it isn't the caller's.
+        held: what to hold, where it isn't reckoned from the body.
+        opens: what it becomes once it is admitted.
+        id: the call's, where the request makes more than one.
+    """
 
     http: ApiRequest
     endpoint: Endpoint
     presented: Presented
     key: KnownKey
     messages: MessagesRequest
-    body: bytes
+    body: Body
+    choose: Choose
+    path: str = ""
+    method: str = ""
+    held: Held | None = None
+    opens: type[Call] = Call
+    id: UUID | None = None
 
 
 async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
@@ -74,20 +114,37 @@ async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
         GatewayError: it was refused, or the provider could not answer it.
     """
     call = await admit(runtime, incoming)
-    try:
+    with under_way(call):
         answer = await attempt(runtime, call, incoming)
         if answer.status == 200 and is_stream(answer):
-            return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)))
+            return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)) + call.standing)
         return await render(call, answer)
+
+
+@contextlib.contextmanager
+def under_way(call: Call) -> Iterator[None]:
+    """Within, an admitted call is made: whatever ends it before its time, it is settled.
+
+    Raises:
+        GatewayError: in place of a cancellation that was ours.
+    """
+    try:
+        yield
+    except ClientGone:
+        call.abandon(Status.CLIENT_DISCONNECTED, Reading())
+        raise
     except asyncio.CancelledError:
-        gone = incoming.http.client_gone
+        gone = call.http_request.client_gone
         call.abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED, Reading())
         if gone:
             raise
-        incoming.http.task.uncancel()
+        call.http_request.task.uncancel()
         raise errors.interrupted(cut=call.cut) from None
+    except GatewayError as error:
+        call.abandon(Status.FAILED, Reading(error_type=error.reason))  # changes nothing where it is settled
+        raise
     except BaseException:
-        call.abandon(Status.FAILED, Reading())  # changes nothing where it is settled
+        call.abandon(Status.FAILED, Reading())
         raise
 
 
@@ -97,8 +154,8 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     Raises:
         GatewayError: it was refused, or the arbiter didn't answer.
     """
-    key, messages, presented = incoming.key, incoming.messages, incoming.presented
-    estimate = estimates.estimate(incoming.body)
+    key, presented = incoming.key, incoming.presented
+    estimate = estimates.estimate(incoming.body) if isinstance(incoming.body, bytes) else estimates.NOTHING
     labels = {
         CLIENT_LABELS[name]: clean(value.decode("latin-1"))
         for name, value in incoming.http.scope["headers"]
@@ -106,7 +163,8 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     }
     for _ in range(arbiter.TRIES):
         try:
-            provider_key = routing.route(key, messages.model, runtime.providers)
+            check_models(key, incoming.messages)
+            provider_key = incoming.choose(key)
         except GatewayError:
             # Only what is known now may refuse.
             fresh = await runtime.identify_anew(presented, key)
@@ -118,25 +176,36 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         call = open_call(runtime, incoming, key, provider_key, estimate)
         verdict = await arbiter.ask(runtime, admission(call, incoming, labels))
         if verdict == "admitted":
+            call.standing = quota.standing(verdict.details)
             runtime.remember(call)
             return call
         presented, key = await arbiter.after(runtime, presented, key, verdict)
     raise arbiter.too_fast()
 
 
+def check_models(key: KnownKey, messages: MessagesRequest) -> None:
+    """Check that the key may use whatever models a request names besides its own.
+
+    Raises:
+        GatewayError: 403, it may not.
+    """
+    for model in messages.extras.models:
+        if not key.allows(model):
+            raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
+
+
 def open_call(
     runtime: Runtime, incoming: Incoming, key: KnownKey, provider_key: KnownProviderKey, estimate: estimates.Estimate
 ) -> Call:
-    try:
-        price = runtime.price(provider_key.provider, incoming.messages.model, datetime.now(UTC))
-    except UnpricedModel:
-        raise errors.forbidden(
-            f"The model {incoming.messages.model} has no price here, and calls without one are refused.",
-            reason="unpriced_model",
-        ) from None
-    return Call(
+    if incoming.held is not None:
+        price = incoming.held.price
+    elif incoming.endpoint.free and not incoming.messages.model:
+        price = FREE
+    else:
+        price = price_of(runtime, provider_key.provider, incoming.messages.model)
+    return incoming.opens(
         runtime,
-        incoming.http.id,
+        incoming.id or incoming.http.id,
         key,
         provider_key,
         incoming.messages,
@@ -147,9 +216,23 @@ def open_call(
     )
 
 
+def price_of(runtime: Runtime, provider: str, model: str) -> ModelPrice:
+    """What the model costs now.
+
+    Raises:
+        GatewayError: 403, it has no price, and the deployment refuses such models.
+    """
+    try:
+        return runtime.price(provider, model, datetime.now(UTC))
+    except UnpricedModel:
+        raise errors.forbidden(
+            f"The model {model} has no price here, and calls without one are refused.", reason="unpriced_model"
+        ) from None
+
+
 def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admission:
     """What the arbiter is asked for a call."""
-    estimate, max_tokens = call.estimate, call.request.max_tokens
+    held = incoming.held or reckon(call)
     return Admission(
         id=call.id,
         credential=call.key.credential,
@@ -161,14 +244,50 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         stream=call.request.stream,
         provider=call.provider_key.provider,
         provider_key=call.provider_key.id,
-        ceiling=Decimal(0) if call.free else estimate.ceiling_cost(max_tokens, call.price),
-        input_tokens=0 if call.free else estimate.likely,
-        input_cost=Decimal(0) if call.free else estimate.likely_cost(call.price),
-        max_tokens=max_tokens,
+        ceiling=held.ceiling,
+        input_tokens=held.input_tokens,
+        input_cost=held.input_cost,
+        input_ceiling=held.input_ceiling,
+        max_tokens=held.max_tokens,
         output_price=call.price.output,
         price_version=call.price.version,
         client_labels=labels,
+        expires_seconds=held.expires_seconds,
     )
+
+
+def reckon(call: Call) -> Held:
+    """What to hold for a call by what was asked for.
+
+    Raises:
+        GatewayError: as `price_of`.
+    """
+    estimate, max_tokens, price = call.estimate, call.request.max_tokens, call.price
+    if call.free:
+        return Held(price, Decimal(0), 0, Decimal(0), 0)
+    extras = call.request.extras
+    others = other_prices(call.runtime, call.provider_key.provider, extras)
+    ceiling = estimate.ceiling_cost(max_tokens, price, *others, extras=extras)
+    return Held(
+        price,
+        ceiling,
+        estimate.likely,
+        estimate.likely_cost(price),
+        max_tokens,
+        input_ceiling=estimate.prompt_tokens(extras) + extras.advice,
+    )
+
+
+def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras) -> list[ModelPrice]:
+    """What the models cost that a request may mean besides its own.
+
+    Raises:
+        GatewayError: as `price_of`.
+    """
+    if extras is estimates.NO_EXTRAS:
+        return []
+    models = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
+    return [price_of(runtime, provider, model) for model in models]
 
 
 async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
@@ -179,8 +298,8 @@ async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
     """
     http = incoming.http
     outgoing = Outgoing(
-        "POST",
-        incoming.endpoint.path,
+        incoming.method or http.method or "",
+        incoming.path or incoming.endpoint.path,
         http.scope["query_string"],
         http.scope["headers"],
         incoming.body,
@@ -193,10 +312,12 @@ async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
         raise failed(call, error) from None
     call.http_status = answer.status
     call.provider_request_id = headers.value_of(answer.headers, b"request-id")
+    call.account = headers.account(answer.headers)
+    runtime.accounts.note(call.provider_key, call.account)
     return answer
 
 
-async def render(call: Call, answer: Answer) -> HttpResponseBase:
+async def render(call: Call, answer: Answer) -> RawResponse:
     """Read an answer that is no stream to its end, and settle it before the client gets it.
 
     Raises:
@@ -205,23 +326,39 @@ async def render(call: Call, answer: Answer) -> HttpResponseBase:
     meter = JsonMeter()
     body = await read_whole(call, answer)
     understood = meter.read(body)
-    if not (200 <= answer.status < 300 or 400 <= answer.status < 600):
-        call.finish(Status.FAILED, meter.reading, error_type="bad_status", free=True)
-        raise errors.bad_gateway(f"The provider answered with HTTP {answer.status}.", reason="provider_status")
-    if answer.status >= 400:
-        call.finish(Status.REFUSED_BY_PROVIDER, meter.reading, free=True)
-        if call.provider_key.id is not None and (answer.status in ACCOUNT_STATUSES or SPENT_ACCOUNT in body):
-            logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, answer.status)
-            raise errors.unavailable(
-                "The provider refuses the gateway's own key or account; its administrators have to see to it.",
-                reason="provider_account",
-                retry=False,
-            )
+    if not 200 <= answer.status < 300:
+        refused(call, answer.status, body, meter.reading)
     elif call.free or (understood and meter.reading.countable):
         call.finish(Status.COMPLETED, meter.reading)
     else:
         call.abandon(Status.COMPLETED, meter.reading)
-    passed = headers.downstream(answer.headers, request_id(call.id))
+    if meter.states and answer.status == 200:
+        await call.runtime.bindings.keep(call, meter.states)
+    return whole(call, answer, body)
+
+
+def refused(call: Call, status: int, body: bytes, reading: Reading) -> None:
+    """Settle a call whose answer is no answer; it cost nothing.
+
+    Raises:
+        GatewayError: what the provider said is not for the caller.
+    """
+    if not 400 <= status < 600:
+        call.finish(Status.FAILED, reading, error_type="bad_status", free=True)
+        raise errors.bad_gateway(f"The provider answered with HTTP {status}.", reason="provider_status")
+    call.finish(Status.REFUSED_BY_PROVIDER, reading, free=True)
+    if call.provider_key.id is not None and (status in ACCOUNT_STATUSES or SPENT_ACCOUNT in body):
+        logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, status)
+        raise errors.unavailable(
+            "The provider refuses the gateway's own key or account; its administrators have to see to it.",
+            reason="provider_account",
+            retry=False,
+        )
+
+
+def whole(call: Call, answer: Answer, body: bytes) -> RawResponse:
+    """The answer for the client."""
+    passed = headers.downstream(answer.headers, request_id(call.id)) + call.standing
     if answer.status != 204:  # RFC 9110, 8.6
         passed.append((b"content-length", b"%d" % len(body)))
     return RawResponse(answer.status, passed, body)

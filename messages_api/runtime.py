@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from asgiref.sync import sync_to_async
@@ -15,12 +16,15 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from gateway_project.configuration import Configuration
-from keys.connection import Reader, TooManyWait
+from keys.accounts import Accounts
+from keys.connection import Reader, TooManyWait, Values
 from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
 from messages_api import errors
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
+from messages_api.bindings import Bindings, Bound
+from messages_api.carried import Name
 from messages_api.lean_client import LeanClient
 from messages_api.providers import providers
 from messages_api.upstream import UpstreamClient, tls_context
@@ -36,7 +40,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CUT = "SELECT id FROM keys_virtualkey WHERE cut_streams_at > clock_timestamp() - interval '1 minute'"
+# Once a second; what isn't written by then is found by the upkeep of its table.
+ERRAND_TRIES = 600
 DATABASE_AWAY = "The gateway's database is away: no call can be admitted until it is back."
+
+
+class Answering:
+    """Within, the database is asked for a caller.
+
+    Raises:
+        GatewayError: 503, it is away; 529, too many wait for it.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TooManyWait):
+            raise errors.overloaded() from None
+        if isinstance(error, psycopg.Error):
+            raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
+
+
+answering = Answering()
 
 
 class Runtime:
@@ -45,6 +71,7 @@ class Runtime:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self.reader = Reader("gateway reader")
+        self.records = Reader("gateway records")
         self.directory = Directory(self.reader)
         self.model_lists = ModelLists(self.reader)
         self.writer = Writer(
@@ -55,12 +82,16 @@ class Runtime:
         self.client = upstream_client(configuration)
         self.providers = providers(self.client)
         self.refusals = RefusalLog(self.reader)
+        self.accounts = Accounts(self.reader)
+        self.bindings = Bindings(self.reader)
         self.book: PriceBook | None = None
         self.book_revision = 0
         self.reading_prices = asyncio.Lock()
         self.streams: set[EventStream] = set()
         self.calls: defaultdict[int, set[Call]] = defaultdict(set)
         self.tasks: list[asyncio.Task[None]] = []
+        self.errands: set[asyncio.Task[None]] = set()
+        self.reading_batches = asyncio.Semaphore(1)
 
     async def start(self) -> None:
         """Open what must be there before the first call.
@@ -85,7 +116,12 @@ class Runtime:
             logger.warning("call %s is still open", call.id)
         await self.writer.stop()
         await self.refusals.flush()
+        await self.bindings.close()
         await self.client.close()
+        for task in self.errands:
+            task.cancel()
+        await asyncio.gather(*self.errands, return_exceptions=True)
+        await self.records.close()
         await self.reader.close()
 
     # Who calls
@@ -96,17 +132,13 @@ class Runtime:
         Raises:
             GatewayError: 401, none of them; 503, the database is away and it isn't known yet.
         """
-        try:
+        with answering:
             if presented.provider_secret:
                 return await self._passed_through(presented.provider_secret)
             for secret in presented.secrets:
                 key = await self.directory.find(secret)
                 if key is not None:
                     return key
-        except TooManyWait:
-            raise errors.overloaded() from None
-        except psycopg.Error:
-            raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
         raise errors.unauthenticated("This credential was never handed out, or was deleted.", reason="unknown_key")
 
     async def identify_anew(self, presented: Presented, than: KnownKey) -> KnownKey:
@@ -115,15 +147,11 @@ class Runtime:
         Raises:
             GatewayError: as `identify`.
         """
-        try:
+        with answering:
             if presented.provider_secret:
                 await self.directory.passed_through(than=than)
             for secret in presented.secrets:
                 await self.directory.refresh(secret, than=than)
-        except TooManyWait:
-            raise errors.overloaded() from None
-        except psycopg.Error:
-            raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
         return await self.identify(presented)
 
     async def _passed_through(self, secret: str) -> KnownKey:
@@ -136,6 +164,24 @@ class Runtime:
             None, "(passed through)", "anthropic", self.configuration.passthrough_base_url.rstrip("/"), secret, ()
         )
         return key.with_route(own)
+
+    async def bound(self, key: KnownKey, body: bytes) -> list[Bound]:
+        """What a request carries that only one account understands.
+
+        Raises:
+            GatewayError: 400, too much of it; 503, the database is away and it isn't known yet.
+        """
+        with answering:
+            return await self.bindings.of_request(key, body)
+
+    async def bound_names(self, key: KnownKey, names: Sequence[Name]) -> list[Bound]:
+        """Those of these that only one account understands.
+
+        Raises:
+            GatewayError: 503, the database is away and it isn't known yet.
+        """
+        with answering:
+            return await self.bindings.of_names(key, names)
 
     # What it costs
 
@@ -151,20 +197,46 @@ class Runtime:
     async def refresh_prices(self) -> None:
         """Read our own prices again where the catalogue has moved since."""
         if self.book_revision != self.directory.catalogue_revision:
-            try:
+            with answering:
                 async with self.reading_prices:
                     if self.book_revision != self.directory.catalogue_revision:
                         await self._read_prices()
-            except TooManyWait:
-                raise errors.overloaded() from None
-            except psycopg.Error:
-                raise errors.unavailable(DATABASE_AWAY, reason="database_away", retry_after=2) from None
 
     async def _read_prices(self) -> None:
         revision = self.directory.catalogue_revision
         rows = await self.reader.fetch(pricing.PRICES_SQL)
         self.book = pricing.build(dict(zip(pricing.PRICE_COLUMNS, row, strict=True)) for row in rows)
         self.book_revision = revision
+
+    # What lives at providers
+
+    async def record(self, query: str, values: Values) -> list[tuple[Any, ...]]:
+        """Ask or write the tables of what lives at providers (messages_api.models).
+
+        Raises:
+            GatewayError: 503, the database is away.
+        """
+        with answering:
+            return await self.records.fetch(query, values)
+
+    def keep_recording(self, query: str, values: Values) -> None:
+        """Write to these tables as soon as the database is there; it may take until after the answer."""
+
+        async def errand() -> None:
+            for _ in range(ERRAND_TRIES):
+                try:
+                    await self.records.fetch(query, values)
+                    return
+                except (psycopg.DataError, psycopg.IntegrityError) as error:
+                    logger.error("a record can't be written (%s)", type(error).__name__)
+                    return
+                except psycopg.Error as error:
+                    logger.warning("a record waits to be written (%s)", type(error).__name__)
+                    await asyncio.sleep(1)
+
+        task = asyncio.get_running_loop().create_task(errand())
+        self.errands.add(task)
+        task.add_done_callback(self.errands.discard)
 
     # Calls under way
 
@@ -191,11 +263,12 @@ class Runtime:
                 stream.tend(now, configuration.ping_seconds, configuration.upstream_between_bytes_seconds)
 
     async def _sweep(self) -> None:
-        """Every second, away from any request: write refusals, and look for streams to cut."""
+        """Every second, away from any request: write refusals and accounts, and look for streams to cut."""
         while True:
             await asyncio.sleep(1)
             try:
                 await self.refusals.flush()
+                await self.accounts.flush()
                 if self.calls:
                     await self._cut()
             except psycopg.Error as error:

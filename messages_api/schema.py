@@ -16,11 +16,27 @@ import msgspec
 import simdjson
 from msgspec import ValidationError
 
-from messages_api.body import CHECKED, CountBody, InnerBlock, MessagesBody, OpenCountBody, OpenMessagesBody
+from messages_api.body import (
+    CHECKED,
+    MAX_TOKENS,
+    MODEL,
+    PASSING,
+    CountBody,
+    Fallback,
+    InnerBlock,
+    MessagesBody,
+    OpenCountBody,
+    OpenMessagesBody,
+    Tool,
+    blocks,
+)
 from messages_api.errors import GatewayError, invalid_request
+from messages_api.estimates import ADVICE_TOKENS, ADVISOR_USES, MOST_USES, NO_EXTRAS, WEB_USES, Extras
 
 # A body has a few dozen members at the top.
 MEMBERS = 1000
+# Each is priced before the call.
+MODELS = 20
 LONG_NUMBER = re.compile(rb"[0-9]{19,}")
 # simdjson keeps buffers as large as the largest document that a parser has seen.
 REUSE = 1 << 20
@@ -32,6 +48,9 @@ INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
 KINDS = re.compile(r"\b(str|int|float|bool)\b")
 MISSING = re.compile(r"Object missing required field `(\w+)`")
 OWN_WORDS = re.compile(r"([\w.]+): (.*)", re.DOTALL)
+# A member's name with what is around it, at the top of an object that has been checked.
+MEMBER = re.compile(rb'[ \t\n\r]*"(?:[^"\\]|\\.)*"[ \t\n\r]*:[ \t\n\r]*')
+SPACE = re.compile(rb"[ \t\n\r]*")
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
 IN_JSON = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
@@ -43,87 +62,194 @@ CHOICES = {
     "tool_choice.type": "'auto', 'any', 'tool' or 'none'",
     "fallbacks": "'default' or array",
 }
+INTERLEAVED = "interleaved-thinking-"
 # Members that a provider only knows with a beta, and how the names of its versions begin.
 BETAS = {"mcp_servers": "mcp-client-", "output_format": "structured-outputs-"}
 
-# Each kind of request twice: with the blocks that we know, which is quick, and with any.
-messages_body = msgspec.json.Decoder(MessagesBody)
-open_messages_body = msgspec.json.Decoder(OpenMessagesBody)
-count_body = msgspec.json.Decoder(CountBody)
-open_count_body = msgspec.json.Decoder(OpenCountBody)
 any_block = msgspec.json.Decoder(InnerBlock)
 checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
     str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
 }
+any_value = msgspec.json.Decoder()
+members_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _parser = simdjson.Parser()
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesRequest:
-    """What decides how a request is routed, held and answered."""
+    """What decides how a request is routed, held and answered.
+
+    `max_tokens` are the most that any attempt at it may write. `fallbacks` are ours: models, each with or without its
+    provider, in order.
+    """
 
     model: str
     max_tokens: int
     stream: bool
+    fallbacks: tuple[str, ...] = ()
+    extras: Extras = NO_EXTRAS
 
 
-def parse(body: bytes, *, betas: str = "", counting: bool = False) -> MessagesRequest:
+class Reader:
+    """Reads one kind of request.
+
+    A union of msgspec's is closed, so a body with a block of a type that isn't named in it is read again, block by
+    block; what types those were is learnt, so that this happens once and not with each.
+    """
+
+    # Enough for what a few releases of clients bring; whoever makes types up only takes away the others' haste.
+    LEARNT = 32
+    NAME = re.compile(r"[a-z0-9_]{1,64}")
+
+    def __init__(self, body: Any, open_body: type[CountBody[Any]]) -> None:
+        self.body = body  # generic in its blocks
+        self.learnt: set[str] = set()
+        self.quick: msgspec.json.Decoder[CountBody[Any]] = msgspec.json.Decoder(body[blocks()])
+        self.thorough = msgspec.json.Decoder(open_body)
+
+    def read(self, body: bytes) -> CountBody[Any]:
+        """The body by its types.
+
+        Raises:
+            ValidationError: something is known to be wrong.
+            GatewayError: 400, likewise, in a block that was read by itself.
+        """
+        try:
+            return self.quick.decode(body)
+        except ValidationError as error:
+            if not UNKNOWN_TYPE.match(str(error)):
+                raise
+        read: CountBody[Any] = self.thorough.decode(body)
+        unknown = check_blocks(read.system, "system")
+        for index, message in enumerate(read.messages):
+            unknown |= check_blocks(message.content, f"messages.{index}.content")
+        self.learn({name for name in unknown if self.NAME.fullmatch(name)})
+        return read
+
+    def learn(self, types: set[str]) -> None:
+        """Read blocks of these types, of which nothing is known to be wrong, at once from now on."""
+        if types and len(self.learnt | types) <= self.LEARNT:
+            self.learnt |= types
+            self.quick = msgspec.json.Decoder(self.body[blocks(*self.learnt)])
+
+
+readers = {False: Reader(MessagesBody, OpenMessagesBody), True: Reader(CountBody, OpenCountBody)}
+
+
+def parse(body: bytes, *, betas: str | None = "", counting: bool = False) -> MessagesRequest:
     """Read a Messages request, or one to count its tokens.
 
     Args:
-        betas: the values of `anthropic-beta`, separated by commas.
+        betas: the values of `anthropic-beta`, separated by commas; None: they aren't known here.
 
     Raises:
         GatewayError: 400, naming the field and what was expected.
     """
     check_json(body)
     try:
-        read = read_body(body if body.isascii() else body.translate(ASCII), counting)
+        read = readers[counting].read(body if body.isascii() else body.translate(ASCII))
     except ValidationError as error:
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
         refuse("The request body is not valid JSON.")
-    check_betas(read, betas)
+    if betas is not None:
+        check_betas(read, betas)
+        if read.thinking is not None:
+            check_thinking(read, betas)
+    return in_short(read)
+
+
+def in_short(read: CountBody[Any]) -> MessagesRequest:
+    """What the rest of the gateway needs to know of a request."""
+    max_tokens, stream, geo = 0, False, None
     if isinstance(read, MessagesBody):
-        return MessagesRequest(read.model, read.max_tokens, bool(read.stream))
-    return MessagesRequest(read.model, 0, False)
+        max_tokens, stream, geo = read.max_tokens, bool(read.stream), read.inference_geo
+    tools = [tool for tool in read.tools or () if tool.type is not None]
+    if not (tools or read.fallbacks or read.speed or geo or read.context_management):
+        return MessagesRequest(read.model, max_tokens, stream)
+    theirs = read.their_fallbacks()
+    return MessagesRequest(
+        model=read.model,
+        max_tokens=max([max_tokens, *(each.max_tokens or 0 for each in theirs)]),
+        stream=stream,
+        fallbacks=tuple(read.our_fallbacks()),
+        extras=extras_of(read, tools, theirs, geo or ""),
+    )
 
 
-def read_body(body: bytes, counting: bool) -> CountBody:
-    """The body by its types; one with a block that we don't know is read again, block by block.
+def extras_of(read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str) -> Extras:
+    """What makes a request dearer than one reading of its prompt by its model."""
+    by_default = read.fallbacks == "default"
+    edits = (read.context_management.edits if read.context_management else None) or ()
+    advisors = [tool for tool in tools if str(tool.type).startswith("advisor_")]
+    advised = [any_value.decode(tool.model) for tool in advisors if tool.model]
+    named = [name for name in advised if isinstance(name, str) and MODEL.fullmatch(name)]
+    consultations = [(uses(tool, ADVISOR_USES), count(tool.max_tokens, ADVICE_TOKENS)) for tool in advisors]
+    models = dict.fromkeys([*(each.model for each in theirs), *named])
+    if len(models) > MODELS:
+        refuse(f"The request names more than {MODELS} models besides its own.")
+    return Extras(
+        models=tuple(models),
+        default_fallbacks=by_default,
+        fast="fast" in (read.speed, *(each.speed for each in theirs)),
+        inference_geo=geo,
+        readings=len(theirs)
+        + by_default
+        + any(edit.type.startswith("compact_") for edit in edits)
+        + sum(2 * times for times, _ in consultations),
+        searches=sum(uses(tool, WEB_USES) for tool in tools if str(tool.type).startswith("web_search_")),
+        fetches=sum(uses(tool, WEB_USES) for tool in tools if str(tool.type).startswith("web_fetch_")),
+        advice=sum(times * tokens for times, tokens in consultations),
+    )
 
-    Raises:
-        ValidationError: something is known to be wrong.
-    """
-    try:
-        return (count_body if counting else messages_body).decode(body)
-    except ValidationError as error:
-        if not UNKNOWN_TYPE.match(str(error)):
-            raise
-    read: CountBody = (open_count_body if counting else open_messages_body).decode(body)
-    check_blocks(read.system, "system")
-    for index, message in enumerate(read.messages):
-        check_blocks(message.content, f"messages.{index}.content")
-    return read
+
+def uses(tool: Tool, otherwise: int) -> int:
+    """How often the provider may use a tool of its own within one call."""
+    return min(count(tool.max_uses, otherwise), MOST_USES)
 
 
-def check_blocks(content: object, path: str) -> None:
-    """Check the blocks that we know among others.
+def count(value: object, otherwise: int) -> int:
+    """What a tool says of itself, as far as it is a number; no larger than can be held."""
+    return min(value, MAX_TOKENS) if type(value) is int and value >= 0 else otherwise
+
+
+def without(body: bytes, name: str) -> bytes:
+    """A request that was read, without one of the members at its top; every other byte is as it was."""
+    at, others = body.index(b"{") + 1, False
+    for each, value in members_of.decode(body).items():
+        start = at
+        head = MEMBER.match(body, at)
+        assert head is not None
+        at = SPACE.match(body, head.end() + len(memoryview(value))).end()  # type: ignore[union-attr]
+        last = body[at : at + 1] == b"}"
+        if each == name:
+            return body[: start - (last and others)] + body[at + (not last) :]
+        at, others = at + 1, True
+    return body
+
+
+def check_blocks(content: object, path: str) -> set[str]:
+    """Check the blocks that we know among others; the types of the others.
 
     Raises:
         GatewayError: 400, something is known to be wrong.
     """
+    unknown = set()
     for index, block in enumerate(content if isinstance(content, list) else ()):
         try:
-            known = checked_blocks.get(any_block.decode(block).type)
+            kind = any_block.decode(block).type
+            known = checked_blocks.get(kind)
             if known is not None:
                 known.decode(block)
+            elif kind not in PASSING:
+                unknown.add(kind)
         except ValidationError as error:
             refuse(in_words(str(error), f"{path}.{index}"))
+    return unknown
 
 
-def check_betas(read: CountBody, betas: str) -> None:
+def check_betas(read: CountBody[Any], betas: str) -> None:
     """Check that what only a beta knows comes with its header, where any beta is named. A request that names none is
     left to the provider, for recorded requests of clients that it has answered are like that.
 
@@ -135,6 +261,23 @@ def check_betas(read: CountBody, betas: str) -> None:
     for name, beta in BETAS.items():
         if getattr(read, name) and not any(value.strip().startswith(beta) for value in betas.split(",")):
             refuse(f"{name}: Requires the header anthropic-beta with a value {beta}<date>")
+
+
+def check_thinking(read: CountBody[Any], betas: str) -> None:
+    """Check that something is left to say after thinking; between uses of tools, a model may think for longer.
+
+    Raises:
+        GatewayError: 400, it isn't.
+    """
+    thinking = read.thinking
+    if (
+        isinstance(read, MessagesBody)
+        and thinking is not None
+        and thinking.type == "enabled"
+        and 0 < read.max_tokens <= thinking.budget_tokens
+        and not (read.tools or read.mcp_servers or read.thread is not None or INTERLEAVED in betas)
+    ):
+        refuse("thinking.budget_tokens: Expected less than max_tokens")
 
 
 def check_json(body: bytes) -> None:
@@ -189,6 +332,8 @@ def in_words(error: str, under: str = "") -> str:
     elif said.startswith("Invalid "):
         named = (choices for end, choices in CHOICES.items() if f".{path}".endswith(f".{end}"))
         said = f"Expected {next(named, 'another value')}"
+    elif said.startswith("Expected `null`, got"):
+        said = "Not allowed here"
     elif own := OWN_WORDS.match(said):
         path, said = f"{path}.{own[1]}".lstrip("."), own[2]
     else:

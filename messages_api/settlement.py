@@ -45,6 +45,7 @@ def bill(
             speed=reading.speed,
             service_tier=reading.service_tier,
             inference_geo=reading.inference_geo,
+            steps=step.steps,
         )
         total += step.counts
         cost += amount
@@ -78,4 +79,4 @@ def at_least(steps: list[Iteration], *, input_tokens: int, output_tokens: int) -
     if not counts.prompt_tokens:
         counts = replace(counts, input_tokens=input_tokens)
     counts = replace(counts, output_tokens=max(counts.output_tokens, output_tokens))
-    return [*steps[:-1], Iteration(last.kind, last.model, counts)]
+    return [*steps[:-1], replace(last, counts=counts)]

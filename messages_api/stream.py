@@ -69,13 +69,22 @@ class EventStream(PumpedResponse):
                 self._complete()  # before the client has the last bytes and hangs up
             # The server waits for room before it writes: cancelled there, the chunk has not been sent.
             self.unsent = chunk
+            if meter.states:
+                await self._keep()
             await send(chunk)
             self.unsent = b""
         meter.finish()
+        if meter.states:
+            await self._keep()
         if meter.stopped:
             self._complete()
         else:
             await self._end(send, Status.FAILED, errors.broken_off(), "" if meter.failed else "broken_off")
+
+    async def _keep(self) -> None:
+        """Keep what the last events bind, before the client can come back with it."""
+        states, self.meter.states = self.meter.states, []
+        await self.call.runtime.bindings.keep(self.call, states)
 
     def _complete(self) -> None:
         """The stream came to its end: settle by its last report of usage, or by what was delivered if that is none."""

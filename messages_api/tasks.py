@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from messages_api import model_refresh
+from messages_api import batch_upkeep, model_refresh
+from messages_api.models import Binding
 
 
 @shared_task
 def refresh_models() -> None:
     """Ask the providers that are due which models they offer."""
     model_refresh.refresh_due()
+
+
+@shared_task
+def tend_batches() -> None:
+    """Ask how message batches are, settle those that nobody reads, and find those that nobody knows of."""
+    batch_upkeep.tend()
+
+
+@shared_task
+def forget_bindings() -> None:
+    """Delete what conversations were bound to, once it has expired."""
+    Binding.forget_expired()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,44 @@ def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedBody:
+    """A request body that goes out as it comes; `size` in bytes, None where nobody knows it (it goes out in chunks)."""
+
+    parts: AsyncIterator[bytes]
+    size: int | None
+
+    async def exact(self) -> AsyncIterator[bytes]:
+        """The parts, none of them empty, the last one only once it is known that there is no more.
+
+        Raises:
+            UpstreamError: they are longer or shorter than `size`.
+        """
+        left, last = self.size, b""
+        async for part in self.parts:
+            if not part:
+                continue
+            if left is not None:
+                left -= len(part)
+                if left < 0:
+                    raise UpstreamError("bad_body", sent=True)
+                if left == 0:
+                    last = part
+                    continue
+            yield part
+        if left:
+            raise UpstreamError("bad_body", sent=True)
+        if last:
+            yield last
+
+    async def read(self) -> bytes:
+        """All of it, for who can't do with less."""
+        return b"".join([part async for part in self.parts])
+
+
+Body = bytes | StreamedBody
+
+
 class Answer(Protocol):
     """A provider's answer whose body is read piece by piece."""
 
@@ -59,9 +98,12 @@ class UpstreamClient(Protocol):
     """Connections to providers, kept alive between calls. One per process."""
 
     async def send(
-        self, method: str, url: str, headers: Headers, body: bytes, on_write: OnWrite | None = None
+        self, method: str, url: str, headers: Headers, body: Body, on_write: OnWrite | None = None
     ) -> Answer:
         """Send a request and wait for the headers of its answer; their names are in lower case.
+
+        Of a streamed body no more is taken than the provider has room for. An answer that comes before its end is the
+        answer: the rest isn't sent. What its parts raise ends the call, and is raised here.
 
         Raises:
             UpstreamError: there was no answer; `sent` says whether the request may have arrived.

@@ -18,7 +18,8 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messages_api import errors, headers, runtime, schema
+from keys.directory import KnownKey, KnownProviderKey
+from messages_api import conversation, errors, headers, routing, runtime, schema
 from messages_api.arbiter import permit
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
@@ -96,6 +97,21 @@ class ApiView(APIView):
         return errors.response(ours, http.id)
 
 
+async def identified(request: Request) -> tuple[runtime.Runtime, ApiRequest, Presented, KnownKey]:
+    """Who calls, as far as can be said without the arbiter.
+
+    Raises:
+        GatewayError: nobody we know.
+    """
+    here = runtime.current()
+    http: Any = request._request
+    presented: Any = request.auth
+    http.credential_hint = presented.hint
+    key = await here.identify(presented)
+    http.virtual_key = key.id
+    return here, http, presented, key
+
+
 class MessagesView(ApiView):
     """POST /v1/messages, and what is relayed like it."""
 
@@ -120,13 +136,29 @@ class MessagesView(ApiView):
         body = await http.read_body(here.configuration.max_body_bytes)
         messages: schema.MessagesRequest = request.data  # type: ignore[assignment]
         http.requested_model = messages.model
-        return await relay(here, Incoming(http, self.relayed, presented, key, messages, body))
+        if messages.fallbacks:
+            body = schema.without(body, "fallbacks")
+        bound = await here.bound(key, body)
+
+        def choose(key: KnownKey) -> KnownProviderKey:
+            def name() -> str:
+                return conversation.name(key, http.scope["headers"], body)
+
+            return routing.route(key, messages.model, here.providers, name, bound)
+
+        return await relay(here, Incoming(http, self.relayed, presented, key, messages, body, choose))
 
 
 class CountTokensView(MessagesView):
     """POST /v1/messages/count_tokens: free, but for the same keys and models."""
 
     relayed = COUNT_TOKENS
+
+
+OFFERED = (
+    "This gateway offers POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/quota, and what is below"
+    " /v1/messages/batches, /v1/files and /v1/models."
+)
 
 
 class NotFoundView(ApiView):
@@ -138,8 +170,7 @@ class NotFoundView(ApiView):
     async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         return errors.response(
             errors.not_found(
-                f"{request.path[:200]}: this gateway offers POST /v1/messages, POST /v1/messages/count_tokens"
-                " and GET /v1/models.",
+                f"{request.path[:200]}: There is no such endpoint. {OFFERED}",
                 reason="no_endpoint",
             ),
             request.id,

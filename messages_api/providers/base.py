@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keys.directory import KnownProviderKey
-from messages_api.upstream import Answer, Headers, OnWrite
+from messages_api.upstream import Answer, Body, Headers, OnWrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Outgoing:
     path: str
     query: bytes
     headers: Headers
-    body: bytes
+    body: Body
     provider_key: KnownProviderKey
     on_write: OnWrite
 

@@ -48,7 +48,7 @@ class Echo:
 
     async def send(self, call: Outgoing) -> Answer:
         call.on_write()
-        request = json.loads(call.body)
+        request = json.loads(call.body if isinstance(call.body, bytes) else await call.body.read())
         words = last_words(request)
         magic = dict(MAGIC.findall(words))
         await asyncio.sleep(min(number(magic, "delay"), MAX_DELAY))

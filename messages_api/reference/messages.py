@@ -1,4 +1,4 @@
-"""The shapes of requests, answers and errors, as JSON schemas for the OpenAPI document.
+"""The shapes of requests for messages and of their answers, for the OpenAPI document.
 
 Written by hand rather than derived from body.py: they also say what a caller may send that nobody here checks, and
 what comes back. A test holds them against docs/validation.md. Objects are open: what isn't listed may be there.
@@ -6,77 +6,27 @@ what comes back. A test holds them against docs/validation.md. Objects are open:
 
 from __future__ import annotations
 
-from typing import Any
-
 from messages_api.body import MAX_MESSAGES, MAX_TOKENS, MIN_THINKING, MODEL
-
-Schema = dict[str, Any]
+from messages_api.reference.shapes import (
+    ERROR_TYPES,
+    Schema,
+    any_of,
+    array,
+    boolean,
+    const,
+    enum,
+    error,
+    integer,
+    number,
+    obj,
+    or_null,
+    other,
+    ref,
+    string,
+)
 
 NO_SPACES = f"^{MODEL.pattern}$"
-
-
-def ref(name: str) -> Schema:
-    """A component by its name."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def obj(about: str, required: str = "", **properties: Schema) -> Schema:
-    """An object; `required` names its members, separated by spaces."""
-    schema: Schema = {"type": "object", "description": about, "properties": properties}
-    return schema | ({"required": required.split()} if required else {})
-
-
-def string(about: str = "", *examples: str, **more: Any) -> Schema:
-    return described({"type": "string", **more}, about, examples)
-
-
-def number(about: str = "", *examples: float, **more: Any) -> Schema:
-    return described({"type": "number", **more}, about, examples)
-
-
-def integer(about: str = "", *examples: int, **more: Any) -> Schema:
-    return described({"type": "integer", **more}, about, examples)
-
-
-def boolean(about: str = "") -> Schema:
-    return described({"type": "boolean"}, about, ())
-
-
-def enum(about: str, *values: str | None) -> Schema:
-    types = {"type": ["string", "null"]} if None in values else {"type": "string"}
-    return described({**types, "enum": list(values)}, about, ())
-
-
-def const(value: str) -> Schema:
-    return {"type": "string", "const": value}
-
-
-def array(items: Schema, about: str = "", **more: Any) -> Schema:
-    return described({"type": "array", "items": items, **more}, about, ())
-
-
-def described(schema: Schema, about: str, examples: tuple[Any, ...]) -> Schema:
-    return schema | ({"description": about} if about else {}) | ({"examples": list(examples)} if examples else {})
-
-
-def any_of(about: str, *schemas: Schema) -> Schema:
-    return described({"anyOf": list(schemas)}, about, ())
-
-
-def or_null(schema: Schema) -> Schema:
-    """The member may be null, which counts as left out."""
-    if isinstance(kind := schema.get("type"), str):
-        more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
-        return schema | {"type": [kind, "null"]} | more
-    if "anyOf" in schema:
-        return schema | {"anyOf": [*schema["anyOf"], {"type": "null"}]}
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def other(about: str, known: list[str]) -> Schema:
-    """Something of a type that isn't known here: it passes as it is."""
-    return obj(about, "type", type={"type": "string", "not": {"enum": known}})
-
+MAYBE_WHEN: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 # What a request is made of
 
@@ -105,6 +55,11 @@ SOURCES: dict[str, Schema] = {
 }
 
 CACHE = or_null(ref("CacheControl"))
+NO_CACHE: Schema = {"type": "null", "description": "No cached prefix may end with this block."}
+CITED: Schema = {
+    "description": "Whether the model cites it.",
+    "anyOf": [obj("", "", enabled=boolean("Whether it does.")), {"type": "null"}],
+}
 
 REQUEST_BLOCKS: dict[str, Schema] = {
     "TextBlockParam": obj(
@@ -113,7 +68,7 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         type=const("text"),
         text=string("", "Hello"),
         cache_control=CACHE,
-        citations={"description": "Where the text is from."},
+        citations=or_null(array(obj("One."), "Where the text is from.")),
     ),
     "ImageBlockParam": obj("An image.", "type source", type=const("image"), source=ref("Source"), cache_control=CACHE),
     "DocumentBlockParam": obj(
@@ -123,10 +78,24 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         source=ref("Source"),
         title=or_null(string("Its title.", "The grass")),
         context=or_null(string("What the model should know of it, and not cite.")),
-        citations={
-            "description": "Whether the model cites it.",
-            "anyOf": [obj("", "", enabled=boolean("Whether it does.")), {"type": "null"}],
-        },
+        citations=CITED,
+        cache_control=CACHE,
+    ),
+    "SearchResultBlockParam": obj(
+        "Something found, to be cited.",
+        "type content source title",
+        type=const("search_result"),
+        content=array(obj("A block.", "type", type=string("", "text")), "Text."),
+        source=string("", "https://example.com/grass"),
+        title=string("", "The grass"),
+        citations=CITED,
+        cache_control=CACHE,
+    ),
+    "ContainerUploadBlockParam": obj(
+        "A file for the container.",
+        "type file_id",
+        type=const("container_upload"),
+        file_id=string("", "file_011CNha8"),
         cache_control=CACHE,
     ),
     "ToolUseBlockParam": obj(
@@ -168,13 +137,19 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         type=const("thinking"),
         thinking=string(),
         signature=string("Proves that it is the model's.", "EqQBCgIYAhIM1gbcDa9GJwZA2b3h"),
+        cache_control=NO_CACHE,
     ),
     "RedactedThinkingBlockParam": obj(
-        "What the model thought, sealed.", "type data", type=const("redacted_thinking"), data=string("", "EmwKAhgB")
+        "What the model thought, sealed.",
+        "type data",
+        type=const("redacted_thinking"),
+        data=string("", "EmwKAhgB"),
+        cache_control=NO_CACHE,
     ),
+    "FallbackBlockParam": obj("Where another model took over.", "type", type=const("fallback"), cache_control=NO_CACHE),
     "OtherBlockParam": other(
-        "A block of another type: search_result, mcp_tool_use, mcp_tool_result, web_search_tool_result, "
-        "web_fetch_tool_result, code_execution_tool_result, container_upload, compaction and whatever is new.",
+        "A block of another type: mcp_tool_use, mcp_tool_result, web_search_tool_result, "
+        "web_fetch_tool_result, code_execution_tool_result, compaction and whatever is new.",
         [
             "text",
             "image",
@@ -184,6 +159,9 @@ REQUEST_BLOCKS: dict[str, Schema] = {
             "tool_result",
             "thinking",
             "redacted_thinking",
+            "search_result",
+            "container_upload",
+            "fallback",
         ],
     ),
 }
@@ -243,7 +221,14 @@ PARTS: dict[str, Schema] = {
             "The provider's (web_search, web_fetch, code_execution, bash, text_editor, computer, memory, tool_search, "
             "mcp_toolset, …), by `type` with its date.",
             "type",
-            type=string("", "web_search_20260318", **{"not": {"const": "custom"}}),
+            type=string("", "web_search_20260318", **{"not": {"enum": ["custom", "advisor_20260301"]}}),
+            cache_control=CACHE,
+        ),
+        obj(
+            "Another model, to be asked for advice.",
+            "type model",
+            type=const("advisor_20260301"),
+            model=string("", "claude-opus-5", pattern=NO_SPACES, maxLength=200),
             cache_control=CACHE,
         ),
     ),
@@ -272,19 +257,40 @@ PARTS: dict[str, Schema] = {
         ),
         other("`adaptive`, `disabled`, `between_tools` and whatever is new.", ["enabled"]),
     ),
-    "OutputFormat": obj(
+    "OutputFormat": any_of(
         "What the answer has to look like.",
+        obj("JSON.", "type schema", type=const("json_schema"), schema=obj("A JSON schema.")),
+        other("Whatever is new.", ["json_schema"]),
+    ),
+    "OutputConfig": obj(
+        "How the answer is made.",
         "",
-        type=string("", "json_schema"),
-        schema=obj("A JSON schema."),
+        format=or_null(ref("OutputFormat")),
+        effort=or_null(string("", "high")),
+        task_budget=or_null(obj("How much a task may take; a beta.")),
+    ),
+    "ContextManagement": obj(
+        "Which parts of a long conversation to leave out; a beta.",
+        "",
+        edits=or_null(array(obj("One.", "type", type=string("", "compact_20260112")))),
     ),
     "Fallbacks": any_of(
-        "What to try where the model fails. A list of strings is the gateway's own and tried in order; the other forms "
-        "are Anthropic's and pass.",
+        "What to try where the model fails. A list of strings is the gateway's own, to be tried in order; it is "
+        "taken out of the body. The other forms are Anthropic's and pass.",
         array(
             string("A model, or a provider and a model.", "bedrock/claude-haiku-4-5", pattern=NO_SPACES, maxLength=200)
         ),
-        array(obj("Anthropic's own.", "", model=string())),
+        array(
+            obj(
+                "Anthropic's own.",
+                "model",
+                model=string("", "claude-opus-5", pattern=NO_SPACES, maxLength=200),
+                max_tokens=or_null(integer("In place of the request's.", minimum=0, maximum=MAX_TOKENS)),
+                speed=or_null(string("", "standard")),
+                thinking=or_null(ref("Thinking")),
+                output_config=or_null(ref("OutputConfig")),
+            )
+        ),
         const("default"),
     ),
 }
@@ -312,8 +318,12 @@ COUNTED: dict[str, Schema] = {
         "`structured-outputs-<date>`; newer models take `output_config.format` without one.",
         "anyOf": [ref("OutputFormat"), {"type": "null"}],
     },
-    "output_config": or_null(obj("The answer's `format`, `effort` and the like.")),
-    "context_management": or_null(obj("Which parts of a long conversation to leave out; a beta.")),
+    "output_config": or_null(ref("OutputConfig")),
+    "context_management": or_null(ref("ContextManagement")),
+    "fallbacks": or_null(ref("Fallbacks")),
+    "speed": or_null(string("`standard` or `fast`.", "standard")),
+    "compaction": or_null(obj("Asks for a summary of the conversation; a beta, not with `context_management`.")),
+    "billing_policy": or_null(obj("Who is billed; a beta.")),
 }
 
 ONLY_MESSAGES: dict[str, Schema] = {
@@ -332,7 +342,11 @@ ONLY_MESSAGES: dict[str, Schema] = {
     "service_tier": or_null(string("`auto` or `standard_only`.", "auto")),
     "inference_geo": or_null(string("Where the model runs.", "us")),
     "container": or_null(any_of("A container to go on with.", string("", "container_011"), obj("With skills."))),
-    "fallbacks": or_null(ref("Fallbacks")),
+    "diagnostics": or_null(obj("Asks why the prompt cache was missed.")),
+    "thread": or_null(obj("A conversation that the provider keeps; a beta.")),
+    "fallback_credit_token": or_null(
+        any_of("From a refusal; a beta, not with `fallbacks`.", string(), obj("The token and how to redeem it."))
+    ),
 }
 
 REQUESTS = {
@@ -504,7 +518,11 @@ ANSWERS: dict[str, Schema] = {
         id=string("", "claude-opus-5-5"),
         display_name=string("", "Claude Opus 5.5"),
         created_at=string("", "2026-02-19T00:00:00Z", format="date-time"),
-        lifecycle=string("`active`, `deprecated` or `retired`.", "active"),
+        lifecycle=enum("Whether it can be called, and for how long.", "active", "deprecated", "retired"),
+        line={"type": ["string", "null"], "description": "The line of models that it belongs to."},
+        deprecated_at=MAYBE_WHEN | {"description": "When it was deprecated."},
+        retires_at=MAYBE_WHEN | {"description": "When it can't be called any more."},
+        allowed_fallback_models={"type": ["array", "null"], "items": {"type": "string"}},
         max_input_tokens=COUNT,
         max_tokens=COUNT,
         capabilities={"type": ["object", "null"]},
@@ -518,41 +536,6 @@ ANSWERS: dict[str, Schema] = {
         last_id={"type": ["string", "null"], "description": "For `after_id` of the next page."},
     ),
 }
-
-# Errors
-
-ERRORS = {
-    400: ("invalid_request_error", "Something in the request is wrong; the message names the member."),
-    401: ("authentication_error", "There is no credential, or it isn't (or no longer) valid."),
-    403: ("permission_error", "The key is valid, but may not do this: its models, a pause, its customer."),
-    404: ("not_found_error", "Nobody serves this model to this key, or there is no such path."),
-    405: ("invalid_request_error", "The path takes another method."),
-    413: ("request_too_large", "The body is larger than this deployment takes."),
-    429: ("rate_limit_error", "A limit was reached, or (`billing_error`) a budget is spent; then no retry helps."),
-    500: ("api_error", "A fault in the gateway or at the provider."),
-    502: ("api_error", "The provider can't be reached, or broke off."),
-    503: ("api_error", "The gateway's trouble: its database, a restart, or its account with the provider."),
-    504: ("timeout_error", "The provider took too long."),
-    529: ("overloaded_error", "The gateway or the provider has too much to do."),
-}
-ERROR_TYPES = sorted({kind for kind, _ in ERRORS.values()} | {"billing_error", "conflict_error"})
-
-
-def error(kinds: list[str]) -> Schema:
-    return obj(
-        "An error, the gateway's or the provider's.",
-        "type error",
-        type=const("error"),
-        error=obj(
-            "What went wrong.",
-            "type message",
-            type={"type": "string", "enum": kinds},
-            message=string("For people.", "max_tokens: Field required"),
-            details=obj("More for programs, such as `error_code`."),
-        ),
-        request_id=string("What support finds the call by.", "req_bf_01JD7Z3K9X8W2V5T6R4Q1P0N"),
-    )
-
 
 EVENTS: dict[str, Schema] = {
     "MessageStartEvent": obj("", "type message", type=const("message_start"), message=ref("Message")),

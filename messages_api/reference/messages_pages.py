@@ -1,68 +1,18 @@
-"""The OpenAPI document of the endpoints: drf-spectacular puts it together from what is said of each view here."""
+"""What the OpenAPI document says of messages and models."""
 
 from __future__ import annotations
 
-import json
-from functools import cache
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import path
-from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.settings import patched_settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from messages_api import components
-from messages_api.components import ERRORS, ref
+from messages_api.model_list import LIFECYCLES
 from messages_api.models_view import ModelsView, ModelView
+from messages_api.reference.parts import ANSWER_HEADERS, CALL_HEADERS, QUESTION, SECURITY, failures
+from messages_api.reference.shapes import ERRORS, obj, ref, string
 from messages_api.views import CountTokensView, MessagesView
 
-ABOUT = """The Anthropic Messages API, for the holders of virtual keys (`sk-bf-…`).
-
-What is sent to a model of Anthropic's passes byte for byte, and so does the answer; members, blocks and headers that
-this page doesn't know pass too. What is known to be wrong is refused before it costs anything. An answer has the
-gateway's request id in `x-bf-request-id`; `request-id` is the provider's, where one was asked."""
-
-SECURITY: list[Any] = [{"bearer": []}, {"apiKey": []}, {"virtualKey": []}]
-SECURITY_SCHEMES = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A virtual key (`sk-bf-…`), a gateway token, or a provider's own key where the deployment lets "
-        "those through.",
-    },
-    "apiKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "x-api-key",
-        "description": "The same, as older SDKs send it.",
-    },
-    "virtualKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "x-bf-vk",
-        "description": "The same, for clients that fill the other two.",
-    },
-}
-# Clients are configured with any of these, and append /v1/… to it.
-SERVERS = [{"url": url} for url in ("/", "/anthropic", "/pydanticai/anthropic", "/pydanticai")]
-
-SETTINGS: dict[str, Any] = {
-    "TITLE": "Messages gateway",
-    "DESCRIPTION": ABOUT,
-    "VERSION": "v1",
-    "OAS_VERSION": "3.1.0",
-    "SERVERS": SERVERS,
-    "APPEND_COMPONENTS": {"schemas": components.SCHEMAS, "securitySchemes": SECURITY_SCHEMES},
-    "SORT_OPERATIONS": False,
-    # The one that there is moves enums into components, and one over another of the same name.
-    "POSTPROCESSING_HOOKS": [],
-}
-# Swagger UI sets styles in place and carries its icons with it.
-POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
-
-QUESTION = {"role": "user", "content": "Hello, Claude"}
 USAGE = {
     "input_tokens": 12,
     "output_tokens": 6,
@@ -150,65 +100,13 @@ event: message_stop
 data: {"type":"message_stop"}
 
 """
-EVENT_STREAM = components.obj(
+EVENT_STREAM = obj(
     "One of the server-sent events. A stream that fails ends with an `error`, a silent one gets a `ping` now and then.",
     "event data",
-    event=components.string("The `type` of its data.", "content_block_delta"),
-    data=components.string("JSON.", contentMediaType="application/json", contentSchema=ref("StreamEvent")),
+    event=string("The `type` of its data.", "content_block_delta"),
+    data=string("JSON.", contentMediaType="application/json", contentSchema=ref("StreamEvent")),
 )
-
-
-def header(name: str, about: str, *examples: str, answers: bool | list[int] = False) -> OpenApiParameter:
-    """A header of the request, or of the answers."""
-    return OpenApiParameter(
-        name,
-        {"type": "string"} | ({"examples": list(examples)} if examples else {}),
-        OpenApiParameter.HEADER,
-        description=about,
-        response=answers,
-    )
-
-
-ANSWER_HEADERS = [
-    header("x-bf-request-id", "The gateway's id of this call.", answers=True),
-    header("request-id", "The provider's id of this call, or the gateway's.", answers=True),
-    header("x-should-retry", "`true` or `false`: whether trying again may help.", answers=[*ERRORS]),
-    header("retry-after", "Seconds after which it may.", answers=[429, 503, 529]),
-]
-CALL_HEADERS = [
-    header("anthropic-version", "Passed to the provider as it is.", "2023-06-01", "2026-10-21"),
-    header("anthropic-beta", "Betas, separated by commas; passed as they are.", "mcp-client-2025-11-20"),
-    header("x-request-id", "The caller's own id: recorded as a label, never used as an identity."),
-    header("x-claude-code-session-id", "Recorded as a label; so are `-agent-id` and `-parent-agent-id`."),
-]
 BETA = OpenApiParameter("beta", {"type": "string"}, description="`true` from older SDKs; it changes nothing.")
-SAID = {
-    401: "No credential was sent. Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer, or as x-bf-vk.",
-    404: "model: claude-nothing-1",
-}
-
-
-def failures(*statuses: int) -> dict[Any, OpenApiResponse]:
-    """The errors that an endpoint may answer with, each with an example."""
-    return {
-        (status, "application/json"): OpenApiResponse(
-            components.error([kind] if status != 429 else [kind, "billing_error"]) if status < 500 else ref("Error"),
-            description=about,
-            examples=[
-                OpenApiExample(
-                    kind,
-                    {
-                        "type": "error",
-                        "error": {"type": kind, "message": SAID.get(status, about)},
-                        "request_id": "req_bf_1",
-                    },
-                    response_only=True,
-                )
-            ],
-        )
-        for status, (kind, about) in ERRORS.items()
-        if status in statuses
-    }
 
 
 class MessagesPage(MessagesView):
@@ -277,6 +175,11 @@ class ModelsPage(ModelsView):
             OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}),
             OpenApiParameter("after_id", {"type": "string"}, description="The page after this model."),
             OpenApiParameter("before_id", {"type": "string"}, description="The page before this model."),
+            OpenApiParameter(
+                "lifecycle[]",
+                {"type": "array", "items": {"type": "string", "enum": list(LIFECYCLES)}},
+                description="Which ones; without it, those that can be called.",
+            ),
             *ANSWER_HEADERS,
         ],
         auth=SECURITY,
@@ -309,26 +212,3 @@ PATTERNS = [
     path("v1/models", ModelsPage.as_view()),
     path("v1/models/<str:model>", ModelPage.as_view()),
 ]
-
-
-@cache
-def document() -> dict[str, Any]:
-    """The OpenAPI document."""
-    with patched_settings(SETTINGS):
-        found: dict[str, Any] = SchemaGenerator(patterns=PATTERNS).get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    for operation in (each for methods in found["paths"].values() for each in methods.values()):
-        if "requestBody" in operation:
-            operation["requestBody"]["required"] = True
-    return found
-
-
-def serve(request: HttpRequest) -> HttpResponse:
-    """The document, for programs."""
-    return HttpResponse(json.dumps(document(), ensure_ascii=False), content_type="application/json")
-
-
-def show(request: HttpRequest) -> HttpResponse:
-    """The document, for people. It loads nothing from elsewhere, and the browser sees to that."""
-    page = render(request, "docs.html")
-    page["content-security-policy"] = POLICY
-    return page

@@ -1,0 +1,51 @@
+"""Admin pages for what lives at providers: to look at, and to find by the provider's id or ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from messages_api.models import Batch, File
+from usage.admin import ReadOnlyAdmin
+
+
+class StoredAdmin(ReadOnlyAdmin):
+    """Something at a provider."""
+
+    provider_id_field = "pk"
+    list_select_related = ("virtual_key", "team", "provider_key")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        found = queryset.filter(**{self.provider_id_field: search_term.strip()}) if search_term else queryset
+        if found.exists() or self.request_id_field == self.provider_id_field:
+            return found, False
+        return super().get_search_results(request, queryset, search_term)
+
+
+@admin.register(Batch)
+class BatchAdmin(StoredAdmin):
+    """Message batches: how far they are, and what is held for them."""
+
+    provider_id_field = "provider_batch_id"
+    request_id_field = "id"
+    search_fields = ("provider_batch_id",)
+    search_help_text = "The provider's id (msgbatch_…), or the request id of the call that made it."
+    list_display = ("__str__", "virtual_key", "team", "state", "settled_requests", "requests", "ceiling", "created_at")
+    list_filter = ("state", "created_at")
+
+
+@admin.register(File)
+class FileAdmin(StoredAdmin):
+    """Files: whose they are. What is in them is nowhere here."""
+
+    request_id_field = "pk"
+    search_fields = ("id",)
+    search_help_text = "The provider's id (file_…)."
+    list_display = ("id", "team", "virtual_key", "provider_key", "created_at", "deleted_at")
+    list_filter = ("created_at", ("deleted_at", admin.EmptyFieldListFilter))
+    exclude = ("described",)

@@ -1,0 +1,232 @@
+"""The body of a message batch, read request by request: is it right, and what may it cost?
+
+Checking 256 MB of JSON takes seconds. A long body is read by a process of its own (`python -m messages_api.batch_body`,
+the body as its standard input), so that no other call waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mmap
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct, ValidationError
+
+from messages_api import estimates, schema
+from messages_api.carried import Name, carried
+from messages_api.errors import GatewayError, invalid_request, unavailable
+from messages_api.spooled_body import SpooledBody
+
+# https://docs.claude.com/en/docs/build-with-claude/batch-processing: so many requests, or so many bytes.
+MOST_REQUESTS = 100_000
+# Bytes that may be read in place: what a Messages request may take.
+SHORT = 1 << 20
+# Requests told of at a time.
+PORTION = 500
+# For the whole reading.
+SECONDS = 300
+# Files, containers and signatures that a batch may name.
+MOST_CARRIED = 5000
+SIGNATURES = "--signatures"
+
+
+class BatchBody(Struct):
+    """A batch."""
+
+    requests: Annotated[list[Raw], Meta(min_length=1, max_length=MOST_REQUESTS)]
+
+
+class BatchRequest(Struct):
+    """One request of a batch."""
+
+    custom_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    params: Raw
+
+
+class Asked(Struct, array_like=True):
+    """What one request may cost, as far as can be seen."""
+
+    model: str
+    max_tokens: int
+    estimate: estimates.Estimate
+    extras: estimates.Extras
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that is right.
+
+    `custom_ids` is the SHA-256 of its sorted custom ids, a line each; `carried` is what may be bound to an account.
+    """
+
+    custom_ids: str
+    carried: list[Name]
+    asked: list[Asked]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that it asks for, each once."""
+        return list(dict.fromkeys(asked.model for asked in self.asked))
+
+    @property
+    def other_models(self) -> tuple[str, ...]:
+        """The models that its requests name besides their own."""
+        return tuple(dict.fromkeys(model for asked in self.asked for model in asked.extras.models))
+
+
+batch_body = msgspec.json.Decoder(BatchBody)
+batch_request = msgspec.json.Decoder(BatchRequest)
+
+
+def read(body: bytes, *, signatures: bool) -> Batch:
+    """Check a batch's body, every request of it as a Messages request.
+
+    Args:
+        signatures: whether these are of interest, among what is carried.
+
+    Raises:
+        GatewayError: 400, naming the request and its field.
+    """
+    schema.check_json(body)
+    try:
+        requests = batch_body.decode(body).requests
+    except ValidationError as error:
+        schema.refuse(schema.in_words(str(error)))
+    custom_ids: dict[str, int] = {}
+    names: dict[Name, None] = {}
+    asked = []
+    for index, raw in enumerate(requests):
+        try:
+            params = params_of(bytes(raw), index, custom_ids)
+            asked.append(read_params(params))
+            names |= dict.fromkeys(carried(params, signatures=signatures))
+        except GatewayError as error:
+            raise invalid_request(under(f"requests.{index}", error.message), reason=error.reason) from None
+    if len(names) > MOST_CARRIED:
+        raise invalid_request(f"requests: They name more than {MOST_CARRIED} files and containers.")
+    return Batch(digest(custom_ids), list(names), asked)
+
+
+def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
+    """The Messages request in one request of a batch.
+
+    Args:
+        custom_ids: those so far, with where they are; this one's is added.
+
+    Raises:
+        GatewayError: 400, naming the field.
+    """
+    if not raw.startswith(b"{"):
+        raise invalid_request("Expected object")
+    schema.check_json(raw)
+    try:
+        request = batch_request.decode(raw)
+    except ValidationError as error:
+        schema.refuse(schema.in_words(str(error)))
+    if not request.custom_id.isprintable():
+        raise invalid_request("custom_id: It contains a character that can't be printed")
+    if custom_ids.setdefault(request.custom_id, index) != index:
+        raise invalid_request(f"custom_id: Requests {custom_ids[request.custom_id]} and {index} have the same one")
+    return bytes(request.params)
+
+
+def read_params(params: bytes) -> Asked:
+    """What a Messages request in a batch asks for.
+
+    Raises:
+        GatewayError: 400, naming the field.
+    """
+    try:
+        message = schema.parse(params, betas=None)
+    except GatewayError as error:
+        raise invalid_request(under("params", error.message)) from None
+    if message.fallbacks:
+        raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
+    return Asked(message.model, message.max_tokens, estimates.estimate(params), message.extras)
+
+
+def under(path: str, message: str) -> str:
+    """What is wrong within something, with the path to that; a message begins with a field, or is a sentence."""
+    return f"{path}: {message}" if message[:1].isupper() else f"{path}.{message}"
+
+
+def digest(custom_ids: Iterator[str] | dict[str, int]) -> str:
+    """By which a batch is known again from its results."""
+    return hashlib.sha256("\n".join(sorted(custom_ids)).encode("utf-8", "replace")).hexdigest()
+
+
+async def read_spooled(body: SpooledBody, *, signatures: bool) -> Batch:
+    """The same for a body of any length, without holding up anybody.
+
+    Raises:
+        GatewayError: as `read`; 503, its reader died.
+    """
+    if body.size <= SHORT:
+        return read(body.read(), signatures=signatures)
+    reader = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "messages_api.batch_body",
+        *([SIGNATURES] if signatures else []),
+        stdin=body.file,
+        stdout=asyncio.subprocess.PIPE,
+        limit=4 << 20,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await told_by(reader)
+    except (TimeoutError, ValueError):
+        raise unavailable("The batch could not be read.", reason="batch_reader") from None
+    finally:
+        if reader.returncode is None:
+            reader.kill()
+            await reader.wait()
+
+
+async def told_by(reader: asyncio.subprocess.Process) -> Batch:
+    """What the reading process tells, a portion at a time.
+
+    Raises:
+        GatewayError: 400, what it found wrong.
+        ValueError: it didn't come to its end.
+    """
+    assert reader.stdout is not None
+    first = msgspec.json.decode(await reader.stdout.readline())
+    if "error" in first:
+        raise invalid_request(first["error"], reason=first["reason"])
+    names: list[Name] = [(kind, name) for kind, name in first["carried"]]
+    asked: list[Asked] = []
+    while line := await reader.stdout.readline():
+        asked += portion.decode(line)
+    if len(asked) != first["requests"]:
+        raise ValueError("not all of it")
+    return Batch(first["custom_ids"], names, asked)
+
+
+portion = msgspec.json.Decoder(list[Asked])
+
+
+def main() -> None:
+    """Read the body on standard input, and tell of it on standard output."""
+    out = sys.stdout.buffer
+    with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as body:
+        try:
+            batch = read(bytes(body), signatures=SIGNATURES in sys.argv)
+        except GatewayError as error:
+            out.write(msgspec.json.encode({"error": error.message, "reason": error.reason}) + b"\n")
+            return
+    first = {"requests": len(batch.asked), "custom_ids": batch.custom_ids, "carried": batch.carried}
+    out.write(msgspec.json.encode(first) + b"\n")
+    for start in range(0, len(batch.asked), PORTION):
+        out.write(msgspec.json.encode(batch.asked[start : start + PORTION]) + b"\n")
+
+
+if __name__ == "__main__":
+    os.nice(10)
+    main()

@@ -1,0 +1,202 @@
+"""The results of a message batch, line by line: what each request came to, at batch prices.
+
+Used along the bytes where a caller downloads them, and by the task that reads them where nobody does. No I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Raw, Struct
+
+from messages_api import settlement
+from messages_api.metering import JsonMeter, Reading, State
+from messages_api.settlement import PriceOf
+from usage.admission import clean
+from usage.models import Status
+from usage.pricing import ModelPrice
+
+logger = logging.getLogger(__name__)
+
+# A line is an answer of a model: a few MB at most.
+LONGEST_LINE = 64 << 20
+PLACES = Decimal(1).scaleb(-12)
+
+# How the results of requests that no model answered are booked, at no cost.
+UNANSWERED = {
+    "errored": Status.REFUSED_BY_PROVIDER,
+    "canceled": Status.FAILED,
+    "expired": Status.FAILED,
+}
+
+SETTLE = """
+WITH settled AS (SELECT usage_settle_parts(%(id)s, %(lines)s::jsonb, %(last)s) AS parts)
+UPDATE messages_api_batch b SET settled_requests = b.settled_requests + settled.parts,
+    state = CASE WHEN %(last)s AND b.state = 'running' THEN 'settled' ELSE b.state END
+FROM settled WHERE b.id = %(id)s
+RETURNING b.settled_requests
+"""
+
+
+class Result(Struct):
+    """What one request came to."""
+
+    type: str
+    message: Raw = Raw(b"null")
+    error: Raw = Raw(b"null")
+
+
+class Line(Struct):
+    """A line of the results."""
+
+    custom_id: str
+    result: Result
+
+
+line_of = msgspec.json.Decoder(Line)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBatch:
+    """A batch of ours, as far as its results go. Money in USD."""
+
+    id: UUID
+    provider_batch_id: str
+    provider: str
+    provider_key: int | None
+    created_at: datetime
+    ended_at: datetime | None
+    requests: int
+    ceiling: Decimal
+    custom_ids: str
+    hour_writes: bool
+    settled: bool
+    organization_id: str
+    workspace_id: str
+
+
+class ResultsMeter:
+    """Reads results as they come, cut at any byte, and says what to settle.
+
+    Args:
+        prices: the price of a model at a moment.
+        asked: the price for models that nobody has a price of.
+    """
+
+    def __init__(self, batch: KnownBatch, prices: PriceOf, asked: ModelPrice) -> None:
+        self.batch = batch
+        self.prices = prices
+        self.asked = asked
+        self.custom_ids: list[str] = []
+        # What the answers bind to the account, since it was last asked.
+        self.states: list[State] = []
+        self.ended_at = batch.ended_at or datetime.now(UTC)
+        self.waiting: list[dict[str, Any]] = []
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
+        self._too_long = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in the next bytes."""
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            first = b"".join((*self._rest, lines[0]))
+            self._rest.clear()
+            self._rest_bytes = 0
+            for line in (first, *lines[1:]):
+                self._line(line)
+        if rest:
+            self._rest.append(rest)
+            self._rest_bytes += len(rest)
+            if self._rest_bytes > LONGEST_LINE:
+                self._rest = [b"!"]
+                self._rest_bytes = 1
+
+    def finish(self) -> bool:
+        """The results have come to their end: a last line that lacks only its end counts. Whether they are complete."""
+        self._line(b"".join(self._rest))
+        self._rest.clear()
+        complete = len(set(self.custom_ids)) >= self.batch.requests
+        if not complete:
+            logger.error("batch %s: %d of %d results", self.batch.id, len(self.custom_ids), self.batch.requests)
+        elif not self.are_its_own:
+            logger.error("the results of batch %s are not of the requests that it was made of", self.batch.id)
+        return complete
+
+    @property
+    def are_its_own(self) -> bool:
+        """Whether they are of the requests that the batch was made of."""
+        digest = hashlib.sha256("\n".join(sorted(self.custom_ids)).encode("utf-8", "replace")).hexdigest()
+        return digest == self.batch.custom_ids
+
+    def take(self, most: int) -> bytes:
+        """The next lines that are to be settled, as `usage_settle_parts` takes them."""
+        lines, self.waiting = self.waiting[:most], self.waiting[most:]
+        return msgspec.json.encode(lines)
+
+    def _line(self, line: bytes) -> None:
+        if not line.strip():
+            return
+        try:
+            read = line_of.decode(line)
+        except (ValueError, RecursionError):
+            # Whose it is nobody can say: its share stays held.
+            logger.error("a line of the results of batch %s can't be read", self.batch.id)
+            return
+        self.custom_ids.append(read.custom_id)
+        self.waiting.append(self._settlement(read))
+
+    def _settlement(self, line: Line) -> dict[str, Any]:
+        batch, result = self.batch, line.result
+        meter = JsonMeter()
+        meter.read(bytes(result.message if result.type == "succeeded" else result.error))
+        reading = meter.reading
+        self.states += meter.states
+        status, estimated = UNANSWERED.get(result.type, Status.COMPLETED), False
+        error_type = reading.error_type or (result.type if status is Status.FAILED else "")
+        columns = self._bill(reading)
+        if status is Status.COMPLETED and not reading.countable:
+            # An answer that nobody can count costs its share of what was held.
+            columns["cost"], estimated = (batch.ceiling / batch.requests).quantize(PLACES), True
+        elif status is not Status.COMPLETED:
+            columns["cost"] = Decimal(0)
+        return {
+            "part": clean(line.custom_id),
+            "ended_at": self.ended_at,
+            "client_labels": {"batch": clean(batch.provider_batch_id), "custom_id": clean(line.custom_id)},
+            "endpoint": "batches.request",
+            "provider": batch.provider,
+            "provider_key_id": batch.provider_key,
+            "provider_request_id": "",
+            "status": status.value,
+            "http_status": None,
+            "error_type": clean(error_type),
+            "stop_reason": reading.stop_reason,
+            "currency": "USD",
+            "estimated": estimated,
+            "time_to_first_byte_ms": None,
+            "duration_ms": max(0, min(round((self.ended_at - batch.created_at).total_seconds() * 1000), 2**31 - 1)),
+            "attempts": [],
+            **columns,
+            # Without an answer, the model is the batch's, if it asked for one only.
+            **({"model": reading.model, "requested_model": reading.model} if reading.model else {}),
+        }
+
+    def _bill(self, reading: Reading) -> dict[str, Any]:
+        reading.usage["service_tier"] = "batch"
+        return settlement.bill(
+            reading.iterations(self.batch.hour_writes),
+            reading,
+            provider=self.batch.provider,
+            model=reading.model,
+            at=self.batch.created_at,
+            asked=self.asked,
+            prices=self.prices,
+        )

@@ -1,0 +1,313 @@
+"""What a task does for message batches: asks how they are, settles those whose results nobody reads, and looks for
+those that nobody knows of since a process crashed, or a provider broke off, while they were made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import msgspec
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from keys.models import ProviderKey
+from messages_api import control_plane
+from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
+from messages_api.batches import COLUMNS, DESCRIBE, MADE, NAME, PATH, PORTION, description, moment
+from messages_api.control_plane import NoAnswer
+from messages_api.metering import decode, integer, mapping, text
+from messages_api.models import Batch
+from usage import pricing
+from usage.admission import Settlement
+from usage.models import Hold, LedgerEntry, Process, Status
+
+logger = logging.getLogger(__name__)
+
+# How often a running batch is asked for: in its first hour, and later.
+OFTEN = timedelta(minutes=1)
+SELDOM = timedelta(minutes=10)
+# Its owner reads the results first, as a rule.
+OWNERS_TURN = timedelta(minutes=10)
+# A batch that the provider doesn't know of by then was never made.
+GIVEN_UP = timedelta(minutes=15)
+# Between our writing down that a batch is made, and the provider's word for when it was.
+EARLIER, LATER = timedelta(minutes=1), timedelta(hours=1)
+# Of a provider's list.
+PAGE = 100
+MOST_PAGES = 20
+# For one answer; for the results of one batch.
+SECONDS = 30.0
+RESULTS_SECONDS = 3600.0
+
+
+def tend() -> None:
+    """Everything that is due, each batch by one process only."""
+    for batch in due():
+        if claim(batch):
+            with alone(f"batch {batch.id}"):
+                ask(batch)
+    orphans = list(unknown())
+    for provider_key in ProviderKey.objects.filter(id__in={batch.provider_key_id for batch in orphans}):
+        with alone(f"batches of provider key {provider_key.name}"):
+            adopt(provider_key, [batch for batch in orphans if batch.provider_key_id == provider_key.id])
+    clear_up()
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Within, whatever goes wrong is this one's trouble, and stops nobody else's turn."""
+    try:
+        yield
+    except NoAnswer as problem:
+        logger.warning("%s: %s", what, problem)
+    except httpx.HTTPError as error:
+        logger.warning("%s: the provider can't be reached (%s)", what, type(error).__name__)
+    except Exception as error:
+        # Its text may quote a line of results.
+        logger.error("%s can't be tended (%s)", what, type(error).__name__)
+
+
+def clear_up() -> None:
+    """End what has no hold any more: it has expired, or was never made and its process didn't come to say so."""
+    unheld = Batch.objects.filter(created_at__lt=timezone.now() - GIVEN_UP).exclude(id__in=Hold.objects.values("id"))
+    unheld.filter(state=Batch.State.RUNNING).update(state=Batch.State.EXPIRED)
+    unheld.filter(state=Batch.State.CREATING).delete()
+
+
+# Running ones
+
+
+def due() -> QuerySet[Batch]:
+    """The batches that are to be asked for now, those with results that nobody read among them."""
+    now = timezone.now()
+    return Batch.objects.select_related("provider_key").filter(
+        Q(asked_at__lt=now - OFTEN, created_at__gt=now - timedelta(hours=1)) | Q(asked_at__lt=now - SELDOM),
+        # One that was settled before it was asked for again is shown as it was then.
+        Q(state=Batch.State.RUNNING) | Q(state=Batch.State.SETTLED, ended_at=None),
+        deleted_at=None,
+        provider_key__isnull=False,
+    )
+
+
+def claim(batch: Batch) -> bool:
+    """Whether it is this process that asks."""
+    claimed = Batch.objects.filter(id=batch.id, asked_at=batch.asked_at).update(asked_at=timezone.now())
+    return bool(claimed)
+
+
+def ask(batch: Batch) -> None:
+    """Ask the provider how a batch is, and settle it if it has ended and its owner has had time to read the results.
+
+    Raises:
+        NoAnswer, httpx.HTTPError: it doesn't tell.
+    """
+    assert batch.provider_key is not None
+    with control_plane.client(batch.provider_key) as http:
+        body = control_plane.read(http, f"{PATH}/{batch.provider_batch_id}", {}, time.monotonic() + SECONDS)
+        said = description(batch.id, body)
+        write(DESCRIBE, said)
+        waited = said["ended_at"] is not None and said["ended_at"] < timezone.now() - OWNERS_TURN
+        if waited and batch.state == Batch.State.RUNNING:
+            settle(http, batch)
+
+
+def settle(http: httpx.Client, batch: Batch) -> None:
+    """Read the results of a batch that has ended, and settle it.
+
+    Raises:
+        NoAnswer, httpx.HTTPError: they can't be had now; what was settled already stays so.
+    """
+    book = pricing.load_price_book()
+    meter = ResultsMeter(known(batch), book.price, book.unpriced())
+    for part in lines(http, batch.provider_batch_id):
+        meter.feed(part)
+        while len(meter.waiting) >= PORTION:
+            write(SETTLE, {"id": batch.id, "lines": meter.take(PORTION).decode(), "last": False})
+    complete = meter.finish()
+    while meter.waiting:
+        write(SETTLE, {"id": batch.id, "lines": meter.take(PORTION).decode(), "last": False})
+    if not complete:
+        raise NoAnswer("its results are not complete")
+    write(SETTLE, {"id": batch.id, "lines": "[]", "last": True})
+    logger.info("batch %s is settled: %d requests", batch, len(meter.custom_ids))
+
+
+def lines(http: httpx.Client, name: str) -> Iterator[bytes]:
+    """A batch's results, in parts.
+
+    Raises:
+        NoAnswer, httpx.HTTPError: they can't be had.
+    """
+    deadline = time.monotonic() + RESULTS_SECONDS
+    with http.stream("GET", f"{PATH}/{name}/results") as answer:
+        if answer.status_code != 200:
+            raise NoAnswer(f"its results: the provider answers {answer.status_code}")
+        for part in answer.iter_bytes():
+            if time.monotonic() > deadline:
+                raise NoAnswer("its results take too long")
+            yield part
+
+
+def known(batch: Batch) -> KnownBatch:
+    """The batch, as far as its results go."""
+    [row] = write(f"SELECT {COLUMNS} FROM messages_api_batch b WHERE b.id = %(id)s", {"id": batch.id})  # noqa: S608
+    return KnownBatch(*row)
+
+
+# Those of which nobody knows whether they were made
+
+
+def unknown() -> QuerySet[Batch]:
+    """Batches whose making nobody saw the end of."""
+    making = Process.objects.values("id")
+    return Batch.objects.filter(~Q(process__in=making) | Q(process=None), state=Batch.State.CREATING).order_by("id")
+
+
+def adopt(provider_key: ProviderKey, orphans: list[Batch]) -> None:
+    """Find batches among those that the provider has and we don't know, or give them up.
+
+    Raises:
+        NoAnswer, httpx.HTTPError: it doesn't tell what it has.
+    """
+    with control_plane.client(provider_key) as http:
+        strays = list(unheard_of(http, orphans[0].created_at - EARLIER))
+        for orphan in orphans:
+            found = [stray for stray in strays if fits(orphan, stray)]
+            rivals = [other for other in orphans if any(fits(other, stray) for stray in found)]
+            running = any(stray.get("processing_status") != "ended" for stray in found)
+            if len(found) > 1 or len(rivals) > 1:
+                # Only their results can tell which is which.
+                found = [stray for stray in found if proven(http, orphan, stray)]
+            if found:
+                strays.remove(found[0])
+                take_over(orphan, found[0])
+            elif orphan.created_at < timezone.now() - GIVEN_UP and not running:
+                give_up(orphan)
+
+
+def unheard_of(http: httpx.Client, since: datetime) -> Iterator[dict[str, Any]]:
+    """The provider's batches of this time that aren't ours yet.
+
+    Raises:
+        NoAnswer, httpx.HTTPError: it doesn't tell.
+    """
+    query: dict[str, str | int] = {"limit": PAGE}
+    for _ in range(MOST_PAGES):
+        page = mapping(decode(control_plane.read(http, PATH, query, time.monotonic() + SECONDS)))
+        listed = page.get("data")
+        if not isinstance(listed, list):
+            raise NoAnswer("the provider's answer is no list of batches")
+        for each in map(mapping, listed):
+            made = moment(each.get("created_at"))
+            if made is not None and made < since:
+                return
+            if (
+                made
+                and NAME.fullmatch(text(each.get("id")))
+                and not Batch.objects.filter(provider_batch_id=each["id"]).exists()
+            ):
+                yield each
+        if page.get("has_more") is not True:
+            return
+        query["after_id"] = text(page.get("last_id"))
+
+
+def fits(orphan: Batch, stray: dict[str, Any]) -> bool:
+    """Whether it may be this one: made at that time, of as many requests."""
+    made = moment(stray.get("created_at"))
+    counts = sum(integer(count) for count in mapping(stray.get("request_counts")).values())
+    return (
+        made is not None
+        and orphan.created_at - EARLIER <= made <= orphan.created_at + LATER
+        and counts == orphan.requests
+    )
+
+
+def proven(http: httpx.Client, orphan: Batch, stray: dict[str, Any]) -> bool:
+    """Whether its results are of the requests that this one was made of; that can't be told before it has ended."""
+    if stray.get("processing_status") != "ended":
+        return False
+    book = pricing.load_price_book()
+    meter = ResultsMeter(known(orphan), book.price, book.unpriced())
+    for part in lines(http, text(stray["id"])):
+        meter.feed(part)
+        meter.waiting.clear()
+    return meter.finish() and meter.are_its_own
+
+
+def take_over(orphan: Batch, stray: dict[str, Any]) -> None:
+    """It is this one."""
+    hold = Hold.objects.filter(id=orphan.id).first()
+    if hold is None:
+        return
+    settlement = settlement_of(hold, Status.COMPLETED, "")
+    said = {
+        "id": orphan.id,
+        "provider_batch_id": text(stray["id"]),
+        "described": json.dumps(stray),
+        "organization_id": "",
+        "workspace_id": "",
+        "settlement": msgspec.json.encode(settlement).decode(),
+    }
+    write(MADE, said)
+    logger.warning("batch %s was found at its provider: it is %s", orphan.id, said["provider_batch_id"])
+
+
+def give_up(orphan: Batch) -> None:
+    """It was never made: nothing is held for it any more."""
+    with transaction.atomic():
+        hold = Hold.objects.filter(id=orphan.id).first()
+        if hold is not None and not LedgerEntry.objects.filter(id=orphan.id).exists():
+            settlement = msgspec.json.encode([settlement_of(hold, Status.FAILED, "never_made")]).decode()
+            write("SELECT * FROM usage_settle(%(settlements)s::jsonb)", {"settlements": settlement})
+        Batch.objects.filter(id=orphan.id, state=Batch.State.CREATING).delete()
+    logger.warning("batch %s was never made", orphan.id)
+
+
+def settlement_of(hold: Hold, status: Status, error_type: str) -> Settlement:
+    """What the call that made a batch came to, where the process that made it can't say."""
+    return Settlement(
+        id=hold.id,
+        model=hold.requested_model,
+        provider=hold.provider,
+        provider_key_id=hold.provider_key,
+        provider_request_id="",
+        status=status.value,
+        http_status=None,
+        error_type=error_type,
+        stop_reason="",
+        input_tokens=0,
+        output_tokens=0,
+        thinking_tokens=0,
+        cache_read_input_tokens=0,
+        cache_creation_5m_input_tokens=0,
+        cache_creation_1h_input_tokens=0,
+        web_search_requests=0,
+        iterations=[],
+        service_tier="",
+        speed="",
+        inference_geo="",
+        cost=Decimal(0),
+        currency="USD",
+        price_version=hold.price_version,
+        price_flag="",
+        estimated=False,
+        time_to_first_byte_ms=None,
+        duration_ms=round((datetime.now(UTC) - hold.admitted_at).total_seconds() * 1000),
+        attempts=[],
+    )
+
+
+def write(query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The same statements as the web processes', on Django's connection."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        return list(cursor.fetchall())

@@ -1,0 +1,293 @@
+"""What a conversation carries that only one account of a provider understands, and the way back to that account.
+
+Containers, the files that a model made, and (for keys whose routes lead to several accounts) the signatures of thinking
+are learned from answers and kept before the client can come back with them. A request that carries one goes to the
+account that has it. Ids that nobody has seen here pass: they were made outside of the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import psycopg
+
+from keys.connection import Reader
+from keys.directory import KnownKey, KnownProviderKey
+from messages_api import errors
+from messages_api.carried import ID, Name, carried, digest
+from messages_api.metering import State, StateKind
+
+if TYPE_CHECKING:
+    from messages_api.call import Call
+
+logger = logging.getLogger(__name__)
+
+# Signatures are kept for so long; a container for as long as its provider says, but no longer.
+KEPT = timedelta(days=30)
+# How long an answer waits for what it binds to be written.
+PATIENCE_SECONDS = 2.0
+AGAIN_SECONDS = 1.0
+# Entries of a few hundred bytes each: those that a process remembers, and those that wait to be written.
+CAPACITY = 20_000
+FIND = """
+SELECT 'file', id, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id
+FROM messages_api_file WHERE id = ANY(%(files)s)
+UNION ALL
+SELECT b.kind, b.name, b.virtual_key_id, b.team_id, b.provider_key_id, b.organization_id, b.workspace_id
+FROM unnest(%(kinds)s::text[], %(names)s::text[]) AS wanted (kind, name)
+JOIN messages_api_binding b ON b.kind = wanted.kind AND b.name = wanted.name
+"""
+KEEP = """
+WITH learned AS (
+    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS l (
+        kind text, name text, virtual_key bigint, team bigint, provider_key bigint, organization_id text,
+        workspace_id text, expires_at timestamptz)
+), files AS (
+    INSERT INTO messages_api_file (
+        id, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id, described)
+    SELECT name, virtual_key, team, provider_key, organization_id, workspace_id, '' FROM learned WHERE kind = 'file'
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO messages_api_binding (
+    kind, name, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id, expires_at)
+SELECT kind, name, virtual_key, team, provider_key, organization_id, workspace_id, expires_at
+FROM learned WHERE kind <> 'file'
+ON CONFLICT (kind, name) DO UPDATE SET expires_at = EXCLUDED.expires_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Something that one account has, and whose it is here."""
+
+    kind: StateKind
+    name: str
+    virtual_key: int
+    team: int | None
+    provider_key: int | None
+    organization_id: str
+    workspace_id: str
+
+    def __str__(self) -> str:
+        return "the signature of the last thinking" if self.kind == "signature" else f"the {self.kind} {self.name}"
+
+    def belongs_to(self, key: KnownKey) -> bool:
+        """Whether a key may use it: those of the team whose key it came from, or that key alone."""
+        return self.virtual_key == key.id if self.team is None else self.team == key.team
+
+    def lives_at(self, provider_key: KnownProviderKey) -> bool:
+        """Whether it is in the account of a provider key; as long as nobody knows the account, only that key is."""
+        if self.organization_id and provider_key.organization_id:
+            return (self.organization_id, self.workspace_id) == provider_key.account
+        return self.provider_key == provider_key.id
+
+    def is_usable(self, key: KnownKey) -> bool:
+        """Whether a key may use it, and leads to an account that has it."""
+        return (self.kind == "signature" or self.belongs_to(key)) and any(
+            self.lives_at(provider_key) for provider_key, _ in key.routes
+        )
+
+
+Routes = Sequence[tuple[KnownProviderKey, int]]
+
+
+def narrow(key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound]) -> Routes:
+    """Those of the routes that have what a request carries. A signature that none of them has decides nothing: what
+    it means elsewhere is the provider's to say, in the words that clients know.
+
+    Raises:
+        GatewayError: 404, it is somebody else's, or in none of these accounts; 400, not all of it is in one account.
+    """
+    bound = list(bound)
+    for one in bound:
+        if one.kind != "signature" and not one.belongs_to(key):
+            raise errors.not_found(f"{one.kind.capitalize()} not found: {one.name}", reason=f"unknown_{one.kind}")
+    left, before = routes, None
+    for one in bound:
+        if not any(one.lives_at(provider_key) for provider_key, _ in routes):
+            if one.kind == "signature":
+                continue
+            raise errors.not_found(
+                f"{one.kind.capitalize()} not found: {one.name} is in an account of the provider that isn't among those"
+                f" which this virtual key may use for {model} any more.",
+                reason=f"lost_{one.kind}",
+            )
+        left = [route for route in left if one.lives_at(route[0])]
+        if not left:
+            raise errors.invalid_request(
+                f"The request carries {before} and {one}, which are in different accounts of the provider: leave one"
+                " of them out, for it can go to one account only.",
+                reason="contradictory_bindings",
+            )
+        before = one
+    return left
+
+
+def several_accounts(key: KnownKey) -> bool:
+    """Whether its routes lead to more than one account; one that nobody knows yet is taken for another."""
+    if len(key.routes) < 2:
+        return False
+    return (
+        len(
+            {
+                provider_key.account if provider_key.organization_id else provider_key.id
+                for provider_key, _ in key.routes
+            }
+        )
+        > 1
+    )
+
+
+def expiry(told: str, now: datetime) -> datetime:
+    """When a container expires, by its provider's word."""
+    latest = now + KEPT
+    try:
+        at = datetime.fromisoformat(told)
+    except ValueError:
+        return latest
+    return min(at if at.tzinfo else at.replace(tzinfo=UTC), latest)
+
+
+class Bindings:
+    """What this process knows to be bound, least recently used first out, and the writing of what it learns: of many
+    who learn at once, one statement writes for all."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.writer = Reader("gateway bindings")
+        self.known: OrderedDict[Name, Bound] = OrderedDict()
+        self.waiting: dict[Name, tuple[Bound, datetime]] = {}
+        self.written: asyncio.Future[None] | None = None
+        self.writing: asyncio.Task[None] | None = None
+        self.late = False
+
+    # Requests
+
+    async def of_request(self, key: KnownKey, body: bytes) -> list[Bound]:
+        """What a request carries that is known to be bound.
+
+        Raises:
+            GatewayError: as `carried`.
+            psycopg.Error: it isn't known yet, and the database can't be asked.
+        """
+        if key.passthrough:
+            return []
+        bound = await self.of_names(key, carried(body, signatures=several_accounts(key)))
+        signature = next((one for one in bound if one.kind == "signature"), None)
+        return [one for one in bound if one.kind != "signature" or one is signature]
+
+    async def of_names(self, key: KnownKey, names: Sequence[Name]) -> list[Bound]:
+        """Those of these that are known to be bound.
+
+        Raises:
+            psycopg.Error: it isn't known yet, and the database can't be asked.
+        """
+        if key.passthrough or not names:
+            return []
+        found = {name: one for name in names if (one := self.known.get(name)) and one.is_usable(key)}
+        if missing := [name for name in names if name not in found]:
+            # Also what memory would refuse: only what is known now may.
+            for name in missing:
+                self.known.pop(name, None)
+            found |= await self._find(missing)
+        for one in found.values():
+            self._remember(one)
+        return [found[name] for name in names if name in found]
+
+    async def _find(self, names: list[Name]) -> dict[Name, Bound]:
+        values = {
+            "files": [name for kind, name in names if kind == "file"],
+            "kinds": [kind for kind, _ in names if kind != "file"],
+            "names": [name for kind, name in names if kind != "file"],
+        }
+        return {(row[0], row[1]): Bound(*row) for row in await self.reader.fetch(FIND, values)}
+
+    def _remember(self, one: Bound) -> None:
+        self.known[one.kind, one.name] = one
+        self.known.move_to_end((one.kind, one.name))
+        if len(self.known) > CAPACITY:
+            self.known.popitem(last=False)
+
+    # Answers
+
+    async def keep(self, call: Call, states: list[State]) -> None:
+        """Keep what an answer binds to the account that gave it. Returns once it is committed, or after a moment if
+        that can't be had: it is written as soon as it can."""
+        if not self._queue(call, states):
+            return
+        assert self.written is not None
+        if self.writing is None or self.writing.done():
+            self.writing = asyncio.get_running_loop().create_task(self._write())
+        if self.late:  # one moment lost is enough
+            return
+        done, _ = await asyncio.wait((self.written,), timeout=PATIENCE_SECONDS)
+        if not done:
+            self.late = True
+            logger.error("what answers bind can't be written now: it is passed on all the same")
+
+    def _queue(self, call: Call, states: list[State]) -> bool:
+        """Take in what is to be kept; whether there is any."""
+        key = call.key
+        if key.passthrough:
+            return False
+        now = datetime.now(UTC)
+        organization, workspace = call.account if call.account[0] else call.provider_key.account
+        several = several_accounts(key)
+        queued = False
+        for state in states:
+            if not (several if state.kind == "signature" else ID.fullmatch(state.name)):
+                continue
+            name = digest(state.name) if state.kind == "signature" else state.name
+            one = Bound(state.kind, name, key.id, key.team, call.provider_key.id, organization, workspace)
+            if (state.kind, name) not in self.known:
+                self._remember(one)
+            if len(self.waiting) >= CAPACITY:
+                logger.error("too much waits to be written: %s of call %s isn't kept", state.kind, call.id)
+                continue
+            if not self.waiting:
+                self.written = asyncio.get_running_loop().create_future()
+            self.waiting[state.kind, name] = (one, expiry(state.expires_at, now))
+            queued = True
+        return queued
+
+    async def _write(self) -> None:
+        """Write until nothing waits."""
+        while self.waiting:
+            waiting, self.waiting = self.waiting, {}
+            written = self.written
+            # In one order everywhere, so that no two processes wait for each other's rows.
+            rows = [asdict(one) | {"expires_at": expires_at} for _, (one, expires_at) in sorted(waiting.items())]
+            await self._insert(rows)
+            self.late = False
+            assert written is not None
+            written.set_result(None)
+
+    async def _insert(self, rows: list[dict[str, object]]) -> None:
+        """Write these, however often it has to be tried."""
+        while True:
+            try:
+                await self.writer.fetch(KEEP, [msgspec.json.encode(rows).decode()])
+                return
+            except psycopg.OperationalError as error:
+                logger.warning("what answers bind waits to be written (%s)", type(error).__name__)
+            except psycopg.Error as error:
+                logger.error("%d bindings are lost (%s)", len(rows), type(error).__name__)
+                return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def close(self) -> None:
+        """Write what waits, if that can be, and close the connection."""
+        if self.writing is not None and not self.writing.done():
+            _, pending = await asyncio.wait((self.writing,), timeout=PATIENCE_SECONDS)
+            if pending:
+                logger.error("the process ends before all that answers bind was written")
+                self.writing.cancel()
+                await asyncio.wait((self.writing,))
+        await self.writer.close()

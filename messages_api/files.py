@@ -1,0 +1,302 @@
+"""Files: kept by the provider, owned by the team of the key that uploaded them.
+
+Their bytes only pass through. A provider knows files of its account, ours whose they are; so somebody else's file is
+not found here, without the provider being asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import psycopg
+from django.http.response import HttpResponseBase
+
+from keys.directory import KnownKey, KnownProviderKey
+from messages_api import errors, routing
+from messages_api.arbiter import permit
+from messages_api.authentication import Presented
+from messages_api.call import Call
+from messages_api.download import Download
+from messages_api.errors import GatewayError
+from messages_api.handler import ApiRequest, RawResponse
+from messages_api.providers import Outgoing
+from messages_api.relay import Choose, Endpoint, Incoming, admit, attempt, render, under_way
+from messages_api.runtime import Runtime
+from messages_api.schema import MessagesRequest
+from messages_api.upstream import Body, UpstreamError
+from usage.admission import clean
+
+logger = logging.getLogger(__name__)
+
+PATH = "/v1/files"
+UPLOAD = Endpoint("files.upload", PATH, free=True)
+LIST = Endpoint("files.list", PATH, free=True)
+GET = Endpoint("files.get", PATH, free=True)
+CONTENT = Endpoint("files.content", PATH, free=True)
+DELETE = Endpoint("files.delete", PATH, free=True)
+
+# Who keeps files.
+PROVIDERS = frozenset(("anthropic",))
+NO_MODEL = MessagesRequest("", 0, False)
+# A request that should have no body.
+MOST_BODY = 64 * 1024
+# Until a new file's row is written; beyond it, the file is deleted again.
+KEEP_SECONDS = 5
+# What we ask a provider ourselves: seconds for an answer, and its bytes.
+ASK_SECONDS = 10
+MOST_DESCRIBED = 64 * 1024
+COLUMNS = "f.id, f.virtual_key_id, f.team_id, f.provider_key_id, f.organization_id, f.workspace_id, f.described"
+FIND = f"SELECT {COLUMNS} FROM messages_api_file f WHERE f.id = %s AND f.deleted_at IS NULL"  # noqa: S608
+KEEP = """
+INSERT INTO messages_api_file
+    (id, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id, described, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT (id) DO NOTHING
+"""
+DESCRIBE = "UPDATE messages_api_file SET described = %s WHERE id = %s"
+MARK_DELETED = "UPDATE messages_api_file SET deleted_at = clock_timestamp() WHERE id = %s AND deleted_at IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file as our row tells of it."""
+
+    id: str
+    virtual_key: int
+    team: int | None
+    provider_key: int | None
+    organization: str
+    workspace: str
+    described: str
+
+    def belongs_to(self, key: KnownKey) -> bool:
+        """Whether it is this key's, or its team's."""
+        return self.virtual_key == key.id if self.team is None else self.team == key.team
+
+
+def missing(file_id: str) -> GatewayError:
+    """There is no such file for this caller; whose it may be otherwise, nobody learns."""
+    return errors.not_found(f"File not found: {file_id[:200]}", reason="unknown_file")
+
+
+# Where a call goes
+
+
+def home(key: KnownKey) -> KnownProviderKey:
+    """The provider key that keeps what this key's team uploads: the same one for all of them, as long as it is mapped.
+
+    Raises:
+        GatewayError: 404, none of the key's providers keeps files.
+    """
+    able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.provider in PROVIDERS]
+    if not able:
+        raise errors.not_found(
+            "None of this virtual key's providers keeps files: only anthropic does.", reason="no_file_provider"
+        )
+    owner = f"key {key.id}" if key.team is None else f"team {key.team}"
+    return routing.rendezvous(owner, able)
+
+
+def holder(file: KnownFile) -> Choose:
+    """Chooses the provider key that reaches a file."""
+
+    def choose(key: KnownKey) -> KnownProviderKey:
+        if not file.belongs_to(key):
+            raise missing(file.id)
+        found = routing.home(key, file.provider_key, (file.organization, file.workspace))
+        if found is not None:
+            return found
+        raise errors.not_found(
+            f"File not found: {file.id}: it is kept in a provider's account that this virtual key has no provider key"
+            " of (any more).",
+            reason="file_out_of_reach",
+        )
+
+    return choose
+
+
+# Calls that reach the provider
+
+
+async def upload(here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
+    """Pass an upload on as it comes. Once its body is complete it is carried out, even if the caller hangs up: its file
+    would be nobody's.
+
+    Raises:
+        GatewayError: it was refused, or the file could not be kept.
+    """
+    body = http.stream_body(here.configuration.max_file_bytes, watch=False)
+    incoming = Incoming(http, UPLOAD, presented, key, NO_MODEL, body, home)
+    call = await admit(here, incoming)
+    with under_way(call):
+        answer = await attempt(here, call, incoming)
+        response = await render(call, answer)
+        if response.status_code == 200 and isinstance(response, RawResponse) and not call.key.passthrough:
+            await keep(here, call, response.body)
+        return response
+
+
+async def relay_list(here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
+    """The provider's own list, for a caller with a key of the provider's.
+
+    Raises:
+        GatewayError: it was refused, or the provider could not answer it.
+    """
+    body = await http.read_body(MOST_BODY)
+    return await relay(here, Incoming(http, LIST, presented, key, NO_MODEL, body, home))
+
+
+async def relay_one(
+    here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: Endpoint, file_id: str
+) -> HttpResponseBase:
+    """A call about one file: its metadata, its content, or its end.
+
+    Raises:
+        GatewayError: it was refused, or the provider could not answer it.
+    """
+    choose: Choose = home
+    file: KnownFile | None = None
+    if not key.passthrough:
+        file, key = await find(here, http, presented, key, endpoint, file_id)
+        choose = holder(file)
+    body = await http.read_body(MOST_BODY)
+    path = f"{PATH}/{quote(file_id, safe='')}" + ("/content" if endpoint is CONTENT else "")
+    response = await relay(here, Incoming(http, endpoint, presented, key, NO_MODEL, body, choose, path))
+    if file is not None and isinstance(response, RawResponse):
+        await note(here, file, endpoint, response)
+    return response
+
+
+async def relay(here: Runtime, incoming: Incoming) -> HttpResponseBase:
+    """Admit a call and make it; a file's content goes to the caller as it comes.
+
+    Raises:
+        GatewayError: it was refused, or the provider could not answer it.
+    """
+    call = await admit(here, incoming)
+    with under_way(call):
+        answer = await attempt(here, call, incoming)
+        if incoming.endpoint is CONTENT and 200 <= answer.status < 300:
+            return Download(call, answer)
+        return await render(call, answer)
+
+
+async def note(here: Runtime, file: KnownFile, endpoint: Endpoint, response: RawResponse) -> None:
+    """Keep what the provider's answer tells of a file. Where that fails the answer is as true: it is told again."""
+    try:
+        if endpoint is DELETE and response.status_code in (200, 404):
+            await here.records.fetch(MARK_DELETED, (file.id,))
+        elif endpoint is GET and response.status_code == 200:
+            described = description(response.body, file.id)
+            if described and described != file.described:
+                await here.records.fetch(DESCRIBE, (described, file.id))
+    except psycopg.Error as error:
+        logger.warning("what was learned of file %s is not written (%s)", file.id, type(error).__name__)
+
+
+# Our row
+
+
+async def find(
+    here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: Endpoint, file_id: str
+) -> tuple[KnownFile, KnownKey]:
+    """A file of this key's team, and the key as it is known by then.
+
+    Raises:
+        GatewayError: 404, there is none; or the key may not call at all.
+    """
+    rows = await here.record(FIND, (clean(file_id),))
+    file = KnownFile(*rows[0]) if rows else None
+    if file is None or not file.belongs_to(key):
+        # Only what is known now may refuse, and a refused key hears of that instead.
+        key = await permit(here, http, presented, key, endpoint.name)
+        if file is None or not file.belongs_to(key):
+            raise missing(file_id)
+    return file, key
+
+
+async def keep(here: Runtime, call: Call, body: bytes) -> None:
+    """Write down whose a new file is, before its owner hears of it.
+
+    Raises:
+        GatewayError: 503, that can't be done; the file is deleted again.
+    """
+    file_id = id_of(body)
+    if not file_id:
+        logger.error("call %s: the provider's answer to an upload names no file", call.id)
+        return
+    values = (
+        file_id,
+        call.key.id,
+        call.key.team,
+        call.provider_key.id,
+        *call.account,
+        body.decode(),
+    )
+    # Not a time-out around it: who is cancelled in the middle of a statement waits for the database once more.
+    writing = asyncio.ensure_future(here.records.fetch(KEEP, values))
+    await asyncio.wait((writing,), timeout=KEEP_SECONDS)
+    if writing.done() and writing.exception() is None:
+        return
+    error = writing.exception() if writing.done() else TimeoutError()
+    logger.error("the row of file %s is not written (%s)", file_id, type(error).__name__)
+    writing.cancel()
+    await discard(here, call, file_id)
+    # Should the row have come about all the same.
+    here.keep_recording(MARK_DELETED, (file_id,))
+    raise errors.unavailable(
+        "The gateway's database is away: the file could not be kept, and was deleted again.",
+        reason="database_away",
+        retry_after=2,
+    )
+
+
+async def discard(here: Runtime, call: Call, file_id: str) -> None:
+    """Delete a file that nobody could get at."""
+    try:
+        status, _ = await ask(here, call.http_request, call.provider_key, "DELETE", file_id)
+    except (UpstreamError, TimeoutError):
+        status = 0
+    if status not in (200, 404):
+        logger.error("file %s is left at provider key %s: it has no owner here", file_id, call.provider_key.name)
+
+
+def id_of(body: bytes) -> str:
+    """The id of the file that a provider's answer describes; empty where it describes none."""
+    try:
+        described = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return ""
+    found = described.get("id") if isinstance(described, dict) else None
+    return found if isinstance(found, str) and found == clean(found) else ""
+
+
+def description(body: bytes, file_id: str) -> str:
+    """The JSON that describes this file; empty where it is none."""
+    return body.decode() if len(body) <= MOST_DESCRIBED and id_of(body) == file_id else ""
+
+
+async def ask(
+    here: Runtime, http: ApiRequest, provider_key: KnownProviderKey, method: str, file_id: str
+) -> tuple[int, bytes]:
+    """What the provider answers to a question of our own about a file, in the caller's version of its API.
+
+    Raises:
+        UpstreamError, TimeoutError: nothing, or not to the end.
+    """
+    scope = http.scope
+    versions = [(name, value) for name, value in scope["headers"] if name in (b"anthropic-version", b"anthropic-beta")]
+    body: Body = b""
+    outgoing = Outgoing(method, f"{PATH}/{quote(file_id, safe='')}", b"", versions, body, provider_key, lambda: None)
+    async with asyncio.timeout(ASK_SECONDS):
+        answer = await here.providers[provider_key.provider].send(outgoing)
+        try:
+            read = b""
+            while len(read) <= MOST_DESCRIBED and (part := await answer.read()):
+                read += part
+            return answer.status, read
+        finally:
+            answer.close()

@@ -1,0 +1,131 @@
+"""What lives at a provider and belongs to somebody here: batches, files, and what else a conversation is bound to.
+
+A provider knows its own account only; whose a batch or a file is, these tables say, and lists are served from them.
+Like holds, rows name keys and teams without foreign-key constraints: nothing that they name is ever deleted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from keys.models import ProviderKey, Team, VirtualKey
+
+DELETED_AT_ONCE = 10_000
+
+
+class Kept(models.Model):
+    """Something at a provider: who made it here, and through which account it can be reached again.
+
+    `organization_id` and `workspace_id` are the provider's own, learned from its headers; empty where it said none.
+    """
+
+    virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    team = models.ForeignKey(Team, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+")
+    provider_key = models.ForeignKey(
+        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
+    )
+    organization_id = models.TextField(blank=True)
+    workspace_id = models.TextField(blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        abstract = True
+
+
+class File(Kept):
+    """A file at a provider, owned by the team of the key that uploaded or made it; by the key where it has no team.
+
+    `described` is the provider's JSON, as it came; empty for a file that a model made, until somebody asks for it.
+    """
+
+    id = models.TextField(primary_key=True)
+    described = models.TextField(blank=True)
+    deleted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["team", "-created_at", "id"], name="messages_api_file_team"),
+            models.Index(fields=["virtual_key", "-created_at", "id"], name="messages_api_file_key"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Binding(Kept):
+    """What a conversation carries that only one account understands: a container, or a signature by its digest."""
+
+    class Kind(models.TextChoices):
+        CONTAINER = "container", "container"
+        SIGNATURE = "signature", "signature"
+
+    kind = models.CharField(max_length=20, choices=Kind)
+    name = models.TextField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["kind", "name"], name="messages_api_binding_name")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    @classmethod
+    def forget_expired(cls) -> None:
+        """Delete what has expired, in short transactions."""
+        expired = cls.objects.filter(expires_at__lt=timezone.now())
+        while ids := list(expired.values_list("pk", flat=True)[:DELETED_AT_ONCE]):
+            expired.filter(pk__in=ids).delete()
+
+
+class Batch(Kept):
+    """A message batch, owned by the virtual key that made it. `id` is the id of the call that made it, and of its hold,
+    which has no process: it lasts until every request is settled, or until `usage_hold.expires_at`.
+
+    It is written before the provider hears of it. Where nobody knows whether the provider made it (`process` is gone
+    or null while it is still being created), it is looked for there: see messages_api/batch_upkeep.py.
+    """
+
+    class State(models.TextChoices):
+        CREATING = "creating", "being created"
+        RUNNING = "running", "running"
+        SETTLED = "settled", "settled"
+        EXPIRED = "expired", "never told what it came to"
+
+    id = models.UUIDField(primary_key=True)
+    process = models.UUIDField(null=True, help_text="The web process that is creating it.")
+    provider_batch_id = models.TextField(blank=True)
+    state = models.CharField(max_length=20, choices=State, default=State.CREATING)
+    requests = models.IntegerField(help_text="How many it was made of.")
+    settled_requests = models.IntegerField(default=0)
+    ceiling = models.DecimalField(max_digits=30, decimal_places=12, help_text="USD that were held for it.")
+    custom_ids = models.CharField(max_length=64, help_text="SHA-256 of their sorted custom ids, a line each.")
+    hour_writes = models.BooleanField(default=False, help_text="Whether a request asked for caches of an hour.")
+    described = models.TextField(blank=True, help_text="The provider's JSON when it was last asked.")
+    asked_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "batches"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["provider_key", "provider_batch_id"],
+                name="messages_api_batch_provider_id",
+                condition=~models.Q(provider_batch_id=""),
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["virtual_key", "-id"], name="messages_api_batch_key"),
+            models.Index(
+                fields=["asked_at"],
+                name="messages_api_batch_open",
+                condition=models.Q(state__in=("creating", "running")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.provider_batch_id or str(self.id)

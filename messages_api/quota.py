@@ -1,0 +1,173 @@
+"""What budgets and limits have to say to a caller: a refusal in words that help, and how its limits stand."""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from typing import Any
+
+from messages_api import errors
+from messages_api.errors import GatewayError
+from messages_api.upstream import Headers
+from usage.admission import Admission
+from usage.standing import OWNERS
+
+# An answer shorter than this helps nobody.
+USEFUL_TOKENS = 100
+
+# Named here, since a month's name must not depend on the machine's locale.
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+
+LIMITS = {
+    "rpm": "requests a minute",
+    "input_tpm": "input tokens a minute",
+    "output_tpm": "output tokens a minute",
+    "parallel": "calls at once",
+}
+# https://docs.claude.com/en/api/rate-limits#response-headers
+HEADERS = {"rpm": b"requests", "input_tpm": b"input-tokens", "output_tpm": b"output-tokens"}
+
+
+def over_budget(details: dict[str, Any], admission: Admission) -> GatewayError:
+    """The error for a call that a budget refuses.
+
+    Args:
+        details: what the arbiter says of it (usage_refusal in usage/sql/arbiter.sql).
+    """
+    unit, left, needed = details["unit"], Decimal(details["left"]), Decimal(details["needed"])
+    remaining = f"{amount(left, unit, ROUND_DOWN)} left" if left > 0 else "nothing left"
+    message = (
+        f"This call needs up to {amount(needed, unit, ROUND_UP)}, {remaining}"
+        f" of {amount(Decimal(details['amount']), unit, ROUND_DOWN)} for {details['owner_kind']} {details['owner']}"
+    )
+    if details["until"]:
+        message += f" until {wall_clock(details['until'], details['time_zone'])}"
+    tokens = affordable(details, admission)
+    return errors.over_budget(f"{message}; lower max_tokens to about {tokens:,}." if tokens else f"{message}.")
+
+
+def affordable(details: dict[str, Any], admission: Admission) -> int:
+    """The `max_tokens` with which the call would fit, in round numbers; 0 where none would be of use."""
+    if details["enforcement"] == "expected":
+        return 0
+    price = Decimal(1) if details["unit"] == "tokens" else admission.output_price.scaleb(-6)
+    if price <= 0:
+        return 0
+    too_much = Decimal(details["needed"]) - Decimal(details["left"])
+    tokens = int(admission.max_tokens - (too_much / price).to_integral_value(ROUND_UP))
+    if tokens < USEFUL_TOKENS:
+        return 0
+    step: int = 10 ** (len(str(tokens)) - 2)
+    return tokens - tokens % step
+
+
+def over_limit(details: dict[str, Any]) -> GatewayError:
+    """The error for a call that a limit refuses."""
+    kind, seconds = details["kind"], int(details["retry_after"])
+    when = "wait until one has ended" if kind == "parallel" else f"try again in {seconds} s"
+    message = f"Limit of {details['rate']:,} {LIMITS[kind]} for {details['owner_kind']} {details['owner']}: {when}."
+    again = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    stands = {"kind": kind, "limit": details["rate"], "remaining": details["left"], "reset": again}
+    return errors.over_limit(message, retry_after=seconds, headers=standing([stands]))
+
+
+def standing(limits: list[dict[str, Any]] | None) -> Headers:
+    """The `anthropic-ratelimit-*` headers for an answer: of several limits of a kind, the one with the least left.
+
+    Args:
+        limits: what the arbiter says of an admitted call's limits (usage_standing in usage/sql/arbiter.sql).
+    """
+    if not limits:
+        return []
+    tightest: dict[bytes, dict[str, Any]] = {}
+    for limit in sorted(limits, key=lambda limit: limit["remaining"], reverse=True):
+        if limit["kind"] in HEADERS:
+            tightest[HEADERS[limit["kind"]]] = limit
+            if limit["kind"] != "rpm":
+                tightest[b"tokens"] = limit
+    found: Headers = []
+    for name, limit in tightest.items():
+        for member, value in (
+            (b"limit", str(limit["limit"])),
+            (b"remaining", str(limit["remaining"])),
+            (b"reset", whole_second(limit["reset"])),
+        ):
+            found.append((b"anthropic-ratelimit-%b-%b" % (name, member), value.encode()))
+    return found
+
+
+def shown(standing: dict[str, Any]) -> dict[str, Any]:
+    """How a key's budgets and limits stand, as GET /v1/quota answers it.
+
+    Args:
+        standing: what the database says (usage.standing.STANDING).
+    """
+    zone = zoneinfo.ZoneInfo(standing["time_zone"])
+    names = {owner: standing[owner] for owner in OWNERS}
+    return {
+        "type": "quota",
+        **names,
+        "time_zone": standing["time_zone"],
+        "as_of": whole_second(standing["as_of"]),
+        "budgets": [
+            budget
+            | {"owner": owner(budget, names)}
+            | {
+                "starts_at": budget["starts_at"] and whole_second(budget["starts_at"]),
+                "resets_at": budget["resets_at"] and whole_second(budget["resets_at"]),
+                "resets_at_local": budget["resets_at"] and local(budget["resets_at"], zone),
+            }
+            for budget in standing["budgets"]
+        ],
+        "limits": [
+            limit
+            | {"owner": owner(limit, names)}
+            | {"resets_at": limit["resets_at"] and whole_second(limit["resets_at"])}
+            for limit in standing["limits"]
+        ],
+    }
+
+
+def owner(owned: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
+    """Whose a budget or limit is."""
+    kind = OWNERS[owned["owner"]]
+    return {"type": kind, "name": names[kind]}
+
+
+def local(moment: str, zone: zoneinfo.ZoneInfo) -> str:
+    """A moment in RFC 3339, by the clocks of a zone."""
+    return datetime.fromisoformat(moment).astimezone(zone).isoformat(timespec="seconds")
+
+
+def amount(value: Decimal, unit: str, rounding: str) -> str:
+    """An amount in its unit: to the cent, or finer where cents say nothing."""
+    if unit == "tokens":
+        return f"{value.to_integral_value(rounding):,} tokens"
+    return f"${value.quantize(Decimal('0.01') if abs(value) >= 1 else Decimal('0.0001'), rounding):,f}"
+
+
+def wall_clock(moment: str, zone: str) -> str:
+    """A moment as somebody's clock and calendar show it: `1 December 00:00 Europe/Berlin`."""
+    here = datetime.fromisoformat(moment).astimezone(zoneinfo.ZoneInfo(zone))
+    return f"{here.day} {MONTHS[here.month - 1]} {here:%H:%M} {zone}"
+
+
+def whole_second(moment: str) -> str:
+    """A moment in RFC 3339, UTC, not before it."""
+    exact = datetime.fromisoformat(moment).astimezone(UTC)
+    rounded = exact.replace(microsecond=0) + timedelta(seconds=1 if exact.microsecond else 0)
+    return rounded.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""The API reference: an OpenAPI document, and the page that shows it."""
