@@ -1,6 +1,6 @@
 """What is ours on the path of a call, in microseconds: `make bench`. No database, no network, and no judgement.
 
-Each figure is the median of several rounds; the spread tells how quiet the machine was.
+Each figure is the median of several rounds; the spread tells how quiet the machine was. The process keeps to one core.
 """
 
 from __future__ import annotations
@@ -45,6 +45,55 @@ def request(size: int) -> bytes:
     ).encode()
 
 
+def shapes() -> dict[str, bytes]:
+    """Requests of a megabyte, each of another shape: what one is made of decides what reading it costs."""
+    said, quoted = "Alice asks Bob what he read. " * 6, "Alice asks whether “Bob” has read §7.\n" * 5
+    tool = {"name": "search", "description": "Searches for things. " * 20, "input_schema": {"type": "object"}}
+    schema: dict[str, object] = {"type": "string"}
+    for _ in range(100):
+        schema = {"type": "object", "properties": {"a": schema}}
+    use = {"type": "tool_use", "id": "toolu_01A09q90qw90lq917835lq9", "name": "search", "input": {"q": "x", "n": 7}}
+    found = {"type": "tool_result", "tool_use_id": use["id"], "content": [{"type": "text", "text": "found in a file"}]}
+    unknown = {"type": "hologram", "text": "abcdefgh" * 4, "depth": 3}
+    image = {"type": "base64", "media_type": "image/png", "data": "iVBORw0K" * 125_000}
+
+    def dump(escaped: bool = False, indent: int | None = None, **members: object) -> bytes:
+        body = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}], **members}
+        return json.dumps(body, ensure_ascii=escaped, indent=indent).encode()
+
+    def one(content: object) -> list[dict[str, object]]:
+        return [{"role": "user", "content": content}]
+
+    def turns(asked: object, answered: object, size: int = 1_000_000) -> list[dict[str, object]]:
+        pair: list[dict[str, object]] = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        return pair * (size // len(json.dumps(pair, ensure_ascii=False).encode()))
+
+    def text(said: str) -> list[dict[str, str]]:
+        return [{"type": "text", "text": said}]
+
+    return {
+        "a long string": dump(messages=one("a" * 1_000_000)),
+        "a long string, CJK": dump(messages=one("日本" * 160_000)),
+        "a long string, emoji escaped": dump(escaped=True, messages=one("👋" * 83_000)),
+        "a long string, code": dump(messages=one('if "x" == y:\n\treturn 7\n' * 35_000)),
+        "turns of 170 letters": dump(messages=turns(said, said)),
+        "turns of 200 letters, quotes": dump(messages=turns(quoted, quoted)),
+        "turns of 2 letters": dump(messages=turns("Hi", "Hi")),
+        "blocks of 170 letters": dump(messages=turns(text(said), text(said))),
+        "blocks of 200 letters, quotes": dump(messages=turns(text(quoted), text(quoted))),
+        "blocks of 2 letters": dump(messages=turns(text("Hi") * 8, text("Hi") * 8)),
+        "tool uses and results": dump(messages=turns([found], [use])),
+        "1,600 tools": dump(tools=[tool] * 1_600),
+        "250 tools of deep schemas": dump(tools=[tool | {"input_schema": schema}] * 250),
+        "an image": dump(messages=one([{"type": "image", "source": image}])),
+        "unknown blocks": dump(messages=turns([unknown], [unknown])),
+        "indented by 8": dump(messages=turns(text(said), text(said), size=700_000), indent=8),
+        "spaces": dump()[:-1] + b" " * 1_000_000 + b"}",
+        "numbers": dump(messages=one([use | {"input": {"numbers": list(range(140_000))}}])),
+        "empty objects": dump(novelty=[{}] * 250_000),
+    }
+
+
 def usage(output: int) -> dict[str, object]:
     return {
         "input_tokens": 2_000,
@@ -75,7 +124,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from keys import credentials
     from keys.directory import KnownKey, KnownProviderKey
     from keys.models import CredentialKind
-    from messages_api import authentication, estimates, routing, schema, settlement
+    from messages_api import authentication, carried, conversation, estimates, routing, schema, settlement
     from messages_api.metering import JsonMeter, StreamMeter
     from usage import pricing
 
@@ -85,6 +134,9 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     for size, body in bodies.items():
         yield f"estimates.estimate, {size}", lambda body=body: estimates.estimate(body)  # type: ignore[misc]
 
+    for shape, body in shapes().items():
+        yield f"schema.parse, 1 MB: {shape}", lambda body=body: schema.parse(body)  # type: ignore[misc]
+
     secret = credentials.make(CredentialKind.VIRTUAL_KEY).encode()
     headers = [(b"host", b"gateway"), (b"user-agent", b"bench"), (b"authorization", b"Bearer " + secret)]
     yield "authentication.present", lambda: authentication.present(headers)
@@ -93,7 +145,10 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     for count in (1, 3):
         key = KnownKey(1, 1, "alice", 1, 1, ("claude-*",), ("*-mythos-*",), False, routes[:count])
         name = f"routing.route, {count} provider key{'s'[: count > 1]}"
-        yield name, lambda key=key: routing.route(key, MODEL, {"anthropic": None})  # type: ignore[misc]
+        yield name, lambda key=key: routing.route(key, MODEL, {"anthropic": None}, str)  # type: ignore[misc]
+    for size, body in bodies.items():
+        yield f"carried, nothing, {size}", lambda body=body: carried.carried(body, signatures=False)  # type: ignore[misc]
+        yield f"conversation.opening, {size}", lambda body=body: conversation.opening(body)  # type: ignore[misc]
 
     book, now = pricing.build([]), datetime.now(UTC)
     price = book.price("anthropic", MODEL, now)
@@ -144,11 +199,13 @@ def measure(call: Callable[[], object]) -> list[float]:
 
 
 def main() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     prepare()
-    print(f"{'microseconds a call':<42}{'median':>10}{'least':>10}{'most':>10}")
+    print(f"{'microseconds a call':<52}{'median':>10}{'least':>10}{'most':>10}")
     for name, call in cases():
         rounds = measure(call)
-        print(f"{name:<42}{statistics.median(rounds):>10.2f}{rounds[0]:>10.2f}{rounds[-1]:>10.2f}", flush=True)
+        print(f"{name:<52}{statistics.median(rounds):>10.2f}{rounds[0]:>10.2f}{rounds[-1]:>10.2f}", flush=True)
 
 
 if __name__ == "__main__":

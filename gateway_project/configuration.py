@@ -74,10 +74,21 @@ class Configuration(BaseSettings):
     unpriced_input_price: Decimal = Field(Decimal(30), ge=0)
     unpriced_output_price: Decimal = Field(Decimal(150), ge=0)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    max_batch_bytes: int = Field(256 * 1024 * 1024, ge=1024)
+    max_file_bytes: int = Field(500 * 1024 * 1024, ge=1024)
     admission_queue: int = Field(4000, ge=1)
     admission_seconds: float = Field(5, gt=0)
     lease_seconds: float = Field(15, ge=1)
+    retained_seconds: float = Field(3600, ge=0)
     refusal_days: int = Field(14, ge=1)
+
+    # E-mail, for alerts
+    email_host: str = ""
+    email_port: int = Field(587, ge=1, le=65535)
+    email_security: Literal["starttls", "tls", "none"] = "starttls"
+    email_user: str = ""
+    email_password: str = Field("", repr=False)
+    email_from: str = "gateway@localhost"
 
     # Development
     debug: bool = False
@@ -149,6 +160,14 @@ class Configuration(BaseSettings):
     def check_trusted_origins(cls, value: list[str]) -> list[str]:
         if any(split(origin).scheme not in ("http", "https") or not split(origin).hostname for origin in value):
             raise ValueError("expected origins like https://gateway.example.com, separated by commas")
+        return value
+
+    @field_validator("email_from")
+    @classmethod
+    def check_email_from(cls, value: str) -> str:
+        name, at, host = value.rpartition("@")
+        if not (name and at and host) or not value.isprintable() or " " in value:
+            raise ValueError("expected an address like gateway@example.com")
         return value
 
     @field_validator("ca_bundle")

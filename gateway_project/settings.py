@@ -106,6 +106,15 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 
+EMAIL_HOST = CONFIGURATION.email_host
+EMAIL_PORT = CONFIGURATION.email_port
+EMAIL_USE_TLS = CONFIGURATION.email_security == "starttls"
+EMAIL_USE_SSL = CONFIGURATION.email_security == "tls"
+EMAIL_HOST_USER = CONFIGURATION.email_user
+EMAIL_HOST_PASSWORD = CONFIGURATION.email_password
+EMAIL_FROM = CONFIGURATION.email_from
+EMAIL_TIMEOUT = 10
+
 # Celery only sweeps tables: a message that is lost loses nothing.
 BROKER_DIR = VAR_DIR / "broker"
 CELERY_BROKER_URL = CONFIGURATION.celery_broker_url or "filesystem://localhost//"
