@@ -52,8 +52,20 @@ DELETE FROM usage_adjustment;
 ALTER TABLE usage_ledgerentry ENABLE TRIGGER usage_ledgerentry_append_only;
 ALTER TABLE usage_adjustment ENABLE TRIGGER usage_adjustment_append_only;
 DELETE FROM usage_hold;
+DELETE FROM usage_retained;
+DELETE FROM usage_window;
+DELETE FROM usage_limitstate;
+DELETE FROM usage_delivery;
+DELETE FROM usage_alerttarget;
+DELETE FROM usage_alert;
+TRUNCATE usage_topup, usage_override;
+DELETE FROM usage_budget;
+DELETE FROM usage_limit;
 DELETE FROM usage_refusal;
 DELETE FROM usage_refusalcount;
+DELETE FROM messages_api_batch;
+DELETE FROM messages_api_binding;
+DELETE FROM messages_api_file;
 DELETE FROM keys_credential;
 DELETE FROM keys_virtualkeyroute;
 DELETE FROM keys_virtualkey;
@@ -74,14 +86,21 @@ def admin_connection() -> psycopg.Connection[Any]:
 def new_database(suffix: str) -> Iterator[str]:
     """A database beside the tests' own, migrated; its name."""
     name = f"{settings.DATABASES['default']['NAME']}_{suffix}"
-    maintenance = parameters() | {"dbname": "postgres"}
-    with psycopg.connect(**maintenance, autocommit=True) as link:
-        link.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
+    # A connection each: between them, a test may crash the server.
+    with maintenance_connection() as link:
+        link.execute(drop)
         link.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        with using(name):
-            call_command("migrate", verbosity=0)
-        yield name
-        link.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    with using(name):
+        call_command("migrate", verbosity=0)
+    yield name
+    with maintenance_connection() as link:
+        link.execute(drop)
+
+
+def maintenance_connection() -> psycopg.Connection[Any]:
+    """A connection to no database of ours."""
+    return psycopg.connect(**(parameters() | {"dbname": "postgres"}), autocommit=True)
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +156,7 @@ def apart(apart_database: str, django_db_blocker: Any) -> Iterator[str]:
 def empty() -> None:
     """Take away what a test left, once the gateway has written what it still had to."""
     deadline = time.monotonic() + 5
-    while Hold.objects.exists() and time.monotonic() < deadline:
+    while Hold.objects.filter(process__isnull=False).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     with connection.cursor() as cursor:
         cursor.execute(LEFT)

@@ -157,7 +157,11 @@ def test_terms_are_changed_and_the_secret_stays(alice_may_everything):
         provider_keys=[route.provider_key],
         weight=7,
         **{"routes-INITIAL_FORMS": 1, "routes-0-id": route.pk, "routes-0-virtual_key": alice.pk},
-        **{"credentials-TOTAL_FORMS": 0, "credentials-INITIAL_FORMS": 0},
+        **{
+            f"{name}-{forms}_FORMS": 0
+            for name in ("credentials", "budgets", "limits")
+            for forms in ("TOTAL", "INITIAL")
+        },
     )
     response = alice_may_everything.post(page("virtualkey", "change", alice.pk), form)
     assert response.status_code == 302, response.content.decode()
@@ -358,6 +362,19 @@ def test_who_may_only_look_sees_a_provider_key_without_its_secret():
     content = log_in_bob("view_providerkey").get(page("providerkey", "change", main.pk)).content.decode()
     assert "main" in content
     assert SECRET not in content
+
+
+def test_a_provider_key_shows_the_account_that_its_provider_names(alice_may_everything):
+    client = alice_may_everything
+    main = make_provider_key("main", provider="anthropic", secret=SECRET)
+    ProviderKey.objects.filter(pk=main.pk).update(organization_id="org-4711", workspace_id="wrkspc-12")
+    for address in (page("providerkey", "changelist"), page("providerkey", "change", main.pk)):
+        content = client.get(address).content.decode()
+        assert "org-4711" in content
+        assert "wrkspc-12" in content
+    assert "learned from its answers" in content
+    assert 'name="organization_id"' not in content
+    assert "organisation" not in client.get(page("providerkey", "add")).content.decode().lower()
 
 
 def test_a_gateway_token_is_shown_once_and_revoked(alice_may_everything):

@@ -21,7 +21,7 @@ from keys.connection import connect
 from keys.models import Credential
 from tests.gateway import admin_connection, issue
 from usage import ledger, spool
-from usage.admission import Admission, ArbiterAway, Overloaded, Settlement, Writer, clean
+from usage.admission import Admission, ArbiterAway, Overloaded, Settlement, Verdict, Writer, clean
 from usage.models import Adjustment, Hold, LedgerEntry, Process
 from usage.models import Writer as WriterRow
 from usage.request_ids import new_id
@@ -282,7 +282,7 @@ async def test_an_admission_that_cannot_be_written_does_not_sink_its_group(crede
             writer.admit(admission(credential)),
             return_exceptions=True,
         )
-        assert [type(answer) for answer in answers] == [str, ArbiterAway, ArbiterAway, str]
+        assert [type(answer) for answer in answers] == [Verdict, ArbiterAway, ArbiterAway, Verdict]
         assert count(Hold) == 2
 
 

@@ -42,6 +42,8 @@ def failing(status, kind):
     return whole(status, json.dumps(body).encode(), ("request-id", "req_up"), ("retry-after-ms", "1"))
 
 
+@pytest.mark.wire(1)
+@pytest.mark.wire(2)
 @pytest.mark.parametrize("credential", ["api_key", "auth_token"])
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_it_answers_the_sdk_under_every_prefix_and_with_either_credential(web, upstream, alice, prefix, credential):
@@ -82,6 +84,7 @@ def test_it_serves_the_asynchronous_sdk(web, upstream, alice):
     rows(21)
 
 
+@pytest.mark.wire(17)
 def test_it_counts_tokens_for_the_sdk(web, upstream, alice):
     upstream.answer = whole(200, b'{"input_tokens": 14}')
     with Anthropic(base_url=web.url, api_key=alice.key) as client:
@@ -90,6 +93,7 @@ def test_it_counts_tokens_for_the_sdk(web, upstream, alice):
     assert upstream.last.target.startswith("/v1/messages/count_tokens")
 
 
+@pytest.mark.wire(11)
 @pytest.mark.parametrize("status", TYPES)
 def test_it_lets_the_sdk_raise_and_repeat_as_the_provider_would(web, upstream, alice, status):
     kind, raised, calls = TYPES[status]
@@ -101,6 +105,7 @@ def test_it_lets_the_sdk_raise_and_repeat_as_the_provider_would(web, upstream, a
     rows(calls)
 
 
+@pytest.mark.wire(11)
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_it_never_blames_the_caller_for_what_the_provider_says_about_our_key(web, upstream, alice, status):
     upstream.answer = failing(status, "authentication_error")
@@ -113,6 +118,7 @@ def test_it_never_blames_the_caller_for_what_the_provider_says_about_our_key(web
     assert str(caught.value.request_id).startswith("req_bf_")
 
 
+@pytest.mark.wire(12)
 def test_it_refuses_in_one_request_what_no_repetition_changes(web, upstream, alice):
     narrow = issue(upstream, "narrow", allowed_models=["claude-haiku-*"])
     gone = issue(upstream, "gone")
@@ -125,6 +131,7 @@ def test_it_refuses_in_one_request_what_no_repetition_changes(web, upstream, ali
     assert upstream.seen == []
 
 
+@pytest.mark.wire(9)
 def test_it_tells_the_sdk_that_a_stream_broke_off(web, upstream, alice):
     upstream.answer = broken([*events("Hi")[:3], b"event: content_block_delta\ndata: {"])
     with Anthropic(base_url=web.url, api_key=alice.key) as client, pytest.raises(anthropic.APIStatusError) as caught:

@@ -79,6 +79,7 @@ def test_the_asynchronous_sdk_runs_many_calls_at_once(web, echo_alice):
     assert len(rows(40)) == 40
 
 
+@pytest.mark.wire(12)
 def test_every_refusal_is_one_of_the_sdks_own_errors(web, echo_alice):
     wrong = echo_alice.key[:-1]
     with client(web, wrong) as sdk, pytest.raises(anthropic.AuthenticationError) as caught:
@@ -121,6 +122,7 @@ def test_the_sdk_repeats_what_the_provider_asks_it_to(web, upstream, alice):
     assert [entry.status for entry in rows(3)] == ["refused_by_provider", "refused_by_provider", "completed"]
 
 
+@pytest.mark.wire(9)
 @pytest.mark.parametrize("end", list(End))
 def test_the_sdk_raises_where_a_stream_broke_off(web, upstream, alice, end):
     body = b"".join(events("Grüße", "👋"))

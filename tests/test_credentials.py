@@ -33,6 +33,7 @@ def mistype(key):
     return key[:20] + ("a" if key[20] != "a" else "b") + key[21:]
 
 
+@pytest.mark.wire(1)
 @pytest.mark.parametrize("header", ["authorization", "x_api_key", "x_bf_vk"])
 def test_a_virtual_key_works_in_each_header(web, alice, upstream, header):
     value = f"Bearer {alice.key}" if header == "authorization" else alice.key
@@ -46,6 +47,7 @@ def test_the_scheme_may_be_written_in_any_case(web, alice):
     assert answer.status_code == 200
 
 
+@pytest.mark.wire(1)
 def test_several_that_agree_are_one(web, alice):
     answer = call(web, authorization=f"Bearer {alice.key}", x_api_key=alice.key, x_bf_vk=alice.key)
     assert answer.status_code == 200

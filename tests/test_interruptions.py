@@ -25,9 +25,11 @@ from tests.gateway import (
     refused,
     row,
     rows,
+    wait_until,
 )
 from tests.test_streams import decode
 from tests.upstream import pieces, whole
+from usage.models import Hold
 
 
 @contextlib.contextmanager
@@ -208,11 +210,12 @@ def test_a_client_that_hangs_up_while_the_provider_is_connected_to_pays_nothing(
     web = start_web(upstream_client=client)
     with full_listener() as address:
         ProviderKey.objects.update(base_url=f"http://{address[0]}:{address[1]}")
-        for _ in range(3):
+        for count in (1, 2, 3):
             with socket.create_connection(web.address) as link:
                 link.sendall(raw(alice.key))
-                time.sleep(0.3)
-        entries = rows(3)
+                wait_until(Hold.objects.exists)
+                time.sleep(0.1)
+            entries = rows(count)
     assert {(entry.status, entry.estimated) for entry in entries} == {("client_disconnected", False)}
     assert not any(entry.cost or entry.input_tokens or entry.output_tokens for entry in entries)
 

@@ -32,6 +32,30 @@ def test_a_path_that_is_no_page_is_a_404_in_anthropics_shape(web, alice, upstrea
     assert upstream.seen == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/complete"),
+        ("GET", "/v1/skills"),
+        ("POST", "/v1/skills/skill_1/versions"),
+        ("POST", "/v1/agents"),
+        ("POST", "/v1/sessions"),
+        ("GET", "/v1/user_profiles"),
+        ("GET", "/v1/organizations/usage_report/messages"),
+        ("POST", "/anthropic/v1/complete"),
+    ],
+)
+@pytest.mark.parametrize("query", ["", "?beta=true"])
+def test_what_this_gateway_lacks_is_a_404_that_says_what_it_has(web, alice, upstream, method, path, query):
+    content = b'{"model": "claude-2", "prompt": "Hi"}' if method == "POST" else None
+    answer = CLIENT.request(method, web.url + path + query, content=content, headers={"x-api-key": alice.key})
+    said = refused(answer, 404, "not_found_error")
+    assert said.startswith(f"{path}: ")
+    for offered in ("/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches", "/v1/files", "/v1/models"):
+        assert offered in said
+    assert not upstream.seen
+
+
 def test_the_root_is_the_home_page(web):
     answer = CLIENT.get(web.url + "/")
     assert answer.status_code == 200

@@ -137,6 +137,12 @@ def test_it_prices_a_whole_request_higher_above_a_tier():
     )
 
 
+def test_a_tier_looks_at_the_steps_of_a_loop_and_not_at_their_sum():
+    haiku, used = price("claude-haiku-5-5"), TokenCounts(input_tokens=300_000)
+    assert haiku.cost(used, steps=3) == Decimal("0.030")
+    assert haiku.cost(used, steps=2) == Decimal("0.150")
+
+
 def test_it_halves_batches_but_not_their_searches():
     used = TokenCounts(input_tokens=1_000_000, web_search_requests=1)
     assert price("claude-opus-5-5").cost(used, service_tier="batch") == Decimal("2.01")

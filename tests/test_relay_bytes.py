@@ -78,6 +78,10 @@ def check_request(seen: Seen, sent, body, path):
             assert seen.values(name) == [value]
 
 
+@pytest.mark.wire(3)
+@pytest.mark.wire(5)
+@pytest.mark.wire(6)
+@pytest.mark.wire(11)
 @needs_recordings
 @pytest.mark.parametrize("generation", range(len(GENERATIONS)))
 def test_it_relays_every_recording_byte_for_byte_and_counts_what_it_used(web, upstream, alice, generation):
@@ -108,6 +112,7 @@ def test_it_relays_every_recording_byte_for_byte_and_counts_what_it_used(web, up
         assert (entry.cost > 0) == (recording.status == 200 and sum(used(recording).values()) > 0)
 
 
+@pytest.mark.wire(6)
 @needs_recordings
 def test_it_relays_streams_that_come_a_byte_at_a_time(web, upstream, alice):
     chosen = sorted((recording for recording in recordings() if recording.streams), key=lambda one: len(one.body))[:12]
@@ -118,6 +123,7 @@ def test_it_relays_streams_that_come_a_byte_at_a_time(web, upstream, alice):
     rows(len(chosen))
 
 
+@pytest.mark.wire(6)
 def test_it_relays_a_stream_that_is_cut_inside_every_character(web, upstream, alice):
     body = b"".join(events("Grüße", "日本語", "👋🏽", "e\u0301"))
     for at in [at for at, byte in enumerate(body) if byte & 0xC0 == 0x80]:
@@ -127,6 +133,7 @@ def test_it_relays_a_stream_that_is_cut_inside_every_character(web, upstream, al
     assert {entry.output_tokens for entry in rows(len(upstream.seen))} == {7}
 
 
+@pytest.mark.wire(2)
 @pytest.mark.parametrize("prefix", ["", "/anthropic", "/pydanticai/anthropic", "/pydanticai"])
 @pytest.mark.parametrize("query", ["", "?beta=true", "?beta=true&x=%2F%20y&x=2", "?"])
 def test_it_answers_under_every_prefix_and_passes_the_query_on(web, upstream, alice, prefix, query):
@@ -136,6 +143,7 @@ def test_it_answers_under_every_prefix_and_passes_the_query_on(web, upstream, al
     assert upstream.last.target == "/v1/messages" + query.rstrip("?")
 
 
+@pytest.mark.wire(4)
 def test_it_passes_every_header_on_that_it_does_not_know(web, upstream, alice):
     upstream.answer = whole(200, message())
     sent = [
@@ -184,6 +192,7 @@ def test_it_takes_on_no_header_by_itself(web, upstream, alice):
     assert upstream.last.values("accept-encoding") == ["identity"]
 
 
+@pytest.mark.wire(4)
 def test_it_relays_members_of_the_body_that_it_does_not_know(web, upstream, alice):
     upstream.answer = whole(200, message())
     body = (
@@ -195,6 +204,7 @@ def test_it_relays_members_of_the_body_that_it_does_not_know(web, upstream, alic
     assert upstream.last.body == body
 
 
+@pytest.mark.wire(11)
 @pytest.mark.parametrize("status", [400, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_it_relays_the_providers_errors_untouched(web, upstream, alice, status, streamed):
@@ -211,6 +221,7 @@ def test_it_relays_the_providers_errors_untouched(web, upstream, alice, status, 
     assert entry.provider_request_id == "req_9"
 
 
+@pytest.mark.wire(11)
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_a_refusal_of_our_own_key_becomes_a_503_of_ours(web, upstream, alice, status):
     secret = b"the account of somebody"
@@ -235,6 +246,7 @@ def test_it_follows_no_redirect(web, upstream, alice, status):
     assert len(upstream.seen) == 1
 
 
+@pytest.mark.wire(20)
 def test_it_unpacks_an_answer_that_is_compressed_all_the_same(web, upstream, alice):
     upstream.answer = whole(200, gzip.compress(message("Hi" * 5000)), ("content-encoding", "gzip"))
     answer = post(web, alice.key)
@@ -243,6 +255,7 @@ def test_it_unpacks_an_answer_that_is_compressed_all_the_same(web, upstream, ali
     assert row().output_tokens == 7
 
 
+@pytest.mark.wire(20)
 def test_it_unpacks_a_stream_that_is_compressed_all_the_same(web, upstream, alice):
     body = b"".join(events("Grüße", "👋"))
     packed = gzip.compress(body)
@@ -262,6 +275,7 @@ def test_it_relays_a_success_that_it_cannot_read_and_estimates_it(web, upstream,
     assert entry.cost > 0
 
 
+@pytest.mark.wire(14)
 def test_a_retry_after_on_a_success_arrives_and_means_nothing(web, upstream, alice):
     upstream.answer = whole(200, message(), ("retry-after", "59"))
     answer = post(web, alice.key)

@@ -17,23 +17,35 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from messages_api.openapi import document
+from messages_api.reference.document import document
 from tests.gateway import credentials, wait_until
 from usage.models import Hold
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+# With the status that a right request has among others, and that a wrong one has. Echo keeps no batches and files.
 OPERATIONS = [
-    ("/v1/messages", "POST", 120),
-    ("/v1/messages/count_tokens", "POST", 60),
-    ("/v1/models", "GET", 30),
-    ("/v1/models/{model}", "GET", 30),
+    ("/v1/messages", "POST", 120, 200, 400),
+    ("/v1/messages/count_tokens", "POST", 60, 200, 400),
+    ("/v1/messages/batches", "POST", 40, 404, 400),
+    ("/v1/messages/batches", "GET", 20, 200, 400),
+    ("/v1/messages/batches/{name}", "GET", 15, 404, 404),
+    ("/v1/messages/batches/{name}", "DELETE", 15, 404, 404),
+    ("/v1/messages/batches/{name}/cancel", "POST", 15, 404, 404),
+    ("/v1/messages/batches/{name}/results", "GET", 15, 404, 404),
+    ("/v1/files", "GET", 20, 200, 400),
+    ("/v1/files/{file_id}", "GET", 10, 404, 404),
+    ("/v1/files/{file_id}", "DELETE", 10, 404, 404),
+    ("/v1/files/{file_id}/content", "GET", 10, 404, 404),
+    ("/v1/models", "GET", 30, 200, 400),
+    ("/v1/models/{model}", "GET", 30, 404, 404),
+    ("/v1/quota", "GET", 5, 200, 200),
 ]
 BOTH = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
 
 @pytest.mark.parametrize("mode", BOTH, ids=lambda mode: mode.value)
-@pytest.mark.parametrize(("path", "method", "count"), OPERATIONS)
-def test_it_answers_what_is_documented(web, echo_alice, path, method, count, mode):
+@pytest.mark.parametrize(("path", "method", "count", "right", "wrong"), OPERATIONS)
+def test_it_answers_what_is_documented(web, echo_alice, path, method, count, right, wrong, mode):
     api = schemathesis.openapi.from_dict(json.loads(json.dumps(document())))
     api.config.base_url = web.url
     statuses = set()
@@ -53,6 +65,5 @@ def test_it_answers_what_is_documented(web, echo_alice, path, method, count, mod
             assert [body["request_id"]] == answer.headers["request-id"]
 
     ask()
-    if method == "POST":
-        assert (200 if mode is GenerationMode.POSITIVE else 400) in statuses
+    assert (right if mode is GenerationMode.POSITIVE else wrong) in statuses
     wait_until(lambda: not Hold.objects.exists())

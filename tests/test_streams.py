@@ -31,6 +31,7 @@ def decode(body):
     return [(kind, json.loads(data) if kind != "ping" else None) for kind, data in found]
 
 
+@pytest.mark.wire(7)
 def test_the_first_byte_arrives_before_the_last_one_is_made(web, upstream, alice):
     more = threading.Event()
     first, *rest = pieces(200, parts := events("one", "two"))[1:]
@@ -57,6 +58,7 @@ def test_every_event_arrives_by_itself(web, upstream, alice):
             turn.set()
 
 
+@pytest.mark.wire(8)
 def test_a_silent_provider_is_bridged_by_pings_between_events(start_web, served, upstream, alice):
     web = start_web(ping_seconds=0.4)
     parts = events("one", "two")
@@ -125,6 +127,7 @@ def read_until_broken(web, key, offset):
     return answer.content
 
 
+@pytest.mark.wire(9)
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
 def test_a_provider_that_dies_at_any_byte_leaves_events_that_end_in_an_error(web, upstream, alice, line_end):
     body = b"".join(events("Grüße \U0001f44b 日本", '\\ü"}'[:3]))
@@ -228,6 +231,7 @@ def test_a_provider_that_stays_silent_is_ended_with_an_error(start_web, served, 
     assert row().status == "failed"
 
 
+@pytest.mark.wire(10)
 @pytest.mark.parametrize("delivered", [0, 1, 20])
 def test_a_client_that_hangs_up_in_a_stream_cancels_the_call_and_pays_for_what_it_got(web, upstream, alice, delivered):
     texts = ["日本語の文章です" * 10] * delivered

@@ -10,6 +10,7 @@ import json
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 import anthropic.types as sdk
 import msgspec
@@ -57,7 +58,10 @@ def test_it_refuses_each_example_of_the_page_with_its_message(members, expected)
 
 @pytest.mark.parametrize("member", ["mcp_servers", "output_format"])
 def test_a_request_that_names_no_beta_is_left_to_the_provider(member):
-    value = {"mcp_servers": [{"type": "url", "name": "docs", "url": "https://mcp.example"}], "output_format": {}}
+    value = {
+        "mcp_servers": [{"type": "url", "name": "docs", "url": "https://mcp.example"}],
+        "output_format": {"type": "new"},
+    }
     assert judge(ask() | {member: value[member]}) is None
 
 
@@ -90,6 +94,8 @@ def described(kind, path=""):
         tag = rf"\[{kind.tag}\]" if kind.tag and kind.tag_field == "type" else r"(\[\w+\])?"
         needs = getattr(kind.cls, "NEEDS", {})
         for field in kind.fields:
+            if isinstance(field.type, msgspec.inspect.AnyType) and not field.required:
+                continue  # only looked at beside another
             if field.name == "type" or not any(field.name in names for names in needs.values()):
                 here = f"{path}{tag if path else ''}\\.{field.encode_name}"
                 yield here
@@ -120,7 +126,8 @@ def place(request, path):
 def test_every_rule_of_the_code_has_an_example_on_the_page():
     shown = {place(ask() | members, said.split(": ")[0]) for members, said in EXAMPLES}
     shown |= {re.sub(r"\[\w+\]$", "", each.rpartition(".")[0]) for each in shown}
-    rules = set(described(msgspec.inspect.type_info(body.MessagesBody)))
+    generic: Any = body.MessagesBody
+    rules = set(described(msgspec.inspect.type_info(generic[body.blocks()])))
     assert len(rules) > 60
     assert {rule for rule in rules if not any(re.fullmatch(rule, each) for each in shown)} == set()
 
@@ -140,8 +147,27 @@ PASSES = {
     "an unknown kind of thinking": {"thinking": {"type": "dreaming", "budget_tokens": "many"}},
     "adaptive thinking": {"thinking": {"type": "adaptive", "display": "summarized"}},
     "thinking between tools": {"thinking": {"type": "between_tools"}},
-    "the least thinking": {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+    "the least thinking": {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 1025},
     "no thinking": {"thinking": {"type": "disabled"}},
+    "more thinking than words, with tools": {
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "max_tokens": 1024,
+        "tools": [{"type": "bash_20250124", "name": "bash"}],
+    },
+    "thinking where only the cache is filled": {
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "max_tokens": 0,
+    },
+    "fallbacks of ours with a credit token": {"fallbacks": ["claude-haiku-4-5"], "fallback_credit_token": "token"},
+    "a cached tool that is loaded at once": {
+        "tools": [{"name": "a", "input_schema": {}, "defer_loading": False, "cache_control": {"type": "ephemeral"}}]
+    },
+    "a search with an empty list": {
+        "tools": [{"type": "web_search_20250305", "allowed_domains": ["a.example"], "blocked_domains": []}]
+    },
+    "null where thinking can't be cached": request_of(
+        {"type": "thinking", "thinking": "…", "signature": "c2ln", "cache_control": None}
+    ),
     "an unknown MCP server": {"mcp_servers": [{"type": "tunnel"}]},
     "no MCP servers": {"mcp_servers": []},
     "old structured output": {"output_format": {"type": "json_schema", "schema": {}}},
@@ -181,6 +207,12 @@ PASSES = {
             "service_tier",
             "inference_geo",
             "context_management",
+            "speed",
+            "diagnostics",
+            "compaction",
+            "thread",
+            "billing_policy",
+            "fallback_credit_token",
         ]
     ),
 }
@@ -195,8 +227,30 @@ def test_what_is_not_known_to_be_wrong_passes(members, counting):
 def test_a_count_does_not_need_or_judge_what_is_about_the_answer():
     request = {name: value for name, value in ask().items() if name != "max_tokens"}
     assert judge(request, counting=True) is None
-    assert judge(request | {"temperature": 7, "fallbacks": 7}, counting=True) is None
+    assert judge(request | {"temperature": 7, "container": 7}, counting=True) is None
     assert judge(request | {"tools": {}}, counting=True) == "tools: Expected array or null, got object"
+
+
+def test_thinking_may_be_longer_than_the_answer_where_it_is_interleaved():
+    request = ask(max_tokens=1024, thinking={"type": "enabled", "budget_tokens": 2048})
+    assert judge(request) == "thinking.budget_tokens: Expected less than max_tokens"
+    assert judge(request, betas="a-1, interleaved-thinking-2025-05-14") is None
+    assert judge(request, counting=True) is None
+
+
+def test_a_block_that_is_not_known_is_read_as_strictly_the_second_time():
+    for kind in ("novelty", "Novelty!"):
+        for _ in range(3):
+            assert judge(request_of({"type": kind, "text": 7})) is None
+            wrong = [{"type": kind}, {"type": "text"}]
+            said = judge(ask(messages=[{"role": "user", "content": wrong}]))
+            assert said == "messages.0.content.1.text: Field required"
+
+
+def test_whoever_makes_types_up_teaches_the_gateway_only_so_much():
+    for number in range(100):
+        assert judge(request_of({"type": f"made_up_{number}"})) is None
+    assert len(schema.readers[False].learnt) <= schema.Reader.LEARNT
 
 
 @pytest.mark.parametrize("beta", ["mcp-client-2025-04-04", "a-1,mcp-client-2099-01-01", "a-1, mcp-client-2025-11-20"])
@@ -239,6 +293,8 @@ BLOCKS_OF_THE_SDK = {
     "tool_result": sdk.ToolResultBlockParam,
     "thinking": sdk.ThinkingBlockParam,
     "redacted_thinking": sdk.RedactedThinkingBlockParam,
+    "search_result": sdk.SearchResultBlockParam,
+    "container_upload": sdk.ContainerUploadBlockParam,
 }
 
 
@@ -253,6 +309,9 @@ def required(kind):
 def test_it_requires_of_a_block_what_the_sdk_requires():
     for block in body.CHECKED:
         tag = str(block.__struct_config__.tag)
+        if tag not in BLOCKS_OF_THE_SDK:
+            assert not any(field.required for field in msgspec.structs.fields(block))
+            continue
         ours = {field.name for field in msgspec.structs.fields(block) if field.required}
         assert ours == required(BLOCKS_OF_THE_SDK[tag]) - {"type"}, tag
 
@@ -290,7 +349,8 @@ RICH = [
         tools=[
             {"name": "search", "description": "Searches.", "input_schema": {"type": "object", "properties": {}}},
             {"type": "custom", "name": "read", "input_schema": {"type": "object"}, "strict": True},
-            {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 3, "allowed_domains": ["a.example"]},
+            {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5", "defer_loading": True},
         ],
         tool_choice={"type": "tool", "name": "search", "disable_parallel_tool_use": True},
         thinking={"type": "enabled", "budget_tokens": 2048},
@@ -298,7 +358,10 @@ RICH = [
         fallbacks=["claude-haiku-4-5", "bedrock/claude-haiku-4-5"],
         service_tier="auto",
         container="container_1",
-        output_config={"effort": "low"},
+        output_config={"effort": "low", "format": {"type": "json_schema", "schema": {}}, "task_budget": {}},
+        diagnostics={"previous_message_id": None},
+        billing_policy={"bill_to": "self"},
+        speed="fast",
     ),
     ask(
         messages=[
@@ -327,16 +390,23 @@ RICH = [
                     {"type": "tool_result", "tool_use_id": "toolu_1", "content": "found", "is_error": False},
                     {"type": "tool_result", "tool_use_id": "toolu_2", "content": [{"type": "text", "text": "x"}]},
                     {"type": "hologram", "depth": 3},
+                    {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "x"}]},
+                    {"type": "container_upload", "file_id": "file_1"},
                 ],
             },
             {"role": "system", "content": "Mind the gap."},
         ],
         mcp_servers=[{"type": "url", "name": "docs", "url": "https://mcp.example"}],
         output_format={"type": "json_schema", "schema": {"type": "object"}},
-        context_management={"edits": []},
+        context_management={"edits": [{"type": "compact_20260112"}]},
         fallbacks="default",
     ),
-    ask(fallbacks=[{"model": "claude-haiku-4-5"}], tool_choice={"type": "auto"}, thinking={"type": "adaptive"}),
+    ask(
+        fallbacks=[{"model": "claude-haiku-4-5", "max_tokens": 64, "speed": "fast", "thinking": {"type": "disabled"}}],
+        tool_choice={"type": "auto"},
+        thinking={"type": "adaptive"},
+    ),
+    ask(max_tokens=4096, thinking={"type": "enabled", "budget_tokens": 2048}, fallback_credit_token={"token": "t"}),
 ]
 WORDS = [
     "",
@@ -421,7 +491,10 @@ STRINGS = {
     "tool_result": ["tool_use_id"],
     "thinking": ["thinking", "signature"],
     "redacted_thinking": ["data"],
+    "search_result": ["source", "title"],
+    "container_upload": ["file_id"],
 }
+CACHEABLE = [*STRINGS.keys() - {"thinking", "redacted_thinking"}, "image", "document"]
 SOURCES = {"base64": ["media_type", "data"], "text": ["media_type", "data"], "url": ["url"], "file": ["file_id"]}
 
 
@@ -435,9 +508,15 @@ def is_block(block):
     kind = block["type"]
     if not all(isinstance(block.get(name), str) for name in STRINGS.get(kind, [])):
         return False
-    if kind in ("text", "image", "document", "tool_use", "server_tool_use", "tool_result") and not is_cache_control(
-        block.get("cache_control")
-    ):
+    if kind in CACHEABLE and not is_cache_control(block.get("cache_control")):
+        return False
+    if kind in ("thinking", "redacted_thinking", "fallback") and block.get("cache_control") is not None:
+        return False
+    if kind == "text" and not all_of(lambda each: isinstance(each, dict), block.get("citations")):
+        return False
+    if kind in ("document", "search_result") and not a(dict, block.get("citations")):
+        return False
+    if kind == "search_result" and not (isinstance(block.get("content"), list) and all(map(typed, block["content"]))):
         return False
     if kind in ("image", "document"):
         source = block.get("source")
@@ -467,9 +546,19 @@ def is_turn(turn):
 def is_tool(tool):
     if not isinstance(tool, dict) or not a(str, tool.get("type")) or not is_cache_control(tool.get("cache_control")):
         return False
-    return tool.get("type") not in (None, "custom") or (
+    kind = tool.get("type")
+    if tool.get("defer_loading") is True and tool.get("cache_control") is not None:
+        return False
+    if kind in SEARCHES and tool.get("allowed_domains") and tool.get("blocked_domains"):
+        return False
+    if kind == "advisor_20260301":
+        return is_model(tool.get("model"))
+    return kind not in (None, "custom") or (
         isinstance(tool.get("name"), str) and isinstance(tool.get("input_schema"), dict)
     )
+
+
+SEARCHES = ["web_search_20250305", "web_search_20260209", "web_search_20260318"]
 
 
 def is_choice(choice):
@@ -500,7 +589,56 @@ def is_server(server):
 def are_fallbacks(value):
     if value is None or value == "default":
         return True
-    return isinstance(value, list) and (all(map(is_model, value)) or all(isinstance(each, dict) for each in value))
+    return isinstance(value, list) and (all(map(is_model, value)) or all(map(is_fallback, value)))
+
+
+def is_fallback(value):
+    return (
+        isinstance(value, dict)
+        and is_model(value.get("model"))
+        and is_max_tokens(value.get("max_tokens"))
+        and a(str, value.get("speed"))
+        and is_thinking(value.get("thinking"))
+        and is_output_config(value.get("output_config"))
+    )
+
+
+def is_max_tokens(value):
+    return a(int, value) and 0 <= (value or 0) <= 10_000_000
+
+
+def is_format(value):
+    return value is None or (typed(value) and (value["type"] != "json_schema" or isinstance(value.get("schema"), dict)))
+
+
+def is_output_config(value):
+    return value is None or (
+        isinstance(value, dict)
+        and is_format(value.get("format"))
+        and a(str, value.get("effort"))
+        and a(dict, value.get("task_budget"))
+    )
+
+
+def leaves_room_to_speak(request):
+    """Of a request with BETAS, among which is none for thinking between uses of tools."""
+    thinking, limit = request.get("thinking"), request["max_tokens"]
+    return (
+        thinking is None
+        or thinking["type"] != "enabled"
+        or bool(request.get("tools") or request.get("mcp_servers"))
+        or request.get("thread") is not None
+        or limit == 0
+        or thinking["budget_tokens"] < limit
+    )
+
+
+def go_together(request):
+    get = request.get
+    theirs = get("fallbacks") == "default" or any(isinstance(each, dict) for each in get("fallbacks") or ())
+    return not (theirs and get("fallback_credit_token") is not None) and not (
+        get("compaction") is not None and get("context_management") is not None
+    )
 
 
 def all_of(check, value):
@@ -516,8 +654,8 @@ def keeps_every_rule(request):
     get = request.get
     return (
         is_model(get("model"))
-        and a(int, get("max_tokens"), optional=False)
-        and 0 <= get("max_tokens") <= 10_000_000
+        and get("max_tokens") is not None
+        and is_max_tokens(get("max_tokens"))
         and bool(get("messages"))
         and all_of(is_turn, get("messages"))
         and (get("system") is None or is_content(get("system")))
@@ -537,8 +675,17 @@ def keeps_every_rule(request):
         and are_fallbacks(get("fallbacks"))
         and a(str, get("service_tier"))
         and a(str, get("inference_geo"))
-        and a((str, dict), get("container"))
-        and all(a(dict, get(name)) for name in ("output_format", "output_config", "context_management"))
+        and a(str, get("speed"))
+        and all(a((str, dict), get(name)) for name in ("container", "fallback_credit_token"))
+        and is_format(get("output_format"))
+        and is_output_config(get("output_config"))
+        and all(
+            a(dict, get(name))
+            for name in ("context_management", "diagnostics", "compaction", "thread", "billing_policy")
+        )
+        and all_of(typed, (get("context_management") or {}).get("edits"))
+        and leaves_room_to_speak(request)
+        and go_together(request)
     )
 
 
@@ -570,7 +717,10 @@ def check_mutations(web, alice, upstream, data, requests):
     answer = CLIENT.post(web.url + "/v1/messages", content=sent, headers=headers)
     if keeps_every_rule(request):
         assert answer.status_code == 200, answer.text
-        assert upstream.last.body == sent
+        fallbacks = request.get("fallbacks")
+        ours = isinstance(fallbacks, list) and any(isinstance(each, str) for each in fallbacks)
+        relayed = {name: value for name, value in request.items() if name != "fallbacks" or not ours}
+        assert upstream.last.body == json.dumps(relayed).encode()
     else:
         refused(answer, 400, "invalid_request_error")
         assert not upstream.seen

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+
+import pytest
+from django.core.management import load_command_class
+from django.db import connection
+
+from keys.models import Customer, Team, VirtualKey
+from tests.issued import make_key, make_provider_key
+from tests.test_keys_commands import refusal, run
+from usage import budget_terms, owners
+from usage.models import Budget, Limit, TopUp
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def alice(settings, tmp_path):
+    settings.VAR_DIR = tmp_path
+    return make_key()[0]
+
+
+def terms(budget):
+    return f"{budget.amount.normalize():f} {budget.unit} {budget.period} {budget.enforcement}"
+
+
+def test_a_key_is_issued_with_budgets_and_limits():
+    run(
+        *(
+            "issue_virtual_key",
+            "bob",
+            "--budget",
+            "100/month",
+            "0.5/day/soft",
+            "--budget",
+            "5000000tokens/week/expected",
+        ),
+        *("--rpm", "60", "--input-tpm", "40000", "--output-tpm", "8000", "--parallel", "4"),
+    )
+    bob = VirtualKey.objects.get(name="bob")
+    assert [terms(budget) for budget in bob.budgets.order_by("pk")] == [
+        "100 usd month hard",
+        "0.5 usd day soft",
+        "5000000 tokens week expected",
+    ]
+    assert dict(bob.limits.values_list("kind", "rate")) == {
+        "rpm": 60,
+        "input_tpm": 40_000,
+        "output_tpm": 8_000,
+        "parallel": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--budget", "100"], "expected AMOUNT/PERIOD[/KIND], such as 100/month"),
+        (["--budget", "much/month"], "“much” is no amount"),
+        (["--budget", "-1/month"], "“-1” is no amount"),
+        (["--budget", "1e9/month"], "“1e9” is no amount"),
+        (["--budget", "9999999999999999/month"], "more than a budget can be"),
+        (["--budget", "1/fortnight"], "“fortnight” is no period: expected minute, hour, day"),
+        (["--budget", "1/month/firm"], "“firm” in “1/month/firm” is no kind of budget: expected hard, soft, expected"),
+        (["--budget", "1/month/"], "is no kind of budget"),
+        (["--budget", "0.5tokens/month"], "not a whole number of tokens"),
+        (["--budget", "5/prepaid"], "begins with nothing"),
+        (["--budget", "1/day", "2/day"], "two for the same period"),
+        (["--rpm", "0"], "“0” is no limit: expected a whole number from 1"),
+        (["--parallel", "some"], "“some” is no limit"),
+    ],
+)
+def test_a_key_with_impossible_terms_is_not_issued(arguments, complaint):
+    # With =, or else an argument that begins with a dash is an option.
+    option, value, *more = arguments
+    arguments = [f"{option}={value}", *(f"{option}={value}" for value in more)]
+    assert complaint in refusal("issue_virtual_key", "bob", *arguments)
+    assert not VirtualKey.objects.filter(name="bob").exists()
+    assert not Budget.objects.exists()
+    assert not Limit.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [("customer:Acme", "customer Acme"), ("team:Acme/Research", "team Research"), ("key:alice", "virtual key alice")],
+)
+def test_a_budget_is_set_and_set_again(owner, said):
+    for amount in ("100", "100", "250"):
+        out, _ = run("set_budget", owner, f"{amount}/month", "--thresholds", "80,50")
+        assert out == f"${amount} a month for {said}\n"
+    budget = Budget.objects.get()
+    assert (budget.amount, budget.enforcement, budget.thresholds) == (Decimal(250), "hard", [50, 80])
+
+
+def test_what_is_not_said_stays_as_it_is():
+    run("set_budget", "key:alice", "5/day/soft", "--thresholds", "50,100")
+    run("set_budget", "key:alice", "7/day")
+    budget = Budget.objects.get()
+    assert (budget.amount, budget.enforcement, budget.thresholds) == (Decimal(7), "soft", [50, 100])
+    run("set_budget", "key:alice", "7/day/hard", "--thresholds", "")
+    budget.refresh_from_db()
+    assert (budget.enforcement, budget.thresholds) == ("hard", [])
+
+
+def test_budgets_of_other_units_periods_and_scopes_are_others(alice):
+    for arguments in (
+        ["1/day"],
+        ["1/day", "--tokens"],
+        ["1tokens/day", "--models", "claude-opus-*", "claude-haiku-*"],
+        ["1tokens/day", "--models", "claude-haiku-*", "claude-opus-*"],
+        ["1/day", "--rolling"],
+        ["1/month"],
+        ["1/day", "--provider-key", "echo"],
+    ):
+        run("set_budget", "key:alice", *arguments)
+    assert alice.budgets.count() == 6
+
+
+def test_a_budget_is_removed_and_removed_again(alice):
+    run("set_budget", "key:alice", "5/day")
+    run("set_budget", "key:alice", "5tokens/day")
+    assert run("set_budget", "key:alice", "day", "--remove")[0] == "Removed: $5 a day for virtual key alice\n"
+    out, err = run("set_budget", "key:alice", "7/day", "--remove")
+    assert (out, "no such budget" in err) == ("", True)
+    assert list(alice.budgets.filter(active=True).values_list("unit", flat=True)) == ["tokens"]
+    run("set_budget", "key:alice", "5/day")
+    assert alice.budgets.filter(active=True, deleted_at=None).count() == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["Acme", "1/day"], "“Acme” names no owner: expected customer:NAME, team:CUSTOMER/TEAM or key:NAME"),
+        (["user:Acme", "1/day"], "names no owner"),
+        (["key:", "1/day"], "names no owner"),
+        (["customer:Nobody", "1/day"], "there is no customer “Nobody”"),
+        (["team:Acme/Nobody", "1/day"], "there is no team “Acme/Nobody”"),
+        (["key:nobody", "1/day"], "there is no virtual key “nobody”"),
+        (["team:Shared", "1/day"], "several teams may be meant by “Shared”: team:Acme/Shared, team:Other/Shared"),
+        (["key:alice", "1/day", "--thresholds", "50,many"], "“many” is no threshold"),
+        (["key:alice", "1/day", "--thresholds", "0"], "“0” is no threshold"),
+        (["key:alice", "1/day", "--models", "a b"], "not a model name or pattern"),
+        (["key:alice", "1/day", "--provider-key", "nobody"], "no provider key “nobody”"),
+        (["customer:Acme", "1/day", "--provider-key", "echo"], "Only what belongs to a virtual key"),
+        (["key:alice", "0/prepaid", "--rolling"], "no windows that could roll"),
+        (["key:alice", "day"], "is no budget"),
+        (["key:alice", "fortnight", "--remove"], "is no period"),
+        (["key:alice"], "required"),
+    ],
+)
+def test_it_refuses_what_it_cannot_do_and_changes_nothing(arguments, complaint):
+    for name in ("Acme", "Other"):
+        Team.objects.create(customer=Customer.objects.get_or_create(name=name)[0], name="Shared")
+    assert complaint in refusal("set_budget", *arguments)
+    assert not Budget.objects.exists()
+
+
+def test_a_team_may_go_without_its_customer_and_names_may_have_slashes():
+    run("set_budget", "team:Research", "1/day")
+    team = Team.objects.create(customer=Customer.objects.create(name="A/B"), name="C/D")
+    run("set_budget", "team:A/B/C/D", "1/day")
+    assert Budget.objects.filter(team=team).count() == 1
+    assert Budget.objects.filter(team__name="Research").count() == 1
+
+
+def test_a_prepaid_balance_is_topped_up_with_a_reason_and_an_author():
+    run("set_budget", "customer:Acme", "0/prepaid")
+    run("top_up", "customer:Acme", "500", "--reason", "invoice 7", "--author", "Finance")
+    out, _ = run("top_up", "customer:Acme", "-0.5", "--reason", "typing error")
+    assert out == "$499.5 prepaid for customer Acme\n"
+    first, second = TopUp.objects.order_by("pk")
+    assert (first.amount, first.reason, first.author) == (Decimal(500), "invoice 7", "Finance")
+    assert (second.amount, bool(second.author)) == (Decimal("-0.5"), True)
+    run("set_budget", "customer:Acme", "0/prepaid/soft", "--thresholds", "80")
+    assert Budget.objects.get().amount == Decimal("499.5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["customer:Acme", "5", "--reason", "x"], "“Acme” has no prepaid balance: make one with set_budget"),
+        (["key:alice", "5", "--reason", "x", "--tokens"], "set_budget OWNER 0tokens/prepaid"),
+        (["key:alice", "5"], "--reason"),
+        (["key:alice", "5", "--reason", "  "], "reason: This field cannot be blank"),
+        (["key:alice", "0", "--reason", "x"], "Nothing is no top-up"),
+        (["key:alice", "much", "--reason", "x"], "“much” is no amount"),
+        (["team:Nobody", "5", "--reason", "x"], "no team"),
+    ],
+)
+def test_it_tops_up_nothing_where_something_is_wrong(arguments, complaint):
+    run("set_budget", "key:alice", "0/prepaid")
+    assert complaint in refusal("top_up", *arguments)
+    assert not TopUp.objects.exists()
+
+
+def test_of_several_prepaid_balances_none_is_guessed():
+    run("set_budget", "key:alice", "0/prepaid")
+    run("set_budget", "key:alice", "0/prepaid", "--models", "claude-*")
+    assert "more than one prepaid balance" in refusal("top_up", "key:alice", "5", "--reason", "x")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_set_the_same_budget_at_once_make_one(alice):
+    ready = threading.Barrier(4)
+
+    def put():
+        ready.wait(10)
+        budget_terms.put(alice, budget_terms.parse("5/day"))
+        connection.close()
+
+    threads = [threading.Thread(target=put) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert alice.budgets.count() == 1
+
+
+@pytest.mark.parametrize("name", ["set_budget", "top_up"])
+def test_every_command_has_help_with_an_example(name):
+    command = load_command_class("usage", name)
+    assert "manage.py " in command.help
+    assert "OWNER" in command.create_parser("manage.py", name).format_help()
+
+
+def test_an_owner_is_found_whatever_its_kind(alice):
+    make_provider_key("other")
+    assert owners.find(" key:alice ") == alice
+    assert owners.field(owners.find("team:Acme / Research")) == "team"

@@ -1,0 +1,474 @@
+"""What budgets let pass and refuse, asked of the arbiter itself: see tests/arbiter.py."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from keys.models import Customer, ProviderKey, Team, VirtualKey
+from tests.arbiter import arbiter, give_credential, later, settlement
+from tests.ledger import make_cast
+from usage.models import Alert, Budget, LedgerEntry, Retained, Window
+
+pytestmark = pytest.mark.either_server
+
+NOVEMBER = datetime(2026, 11, 17, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def cast(apart):
+    cast = make_cast()
+    for key in (cast.alice, cast.bob, cast.charlie):
+        give_credential(key)
+    return cast
+
+
+@pytest.fixture
+def arbiter_(cast):
+    with arbiter() as asked:
+        asked.set_clock(NOVEMBER)
+        yield asked
+
+
+def budget(amount=1, **terms):
+    """A budget, by default of USD a month."""
+    return Budget.objects.create(amount=Decimal(str(amount)), **terms)
+
+
+def window():
+    """Spent and held of the only window."""
+    found = Window.objects.get()
+    return found.spent, found.held
+
+
+def test_a_call_without_a_budget_is_charged_nowhere(arbiter_, cast):
+    call, verdict = arbiter_.admit(cast.alice)
+    assert verdict == "admitted"
+    arbiter_.settle(call)
+    assert not Window.objects.exists()
+    assert arbiter_.one("SELECT charges IS NULL FROM usage_ledgerentry")
+
+
+@pytest.mark.parametrize("owner", ["customer", "team", "virtual_key"])
+def test_a_budget_holds_the_ceiling_and_settles_the_cost(arbiter_, cast, owner):
+    owners = {"customer": cast.alice.customer, "team": cast.alice.team, "virtual_key": cast.alice}
+    budget(**{owner: owners[owner]})
+    call, verdict = arbiter_.admit(cast.alice, "0.25")
+    assert verdict == "admitted"
+    assert window() == (0, Decimal("0.25"))
+    arbiter_.settle(call, "0.002")
+    assert window() == (Decimal("0.002"), 0)
+    arbiter_.counters()
+    assert LedgerEntry.objects.get().held == Decimal("0.25")
+
+
+def test_what_does_not_fit_is_refused_and_said_why(arbiter_, cast):
+    made = budget("1.00", team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, "0.40")
+    arbiter_.settle(call, "0.30")
+    arbiter_.admit(cast.alice, "0.39")
+    _, verdict = arbiter_.admit(cast.bob, "0.310000000001")
+    assert verdict == "budget"
+    assert verdict.details == {
+        "budget": made.pk,
+        "owner_kind": "team",
+        "owner": "Research",
+        "unit": "usd",
+        "period": "month",
+        "enforcement": "hard",
+        "amount": "1",
+        "spent": "0.3",
+        "held": "0.39",
+        "needed": "0.310000000001",
+        "left": "0.31",
+        "until": "2026-12-01T00:00:00+00:00",
+        "time_zone": "UTC",
+        "language": "en",
+    }
+    assert arbiter_.admit(cast.bob, "0.31")[1] == "admitted"
+    assert window() == (Decimal("0.30"), Decimal("0.70"))
+
+
+def test_all_budgets_must_allow_and_one_refusal_holds_nothing_anywhere(arbiter_, cast):
+    budget(10, customer=cast.alice.customer)
+    tight = budget(1, team=cast.alice.team)
+    budget(5, virtual_key=cast.alice)
+    _, verdict = arbiter_.admit(cast.alice, 2)
+    assert verdict == "budget"
+    assert verdict.details["budget"] == tight.pk
+    assert {held for _, held in arbiter_.counters().values()} == {0}
+
+
+def test_a_group_is_served_in_order_and_a_smaller_call_may_still_pass(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    calls = [arbiter_.ask(cast.alice, ceiling) for ceiling in ("0.5", "0.6", "0.3", "0.3", "0.2")]
+    assert arbiter_.group(calls) == ["admitted", "budget", "admitted", "budget", "admitted"]
+    assert window() == (0, 1)
+
+
+def test_settlements_make_room_for_admissions_of_their_group(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, 1)
+    other = arbiter_.ask(cast.bob, "0.9")
+    assert arbiter_.group([other], [settlement(call, "0.1")]) == ["admitted"]
+    assert window() == (Decimal("0.1"), Decimal("0.9"))
+    third = arbiter_.ask(cast.bob, "0.9")
+    assert arbiter_.group([third], releases=[other.id]) == ["admitted"]
+    assert window() == (Decimal("0.1"), Decimal("0.9"))
+
+
+def test_settling_again_changes_no_counter(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice)
+    arbiter_.settle(call, "0.1")
+    arbiter_.settle(call, "0.2")
+    assert window() == (Decimal("0.1"), 0)
+
+
+def test_an_overrun_is_settled_in_full(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, 1)
+    arbiter_.settle(call, "1.5")
+    assert window() == (Decimal("1.5"), 0)
+    _, verdict = arbiter_.admit(cast.alice, "0.01")
+    assert verdict.details["left"] == "-0.5"
+
+
+def test_free_endpoints_pass_a_budget_that_is_spent(arbiter_, cast):
+    budget(0, team=cast.alice.team)
+    assert arbiter_.admit(cast.alice, "0.01")[1] == "budget"
+    assert arbiter_.admit(cast.alice, 0, max_tokens=0)[1] == "admitted"
+    assert arbiter_.admit(cast.alice, 0, hold=False)[1] == "admitted"
+
+
+def test_a_budget_for_models_counts_only_these(arbiter_, cast):
+    budget(0, team=cast.alice.team, model_patterns=["claude-opus-*", "gpt_5"])
+    assert arbiter_.admit(cast.alice)[1] == "budget"
+    assert arbiter_.admit(cast.alice, requested_model="gpt_5")[1] == "budget"
+    assert arbiter_.admit(cast.alice, requested_model="gpt-5")[1] == "admitted"
+    assert arbiter_.admit(cast.alice, requested_model="Claude-opus-5-5")[1] == "admitted"
+
+
+def test_a_budget_for_a_provider_key_within_a_virtual_key_counts_only_its_calls(arbiter_, cast):
+    other = ProviderKey.objects.create(name="other", provider="anthropic")
+    budget(0, virtual_key=cast.alice, provider_key=cast.provider_key)
+    assert arbiter_.admit(cast.alice, provider_key=cast.provider_key.pk)[1] == "budget"
+    assert arbiter_.admit(cast.alice, provider_key=other.pk)[1] == "admitted"
+    assert arbiter_.admit(cast.bob, provider_key=cast.provider_key.pk)[1] == "admitted"
+
+
+def test_several_budgets_of_one_owner_all_count(arbiter_, cast):
+    day = budget(1, team=cast.alice.team, period="day")
+    budget(3, team=cast.alice.team, period="month")
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    assert arbiter_.admit(cast.alice, 1)[1].details["budget"] == day.pk
+    arbiter_.set_clock(later(NOVEMBER, days=1))
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    arbiter_.set_clock(later(NOVEMBER, days=2))
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    arbiter_.set_clock(later(NOVEMBER, days=3))
+    assert arbiter_.admit(cast.alice, 1)[1].details["period"] == "month"
+
+
+def test_a_call_belongs_to_the_window_in_which_it_was_admitted(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, 1)
+    arbiter_.set_clock(datetime(2026, 12, 1, tzinfo=UTC))
+    other, verdict = arbiter_.admit(cast.alice, 1)
+    assert verdict == "admitted"
+    arbiter_.settle(call, "0.5")
+    arbiter_.settle(other, "0.25")
+    assert list(Window.objects.order_by("start").values_list("spent", "held")) == [
+        (Decimal("0.5"), Decimal(0)),
+        (Decimal("0.25"), Decimal(0)),
+    ]
+    arbiter_.counters()
+
+
+def test_tokens_are_counted_as_tokens(arbiter_, cast):
+    budget(2000, team=cast.alice.team, unit="tokens")
+    call, _ = arbiter_.admit(cast.alice, 5, input_ceiling=500, max_tokens=1000)
+    assert window() == (0, 1500)
+    _, verdict = arbiter_.admit(cast.alice, 5, input_ceiling=500, max_tokens=1000)
+    assert (verdict.details["unit"], verdict.details["needed"], verdict.details["left"]) == ("tokens", "1500", "500")
+    arbiter_.settle(
+        call,
+        5,
+        input_tokens=10,
+        output_tokens=20,
+        cache_read_input_tokens=30,
+        cache_creation_5m_input_tokens=40,
+        cache_creation_1h_input_tokens=50,
+    )
+    assert window() == (150, 0)
+
+
+def test_the_amount_may_change_at_any_time(arbiter_, cast):
+    made = budget(1, team=cast.alice.team)
+    arbiter_.admit(cast.alice, 1)
+    Budget.objects.update(amount=2)
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    Budget.objects.update(amount=1)
+    assert arbiter_.admit(cast.alice, "0.01")[1].details["left"] == "-1"
+    made.delete_softly()
+    assert arbiter_.admit(cast.alice, 5)[1] == "admitted"
+    assert window() == (0, 2)
+
+
+def test_what_was_charged_to_a_deleted_budget_goes_on_settling_in_it(arbiter_, cast):
+    made = budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, 1)
+    made.delete_softly()
+    arbiter_.settle(call, "0.5")
+    assert window() == (Decimal("0.5"), 0)
+
+
+def test_what_a_budget_counts_stays_what_it_was(cast):
+    made = budget(1, team=cast.alice.team)
+    for change in ({"unit": "tokens"}, {"period": "day"}, {"rolling": True}, {"team": None, "virtual_key": cast.alice}):
+        with pytest.raises(IntegrityError, match="stay as they are"), transaction.atomic():
+            Budget.objects.filter(pk=made.pk).update(**change)
+
+
+def test_a_budget_belongs_to_exactly_one(cast):
+    for owners in ({}, {"team": cast.alice.team, "virtual_key": cast.alice}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            budget(1, **owners)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        budget(1, team=cast.alice.team, provider_key=cast.provider_key)
+
+
+def test_a_key_that_moves_is_charged_where_it_was_admitted(arbiter_, cast):
+    other = Team.objects.create(customer=cast.alice.customer, name="Sales")
+    first, second = budget(1, team=cast.alice.team), budget(1, team=other)
+    call, _ = arbiter_.admit(cast.alice, 1)
+    VirtualKey.objects.filter(pk=cast.alice.pk).update(team=other)
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    arbiter_.settle(call, "0.25")
+    assert {b: counted for (b, _), counted in arbiter_.counters().items()} == {
+        first.pk: (Decimal("0.25"), 0),
+        second.pk: (0, 1),
+    }
+
+
+def test_a_prepaid_balance_is_the_sum_of_its_top_ups_and_never_resets(arbiter_, cast):
+    made = budget(0, team=cast.alice.team, period="none")
+    assert arbiter_.admit(cast.alice, 1)[1] == "budget"
+    made.top_up(Decimal(5), reason="invoice 7", author="finance")
+    made.top_up(Decimal("-2"), reason="typing error", author="finance")
+    assert made.amount == 3
+    call, verdict = arbiter_.admit(cast.alice, 3)
+    assert verdict == "admitted"
+    arbiter_.settle(call, 3)
+    arbiter_.set_clock(later(NOVEMBER, days=4000))
+    _, verdict = arbiter_.admit(cast.alice, 1)
+    assert (verdict, verdict.details["left"], verdict.details["until"]) == ("budget", "0", None)
+
+
+def test_only_a_prepaid_budget_is_topped_up_and_with_a_reason(cast):
+    with pytest.raises(ValidationError, match="only a prepaid budget"):
+        budget(1, team=cast.alice.team).top_up(Decimal(1), reason="x", author="y")
+    with pytest.raises(ValidationError):
+        budget(0, team=cast.alice.team, period="none").top_up(Decimal(1), reason="", author="y")
+
+
+def test_an_override_replaces_the_amount_for_so_many_windows(arbiter_, cast):
+    made = budget(1, team=cast.alice.team, period="day")
+    made.override(Decimal(2), windows=2, reason="launch", author="ops")
+    for day, room in enumerate((2, 2, 1)):
+        arbiter_.set_clock(later(NOVEMBER, days=day))
+        assert arbiter_.admit(cast.alice, room)[1] == "admitted"
+        assert arbiter_.admit(cast.alice, "0.01")[1] == "budget"
+
+
+def test_an_override_until_a_date_ends_there(arbiter_, cast):
+    made = budget(1, team=cast.alice.team)
+    made.override(Decimal(2), until=later(NOVEMBER, hours=1), reason="launch", author="ops")
+    assert arbiter_.admit(cast.alice, 2)[1] == "admitted"
+    arbiter_.set_clock(later(NOVEMBER, hours=1))
+    assert arbiter_.admit(cast.alice, "0.01")[1].details["amount"] == "1"
+    with pytest.raises(ValidationError, match="how many windows"):
+        made.override(Decimal(2), reason="x", author="y")
+
+
+def test_a_rolling_window_begins_with_the_first_use_and_the_next_one_with_the_next(arbiter_, cast):
+    budget(1, team=cast.alice.team, period="hour", rolling=True)
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    arbiter_.set_clock(later(NOVEMBER, minutes=59))
+    assert arbiter_.admit(cast.alice, 1)[1] == "budget"
+    arbiter_.set_clock(later(NOVEMBER, minutes=90))
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+    arbiter_.set_clock(later(NOVEMBER, minutes=149))
+    assert arbiter_.admit(cast.alice, 1)[1] == "budget"
+
+
+def test_a_soft_budget_lets_pass_and_notes_each_threshold_once(arbiter_, cast):
+    budget(1, team=cast.alice.team, enforcement="soft", thresholds=[50, 80, 100])
+    for cost, passed in (("0.4", []), ("0.2", [50]), ("0.1", [50]), ("0.9", [50, 80, 100]), ("1", [50, 80, 100])):
+        call, verdict = arbiter_.admit(cast.alice, 2)
+        assert verdict == "admitted"
+        arbiter_.settle(call, cost)
+        assert list(Alert.objects.order_by("threshold").values_list("threshold", flat=True)) == passed
+    arbiter_.set_clock(later(NOVEMBER, days=30))
+    call, _ = arbiter_.admit(cast.alice, 2)
+    arbiter_.settle(call, "0.5")
+    assert Alert.objects.filter(threshold=50).count() == 2
+
+
+def test_an_expected_budget_holds_what_such_calls_have_cost_lately(arbiter_, cast):
+    budget(10, team=cast.alice.team, enforcement="expected")
+    for _ in range(5):
+        call, verdict = arbiter_.admit(cast.alice, 9)
+        assert (verdict, window()[1]) == ("admitted", 9)
+        arbiter_.settle(call, "0.1")
+    calls = [arbiter_.ask(cast.alice, 9) for _ in range(3)]
+    assert set(arbiter_.group(calls)) == {"admitted"}
+    assert window() == (Decimal("0.5"), Decimal("0.3"))
+    _, verdict = arbiter_.admit(cast.alice, 9, requested_model="claude-haiku-5-5")
+    assert window()[1] == Decimal("9.3")
+
+
+def test_a_call_whose_process_died_keeps_its_ceiling_until_it_is_given_back(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, "0.75")
+    assert arbiter_.reap() == 1
+    spent, held = window()
+    assert spent == LedgerEntry.objects.get().cost > 0
+    assert spent + held == Decimal("0.75")
+    arbiter_.counters()
+    assert arbiter_.one("SELECT usage_give_back(NULL, '1 hour')") == 0
+    assert arbiter_.one("SELECT usage_give_back(ARRAY[%s]::uuid[], NULL)", call.id) == 1
+    assert window() == (spent, 0)
+    assert not Retained.objects.exists()
+
+
+def test_a_late_settlement_moves_the_counters_of_the_original_window(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, "0.75")
+    arbiter_.reap()
+    arbiter_.set_clock(later(NOVEMBER, days=30))
+    arbiter_.settle(call, "0.5")
+    assert window() == (Decimal("0.5"), 0)
+    arbiter_.settle(call, "0.5")
+    assert window() == (Decimal("0.5"), 0)
+    arbiter_.counters()
+    assert not Retained.objects.exists()
+
+
+def test_a_correction_moves_the_counters_too(arbiter_, cast):
+    budget(1, team=cast.alice.team)
+    call, _ = arbiter_.admit(cast.alice, "0.75")
+    arbiter_.settle(call, "0.5")
+    arbiter_.link.execute(
+        "INSERT INTO usage_adjustment (entry_id, reason, author, detail, input_tokens, output_tokens, thinking_tokens,"
+        " cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens,"
+        " web_search_requests, cost) VALUES (%s, 'correction', 'finance', '{}', 0, 0, 0, 0, 0, 0, 0, -0.2)",
+        [call.id],
+    )
+    assert window() == (Decimal("0.3"), 0)
+    arbiter_.counters()
+
+
+def test_the_database_refuses_a_time_zone_that_it_does_not_know(cast):
+    with pytest.raises(Exception, match="time zone"), transaction.atomic():
+        Customer.objects.update(time_zone="Mars/Olympus")
+    with pytest.raises(ValidationError, match="IANA"):
+        Customer(name="x", time_zone="Mars/Olympus").full_clean()
+
+
+def test_a_customers_month_ends_at_its_own_midnight(arbiter_, cast):
+    Customer.objects.update(time_zone="Europe/Berlin")
+    budget(0, customer=cast.alice.customer)
+    details = arbiter_.admit(cast.alice)[1].details
+    assert details["until"] == "2026-11-30T23:00:00+00:00"
+    assert details["time_zone"] == "Europe/Berlin"
+
+
+def test_a_window_that_has_begun_ends_when_it_was_to_end(arbiter_, cast):
+    budget(1, customer=cast.alice.customer, period="day")
+    arbiter_.admit(cast.alice, 1)
+    Customer.objects.update(time_zone="Asia/Tokyo")
+    arbiter_.set_clock(NOVEMBER + timedelta(hours=11))
+    assert arbiter_.admit(cast.alice, 1)[1] == "budget"
+    arbiter_.set_clock(NOVEMBER + timedelta(hours=12))
+    assert arbiter_.admit(cast.alice, 1)[1] == "admitted"
+
+
+def test_a_month_ends_at_new_yorks_midnight_in_the_night_of_a_clock_change(arbiter_, cast):
+    # 1 November 2026: the month begins at 00:00 EDT, and at 02:00 clocks are put back to 01:00 EST.
+    Customer.objects.update(time_zone="America/New_York")
+    budget(1, customer=cast.alice.customer, period="month")
+    budget(1, customer=cast.alice.customer, period="day")
+    midnight = datetime(2026, 11, 1, 4, tzinfo=UTC)
+    arbiter_.set_clock(midnight - timedelta(microseconds=1))
+    october, verdict = arbiter_.admit(cast.alice, 1)
+    assert verdict == "admitted"
+    assert arbiter_.admit(cast.alice, "0.01")[1] == "budget"
+    arbiter_.set_clock(midnight)
+    november, verdict = arbiter_.admit(cast.alice, "0.6")
+    assert verdict == "admitted"
+    arbiter_.set_clock(midnight + timedelta(hours=2, minutes=30))  # 01:30 for the second time
+    arbiter_.settle(october, "0.9")
+    _, verdict = arbiter_.admit(cast.alice, "0.5")
+    assert verdict.details["left"] == "0.4"
+    arbiter_.settle(november, "0.2")
+    arbiter_.set_clock(midnight + timedelta(hours=24, minutes=59))  # still the same day, of 25 hours
+    assert arbiter_.admit(cast.alice, "0.81")[1] == "budget"
+    arbiter_.set_clock(midnight + timedelta(hours=25))
+    _, verdict = arbiter_.admit(cast.alice, "0.81")
+    assert verdict.details["until"] == "2026-12-01T05:00:00+00:00"
+    counted = {place: spent for place, (spent, _) in arbiter_.counters().items() if spent}
+    assert sorted(counted.values()) == [Decimal("0.2"), Decimal("0.2"), Decimal("0.9"), Decimal("0.9")]
+
+
+def open_batch(asked, key, ceiling):
+    """A call whose costs come line by line, answered."""
+    call, verdict = asked.admit(key, ceiling, expires_seconds=3600)
+    assert verdict == "admitted"
+    asked.link.execute("SELECT usage_open(%s::jsonb)", [msgspec.json.encode(settlement(call, 0)).decode()])
+    return call
+
+
+def settle_lines(asked, call, *costs, last=False):
+    """The next lines of it."""
+    lines = []
+    for number, cost in enumerate(costs):
+        known = msgspec.to_builtins(settlement(call, cost)) | {"part": f"{number} {cost}", "id": None}
+        lines.append(known | {"ended_at": NOVEMBER.isoformat()})
+    encoded = msgspec.json.encode(lines).decode()
+    asked.link.execute("SELECT usage_settle_parts(%s, %s::jsonb, %s)", [call.id, encoded, last])
+
+
+def test_lines_of_a_batch_are_spent_in_the_window_of_its_admission(arbiter_, cast):
+    budget(10, team=cast.alice.team)
+    budget(10_000, team=cast.alice.team, unit="tokens")
+    call = open_batch(arbiter_, cast.alice, 5)
+    arbiter_.set_clock(later(NOVEMBER, days=20))
+    settle_lines(arbiter_, call, "1.5", "0.5")
+    settle_lines(arbiter_, call, "1.5", "0.5")
+    assert sorted(arbiter_.counters().values()) == [(Decimal(2), Decimal(3)), (Decimal(200), Decimal(1000))]
+    settle_lines(arbiter_, call, "0.25", last=True)
+    assert sorted(arbiter_.counters().values()) == [(Decimal("2.25"), 0), (300, 0)]
+
+
+def test_lines_that_cost_more_than_was_held_are_spent_in_full(arbiter_, cast):
+    budget(10, team=cast.alice.team)
+    call = open_batch(arbiter_, cast.alice, 1)
+    settle_lines(arbiter_, call, "1.5")
+    assert list(arbiter_.counters().values()) == [(Decimal("1.5"), 0)]
+    settle_lines(arbiter_, call, "0.25", last=True)
+    assert list(arbiter_.counters().values()) == [(Decimal("1.75"), 0)]
+
+
+def test_a_batch_that_nobody_ever_told_of_costs_what_was_still_held(arbiter_, cast):
+    budget(10, team=cast.alice.team)
+    call = open_batch(arbiter_, cast.alice, 5)
+    settle_lines(arbiter_, call, 2)
+    arbiter_.link.execute("UPDATE usage_hold SET expires_at = clock_timestamp() - interval '1 second'")
+    assert arbiter_.one("SELECT usage_expire()") == 1
+    assert list(arbiter_.counters().values()) == [(Decimal(5), 0)]

@@ -1,0 +1,115 @@
+"""`manage.py verify_ledger`: counters that are derived anew, while calls come and go."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.core.management import call_command
+
+from tests.arbiter import arbiter, give_credential
+from tests.ledger import make_cast
+from usage import verification
+from usage.models import Budget, Limit, LimitState, Window
+
+
+@pytest.fixture
+def cast(apart):
+    cast = make_cast()
+    for key in (cast.alice, cast.bob):
+        give_credential(key)
+    return cast
+
+
+@pytest.fixture
+def asked(cast):
+    with arbiter() as asked:
+        yield asked
+
+
+def use(asked, key):
+    """A call that is settled, one that is open, and one whose process died."""
+    asked.admit(key, "0.5")
+    asked.reap()
+    call, verdict = asked.admit(key, "0.5")
+    assert verdict == "admitted"
+    asked.settle(call, "0.123456789012")
+    asked.admit(key, "0.25")
+
+
+def test_counters_are_what_ledger_and_holds_say(asked, cast, capsys, monkeypatch):
+    monkeypatch.setattr(verification, "PART", 1)
+    monkeypatch.setattr(verification, "WINDOWS", 1)
+    for owner in ({"team": cast.alice.team}, {"customer": cast.alice.customer}, {"virtual_key": cast.bob}):
+        Budget.objects.create(amount=10, **owner)
+    Budget.objects.create(amount=10_000, unit="tokens", team=cast.alice.team)
+    Limit.objects.create(kind="parallel", rate=100, team=cast.alice.team)
+    for key in (cast.alice, cast.bob):
+        use(asked, key)
+    assert verification.verify() == []
+    call_command("verify_ledger")
+    assert "Every counter" in capsys.readouterr().out
+
+
+def test_every_wrong_counter_is_found(asked, cast, capsys):
+    made = Budget.objects.create(amount=10, team=cast.alice.team)
+    prepaid = Budget.objects.create(period="none", team=cast.alice.team)
+    prepaid.top_up(Decimal(10), reason="invoice", author="finance")
+    Limit.objects.create(kind="parallel", rate=100, team=cast.alice.team)
+    use(asked, cast.alice)
+    Window.objects.filter(budget=made).update(spent=1, held=2)
+    LimitState.objects.update(running=7)
+    Budget.objects.filter(pk=prepaid.pk).update(amount=11)
+    found = [str(difference) for difference in verification.verify()]
+    assert len(found) == 4
+    assert "spent: counted 1.000000000000, derived" in found[0]
+    assert "held: counted 2.000000000000, derived" in found[1]
+    assert "calls at once: counted 7, derived 1" in found[2]
+    assert "prepaid: counted 11.000000000000, derived 10.000000000000" in found[3]
+    with pytest.raises(SystemExit) as stopped:
+        call_command("verify_ledger")
+    assert stopped.value.code == 1
+    assert capsys.readouterr().out.count("counted") == 4
+
+
+def test_a_window_that_is_missing_is_found(asked, cast):
+    Budget.objects.create(amount=10, team=cast.alice.team)
+    call, _ = asked.admit(cast.alice, "0.5")
+    asked.settle(call, "0.25")
+    Window.objects.all().delete()
+    (difference,) = verification.verify()
+    assert (difference.counted, difference.derived) == (Decimal(0), Decimal("0.25"))
+
+
+def test_it_is_exact_while_calls_come_and_go(cast, monkeypatch):
+    monkeypatch.setattr(verification, "PART", 20)
+    Budget.objects.create(amount=10**6, team=cast.alice.team)
+    Budget.objects.create(amount=10**6, customer=cast.alice.customer, period="minute")
+    over = threading.Event()
+    done = []
+
+    def call():
+        with arbiter() as asked:
+            while not over.is_set():
+                calls = [asked.ask(cast.alice, "0.5") for _ in range(3)]
+                asked.group(calls)
+                for each in calls:
+                    asked.settle(each, "0.1")
+                done.append(len(calls))
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        while len(done) < 20:
+            assert verification.verify() == []
+        for _ in range(20):
+            assert verification.verify() == []
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+    assert sum(done) > 100
+    assert Window.objects.filter(start__lte=datetime.now(UTC)).exists()
