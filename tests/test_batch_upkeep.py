@@ -16,10 +16,10 @@ from messages_api import batch_upkeep
 from messages_api.models import Batch
 from tests.batch_provider import BatchProvider, now
 from tests.gateway import CLIENT, credentials, post, refused, rows, wait_until
-from tests.test_batches import BATCHES, EACH, NAME, batch, create, get, lines
+from tests.test_batches import BATCHES, EACH, NAME, batch, create, get, held, lines
 from tests.upstream import End, whole
 from usage import ledger
-from usage.models import Hold, LedgerEntry, Process, Writer
+from usage.models import LedgerEntry, Process, Writer
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_running_batch_is_asked_for_so_that_lists_are_up_to_date(web, upstream
     batch_upkeep.tend()
     assert get(web, alice.key).json()["data"][0]["processing_status"] == "ended"
     assert upstream.last.values("x-api-key") == ["sk-ant-the-providers-own-1234"]
-    assert Hold.objects.exists(), "its owner has a few minutes to read the results"
+    assert held().exists(), "its owner has a few minutes to read the results"
 
 
 def test_results_that_nobody_reads_are_settled_by_the_task_once(web, alice, provider):
@@ -68,7 +68,7 @@ def test_results_that_nobody_reads_are_settled_by_the_task_once(web, alice, prov
     later()
     batch_upkeep.tend()
     assert [row.cost for row in lines()] == [EACH, EACH]
-    assert not Hold.objects.exists()
+    wait_until(lambda: not held().exists())
     assert (Batch.objects.get().state, Batch.objects.get().settled_requests) == ("settled", 2)
     later()
     batch_upkeep.tend()
@@ -114,12 +114,12 @@ def test_results_that_end_too_early_are_read_again(web, alice, provider):
     later()
     batch_upkeep.tend()
     assert [row.cost for row in lines()] == [EACH]
-    assert Hold.objects.exists()
+    assert held().exists()
     del provider.instead[NAME]
     later()
     batch_upkeep.tend()
     assert [row.cost for row in lines()] == [EACH, EACH]
-    assert not Hold.objects.exists()
+    wait_until(lambda: not held().exists())
 
 
 def test_a_provider_that_does_not_answer_changes_nothing(web, upstream, alice, provider):
@@ -128,7 +128,7 @@ def test_a_provider_that_does_not_answer_changes_nothing(web, upstream, alice, p
     later()
     batch_upkeep.tend()
     assert Batch.objects.get().state == "running"
-    assert Hold.objects.exists()
+    assert held().exists()
 
 
 def test_a_batch_that_was_made_and_never_heard_of_is_found_and_belongs_to_who_made_it(web, upstream, alice, provider):
@@ -141,13 +141,13 @@ def test_a_batch_that_was_made_and_never_heard_of_is_found_and_belongs_to_who_ma
     get(web, alice.key, f"/{NAME}/results")
     assert [row.cost for row in lines()] == [EACH, EACH]
     assert LedgerEntry.objects.get(id=found.id).status == "completed"
-    assert not Hold.objects.exists()
+    wait_until(lambda: not held().exists())
 
 
 def test_one_that_was_never_made_is_given_up_and_costs_nothing(web, upstream, alice, provider):
     in_doubt(web, upstream, alice.key, provider, made=False)
     batch_upkeep.tend()
-    assert Hold.objects.exists(), "the provider may be slow"
+    assert held().exists(), "the provider may be slow"
     Batch.objects.update(created_at=timezone.now() - timedelta(minutes=20))
     batch_upkeep.tend()
     assert not Batch.objects.exists()
@@ -202,13 +202,13 @@ def test_a_process_that_dies_while_it_makes_one_leaves_it_to_be_found(start_web,
     Writer.objects.filter(process=orphan.process).delete()
     batch_upkeep.tend()
     assert [each["id"] for each in get(web, alice.key).json()["data"]] == [NAME]
-    assert Hold.objects.get().ceiling == orphan.ceiling
+    assert held().get().ceiling == orphan.ceiling
     assert LedgerEntry.objects.get(endpoint="batches.create").id == orphan.id
 
 
 def test_one_whose_hold_has_expired_says_so(web, alice, provider):
     create(web, alice.key)
-    Hold.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    held().update(expires_at=timezone.now() - timedelta(seconds=1))
     Batch.objects.update(created_at=timezone.now() - timedelta(days=31))
     ledger.expire()
     batch_upkeep.tend()

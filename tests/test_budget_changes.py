@@ -22,6 +22,8 @@ from usage import verification
 from usage.admission import Admission
 from usage.models import Budget, LedgerEntry, Window
 
+pytestmark = pytest.mark.either_server
+
 CHARGED_ELSEWHERE = """
 SELECT count(*) FROM usage_ledgerentry e, unnest(e.charges) AS c JOIN usage_budget b ON b.id = c.budget
 WHERE b.team_id IS NOT NULL AND b.team_id <> e.team_id

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,6 +28,8 @@ from usage import verification
 from usage.admission import Admission
 from usage.models import Budget, Hold, LedgerEntry, Limit, Window
 from usage.request_ids import new_id
+
+pytestmark = pytest.mark.either_server
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MODELS = ("claude-opus-5-5", "claude-haiku-5-5")

@@ -65,6 +65,19 @@ LEFT JOIN holds h ON (h.budget, h.start) = (p.budget_id, p.start)
 ORDER BY p.budget_id, p.start
 """  # noqa: S608 - constants
 
+# What was spent since and is held without a window.
+ORPHANS = f"""
+SELECT budget, start, sum(spent), sum(held) FROM (
+    SELECT budget, start, amount, 0 FROM ({SPENT}) AS spent
+    UNION ALL
+    SELECT c.budget, c.start, 0, c.amount FROM (
+        SELECT charges FROM usage_hold WHERE charges IS NOT NULL UNION ALL SELECT charges FROM usage_retained
+    ) AS held, unnest(held.charges) AS c
+) AS charged (budget, start, spent, held)
+WHERE NOT EXISTS (SELECT FROM usage_window w WHERE w.budget_id = charged.budget AND w.start = charged.start)
+GROUP BY budget, start
+"""  # noqa: S608 - constants
+
 # Counters that have no window: each compared in one statement.
 RUNNING = """
 SELECT s.limit_id, s.running, coalesce((
@@ -110,8 +123,13 @@ def _windows() -> Iterator[Difference]:
                 yield Difference(f"{named}, held", held, holds)
         if len(part) < WINDOWS:
             break
-    for (budget, start), derived in settled.items():
-        yield Difference(f"budget {budget}, no window from {start.isoformat()}, spent", Decimal(0), derived)
+    orphans = {key: (amount, Decimal(0)) for key, amount in settled.items()}
+    for budget, start, recent, held in _rows(ORPHANS, {"low": horizon, "high": FAR}):
+        orphans[budget, start] = (settled.get((budget, start), Decimal(0)) + recent, held)
+    for (budget, start), both in sorted(orphans.items()):
+        for what, derived in zip(("spent", "held"), both, strict=True):
+            if derived:
+                yield Difference(f"budget {budget}, no window from {start.isoformat()}, {what}", Decimal(0), derived)
 
 
 def _settled(horizon: str) -> dict[Key, Decimal]:
