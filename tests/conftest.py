@@ -7,8 +7,12 @@ import os
 
 import pytest
 from asgiref.sync import async_to_sync
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.gateway")
+# A busy machine is no fault.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 from tests.gateway import (  # noqa: E402, F401
     alice,

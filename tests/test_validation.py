@@ -729,7 +729,7 @@ def check_mutations(web, alice, upstream, data, requests):
 FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=500, deadline=None, database=None, derandomize=True, suppress_health_check=FIXTURES)
+@settings(max_examples=500, database=None, derandomize=True, suppress_health_check=FIXTURES)
 @given(data=st.data())
 def test_a_mutated_request_is_refused_exactly_if_it_breaks_a_rule(web, alice, upstream, data):
     upstream.answer = whole(200, message())
@@ -737,7 +737,7 @@ def test_a_mutated_request_is_refused_exactly_if_it_breaks_a_rule(web, alice, up
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000, deadline=None, suppress_health_check=FIXTURES)
+@settings(max_examples=20_000, suppress_health_check=FIXTURES)
 @given(data=st.data())
 def test_of_twenty_thousand_mutated_requests_none_that_breaks_a_rule_passes(web, alice, upstream, data):
     upstream.answer = whole(200, message())

@@ -146,7 +146,7 @@ def test_around_every_change_of_the_clock_in_every_zone_days_and_more_are_the_ca
 MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2026, 1, 1), timezones=st.just(UTC))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.sampled_from(PERIODS), MOMENTS, st.sampled_from(sorted(PLACES)), st.integers(1, 12))
 def test_any_window_is_the_calendars(period, moment, zone, month):
     with connection.cursor() as cursor:
