@@ -22,7 +22,7 @@ Values = Sequence[object] | Mapping[str, object]
 # Bounds on every statement, so that nothing waits for ever: milliseconds.
 OPTIONS = (
     "-c lock_timeout=5000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000"
-    " -c synchronous_commit=on -c timezone=UTC -c jit=off -c plan_cache_mode=force_generic_plan"
+    " -c synchronous_commit=on -c timezone=UTC -c plan_cache_mode=force_generic_plan"
 )
 
 # A network that swallows everything must not hold anybody for longer; these are ignored on a local socket.
@@ -36,8 +36,8 @@ class TooManyWait(psycopg.OperationalError):
     """The queue for the connection is full."""
 
 
-def parameters() -> dict[str, Any]:
-    """libpq's parameters for the database of Django's settings."""
+def parameters(bounds: str = "") -> dict[str, Any]:
+    """libpq's parameters for the database of Django's settings, with these server settings besides."""
     database: dict[str, Any] = dict(settings.DATABASES["default"])
     given = {
         "dbname": database["NAME"],
@@ -47,7 +47,8 @@ def parameters() -> dict[str, Any]:
         "port": database["PORT"],
     }
     options: dict[str, Any] = database.get("OPTIONS", {})
-    return NETWORK | {name: value for name, value in given.items() if value} | options
+    given["options"] = f"{options.get('options', '')} {bounds}".strip()
+    return NETWORK | options | {name: value for name, value in given.items() if value}
 
 
 async def connect(application: str) -> psycopg.AsyncConnection:
@@ -57,7 +58,7 @@ async def connect(application: str) -> psycopg.AsyncConnection:
         psycopg.OperationalError: the database can't be reached within five seconds.
     """
     return await psycopg.AsyncConnection.connect(
-        **parameters(), autocommit=True, options=OPTIONS, application_name=application, connect_timeout=5
+        **parameters(OPTIONS), autocommit=True, application_name=application, connect_timeout=5
     )
 
 

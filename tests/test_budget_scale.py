@@ -59,7 +59,7 @@ def cost_of_an_admission(asked: Arbiter, key: VirtualKey) -> tuple[int, int]:
 def test_an_admission_touches_as_many_rows_and_buffers_with_a_hundred_thousand_keys(django_db_blocker):
     with django_db_blocker.unblock(), new_database("crowded") as name, using(name):
         make(1, 10)
-        with psycopg.connect(**parameters(), autocommit=True, options=OPTIONS) as link, arbiter():
+        with psycopg.connect(**parameters(OPTIONS), autocommit=True) as link, arbiter():
             asked = Arbiter(link)
             asked.start()
             key = VirtualKey.objects.get(pk=7)

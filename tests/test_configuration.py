@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from gateway_project import database
 from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
+from keys import connection
 
 EXAMPLE = BASE_DIR / ".env.example"
 
@@ -96,7 +98,17 @@ def test_a_database_url_says_all_that_django_needs():
         "5433",
         "ledger",
     )
-    assert parsed["OPTIONS"] == {"sslmode": "require"}
+    assert parsed["OPTIONS"] == {"sslmode": "require", "options": "-c jit=off"}
+
+
+@pytest.mark.django_db
+def test_server_settings_in_a_database_url_reach_every_connection(settings, monkeypatch):
+    given = settings.DATABASES["default"]
+    parsed = database.parse(f"{database.url_of(given)}&options=-c%20geqo=off")
+    monkeypatch.setitem(given, "OPTIONS", parsed["OPTIONS"])
+    with psycopg.connect(**connection.parameters("-c lock_timeout=5000")) as link:
+        shown = [link.execute(f"SHOW {name}").fetchone()[0] for name in ("geqo", "jit", "lock_timeout")]
+    assert shown == ["off", "off", "5s"]
 
 
 @pytest.mark.parametrize(

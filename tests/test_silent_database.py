@@ -54,7 +54,7 @@ def alice(apart, upstream):
 def credential(proxy, tmp_path, settings, monkeypatch):
     """Alice's credential; writers of this process reach the database through the proxy."""
     settings.SPOOL_DIR = tmp_path / "spool"
-    monkeypatch.setattr("keys.connection.parameters", lambda: proxy.parameters)
+    monkeypatch.setattr("keys.connection.parameters", lambda bounds: proxy.parameters | {"options": bounds})
     return Credential.objects.select_related("virtual_key").get(virtual_key=issue(None).virtual_key)
 
 
