@@ -107,7 +107,7 @@ def test_server_settings_in_a_database_url_reach_every_connection(settings, monk
     parsed = database.parse(f"{database.url_of(given)}&options=-c%20geqo=off")
     monkeypatch.setitem(given, "OPTIONS", parsed["OPTIONS"])
     with psycopg.connect(**connection.parameters("-c lock_timeout=5000")) as link:
-        shown = [link.execute(f"SHOW {name}").fetchone()[0] for name in ("geqo", "jit", "lock_timeout")]
+        shown = [next(link.execute(f"SHOW {name}"))[0] for name in ("geqo", "jit", "lock_timeout")]
     assert shown == ["off", "off", "5s"]
 
 
