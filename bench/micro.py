@@ -132,7 +132,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     for size, body in bodies.items():
         yield f"schema.parse, {size}", lambda body=body: schema.parse(body)  # type: ignore[misc]
     for size, body in bodies.items():
-        yield f"estimates.estimate, {size}", lambda body=body: estimates.estimate(body)  # type: ignore[misc]
+        yield f"estimates.estimate, {size}", lambda body=body: estimates.estimate(body, MODEL)  # type: ignore[misc]
 
     for shape, body in shapes().items():
         yield f"schema.parse, 1 MB: {shape}", lambda body=body: schema.parse(body)  # type: ignore[misc]

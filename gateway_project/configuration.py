@@ -16,6 +16,9 @@ from cryptography.fernet import Fernet
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from messages_api import allowances
+from messages_api.allowances import Allowance
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 ROLES = ("api", "admin", "worker", "beat")
@@ -73,6 +76,7 @@ class Configuration(BaseSettings):
     unpriced_models: Literal["high-rate", "refuse"] = "high-rate"
     unpriced_input_price: Decimal = Field(Decimal(30), ge=0)
     unpriced_output_price: Decimal = Field(Decimal(150), ge=0)
+    allowances: Annotated[dict[str, Allowance], NoDecode] = dict(allowances.read(""))
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_batch_bytes: int = Field(256 * 1024 * 1024, ge=1024)
     max_file_bytes: int = Field(500 * 1024 * 1024, ge=1024)
@@ -169,6 +173,11 @@ class Configuration(BaseSettings):
         if not (name and at and host) or not value.isprintable() or " " in value:
             raise ValueError("expected an address like gateway@example.com")
         return value
+
+    @field_validator("allowances", mode="before")
+    @classmethod
+    def read_allowances(cls, value: object) -> object:
+        return dict(allowances.read(value)) if isinstance(value, str) else value
 
     @field_validator("ca_bundle")
     @classmethod

@@ -148,7 +148,8 @@ def read_params(params: bytes) -> Asked:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:
         raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
-    return Asked(message.model, message.max_tokens, estimates.estimate(params), message.extras)
+    estimate = estimates.estimate(params, message.model, message.added, message.extras)
+    return Asked(message.model, message.max_tokens, estimate, message.extras)
 
 
 def under(path: str, message: str) -> str:

@@ -213,15 +213,19 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     """
     await runtime.refresh_prices()
     prices = {model: relay.price_of(runtime, "anthropic", model) for model in asked.models}
+    allowances = runtime.configuration.allowances
     ceiling = input_cost = Decimal(0)
     input_tokens = input_ceiling = max_tokens = 0
     for at, each in enumerate(asked.asked):
         price = prices[each.model]
         others = relay.other_prices(runtime, "anthropic", each.extras)
-        ceiling += each.estimate.ceiling_cost(each.max_tokens, price, *others, extras=each.extras)
+        ceiling += each.estimate.ceiling_cost(
+            each.max_tokens, price, *others, allowances=allowances, extras=each.extras
+        )
         input_cost += each.estimate.likely_cost(price)
         input_tokens += each.estimate.likely
-        input_ceiling += each.estimate.prompt_tokens(each.extras) + each.extras.advice
+        prompt = each.estimate.prompt(each.extras, allowances)
+        input_ceiling += prompt.tokens + prompt.advice
         max_tokens += each.max_tokens
         if at % PORTION == PORTION - 1:
             await asyncio.sleep(0)

@@ -275,6 +275,8 @@ class Tool(Typed):
     defer_loading: Any = None
     max_uses: Any = None
     max_tokens: Any = None
+    max_content_tokens: Any = None
+    allowed_callers: Any = None
     allowed_domains: Any = None
     blocked_domains: Any = None
 

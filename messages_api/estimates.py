@@ -1,35 +1,65 @@
-"""What a call may use, reckoned before anybody has counted: for the hold, and for calls that nobody saw end."""
+"""What a call may use, reckoned before anybody has counted: for the hold, and for calls that nobody saw end.
+
+Tokens are reckoned from bytes by what these are. The weights are half as high again as what recorded prompts came to,
+over several generations of tokenisers; what a provider adds of its own (instructions for tools and formats) likewise.
+"""
 
 from __future__ import annotations
 
+import binascii
 import re
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from messages_api.metering import BYTES_PER_TOKEN
+from messages_api.allowances import Allowances
 from usage.pricing import ModelPrice
 from usage.tokens import TokenCounts
 
+# Tokens a byte, in thousandths: letters and spaces, digits, what is neither, and characters beyond ASCII.
+LETTER, DIGIT, SIGN, BEYOND = 310, 900, 620, 700
+# Models up to 4.6 count fewer tokens for the same text: newer ones up to 1.35 times as many
+# (https://platform.claude.com/docs/en/about-claude/models/migration-guide). Models that we don't know are new.
+OLDER = re.compile(r"claude-(?:[23]|instant|(?:opus|sonnet|haiku)-4(?:-[0-6])?(?:-20\d{6}|@20\d{6}|$))")
+NEWER = 1350
+# What is likely, of what is the ceiling.
+LIKELY = 0.75
+
+# Tokens that a provider adds to the prompt.
+FOR_ANY = 20
+FOR_TOOLS = 550
+FOR_EACH_TOOL = 45
+FOR_EACH_TOOL_OF_ITS_OWN = 2_500
+FOR_A_FORMAT = 300
+FOR_THINKING = 60
+
+LETTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ "
+DIGITS = b"0123456789"
+NOT_ASCII = bytes(range(128, 256))
+
 # Images and documents in base64: their bytes are no text.
 ENCODED = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=\\]{400,})"')
-# An image is width x height / 750 tokens, at most about 1,600 (https://docs.claude.com/en/docs/build-with-claude/vision);
-# a page of a PDF is up to 3,000 tokens of text and an image, and seldom less than 20 kB.
-IMAGE_TOKENS = 1_600
+BY_URL = re.compile(rb'"type"\s*:\s*"url"')
+# An image is width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
+# (https://docs.claude.com/en/docs/build-with-claude/vision).
+PIXELS_PER_TOKEN = 750
+IMAGE_TOKENS, NEWER_IMAGE_TOKENS = 1_640, 4_800
+# The size of a JPEG comes after its thumbnails and profiles.
+IMAGE_HEAD = 128 * 1024
+# A page of a PDF is up to 3,000 tokens of text and an image, and seldom less than 20 kB.
 PDF_BYTES_PER_TOKEN = 5
-# The dearest reading of a body: no tokeniser makes more than one token of two bytes of JSON, on the whole.
-CEILING_BYTES_PER_TOKEN = 2
-
-
-# What can't be seen in a request is an allowance. A provider's own tools run in a loop, and each step of it reads
-# again all that came before: ten steps are what a call comes to before the provider pauses it (`pause_turn`), unless
-# the tool says less in `max_uses`. Tokens of the results are what recorded ones came to, and some more.
-WEB_USES = 10
-SEARCH_TOKENS = 12_000
-FETCH_TOKENS = 30_000
-ADVISOR_USES = 3
-ADVICE_TOKENS = 2_000
 # Nobody waits for more in one call.
 MOST_USES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """How often a tool of the provider's may run, and the tokens of each time; None: the request doesn't say."""
+
+    kind: str
+    times: int | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +67,7 @@ class Extras:
     """What makes a request dearer than one reading of its prompt by its model.
 
     `models` may be run besides: fallbacks of the provider's, advisors; with `default_fallbacks` the provider chooses.
-    `readings` are how often the prompt may be read again, `searches` and `fetches` how often the web may be asked, and
-    `advice` the tokens that advisors may write.
+    `readings` are how often the prompt may be read again, and `uses` what runs in the provider's loop.
     """
 
     models: tuple[str, ...] = ()
@@ -46,49 +75,93 @@ class Extras:
     fast: bool = False
     inference_geo: str = ""
     readings: int = 0
-    searches: int = 0
-    fetches: int = 0
-    advice: int = 0
+    uses: tuple[Uses, ...] = ()
+
+    def loop(self, allowances: Allowances) -> Iterator[tuple[str, int, int]]:
+        """Of each kind that may run: how often, and the tokens of each time. What says nothing of itself shares one
+        loop: together it runs as often as the one of it that may most often, the dearest first."""
+        said = [one for one in self.uses if one.times is not None]
+        unsaid = [one for one in self.uses if one.times is None]
+        yield from ((one.kind, min(one.times or 0, MOST_USES), tokens_of(one, allowances)) for one in said)
+        left = max((allowances[one.kind].uses for one in unsaid), default=0)
+        for one in sorted(unsaid, key=lambda one: -tokens_of(one, allowances)):
+            times = min(left, allowances[one.kind].uses)
+            left -= times
+            yield one.kind, times, tokens_of(one, allowances)
 
 
 NO_EXTRAS = Extras()
 
 
+def tokens_of(one: Uses, allowances: Allowances) -> int:
+    return allowances[one.kind].tokens if one.tokens is None else one.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The tokens that are read at most, in all the steps of a call, and in its longest step; those that advisors may
+    write; and the searches that cost a fee each."""
+
+    tokens: int
+    longest: int
+    advice: int = 0
+    searches: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Tokens of a request's input: likely, and at most; and whether it asks for cache writes, and how long ones."""
+    """Tokens of a request's input: likely, and at most; whether it asks for cache writes, and how long ones; how many
+    files and pages it names whose length nobody knows."""
 
     likely: int
     ceiling: int
     writes: bool
     hour_writes: bool
+    references: int = 0
 
-    def ceiling_cost(self, max_tokens: int, *prices: ModelPrice, extras: Extras = NO_EXTRAS) -> Decimal:
+    def ceiling_cost(
+        self, max_tokens: int, *prices: ModelPrice, allowances: Allowances, extras: Extras = NO_EXTRAS
+    ) -> Decimal:
         """USD that the call may cost at most, as far as can be seen, at the dearest of these prices."""
-        prompt, output = self.prompt_tokens(extras), max_tokens + extras.advice
-        return max(self._cost(prompt, output, price, extras) for price in prices)
+        prompt = self.prompt(extras, allowances)
+        return max(self._cost(prompt, max_tokens + prompt.advice, price, extras) for price in prices)
 
-    def prompt_tokens(self, extras: Extras) -> int:
-        """Tokens that are read at most, in all the steps of the call."""
-        uses = extras.searches + extras.fetches
-        results = extras.searches * SEARCH_TOKENS + extras.fetches * FETCH_TOKENS
-        # A result is read by every step after it.
-        return self.ceiling * (1 + extras.readings + uses) + results * (uses + 1) // 2
+    def prompt(self, extras: Extras, allowances: Allowances) -> Prompt:
+        """What is read at most."""
+        once = self.ceiling + self.references * allowances["file"].uses * allowances["file"].tokens
+        if not extras.uses:
+            return Prompt(once * (1 + extras.readings), once)
+        steps = found = advice = searches = readings = 0
+        for kind, times, tokens in extras.loop(allowances):
+            if kind == "advisor":
+                # It reads the prompt, and what it writes is read.
+                advice += times * tokens
+                readings += 2 * times
+            elif kind == "thread":
+                once += times * tokens
+            else:
+                steps += times
+                found += times * tokens
+                searches += times if kind == "web_search" else 0
+        # What was found is read by every step after it.
+        tokens = once * (1 + extras.readings + readings + steps) + found * (steps + 1) // 2
+        return Prompt(tokens, once + found, advice, searches)
 
-    def _cost(self, prompt: int, output: int, price: ModelPrice, extras: Extras) -> Decimal:
-        rates = price.at(prompt)
+    def _cost(self, prompt: Prompt, output: int, price: ModelPrice, extras: Extras) -> Decimal:
+        rates = price.at(prompt.longest)
         write = rates.cache_write_1h if self.hour_writes else rates.cache_write_5m
-        written = prompt if self.writes and write > rates.input else 0
+        written = prompt.tokens if self.writes and write > rates.input else 0
         return price.cost(
             TokenCounts(
-                input_tokens=prompt - written,
+                input_tokens=prompt.tokens - written,
                 output_tokens=output,
                 cache_creation_5m_input_tokens=0 if self.hour_writes else written,
                 cache_creation_1h_input_tokens=written if self.hour_writes else 0,
-                web_search_requests=extras.searches,
+                web_search_requests=prompt.searches,
             ),
             speed="fast" if extras.fast else "",
             inference_geo=extras.inference_geo,
+            steps=max(1, prompt.tokens // max(1, prompt.longest)),
         )
 
     def likely_cost(self, price: ModelPrice) -> Decimal:
@@ -99,19 +172,111 @@ class Estimate:
 NOTHING = Estimate(likely=0, ceiling=0, writes=False, hour_writes=False)
 
 
-def estimate(body: bytes) -> Estimate:
-    """Reckon a request's input from its body."""
-    size, extra = len(body), 0
+def estimate(body: bytes, model: str, added: int = FOR_ANY, extras: Extras = NO_EXTRAS) -> Estimate:
+    """Reckon a request's input from its body.
+
+    Args:
+        added: tokens that the provider adds to the prompt.
+        extras: with the other models that may read it.
+    """
+    older = all(OLDER.match(name) for name in (model, *extras.models)) and not extras.default_fallbacks
+    text, seen = body, 0
     if b'"base64"' in body:
+        most = IMAGE_TOKENS if older else NEWER_IMAGE_TOKENS
+        parts, end = [], 0
         for match in ENCODED.finditer(body):
-            length = match.end(1) - match.start(1)
-            size -= length
-            pdf = match[1].startswith(b"JVBER")  # base64 of %PDF
-            extra += length // PDF_BYTES_PER_TOKEN if pdf else IMAGE_TOKENS
-    writes = b'"cache_control"' in body
+            parts.append(body[end : match.start(1)])
+            end = match.end(1)
+            seen += tokens_of_data(match[1], most)
+        text = b"".join((*parts, body[end:]))
+    tokens = tokens_of_text(text) if older else tokens_of_text(text) * NEWER // 1000
+    writes = b'"cache_control"' in text
+    # MCP servers are named by URLs, too, and have an allowance of their own.
+    pages = len(BY_URL.findall(text)) - sum(one.kind == "mcp" for one in extras.uses) if b'"url"' in text else 0
     return Estimate(
-        likely=-(-size // (BYTES_PER_TOKEN + 1)) + extra,
-        ceiling=-(-size // CEILING_BYTES_PER_TOKEN) + extra,
+        likely=round(tokens * LIKELY) + added + seen,
+        ceiling=tokens + added + seen,
         writes=writes,
-        hour_writes=writes and b'"1h"' in body,
+        hour_writes=writes and b'"1h"' in text,
+        references=text.count(b'"file_id"') + max(0, pages),
     )
+
+
+def tokens_of_text(text: bytes) -> int:
+    """Tokens of JSON at most, for an older model."""
+    others = text.translate(None, LETTERS)
+    letters = len(text) - len(others)
+    plain = others if others.isascii() else others.translate(None, NOT_ASCII)
+    beyond = len(others) - len(plain)
+    signs = len(plain.translate(None, DIGITS))
+    digits = len(plain) - signs
+    return -(-(letters * LETTER + digits * DIGIT + signs * SIGN + beyond * BEYOND) // 1000)
+
+
+def tokens_of_data(encoded: bytes, most: int) -> int:
+    """Tokens of an image or a document in base64, at most.
+
+    Args:
+        most: of an image.
+    """
+    if encoded.startswith(b"JVBER"):  # base64 of %PDF
+        return len(encoded) // PDF_BYTES_PER_TOKEN
+    width, height = size_of_image(encoded)
+    return min(most, -(-width * height // PIXELS_PER_TOKEN) + FOR_ANY) if width and height else most
+
+
+def size_of_image(encoded: bytes) -> tuple[int, int]:
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64, zeros where that can't be told."""
+    head = encoded[: IMAGE_HEAD * 4 // 3].replace(b"\\/", b"/")
+    try:
+        data = binascii.a2b_base64(head[: len(head) // 4 * 4])
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height = struct.unpack_from(">II", data, 16)
+        elif data.startswith((b"GIF87a", b"GIF89a")):
+            width, height = struct.unpack_from("<HH", data, 6)
+        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            width, height = size_of_webp(data)
+        elif data.startswith(b"\xff\xd8"):
+            width, height = size_of_jpeg(data)
+        else:
+            return 0, 0
+    except (ValueError, struct.error, IndexError):
+        return 0, 0
+    return width, height
+
+
+def size_of_webp(data: bytes) -> tuple[int, int]:
+    """https://developers.google.com/speed/webp/docs/riff_container
+
+    Raises:
+        struct.error, IndexError: it is too short.
+    """
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
+
+
+def size_of_jpeg(data: bytes) -> tuple[int, int]:
+    """From the first frame header (ITU T.81, B.2.2).
+
+    Raises:
+        struct.error, IndexError: there is none in it.
+    """
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return 0, 0

@@ -155,7 +155,10 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         GatewayError: it was refused, or the arbiter didn't answer.
     """
     key, presented = incoming.key, incoming.presented
-    estimate = estimates.estimate(incoming.body) if isinstance(incoming.body, bytes) else estimates.NOTHING
+    estimate = estimates.NOTHING
+    if isinstance(incoming.body, bytes):
+        asked = incoming.messages
+        estimate = estimates.estimate(incoming.body, asked.model, asked.added, asked.extras)
     labels = {
         CLIENT_LABELS[name]: clean(value.decode("latin-1"))
         for name, value in incoming.http.scope["headers"]
@@ -267,14 +270,16 @@ def reckon(call: Call) -> Held:
         return Held(price, Decimal(0), 0, Decimal(0), 0)
     extras = call.request.extras
     others = other_prices(call.runtime, call.provider_key.provider, extras)
-    ceiling = estimate.ceiling_cost(max_tokens, price, *others, extras=extras)
+    allowances = call.runtime.configuration.allowances
+    ceiling = estimate.ceiling_cost(max_tokens, price, *others, allowances=allowances, extras=extras)
+    prompt = estimate.prompt(extras, allowances)
     return Held(
         price,
         ceiling,
         estimate.likely,
         estimate.likely_cost(price),
         max_tokens,
-        input_ceiling=estimate.prompt_tokens(extras) + extras.advice,
+        input_ceiling=prompt.tokens + prompt.advice,
     )
 
 

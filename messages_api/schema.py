@@ -31,7 +31,17 @@ from messages_api.body import (
     blocks,
 )
 from messages_api.errors import GatewayError, invalid_request
-from messages_api.estimates import ADVICE_TOKENS, ADVISOR_USES, MOST_USES, NO_EXTRAS, WEB_USES, Extras
+from messages_api.estimates import (
+    FOR_A_FORMAT,
+    FOR_ANY,
+    FOR_EACH_TOOL,
+    FOR_EACH_TOOL_OF_ITS_OWN,
+    FOR_THINKING,
+    FOR_TOOLS,
+    NO_EXTRAS,
+    Extras,
+    Uses,
+)
 
 # A body has a few dozen members at the top.
 MEMBERS = 1000
@@ -66,6 +76,15 @@ INTERLEAVED = "interleaved-thinking-"
 # Members that a provider only knows with a beta, and how the names of its versions begin.
 BETAS = {"mcp_servers": "mcp-client-", "output_format": "structured-outputs-"}
 
+# Tools that run in a provider's loop, by how their types begin.
+LOOPS = {
+    "web_search_": "web_search",
+    "web_fetch_": "web_fetch",
+    "code_execution_": "code_execution",
+    "tool_search_tool_": "tool_search",
+    "advisor_": "advisor",
+}
+
 any_block = msgspec.json.Decoder(InnerBlock)
 checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
     str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
@@ -81,7 +100,7 @@ class MessagesRequest:
     """What decides how a request is routed, held and answered.
 
     `max_tokens` are the most that any attempt at it may write. `fallbacks` are ours: models, each with or without its
-    provider, in order.
+    provider, in order. `added` are tokens that the provider adds to the prompt.
     """
 
     model: str
@@ -89,6 +108,7 @@ class MessagesRequest:
     stream: bool
     fallbacks: tuple[str, ...] = ()
     extras: Extras = NO_EXTRAS
+    added: int = FOR_ANY
 
 
 class Reader:
@@ -165,27 +185,47 @@ def in_short(read: CountBody[Any]) -> MessagesRequest:
     max_tokens, stream, geo = 0, False, None
     if isinstance(read, MessagesBody):
         max_tokens, stream, geo = read.max_tokens, bool(read.stream), read.inference_geo
-    tools = [tool for tool in read.tools or () if tool.type is not None]
-    if not (tools or read.fallbacks or read.speed or geo or read.context_management):
-        return MessagesRequest(read.model, max_tokens, stream)
+    thread = isinstance(read, MessagesBody) and read.thread is not None
+    tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
+    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo)
+    if plain and not read.context_management:
+        return MessagesRequest(read.model, max_tokens, stream, added=added(read, tools))
     theirs = read.their_fallbacks()
     return MessagesRequest(
         model=read.model,
         max_tokens=max([max_tokens, *(each.max_tokens or 0 for each in theirs)]),
         stream=stream,
         fallbacks=tuple(read.our_fallbacks()),
-        extras=extras_of(read, tools, theirs, geo or ""),
+        extras=extras_of(read, tools, theirs, geo or "", thread=thread),
+        added=added(read, tools),
     )
 
 
-def extras_of(read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str) -> Extras:
+def added(read: CountBody[Any], tools: list[Tool]) -> int:
+    """Tokens that a provider adds to the prompt.
+
+    Args:
+        tools: those that bring more than what the request says of them.
+    """
+    tokens = FOR_ANY
+    if read.tools:
+        tokens += FOR_TOOLS + FOR_EACH_TOOL * len(read.tools) + FOR_EACH_TOOL_OF_ITS_OWN * len(tools)
+    if read.mcp_servers:
+        tokens += FOR_TOOLS + FOR_EACH_TOOL_OF_ITS_OWN * len(read.mcp_servers)
+    if read.output_format is not None or (read.output_config is not None and read.output_config.format is not None):
+        tokens += FOR_A_FORMAT
+    if read.thinking is not None:
+        tokens += FOR_THINKING
+    return tokens
+
+
+def extras_of(read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str, *, thread: bool) -> Extras:
     """What makes a request dearer than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
     edits = (read.context_management.edits if read.context_management else None) or ()
     advisors = [tool for tool in tools if str(tool.type).startswith("advisor_")]
     advised = [any_value.decode(tool.model) for tool in advisors if tool.model]
     named = [name for name in advised if isinstance(name, str) and MODEL.fullmatch(name)]
-    consultations = [(uses(tool, ADVISOR_USES), count(tool.max_tokens, ADVICE_TOKENS)) for tool in advisors]
     models = dict.fromkeys([*(each.model for each in theirs), *named])
     if len(models) > MODELS:
         refuse(f"The request names more than {MODELS} models besides its own.")
@@ -194,24 +234,28 @@ def extras_of(read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], g
         default_fallbacks=by_default,
         fast="fast" in (read.speed, *(each.speed for each in theirs)),
         inference_geo=geo,
-        readings=len(theirs)
-        + by_default
-        + any(edit.type.startswith("compact_") for edit in edits)
-        + sum(2 * times for times, _ in consultations),
-        searches=sum(uses(tool, WEB_USES) for tool in tools if str(tool.type).startswith("web_search_")),
-        fetches=sum(uses(tool, WEB_USES) for tool in tools if str(tool.type).startswith("web_fetch_")),
-        advice=sum(times * tokens for times, tokens in consultations),
+        readings=len(theirs) + by_default + any(edit.type.startswith("compact_") for edit in edits),
+        uses=(
+            *(each for tool in tools for each in uses(tool)),
+            *(Uses("mcp") for _ in read.mcp_servers or ()),
+            *([Uses("thread", 1)] if thread else ()),
+        ),
     )
 
 
-def uses(tool: Tool, otherwise: int) -> int:
-    """How often the provider may use a tool of its own within one call."""
-    return min(count(tool.max_uses, otherwise), MOST_USES)
+def uses(tool: Tool) -> list[Uses]:
+    """How often the provider may use a tool of its own within one call, and what that may come to."""
+    kind = next((kind for prefix, kind in LOOPS.items() if str(tool.type).startswith(prefix)), None)
+    if kind is None:
+        # One of the caller's own may be called by code that the provider runs.
+        return [Uses("code_execution")] if tool.allowed_callers else []
+    tokens = {"advisor": tool.max_tokens, "web_fetch": tool.max_content_tokens}.get(kind)
+    return [Uses(kind, count(tool.max_uses), count(tokens))]
 
 
-def count(value: object, otherwise: int) -> int:
+def count(value: object) -> int | None:
     """What a tool says of itself, as far as it is a number; no larger than can be held."""
-    return min(value, MAX_TOKENS) if type(value) is int and value >= 0 else otherwise
+    return min(value, MAX_TOKENS) if type(value) is int and value >= 0 else None
 
 
 def without(body: bytes, name: str) -> bytes:

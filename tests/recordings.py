@@ -32,6 +32,8 @@ class Recording:
     status: int
     headers: dict[str, str]
     body: bytes
+    # Some were recorded without it.
+    has_request: bool = True
 
     @property
     def streams(self) -> bool:
@@ -70,6 +72,7 @@ def recordings() -> list[Recording]:
                 exchange["status"],
                 headers,
                 exchange["response_body"].encode(),
+                exchange["request_body"] is not None,
             )
         )
     return found

@@ -3,7 +3,9 @@ allowance."""
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.models import VirtualKey
-from messages_api import schema, settlement
+from messages_api import allowances, estimates, schema, settlement
+from messages_api.allowances import Allowance
 from messages_api.errors import GatewayError
 from messages_api.estimates import NO_EXTRAS, estimate
 from messages_api.metering import JsonMeter, StreamMeter
 from tests.gateway import CLIENT, ask, credentials, message, refused
-from tests.recordings import needs_recordings, recordings
+from tests.recordings import needs_recordings, recordings, used
 from tests.upstream import whole
 from usage import pricing
 from usage.models import Hold
@@ -27,16 +30,22 @@ from usage.pricing import UnpricedPolicy
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BOOK = pricing.build([], UnpricedPolicy(refuse=False, input=Decimal(30), output=Decimal(150)))
+ALLOWANCES = allowances.read("")
 OPUS, HAIKU, FABLE = "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-1"
 
 
-def ceiling(body, at=NOW):
+def reckoned(body):
     request = schema.parse(body)
+    return request, estimate(body, request.model, request.added, request.extras)
+
+
+def ceiling(body, at=NOW):
+    request, counted = reckoned(body)
     models = [request.model, *request.extras.models]
     if request.extras.default_fallbacks:
         models += pricing.current_models()
     prices = [BOOK.price("anthropic", model, at) for model in models]
-    return estimate(body).ceiling_cost(request.max_tokens, *prices, extras=request.extras)
+    return counted.ceiling_cost(request.max_tokens, *prices, allowances=ALLOWANCES, extras=request.extras)
 
 
 def held(**members):
@@ -52,7 +61,7 @@ def cost(recording):
         meter.read(recording.body)
     model = meter.reading.model or recording.request["model"]
     return settlement.bill(
-        meter.reading.iterations(estimate(recording.request_body).hour_writes),
+        meter.reading.iterations(reckoned(recording.request_body)[1].hour_writes),
         meter.reading,
         provider="anthropic",
         model=model,
@@ -75,12 +84,25 @@ def test_every_recorded_call_cost_no_more_than_was_held():
 
 
 @needs_recordings
+def test_what_every_recorded_call_read_is_covered_without_what_is_held_for_its_answer():
+    compared = 0
+    for recording in recordings():
+        counts = used(recording)
+        if recording.status != 200 or not recording.has_request:
+            continue
+        request, counted = reckoned(recording.request_body)
+        prompt = sum(counts[name] for name in counts if name.startswith(("input", "cache")))
+        assert counted.prompt(request.extras, ALLOWANCES).tokens >= prompt, recording.name
+        compared += 1
+    assert compared > 200
+
+
+@needs_recordings
 def test_a_call_without_extras_is_not_held_dearer_than_its_own_model():
     for recording in recordings():
-        request = schema.parse(recording.request_body)
-        if request.extras == NO_EXTRAS:
+        request, counted = reckoned(recording.request_body)
+        if request.extras == NO_EXTRAS and not counted.references:
             price = BOOK.price("anthropic", request.model, NOW)
-            counted = estimate(recording.request_body)
             write = max(price.at(counted.ceiling).cache_write_1h, price.at(counted.ceiling).input)
             most = (write * counted.ceiling + price.at(counted.ceiling).output * request.max_tokens).scaleb(-6)
             assert ceiling(recording.request_body) <= most
@@ -138,7 +160,95 @@ def test_searches_are_held_by_their_number():
 def test_compaction_reads_the_prompt_once_more():
     edited = held(context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}, system="a" * 40_000)
     compacted = held(context_management={"edits": [{"type": "compact_20260112"}]}, system="a" * 40_000)
-    assert compacted >= edited + Decimal(20_000 * 4) / 1_000_000
+    once = held(context_management={"edits": []}, system="a" * 40_000) - Decimal(64 * 20) / 1_000_000
+    assert once > Decimal(10_000 * 4) / 1_000_000
+    assert compacted - edited >= once
+
+
+def test_a_file_or_page_that_is_only_named_is_an_allowance():
+    sources = [{"type": "file", "file_id": "file_1"}, {"type": "url", "url": "https://example.com/report.pdf"}]
+    for source in sources:
+        content = [{"type": "document", "source": source}]
+        named = held(messages=[{"role": "user", "content": content}])
+        assert named >= held() + Decimal(20_000 * 4) / 1_000_000
+
+
+def test_an_mcp_server_is_an_allowance_of_its_own():
+    server = {"type": "url", "name": "wiki", "url": "https://mcp.example.com"}
+    assert held() + Decimal(5 * 4_000 * 4) / 1_000_000 < held(mcp_servers=[server]) < Decimal("0.5")
+
+
+def test_tools_that_say_nothing_of_themselves_share_one_loop():
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    fetch = {"type": "web_fetch_20260209", "name": "web_fetch"}
+    assert held(tools=[search]) < held(tools=[search, fetch]) < held(tools=[search]) + held(tools=[fetch])
+    assert held(tools=[fetch | {"max_content_tokens": 500}]) < held(tools=[fetch])
+
+
+def test_allowances_are_what_the_deployment_says():
+    given = allowances.read("web_search=2x100, file=1x0")
+    assert (given["web_search"], given["file"]) == (Allowance(2, 100), Allowance(1, 0))
+    assert given["mcp"] == ALLOWANCES["mcp"]
+    for wrong in ("web_search", "web_search=2", "surfing=1x1", "web_search=-1x1", "a,b"):
+        with pytest.raises(ValueError, match="the kinds are web_search"):
+            allowances.read(wrong)
+
+
+# What is reckoned from bytes
+
+
+@given(st.text(), st.text())
+def test_more_text_is_never_fewer_tokens(one, other):
+    short, long = one.encode("utf-8", "replace"), (one + other).encode("utf-8", "replace")
+    assert estimates.tokens_of_text(short) <= estimates.tokens_of_text(long)
+    assert estimates.tokens_of_text(long) <= len(long)
+
+
+def test_newer_models_count_more_tokens_than_older_ones():
+    body = b"x" * 10_000
+    for older in ("claude-3-5-haiku-latest", "claude-sonnet-4-20250514", "claude-opus-4-6", "claude-2.1"):
+        for newer in ("claude-opus-4-7", "claude-sonnet-5", "claude-fable-5-1", "gpt-5", "claude-sonnet-40"):
+            assert estimate(body, older).ceiling * 1.3 < estimate(body, newer).ceiling, (older, newer)
+
+
+def picture(kind, width, height):
+    """The beginning of an image file."""
+    match kind:
+        case "png":
+            return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"\x08\x02\0\0\0"
+        case "gif":
+            return b"GIF89a" + struct.pack("<HH", width, height)
+        case "jpeg":
+            thumbnail = b"\xff\xe1" + struct.pack(">H", 1002) + b"\xff\xc0" * 500
+            frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3)
+            return b"\xff\xd8" + thumbnail + b"\xff" + frame
+        case "VP8X":
+            sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+            return b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + sizes
+        case "VP8L":
+            bits = (width - 1) | (height - 1) << 14
+            return b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + bits.to_bytes(4, "little")
+    return b"RIFF\0\0\0\0WEBPVP8 " + b"\0" * 10 + struct.pack("<HH", width, height)
+
+
+PICTURES = ["png", "gif", "jpeg", "VP8X", "VP8L", "VP8 "]
+
+
+@given(st.sampled_from(PICTURES), st.integers(1, 16_000), st.integers(1, 16_000))
+def test_an_image_is_held_by_its_size(kind, width, height):
+    encoded = base64.b64encode(picture(kind, width, height) + b"x" * 600)
+    assert estimates.size_of_image(encoded) == (width, height)
+    body = b'{"source":{"type":"base64","media_type":"image/png","data":"' + encoded + b'"}}'
+    seen = estimate(body, OPUS).ceiling - estimate(body.replace(encoded, b""), OPUS).ceiling
+    assert width * height / 750 <= seen <= width * height / 750 + 21 or seen == estimates.NEWER_IMAGE_TOKENS
+
+
+@given(st.binary(max_size=100), st.sampled_from(PICTURES), st.integers(0, 40))
+def test_an_image_whose_size_cannot_be_told_is_held_at_the_most(noise, kind, cut):
+    data = picture(kind, 100, 100)[:cut] + noise
+    width, height = estimates.size_of_image(base64.b64encode(data + b"x" * 600))
+    assert min(width, height) >= 0
+    assert estimates.tokens_of_data(b"????" * 200, 4_800) == 4_800
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -460,9 +460,8 @@ def mutate(request, data):
     elif isinstance(at, list):
         at.insert(path[-1], copy.deepcopy(data.draw(anything)))
     else:
-        at[data.draw(st.sampled_from(["type", "name", "cache_control", "source", "content", "x"]))] = data.draw(
-            anything
-        )
+        name = data.draw(st.sampled_from(["type", "name", "cache_control", "source", "content", "x"]))
+        at[name] = copy.deepcopy(data.draw(anything))
 
 
 def a(kind, value, optional=True):
