@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ URL_LENGTH = 500
 SECRET_LENGTH = 20_000
 # Their secret travels in a header, whole.
 HEADER_SECRETS = (Provider.ANTHROPIC, Provider.OPENAI, Provider.AZURE)
+# With it, the base URL of an OpenAI-compatible provider is Azure's, whose models are deployments.
+API_VERSION = re.compile(r"api-version=[0-9a-z-]{1,40}")
 
 
 def add_provider_key(
@@ -98,7 +101,8 @@ def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
     """The URL without a slash at its end; empty stands for the provider's own address.
 
     Raises:
-        Unusable: it is no HTTP address, carries credentials, a query or a fragment, or ends in a path of the API.
+        Unusable: it is no HTTP address, carries credentials, a fragment or a query (but Azure's `api-version`), or ends in a
+            path of the API.
     """
     url = url.strip()
     if not url:
@@ -118,9 +122,12 @@ def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
         raise Unusable("the base URL is not an address: expected https://host[:port][/path]")
     if parts.username is not None or parts.password is not None:
         raise Unusable("the base URL contains credentials: give them as the secret")
-    if "?" in url or "#" in url:
+    azure = provider == Provider.OPENAI and API_VERSION.fullmatch(parts.query)
+    if ("?" in url and not azure) or "#" in url:
         raise Unusable("the base URL has a query or a fragment: leave it out")
     url = url.rstrip("/")
+    if provider == Provider.OPENAI and parts.path.rstrip("/").endswith("/completions"):
+        raise Unusable("the base URL ends in a path of the API: leave /chat/completions out, the gateway adds it")
     if provider == Provider.ANTHROPIC and url.endswith(("/v1", "/v1/messages")):
         raise Unusable("the base URL ends in a path of the API: leave /v1 out, the gateway adds it")
     return url

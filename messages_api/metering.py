@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import msgspec
 
@@ -125,10 +125,12 @@ class Reading:
 
     @property
     def countable(self) -> bool:
-        """Whether the usage can be billed as it was reported: input and output are there, and every count is one."""
+        """Whether the usage can be billed as it was reported: input and output are there, every count is one, and it is
+        no estimate of ours (providers/openai), for a provider that reported none."""
         entries = self.usage.get("iterations") or []
         return (
-            all(is_count(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
+            "estimated" not in self.usage
+            and all(is_count(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
             and isinstance(entries, list)
             and all(
                 is_count(usage[name])
@@ -329,7 +331,7 @@ def complete_character(data: bytes) -> bytes:
     return b""
 
 
-def is_count(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
     """Whether it can be a number of tokens."""
     return type(value) is int and 0 <= value < 1 << 53
 

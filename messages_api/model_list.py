@@ -117,7 +117,10 @@ def described(name: str) -> ListedModel:
 
 @cache
 def on_sale(provider: str) -> tuple[ListedModel, ...]:
-    """What a provider may be taken to offer before it was asked. Echo answers for Claude's models, too."""
+    """What a provider may be taken to offer before it was asked. Echo answers for Claude's models, too; nobody
+    knows what is behind an OpenAI-compatible address."""
+    if provider == "openai":
+        return ()
     own = [described("echo-1")] if provider == "echo" else []
     names = [entry.id for entry in pricing.catalogue()["anthropic"].models]
     versions = ((name, pricing.CLAUDE_VERSION.match(name)) for name in names)

@@ -31,4 +31,5 @@ class Provider(Protocol):
 
         Raises:
             UpstreamError: there was none.
+            GatewayError: 400 or 404, the provider has no way to do what is asked; nothing was sent.
         """

@@ -45,11 +45,11 @@ class Command(GatewayCommand):
         )
         self.say(f"Added the provider key “{options['name'].strip()}”.")
         if options["provider"] not in SPOKEN:
-            self.say(f"No call goes to it yet: of the providers, {' and '.join(SPOKEN)} can be called today.")
+            self.say(f"No call goes to it yet: of the providers, {', '.join(SPOKEN)} can be called today.")
 
 
 # What the relay speaks by now.
-SPOKEN = ("anthropic", "echo")
+SPOKEN = ("anthropic", "echo", "openai")
 
 
 def read_secret(variable: str | None, from_stdin: bool) -> str:

@@ -1,0 +1,198 @@
+"""OpenAI, or whoever speaks its chat completions: the Messages API is translated to them and back.
+
+docs/providers.md has the table of what is translated, refused and left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from django.conf import settings
+
+from messages_api import errors, estimates, headers
+from messages_api.providers.base import Outgoing
+from messages_api.providers.openai import answer, completion, dialects, faults, request, turns
+from messages_api.providers.openai.events import PING, Events
+from messages_api.providers.openai.expected import Expected, expected
+from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
+
+MESSAGES = "/v1/messages"
+# Of the caller's headers, what isn't about Anthropic's API.
+PASSED_UP = frozenset((b"user-agent", b"traceparent", b"tracestate"))
+# Of the provider's, what clients act on. The rest is about our account there.
+PASSED_DOWN = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
+REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")
+JSON = (b"content-type", b"application/json")
+EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+
+MOST_BYTES = 64 * 1024 * 1024
+# A provider that keeps alive with comments is silent to a caller: so long, in seconds.
+SILENCE = 10.0
+# After the last event, the answer is read to its end so that its connection can be used again; for so many seconds.
+END_SECONDS = 1.0
+
+
+class OpenAI:
+    """Translates."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self.client = client
+
+    async def send(self, call: Outgoing) -> Answer:
+        if call.path != MESSAGES:
+            raise errors.not_found(
+                f"{call.path}: not available with this model's provider, which has no such endpoint.",
+                reason="no_endpoint_there",
+            )
+        body = call.body if isinstance(call.body, bytes) else await call.body.read()
+        key = call.provider_key
+        sent, wanted = translated(body, key.base_url)
+        passed = [(name, value) for name, value in call.headers if name in PASSED_UP]
+        passed += [
+            JSON,
+            (b"accept", b"text/event-stream" if wanted.stream else b"application/json"),
+            (b"accept-encoding", b"identity"),
+            dialects.credential(key.base_url, key.secret),
+        ]
+        url = dialects.address(key.base_url, dialects.own_name(wanted.model, key.base_url))
+        answered = plain(await self.client.send("POST", url, passed, sent, call.on_write))
+        try:
+            return await understood(answered, wanted)
+        except BaseException:
+            answered.close()
+            raise
+
+
+def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
+    """A Messages request for an address, and what its answer has to go by.
+
+    Raises:
+        GatewayError: 400, it can't be expressed.
+    """
+    asked = request.read(body)
+    spoken = dialects.dialect(base_url)
+    try:
+        made = {
+            "model": dialects.own_name(asked["model"], base_url),
+            "messages": turns.turns(asked, spoken),
+            **request.settings(asked, spoken),
+        }
+        return request.encode(made), expected(asked, estimates.estimate(body).likely)
+    except RecursionError:
+        raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
+
+
+async def understood(answered: Answer, wanted: Expected) -> Answer:
+    """The answer in Anthropic's terms; one that is no stream is read to its end first, for it may be an error that
+    goes by another status.
+
+    Raises:
+        UpstreamError: it broke off, or is none.
+    """
+    known: Headers = [(name, value) for name, value in answered.headers if name in PASSED_DOWN]
+    request_id = next((value for name in REQUEST_IDS if (value := headers.value_of(answered.headers, name))), "")
+    if request_id:
+        known.append((b"request-id", request_id.encode("latin-1")))
+    streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
+    if answered.status == 200 and streams and wanted.stream:
+        return Streamed(answered, [*known, EVENTS], Events(wanted))
+    body = await whole(answered)
+    if answered.status == 200:
+        try:
+            read = completion.read(body)
+            if not read.error:
+                if wanted.stream:
+                    return Whole(200, [*known, EVENTS], Events(wanted).whole(read))
+                return Whole(200, [*known, JSON], answer.message(read, wanted))
+        except ValueError:
+            raise UpstreamError("bad_answer", sent=True) from None
+    status, error = answered.status, body
+    if status == 200 or 400 <= status < 600:
+        status, error = faults.of_answer(status, body, wanted.model, request_id)
+    return Whole(status, [*known, JSON], error)
+
+
+async def whole(answered: Answer) -> bytes:
+    """The body. Of an error, what there is of it.
+
+    Raises:
+        UpstreamError: it broke off, took too long, or has no end.
+    """
+    body = bytearray()
+    try:
+        while True:
+            async with asyncio.timeout(settings.CONFIGURATION.upstream_between_bytes_seconds):
+                part = await answered.read()
+            if not part:
+                return bytes(body)
+            body += part
+            if len(body) > MOST_BYTES:
+                raise UpstreamError("too_long", sent=True)
+    except TimeoutError:
+        raise UpstreamError("no_answer_in_time", sent=True) from None
+    except UpstreamError:
+        if answered.status < 400:
+            raise
+        return b""
+    finally:
+        answered.close()
+
+
+class Whole:
+    """An answer that was read and translated."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def read(self) -> bytes:
+        body, self.body = self.body, b""
+        return body
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Streamed:
+    """An answer that is translated as it comes."""
+
+    status = 200
+
+    def __init__(self, answered: Answer, headers: Headers, events: Events) -> None:
+        self.answered = answered
+        self.headers = headers
+        self.events = events
+        self.told = time.monotonic()
+
+    async def read(self) -> bytes:
+        events = self.events
+        while not events.done:
+            chunk = await self.answered.read()
+            try:
+                out = events.feed(chunk) if chunk else events.finish()
+            except ValueError:
+                raise UpstreamError("bad_answer", sent=True) from None
+            if out:
+                self.told = time.monotonic()
+                return out
+            if not chunk:
+                return b""
+            if time.monotonic() - self.told > SILENCE:
+                self.told = time.monotonic()
+                return PING
+        if not events.failed:
+            await self._end()
+        return b""
+
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                while await self.answered.read():
+                    pass
+        except (TimeoutError, UpstreamError):
+            pass
+
+    def close(self) -> None:
+        self.answered.close()

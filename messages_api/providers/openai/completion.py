@@ -1,0 +1,244 @@
+"""What a chat completion, or a chunk of one, says: read by its types, and put in Anthropic's terms. Pure.
+
+Providers differ in all that is not OpenAI's own: thinking comes as `reasoning`, `reasoning_content`, in
+`reasoning_details` or as parts of the content, cached tokens under four names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from messages_api.metering import BYTES_PER_TOKEN, is_count, mapping
+
+REASONS = {
+    "stop": "end_turn",
+    "eos": "end_turn",
+    "stop_sequence": "stop_sequence",
+    "length": "max_tokens",
+    "max_tokens": "max_tokens",
+    "model_length": "model_context_window_exceeded",
+    "content_filter": "refusal",
+    "refusal": "refusal",
+    "safety": "refusal",
+}
+# A provider that says so broke off.
+BROKEN = frozenset(("error", "insufficient_system_resource"))
+
+Kind = Literal["text", "thinking"]
+
+
+class Function(Struct, gc=False):
+    """The tool that is called, and its arguments: JSON in a string, or a part of it."""
+
+    name: Any = None
+    arguments: Any = None
+
+
+class ToolCall(Struct, gc=False):
+    """A tool call, or a part of one."""
+
+    index: Any = None
+    id: Any = None
+    function: Function | None = None
+
+
+class Delta(Struct, gc=False):
+    """What the model said, or a part of it."""
+
+    content: Any = None
+    refusal: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    reasoning_details: Any = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+    extra_content: Any = None
+
+
+class Choice(Struct, gc=False):
+    """The answer, of which there is one only. vLLM says in `stop_reason` which sequence it stopped at."""
+
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: Any = None
+    stop_reason: Any = None
+    native_finish_reason: Any = None
+
+
+class Completion(Struct, gc=False):
+    """A completion or a chunk. Groq tells usage in `x_groq`."""
+
+    id: Any = None
+    model: Any = None
+    choices: list[Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    service_tier: Any = None
+    x_groq: Any = None
+
+
+_decode = msgspec.json.Decoder(Completion).decode
+_arguments = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read(data: bytes) -> Completion:
+    """The completion; what is broken in its text is replaced.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return _decode(data)
+    except ValueError:
+        pass
+    try:
+        return _decode(
+            json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False).encode("utf-8", "replace")
+        )
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
+    """What the model thought and said, in order."""
+    if (
+        (thought := words(delta.reasoning_content))
+        or (thought := words(delta.reasoning))
+        or (thought := words(delta.reasoning_details))
+    ):
+        yield "thinking", thought
+    if isinstance(content := delta.content, str):
+        if content:
+            yield ("thinking" if is_thought(delta) else "text"), content
+    elif isinstance(content, list):
+        for part in map(mapping, content):
+            kind: Kind = "thinking" if part.get("type") == "thinking" else "text"
+            if text := words(part.get(kind)):
+                yield kind, text
+    if isinstance(delta.refusal, str) and delta.refusal:
+        yield "text", delta.refusal
+
+
+def words(value: Any) -> str:
+    """A text, or those in a list of parts."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return ""
+    texts = (part.get("text") or part.get("summary") for part in map(mapping, value))
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def is_thought(delta: Delta) -> bool:
+    """Whether the content is what the model thought (Gemini)."""
+    return (
+        delta.extra_content is not None and mapping(mapping(delta.extra_content).get("google")).get("thought") is True
+    )
+
+
+def calls(delta: Delta) -> Sequence[ToolCall]:
+    """The tool calls, or their parts; functions were called one at a time, once."""
+    if delta.tool_calls:
+        return delta.tool_calls
+    if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
+        return (ToolCall(0, None, delta.function_call),)
+    return ()
+
+
+def arguments(function: Function | None) -> str:
+    """The arguments as JSON, or a part of it."""
+    given = function.arguments if function is not None else None
+    if isinstance(given, str):
+        return given
+    return "" if given is None else msgspec.json.encode(given).decode()
+
+
+def tool_input(written: str) -> dict[str, Any]:
+    """The arguments as an object. What isn't one is wrapped as Anthropic says to:
+    https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming"""
+    if not written.strip():
+        return {}
+    try:
+        return _arguments(written)
+    except (ValueError, RecursionError):
+        return {"INVALID_JSON": written}
+
+
+def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -> tuple[str, str | None]:
+    """Why the model stopped, and at which sequence: most providers don't say that it was one.
+
+    Args:
+        stops: the sequences that were asked for.
+        called: whether it called a tool; some say `stop` for that.
+    """
+    reason = str(choice.finish_reason or "")
+    if refused:
+        return "refusal", None
+    told = REASONS.get(reason, "end_turn")
+    if told != "end_turn":
+        return told, None
+    if isinstance(choice.stop_reason, str) and choice.stop_reason in stops:
+        return "stop_sequence", choice.stop_reason
+    if choice.native_finish_reason == "stop_sequence" and len(stops) == 1:
+        return "stop_sequence", stops[0]
+    return ("tool_use" if called else "end_turn"), None
+
+
+def stop_details(reason: str) -> dict[str, Any] | None:
+    """What goes with a refusal."""
+    return {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
+
+
+def usage(read: Completion) -> dict[str, Any]:
+    """The tokens that were used, as Anthropic counts them; empty where the provider doesn't say.
+
+    OpenAI's prompt tokens are all that was read, from caches too. Thinking is output: where it is told beside it, as
+    xAI and Gemini do, the total is more than the sum.
+    """
+    told = mapping(read.usage) or mapping(mapping(read.x_groq).get("usage"))
+    prompt, output, total = (told.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    if not (is_count(prompt) and is_count(output)):
+        return {}
+    details = mapping(told.get("prompt_tokens_details"))
+    cached = first_count(
+        details.get("cached_tokens"),
+        told.get("prompt_cache_hit_tokens"),
+        told.get("cached_tokens"),
+        told.get("num_cached_tokens"),
+    )
+    cached = min(cached, prompt)
+    written = min(first_count(details.get("cache_write_tokens")), prompt - cached)
+    thought = first_count(mapping(told.get("completion_tokens_details")).get("reasoning_tokens"))
+    if is_count(total) and total > prompt + output:
+        thought = max(thought, total - prompt - output)
+        output = total - prompt
+    return {
+        "input_tokens": prompt - cached - written,
+        "cache_creation_input_tokens": written,
+        "cache_read_input_tokens": cached,
+        "output_tokens": output,
+    } | ({"output_tokens_details": {"thinking_tokens": min(thought, output)}} if thought else {})
+
+
+def first_count(*values: Any) -> int:
+    """The first that is a number of tokens."""
+    return next((value for value in values if is_count(value)), 0)
+
+
+def guessed(likely_input: int, delivered: int) -> dict[str, Any]:
+    """Usage that nobody reported, marked as such: callers reckon with these members, the ledger marks an estimate.
+
+    Args:
+        delivered: bytes of output.
+    """
+    return {"input_tokens": likely_input, "output_tokens": -(-delivered // BYTES_PER_TOKEN), "estimated": True}
+
+
+def tier(read: Completion) -> str:
+    """The service tier that answered, in Anthropic's words."""
+    return "priority" if read.service_tier == "priority" else "standard"

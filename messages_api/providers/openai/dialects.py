@@ -1,0 +1,179 @@
+"""Where an OpenAI-compatible endpoint is called, and in what it differs from the others. Pure.
+
+What a provider takes is told by its host; one that isn't named here is taken for vLLM or the like. Facts are from the
+providers' references: https://platform.openai.com/docs/api-reference/chat,
+https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle, https://openrouter.ai/docs,
+https://console.groq.com/docs/openai, https://docs.mistral.ai/api, https://api-docs.deepseek.com,
+https://ai.google.dev/gemini-api/docs/openai, https://docs.ollama.com/api/openai-compatibility, https://docs.vllm.ai.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+BASE_URL = "https://api.openai.com/v1"
+PREFIX = "openai/"
+COMPLETIONS = "/chat/completions"
+API_VERSION = "api-version="
+
+Words = Mapping[str, str]
+
+# What Anthropic's levels of effort are called: where the highest two are known, where they aren't, and elsewhere.
+UP_TO_XHIGH: Words = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "xhigh"}
+
+UP_TO_HIGH: Words = {**UP_TO_XHIGH, "xhigh": "high", "max": "high"}
+HIGH_ONLY: Words = dict.fromkeys(UP_TO_XHIGH, "high")
+DEEPSEEK_EFFORT: Words = {**HIGH_ONLY, "low": "low", "max": "max"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one provider's chat completions take.
+
+    Attributes:
+        limit: the member for the most tokens of output.
+        stops: the most stop sequences, None: any number.
+        user: the member for the caller's user, empty: there is none.
+        tiers: what service tiers are called; one that isn't here is left out.
+        efforts: what levels of effort are called.
+        thinking: how thinking is asked for: by `reasoning_effort` alone, by DeepSeek's switch beside it, or by
+            OpenRouter's `reasoning`.
+        thoughts: the member of an assistant's turn that its thinking goes back in, empty: it is left out.
+        pdfs: the part that carries a PDF, empty: there is none; and whether it may be a URL.
+        prefill: whether an assistant's last turn is gone on with: after a mark, as it is, or not at all.
+        required: the choice of tools that leaves no way around them.
+        parallel: whether `parallel_tool_calls` is obeyed.
+        schemas: whether answers can be held to a JSON schema.
+        name_length: of a tool's name, at most; None: as long as it likes.
+        short_ids: whether ids of tool calls are nine letters and digits (Mistral).
+        signed_calls: whether tool calls of the past need a signature (Gemini 3).
+        namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
+    """
+
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    stops: int | None = None
+    top_k: bool = False
+    user: str = ""
+    tiers: Words = field(default_factory=dict)
+    efforts: Words = field(default_factory=lambda: UP_TO_HIGH)
+    thinking: Literal["effort", "switch", "reasoning"] = "effort"
+    thoughts: str = ""
+    pdfs: Literal["", "file", "document_url"] = ""
+    pdf_urls: bool = False
+    prefill: Literal["", "prefix", "plain"] = ""
+    required: str = "required"
+    parallel: bool = True
+    schemas: bool = True
+    name_length: int | None = None
+    short_ids: bool = False
+    signed_calls: bool = False
+    namespaced: bool = False
+
+
+OPENAI = Dialect(
+    limit="max_completion_tokens",
+    stops=4,
+    user="safety_identifier",
+    tiers={"auto": "auto", "standard_only": "default"},
+    efforts=UP_TO_XHIGH,
+    pdfs="file",
+    name_length=64,
+)
+AZURE = replace(OPENAI, user="user")
+OPENROUTER = Dialect(
+    stops=4,
+    top_k=True,
+    user="user",
+    efforts=UP_TO_XHIGH,
+    thinking="reasoning",
+    thoughts="reasoning",
+    pdfs="file",
+    pdf_urls=True,
+    prefill="plain",
+    namespaced=True,
+)
+GROQ = Dialect(
+    limit="max_completion_tokens",
+    stops=4,
+    user="user",
+    tiers={"auto": "auto", "standard_only": "on_demand"},
+    namespaced=True,
+)
+MISTRAL = Dialect(
+    efforts=HIGH_ONLY, pdfs="document_url", pdf_urls=True, prefill="prefix", required="any", short_ids=True
+)
+DEEPSEEK = Dialect(
+    stops=16,
+    efforts=DEEPSEEK_EFFORT,
+    thinking="switch",
+    thoughts="reasoning_content",
+    parallel=False,
+    schemas=False,
+)
+GEMINI = Dialect(stops=5, parallel=False, signed_calls=True)
+OLLAMA = Dialect(parallel=False, namespaced=True)
+OTHER = Dialect(top_k=True, user="user", thoughts="reasoning_content", namespaced=True)
+
+HOSTS: Mapping[str, Dialect] = {
+    "openai.com": OPENAI,
+    "openai.azure.com": AZURE,
+    "cognitiveservices.azure.com": AZURE,
+    "services.ai.azure.com": AZURE,
+    "openrouter.ai": OPENROUTER,
+    "groq.com": GROQ,
+    "mistral.ai": MISTRAL,
+    "deepseek.com": DEEPSEEK,
+    "generativelanguage.googleapis.com": GEMINI,
+    "ollama.com": OLLAMA,
+}
+
+OLLAMA_PORT = 11434
+
+
+@lru_cache(maxsize=1024)
+def dialect(base_url: str) -> Dialect:
+    """The dialect that is spoken at an address; empty is OpenAI's own."""
+    parts = urlsplit(base_url or BASE_URL)
+    if API_VERSION in parts.query:
+        return AZURE
+    host = f".{parts.hostname or ''}"
+    known = next((spoken for name, spoken in HOSTS.items() if host.endswith(f".{name}")), None)
+    return known or (OLLAMA if parts.port == OLLAMA_PORT else OTHER)
+
+
+def address(base_url: str, model: str) -> str:
+    """The URL of chat completions. With an `api-version`, it is that of Azure's deployment of this name.
+
+    A host alone stands for where its API begins: `/v1`, `/openai/v1` at Azure, nothing at DeepSeek.
+    """
+    parts = urlsplit(base_url or BASE_URL)
+    origin, path, spoken = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), dialect(base_url)
+    if API_VERSION in parts.query:
+        if "/deployments/" not in path:
+            path = f"{path or '/openai'}/deployments/{quote(model, safe='')}"
+        return f"{origin}{path}{COMPLETIONS}?{parts.query}"
+    if spoken is AZURE and path in ("", "/openai"):
+        path = "/openai/v1"
+    elif not path and spoken is not DEEPSEEK:
+        path = "/v1"
+    return f"{origin}{path}{COMPLETIONS}"
+
+
+def credential(base_url: str, secret: str) -> tuple[bytes, bytes]:
+    """The header that carries a provider key's secret."""
+    if dialect(base_url) is AZURE:
+        return b"api-key", secret.encode()
+    return b"authorization", b"Bearer " + secret.encode()
+
+
+def own_name(model: str, base_url: str = "") -> str:
+    """A model's name as its provider knows it: `openai/gpt-5-mini` is `gpt-5-mini` at OpenAI. Where names begin with
+    their vendors', `openai/gpt-oss-20b` is one, and `openai/openai/gpt-oss-20b` is the same with its provider."""
+    plain = model.removeprefix(PREFIX)
+    if dialect(base_url).namespaced and not plain.startswith(PREFIX):
+        return model
+    return plain

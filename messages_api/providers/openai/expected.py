@@ -1,0 +1,37 @@
+"""What of a request its answer has to go by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a caller asked for.
+
+    Attributes:
+        model: as the caller named it.
+        stream: whether the answer is to come as it is written.
+        stops: sequences to stop at.
+        shows_thinking: whether the caller wants to see it.
+        likely_input: tokens, for a provider that doesn't count them.
+    """
+
+    model: str
+    stream: bool = False
+    stops: tuple[str, ...] = ()
+    shows_thinking: bool = True
+    likely_input: int = 0
+
+
+def expected(request: dict[str, Any], likely_input: int) -> Expected:
+    """What a request's answer has to go by. Who turned thinking off gets none from a model that can't help it."""
+    thinking = request.get("thinking") or {}
+    return Expected(
+        model=request["model"],
+        stream=bool(request.get("stream")),
+        stops=tuple(request.get("stop_sequences") or ()),
+        shows_thinking=thinking.get("type") != "disabled" and thinking.get("display") != "omitted",
+        likely_input=likely_input,
+    )

@@ -1,0 +1,257 @@
+"""The messages of a request as those of a chat completions request. Pure.
+
+Thinking goes back where the provider asks for it, as text; its signature is nobody's else. What a tool answered is text
+in this protocol: images follow in the user's turn, after the last of the results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+from messages_api.providers.openai.dialects import Dialect
+from messages_api.providers.openai.request import encode, refuse
+
+NOT_HERE = "not available with this model's provider"
+PDF = "application/pdf"
+SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
+# What Google documents for tool calls whose signature nobody has: https://ai.google.dev/gemini-api/docs/thought-signatures
+UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+
+Part = dict[str, Any]
+Turn = dict[str, Any]
+
+
+def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
+    """The system prompt and the messages.
+
+    Raises:
+        GatewayError: 400, there is something that can't be expressed.
+    """
+    made: list[Turn] = []
+    if system := texts(request.get("system"), "system"):
+        made.append({"role": "system", "content": system})
+    messages = request["messages"]
+    for index, message in enumerate(messages):
+        where = f"messages.{index}"
+        match message["role"]:
+            case "user":
+                made += user(message["content"], f"{where}.content", spoken)
+            case "assistant":
+                last = index == len(messages) - 1
+                made += assistant(message["content"], f"{where}.content", spoken, last=last)
+            case _:
+                check_system(message, where)
+                if said := texts(message.get("content"), f"{where}.content"):
+                    made.append({"role": "system", "content": said})
+    return made
+
+
+def check_system(message: dict[str, Any], where: str) -> None:
+    """Refuse what instructions in mid-conversation may bring beside their text."""
+    for name, value in message.items():
+        if name not in ("role", "content") and value is not None:
+            refuse(f"{where}.{name}", NOT_HERE)
+
+
+def blocks(content: Any) -> list[dict[str, Any]]:
+    """The blocks of a content, which may be a text alone."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return content if isinstance(content, list) else []
+
+
+def texts(content: Any, where: str) -> str:
+    """A content of which only text can be passed on."""
+    said = []
+    for index, block in enumerate(blocks(content)):
+        if block.get("type") != "text":
+            refuse(f"{where}.{index}.type", NOT_HERE)
+        said.append(string(block, "text", f"{where}.{index}"))
+    return "\n\n".join(said)
+
+
+def string(block: dict[str, Any], name: str, where: str) -> str:
+    """A member that has to be a text."""
+    value = block.get(name)
+    if not isinstance(value, str):
+        refuse(f"{where}.{name}", "Expected string")
+    return value
+
+
+# The user's turns
+
+
+def user(content: Any, where: str, spoken: Dialect) -> Iterator[Turn]:
+    """What tools answered, each a turn of its own, and what the user said."""
+    results: list[Turn] = []
+    parts: list[Part] = []
+    for index, block in enumerate(blocks(content)):
+        at = f"{where}.{index}"
+        if block["type"] != "tool_result":
+            parts += parts_of(block, at, spoken)
+            continue
+        said, shown = result(block, at, spoken)
+        called = block["tool_use_id"]
+        results.append({"role": "tool", "tool_call_id": call_id(called, spoken), "content": said})
+        if shown:
+            parts += [text_part(f"What the tool call {called} showed:"), *shown]
+    yield from results
+    if parts or not results:
+        yield {"role": "user", "content": joined(parts)}
+
+
+def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str, list[Part]]:
+    """What a tool answered: its text, and what isn't text."""
+    said, shown = [], []
+    for index, inner in enumerate(blocks(block.get("content"))):
+        for part in parts_of(inner, f"{where}.content.{index}", spoken):
+            if part["type"] == "text":
+                said.append(part["text"])
+            else:
+                shown.append(part)
+    text = "\n\n".join(said)
+    if shown and not text:
+        text = "(shown below)"
+    if block.get("is_error"):
+        text = f"Error: {text}" if text else "Error"
+    return text, shown
+
+
+def text_part(text: str) -> Part:
+    return {"type": "text", "text": text}
+
+
+def joined(parts: list[Part]) -> str | list[Part]:
+    """Parts as a content: a text where there is nothing else, for not every provider takes parts."""
+    if all(part["type"] == "text" for part in parts):
+        return "\n\n".join(part["text"] for part in parts)
+    return parts
+
+
+def parts_of(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
+    """A block of the user's, or of a tool's result."""
+    match block.get("type"):
+        case "text":
+            return [text_part(string(block, "text", where))]
+        case "image":
+            return [{"type": "image_url", "image_url": {"url": image_url(source_of(block, where), f"{where}.source")}}]
+        case "document":
+            return document(block, where, spoken)
+        case "search_result":
+            check_uncited(block, where)
+            found = texts(block.get("content"), f"{where}.content")
+            heads = [string(block, name, where) for name in ("title", "source")]
+            return [text_part("\n".join([*heads, "", found]))]
+    refuse(f"{where}.type", NOT_HERE)
+
+
+def source_of(block: dict[str, Any], where: str) -> dict[str, Any]:
+    source = block.get("source")
+    if not isinstance(source, dict):
+        refuse(f"{where}.source", "Expected object")
+    return source
+
+
+def image_url(source: dict[str, Any], where: str) -> str:
+    """Where an image is, or the image itself."""
+    match source.get("type"):
+        case "url":
+            return string(source, "url", where)
+        case "base64":
+            return f"data:{string(source, 'media_type', where)};base64,{string(source, 'data', where)}"
+    refuse(f"{where}.type", f"{NOT_HERE}: Expected 'base64' or 'url'")
+
+
+def check_uncited(block: dict[str, Any], where: str) -> None:
+    """Refuse to have something cited: no other provider tells where it has an answer from."""
+    citations = block.get("citations")
+    if isinstance(citations, dict) and citations.get("enabled"):
+        refuse(f"{where}.citations", NOT_HERE)
+
+
+def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
+    """Something to read: text, where it is text; a PDF, where the provider reads them."""
+    check_uncited(block, where)
+    source = source_of(block, where)
+    at = f"{where}.source"
+    about = [block[name] for name in ("title", "context") if isinstance(block.get(name), str) and block[name]]
+    match source.get("type"):
+        case "text":
+            parts = [text_part(string(source, "data", at))]
+        case "content":
+            parts = [
+                part
+                for index, inner in enumerate(blocks(source.get("content")))
+                for part in parts_of(inner, f"{at}.content.{index}", spoken)
+            ]
+        case "base64" if source.get("media_type") == PDF and spoken.pdfs:
+            parts = [pdf(f"data:{PDF};base64,{string(source, 'data', at)}", block, spoken)]
+        case "url" if spoken.pdfs and spoken.pdf_urls:
+            parts = [pdf(string(source, "url", at), block, spoken)]
+        case "base64" if source.get("media_type") != PDF:
+            refuse(f"{at}.media_type", f"{NOT_HERE}: Expected '{PDF}'")
+        case _:
+            refuse(f"{at}.type", f"{NOT_HERE}: give the document as text")
+    return [text_part("\n".join(about)), *parts] if about else parts
+
+
+def pdf(where: str, block: dict[str, Any], spoken: Dialect) -> Part:
+    if spoken.pdfs == "document_url":
+        return {"type": "document_url", "document_url": where}
+    return {"type": "file", "file": {"filename": block.get("title") or "document.pdf", "file_data": where}}
+
+
+# The model's turns
+
+
+def assistant(content: Any, where: str, spoken: Dialect, *, last: bool) -> Iterator[Turn]:
+    """What the model said, thought and asked tools for. One who only thought, and whose thoughts nobody wants, is left
+    out."""
+    said, thoughts, calls = [], [], []
+    for index, block in enumerate(blocks(content)):
+        at = f"{where}.{index}"
+        match block["type"]:
+            case "text":
+                said.append(string(block, "text", at))
+            case "thinking":
+                thoughts.append(string(block, "thinking", at))
+            case "tool_use":
+                calls.append(call(block, spoken))
+            case "redacted_thinking" | "fallback":
+                pass
+            case _:
+                refuse(f"{at}.type", NOT_HERE)
+    turn: Turn = {"role": "assistant", "content": "".join(said) or None}
+    if calls:
+        turn["tool_calls"] = calls
+    # DeepSeek refuses a turn with tool calls that has no member for its thoughts, be they none.
+    if spoken.thoughts and (any(thoughts) or (calls and spoken.thinking == "switch")):
+        turn[spoken.thoughts] = "".join(thoughts)
+    if last and not calls:
+        if not spoken.prefill:
+            refuse(where.removesuffix(".content"), "this model's provider can't go on with a turn of the assistant's")
+        if spoken.prefill == "prefix":
+            turn["prefix"] = True
+    if len(turn) > 2 or turn["content"] is not None:
+        if turn["content"] is None and not calls:
+            turn["content"] = ""
+        yield turn
+
+
+def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
+    """A tool's use."""
+    asked = {"name": block["name"], "arguments": encode(block["input"]).decode()}
+    made = {"id": call_id(block["id"], spoken), "type": "function", "function": asked}
+    if spoken.signed_calls:
+        made["extra_content"] = UNSIGNED
+    return made
+
+
+def call_id(name: str, spoken: Dialect) -> str:
+    """A tool call's id as the provider takes it: the same one for the call and its result."""
+    if not spoken.short_ids or SHORT_ID.fullmatch(name):
+        return name
+    return blake2b(name.encode("utf-8", "replace"), digest_size=5).hexdigest()[:9]
