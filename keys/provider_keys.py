@@ -101,8 +101,8 @@ def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
     """The URL without a slash at its end; empty stands for the provider's own address.
 
     Raises:
-        Unusable: it is no HTTP address, carries credentials, a fragment or a query (but Azure's `api-version`), or ends in a
-            path of the API.
+        Unusable: it is no HTTP address, carries credentials, a fragment or a query (but for Azure's `api-version`), or
+            ends in a path of the API.
     """
     url = url.strip()
     if not url:
