@@ -59,13 +59,13 @@ def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **memb
 DONE = b"data: [DONE]\n\n"
 
 
-def chunks(*texts: str, finish: str = "stop", usage: dict[str, Any] | None = None) -> list[bytes]:
+def chunks(*texts: str, finish: str = "stop", usage: Any = USAGE) -> list[bytes]:
     """The chunks of a small stream."""
     return [
         chunk({"role": "assistant", "content": ""}),
         *(chunk({"content": text}) for text in texts),
         chunk({}, finish),
-        chunk(usage=USAGE if usage is None else usage),
+        chunk(usage=usage),
         DONE,
     ]
 

@@ -32,7 +32,12 @@ EVERYBODY = (OPENAI, AZURE, OPENROUTER, GROQ, MISTRAL, DEEPSEEK, GEMINI, OLLAMA,
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQ="}
 TOOL = {"name": "weather", "description": "Tells.", "input_schema": {"type": "object", "properties": {}}}
-STRICT = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+STRICT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
 
 
 def sent(base_url: str = OPENAI, **members: Any) -> dict[str, Any]:
@@ -182,7 +187,7 @@ def test_the_system_prompt_is_the_first_message():
 
 
 def test_instructions_in_mid_conversation_stay_where_they_are():
-    given = [
+    given: list[dict[str, Any]] = [
         {"role": "user", "content": "Hi"},
         {"role": "system", "content": [{"type": "text", "text": "Now in German."}]},
         {"role": "user", "content": "Hi again"},
@@ -238,7 +243,7 @@ def test_a_pdf_is_refused_where_nobody_reads_it(base_url):
     assert refusal(base_url, messages=[turn]).startswith("messages.0.content.0.source.type: ")
 
 
-CALLS = [
+CALLS: list[dict[str, Any]] = [
     {"type": "thinking", "thinking": "I need both.", "signature": "s"},
     {"type": "redacted_thinking", "data": "sealed"},
     {"type": "text", "text": "Let me "},
@@ -246,7 +251,7 @@ CALLS = [
     {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Köln"}},
     {"type": "tool_use", "id": "toolu_2", "name": "weather", "input": {}},
 ]
-RESULTS = [
+RESULTS: list[dict[str, Any]] = [
     {
         "type": "tool_result",
         "tool_use_id": "toolu_1",

@@ -1,0 +1,410 @@
+"""An OpenAI-compatible provider behind the gateway, over real sockets: what the SDK gets, and what the ledger says."""
+
+from __future__ import annotations
+
+import json
+import random
+from decimal import Decimal
+from typing import Any
+
+import anthropic
+import pytest
+from anthropic import Anthropic
+
+from tests.gateway import CLIENT, credentials, post, refused, row, rows, wait_until
+from tests.openai_provider import (
+    DONE,
+    GPT,
+    OPENAI_SECRET,
+    USAGE,
+    ask_gpt,
+    chunk,
+    chunks,
+    completion,
+    issue_openai,
+    tool_call,
+)
+from tests.upstream import End, broken, cut, pieces, whole
+from usage import pricing
+from usage.models import LedgerEntry
+
+ASKED: Any = {"model": GPT, "max_tokens": 64, "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.fixture
+def gpt_alice(served, upstream):
+    """Alice, whose key leads to an OpenAI-compatible provider only."""
+    return issue_openai(upstream)
+
+
+def sdk(web, caller, **options):
+    return Anthropic(base_url=web.url, api_key=caller.key, **({"max_retries": 0} | options))
+
+
+def cost_of(entry):
+    """36 tokens read, 64 from the cache, 7 written, at list prices."""
+    price = pricing.build([]).price("openai", GPT, entry.admitted_at)
+    assert 0 < price.cache_read < price.input
+    return (36 * price.input + 64 * price.cache_read + 7 * price.output) / Decimal(1_000_000)
+
+
+def check_counted(entry):
+    """The row of a call that used what USAGE says."""
+    counts = (entry.input_tokens, entry.cache_read_input_tokens, entry.output_tokens, entry.thinking_tokens)
+    assert counts == (36, 64, 7, 3)
+    assert (entry.status, entry.provider, entry.requested_model, entry.estimated) == ("completed", "openai", GPT, False)
+    assert entry.cost == cost_of(entry)
+    assert entry.price_flag == ""
+
+
+def test_the_sdk_gets_a_message_that_costs_what_it_costs(web, upstream, gpt_alice):
+    upstream.answer = whole(
+        200, completion("Grüße 👋"), ("x-request-id", "req_openai"), ("openai-organization", "acme")
+    )
+    with sdk(web, gpt_alice) as client:
+        answer = client.messages.with_raw_response.create(**ASKED, metadata={"user_id": "u"})
+    message = answer.parse()
+    assert message.content[0].text == "Grüße 👋"
+    assert (message.stop_reason, message.model, message.role) == ("end_turn", GPT, "assistant")
+    assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (36, 64)
+    assert answer.headers["request-id"] == "req_openai"
+    assert "openai-organization" not in answer.headers
+    check_counted(entry := row())
+    assert (entry.provider_request_id, entry.stop_reason) == ("req_openai", "end_turn")
+
+
+def test_the_provider_gets_its_own_secret_and_none_of_anthropics_headers(web, upstream, gpt_alice):
+    upstream.answer = whole(200, completion())
+    with sdk(web, gpt_alice) as client:
+        client.beta.messages.create(**ASKED, betas=["context-1m-2025-08-07"])
+    seen = upstream.last
+    assert (seen.method, seen.target) == ("POST", "/v1/chat/completions")
+    assert seen.values("authorization") == [f"Bearer {OPENAI_SECRET}"]
+    assert seen.values("content-type") == ["application/json"]
+    assert seen.values("user-agent")[0].startswith("Anthropic/")
+    assert not [name for name, _ in seen.headers if name.startswith((b"anthropic-", b"x-stainless", b"x-api-key"))]
+    assert gpt_alice.key.encode() not in seen.head + seen.body
+
+
+def test_azure_is_called_by_deployment_and_with_its_own_header(web, upstream, served):
+    caller = issue_openai(upstream, path="/openai?api-version=2024-10-21")
+    upstream.answer = whole(200, completion())
+    assert post(web, caller.key, ask_gpt()).status_code == 200
+    assert upstream.last.target == f"/openai/deployments/{GPT}/chat/completions?api-version=2024-10-21"
+    assert upstream.last.values("api-key") == [OPENAI_SECRET]
+    assert not upstream.last.values("authorization")
+
+
+def test_the_sdk_streams_raw_and_with_its_helper(web, upstream, gpt_alice):
+    upstream.answer = pieces(200, chunks("Grü", "ße 👋"), ("x-request-id", "req_openai"))
+    with sdk(web, gpt_alice) as client:
+        with client.messages.stream(**ASKED) as stream:
+            assert "".join(stream.text_stream) == "Grüße 👋"
+            final = stream.get_final_message()
+        kinds = [each.type for each in client.messages.create(**ASKED, stream=True)]
+    assert (final.stop_reason, final.usage.input_tokens, final.usage.output_tokens) == ("end_turn", 36, 7)
+    assert (kinds[0], kinds[-1]) == ("message_start", "message_stop")
+    assert json.loads(upstream.last.body)["stream_options"] == {"include_usage": True}
+    for entry in rows(2):
+        check_counted(entry)
+
+
+def test_streams_share_a_connection(web, upstream, gpt_alice):
+    upstream.answer = pieces(200, chunks("Hi"))
+    post(web, gpt_alice.key, ask_gpt(stream=True))
+    before = upstream.connections
+    for _ in range(3):
+        assert b"message_stop" in post(web, gpt_alice.key, ask_gpt(stream=True)).content
+    assert upstream.connections == before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_helper_makes_tool_uses_of_a_stream_that_is_cut_anywhere(web, upstream, gpt_alice, seed):
+    parts = [
+        b": PROCESSING\r\n\r\n",
+        chunk({"reasoning": "Both."}),
+        chunk({"content": "Let me look. 👋"}),
+        chunk(tool_call(0, "", "weather", "call_a")),
+        chunk(tool_call(0, '{"city": "Kö')),
+        chunk(tool_call(0, 'ln"}')),
+        chunk(tool_call(1, '{"city": "Bonn"}', "weather", "call_b")),
+        chunk({}, "tool_calls", usage=USAGE),
+    ]
+    upstream.answer = pieces(200, cut(b"".join(parts), random.Random(seed)))
+    with sdk(web, gpt_alice) as client, client.messages.stream(**ASKED) as stream:
+        final = stream.get_final_message()
+    assert [block.type for block in final.content] == ["thinking", "text", "tool_use", "tool_use"]
+    assert [block.input for block in final.content if block.type == "tool_use"] == [{"city": "Köln"}, {"city": "Bonn"}]
+    assert final.stop_reason == "tool_use"
+    check_counted(row())
+
+
+def test_a_whole_answer_has_thinking_text_and_tools(web, upstream, gpt_alice):
+    calls = [
+        {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Köln"}'}},
+        {"id": "", "type": "function", "function": {"name": "weather", "arguments": ""}},
+        {"id": "call_c", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bo'}},
+    ]
+    upstream.answer = whole(200, completion("Look.", "tool_calls", reasoning_content="Hm.", tool_calls=calls))
+    content = post(web, gpt_alice.key, ask_gpt()).json()["content"]
+    assert content[:3] == [
+        {"type": "thinking", "thinking": "Hm.", "signature": ""},
+        {"type": "text", "text": "Look."},
+        {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Köln"}},
+    ]
+    assert content[3]["id"].startswith("toolu_")
+    assert content[3]["input"] == {}
+    assert content[4]["input"] == {"INVALID_JSON": '{"city": "Bo'}
+
+
+def test_who_turned_thinking_off_gets_none(web, upstream, gpt_alice):
+    upstream.answer = whole(200, completion("Yes.", reasoning="Hm."))
+    answer = post(web, gpt_alice.key, ask_gpt(thinking={"type": "disabled"})).json()
+    assert answer["content"] == [{"type": "text", "text": "Yes."}]
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}, (9, 0, 0, 2, 0)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 4}, (5, 4, 0, 2, 0)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "num_cached_tokens": 4}, (5, 4, 0, 2, 0)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 40}, (0, 9, 0, 2, 0)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 5},
+            },
+            (1, 3, 5, 2, 0),
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 30}, (9, 0, 0, 21, 19)),
+    ],
+)
+def test_every_providers_way_to_count_ends_up_in_the_ledger(web, upstream, gpt_alice, usage, counts):
+    upstream.answer = whole(200, completion(usage=usage))
+    assert post(web, gpt_alice.key, ask_gpt()).status_code == 200
+    entry = row()
+    assert counts == (
+        entry.input_tokens,
+        entry.cache_read_input_tokens,
+        entry.cache_creation_5m_input_tokens,
+        entry.output_tokens,
+        entry.thinking_tokens,
+    )
+    assert not entry.estimated
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 5}, {"prompt_tokens": -1, "completion_tokens": True}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_nobody_counted_is_an_estimate_and_not_free(web, upstream, gpt_alice, stream, usage):
+    plain = whole(200, completion("Hello " * 50, usage=usage))
+    upstream.answer = pieces(200, chunks("Hello " * 50, usage=usage)) if stream else plain
+    assert post(web, gpt_alice.key, ask_gpt(stream=stream)).status_code == 200
+    entry = row()
+    assert (entry.status, entry.estimated) == ("completed", True)
+    assert entry.cost > 0
+    assert entry.output_tokens > 0
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (400, {"error": {"message": "Bad 'x'.", "type": "invalid_request_error"}}, "invalid_request_error", "Bad 'x'."),
+        (
+            400,
+            {"error": {"message": "maximum is 8192", "code": "context_length_exceeded"}},
+            "invalid_request_error",
+            "prompt is too long: maximum is 8192",
+        ),
+        (404, {"error": {"message": "No such", "code": "model_not_found"}}, "not_found_error", f"model: {GPT}"),
+        (413, {"error": "too large"}, "request_too_large", "too large"),
+        (422, {"detail": [{"loc": ["body", "x"], "msg": "extra"}]}, "invalid_request_error", "extra"),
+        (429, {"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}, "rate_limit_error", "Slow down."),
+        (429, {"object": "error", "message": "Requests rate limit exceeded"}, "rate_limit_error", "Requests rate"),
+        (500, [{"error": {"code": 500, "message": "Internal"}}], "api_error", "Internal"),
+        (502, "<html>Bad Gateway</html>", "api_error", "The provider answered with HTTP 502."),
+        (529, {"error": {"message": None}}, "overloaded_error", "HTTP 529"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_is_anthropics_with_the_same_status(web, upstream, gpt_alice, status, body, kind, words, stream):
+    raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    upstream.answer = whole(status, raw, ("retry-after", "7"), ("x-request-id", "req_openai"))
+    answer = post(web, gpt_alice.key, ask_gpt(stream=stream))
+    told = answer.json()
+    assert (answer.status_code, told["type"], told["error"]["type"]) == (status, "error", kind)
+    assert words in told["error"]["message"]
+    assert told["request_id"] == answer.headers["request-id"] == "req_openai"
+    assert answer.headers["retry-after"] == "7"
+    entry = row()
+    assert (entry.status, entry.http_status) == ("refused_by_provider", status)
+    assert entry.cost == 0
+    assert entry.error_type == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, {"message": f"Incorrect API key: {OPENAI_SECRET}"}),
+        (402, {"message": "Insufficient Balance"}),
+        (403, {"message": "Not in your plan"}),
+        (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}),
+    ],
+)
+def test_what_is_about_our_account_is_our_trouble(web, upstream, gpt_alice, status, error):
+    upstream.answer = whole(status, json.dumps({"error": error}).encode())
+    said = refused(post(web, gpt_alice.key, ask_gpt()), 503, "api_error")
+    assert "administrators" in said
+    assert error["message"] not in said
+    assert row().cost == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_that_goes_by_200_is_one(web, upstream, gpt_alice, stream):
+    upstream.answer = whole(200, json.dumps({"error": {"message": "Upstream is away", "code": 502}}).encode())
+    answer = post(web, gpt_alice.key, ask_gpt(stream=stream))
+    assert (answer.status_code, answer.json()["error"]["message"]) == (502, "Upstream is away")
+    assert row().cost == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        whole(200, b"<html>Hello</html>"),
+        whole(200, b"{}"),
+        whole(200, b'{"choices": []}'),
+        whole(200, completion("x", "error")),
+        whole(200, completion(None, tool_calls=[{"id": "c", "function": {"arguments": "{}"}}])),
+        pieces(200, chunks("a stream that nobody asked for")),
+        broken([b'{"id": "chatcmpl-1", "choi'], End.CLOSE, ("content-type", "application/json")),
+        broken([b'{"id": "chatcmpl-1", "choi'], End.RESET, ("content-type", "application/json")),
+    ],
+)
+def test_an_answer_that_is_none_is_paid_for_as_an_estimate(web, upstream, gpt_alice, answer):
+    upstream.answer = answer
+    refused(post(web, gpt_alice.key, ask_gpt()), 502, "api_error")
+    entry = row()
+    assert (entry.status, entry.estimated) == ("failed", True)
+    assert entry.cost > 0
+
+
+def test_an_error_that_breaks_off_is_still_an_error(web, upstream, gpt_alice):
+    head, *_ = whole(429, b'{"error": {"message": "Slow', ("content-type", "application/json"))
+    upstream.answer = [head.replace(b"content-length: 27", b"content-length: 99"), End.CLOSE]
+    answer = post(web, gpt_alice.key, ask_gpt())
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert row().cost == 0
+
+
+@pytest.mark.parametrize("end", list(End))
+def test_a_stream_that_breaks_off_ends_in_an_error(web, upstream, gpt_alice, end):
+    upstream.answer = broken(chunks("one", "two")[:3], end)
+    with sdk(web, gpt_alice) as client, pytest.raises(anthropic.APIStatusError) as caught:
+        list(client.messages.create(**ASKED, stream=True))
+    assert caught.value.type == "api_error"
+    entry = row()
+    assert (entry.status, entry.estimated) == ("failed", True)
+    assert entry.cost > 0
+
+
+def test_a_stream_that_just_ends_ends_in_an_error(web, upstream, gpt_alice):
+    upstream.answer = pieces(200, chunks("one", "two")[:3])
+    answer = post(web, gpt_alice.key, ask_gpt(stream=True))
+    assert answer.text.count("event: error") == 1
+    assert row().status == "failed"
+
+
+@pytest.mark.parametrize("garbage", [b"data: {\n\n", b'data: {"choices": 7}\n\n', DONE])
+def test_nonsense_in_a_stream_ends_in_an_error(web, upstream, gpt_alice, garbage):
+    upstream.answer = pieces(
+        200, [garbage] if garbage is DONE else [chunk({"content": "Hi"}), garbage, *chunks("more")]
+    )
+    answer = post(web, gpt_alice.key, ask_gpt(stream=True))
+    assert answer.text.count("event: error") == 1
+    assert answer.text.count("message_stop") == 0
+    assert row().status == "failed"
+
+
+def test_an_error_in_a_stream_reaches_the_client_in_the_providers_words(web, upstream, gpt_alice):
+    error = b'data: {"error": {"message": "Too much.", "code": 429}}\n\n'
+    upstream.answer = pieces(200, [*chunks("one")[:2], error])
+    with sdk(web, gpt_alice) as client, pytest.raises(anthropic.APIStatusError, match="Too much") as caught:
+        list(client.messages.create(**ASKED, stream=True))
+    assert caught.value.type == "rate_limit_error"
+    entry = row()
+    assert (entry.status, entry.error_type, entry.estimated) == ("failed", "rate_limit_error", True)
+
+
+def test_a_stream_of_an_error_alone_costs_nothing(web, upstream, gpt_alice):
+    upstream.answer = pieces(200, [b'event: error\ndata: {"error": {"message": "No.", "code": 503}}\n\n'])
+    assert post(web, gpt_alice.key, ask_gpt(stream=True)).text.startswith("event: error\n")
+    assert row().status == "failed"
+    assert row().cost == 0
+
+
+def test_who_gets_a_whole_answer_instead_of_a_stream_gets_its_events(web, upstream, gpt_alice):
+    upstream.answer = whole(200, completion("Hi"))
+    with sdk(web, gpt_alice) as client, client.messages.stream(**ASKED) as stream:
+        assert stream.get_final_text() == "Hi"
+    check_counted(row())
+
+
+def test_a_client_that_hangs_up_is_billed(web, upstream, gpt_alice):
+    upstream.answer = [*pieces(200, chunks("one", "two")[:3])[:-1], 30.0]
+    body = json.dumps(ask_gpt(stream=True)).encode()
+    with CLIENT.stream("POST", web.url + "/v1/messages", content=body, headers=credentials(gpt_alice.key)) as answer:
+        next(answer.iter_raw())
+    entry = row()
+    assert (entry.status, entry.estimated) == ("client_disconnected", True)
+    assert entry.cost > 0
+    assert upstream.last.gone.wait(5)
+
+
+# What is refused
+
+
+def test_what_cannot_be_expressed_never_goes_out(web, upstream, gpt_alice):
+    said = refused(post(web, gpt_alice.key, ask_gpt(container="container_1")), 400, "invalid_request_error")
+    assert said.startswith("container: ")
+    assert not upstream.seen
+    assert (row().status, row().estimated) == ("failed", False)
+    assert row().cost == 0
+
+
+def test_tokens_cannot_be_counted_there(web, upstream, gpt_alice):
+    body = {name: value for name, value in ask_gpt().items() if name != "max_tokens"}
+    said = refused(post(web, gpt_alice.key, body, "/v1/messages/count_tokens"), 404, "not_found_error")
+    assert said.startswith("/v1/messages/count_tokens: ")
+    assert not upstream.seen
+
+
+def test_batches_and_files_are_not_kept_there(web, upstream, gpt_alice):
+    batch = {"requests": [{"custom_id": "a", "params": ask_gpt()}]}
+    assert post(web, gpt_alice.key, batch, "/v1/messages/batches").status_code == 404
+    asked = CLIENT.get(web.url + "/v1/files", headers=credentials(gpt_alice.key))
+    assert asked.status_code in (200, 404)
+    assert not upstream.seen
+
+
+def test_only_models_that_were_written_out_are_listed(web, upstream, served):
+    caller = issue_openai(upstream, allowed_models=["gpt-4o-mini", "claude-*"])
+    listed = CLIENT.get(web.url + "/v1/models", headers=credentials(caller.key)).json()
+    assert [model["id"] for model in listed["data"]] == ["gpt-4o-mini"]
+
+
+def test_many_calls_at_once_are_each_their_own(web, upstream, gpt_alice):
+    def answer(seen):
+        text = json.loads(seen.body)["messages"][0]["content"]
+        return pieces(200, cut(b"".join(chunks(text)), random.Random(text)))
+
+    upstream.answer = answer
+    with sdk(web, gpt_alice) as client:
+        for number in range(20):
+            asked: Any = ASKED | {"messages": [{"role": "user", "content": f"number {number}"}]}
+            with client.messages.stream(**asked) as stream:
+                assert stream.get_final_text() == f"number {number}"
+    assert wait_until(lambda: LedgerEntry.objects.filter(status="completed").count() == 20)
