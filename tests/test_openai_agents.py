@@ -1,4 +1,4 @@
-"""Agents of Pydantic AI that speak Anthropic's API, in front of a key that leads to an OpenAI-compatible provider only."""
+"""Agents of Pydantic AI, which speak Anthropic's API, in front of an OpenAI-compatible provider only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic_ai import Agent, ModelRetry, NativeOutput, ToolOutput
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ThinkingPart
 from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.profiles.anthropic import AnthropicModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from tests.gateway import rows
@@ -44,8 +45,8 @@ def weather(city: str) -> str:
 
 
 class Model:
-    """A fake model behind chat completions: its turns one after another, each a text or the tools that it uses, whole or
-    in a stream that is cut anywhere, as it is asked for. It refuses histories that no provider would take."""
+    """A fake model behind chat completions: its turns one after another, each a text or the tools that it uses; whole,
+    or in a stream that is cut anywhere. It refuses histories that no provider would take."""
 
     def __init__(self, *turns: str | list[tuple[str, str]], thinks: str = "") -> None:
         self.turns = turns
@@ -91,12 +92,12 @@ def wrong(messages: list[dict[str, Any]]) -> str:
     return f"{waiting} are not answered" if waiting else ""
 
 
-def run(web, caller, prompt="Go", stream=False, settings=None, **terms) -> Any:
-    """What an agent answers, and the messages of its run."""
+def run(web, caller, prompt="Go", stream=False, settings: Any = None, profile=None, **terms) -> Any:
+    """What an agent answers, and the messages of its run. `profile`: what it may know of the model."""
 
     async def converse():
         provider = AnthropicProvider(base_url=f"{web.url}/pydanticai/anthropic", api_key=caller.key)
-        model = AnthropicModel(GPT, provider=provider, settings={"max_tokens": 2048, **(settings or {})})
+        model = AnthropicModel(GPT, provider=provider, settings=settings or {"max_tokens": 2048}, profile=profile)
         async with Agent(model, **terms) as agent:
             if not stream:
                 answer = await agent.run(prompt)
@@ -136,22 +137,18 @@ def test_an_agents_structured_output_comes_by_a_tool(web, upstream, gpt_alice, s
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_agents_structured_output_comes_by_a_schema(web, upstream, gpt_alice, stream):
     upstream.answer = model = Model('{"name": "Köln", "people": 1000000}')
-    supports: Any = {"supports_json_schema_output": True}
-    output, _ = run_native(web, gpt_alice, supports, stream)
+    can = AnthropicModelProfile(supports_json_schema_output=True)
+    output, _ = run(web, gpt_alice, output_type=NativeOutput(City), stream=stream, profile=can)
     assert output == City(name="Köln", people=1_000_000)
     wanted = model.asked[0]["response_format"]
     assert wanted["type"] == "json_schema"
     assert set(wanted["json_schema"]["schema"]["properties"]) == {"name", "people"}
 
 
-def run_native(web, caller, profile, stream):
-    return run(web, caller, output_type=NativeOutput(City), stream=stream)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_agent_sees_what_the_model_thought(web, upstream, gpt_alice, stream):
     upstream.answer = model = Model(TWO_CITIES[:1], "Rain.", thinks="Hm.")
-    thinking = {"anthropic_thinking": {"type": "enabled", "budget_tokens": 1024}}
+    thinking: Any = {"max_tokens": 2048, "anthropic_thinking": {"type": "enabled", "budget_tokens": 1024}}
     output, messages = run(web, gpt_alice, tools=[weather], stream=stream, settings=thinking)
     assert output == "Rain."
     thoughts = [part.content for message in messages for part in message.parts if isinstance(part, ThinkingPart)]

@@ -11,6 +11,8 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
+from keys.models import ProviderKey
+from keys.provider_keys import add_provider_key
 from tests.gateway import CLIENT, credentials, post, refused, row, rows, wait_until
 from tests.openai_provider import (
     DONE,
@@ -147,14 +149,45 @@ def test_a_whole_answer_has_thinking_text_and_tools(web, upstream, gpt_alice):
     ]
     upstream.answer = whole(200, completion("Look.", "tool_calls", reasoning_content="Hm.", tool_calls=calls))
     content = post(web, gpt_alice.key, ask_gpt()).json()["content"]
+    assert content[0].pop("signature").startswith("unsigned_")
     assert content[:3] == [
-        {"type": "thinking", "thinking": "Hm.", "signature": ""},
+        {"type": "thinking", "thinking": "Hm."},
         {"type": "text", "text": "Look."},
         {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Köln"}},
     ]
     assert content[3]["id"].startswith("toolu_")
     assert content[3]["input"] == {}
     assert content[4]["input"] == {"INVALID_JSON": '{"city": "Bo'}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_conversation_that_was_thought_about_goes_back_to_where_it_was(web, upstream, served, stream):
+    issue_openai(upstream)
+    keys = list(ProviderKey.objects.filter(name="compatible"))
+    keys.append(
+        add_provider_key(name="other", provider="openai", base_url=upstream.url + "/v1", secret="sk-other-secret")
+    )
+    bob = issue_openai(upstream, "bob", provider_keys=[(key, 1) for key in keys])
+    upstream.answer = pieces(200, [chunk({"reasoning": "Hm.", "content": "Hi"}), *chunks()[1:]])
+    if not stream:
+        upstream.answer = whole(200, completion("Hi", reasoning="Hm."))
+    with sdk(web, bob) as client:
+        for number in range(8):
+            first: Any = [{"role": "user", "content": f"number {number}"}]
+            asked: Any = ASKED | {"messages": first}
+            if stream:
+                with client.messages.stream(**asked) as streamed:
+                    answer = streamed.get_final_message()
+            else:
+                answer = client.messages.create(**asked)
+            thought_by = upstream.last.values("authorization")
+            # Another opening would go anywhere, but for what it carries.
+            turns = [
+                {"role": "user", "content": f"forgotten {number}"},
+                {"role": "assistant", "content": answer.content},
+            ]
+            client.messages.create(**ASKED | {"messages": [*turns, {"role": "user", "content": "And?"}]}, stream=True)
+            assert upstream.last.values("authorization") == thought_by
 
 
 def test_who_turned_thinking_off_gets_none(web, upstream, gpt_alice):

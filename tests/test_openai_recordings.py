@@ -69,7 +69,8 @@ def text_of(value: Any) -> str:
 
 def expected(recording: Recording) -> tuple[str, list[tuple[str, Any]], int | None]:
     """The text, the tools that were used, and the tokens of output."""
-    text, calls, output = "", {}, None
+    calls: dict[Any, dict[str, str]] = {}
+    text, output = "", None
     for said in recording.said:
         for choice in said.get("choices") or []:
             part = choice.get("delta") or choice.get("message") or {}

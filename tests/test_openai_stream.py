@@ -58,6 +58,9 @@ def blocks(events: list[Event]) -> list[dict[str, Any]]:
                     content[-1]["input"] = json.loads(written or "{}")
                 continue
             delta = data["delta"]
+            if delta["type"] == "signature_delta":
+                assert delta["signature"]
+                continue
             name = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}[
                 delta["type"]
             ]

@@ -50,9 +50,10 @@ def tool_id(given: Any) -> str:
     return given if isinstance(given, str) and given else "toolu_" + secrets.token_hex(12)
 
 
-def thinking(text: str) -> dict[str, Any]:
-    """A block of thinking. Nobody signed it: it can be passed on, but not to Anthropic."""
-    return {"type": "thinking", "thinking": text, "signature": ""}
+def signature() -> str:
+    """A signature for thinking that its provider didn't sign. Clients pass signed thinking back only, and by it the
+    conversation is known to belong where it was thought (bindings.py): nobody else would take it."""
+    return "unsigned_" + secrets.token_hex(12)
 
 
 def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], int]:
@@ -67,7 +68,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         if content and content[-1]["type"] == kind:
             content[-1][kind] += text
         else:
-            content.append(thinking(text) if kind == "thinking" else {"type": "text", "text": text})
+            signed = {"signature": signature()} if kind == "thinking" else {}
+            content.append({"type": kind, kind: text, **signed})
     for call in completion.calls(choice.message):
         written = completion.arguments(call.function)
         delivered += len(written.encode())

@@ -165,8 +165,8 @@ class Events:
             self._delivered += len(text)
             return
         if self._open != kind:
-            block = answer.thinking("") if kind == "thinking" else {"type": "text", "text": ""}
-            self._begin(kind, block, out)
+            signed = {"signature": ""} if kind == "thinking" else {}
+            self._begin(kind, {"type": kind, kind: "", **signed}, out)
         self._delta(text, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
@@ -191,6 +191,9 @@ class Events:
 
     def _end(self, out: list[bytes]) -> None:
         if self._open:
+            if self._open == "thinking":
+                delta = {"type": "signature_delta", "signature": answer.signature()}
+                out.append(event("content_block_delta", index=self._index, delta=delta))
             out.append(event("content_block_stop", index=self._index))
             self._open = ""
         if self._writing is not None:

@@ -1,7 +1,7 @@
 """The messages of a request as those of a chat completions request. Pure.
 
-Thinking goes back where the provider asks for it, as text; its signature is nobody's else. What a tool answered is text
-in this protocol: images follow in the user's turn, after the last of the results.
+Thinking goes back where the provider asks for it, as text without its signature. What a tool answered is text in this
+protocol: images follow in the user's turn, after the last of the results.
 """
 
 from __future__ import annotations
