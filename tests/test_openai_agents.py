@@ -97,7 +97,8 @@ def run(web, caller, prompt="Go", stream=False, settings: Any = None, profile=No
 
     async def converse():
         provider = AnthropicProvider(base_url=f"{web.url}/pydanticai/anthropic", api_key=caller.key)
-        model = AnthropicModel(GPT, provider=provider, settings=settings or {"max_tokens": 2048}, profile=profile)
+        given: Any = settings or {"max_tokens": 2048}
+        model = AnthropicModel(GPT, provider=provider, settings=given, profile=profile)
         async with Agent(model, **terms) as agent:
             if not stream:
                 answer = await agent.run(prompt)

@@ -163,6 +163,8 @@ def test_what_cannot_be_expressed_is_refused_by_its_name(members, field):
             {"type": "search_result", "source": "s", "title": "t", "content": [], "citations": {"enabled": True}},
             "citations",
         ),
+        ({"type": "document", "source": {"type": "content", "content": ["x"]}}, "source.content.0"),
+        ({"type": "document", "source": {"type": "content", "content": 7}}, "source.content"),
         ({"type": "container_upload", "file_id": "file_1"}, "type"),
         ({"type": "web_search_tool_result", "tool_use_id": "x", "content": []}, "type"),
         ({"type": "a_block_of_next_year"}, "type"),
@@ -521,7 +523,10 @@ def test_every_recorded_request_is_translated_or_refused_by_name():
 
 
 anything: Any = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "text", "base64", "x"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.sampled_from(["", "text", "base64", "content", "url", "image", "document", "x"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

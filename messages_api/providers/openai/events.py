@@ -126,7 +126,7 @@ class Events:
         if read.error:
             self._fail(read.error, out)
             return
-        if used := completion.usage(read):
+        if (read.usage is not None or read.x_groq is not None) and (used := completion.usage(read)):
             self._usage = used
         choice = read.choices[0] if read.choices else None
         if choice is None:

@@ -48,6 +48,8 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 USER_LENGTH = 64
 # Up to so many tokens of thinking, an effort is low or medium.
 LOW_BUDGET, MEDIUM_BUDGET = 4_096, 16_384
+# Of a member that the caller made up, in our words about it.
+NAME_LENGTH = 60
 # The name that a schema has to have.
 ANSWER = "answer"
 
@@ -114,10 +116,10 @@ def check_members(request: dict[str, Any]) -> None:
             continue
         if name == "context_management" and only_clears(value):
             continue
-        refuse(name, "not available with this model's provider")
+        refuse(name[:NAME_LENGTH], "not available with this model's provider")
     for name, value in (request.get("output_config") or {}).items():
         if name not in ("format", "effort") and value is not None:
-            refuse(f"output_config.{name}", "not available with this model's provider")
+            refuse(f"output_config.{name[:NAME_LENGTH]}", "not available with this model's provider")
 
 
 def only_clears(management: Any) -> bool:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from messages_api.providers.openai.dialects import Dialect
-from messages_api.providers.openai.request import encode, refuse
+from messages_api.providers.openai.request import NAME_LENGTH, encode, refuse
 
 NOT_HERE = "not available with this model's provider"
 PDF = "application/pdf"
@@ -53,20 +53,25 @@ def check_system(message: dict[str, Any], where: str) -> None:
     """Refuse what instructions in mid-conversation may bring beside their text."""
     for name, value in message.items():
         if name not in ("role", "content") and value is not None:
-            refuse(f"{where}.{name}", NOT_HERE)
+            refuse(f"{where}.{name[:NAME_LENGTH]}", NOT_HERE)
 
 
-def blocks(content: Any) -> list[dict[str, Any]]:
-    """The blocks of a content, which may be a text alone."""
+def blocks(content: Any, where: str) -> list[dict[str, Any]]:
+    """The blocks of a content, which may be a text alone, or nothing."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    return content if isinstance(content, list) else []
+    if content is not None and not isinstance(content, list):
+        refuse(where, "Expected string or array")
+    for index, block in enumerate(content or ()):
+        if not isinstance(block, dict):
+            refuse(f"{where}.{index}", "Expected object")
+    return content or []
 
 
 def texts(content: Any, where: str) -> str:
     """A content of which only text can be passed on."""
     said = []
-    for index, block in enumerate(blocks(content)):
+    for index, block in enumerate(blocks(content, where)):
         if block.get("type") != "text":
             refuse(f"{where}.{index}.type", NOT_HERE)
         said.append(string(block, "text", f"{where}.{index}"))
@@ -88,7 +93,7 @@ def user(content: Any, where: str, spoken: Dialect) -> Iterator[Turn]:
     """What tools answered, each a turn of its own, and what the user said."""
     results: list[Turn] = []
     parts: list[Part] = []
-    for index, block in enumerate(blocks(content)):
+    for index, block in enumerate(blocks(content, where)):
         at = f"{where}.{index}"
         if block["type"] != "tool_result":
             parts += parts_of(block, at, spoken)
@@ -106,7 +111,7 @@ def user(content: Any, where: str, spoken: Dialect) -> Iterator[Turn]:
 def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str, list[Part]]:
     """What a tool answered: its text, and what isn't text."""
     said, shown = [], []
-    for index, inner in enumerate(blocks(block.get("content"))):
+    for index, inner in enumerate(blocks(block.get("content"), f"{where}.content")):
         for part in parts_of(inner, f"{where}.content.{index}", spoken):
             if part["type"] == "text":
                 said.append(part["text"])
@@ -184,7 +189,7 @@ def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
         case "content":
             parts = [
                 part
-                for index, inner in enumerate(blocks(source.get("content")))
+                for index, inner in enumerate(blocks(source.get("content"), f"{at}.content"))
                 for part in parts_of(inner, f"{at}.content.{index}", spoken)
             ]
         case "base64" if source.get("media_type") == PDF and spoken.pdfs:
@@ -211,7 +216,7 @@ def assistant(content: Any, where: str, spoken: Dialect, *, last: bool) -> Itera
     """What the model said, thought and asked tools for. One who only thought, and whose thoughts nobody wants, is left
     out."""
     said, thoughts, calls = [], [], []
-    for index, block in enumerate(blocks(content)):
+    for index, block in enumerate(blocks(content, where)):
         at = f"{where}.{index}"
         match block["type"]:
             case "text":
