@@ -3,6 +3,7 @@ they are cut."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.metering import StreamMeter
+from messages_api.providers.openai import answer, completion, faults
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected
 from tests.openai_provider import DONE, GPT, USAGE, chunk, chunks, tool_call
@@ -396,6 +398,79 @@ def test_a_choice_that_ends_in_an_error_is_one():
 def test_nonsense_is_no_stream(parts):
     with pytest.raises(ValueError):  # noqa: PT011
         translated(parts)
+
+
+NAMES = [
+    "id",
+    "model",
+    "choices",
+    "usage",
+    "error",
+    "service_tier",
+    "x_groq",
+    "delta",
+    "message",
+    "finish_reason",
+    "stop_reason",
+    "content",
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "tool_calls",
+    "function_call",
+    "extra_content",
+    "index",
+    "function",
+    "name",
+    "arguments",
+    "type",
+    "text",
+    "thinking",
+    "summary",
+    "google",
+    "thought",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "cached_tokens",
+    "code",
+    "status",
+    "metadata",
+    "raw",
+    "detail",
+]
+WORDS = ["", "text", "thinking", "stop", "error", "tool_calls", "model_not_found", "429", "{}", "\ud83d", "x"]
+nonsense: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 600) | st.floats() | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=15,
+)
+parts = st.dictionaries(st.sampled_from(NAMES), nonsense, max_size=4)
+completions = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries({}, optional={"delta": parts, "message": parts, "finish_reason": nonsense}),
+            max_size=1,
+        )
+    },
+    optional={"usage": parts, "error": nonsense, "id": nonsense, "model": nonsense},
+)
+
+
+@given(st.lists(completions | nonsense, max_size=4))
+def test_whatever_a_provider_says_is_translated_or_no_answer(said):
+    bodies = [json.dumps(each).encode() for each in said]
+    with contextlib.suppress(ValueError):
+        translated([b"data: " + body + b"\n\n" for body in bodies] + [DONE])
+    for body in bodies:
+        with contextlib.suppress(ValueError):
+            made = json.loads(answer.message(completion.read(body), PLAIN))
+            assert made["type"] == "message"
+        status, error = faults.of_answer(400, body, GPT, "")
+        assert status == 400
+        assert isinstance(json.loads(error)["error"]["message"], str)
 
 
 def test_half_a_character_is_replaced():

@@ -19,7 +19,7 @@ def message(read: Completion, expected: Expected) -> bytes:
         ValueError: there is no answer in the completion, or none that came to its end.
     """
     choice = read.choices[0] if read.choices else None
-    if choice is None or choice.message is None or choice.finish_reason in BROKEN:
+    if choice is None or choice.message is None or completion.finish(choice) in BROKEN:
         raise ValueError("no answer")
     content, delivered = blocks(choice, expected)
     called = any(block["type"] == "tool_use" for block in content)

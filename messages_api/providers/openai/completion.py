@@ -104,6 +104,11 @@ def read(data: bytes) -> Completion:
         raise ValueError("nested too deep") from None
 
 
+def finish(choice: Choice) -> str:
+    """Why it ended, in the provider's word, empty where it goes on (or the provider has none)."""
+    return choice.finish_reason if isinstance(choice.finish_reason, str) else ""
+
+
 def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
     """What the model thought and said, in order."""
     if (
@@ -176,10 +181,9 @@ def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -
         stops: the sequences that were asked for.
         called: whether it called a tool; some say `stop` for that.
     """
-    reason = str(choice.finish_reason or "")
     if refused:
         return "refusal", None
-    told = REASONS.get(reason, "end_turn")
+    told = REASONS.get(finish(choice), "end_turn")
     if told != "end_turn":
         return told, None
     if isinstance(choice.stop_reason, str) and choice.stop_reason in stops:

@@ -60,7 +60,7 @@ class Events:
         self._open = ""
         self._head = b""
         self._calls: list[Call] = []
-        self._by_index: dict[Any, Call] = {}
+        self._by_index: dict[int | str | None, Call] = {}
         self._writing: Call | None = None
         self._ended: Choice | None = None
         self._refused = False
@@ -140,9 +140,10 @@ class Events:
                 self._say(kind, text, out)
             for call in completion.calls(delta):
                 self._call(call, out)
-        if choice.finish_reason in BROKEN:
-            self._fail({"code": choice.finish_reason}, out)
-        elif choice.finish_reason:
+        ended = completion.finish(choice)
+        if ended in BROKEN:
+            self._fail({"code": ended}, out)
+        elif ended:
             self._ended = choice
 
     def _start(self, read: Completion, out: list[bytes]) -> None:
@@ -224,16 +225,17 @@ class Events:
 
     def _find(self, part: ToolCall) -> Call:
         """The call that this is a part of. Gemini gives none of them an index, or all of them the same."""
-        call = self._by_index.get(part.index) if part.index is not None else None
-        if part.index is None and self._calls and not names(part):
+        index = part.index if isinstance(part.index, int | str) else None
+        call = self._by_index.get(index)
+        if index is None and self._calls and not names(part):
             call = self._calls[-1]
         given = part.id if isinstance(part.id, str) else ""
         if call is None or (given and call.id and given != call.id and names(part)):
             call = Call()
             self._calls.append(call)
         call.id = call.id or given
-        if isinstance(part.index, int | str):
-            self._by_index[part.index] = call
+        if index is not None:
+            self._by_index[index] = call
         return call
 
     def _write(self, call: Call, out: list[bytes]) -> None:

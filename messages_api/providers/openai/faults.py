@@ -117,7 +117,7 @@ def clean(text: str) -> str:
 
 def reworded(code: Any, message: str, model: str) -> str:
     """Anthropic's wording, where clients act on it: an unknown model, a prompt that is too long."""
-    if code in UNKNOWN_MODEL:
+    if isinstance(code, str) and code in UNKNOWN_MODEL:
         return f"model: {model}"
     if code == TOO_LONG:
         return f"prompt is too long: {message}"
