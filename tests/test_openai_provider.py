@@ -112,7 +112,8 @@ def test_the_sdk_streams_raw_and_with_its_helper(web, upstream, gpt_alice):
 
 
 def test_streams_share_a_connection(web, upstream, gpt_alice):
-    upstream.answer = pieces(200, chunks("Hi"))
+    *said, end = pieces(200, chunks("Hi"))
+    upstream.answer = [*said, 0.05, end]
     post(web, gpt_alice.key, ask_gpt(stream=True))
     before = upstream.connections
     for _ in range(3):
@@ -132,7 +133,7 @@ def test_the_helper_makes_tool_uses_of_a_stream_that_is_cut_anywhere(web, upstre
         chunk(tool_call(1, '{"city": "Bonn"}', "weather", "call_b")),
         chunk({}, "tool_calls", usage=USAGE),
     ]
-    upstream.answer = pieces(200, cut(b"".join(parts), random.Random(seed)))
+    upstream.answer = pieces(200, cut(b"".join(parts), random.Random(seed)), pause=0.002)
     with sdk(web, gpt_alice) as client, client.messages.stream(**ASKED) as stream:
         final = stream.get_final_message()
     assert [block.type for block in final.content] == ["thinking", "text", "tool_use", "tool_use"]

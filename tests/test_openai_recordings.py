@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
+from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.expected import Expected
 from tests.gateway import rows
 from tests.openai_provider import GPT, issue_openai
 from tests.upstream import cut, pieces, whole
@@ -87,7 +90,7 @@ def expected(recording: Recording) -> tuple[str, list[tuple[str, Any]], int | No
 def answered(recording: Recording, seed: int) -> list[Any]:
     """How the upstream answers with it: a stream is cut anywhere."""
     if recording.streams:
-        return pieces(200, cut(recording.body, random.Random(seed)))
+        return pieces(200, cut(recording.body, random.Random(seed), 20), pause=0.002)
     return whole(recording.status, recording.body)
 
 
@@ -124,6 +127,22 @@ def test_every_recorded_answer_reads_as_the_same(web, upstream, served, part):
     assert [entry.estimated for entry in entries] == [output is None for output in outputs]
     assert all(entry.cost > 0 for entry in entries)
     assert all(output in (None, entry.output_tokens) for entry, output in zip(entries, outputs, strict=True))
+
+
+@needs_recordings
+def test_wherever_a_recorded_stream_is_cut_its_events_are_the_same():
+    source = random.Random(0)
+    for recording in recordings():
+        if recording.streams:
+            whole_stream = events_of([recording.body])
+            for _ in range(5):
+                assert events_of(cut(recording.body, source, 400)) == whole_stream, recording.name
+
+
+def events_of(parts: list[bytes]) -> bytes:
+    """What a stream becomes, but for the ids that are made up."""
+    events = Events(Expected(GPT, stream=True))
+    return re.sub(rb"(unsigned|toolu|msg)_[0-9a-f]{24}", b"", b"".join([*map(events.feed, parts), events.finish()]))
 
 
 @needs_recordings
