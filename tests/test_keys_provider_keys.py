@@ -74,6 +74,29 @@ def test_it_refuses_a_bad_base_url(url):
     assert not ProviderKey.objects.exists()
 
 
+@pytest.mark.parametrize("url", ["https://a.openai.azure.com?api-version=2024-10-21", "https://a/x?api-version=v1"])
+def test_an_openai_compatible_address_may_have_azures_version(url):
+    assert make_main(provider="openai", base_url=url).base_url == url
+    with pytest.raises(Unusable, match="query"):
+        provider_keys.check_base_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/v1/chat/completions",
+        "https://example.com/v1/chat/completions/?api-version=v1",
+        "https://example.com/v1?key=secret",
+        "https://example.com/v1?api-version=v1&key=secret",
+        "https://example.com/v1?api-version=v1#a",
+        "https://example.com/v1?",
+    ],
+)
+def test_an_openai_compatible_address_has_nothing_else_at_its_end(url):
+    with pytest.raises(Unusable, match="base URL"):
+        make_main(provider="openai", base_url=url)
+
+
 def test_another_protocol_may_have_its_version_in_the_base_url():
     assert make_main(provider="openai", base_url="https://example.com/v1/").base_url == "https://example.com/v1"
 
