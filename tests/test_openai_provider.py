@@ -13,6 +13,9 @@ from anthropic import Anthropic
 
 from keys.models import ProviderKey
 from keys.provider_keys import add_provider_key
+from messages_api.providers import openai
+from messages_api.providers.openai.expected import Expected
+from messages_api.stream import PING
 from tests.gateway import CLIENT, credentials, post, refused, row, rows, wait_until
 from tests.openai_provider import (
     DONE,
@@ -109,6 +112,27 @@ def test_the_sdk_streams_raw_and_with_its_helper(web, upstream, gpt_alice):
     assert json.loads(upstream.last.body)["stream_options"] == {"include_usage": True}
     for entry in rows(2):
         check_counted(entry)
+
+
+async def test_a_provider_that_only_keeps_alive_keeps_the_client_alive(monkeypatch):
+    class Quiet:
+        status, headers = 200, [(b"content-type", b"text/event-stream")]
+
+        def __init__(self):
+            self.parts = [b": PROCESSING\n\n", b": PROCESSING\n\n", *chunks("Hi")]
+
+        async def read(self):
+            return self.parts.pop(0) if self.parts else b""
+
+        def close(self):
+            """Nothing is open."""
+
+    async def first():
+        return await (await openai.understood(Quiet(), Expected(GPT, stream=True))).read()
+
+    assert (await first()).startswith(b"event: message_start")
+    monkeypatch.setattr(openai, "SILENCE", -1.0)
+    assert await first() == PING
 
 
 def test_streams_share_a_connection(web, upstream, gpt_alice):
@@ -238,6 +262,7 @@ def test_what_nobody_counted_is_an_estimate_and_not_free(web, upstream, gpt_alic
     entry = row()
     assert (entry.status, entry.estimated) == ("completed", True)
     assert entry.cost > 0
+    assert entry.input_tokens > 0
     assert entry.output_tokens > 0
 
 

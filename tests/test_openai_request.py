@@ -188,6 +188,15 @@ def test_the_system_prompt_is_the_first_message():
     assert [turn["role"] for turn in messages("Hi", system="")] == ["user"]
 
 
+def test_claude_codes_attribution_is_no_part_of_the_prompt():
+    told = [
+        {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1;"},
+        {"type": "text", "text": "Be brief."},
+    ]
+    assert messages("Hi", system=told)[0] == {"role": "system", "content": "Be brief."}
+    assert [turn["role"] for turn in messages("Hi", system=told[:1])] == ["user"]
+
+
 def test_instructions_in_mid_conversation_stay_where_they_are():
     given: list[dict[str, Any]] = [
         {"role": "user", "content": "Hi"},

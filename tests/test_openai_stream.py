@@ -19,7 +19,7 @@ from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected
 from tests.openai_provider import DONE, GPT, USAGE, chunk, chunks, tool_call
 
-PLAIN = Expected("asked-for", stream=True, likely_input=42)
+PLAIN = Expected("asked-for", stream=True)
 
 Event = tuple[str, dict[str, Any]]
 
@@ -344,7 +344,7 @@ def test_usage_is_found_wherever_it_is(parts):
 
 def test_usage_that_nobody_reports_is_marked_as_an_estimate():
     events = translated([chunk({"content": "x" * 30}), chunk({}, "stop"), DONE])
-    assert last(events)["usage"] == {"input_tokens": 42, "output_tokens": 10, "estimated": True}
+    assert last(events)["usage"] == {"input_tokens": 0, "output_tokens": 10, "estimated": True}
     meter = StreamMeter()
     meter.feed(b"".join(Events(PLAIN).feed(part) for part in [b"".join(chunks("x", usage={}))]))
     assert meter.stopped

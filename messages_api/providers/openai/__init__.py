@@ -10,11 +10,12 @@ import time
 
 from django.conf import settings
 
-from messages_api import errors, estimates, headers
+from messages_api import errors, headers
 from messages_api.providers.base import Outgoing
 from messages_api.providers.openai import answer, completion, dialects, faults, request, turns
-from messages_api.providers.openai.events import PING, Events
+from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
+from messages_api.stream import PING
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 
 MESSAGES = "/v1/messages"
@@ -78,7 +79,7 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
             "messages": turns.turns(asked, spoken),
             **request.settings(asked, spoken),
         }
-        return request.encode(made), expected(asked, estimates.estimate(body).likely)
+        return request.encode(made), expected(asked)
     except RecursionError:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 

@@ -24,7 +24,7 @@ def message(read: Completion, expected: Expected) -> bytes:
     content, delivered = blocks(choice, expected)
     called = any(block["type"] == "tool_use" for block in content)
     reason, sequence = completion.stop(choice, expected.stops, called=called, refused=bool(choice.message.refusal))
-    used = completion.usage(read) or completion.guessed(expected.likely_input, delivered)
+    used = completion.usage(read) or completion.guessed(delivered)
     return msgspec.json.encode(
         {
             "id": name(read),

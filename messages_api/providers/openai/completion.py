@@ -234,13 +234,10 @@ def first_count(*values: Any) -> int:
     return next((value for value in values if is_count(value)), 0)
 
 
-def guessed(likely_input: int, delivered: int) -> dict[str, Any]:
-    """Usage that nobody reported, marked as such: callers reckon with these members, the ledger marks an estimate.
-
-    Args:
-        delivered: bytes of output.
-    """
-    return {"input_tokens": likely_input, "output_tokens": -(-delivered // BYTES_PER_TOKEN), "estimated": True}
+def guessed(delivered: int) -> dict[str, Any]:
+    """Usage that nobody reported, marked as such, for so many bytes of output: callers reckon with these members, the
+    ledger has an estimate of its own."""
+    return {"input_tokens": 0, "output_tokens": -(-delivered // BYTES_PER_TOKEN), "estimated": True}
 
 
 def tier(read: Completion) -> str:

@@ -13,9 +13,9 @@ import msgspec
 from messages_api.providers.openai import answer, completion, faults
 from messages_api.providers.openai.completion import BROKEN, Choice, Completion, ToolCall
 from messages_api.providers.openai.expected import Expected
+from messages_api.stream import PING
 
 encode = msgspec.json.Encoder().encode
-PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 DONE = b"[DONE]"
 # The longest line that is waited for.
 MOST_LINE = 64 * 1024 * 1024
@@ -264,7 +264,7 @@ class Events:
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
         if details := completion.stop_details(reason):
             delta["stop_details"] = details
-        used = self._usage or completion.guessed(self.expected.likely_input, self._delivered)
+        used = self._usage or completion.guessed(self._delivered)
         out.append(event("message_delta", delta=delta, usage=used))
         out.append(event("message_stop"))
         self.done = True

@@ -15,17 +15,15 @@ class Expected:
         stream: whether the answer is to come as it is written.
         stops: sequences to stop at.
         shows_thinking: whether the caller wants to see it.
-        likely_input: tokens, for a provider that doesn't count them.
     """
 
     model: str
     stream: bool = False
     stops: tuple[str, ...] = ()
     shows_thinking: bool = True
-    likely_input: int = 0
 
 
-def expected(request: dict[str, Any], likely_input: int) -> Expected:
+def expected(request: dict[str, Any]) -> Expected:
     """What a request's answer has to go by. Who turned thinking off gets none from a model that can't help it."""
     thinking = request.get("thinking") or {}
     return Expected(
@@ -33,5 +31,4 @@ def expected(request: dict[str, Any], likely_input: int) -> Expected:
         stream=bool(request.get("stream")),
         stops=tuple(request.get("stop_sequences") or ()),
         shows_thinking=thinking.get("type") != "disabled" and thinking.get("display") != "omitted",
-        likely_input=likely_input,
     )

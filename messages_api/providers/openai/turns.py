@@ -16,6 +16,7 @@ from messages_api.providers.openai.request import NAME_LENGTH, encode, refuse
 
 NOT_HERE = "not available with this model's provider"
 PDF = "application/pdf"
+ATTRIBUTION = "x-anthropic-billing-header:"
 SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 # What Google documents for tool calls whose signature nobody has: https://ai.google.dev/gemini-api/docs/thought-signatures
 UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
@@ -31,7 +32,7 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
         GatewayError: 400, there is something that can't be expressed.
     """
     made: list[Turn] = []
-    if system := texts(request.get("system"), "system"):
+    if system := texts(unattributed(request.get("system")), "system"):
         made.append({"role": "system", "content": system})
     messages = request["messages"]
     for index, message in enumerate(messages):
@@ -47,6 +48,13 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
                 if said := texts(message.get("content"), f"{where}.content"):
                     made.append({"role": "system", "content": said})
     return made
+
+
+def unattributed(system: Any) -> Any:
+    """A system prompt without the line that Claude Code puts first, and that Anthropic takes out again."""
+    if isinstance(system, list) and system and str(system[0].get("text")).startswith(ATTRIBUTION):
+        return system[1:]
+    return system
 
 
 def check_system(message: dict[str, Any], where: str) -> None:
