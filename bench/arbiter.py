@@ -1,0 +1,300 @@
+"""What the arbiter's transactions cost the database: `make bench-arbiter`. No judgement.
+
+CPU of PostgreSQL's process for our connection, in microseconds a call (admitted once, settled once). A lone call is two
+transactions; of a group of 32, one transaction settles what the one before has admitted. Each figure is the median of
+nine rounds, which are interleaved: every case once, then all again. A round goes on until it has used so much CPU.
+
+    bench/arbiter.py [--server URL] [--before FOLDER] [--rounds 9] [--seconds 2] [--keys 10,100000]
+
+`--server`: make the databases there, on this machine (else on an embedded server that is thrown away).
+`--before`: another checkout of the gateway, whose arbiter is measured beside this one's, without budgets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import psycopg
+
+ROOT = Path(__file__).resolve().parent.parent
+ASK = "SELECT * FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
+GROUPS = (1, 32)
+# Of the keys, so many call in turn; as many more have no budget, and as many one.
+CALLERS = 10
+# What applies to the calls of a key: where its callers' numbers begin.
+BUDGETS = {"no budget": 1_000_000, "1 budget": 2_000_000, "3 budgets, 2 limits": 1}
+TICKS = os.sysconf("SC_CLK_TCK")
+
+KEYS = """
+INSERT INTO keys_customer (id, name, paused, created_at) VALUES (1, 'Acme', false, now()) ON CONFLICT DO NOTHING;
+INSERT INTO keys_virtualkey (id, name, customer_id, owner, active, allowed_models, denied_models, labels, passthrough,
+    revision, created_at)
+SELECT n, 'key ' || n, 1, '', true, '{}', '{}', '{}', false, 1, now() FROM generate_series(%(first)s, %(last)s) n;
+INSERT INTO keys_credential (id, kind, name, virtual_key_id, digest, pepper, first, last, created_at)
+SELECT n, 'virtual_key', 'key ' || n, n, decode(md5(n::text), 'hex'), '0', '', '', now()
+FROM generate_series(%(first)s, %(last)s) n;
+"""
+OWN_BUDGETS = """
+INSERT INTO usage_budget (virtual_key_id, model_patterns, active, unit, amount, period, rolling, enforcement,
+    thresholds)
+SELECT n, '{}', true, 'usd', 1000000000, period, false, 'hard', '{50,80,100}'
+FROM generate_series(%(first)s, %(last)s) n, unnest(%(periods)s::text[]) period;
+INSERT INTO usage_limit (virtual_key_id, model_patterns, active, kind, rate, count_cached)
+SELECT n, '{}', true, kind, 1000000000000, false
+FROM generate_series(%(first)s, %(last)s) n, unnest(%(kinds)s::text[]) kind;
+"""
+
+
+@dataclass
+class Engine:
+    """An arbiter in a database of its own, and a connection like a web process's."""
+
+    name: str
+    link: psycopg.Connection[Any]
+    process: Any = None
+
+    def start(self) -> None:
+        """Register as a process would."""
+        from usage.request_ids import new_id
+
+        self.process = new_id()
+        self.link.execute("INSERT INTO usage_process (id, host, pid) VALUES (%s, 'bench', 1)", [self.process])
+        self.link.execute("INSERT INTO usage_writer (process, fence, groups) VALUES (%s, 1, 0)", [self.process])
+
+    def ask(self, settlements: list[Any], admissions: list[Any]) -> None:
+        """One group, of which nothing may be refused."""
+        values = [self.process, 1, encoded(settlements), None, encoded(admissions)]
+        verdicts = self.link.execute(ASK, values, prepare=True).fetchall()
+        assert len(verdicts) == len(admissions), verdicts
+        assert all(verdict[1] == "admitted" for verdict in verdicts), verdicts
+
+    def cpu(self) -> float:
+        """Seconds that the server's process for this connection has used."""
+        fields = Path(f"/proc/{self.link.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@dataclass
+class Case:
+    """Calls of one kind on one engine, and what its rounds have come to in microseconds a call."""
+
+    engine: Engine
+    budgets: str
+    group: int
+    rounds: list[float] = field(default_factory=list)
+
+    def measure(self, seconds: float) -> None:
+        """A round more."""
+        callers = itertools.cycle(range(BUDGETS[self.budgets], BUDGETS[self.budgets] + CALLERS))
+        self._calls(callers, 4)  # plans and caches are those of a process that has been up for a while
+        began, calls = self.engine.cpu(), 0
+        while (used := self.engine.cpu() - began) < seconds:
+            calls += self._calls(callers, max(4, 256 // self.group))
+        self.rounds.append(used / calls * 1e6)
+
+    def _calls(self, callers: Iterator[int], groups: int) -> int:
+        running: list[Any] = []
+        for _ in range(groups):
+            admissions = [admission(next(callers)) for _ in range(self.group)]
+            self.engine.ask([settlement(each) for each in running], admissions)
+            running = admissions
+            if self.group == 1:
+                self.engine.ask([settlement(each) for each in running], [])
+                running = []
+        if running:
+            self.engine.ask([settlement(each) for each in running], [])
+        return groups * self.group
+
+
+def encoded(members: list[Any]) -> str | None:
+    return msgspec.json.encode(members).decode() if members else None
+
+
+def admission(key: int) -> Any:
+    """A call as a web process asks for it."""
+    from decimal import Decimal
+
+    from usage.admission import Admission
+    from usage.request_ids import new_id
+
+    return Admission(
+        id=new_id(),
+        credential=key,
+        revision=1,
+        catalogue_revision=1,
+        hold=True,
+        endpoint="messages",
+        requested_model="claude-opus-5-5",
+        stream=True,
+        provider="anthropic",
+        provider_key=None,
+        ceiling=Decimal("0.253117"),
+        input_tokens=812,
+        input_cost=Decimal("0.00406"),
+        input_ceiling=2390,
+        max_tokens=1024,
+        output_price=Decimal(25),
+        price_version="catalogue 2026-11-01",
+        client_labels={"request_id": "3f1c9a"},
+    )
+
+
+def settlement(call: Any) -> Any:
+    """What it came to."""
+    from decimal import Decimal
+
+    from usage.admission import Settlement
+
+    attempt = {
+        "provider_key": "main",
+        "model": call.requested_model,
+        "http_status": 200,
+        "error_type": "",
+        "duration_ms": 812,
+        "cost": "0.014935",
+    }
+    return Settlement(
+        id=call.id,
+        model=call.requested_model,
+        provider=call.provider,
+        provider_key_id=None,
+        provider_request_id="req_011CV1",
+        status="completed",
+        http_status=200,
+        error_type="",
+        stop_reason="end_turn",
+        input_tokens=787,
+        output_tokens=440,
+        thinking_tokens=0,
+        cache_read_input_tokens=0,
+        cache_creation_5m_input_tokens=0,
+        cache_creation_1h_input_tokens=0,
+        web_search_requests=0,
+        iterations=[],
+        service_tier="standard",
+        speed="",
+        inference_geo="",
+        cost=Decimal("0.014935"),
+        currency="USD",
+        price_version=call.price_version,
+        price_flag="",
+        estimated=False,
+        time_to_first_byte_ms=512,
+        duration_ms=812,
+        attempts=[attempt],
+    )
+
+
+def migrate(checkout: Path, url: str, folder: str) -> None:
+    """The tables and functions of a checkout, in an empty database."""
+    environment = os.environ | {"DATABASE_URL": url, "VAR_DIR": folder, "ENV_FILE": os.devnull}
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=checkout, env=environment, check=True)
+
+
+@contextlib.contextmanager
+def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> Iterator[Engine]:
+    """A checkout's arbiter with so many keys of three budgets each; without budgets where it knows none."""
+    from keys.connection import OPTIONS
+
+    database = f"bench_arbiter_{os.getpid()}_{''.join(filter(str.isalnum, name))}"
+    url = urlsplit(server)._replace(path=f"/{database}").geturl()
+    with psycopg.connect(server, autocommit=True) as maintenance:
+        maintenance.execute(f'CREATE DATABASE "{database}" TEMPLATE template0')
+        try:
+            migrate(checkout, url, folder)
+            with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
+                fill(link, keys)
+            # What a commit waits for on a disk is another matter, and so are plans that were made for empty tables.
+            settings = f"{OPTIONS} -c synchronous_commit=off -c enable_seqscan=off"
+            with psycopg.connect(url, autocommit=True, options=settings) as link:
+                made = Engine(name, link)
+                made.start()
+                yield made
+        finally:
+            maintenance.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+
+
+def fill(link: psycopg.Connection[Any], keys: int) -> None:
+    three: dict[str, Any] = {"periods": ["day", "month", "year"], "kinds": ["rpm", "output_tpm"]}
+    terms = {"no budget": {"periods": [], "kinds": []}, "1 budget": {"periods": ["month"], "kinds": []}}
+    budgets = link.execute("SELECT to_regclass('usage_budget') IS NOT NULL").fetchone() == (True,)
+    for name, first in BUDGETS.items():
+        values = {"first": first, "last": first + (CALLERS if name in terms else keys) - 1}
+        link.execute(KEYS, values)
+        if budgets:
+            link.execute(OWN_BUDGETS, values | terms.get(name, three))
+    link.execute("VACUUM ANALYZE")
+
+
+def table(cases: list[Case]) -> Iterator[str]:
+    """What was measured, as Markdown: a line for what applies and how many come at once, a column for each engine."""
+    engines = list(dict.fromkeys(case.engine.name for case in cases))
+    yield f"| Calls | at once | {' | '.join(engines)} |"
+    yield f"|---|---|{'---|' * len(engines)}"
+    for budgets, group in itertools.product(BUDGETS, GROUPS):
+        shown = []
+        for name in engines:
+            found = [c.rounds for c in cases if (c.engine.name, c.budgets, c.group) == (name, budgets, group)]
+            shown += [
+                f"{statistics.median(rounds):.0f} ({min(rounds):.0f}–{max(rounds):.0f})" for rounds in found
+            ] or ["–"]
+        yield f"| {budgets} | {group} | {' | '.join(shown)} |"
+
+
+@contextlib.contextmanager
+def embedded() -> Iterator[str]:
+    from gateway_project import embedded_postgres
+
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir="/tmp") as folder:
+        with embedded_postgres.running(Path(folder)) as url:
+            yield url
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--server")
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--keys", default="10,100000")
+    options = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    os.environ |= {"ENV_FILE": os.devnull, "DJANGO_SETTINGS_MODULE": "gateway_project.settings"}
+    os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1/nothing"
+    with contextlib.ExitStack() as resources:
+        folder = resources.enter_context(tempfile.TemporaryDirectory())
+        os.environ["VAR_DIR"] = folder
+        server = options.server or resources.enter_context(embedded())
+        engines: list[Callable[[], Any]] = []
+        if options.before:
+            engines.append(lambda: engine("before", server, options.before, folder, CALLERS))
+        for keys in map(int, options.keys.split(",")):
+            engines.append(lambda keys=keys: engine(f"{keys:,} keys", server, ROOT, folder, keys))  # type: ignore[misc]
+        cases = [
+            Case(made, budgets, group)
+            for made in [resources.enter_context(make()) for make in engines]
+            for budgets, group in itertools.product(BUDGETS, GROUPS)
+            if made.name != "before" or budgets == "no budget"
+        ]
+        for number in range(options.rounds):
+            for case in cases:
+                case.measure(options.seconds)
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    print("\n".join(table(cases)))
+
+
+if __name__ == "__main__":
+    main()
