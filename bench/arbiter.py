@@ -4,10 +4,10 @@ CPU of PostgreSQL's process for our connection, in microseconds a call (admitted
 transactions; of a group of 32, one transaction settles what the one before has admitted. Each figure is the median of
 nine rounds, which are interleaved: every case once, then all again. A round goes on until it has used so much CPU.
 
-    bench/arbiter.py [--server URL] [--before FOLDER] [--rounds 9] [--seconds 2] [--keys 10,100000]
+    bench/arbiter.py [--server URL] [--beside FOLDER] [--only "no budget"] [--rounds 9] [--seconds 2] [--keys 10,100000]
 
 `--server`: make the databases there, on this machine (else on an embedded server that is thrown away).
-`--before`: another checkout of the gateway, whose arbiter is measured beside this one's, without budgets.
+`--beside`: another checkout of the gateway, whose arbiter is measured beside this one's; several are.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class Engine:
 
     name: str
     link: psycopg.Connection[Any]
+    knows_budgets: bool
     process: Any = None
 
     def start(self) -> None:
@@ -216,18 +217,19 @@ def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> It
         try:
             migrate(checkout, url, folder)
             with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
-                fill(link, keys)
+                knows_budgets = fill(link, keys)
             # What a commit waits for on a disk is another matter, and so are plans that were made for empty tables.
             settings = f"{OPTIONS} -c synchronous_commit=off -c enable_seqscan=off"
             with psycopg.connect(url, autocommit=True, options=settings) as link:
-                made = Engine(name, link)
+                made = Engine(name, link, knows_budgets)
                 made.start()
                 yield made
         finally:
             maintenance.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
 
 
-def fill(link: psycopg.Connection[Any], keys: int) -> None:
+def fill(link: psycopg.Connection[Any], keys: int) -> bool:
+    """Make customers, keys and what applies to them; whether this engine knows budgets."""
     three: dict[str, Any] = {"periods": ["day", "month", "year"], "kinds": ["rpm", "output_tpm"]}
     terms = {"no budget": {"periods": [], "kinds": []}, "1 budget": {"periods": ["month"], "kinds": []}}
     budgets = link.execute("SELECT to_regclass('usage_budget') IS NOT NULL").fetchone() == (True,)
@@ -237,6 +239,7 @@ def fill(link: psycopg.Connection[Any], keys: int) -> None:
         if budgets:
             link.execute(OWN_BUDGETS, values | terms.get(name, three))
     link.execute("VACUUM ANALYZE")
+    return budgets
 
 
 def table(cases: list[Case]) -> Iterator[str]:
@@ -251,6 +254,8 @@ def table(cases: list[Case]) -> Iterator[str]:
             shown += [
                 f"{statistics.median(rounds):.0f} ({min(rounds):.0f}–{max(rounds):.0f})" for rounds in found
             ] or ["–"]
+        if shown == ["–"] * len(engines):
+            continue
         yield f"| {budgets} | {group} | {' | '.join(shown)} |"
 
 
@@ -266,7 +271,8 @@ def embedded() -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--server")
-    parser.add_argument("--before", type=Path)
+    parser.add_argument("--beside", type=Path, action="append", default=[])
+    parser.add_argument("--only", choices=BUDGETS)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--keys", default="10,100000")
@@ -279,15 +285,15 @@ def main() -> None:
         os.environ["VAR_DIR"] = folder
         server = options.server or resources.enter_context(embedded())
         engines: list[Callable[[], Any]] = []
-        if options.before:
-            engines.append(lambda: engine("before", server, options.before, folder, CALLERS))
+        for beside in options.beside:
+            engines.append(lambda beside=beside: engine(beside.name, server, beside, folder, CALLERS))  # type: ignore[misc]
         for keys in map(int, options.keys.split(",")):
             engines.append(lambda keys=keys: engine(f"{keys:,} keys", server, ROOT, folder, keys))  # type: ignore[misc]
         cases = [
             Case(made, budgets, group)
             for made in [resources.enter_context(make()) for make in engines]
             for budgets, group in itertools.product(BUDGETS, GROUPS)
-            if made.name != "before" or budgets == "no budget"
+            if options.only in (None, budgets) and (made.knows_budgets or budgets == "no budget")
         ]
         for number in range(options.rounds):
             for case in cases:

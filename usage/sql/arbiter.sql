@@ -5,6 +5,10 @@
 CREATE TYPE usage_verdict AS (id uuid, verdict text, detail text);
 -- What settlements came to: verdicts on those that were not simply settled, and what the counters change by.
 CREATE TYPE usage_closed AS (verdicts usage_verdict[], changes usage_change[], corrections usage_throttle[]);
+-- A settled call that counters were held for: what was held of them, what is spent, and tokens by what limits count.
+CREATE TYPE usage_ended AS (
+    held usage_charge[], spent usage_charge[], throttles usage_throttle[], input_tokens numeric, cached_tokens numeric,
+    output_tokens numeric);
 -- An admission as it is asked for: usage.admission.Admission.
 CREATE TYPE usage_asked AS (
     id uuid, credential bigint, revision bigint, catalogue_revision bigint, hold boolean, endpoint text,
@@ -12,14 +16,16 @@ CREATE TYPE usage_asked AS (
     input_tokens bigint,
     input_cost numeric, input_ceiling bigint, max_tokens bigint, output_price numeric, price_version text,
     client_labels jsonb, expires_seconds bigint);
--- An admission that budgets or limits apply to, with what it needs in which of the counters that were read with it.
+-- An admission that budgets or limits apply to, and which.
+CREATE TYPE usage_counted AS (asked usage_asked, budgets bigint[], throttles bigint[]);
+-- What a call needs of a budget's window or of a limit's bucket, and the room in it; `slot` numbers what is locked, and
+-- is null where it is not. A full bucket has so much room (of tokens), and gets so much more in a second.
+CREATE TYPE usage_need AS (
+    slot integer, budget bigint, start timestamptz, tokens boolean, throttle bigint, binding boolean, need numeric,
+    room numeric, full_room numeric, pace numeric);
 CREATE TYPE usage_weighed AS (
     asked usage_asked, virtual_key_id bigint, team_id bigint, customer_id bigint, labels jsonb, verdict text,
-    numbers integer[], needs numeric[], charges usage_charge[], throttles usage_throttle[]);
--- A budget's window or a limit's bucket, and the room in it: what a full bucket has (of tokens), and how much more it
--- gets in a second.
-CREATE TYPE usage_counter AS (
-    budget bigint, throttle bigint, binding boolean, room numeric, full_room numeric, pace numeric);
+    needs usage_need[]);
 
 -- End the holds of calls by what they came to: the hold goes, the ledger row comes. Ending again changes nothing. The
 -- counters are left to the caller. Each call gets a verdict:
@@ -31,6 +37,7 @@ CREATE FUNCTION usage_close(p_settlements jsonb) RETURNS usage_closed LANGUAGE p
 #variable_conflict use_column
 DECLARE
     missing uuid[];
+    ended usage_ended[];
     closed usage_closed;
     late usage_change[];
 BEGIN
@@ -62,20 +69,28 @@ BEGIN
         RETURNING id, charges
     )
     SELECT
-        (SELECT array_agg(s.id) FROM s WHERE NOT EXISTS (SELECT FROM written w WHERE w.id = s.id)),
-        (SELECT array_agg(ROW(c.budget, c.start, 0, -c.amount)::usage_change) FROM gone, unnest(gone.charges) AS c),
-        (SELECT array_agg(ROW(c.budget, c.start, c.amount, 0)::usage_change) FROM written w, unnest(w.charges) AS c),
-        (SELECT array_agg(ROW(t.throttle, CASE l.kind
-            WHEN 'parallel' THEN -1
-            WHEN 'output_tpm' THEN s.output_tokens - t.amount
-            WHEN 'input_tpm' THEN s.input_tokens::numeric + s.cache_creation_5m_input_tokens
-                + s.cache_creation_1h_input_tokens
-                + CASE WHEN l.count_cached THEN s.cache_read_input_tokens ELSE 0 END - t.amount
-            ELSE 0 END)::usage_throttle)
-        FROM s JOIN gone USING (id), unnest(gone.throttles) AS t JOIN usage_limit l ON l.id = t.throttle)
-    INTO missing, closed.changes, late, closed.corrections;
-    closed.changes := closed.changes || late;
+        array_agg(s.id) FILTER (WHERE written.id IS NULL),
+        array_agg(ROW(
+            gone.charges, written.charges, gone.throttles,
+            s.input_tokens::numeric + s.cache_creation_5m_input_tokens + s.cache_creation_1h_input_tokens,
+            s.cache_read_input_tokens, s.output_tokens)::usage_ended
+        ) FILTER (WHERE gone.charges IS NOT NULL OR gone.throttles IS NOT NULL)
+    INTO missing, ended
+    FROM s LEFT JOIN gone USING (id) LEFT JOIN written USING (id);
 
+    IF ended IS NOT NULL THEN
+        SELECT
+            (SELECT array_agg(ROW(c.budget, c.start, coalesce(c.spent, 0), -c.held)::usage_change)
+            FROM unnest(ended) AS e, LATERAL unnest(e.held, e.spent)
+                AS c (budget, start, held, tokens, same_budget, same_start, spent, same_tokens)),
+            (SELECT array_agg(ROW(t.throttle, CASE l.kind
+                WHEN 'parallel' THEN -1
+                WHEN 'output_tpm' THEN e.output_tokens - t.amount
+                WHEN 'input_tpm' THEN e.input_tokens + CASE WHEN l.count_cached THEN e.cached_tokens ELSE 0 END - t.amount
+                ELSE 0 END)::usage_throttle)
+            FROM unnest(ended) AS e, unnest(e.throttles) AS t JOIN usage_limit l ON l.id = t.throttle)
+        INTO closed.changes, closed.corrections;
+    END IF;
     IF missing IS NULL THEN
         RETURN closed;
     END IF;
@@ -126,23 +141,28 @@ BEGIN
     RETURN QUERY SELECT * FROM unnest(closed.verdicts);
 END $$;
 
--- Who calls with a credential, until when that may be, and what bars it meanwhile. It must stay a part of the statements
--- that it is used in, so it doesn't look at the clock itself.
-CREATE VIEW usage_caller AS
-SELECT c.id AS credential, v.id AS virtual_key_id, v.team_id, v.customer_id, v.labels, v.revision,
-    coalesce(g.catalogue_revision, 0) AS catalogue_revision,
-    CASE WHEN v.revoked_at IS NULL THEN c.revoked_at ELSE '-infinity' END AS revoked_from,
-    least(c.expires_at, v.expires_at) AS expires_at, CASE
+-- Who calls with a credential, and whether that may be: a word for what bars it, `stale` where it was not asked by what
+-- is known now, or `admitted`. Looking at the clock keeps it apart within the statement that it becomes a part of: each
+-- caller is looked up by itself, whatever the planner thinks of tables that were small once.
+CREATE FUNCTION usage_caller(p_credential bigint, p_revision bigint, p_catalogue_revision bigint)
+RETURNS TABLE (virtual_key_id bigint, team_id bigint, customer_id bigint, labels jsonb, verdict text)
+LANGUAGE sql STABLE AS $$
+    SELECT v.id, v.team_id, v.customer_id, v.labels, CASE
+        WHEN v.revoked_at IS NOT NULL OR c.revoked_at <= clock_timestamp() THEN 'revoked'
+        WHEN least(c.expires_at, v.expires_at) <= clock_timestamp() THEN 'expired'
         WHEN NOT v.active THEN 'key paused'
         WHEN t.paused THEN 'team paused'
         WHEN u.paused THEN 'customer paused'
         WHEN g.paused THEN 'gateway paused'
-        END AS barred
-FROM keys_credential c
-JOIN keys_virtualkey v ON v.id = c.virtual_key_id
-LEFT JOIN keys_team t ON t.id = v.team_id
-LEFT JOIN keys_customer u ON u.id = v.customer_id
-LEFT JOIN keys_gateway g ON true;
+        WHEN v.revision <> p_revision OR coalesce(g.catalogue_revision, 0) <> p_catalogue_revision THEN 'stale'
+        ELSE 'admitted' END
+    FROM keys_credential c
+    JOIN keys_virtualkey v ON v.id = c.virtual_key_id
+    LEFT JOIN keys_team t ON t.id = v.team_id
+    LEFT JOIN keys_customer u ON u.id = v.customer_id
+    LEFT JOIN keys_gateway g ON true
+    WHERE c.id = p_credential
+$$;
 
 -- One group of a process's writer: settlements first, then releases of holds that nobody took, then admissions,
 -- each judged by what is committed now. Raises BF001 where the writer's right has gone to another connection or to
@@ -156,10 +176,11 @@ SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     closed usage_closed;
+    told usage_verdict;
     verdicts usage_verdict[];
     given usage_change[];
     returned usage_throttle[];
-    counted usage_asked[];
+    counted usage_counted[];
     budgets bigint[];
     throttles bigint[];
     locked usage_change[];
@@ -188,25 +209,18 @@ BEGIN
     END IF;
     IF p_admissions IS NOT NULL THEN
         -- Nothing is counted for most calls: these are admitted here.
-        WITH asked AS MATERIALIZED (
-            SELECT * FROM jsonb_populate_recordset(NULL::usage_asked, p_admissions)
-        ), judged AS MATERIALIZED (
-            SELECT asked.*, k.virtual_key_id, k.team_id, k.customer_id, k.labels, CASE
-                WHEN k.revoked_from <= clock_timestamp() THEN 'revoked'
-                WHEN k.expires_at <= clock_timestamp() THEN 'expired'
-                WHEN k.barred IS NOT NULL THEN k.barred
-                WHEN k.revision <> asked.revision OR k.catalogue_revision <> asked.catalogue_revision THEN 'stale'
-                ELSE 'admitted' END AS verdict
-            FROM asked JOIN usage_caller k ON k.credential = asked.credential
-        ), applying AS MATERIALIZED (
-            SELECT j.id AS id, ARRAY(
-                SELECT b.id FROM usage_budgets_of(j.customer_id, j.team_id, j.virtual_key_id, j.provider_key, j.requested_model) b
-            ) AS budgets, ARRAY(
-                SELECT l.id FROM usage_limits_of(j.customer_id, j.team_id, j.virtual_key_id, j.provider_key, j.requested_model) l
-            ) AS throttles
-            FROM judged j WHERE j.verdict = 'admitted' AND j.hold AND (j.ceiling > 0 OR j.max_tokens > 0)
-        ), applied AS MATERIALIZED (
-            SELECT * FROM applying WHERE budgets <> '{}' OR throttles <> '{}'
+        WITH judged AS MATERIALIZED (
+            SELECT a.*, a AS asked, k.virtual_key_id, k.team_id, k.customer_id, k.labels, coalesce(k.verdict, 'unknown') AS verdict,
+                CASE WHEN k.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
+                    SELECT b.id FROM usage_budgets_of(
+                        k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model) b
+                ) ELSE '{}' END AS budgets,
+                CASE WHEN k.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
+                    SELECT l.id FROM usage_limits_of(
+                        k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model) l
+                ) ELSE '{}' END AS throttles
+            FROM jsonb_populate_recordset(NULL::usage_asked, p_admissions) AS a
+            LEFT JOIN LATERAL usage_caller(a.credential, a.revision, a.catalogue_revision) AS k ON true
         ), held AS (
             INSERT INTO usage_hold (
                 id, process, expires_at, admitted_at, credential, virtual_key_id, team_id, customer_id, labels,
@@ -217,17 +231,18 @@ BEGIN
                 clock_timestamp() + make_interval(secs => expires_seconds), usage_now(), credential,
                 virtual_key_id, team_id, customer_id, labels, client_labels, endpoint, requested_model, stream,
                 provider, provider_key, ceiling, input_tokens, input_cost, max_tokens, output_price, price_version
-            FROM judged
-            WHERE verdict = 'admitted' AND hold AND id NOT IN (SELECT id FROM applied)
+            FROM judged WHERE verdict = 'admitted' AND hold AND budgets = '{}' AND throttles = '{}'
         )
         SELECT
-            (SELECT array_agg(ROW(id, coalesce(verdict, 'unknown'), NULL)::usage_verdict)
-            FROM asked LEFT JOIN judged USING (id) WHERE id NOT IN (SELECT id FROM applied)),
-            (SELECT array_agg(asked) FILTER (WHERE id IN (SELECT id FROM applied)) FROM asked),  -- a scan, in order
-            (SELECT array_agg(DISTINCT b) FROM applied, unnest(applied.budgets) AS b),
-            (SELECT array_agg(DISTINCT t) FROM applied, unnest(applied.throttles) AS t)
-        INTO verdicts, counted, budgets, throttles;
-        RETURN QUERY SELECT * FROM unnest(verdicts);
+            array_agg(ROW(id, verdict, NULL)::usage_verdict) FILTER (WHERE budgets = '{}' AND throttles = '{}'),
+            array_agg(ROW(asked, budgets, throttles)::usage_counted) FILTER (WHERE budgets <> '{}' OR throttles <> '{}')
+        INTO verdicts, counted
+        FROM judged;
+        IF verdicts IS NOT NULL THEN
+            FOREACH told IN ARRAY verdicts LOOP
+                RETURN NEXT told;
+            END LOOP;
+        END IF;
     END IF;
 
     IF counted IS NULL THEN
@@ -236,11 +251,16 @@ BEGIN
         END IF;
         RETURN;
     END IF;
+    SELECT
+        (SELECT array_agg(DISTINCT b) FROM unnest(counted) AS c, unnest(c.budgets) AS b),
+        (SELECT array_agg(DISTINCT t) FROM unnest(counted) AS c, unnest(c.throttles) AS t)
+    INTO budgets, throttles;
     IF budgets IS NOT NULL THEN
         PERFORM usage_open_windows(budgets);
         moment := usage_now();
-        SELECT array_agg(ROW(w.budget_id, w.start, 0, 0)::usage_change) INTO locked
-        FROM unnest(budgets) AS budget, usage_current(budget, moment) AS w;
+        SELECT array_agg(ROW(budget, w.start, 0, 0)::usage_change ORDER BY number) INTO locked
+        FROM unnest(budgets) WITH ORDINALITY AS b (budget, number)
+        LEFT JOIN LATERAL usage_current(budget, moment) AS w ON true;
     END IF;
     IF throttles IS NOT NULL THEN
         INSERT INTO usage_limitstate (limit_id, full_at, running)
@@ -256,7 +276,7 @@ BEGIN
     IF closed.corrections IS NOT NULL THEN
         PERFORM usage_correct(closed.corrections);
     END IF;
-    RETURN QUERY SELECT * FROM usage_decide(p_process, counted, locked, throttles);
+    RETURN QUERY SELECT * FROM usage_decide(p_process, counted, budgets, locked, throttles);
 END $$;
 
 -- What there is to say about a refusal, as JSON: the budget or the limit, its owner, and what was needed and is left.
@@ -300,200 +320,158 @@ BEGIN
     RETURN said::text;
 END $$;
 
--- How the limits of an admitted call stand after it, as JSON: a list of what is left of each, and when it is full again.
-CREATE FUNCTION usage_standing(p_throttles usage_throttle[], p_moment timestamptz) RETURNS text LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN (
-        SELECT json_agg(json_build_object('kind', l.kind, 'limit', l.rate, 'remaining', greatest(0, CASE l.kind
-            WHEN 'parallel' THEN l.rate - s.running
-            ELSE floor(coalesce(l.burst, greatest(1, l.rate / 10))
-                - greatest(0, extract(epoch FROM s.full_at - p_moment)) * l.rate / 60) END),
-            'reset', greatest(s.full_at, p_moment)))
-        FROM unnest(p_throttles) AS t
-        JOIN usage_limit l ON l.id = t.throttle JOIN usage_limitstate s ON s.limit_id = l.id);
-END $$;
-
 -- Decide on calls that budgets or limits apply to, now that their counters are locked, and hold what they may cost.
 -- All that applies must allow a call; a refused one changes nothing, so that a smaller one after it may still pass.
 -- Verdicts beyond usage_caller's:
 --   budget     a budget has too little left; the detail says which, and what was needed
 --   limit      it comes too soon, or too many run; the detail says which, and when to try again
+-- What is said of an admitted call is how its limits stand after the group, as a list.
 CREATE FUNCTION usage_decide(
-    p_process uuid, p_asked usage_asked[], p_locked usage_change[], p_throttles bigint[])
+    p_process uuid, p_counted usage_counted[], p_budgets bigint[], p_locked usage_change[], p_throttles bigint[])
 RETURNS SETOF usage_verdict LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := usage_now();
+    windows integer := coalesce(cardinality(p_budgets), 0);
     calls usage_weighed[];
-    scales usage_counter[];
-    all_locked boolean;
-    all_fit boolean;
+    admitted usage_weighed[];
     call usage_weighed;
-    rooms numeric[];
-    blockers integer[];
-    lefts numeric[];
-    blocker integer;
-    scale usage_counter;
+    need usage_need;
+    blocker usage_need;
+    -- By slot: first the windows, then the buckets.
+    rooms numeric[] := array_fill(NULL::numeric, ARRAY[windows + coalesce(cardinality(p_throttles), 0)]);
+    taken numeric[] := rooms;
+    stands text[];
+    room numeric;
+    room_there numeric;
     wait numeric;
     longest numeric;
-    number integer;
+    told usage_verdict;
 BEGIN
     -- One snapshot: who calls, what applies to it, and what is left.
-    WITH judged AS MATERIALIZED (
-        SELECT a.number, a.asked, k.virtual_key_id, k.team_id, k.customer_id, k.labels, CASE
-            WHEN k.revoked_from <= clock_timestamp() THEN 'revoked'
-            WHEN k.expires_at <= clock_timestamp() THEN 'expired'
-            WHEN k.barred IS NOT NULL THEN k.barred
-            WHEN k.revision <> (a.asked).revision OR k.catalogue_revision <> (a.asked).catalogue_revision THEN 'stale'
-            ELSE 'admitted' END AS verdict
-        FROM (SELECT row_number() OVER () AS number, asked FROM unnest(p_asked) AS asked) AS a
-        JOIN usage_caller k ON k.credential = (a.asked).credential
-    ), charged AS MATERIALIZED (
-        SELECT j.number AS call, b.id AS budget, b.unit = 'tokens' AS tokens, b.enforcement <> 'soft' AS binding,
-            b.amount, CASE b.enforcement
-                WHEN 'expected' THEN least(
-                    most.need, usage_likely(j.virtual_key_id, (j.asked).requested_model, b.unit = 'tokens'))
-                ELSE most.need END AS need
-        FROM judged j, usage_budgets_of(
-            j.customer_id, j.team_id, j.virtual_key_id, (j.asked).provider_key, (j.asked).requested_model) AS b,
-        LATERAL (SELECT CASE b.unit
-            WHEN 'tokens' THEN greatest((j.asked).input_ceiling, (j.asked).input_tokens) + (j.asked).max_tokens
-            ELSE (j.asked).ceiling END) AS most (need)
-        WHERE j.verdict = 'admitted'
-    ), throttled AS MATERIALIZED (
-        SELECT j.number AS call, l.id AS throttle, l.kind, l.rate, coalesce(l.burst, greatest(1, l.rate / 10)) AS burst,
-            CASE l.kind
-                WHEN 'input_tpm' THEN (j.asked).input_tokens
-                WHEN 'output_tpm' THEN (j.asked).max_tokens
-                ELSE 1 END AS need
-        FROM judged j, usage_limits_of(
-            j.customer_id, j.team_id, j.virtual_key_id, (j.asked).provider_key, (j.asked).requested_model) AS l
-        -- What lasts for days isn't one of the calls at once, nor are its tokens this minute's.
-        WHERE j.verdict = 'admitted' AND ((j.asked).expires_seconds IS NULL OR l.kind = 'rpm')
-    ), windows AS MATERIALIZED (
-        SELECT d.budget, d.tokens, d.binding, w.start, allowed.amount - w.spent - w.held AS room,
-            k.budget IS NOT NULL AS locked
-        FROM (SELECT DISTINCT budget, tokens, binding, amount FROM charged) AS d
-        CROSS JOIN LATERAL usage_allowed(d.budget, d.amount, moment) AS allowed
-        LEFT JOIN LATERAL usage_current(d.budget, moment) AS w ON true
-        LEFT JOIN unnest(p_locked) AS k ON k.budget = d.budget AND k.start = w.start
-    ), buckets AS MATERIALIZED (
-        SELECT d.*, CASE d.kind WHEN 'parallel' THEN d.rate - s.running
-            ELSE d.burst - greatest(0, extract(epoch FROM s.full_at - moment)) * d.rate / 60 END AS room
-        FROM (SELECT DISTINCT throttle, kind, rate, burst FROM throttled) AS d
-        LEFT JOIN usage_limitstate s ON s.limit_id = d.throttle AND s.limit_id = ANY (p_throttles)
-    ), numbered AS MATERIALIZED (
-        SELECT row_number() OVER (ORDER BY throttle NULLS FIRST, budget)::integer AS number, all_of.* FROM (
-            SELECT budget, NULL::bigint AS throttle, start, tokens, binding, room, NULL::numeric AS full_room,
-                NULL::numeric AS pace, locked
-            FROM windows
+    SELECT array_agg(ROW(
+        c.asked, k.virtual_key_id, k.team_id, k.customer_id, k.labels, k.verdict,
+        CASE WHEN k.verdict = 'admitted' THEN ARRAY(
+            SELECT ROW(
+                CASE WHEN w.start = (p_locked[at.slot]).start THEN at.slot END, b.id, w.start, b.unit = 'tokens', NULL,
+                b.enforcement <> 'soft', CASE b.enforcement WHEN 'expected' THEN least(most.need, usage_likely(
+                    k.virtual_key_id, (c.asked).requested_model, b.unit = 'tokens')) ELSE most.need END,
+                allowed.amount - w.spent - w.held, NULL, NULL)::usage_need
+            FROM usage_budgets_of(
+                k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model) AS b
+            CROSS JOIN LATERAL (SELECT array_position(p_budgets, b.id)) AS at (slot)
+            CROSS JOIN LATERAL (SELECT CASE b.unit
+                WHEN 'tokens' THEN greatest((c.asked).input_ceiling, (c.asked).input_tokens) + (c.asked).max_tokens
+                ELSE (c.asked).ceiling END) AS most (need)
+            CROSS JOIN LATERAL usage_allowed(b.id, b.amount, moment) AS allowed
+            LEFT JOIN LATERAL usage_current(b.id, moment) AS w ON true
             UNION ALL
-            SELECT NULL, throttle, NULL, NULL, true, room, CASE WHEN kind LIKE '%tpm' THEN burst END,
-                CASE WHEN kind <> 'parallel' THEN rate / 60.0 END, room IS NOT NULL
-            FROM buckets
-        ) AS all_of
-    ), needed AS MATERIALIZED (
-        SELECT c.call, n.number, c.need, n.budget, n.throttle, n.start, n.tokens
-        FROM charged c JOIN numbered n ON n.budget = c.budget
-        UNION ALL
-        SELECT t.call, n.number, t.need, n.budget, n.throttle, n.start, n.tokens
-        FROM throttled t JOIN numbered n ON n.throttle = t.throttle
-    ), weighed AS (
-        SELECT call, array_agg(number) AS numbers, array_agg(need) AS needs,
-            array_agg(ROW(budget, start, need, tokens)::usage_charge) FILTER (WHERE budget IS NOT NULL) AS charges,
-            array_agg(ROW(throttle, need)::usage_throttle) FILTER (WHERE throttle IS NOT NULL) AS throttles
-        FROM needed GROUP BY call
-    )
-    SELECT
-        (SELECT array_agg(ROW(j.asked, j.virtual_key_id, j.team_id, j.customer_id, j.labels, j.verdict, w.numbers,
-            w.needs, w.charges, w.throttles)::usage_weighed ORDER BY j.number)
-        FROM judged j LEFT JOIN weighed w ON w.call = j.number),
-        (SELECT array_agg(ROW(n.budget, n.throttle, n.binding, n.room, n.full_room, n.pace)::usage_counter
-            ORDER BY n.number) FROM numbered n),
-        (SELECT bool_and(locked) FROM numbered),
-        (SELECT bool_and(total.need <= n.room) FROM (
-            SELECT number, sum(need) AS need FROM needed GROUP BY number
-        ) AS total JOIN numbered n ON n.number = total.number AND n.binding)
-    INTO calls, scales, all_locked, all_fit;
-    IF NOT all_locked THEN
-        RAISE EXCEPTION 'what applies has changed meanwhile' USING ERRCODE = 'BF002';
-    END IF;
+            SELECT ROW(
+                windows + array_position(p_throttles, l.id), NULL, NULL, NULL, l.id, true, CASE l.kind
+                    WHEN 'input_tpm' THEN (c.asked).input_tokens
+                    WHEN 'output_tpm' THEN (c.asked).max_tokens
+                    ELSE 1 END, CASE l.kind WHEN 'parallel' THEN l.rate - s.running
+                    ELSE b.burst - greatest(0, extract(epoch FROM s.full_at - moment)) * l.rate / 60 END,
+                CASE WHEN l.kind LIKE '%tpm' THEN b.burst END,
+                CASE WHEN l.kind <> 'parallel' THEN l.rate / 60.0 END)::usage_need
+            FROM usage_limits_of(
+                k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model) AS l
+            CROSS JOIN LATERAL (SELECT coalesce(l.burst, greatest(1, l.rate / 10))) AS b (burst)
+            LEFT JOIN usage_limitstate s ON s.limit_id = l.id
+            -- What lasts for days isn't one of the calls at once, nor are its tokens this minute's.
+            WHERE (c.asked).expires_seconds IS NULL OR l.kind = 'rpm'
+        ) ELSE '{}' END)::usage_weighed ORDER BY c.number)
+    INTO calls
+    FROM unnest(p_counted) WITH ORDINALITY AS c (asked, budgets, throttles, number)
+    CROSS JOIN LATERAL usage_caller((c.asked).credential, (c.asked).revision, (c.asked).catalogue_revision) AS k;
 
-    IF NOT all_fit THEN
-        -- One after the other, in order of arrival.
-        rooms := ARRAY(SELECT room FROM unnest(scales));
-        FOREACH call IN ARRAY calls LOOP
-            blocker := 0;
-            longest := -1;
-            FOR n IN 1 .. coalesce(cardinality(call.numbers), 0) LOOP
-                number := call.numbers[n];
-                scale := scales[number];
-                -- More than a bucket takes passes when it is full.
-                IF scale.binding AND call.needs[n] > rooms[number] AND rooms[number] < coalesce(
-                    scale.full_room, call.needs[n]) THEN
-                    wait := CASE WHEN scale.throttle IS NULL THEN 'infinity'
-                        ELSE (least(call.needs[n], scale.full_room) - rooms[number]) / scale.pace END;
-                    IF coalesce(wait, 1) > longest THEN
-                        blocker := n;
-                        longest := coalesce(wait, 1);
-                    END IF;
+    -- One after the other, in order of arrival.
+    FOREACH call IN ARRAY calls LOOP
+        blocker := NULL;
+        longest := -1;
+        FOREACH need IN ARRAY call.needs LOOP
+            IF need.slot IS NULL THEN
+                RAISE EXCEPTION 'what applies has changed meanwhile' USING ERRCODE = 'BF002';
+            END IF;
+            room := coalesce(rooms[need.slot], need.room);
+            -- More than a bucket takes passes when it is full.
+            IF need.binding AND need.need > room AND room < coalesce(need.full_room, need.need) THEN
+                wait := CASE WHEN need.throttle IS NULL THEN 'infinity'
+                    ELSE coalesce((least(need.need, need.full_room) - room) / need.pace, 1) END;
+                IF wait > longest THEN
+                    blocker := need;
+                    longest := wait;
+                    room_there := room;
                 END IF;
-            END LOOP;
-            blockers := blockers || blocker;
-            lefts := lefts || CASE WHEN blocker > 0 THEN rooms[call.numbers[blocker]] END;
-            IF blocker = 0 THEN
-                FOR n IN 1 .. coalesce(cardinality(call.numbers), 0) LOOP
-                    rooms[call.numbers[n]] := rooms[call.numbers[n]] - call.needs[n];
-                END LOOP;
             END IF;
         END LOOP;
-        RETURN QUERY
-        SELECT (r.asked).id, CASE WHEN s.budget IS NULL THEN 'limit' ELSE 'budget' END,
-            usage_refusal(s.budget, s.throttle, r.needs[r.blocker], r.room,
-                (least(r.needs[r.blocker], s.full_room) - r.room) / s.pace, moment)
-        FROM (
-            SELECT c.*, b.blocker, b.room FROM unnest(calls) WITH ORDINALITY AS c
-            JOIN unnest(blockers, lefts) WITH ORDINALITY AS b (blocker, room) USING (ordinality)
-            WHERE b.blocker > 0
-        ) AS r, LATERAL (SELECT (scales[r.numbers[r.blocker]]).*) AS s;
-        SELECT array_agg(c) INTO calls FROM (
-            SELECT row_number() OVER () AS n, c FROM unnest(calls) AS c
-        ) AS numbered WHERE blockers[n] = 0;
+        IF longest >= 0 THEN
+            told := ROW((call.asked).id, CASE WHEN blocker.throttle IS NULL THEN 'budget' ELSE 'limit' END,
+                usage_refusal(blocker.budget, blocker.throttle, blocker.need, room_there, longest, moment));
+            RETURN NEXT told;
+        ELSIF call.verdict <> 'admitted' THEN
+            told := ROW((call.asked).id, call.verdict, NULL);
+            RETURN NEXT told;
+        ELSE
+            FOREACH need IN ARRAY call.needs LOOP
+                rooms[need.slot] := coalesce(rooms[need.slot], need.room) - need.need;
+                taken[need.slot] := coalesce(taken[need.slot], 0) + need.need;
+            END LOOP;
+            admitted := admitted || call;
+        END IF;
+    END LOOP;
+    IF admitted IS NULL THEN
+        RETURN;
     END IF;
 
-    WITH held AS (
-        INSERT INTO usage_hold (
-            id, process, expires_at, admitted_at, credential, virtual_key_id, team_id, customer_id, labels,
-            client_labels, endpoint, requested_model, stream, provider, provider_key, ceiling, input_tokens,
-            input_cost, max_tokens, output_price, price_version, charges, throttles)
-        SELECT
-            (asked).id, CASE WHEN (asked).expires_seconds IS NULL THEN p_process END,
-            clock_timestamp() + make_interval(secs => (asked).expires_seconds), moment, (asked).credential,
-            virtual_key_id, team_id, customer_id, labels, (asked).client_labels, (asked).endpoint,
-            (asked).requested_model, (asked).stream, (asked).provider, (asked).provider_key, (asked).ceiling,
-            (asked).input_tokens, (asked).input_cost, (asked).max_tokens, (asked).output_price,
-            (asked).price_version, charges, throttles
-        FROM unnest(calls) AS c WHERE verdict = 'admitted'
-        RETURNING charges, throttles
-    ), taken AS (
-        UPDATE usage_limitstate s SET
-            full_at = CASE WHEN l.kind = 'parallel' THEN s.full_at ELSE greatest(s.full_at, moment)
-                + usage_pay_off(t.amount, l.rate) END,
-            running = CASE WHEN l.kind = 'parallel' THEN s.running + t.amount::bigint ELSE s.running END
-        FROM (
-            SELECT t.throttle, sum(t.amount) AS amount FROM held, unnest(held.throttles) AS t GROUP BY t.throttle
-        ) AS t JOIN usage_limit l ON l.id = t.throttle
-        WHERE s.limit_id = t.throttle
-    )
-    SELECT (SELECT array_agg(ROW(c.budget, c.start, 0, c.amount)::usage_change) FROM held, unnest(held.charges) AS c)
-    INTO p_locked;
-    IF p_locked IS NOT NULL THEN
-        PERFORM usage_count(p_locked);
+    INSERT INTO usage_hold (
+        id, process, expires_at, admitted_at, credential, virtual_key_id, team_id, customer_id, labels, client_labels,
+        endpoint, requested_model, stream, provider, provider_key, ceiling, input_tokens, input_cost, max_tokens,
+        output_price, price_version, charges, throttles)
+    SELECT
+        (asked).id, CASE WHEN (asked).expires_seconds IS NULL THEN p_process END,
+        clock_timestamp() + make_interval(secs => (asked).expires_seconds), moment, (asked).credential, virtual_key_id,
+        team_id, customer_id, labels, (asked).client_labels, (asked).endpoint, (asked).requested_model, (asked).stream,
+        (asked).provider, (asked).provider_key, (asked).ceiling, (asked).input_tokens, (asked).input_cost,
+        (asked).max_tokens, (asked).output_price, (asked).price_version,
+        nullif(ARRAY(SELECT ROW(budget, start, need, tokens)::usage_charge FROM unnest(needs) WHERE budget IS NOT NULL), '{}'),
+        nullif(ARRAY(SELECT ROW(throttle, need)::usage_throttle FROM unnest(needs) WHERE throttle IS NOT NULL), '{}')
+    FROM unnest(admitted);
+    IF windows > 0 THEN
+        UPDATE usage_window w SET held = w.held + t.amount
+        FROM unnest(p_locked, taken) AS t (budget, start, no_spent, no_held, amount)
+        WHERE w.budget_id = t.budget AND w.start = t.start AND t.amount > 0;
     END IF;
-    RETURN QUERY
-    SELECT (c.asked).id, c.verdict, CASE WHEN c.verdict = 'admitted' AND c.throttles IS NOT NULL THEN
-        usage_standing(c.throttles, moment) END
-    FROM unnest(calls) AS c;
+    IF p_throttles IS NOT NULL THEN
+        WITH changed AS (
+            UPDATE usage_limitstate s SET
+                full_at = CASE WHEN l.kind = 'parallel' THEN s.full_at
+                    ELSE greatest(s.full_at, moment) + usage_pay_off(t.amount, l.rate) END,
+                running = CASE WHEN l.kind = 'parallel' THEN s.running + t.amount::bigint ELSE s.running END
+            FROM unnest(p_throttles, taken[windows + 1:]) WITH ORDINALITY AS t (throttle, amount, number)
+            JOIN usage_limit l ON l.id = t.throttle
+            WHERE s.limit_id = t.throttle AND t.amount IS NOT NULL
+            RETURNING t.number, l.kind, l.rate, l.burst, s.full_at, s.running
+        )
+        SELECT array_agg(CASE WHEN c.number IS NOT NULL THEN json_build_object(
+            'kind', c.kind, 'limit', c.rate, 'remaining', greatest(0, CASE c.kind
+                WHEN 'parallel' THEN c.rate - c.running
+                ELSE floor(coalesce(c.burst, greatest(1, c.rate / 10))
+                    - greatest(0, extract(epoch FROM c.full_at - moment)) * c.rate / 60) END),
+            'reset', greatest(c.full_at, moment))::text END ORDER BY n)
+        INTO stands
+        FROM generate_series(1, cardinality(p_throttles)) AS n LEFT JOIN changed c ON c.number = n;
+    END IF;
+    FOREACH call IN ARRAY admitted LOOP
+        told := ROW((call.asked).id, 'admitted', NULL);
+        FOREACH need IN ARRAY call.needs LOOP
+            IF need.throttle IS NOT NULL THEN
+                told.detail := concat_ws(', ', told.detail, stands[need.slot - windows]);
+            END IF;
+        END LOOP;
+        told.detail := '[' || told.detail || ']';
+        RETURN NEXT told;
+    END LOOP;
 END $$;
 
 -- End holds whose calls nobody will settle: each becomes an interrupted row, estimated as its input and what a model

@@ -224,6 +224,9 @@ END $$;
 
 -- Change the counters of windows that are locked, and note the thresholds that spending has passed.
 CREATE FUNCTION usage_count(p_changes usage_change[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    -- A function that is asked with the clock itself would not become a part of the statement.
+    moment timestamptz := usage_now();
 BEGIN
     WITH counted AS (
         UPDATE usage_window w SET spent = w.spent + c.spent, held = w.held + c.held
@@ -234,10 +237,10 @@ BEGIN
         RETURNING w.budget_id, w.start, w.spent, c.spent AS more
     )
     INSERT INTO usage_alert (budget_id, start, threshold, spent, amount, at)
-    SELECT c.budget_id, c.start, passed.percent, c.spent, allowed.amount, usage_now()
+    SELECT c.budget_id, c.start, passed.percent, c.spent, allowed.amount, moment
     FROM counted c JOIN usage_budget b ON b.id = c.budget_id,
-    LATERAL unnest(b.thresholds) AS passed (percent),
-    LATERAL usage_allowed(b.id, b.amount, usage_now()) AS allowed
+    LATERAL usage_allowed(b.id, b.amount, moment) AS allowed,
+    LATERAL unnest(b.thresholds) AS passed (percent)
     WHERE c.more > 0 AND c.spent * 100 >= allowed.amount * passed.percent AND NOT EXISTS (
         SELECT FROM usage_alert a
         WHERE a.budget_id = c.budget_id AND a.start = c.start AND a.threshold = passed.percent)
