@@ -183,6 +183,7 @@ DECLARE
     counted usage_counted[];
     budgets bigint[];
     throttles bigint[];
+    missing bigint[];
     locked usage_change[];
     moment timestamptz;
 BEGIN
@@ -251,23 +252,24 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    SELECT
-        (SELECT array_agg(DISTINCT b) FROM unnest(counted) AS c, unnest(c.budgets) AS b),
-        (SELECT array_agg(DISTINCT t) FROM unnest(counted) AS c, unnest(c.throttles) AS t)
-    INTO budgets, throttles;
-    IF budgets IS NOT NULL THEN
-        PERFORM usage_open_windows(budgets);
+    FOR attempt IN 1 .. 2 LOOP
         moment := usage_now();
-        SELECT array_agg(ROW(budget, w.start, 0, 0)::usage_change ORDER BY number) INTO locked
-        FROM unnest(budgets) WITH ORDINALITY AS b (budget, number)
-        LEFT JOIN LATERAL usage_current(budget, moment) AS w ON true;
-    END IF;
-    IF throttles IS NOT NULL THEN
-        INSERT INTO usage_limitstate (limit_id, full_at, running)
-        SELECT t, usage_now(), 0 FROM unnest(throttles) AS t
-        WHERE NOT EXISTS (SELECT FROM usage_limitstate s WHERE s.limit_id = t) ORDER BY t
+        SELECT array_agg(b ORDER BY b), array_agg(ROW(b, w.start, 0, 0)::usage_change ORDER BY b),
+            array_agg(b) FILTER (WHERE w.start IS NULL)
+        INTO budgets, locked, missing
+        FROM (SELECT DISTINCT b FROM unnest(counted) AS c, unnest(c.budgets) AS b) AS applying
+        LEFT JOIN LATERAL usage_current(b, moment) AS w ON true;
+        EXIT WHEN missing IS NULL;
+        PERFORM usage_open_windows(missing);
+    END LOOP;
+    SELECT array_agg(t ORDER BY t), array_agg(ROW(t, 0)::usage_throttle ORDER BY t),
+        array_agg(t ORDER BY t) FILTER (WHERE s.limit_id IS NULL)
+    INTO throttles, returned, missing
+    FROM (SELECT DISTINCT t FROM unnest(counted) AS c, unnest(c.throttles) AS t) AS applying
+    LEFT JOIN usage_limitstate s ON s.limit_id = t;
+    IF missing IS NOT NULL THEN
+        INSERT INTO usage_limitstate (limit_id, full_at, running) SELECT t, moment, 0 FROM unnest(missing) AS t
         ON CONFLICT DO NOTHING;
-        SELECT array_agg(ROW(t, 0)::usage_throttle) INTO returned FROM unnest(throttles) AS t;
     END IF;
     PERFORM usage_lock(closed.changes || locked, closed.corrections || returned);
     IF closed.changes IS NOT NULL THEN
@@ -276,7 +278,9 @@ BEGIN
     IF closed.corrections IS NOT NULL THEN
         PERFORM usage_correct(closed.corrections);
     END IF;
-    RETURN QUERY SELECT * FROM usage_decide(p_process, counted, budgets, locked, throttles);
+    FOREACH told IN ARRAY usage_decide(p_process, counted, budgets, locked, throttles) LOOP
+        RETURN NEXT told;
+    END LOOP;
 END $$;
 
 -- What there is to say about a refusal, as JSON: the budget or the limit, its owner, and what was needed and is left.
@@ -328,11 +332,11 @@ END $$;
 -- What is said of an admitted call is how its limits stand after the group, as a list.
 CREATE FUNCTION usage_decide(
     p_process uuid, p_counted usage_counted[], p_budgets bigint[], p_locked usage_change[], p_throttles bigint[])
-RETURNS SETOF usage_verdict LANGUAGE plpgsql AS $$
+RETURNS usage_verdict[] LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := usage_now();
-    windows integer := coalesce(cardinality(p_budgets), 0);
+    windows integer := coalesce(cardinality(p_locked), 0);
     calls usage_weighed[];
     admitted usage_weighed[];
     call usage_weighed;
@@ -346,7 +350,9 @@ DECLARE
     room_there numeric;
     wait numeric;
     longest numeric;
+    stood record;
     told usage_verdict;
+    verdicts usage_verdict[];
 BEGIN
     -- One snapshot: who calls, what applies to it, and what is left.
     SELECT array_agg(ROW(
@@ -408,10 +414,10 @@ BEGIN
         IF longest >= 0 THEN
             told := ROW((call.asked).id, CASE WHEN blocker.throttle IS NULL THEN 'budget' ELSE 'limit' END,
                 usage_refusal(blocker.budget, blocker.throttle, blocker.need, room_there, longest, moment));
-            RETURN NEXT told;
+            verdicts := verdicts || told;
         ELSIF call.verdict <> 'admitted' THEN
             told := ROW((call.asked).id, call.verdict, NULL);
-            RETURN NEXT told;
+            verdicts := verdicts || told;
         ELSE
             FOREACH need IN ARRAY call.needs LOOP
                 rooms[need.slot] := coalesce(rooms[need.slot], need.room) - need.need;
@@ -421,7 +427,7 @@ BEGIN
         END IF;
     END LOOP;
     IF admitted IS NULL THEN
-        RETURN;
+        RETURN verdicts;
     END IF;
 
     INSERT INTO usage_hold (
@@ -442,26 +448,23 @@ BEGIN
         FROM unnest(p_locked, taken) AS t (budget, start, no_spent, no_held, amount)
         WHERE w.budget_id = t.budget AND w.start = t.start AND t.amount > 0;
     END IF;
-    IF p_throttles IS NOT NULL THEN
-        WITH changed AS (
-            UPDATE usage_limitstate s SET
-                full_at = CASE WHEN l.kind = 'parallel' THEN s.full_at
-                    ELSE greatest(s.full_at, moment) + usage_pay_off(t.amount, l.rate) END,
-                running = CASE WHEN l.kind = 'parallel' THEN s.running + t.amount::bigint ELSE s.running END
-            FROM unnest(p_throttles, taken[windows + 1:]) WITH ORDINALITY AS t (throttle, amount, number)
-            JOIN usage_limit l ON l.id = t.throttle
-            WHERE s.limit_id = t.throttle AND t.amount IS NOT NULL
-            RETURNING t.number, l.kind, l.rate, l.burst, s.full_at, s.running
-        )
-        SELECT array_agg(CASE WHEN c.number IS NOT NULL THEN json_build_object(
-            'kind', c.kind, 'limit', c.rate, 'remaining', greatest(0, CASE c.kind
-                WHEN 'parallel' THEN c.rate - c.running
-                ELSE floor(coalesce(c.burst, greatest(1, c.rate / 10))
-                    - greatest(0, extract(epoch FROM c.full_at - moment)) * c.rate / 60) END),
-            'reset', greatest(c.full_at, moment))::text END ORDER BY n)
-        INTO stands
-        FROM generate_series(1, cardinality(p_throttles)) AS n LEFT JOIN changed c ON c.number = n;
-    END IF;
+    FOR stood IN
+        UPDATE usage_limitstate s SET
+            full_at = CASE WHEN l.kind = 'parallel' THEN s.full_at
+                ELSE greatest(s.full_at, moment) + usage_pay_off(t.amount, l.rate) END,
+            running = CASE WHEN l.kind = 'parallel' THEN s.running + t.amount::bigint ELSE s.running END
+        FROM unnest(p_throttles, taken[windows + 1:]) WITH ORDINALITY AS t (throttle, amount, number)
+        JOIN usage_limit l ON l.id = t.throttle
+        WHERE s.limit_id = t.throttle AND t.amount IS NOT NULL
+        RETURNING t.number, json_build_object(
+            'kind', l.kind, 'limit', l.rate, 'remaining', greatest(0, CASE l.kind
+                WHEN 'parallel' THEN l.rate - s.running
+                ELSE floor(coalesce(l.burst, greatest(1, l.rate / 10))
+                    - greatest(0, extract(epoch FROM s.full_at - moment)) * l.rate / 60) END),
+            'reset', greatest(s.full_at, moment)) AS is_left
+    LOOP
+        stands[stood.number] := stood.is_left;
+    END LOOP;
     FOREACH call IN ARRAY admitted LOOP
         told := ROW((call.asked).id, 'admitted', NULL);
         FOREACH need IN ARRAY call.needs LOOP
@@ -470,8 +473,9 @@ BEGIN
             END IF;
         END LOOP;
         told.detail := '[' || told.detail || ']';
-        RETURN NEXT told;
+        verdicts := verdicts || told;
     END LOOP;
+    RETURN verdicts;
 END $$;
 
 -- End holds whose calls nobody will settle: each becomes an interrupted row, estimated as its input and what a model
