@@ -251,9 +251,9 @@ def table(cases: list[Case]) -> Iterator[str]:
         shown = []
         for name in engines:
             found = [c.rounds for c in cases if (c.engine.name, c.budgets, c.group) == (name, budgets, group)]
-            shown += [
-                f"{statistics.median(rounds):.0f} ({min(rounds):.0f}–{max(rounds):.0f})" for rounds in found
-            ] or ["–"]
+            shown += [f"{statistics.median(rounds):.0f} ({min(rounds):.0f}–{max(rounds):.0f})" for rounds in found] or [
+                "–"
+            ]
         if shown == ["–"] * len(engines):
             continue
         yield f"| {budgets} | {group} | {' | '.join(shown)} |"
@@ -263,9 +263,11 @@ def table(cases: list[Case]) -> Iterator[str]:
 def embedded() -> Iterator[str]:
     from gateway_project import embedded_postgres
 
-    with tempfile.TemporaryDirectory(prefix="gateway-bench-", dir="/tmp") as folder:
-        with embedded_postgres.running(Path(folder)) as url:
-            yield url
+    with (
+        tempfile.TemporaryDirectory(prefix="gateway-bench-", dir="/tmp") as folder,
+        embedded_postgres.running(Path(folder)) as url,
+    ):
+        yield url
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from messages_api.schema import MessagesRequest
 from messages_api.spooled_body import SpooledBody
 from messages_api.upstream import Answer, UpstreamError
 from usage import pricing
+from usage.admission import Share
 from usage.models import Status
 from usage.request_ids import new_id
 
@@ -214,30 +215,36 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     await runtime.refresh_prices()
     prices = {model: relay.price_of(runtime, "anthropic", model) for model in asked.models}
     allowances = runtime.configuration.allowances
-    ceiling = input_cost = Decimal(0)
+    shares = {model: Share() for model in asked.models}
+    input_cost = Decimal(0)
     input_tokens = input_ceiling = max_tokens = 0
     for at, each in enumerate(asked.asked):
         price = prices[each.model]
         others = relay.other_prices(runtime, "anthropic", each.extras)
-        ceiling += each.estimate.ceiling_cost(
+        ceiling = each.estimate.ceiling_cost(
             each.max_tokens, price, *others, allowances=allowances, extras=each.extras
         )
+        prompt = each.estimate.prompt(each.extras, allowances)
+        most_read = prompt.tokens + prompt.advice
+        share = shares[each.model]
+        share.ceiling += ceiling * pricing.BATCH
+        share.tokens += max(most_read, each.estimate.likely) + each.max_tokens
         input_cost += each.estimate.likely_cost(price)
         input_tokens += each.estimate.likely
-        prompt = each.estimate.prompt(each.extras, allowances)
-        input_ceiling += prompt.tokens + prompt.advice
+        input_ceiling += most_read
         max_tokens += each.max_tokens
         if at % PORTION == PORTION - 1:
             await asyncio.sleep(0)
     first = prices[asked.models[0]]
     return Held(
         first,
-        ceiling * pricing.BATCH,
+        sum((share.ceiling for share in shares.values()), Decimal(0)),
         input_tokens,
         input_cost * pricing.BATCH,
         max_tokens,
         expires_seconds=HOLD_SECONDS,
         input_ceiling=input_ceiling,
+        shares=shares if len(shares) > 1 else None,
     )
 
 

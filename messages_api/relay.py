@@ -28,7 +28,7 @@ from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.stream import EventStream
 from messages_api.upstream import Answer, Body, UpstreamError
-from usage.admission import Admission, clean
+from usage.admission import Admission, Share, clean
 from usage.models import Status
 from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models
 from usage.request_ids import request_id
@@ -69,7 +69,7 @@ class Held:
     """What is held for a call. USD at most; of its input, the tokens and USD that are likely; output tokens at most.
 
     `input_ceiling`: tokens besides `max_tokens` at most, for budgets of tokens. `price` is the model's that it is
-    reckoned by. `expires_seconds`: it has no process, but so long.
+    reckoned by. `expires_seconds`: it has no process, but so long. `shares`: by model, where there are several.
     """
 
     price: ModelPrice
@@ -79,6 +79,7 @@ class Held:
     max_tokens: int
     expires_seconds: int | None = None
     input_ceiling: int = 0
+    shares: dict[str, Share] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,7 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         price_version=call.price.version,
         client_labels=labels,
         expires_seconds=held.expires_seconds,
+        shares=held.shares,
     )
 
 

@@ -14,7 +14,7 @@ from messages_api.models import Batch, File
 from tests.batch_provider import BatchProvider, message
 from tests.gateway import CLIENT, MODEL, ask, credentials, issue, post, refused, rows, wait_until
 from tests.upstream import End, whole
-from usage.models import Hold, LedgerEntry
+from usage.models import Budget, Hold, LedgerEntry
 
 BATCHES = "/v1/messages/batches"
 NAME = "msgbatch_0001"
@@ -77,6 +77,26 @@ def test_what_it_may_cost_is_held_until_its_results_are_read(web, alice, provide
 def test_it_is_held_at_the_dearest_model_that_a_request_may_mean(web, alice, provider):
     create(web, alice.key, "a", model="claude-haiku-4-5", fallbacks=[{"model": "claude-fable-5-1"}])
     assert held().get().ceiling > 64 * Decimal(50).scaleb(-6) / 2
+
+
+def test_one_of_several_models_is_held_and_spent_by_budgets_of_some_models(web, alice, provider):
+    haiku = "claude-haiku-4-5"
+    of_some = Budget.objects.create(amount=10, team=alice.team, model_patterns=[haiku])
+    of_others = Budget.objects.create(amount=10, team=alice.team, model_patterns=["claude-opus-*"])
+    requests = batch("a", "b")["requests"]
+    requests[1]["params"]["model"] = haiku
+    assert post(web, alice.key, {"requests": requests}, BATCHES).status_code == 200
+    ceiling = held().get().ceiling
+    first, second = of_some.windows.get().held, of_others.windows.get().held
+    assert first > 0 < second
+    assert first + second == ceiling
+    provider.results = {"b": {"type": "succeeded", "message": message() | {"model": f"{haiku}-20251001"}}}
+    provider.end()
+    get(web, alice.key, f"/{NAME}/results")
+    spent = [line.cost for line in lines()]
+    rows(4)
+    assert [of_others.windows.get().spent, of_some.windows.get().spent] == spent
+    assert spent[0] != spent[1]
 
 
 def test_its_results_settle_it_line_by_line_at_batch_prices(web, alice, provider):

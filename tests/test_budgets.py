@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import msgspec
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -307,6 +306,28 @@ def test_a_rolling_window_begins_with_the_first_use_and_the_next_one_with_the_ne
     assert arbiter_.admit(cast.alice, 1)[1] == "budget"
 
 
+def test_a_call_that_is_refused_begins_no_rolling_window(arbiter_, cast):
+    budget(1, team=cast.alice.team, period="hour", rolling=True)
+    budget(3, customer=cast.alice.customer, period="day", rolling=True)
+    _, verdict = arbiter_.admit(cast.alice, 2)
+    assert (verdict, verdict.details["left"]) == ("budget", "1")
+    assert not Window.objects.exists()
+    arbiter_.set_clock(later(NOVEMBER, minutes=50))
+    small, large = arbiter_.ask(cast.alice, 1), arbiter_.ask(cast.alice, 2)
+    assert arbiter_.group([large, small]) == ["budget", "admitted"]
+    assert {start for _, start in arbiter_.counters()} == {later(NOVEMBER, minutes=50)}
+    arbiter_.set_clock(later(NOVEMBER, minutes=61))
+    assert arbiter_.admit(cast.alice, 1)[1] == "budget"
+
+
+def test_a_call_that_is_held_at_nothing_begins_a_rolling_window(arbiter_, cast):
+    budget(1, team=cast.alice.team, period="hour", rolling=True)
+    call, verdict = arbiter_.admit(cast.alice, 0)
+    assert verdict == "admitted"
+    arbiter_.settle(call, "0.4")
+    assert window() == (Decimal("0.4"), 0)
+
+
 def test_a_soft_budget_lets_pass_and_notes_each_threshold_once(arbiter_, cast):
     budget(1, team=cast.alice.team, enforcement="soft", thresholds=[50, 80, 100])
     for cost, passed in (("0.4", []), ("0.2", [50]), ("0.1", [50]), ("0.9", [50, 80, 100]), ("1", [50, 80, 100])):
@@ -424,51 +445,3 @@ def test_a_month_ends_at_new_yorks_midnight_in_the_night_of_a_clock_change(arbit
     assert verdict.details["until"] == "2026-12-01T05:00:00+00:00"
     counted = {place: spent for place, (spent, _) in arbiter_.counters().items() if spent}
     assert sorted(counted.values()) == [Decimal("0.2"), Decimal("0.2"), Decimal("0.9"), Decimal("0.9")]
-
-
-def open_batch(asked, key, ceiling):
-    """A call whose costs come line by line, answered."""
-    call, verdict = asked.admit(key, ceiling, expires_seconds=3600)
-    assert verdict == "admitted"
-    asked.link.execute("SELECT usage_open(%s::jsonb)", [msgspec.json.encode(settlement(call, 0)).decode()])
-    return call
-
-
-def settle_lines(asked, call, *costs, last=False):
-    """The next lines of it."""
-    lines = []
-    for number, cost in enumerate(costs):
-        known = msgspec.to_builtins(settlement(call, cost)) | {"part": f"{number} {cost}", "id": None}
-        lines.append(known | {"ended_at": NOVEMBER.isoformat()})
-    encoded = msgspec.json.encode(lines).decode()
-    asked.link.execute("SELECT usage_settle_parts(%s, %s::jsonb, %s)", [call.id, encoded, last])
-
-
-def test_lines_of_a_batch_are_spent_in_the_window_of_its_admission(arbiter_, cast):
-    budget(10, team=cast.alice.team)
-    budget(10_000, team=cast.alice.team, unit="tokens")
-    call = open_batch(arbiter_, cast.alice, 5)
-    arbiter_.set_clock(later(NOVEMBER, days=20))
-    settle_lines(arbiter_, call, "1.5", "0.5")
-    settle_lines(arbiter_, call, "1.5", "0.5")
-    assert sorted(arbiter_.counters().values()) == [(Decimal(2), Decimal(3)), (Decimal(200), Decimal(1000))]
-    settle_lines(arbiter_, call, "0.25", last=True)
-    assert sorted(arbiter_.counters().values()) == [(Decimal("2.25"), 0), (300, 0)]
-
-
-def test_lines_that_cost_more_than_was_held_are_spent_in_full(arbiter_, cast):
-    budget(10, team=cast.alice.team)
-    call = open_batch(arbiter_, cast.alice, 1)
-    settle_lines(arbiter_, call, "1.5")
-    assert list(arbiter_.counters().values()) == [(Decimal("1.5"), 0)]
-    settle_lines(arbiter_, call, "0.25", last=True)
-    assert list(arbiter_.counters().values()) == [(Decimal("1.75"), 0)]
-
-
-def test_a_batch_that_nobody_ever_told_of_costs_what_was_still_held(arbiter_, cast):
-    budget(10, team=cast.alice.team)
-    call = open_batch(arbiter_, cast.alice, 5)
-    settle_lines(arbiter_, call, 2)
-    arbiter_.link.execute("UPDATE usage_hold SET expires_at = clock_timestamp() - interval '1 second'")
-    assert arbiter_.one("SELECT usage_expire()") == 1
-    assert list(arbiter_.counters().values()) == [(Decimal(5), 0)]

@@ -99,11 +99,19 @@ class Verdict(str):
         return verdict
 
 
+class Share(msgspec.Struct):
+    """What one model of a call may cost: USD, and tokens that are read and written."""
+
+    ceiling: Decimal = Decimal(0)
+    tokens: int = 0
+
+
 class Admission(msgspec.Struct):
     """What the arbiter is asked before a call: who calls, and what to hold. Money in USD.
 
     `input_tokens`: likely ones; `input_ceiling`: at most, what budgets of tokens hold besides `max_tokens`.
     `expires_seconds`: the hold outlives this process, for so long.
+    `shares`: by model, where the call is of several (`requested_model` is empty); their sums are the call's.
     A call that can cost nothing (`ceiling` and `max_tokens` are 0) is free: no budget or limit applies to it.
     """
 
@@ -126,6 +134,7 @@ class Admission(msgspec.Struct):
     client_labels: dict[str, str]
     expires_seconds: int | None = None
     input_ceiling: int = 0
+    shares: dict[str, Share] | None = None
 
 
 class Settlement(msgspec.Struct):

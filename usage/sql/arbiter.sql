@@ -15,7 +15,7 @@ CREATE TYPE usage_asked AS (
     requested_model text, stream boolean, provider text, provider_key bigint, ceiling numeric(30, 12),
     input_tokens bigint,
     input_cost numeric, input_ceiling bigint, max_tokens bigint, output_price numeric, price_version text,
-    client_labels jsonb, expires_seconds bigint);
+    client_labels jsonb, expires_seconds bigint, shares jsonb);
 -- An admission that budgets or limits apply to, and which.
 CREATE TYPE usage_counted AS (asked usage_asked, budgets bigint[], throttles bigint[]);
 -- What a call needs of a budget's window or of a limit's bucket, and the room in it; `slot` numbers what is locked, and
@@ -184,6 +184,7 @@ DECLARE
     budgets bigint[];
     throttles bigint[];
     missing bigint[];
+    begun bigint[];
     locked usage_change[];
     moment timestamptz;
 BEGIN
@@ -214,11 +215,11 @@ BEGIN
             SELECT a.*, a AS asked, k.virtual_key_id, k.team_id, k.customer_id, k.labels, coalesce(k.verdict, 'unknown') AS verdict,
                 CASE WHEN k.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
                     SELECT b.id FROM usage_budgets_of(
-                        k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model) b
+                        k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model, a.shares) b
                 ) ELSE '{}' END AS budgets,
                 CASE WHEN k.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
                     SELECT l.id FROM usage_limits_of(
-                        k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model) l
+                        k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model, a.shares) l
                 ) ELSE '{}' END AS throttles
             FROM jsonb_populate_recordset(NULL::usage_asked, p_admissions) AS a
             LEFT JOIN LATERAL usage_caller(a.credential, a.revision, a.catalogue_revision) AS k ON true
@@ -260,7 +261,7 @@ BEGIN
         FROM (SELECT DISTINCT b FROM unnest(counted) AS c, unnest(c.budgets) AS b) AS applying
         LEFT JOIN LATERAL usage_current(b, moment) AS w ON true;
         EXIT WHEN missing IS NULL;
-        PERFORM usage_open_windows(missing);
+        begun := begun || usage_open_windows(missing);
     END LOOP;
     SELECT array_agg(t ORDER BY t), array_agg(ROW(t, 0)::usage_throttle ORDER BY t),
         array_agg(t ORDER BY t) FILTER (WHERE s.limit_id IS NULL)
@@ -281,6 +282,13 @@ BEGIN
     FOREACH told IN ARRAY usage_decide(p_process, counted, budgets, locked, throttles) LOOP
         RETURN NEXT told;
     END LOOP;
+    IF begun IS NOT NULL THEN
+        -- A rolling window begins with a call that was admitted; nobody has seen this one yet.
+        DELETE FROM usage_window w USING unnest(locked) AS l
+        WHERE l.budget = ANY (begun) AND w.budget_id = l.budget AND w.start = l.start AND NOT EXISTS (
+            SELECT FROM unnest(counted) AS c JOIN usage_hold h ON h.id = (c.asked).id, unnest(h.charges) AS held
+            WHERE held.budget = w.budget_id);
+    END IF;
 END $$;
 
 -- What there is to say about a refusal, as JSON: the budget or the limit, its owner, and what was needed and is left.
@@ -364,10 +372,14 @@ BEGIN
                     k.virtual_key_id, (c.asked).requested_model, b.unit = 'tokens')) ELSE most.need END,
                 allowed.amount - w.spent - w.held, NULL, NULL)::usage_need
             FROM usage_budgets_of(
-                k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model) AS b
+                k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model,
+                (c.asked).shares) AS b
             CROSS JOIN LATERAL (SELECT array_position(p_budgets, b.id)) AS at (slot)
-            CROSS JOIN LATERAL (SELECT CASE b.unit
-                WHEN 'tokens' THEN greatest((c.asked).input_ceiling, (c.asked).input_tokens) + (c.asked).max_tokens
+            CROSS JOIN LATERAL (SELECT CASE
+                WHEN (c.asked).shares IS NOT NULL AND b.model_patterns <> '{}'
+                    THEN usage_share(b.model_patterns, (c.asked).shares, b.unit = 'tokens')
+                WHEN b.unit = 'tokens'
+                    THEN greatest((c.asked).input_ceiling, (c.asked).input_tokens) + (c.asked).max_tokens
                 ELSE (c.asked).ceiling END) AS most (need)
             CROSS JOIN LATERAL usage_allowed(b.id, b.amount, moment) AS allowed
             LEFT JOIN LATERAL usage_current(b.id, moment) AS w ON true
@@ -381,7 +393,8 @@ BEGIN
                 CASE WHEN l.kind LIKE '%tpm' THEN b.burst END,
                 CASE WHEN l.kind <> 'parallel' THEN l.rate / 60.0 END)::usage_need
             FROM usage_limits_of(
-                k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model) AS l
+                k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model,
+                (c.asked).shares) AS l
             CROSS JOIN LATERAL (SELECT coalesce(l.burst, greatest(1, l.rate / 10))) AS b (burst)
             LEFT JOIN usage_limitstate s ON s.limit_id = l.id
             -- What lasts for days isn't one of the calls at once, nor are its tokens this minute's.
@@ -433,13 +446,13 @@ BEGIN
     INSERT INTO usage_hold (
         id, process, expires_at, admitted_at, credential, virtual_key_id, team_id, customer_id, labels, client_labels,
         endpoint, requested_model, stream, provider, provider_key, ceiling, input_tokens, input_cost, max_tokens,
-        output_price, price_version, charges, throttles)
+        output_price, price_version, shares, charges, throttles)
     SELECT
         (asked).id, CASE WHEN (asked).expires_seconds IS NULL THEN p_process END,
         clock_timestamp() + make_interval(secs => (asked).expires_seconds), moment, (asked).credential, virtual_key_id,
         team_id, customer_id, labels, (asked).client_labels, (asked).endpoint, (asked).requested_model, (asked).stream,
         (asked).provider, (asked).provider_key, (asked).ceiling, (asked).input_tokens, (asked).input_cost,
-        (asked).max_tokens, (asked).output_price, (asked).price_version,
+        (asked).max_tokens, (asked).output_price, (asked).price_version, (asked).shares,
         nullif(ARRAY(SELECT ROW(budget, start, need, tokens)::usage_charge FROM unnest(needs) WHERE budget IS NOT NULL), '{}'),
         nullif(ARRAY(SELECT ROW(throttle, need)::usage_throttle FROM unnest(needs) WHERE throttle IS NOT NULL), '{}')
     FROM unnest(admitted);

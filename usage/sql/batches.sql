@@ -33,7 +33,6 @@ DECLARE
     made usage_ledgerentry;
     new_lines integer;
     new_cost numeric;
-    new_tokens numeric;
     charges_left usage_charge[];
     changes usage_change[];
 BEGIN
@@ -51,27 +50,29 @@ BEGIN
             made,
             line || jsonb_build_object(
                 'id', usage_part_id(p_call, line ->> 'part'), 'held', 0, 'xid', pg_current_xact_id()::text,
-                'charges', usage_spent(held.charges, (line ->> 'cost')::numeric(30, 12), usage_tokens(
-                    (line ->> 'input_tokens')::bigint, (line ->> 'output_tokens')::bigint,
-                    (line ->> 'cache_read_input_tokens')::bigint,
-                    (line ->> 'cache_creation_5m_input_tokens')::bigint,
-                    (line ->> 'cache_creation_1h_input_tokens')::bigint)),
+                'charges', usage_part_spent(held.charges, held.shares, line ->> 'model',
+                    (line ->> 'cost')::numeric(30, 12), usage_tokens(
+                        (line ->> 'input_tokens')::bigint, (line ->> 'output_tokens')::bigint,
+                        (line ->> 'cache_read_input_tokens')::bigint,
+                        (line ->> 'cache_creation_5m_input_tokens')::bigint,
+                        (line ->> 'cache_creation_1h_input_tokens')::bigint)),
                 'client_labels', made.client_labels || coalesce(line -> 'client_labels', '{}'))
         ) AS r
         ON CONFLICT DO NOTHING
         RETURNING *
     )
-    SELECT count(*), coalesce(sum(cost), 0), coalesce(sum(usage_tokens(input_tokens, output_tokens,
-        cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens)), 0)
-    INTO new_lines, new_cost, new_tokens FROM written;
+    SELECT count(*), coalesce(sum(cost), 0),
+        (SELECT array_agg(ROW(c.budget, c.start, c.amount, 0)::usage_change) FROM written w, unnest(w.charges) AS c)
+    INTO new_lines, new_cost, changes FROM written;
     -- What is spent is no longer held; what is over was never held.
-    SELECT array_agg(ROW(c.budget, c.start, CASE WHEN p_last THEN 0 ELSE greatest(0, c.amount - c.spent) END,
+    SELECT array_agg(ROW(c.budget, c.start, CASE WHEN p_last THEN 0 ELSE greatest(0, c.amount - s.spent) END,
             c.tokens)::usage_charge),
-        array_agg(ROW(c.budget, c.start, c.spent,
-            -CASE WHEN p_last THEN c.amount ELSE least(c.amount, c.spent) END)::usage_change)
+        array_agg(ROW(c.budget, c.start, s.spent,
+            -CASE WHEN p_last THEN c.amount ELSE least(c.amount, s.spent) END)::usage_change)
     INTO charges_left, changes
-    FROM unnest(held.charges, usage_spent(held.charges, new_cost, new_tokens))
-        AS c (budget, start, amount, tokens, same_budget, same_start, spent, same_tokens);
+    FROM unnest(held.charges) AS c, LATERAL (
+        SELECT coalesce(sum(n.spent), 0) FROM unnest(changes) AS n WHERE n.budget = c.budget AND n.start = c.start
+    ) AS s (spent);
     IF p_last THEN
         DELETE FROM usage_hold WHERE id = p_call;
     ELSIF new_lines > 0 THEN

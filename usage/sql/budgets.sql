@@ -11,7 +11,8 @@ CREATE TYPE usage_throttle AS (throttle bigint, amount numeric);
 -- What a window's counters change by.
 CREATE TYPE usage_change AS (budget bigint, start timestamptz, spent numeric, held numeric);
 
-ALTER TABLE usage_hold ADD COLUMN charges usage_charge[], ADD COLUMN throttles usage_throttle[];
+ALTER TABLE usage_hold ADD COLUMN charges usage_charge[], ADD COLUMN throttles usage_throttle[],
+    ADD COLUMN shares jsonb;  -- usage.admission.Admission.shares
 ALTER TABLE usage_ledgerentry ADD COLUMN charges usage_charge[];
 ALTER TABLE usage_retained ADD COLUMN charges usage_charge[] NOT NULL;
 
@@ -100,33 +101,39 @@ CREATE FUNCTION usage_current(p_budget bigint, p_at timestamptz) RETURNS SETOF u
     ) AS latest WHERE until IS NULL OR until > p_at
 $$;
 
--- Make the current windows of these budgets where there are none yet.
-CREATE FUNCTION usage_open_windows(p_budgets bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Make the current windows of these budgets where there are none yet. Returns the rolling ones that begin now.
+CREATE FUNCTION usage_open_windows(p_budgets bigint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     missing bigint[];
     unpredictable bigint[];
+    begun bigint[];
     now timestamptz := usage_now();
 BEGIN
     SELECT array_agg(b.id), array_agg(b.id) FILTER (WHERE b.rolling) INTO missing, unpredictable
     FROM usage_budget b WHERE b.id = ANY (p_budgets) AND NOT EXISTS (SELECT FROM usage_current(b.id, now));
     IF missing IS NULL THEN
-        RETURN;
+        RETURN NULL;
     END IF;
     IF unpredictable IS NOT NULL THEN
         -- Where it begins depends on who comes first: one at a time.
         PERFORM FROM usage_budget b WHERE b.id = ANY (unpredictable) ORDER BY b.id FOR NO KEY UPDATE;
         now := usage_now();
     END IF;
-    INSERT INTO usage_window (budget_id, start, until, spent, held)
-    SELECT b.id, w.start, w.until, 0, 0
-    FROM usage_budget b
-    LEFT JOIN keys_virtualkey v ON v.id = b.virtual_key_id
-    LEFT JOIN keys_team t ON t.id = b.team_id
-    JOIN keys_customer u ON u.id = coalesce(b.customer_id, t.customer_id, v.customer_id),
-    LATERAL usage_window_at(b.period, b.rolling, u.time_zone, u.fiscal_year_month, now) AS w
-    WHERE b.id = ANY (missing) AND NOT EXISTS (SELECT FROM usage_current(b.id, now))
-    ORDER BY b.id
-    ON CONFLICT (budget_id, start) DO UPDATE SET until = excluded.until WHERE usage_window.until < excluded.until;
+    WITH made AS (
+        INSERT INTO usage_window (budget_id, start, until, spent, held)
+        SELECT b.id, w.start, w.until, 0, 0
+        FROM usage_budget b
+        LEFT JOIN keys_virtualkey v ON v.id = b.virtual_key_id
+        LEFT JOIN keys_team t ON t.id = b.team_id
+        JOIN keys_customer u ON u.id = coalesce(b.customer_id, t.customer_id, v.customer_id),
+        LATERAL usage_window_at(b.period, b.rolling, u.time_zone, u.fiscal_year_month, now) AS w
+        WHERE b.id = ANY (missing) AND NOT EXISTS (SELECT FROM usage_current(b.id, now))
+        ORDER BY b.id
+        ON CONFLICT (budget_id, start) DO UPDATE SET until = excluded.until WHERE usage_window.until < excluded.until
+        RETURNING budget_id
+    )
+    SELECT array_agg(budget_id) INTO begun FROM made WHERE budget_id = ANY (unpredictable);
+    RETURN begun;
 END $$;
 
 -- When the last of so many windows of a budget ends, the current one being the first; null where they never do.
@@ -160,30 +167,52 @@ BEGIN
         WHERE p_model LIKE replace(replace(replace(pattern, '\', '\\'), '_', '\_'), '*', '%'));
 END $$;
 
+-- Likewise, for a call of several models if it has shares: one of them is enough.
+CREATE FUNCTION usage_matches(p_patterns text[], p_model text, p_shares jsonb)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF p_shares IS NULL THEN
+        RETURN usage_matches(p_patterns, p_model);
+    END IF;
+    RETURN EXISTS (SELECT FROM jsonb_object_keys(p_shares) AS model WHERE usage_matches(p_patterns, model));
+END $$;
+
+-- The part of a call of several models that these patterns stand for.
+CREATE FUNCTION usage_share(p_patterns text[], p_shares jsonb, p_tokens boolean)
+RETURNS numeric LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN (
+        SELECT sum((share ->> CASE WHEN p_tokens THEN 'tokens' ELSE 'ceiling' END)::numeric(30, 12))
+        FROM jsonb_each(p_shares) AS s (model, share) WHERE usage_matches(p_patterns, model));
+END $$;
+
 -- The budgets that apply to a call. This and the next one are a part of whatever statement they are used in.
 CREATE FUNCTION usage_budgets_of(
-    p_customer bigint, p_team bigint, p_virtual_key bigint, p_provider_key bigint, p_model text)
+    p_customer bigint, p_team bigint, p_virtual_key bigint, p_provider_key bigint, p_model text, p_shares jsonb)
 RETURNS SETOF usage_budget LANGUAGE sql STABLE AS $$
     SELECT * FROM usage_budget b
     WHERE b.owner = ANY (ARRAY[p_customer * 4, p_team * 4 + 1, p_virtual_key * 4 + 2]) AND b.active
         AND (b.provider_key_id IS NULL OR b.provider_key_id = p_provider_key)
-        AND (b.model_patterns = '{}' OR usage_matches(b.model_patterns, p_model))
+        AND (b.model_patterns = '{}' OR usage_matches(b.model_patterns, p_model, p_shares))
 $$;
 CREATE FUNCTION usage_limits_of(
-    p_customer bigint, p_team bigint, p_virtual_key bigint, p_provider_key bigint, p_model text)
+    p_customer bigint, p_team bigint, p_virtual_key bigint, p_provider_key bigint, p_model text, p_shares jsonb)
 RETURNS SETOF usage_limit LANGUAGE sql STABLE AS $$
     SELECT * FROM usage_limit l
     WHERE l.owner = ANY (ARRAY[p_customer * 4, p_team * 4 + 1, p_virtual_key * 4 + 2]) AND l.active
         AND (l.provider_key_id IS NULL OR l.provider_key_id = p_provider_key)
-        AND (l.model_patterns = '{}' OR usage_matches(l.model_patterns, p_model))
+        AND (l.model_patterns = '{}' OR usage_matches(l.model_patterns, p_model, p_shares))
 $$;
 
 -- What a budget allows at a moment: its amount, or what overrides it.
 CREATE FUNCTION usage_allowed(p_budget bigint, p_amount numeric, p_at timestamptz)
 RETURNS TABLE (amount numeric) LANGUAGE sql STABLE AS $$
     SELECT coalesce((
-        SELECT o.amount FROM usage_override o
-        WHERE o.budget_id = p_budget AND o.starts_at <= p_at AND o.until > p_at ORDER BY o.id DESC LIMIT 1), p_amount)
+        -- Its own overrides are found first, lest they are looked for among everybody's, the latest first.
+        SELECT o.amount FROM (
+            SELECT * FROM usage_override o
+            WHERE o.budget_id = p_budget AND o.starts_at <= p_at AND o.until > p_at OFFSET 0
+        ) AS o ORDER BY o.id DESC LIMIT 1), p_amount)
 $$;
 
 -- What budgets of tokens count: all that a model reads, from caches too, and writes. Counts beyond reason, which broken
@@ -220,6 +249,26 @@ BEGIN
         p_charges[i].amount := CASE WHEN p_charges[i].tokens THEN p_tokens ELSE p_cost END;
     END LOOP;
     RETURN p_charges;
+END $$;
+
+-- What one of the lines of a call of several models has spent, of what was held for the call: a budget of some models
+-- is charged with theirs. A provider may name a model by its date; a line of a model that nobody asked for, or that
+-- isn't named, is charged to all.
+CREATE FUNCTION usage_part_spent(
+    p_charges usage_charge[], p_shares jsonb, p_model text, p_cost numeric, p_tokens numeric)
+RETURNS usage_charge[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    asked text := (
+        SELECT model FROM jsonb_object_keys(p_shares) AS model
+        WHERE p_model = model OR starts_with(p_model, model || '-') ORDER BY length(model) DESC LIMIT 1);
+BEGIN
+    IF asked IS NULL THEN
+        RETURN usage_spent(p_charges, p_cost, p_tokens);
+    END IF;
+    RETURN nullif(ARRAY(
+        SELECT c FROM unnest(usage_spent(p_charges, p_cost, p_tokens)) AS c JOIN usage_budget b ON b.id = c.budget
+        WHERE b.model_patterns = '{}' OR usage_matches(b.model_patterns, asked)
+            OR usage_matches(b.model_patterns, p_model)), '{}');
 END $$;
 
 -- Change the counters of windows that are locked, and note the thresholds that spending has passed.
