@@ -276,6 +276,17 @@ def test_only_a_prepaid_budget_is_topped_up_and_with_a_reason(cast):
         budget(0, team=cast.alice.team, period="none").top_up(Decimal(1), reason="", author="y")
 
 
+def test_tokens_come_whole(cast):
+    daily = budget(1000, team=cast.alice.team, period="day", unit="tokens")
+    with pytest.raises(ValidationError, match="whole"):
+        daily.override(Decimal("2000.5"), windows=1, reason="launch", author="ops")
+    with pytest.raises(ValidationError, match="whole"):
+        budget(0, team=cast.alice.team, period="none", unit="tokens").top_up(Decimal("0.5"), reason="x", author="y")
+    with pytest.raises(ValidationError, match="whole"):
+        Budget(amount=Decimal("1.5"), team=cast.alice.team, unit="tokens").full_clean()
+    daily.override(Decimal("2000.00"), windows=1, reason="launch", author="ops")
+
+
 def test_an_override_replaces_the_amount_for_so_many_windows(arbiter_, cast):
     made = budget(1, team=cast.alice.team, period="day")
     made.override(Decimal(2), windows=2, reason="launch", author="ops")

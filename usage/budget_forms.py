@@ -47,13 +47,6 @@ class BudgetForm(OwnedForm):
         with refusals_shown():
             return budget_terms.check_thresholds(self.cleaned_data["thresholds"])
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        amount = cleaned.get("amount")
-        if amount is not None and cleaned.get("unit", self.instance.unit) == "tokens" and amount % 1:
-            self.add_error("amount", "Tokens come whole.")
-        return cleaned
-
 
 class LimitForm(OwnedForm):
     """A limit, new or changed."""

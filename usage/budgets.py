@@ -166,6 +166,7 @@ class Budget(Owned):
         Raises:
             ValidationError: with a sentence for the person who typed it.
         """
+        check_whole(self.unit, self.amount)
         if self._state.adding and self.period == Period.NONE and self.amount:
             raise ValidationError({"amount": "the amount of a prepaid budget is the sum of its top-ups: leave it at 0"})
 
@@ -212,15 +213,37 @@ class Budget(Owned):
         return override
 
 
+def check_whole(unit: str, amount: Decimal | None) -> None:
+    """Check that an amount of tokens is whole.
+
+    Raises:
+        ValidationError: it isn't.
+    """
+    if unit == Unit.TOKENS and amount is not None and amount % 1:
+        raise ValidationError({"amount": "Tokens come whole."})
+
+
 class Recorded(models.Model):
-    """Who changed what a budget allows, when and why. Append-only."""
+    """Who changed what a budget allows, when and why, and by how much in its unit. Append-only."""
 
     reason = models.CharField(max_length=200)
     author = models.CharField(max_length=200)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    budget: models.ForeignKey[Budget, Budget]
+    amount: models.DecimalField[Decimal, Decimal]
 
     class Meta:
         abstract = True
+
+    def clean(self) -> None:
+        """Refuse what its budget can't count.
+
+        Raises:
+            ValidationError: with a sentence for the person who typed it.
+        """
+        budget: Budget | None = getattr(self, "budget", None)
+        if budget is not None:
+            check_whole(budget.unit, self.amount)
 
 
 class TopUp(Recorded):
@@ -294,6 +317,7 @@ class Alert(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once")
         ]
+        indexes: ClassVar = [models.Index(fields=["id"], name="usage_alert_untold", condition=Q(delivered_at=None))]
 
     def __str__(self) -> str:
         return f"{self.threshold} % of budget {self.budget_id}"

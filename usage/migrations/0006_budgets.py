@@ -487,6 +487,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=("budget", "start", "threshold"), name="usage_alert_once"),
         ),
         migrations.AddIndex(
+            model_name="alert",
+            index=models.Index(condition=models.Q(("delivered_at", None)), fields=["id"], name="usage_alert_untold"),
+        ),
+        migrations.AddIndex(
             model_name="limit",
             index=models.Index(condition=models.Q(("active", True)), fields=["owner"], name="usage_limit_owner"),
         ),
