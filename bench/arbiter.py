@@ -231,10 +231,13 @@ def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> It
 def fill(link: psycopg.Connection[Any], keys: int) -> bool:
     """Make customers, keys and what applies to them; whether this engine knows budgets."""
     three: dict[str, Any] = {"periods": ["day", "month", "year"], "kinds": ["rpm", "output_tpm"]}
-    terms = {"no budget": {"periods": [], "kinds": []}, "1 budget": {"periods": ["month"], "kinds": []}}
+    terms: dict[str, dict[str, Any]] = {
+        "no budget": {"periods": [], "kinds": []},
+        "1 budget": {"periods": ["month"], "kinds": []},
+    }
     budgets = link.execute("SELECT to_regclass('usage_budget') IS NOT NULL").fetchone() == (True,)
     for name, first in BUDGETS.items():
-        values = {"first": first, "last": first + (CALLERS if name in terms else keys) - 1}
+        values: dict[str, Any] = {"first": first, "last": first + (CALLERS if name in terms else keys) - 1}
         link.execute(KEYS, values)
         if budgets:
             link.execute(OWN_BUDGETS, values | terms.get(name, three))

@@ -78,6 +78,7 @@ class Runtime:
             queue=configuration.admission_queue,
             patience=configuration.admission_seconds,
             lease=configuration.lease_seconds,
+            retained=configuration.retained_seconds,
         )
         self.client = upstream_client(configuration)
         self.providers = providers(self.client)

@@ -108,7 +108,7 @@ def settlement(call, **changes):
 
 @contextlib.asynccontextmanager
 async def writing(**options):
-    writer = Writer(**({"queue": 4000, "patience": 3, "lease": 15} | options))
+    writer = Writer(**({"queue": 4000, "patience": 3, "lease": 15, "retained": 3600} | options))
     await writer.start()
     try:
         yield writer
@@ -387,7 +387,7 @@ async def later(writer, credential):
 
 
 async def test_stopping_while_the_database_is_away_spools_and_replaying_brings_it_in(credential, monkeypatch):
-    writer = Writer(queue=4000, patience=3, lease=15)
+    writer = Writer(queue=4000, patience=3, lease=15, retained=3600)
     await writer.start()
     calls = [admission(credential) for _ in range(3)]
     await asyncio.gather(*map(writer.admit, calls))
@@ -452,6 +452,20 @@ async def test_the_living_are_not_reaped_and_a_heartbeat_keeps_them(credential):
         assert await reap(timedelta(seconds=1)) == 0
         assert count(Hold) == 1
         assert count(LedgerEntry) == 0
+
+
+async def test_what_was_retained_for_long_enough_is_given_back(credential):
+    with admin_connection() as link:
+        for call, seconds in ((new_id(), 60), (recent := new_id(), 0)):
+            link.execute(
+                "INSERT INTO usage_retained (id, retained_at, charges)"
+                " VALUES (%s, clock_timestamp() - make_interval(secs => %s), '{}')",
+                [call, seconds],
+            )
+        async with writing(lease=0.5, retained=30), asyncio.timeout(5):
+            while len(left := link.execute("SELECT id FROM usage_retained").fetchall()) > 1:
+                await asyncio.sleep(0.02)
+        assert left == [(recent,)]
 
 
 async def test_nothing_is_reaped_within_a_lease_of_the_databases_start(credential):

@@ -207,7 +207,7 @@ async def test_no_admitted_call_loses_its_hold_over_a_dead_letter_that_cannot_be
 async def test_stopping_where_the_spool_cannot_be_written_leaves_the_settlements_in_the_log(
     credential, unwritable, caplog, monkeypatch
 ):
-    writer = Writer(queue=10, patience=3, lease=15)
+    writer = Writer(queue=10, patience=3, lease=15, retained=3600)
     await writer.start()
     (call,) = await held(writer, credential, 1)
     async with database_away(monkeypatch):

@@ -228,12 +228,14 @@ class Writer:
         queue: admissions that may wait at once; beyond it they are refused as overload.
         patience: seconds that an admission may wait for the arbiter.
         lease: seconds after its last heartbeat at which this process is taken for dead.
+        retained: seconds after which budgets get back what was retained of calls that nobody saw end.
     """
 
-    def __init__(self, *, queue: int, patience: float, lease: float) -> None:
+    def __init__(self, *, queue: int, patience: float, lease: float, retained: float) -> None:
         self.queue = queue
         self.patience = patience
         self.lease = lease
+        self.retained = retained
         self.settlements: deque[Settlement] = deque()
         self.releases: deque[UUID] = deque()
         self.admissions: deque[Waiting] = deque()
@@ -364,7 +366,8 @@ class Writer:
             delay = min(delay * 2, 1)
 
     async def _keep_alive(self) -> None:
-        """The heartbeat, on a connection of its own; with it, whoever is dead is reaped."""
+        """The heartbeat, on a connection of its own; with it, whoever is dead is reaped, and what was retained for long
+        enough is given back."""
         connection: psycopg.AsyncConnection | None = None
         try:
             while True:
@@ -376,7 +379,9 @@ class Writer:
                             "UPDATE usage_process SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.process]
                         )
                         await connection.execute(
-                            "SELECT usage_reap(make_interval(secs => %s), %s)", [self.lease, TOKENS_PER_SECOND]
+                            "SELECT usage_reap(make_interval(secs => %s), %s),"
+                            " usage_give_back(NULL, make_interval(secs => %s))",
+                            [self.lease, TOKENS_PER_SECOND, self.retained],
                         )
                 except (psycopg.Error, TimeoutError) as error:
                     logger.warning("no heartbeat (%s)", type(error).__name__)

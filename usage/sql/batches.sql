@@ -88,8 +88,10 @@ DECLARE
     expired integer;
     changes usage_change[];
 BEGIN
-    WITH gone AS (
-        DELETE FROM usage_hold WHERE expires_at < clock_timestamp() RETURNING *
+    WITH due AS (
+        SELECT id FROM usage_hold WHERE expires_at < clock_timestamp() ORDER BY id FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM usage_hold h USING due WHERE h.id = due.id RETURNING h.*
     ), written AS (
         INSERT INTO usage_ledgerentry
         SELECT r.* FROM gone, LATERAL jsonb_populate_record(

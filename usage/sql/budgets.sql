@@ -360,10 +360,11 @@ CREATE FUNCTION usage_give_back(p_calls uuid[], p_age interval) RETURNS integer 
 DECLARE
     changes usage_change[];
     given integer;
+    before timestamptz := clock_timestamp() - p_age;
 BEGIN
     WITH due AS (
         SELECT r.id FROM usage_retained r
-        WHERE r.id = ANY (p_calls) OR r.retained_at < clock_timestamp() - p_age ORDER BY r.id FOR UPDATE SKIP LOCKED
+        WHERE r.id = ANY (p_calls) OR r.retained_at < before ORDER BY r.id FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM usage_retained r USING due WHERE r.id = due.id RETURNING r.id, r.charges
     )
