@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -23,6 +25,9 @@ from usage.pricing import ModelPrice
 if TYPE_CHECKING:
     from messages_api.runtime import Runtime
 
+# How long an answer waits for its settlement, where a budget is nearly empty.
+COMMIT_SECONDS = 0.25
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,6 +45,9 @@ class Call:
     http_request: ApiRequest
     free: bool = False
     standing: Headers = field(default_factory=list)
+    # A budget is nearly empty: the next call like this one may not fit before this one is settled.
+    tight: bool = False
+    committed: asyncio.Event | None = None
     began: float = field(default_factory=time.monotonic)
     admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     first_byte: float = 0.0
@@ -69,8 +77,20 @@ class Call:
         """
         if self.settled:
             return
-        self.runtime.writer.settle(self.settlement(status, reading, error_type, free, unseen_tokens))
+        if self.tight:
+            self.committed = asyncio.Event()
+        said = self.settlement(status, reading, error_type, free, unseen_tokens)
+        self.runtime.writer.settle(said, self.committed)
         self.leave()
+
+    async def commit(self) -> None:
+        """Where a budget is nearly empty, wait a moment for the settlement to be written: who has the answer may ask
+        another process next, and must not be refused for what this call had held."""
+        if self.committed is not None:
+            committed, self.committed = self.committed, None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await committed.wait()
 
     def settlement(
         self,

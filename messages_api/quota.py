@@ -85,6 +85,11 @@ def over_limit(details: dict[str, Any]) -> GatewayError:
     return errors.over_limit(message, retry_after=seconds, headers=standing([stands]))
 
 
+def nearly_empty(standing: list[dict[str, Any]] | None) -> bool:
+    """Whether a budget of an admitted call has too little left for another one like it, until it is settled."""
+    return standing is not None and any(each["kind"] == "budget" for each in standing)
+
+
 def standing(limits: list[dict[str, Any]] | None) -> Headers:
     """The `anthropic-ratelimit-*` headers for an answer: of several limits of a kind, the one with the least left.
 

@@ -181,6 +181,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         verdict = await arbiter.ask(runtime, admission(call, incoming, labels))
         if verdict == "admitted":
             call.standing = quota.standing(verdict.details)
+            call.tight = quota.nearly_empty(verdict.details)
             runtime.remember(call)
             return call
         presented, key = await arbiter.after(runtime, presented, key, verdict)
@@ -341,6 +342,7 @@ async def render(call: Call, answer: Answer) -> RawResponse:
         call.abandon(Status.COMPLETED, meter.reading)
     if meter.states and answer.status == 200:
         await call.runtime.bindings.keep(call, meter.states)
+    await call.commit()
     return whole(call, answer, body)
 
 

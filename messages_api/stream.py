@@ -71,6 +71,8 @@ class EventStream(PumpedResponse):
             self.unsent = chunk
             if meter.states:
                 await self._keep()
+            if call.committed is not None:
+                await call.commit()
             await send(chunk)
             self.unsent = b""
         meter.finish()

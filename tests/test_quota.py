@@ -58,6 +58,17 @@ def test_where_nothing_useful_would_fit_nothing_is_advised(web, alice, priced):
     assert "max_tokens" not in text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_asks_another_process_next_is_not_refused_for_what_the_call_before_had_held(
+    web, start_web, alice, upstream, priced, stream
+):
+    Budget.objects.create(team=alice.team, amount=Decimal("0.02"))  # has room for one such call at a time
+    webs = [web, start_web(admission_seconds=3.5)]
+    upstream.answer = pieces(200, events("Hi")) if stream else whole(200, message())
+    body = ask(max_tokens=1500, stream=stream)
+    assert [post(webs[n % 2], alice.key, body).status_code for n in range(30)] == [200] * 30
+
+
 def test_settling_leaves_exactly_the_cost(web, alice, upstream, priced):
     Budget.objects.create(virtual_key=alice.virtual_key, amount=1)
     upstream.answer = whole(200, message(input_tokens=11, output_tokens=7))

@@ -87,7 +87,7 @@ class Verdict(str):
     """The arbiter's word on an admission: `admitted`, or why not (usage/sql/arbiter.sql).
 
     `details`: for `budget` and `limit`, what refused and how much is left of it; for `admitted`, a list of how the
-    limits stand that apply to the call. Amounts are strings, moments ISO 8601.
+    limits stand that apply to the call, with a `budget` where one is nearly empty until the call is settled. Amounts are strings, moments ISO 8601.
     """
 
     __slots__ = ("details",)
@@ -238,6 +238,7 @@ class Writer:
         self.retained = retained
         self.settlements: deque[Settlement] = deque()
         self.releases: deque[UUID] = deque()
+        self.commits: dict[UUID, asyncio.Event] = {}
         self.admissions: deque[Waiting] = deque()
         self.under_way: list[Waiting] = []
         self.wake = asyncio.Event()
@@ -273,9 +274,15 @@ class Writer:
                 self.release(admission.id)
             raise
 
-    def settle(self, settlement: Settlement) -> None:
-        """Queue what a call came to. It is written within milliseconds, or as soon as the database is back."""
+    def settle(self, settlement: Settlement, committed: asyncio.Event | None = None) -> None:
+        """Queue what a call came to. It is written within milliseconds, or as soon as the database is back.
+
+        Args:
+            committed: is set when it is written.
+        """
         self.settlements.append(settlement)
+        if committed is not None:
+            self.commits[settlement.id] = committed
         self.idle.clear()
         self.wake.set()
 
@@ -520,6 +527,10 @@ class Writer:
                 waiting.answer.set_exception(ArbiterAway())
             else:
                 waiting.answer.set_result(verdict)
+        if self.commits:
+            for settlement in group.settlements:
+                if committed := self.commits.pop(settlement.id, None):
+                    committed.set()
         if len(verdicts) > len(group.admissions):
             for settlement in group.settlements:
                 self._note(settlement, verdicts.get(settlement.id, "settled"))

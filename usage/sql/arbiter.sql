@@ -337,7 +337,8 @@ END $$;
 -- Verdicts beyond usage_caller's:
 --   budget     a budget has too little left; the detail says which, and what was needed
 --   limit      it comes too soon, or too many run; the detail says which, and when to try again
--- What is said of an admitted call is how its limits stand after the group, as a list.
+-- What is said of an admitted call is how its limits stand after the group, as a list, and that another call like it
+-- would not fit a budget before this one is settled.
 CREATE FUNCTION usage_decide(
     p_process uuid, p_counted usage_counted[], p_budgets bigint[], p_locked usage_change[], p_throttles bigint[])
 RETURNS usage_verdict[] LANGUAGE plpgsql AS $$
@@ -359,6 +360,7 @@ DECLARE
     wait numeric;
     longest numeric;
     stood record;
+    nearly_empty boolean;
     told usage_verdict;
     verdicts usage_verdict[];
 BEGIN
@@ -480,11 +482,17 @@ BEGIN
     END LOOP;
     FOREACH call IN ARRAY admitted LOOP
         told := ROW((call.asked).id, 'admitted', NULL);
+        nearly_empty := false;
         FOREACH need IN ARRAY call.needs LOOP
             IF need.throttle IS NOT NULL THEN
                 told.detail := concat_ws(', ', told.detail, stands[need.slot - windows]);
+            ELSIF need.binding AND rooms[need.slot] < need.need THEN
+                nearly_empty := true;
             END IF;
         END LOOP;
+        IF nearly_empty THEN
+            told.detail := concat_ws(', ', told.detail, '{"kind": "budget", "remaining": 0}');
+        END IF;
         told.detail := '[' || told.detail || ']';
         verdicts := verdicts || told;
     END LOOP;
