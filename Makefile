@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run race bench lint requirements check-python installed installed-dev
+.PHONY: help run test test-run race bench bench-arbiter lint requirements check-python installed installed-dev
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,6 +27,9 @@ race: installed-dev  ## kill -9 under load, and count rows (minutes)
 
 bench: installed-dev  ## how many microseconds of a call are ours, step by step
 	@exec $(VENV_PYTHON) bench/micro.py
+
+bench-arbiter: installed-dev  ## what the arbiter costs the database, in microseconds a call (ARGS="--beside FOLDER"; minutes)
+	@exec $(VENV_PYTHON) bench/arbiter.py $(ARGS)
 
 lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff check .

@@ -221,9 +221,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     for at, each in enumerate(asked.asked):
         price = prices[each.model]
         others = relay.other_prices(runtime, "anthropic", each.extras)
-        ceiling = each.estimate.ceiling_cost(
-            each.max_tokens, price, *others, allowances=allowances, extras=each.extras
-        )
+        ceiling = each.estimate.ceiling_cost(each.max_tokens, price, *others, allowances=allowances, extras=each.extras)
         prompt = each.estimate.prompt(each.extras, allowances)
         most_read = prompt.tokens + prompt.advice
         share = shares[each.model]

@@ -3,11 +3,13 @@ nobody is refused whose worst case fitted. The arbiter against a model of it, bo
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -21,11 +23,11 @@ from hypothesis.stateful import (
 )
 
 from keys import patterns
-from keys.models import Customer, Team, VirtualKey
+from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.arbiter import Arbiter, arbiter, give_credential, settlement
 from tests.gateway import empty
 from usage import verification
-from usage.admission import Admission
+from usage.admission import Admission, Share
 from usage.models import Budget, Hold, LedgerEntry, Limit, Window
 from usage.request_ids import new_id
 
@@ -36,17 +38,21 @@ MODELS = ("claude-opus-5-5", "claude-haiku-5-5")
 MONEY = st.decimals(min_value=Decimal("0.000000000001"), max_value=2, places=12)
 PICK = st.integers(0, 10**6)
 
-# A budget: whose, how much, for how long, for which models, how strictly, and whether in tokens.
+# A budget: whose (a customer's, a team's, a key's, or a key's at a provider key), how much, for how long, for which
+# models, how strictly, and whether in tokens.
 SPEC = st.tuples(
     PICK,
     st.decimals(min_value=1, max_value=5, places=3),
-    st.sampled_from(["hour", "day", "month", "none"]),
+    st.sampled_from(["hour", "rolling hour", "day", "month", "none"]),
     st.sampled_from([[], [], [], ["claude-opus-*"], ["*haiku*", "x"]]),
     st.sampled_from(["hard", "hard", "hard", "soft"]),
     st.sampled_from([False, False, True]),
 )
 
 Place = tuple[int, datetime]
+
+# A run of thousands finds what hundreds don't: STATEFUL_EXAMPLES=5000.
+EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "100"))
 
 
 @dataclass
@@ -60,10 +66,21 @@ class Model:
     patterns: list[str]
     enforcement: str
     tokens: bool
+    provider_key: int | None = None
     deleted: bool = False
+    # Of a rolling one: when its windows began. Of overrides: until when, and how much.
+    begun: list[datetime] = field(default_factory=list)
+    overrides: list[tuple[datetime, Decimal]] = field(default_factory=list)
+
+    @property
+    def rolling(self) -> bool:
+        return self.period == "rolling hour"
 
     def window(self, now: datetime) -> Place:
         """Its window at a moment, in UTC."""
+        if self.rolling:
+            current = [start for start in self.begun if now < start + timedelta(hours=1)]
+            return self.pk, current[-1] if current else now
         start = {
             "none": EPOCH,
             "hour": now.replace(minute=0, second=0, microsecond=0),
@@ -71,6 +88,11 @@ class Model:
             "month": now.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
         }[self.period]
         return self.pk, start
+
+    def allowed(self, now: datetime) -> Decimal:
+        """What it allows at a moment."""
+        current = [amount for until, amount in self.overrides if now < until]
+        return current[-1] if current else self.amount
 
 
 @dataclass
@@ -81,6 +103,24 @@ class Open:
     held: dict[Place, Decimal]
     limited: bool
     spent: dict[Place, Decimal] = field(default_factory=dict)
+
+
+def models(call: Admission) -> list[str]:
+    """The models that a call asks for."""
+    return list(call.shares or [call.requested_model])
+
+
+def of(budget: Model, model: str) -> bool:
+    """Whether a budget is for a model."""
+    return not budget.patterns or patterns.matches(budget.patterns, model)
+
+
+def need(call: Admission, budget: Model) -> Decimal:
+    """What a call needs of a budget: its share of the budget's models, where it is of several."""
+    if call.shares:
+        parts = [share for model, share in call.shares.items() if of(budget, model)]
+        return sum((Decimal(part.tokens) if budget.tokens else part.ceiling for part in parts), Decimal(0))
+    return Decimal(call.input_ceiling + call.max_tokens) if budget.tokens else call.ceiling
 
 
 class Machine(RuleBasedStateMachine):
@@ -100,6 +140,8 @@ class Machine(RuleBasedStateMachine):
         self.spent: dict[Place, Decimal] = {}
         self.held: dict[Place, Decimal] = {}
         self.excused: set[Place] = set()
+        self.overridden: set[int] = set()
+        self.batches: dict[UUID, Open] = {}
         self.limit: tuple[int, int] | None = None
         self.refusals = 0
 
@@ -107,6 +149,7 @@ class Machine(RuleBasedStateMachine):
     def make_owners(self, specs) -> None:
         customer = Customer.objects.create(name="Acme")
         self.customer = customer.pk
+        self.provider_key = ProviderKey.objects.create(name="main", provider="echo").pk
         self.teams = [Team.objects.create(customer=customer, name=name).pk for name in ("Research", "Sales")]
         self.keys = [
             give_credential(VirtualKey.objects.create(name=f"key {n}", customer=customer, team_id=self.teams[n % 2]))
@@ -125,11 +168,14 @@ class Machine(RuleBasedStateMachine):
         owners = [("customer", self.customer), *(("team", t) for t in self.teams)]
         owners += [("virtual_key", key.pk) for key in self.keys]
         kind, owner = owners[pick % len(owners)]
+        provider_key = self.provider_key if kind == "virtual_key" and pick % 2 else None
         if tokens:
             amount = (amount * 1000).to_integral_value()
         made = Budget.objects.create(
             amount=0 if period == "none" else amount,
-            period=period,
+            period=period.removeprefix("rolling "),
+            rolling=period.startswith("rolling "),
+            provider_key_id=provider_key,
             model_patterns=only,
             enforcement=enforcement,
             unit="tokens" if tokens else "usd",
@@ -138,7 +184,7 @@ class Machine(RuleBasedStateMachine):
         )
         if period == "none" and amount:
             made.top_up(amount, reason="x", author="y")
-        self.budgets.append(Model(made.pk, (kind, owner), amount, period, only, enforcement, tokens))
+        self.budgets.append(Model(made.pk, (kind, owner), amount, period, only, enforcement, tokens, provider_key))
 
     @rule(pick=PICK, amount=st.decimals(min_value=0, max_value=6, places=3))
     @precondition(lambda self: any(b.period != "none" for b in self.budgets))
@@ -149,6 +195,30 @@ class Machine(RuleBasedStateMachine):
             self.excused.add(budget.window(self.now))
         budget.amount = amount
         Budget.objects.filter(pk=budget.pk).update(amount=amount)
+
+    @rule(pick=PICK, amount=st.integers(-2, 3))
+    @precondition(lambda self: any(b.period == "none" for b in self.budgets))
+    def top_up(self, pick, amount) -> None:
+        prepaid = [b for b in self.budgets if b.period == "none"]
+        budget = prepaid[pick % len(prepaid)]
+        more = Decimal(amount * 1000 if budget.tokens else amount)
+        if more and budget.amount + more >= 0:
+            Budget.objects.get(pk=budget.pk).top_up(more, reason="x", author="y")
+            budget.amount += more
+            if more < 0:
+                self.excused.add(budget.window(self.now))
+
+    @rule(pick=PICK, amount=st.integers(0, 6), minutes=st.sampled_from([30, 60 * 24]))
+    @precondition(lambda self: self.budgets)
+    def override(self, pick, amount, minutes) -> None:
+        budget = self.budgets[pick % len(self.budgets)]
+        other = Decimal(amount * 1000 if budget.tokens else amount)
+        until = self.now + timedelta(minutes=minutes)
+        Budget.objects.get(pk=budget.pk).override(other, until=until, reason="x", author="y")
+        # It may be less than is held now, and so may the amount that comes after it.
+        self.excused.add(budget.window(self.now))
+        budget.overrides.append((until, other))
+        self.overridden.add(budget.pk)
 
     @rule(pick=PICK)
     @precondition(lambda self: self.budgets)
@@ -180,15 +250,16 @@ class Machine(RuleBasedStateMachine):
         """Where a call must fit, and how much of it."""
         owners = {("customer", self.customer), ("team", self.team_of[key]), ("virtual_key", key)}
         return {
-            b.window(self.now): (Decimal(call.input_ceiling + call.max_tokens) if b.tokens else call.ceiling, b)
+            b.window(self.now): (need(call, b), b)
             for b in self.budgets
             if not b.deleted
             and b.owner in owners
-            and (not b.patterns or patterns.matches(b.patterns, call.requested_model))
+            and b.provider_key in (None, call.provider_key)
+            and (not b.patterns or any(patterns.matches(b.patterns, model) for model in models(call)))
         }
 
     def room(self, place: Place, budget: Model) -> Decimal:
-        return budget.amount - self.spent.get(place, Decimal(0)) - self.held.get(place, Decimal(0))
+        return budget.allowed(self.now) - self.spent.get(place, Decimal(0)) - self.held.get(place, Decimal(0))
 
     def judge(self, key: int, call: Admission) -> str:
         """The verdict as it must be; what is admitted is held."""
@@ -200,6 +271,8 @@ class Machine(RuleBasedStateMachine):
             return "limit"
         for place, (need, budget) in needs.items():
             self.held[place] = self.held.get(place, Decimal(0)) + need
+            if budget.rolling and place[1] not in budget.begun:
+                budget.begun.append(place[1])
             if budget.enforcement == "soft":
                 self.excused.add(place)
         held = {place: need for place, (need, _) in needs.items()}
@@ -220,7 +293,9 @@ class Machine(RuleBasedStateMachine):
                 self.excused.add(place)
 
     @rule(
-        asked=st.lists(st.tuples(PICK, MONEY, st.integers(0, 2000), st.sampled_from(MODELS)), min_size=1, max_size=6),
+        asked=st.lists(
+            st.tuples(PICK, MONEY, st.integers(0, 2000), st.sampled_from(MODELS), st.booleans()), min_size=1, max_size=6
+        ),
         settled=st.lists(st.tuples(PICK, st.sampled_from([0, "0.1", "0.5", 1, 1, "1.5"])), max_size=3),
         released=st.lists(PICK, max_size=1),
     )
@@ -240,11 +315,73 @@ class Machine(RuleBasedStateMachine):
                 for place, held in gone.held.items():
                     self.held[place] -= held
         calls = [
-            self.arbiter.ask(self.keys[pick % 3], ceiling, max_tokens=most, requested_model=model)
-            for pick, ceiling, most, model in asked
+            self.arbiter.ask(
+                self.keys[pick % 3],
+                ceiling,
+                max_tokens=most,
+                requested_model=model,
+                provider_key=self.provider_key if there else None,
+            )
+            for pick, ceiling, most, model, there in asked
         ]
         expected = [self.judge(self.keys[pick % 3].pk, call) for (pick, *_), call in zip(asked, calls, strict=True)]
         assert self.arbiter.group(calls, settlements, releases) == expected
+
+    @rule(pick=PICK, shares=st.lists(st.tuples(MONEY, st.integers(1, 2000)), min_size=2, max_size=2))
+    def make_batch(self, pick, shares) -> None:
+        parts = {model: Share(*share) for model, share in zip(MODELS, shares, strict=True)}
+        call = self.arbiter.ask(
+            self.keys[pick % 3],
+            sum(share.ceiling for share in parts.values()),
+            requested_model="",
+            shares=parts,
+            input_tokens=0,
+            input_ceiling=0,
+            max_tokens=sum(share.tokens for share in parts.values()),
+            expires_seconds=3600,
+        )
+        limited, self.limit = self.limit, None  # it is none of the calls at once
+        verdict = self.judge(self.keys[pick % 3].pk, call)
+        self.limit = limited
+        assert self.arbiter.group([call]) == [verdict]
+        if verdict == "admitted":
+            self.batches[call.id] = self.open.pop(call.id)
+            opened = msgspec.json.encode(settlement(call, 0, input_tokens=0, output_tokens=0)).decode()
+            assert self.arbiter.one("SELECT usage_open(%s::jsonb)", opened)
+
+    @rule(pick=PICK, share=st.sampled_from(["0.1", "0.5", 1, "1.5"]), model=st.sampled_from(MODELS), last=st.booleans())
+    @precondition(lambda self: self.batches)
+    def settle_part(self, pick, share, model, last) -> None:
+        batch = list(self.batches.values())[pick % len(self.batches)]
+        part = batch.call.shares[model]
+        cost, tokens = round(part.ceiling * Decimal(share), 12), int(part.tokens * Decimal(share))
+        line = msgspec.to_builtins(settlement(batch.call, cost, model=model, input_tokens=tokens, output_tokens=0))
+        line |= {"part": str(new_id()), "id": None, "ended_at": self.now.isoformat()}
+        encoded = msgspec.json.encode([line]).decode()
+        assert self.arbiter.one("SELECT usage_settle_parts(%s, %s::jsonb, %s)", batch.call.id, encoded, last) == 1
+        for place, held in batch.held.items():
+            budget = next(b for b in self.budgets if b.pk == place[0])
+            spent = (Decimal(tokens) if budget.tokens else cost) if of(budget, model) else Decimal(0)
+            freed = held if last else min(held, spent)
+            self.spent[place] = self.spent.get(place, Decimal(0)) + spent
+            self.held[place] -= freed
+            batch.held[place] -= freed
+            if spent > freed:
+                self.excused.add(place)
+        if last:
+            del self.batches[batch.call.id]
+
+    @rule(pick=PICK)
+    @precondition(lambda self: self.batches)
+    def expire(self, pick) -> None:
+        batch = self.batches.pop(list(self.batches)[pick % len(self.batches)])
+        self.arbiter.link.execute(
+            "UPDATE usage_hold SET expires_at = clock_timestamp() - interval '1 s' WHERE id = %s", [batch.call.id]
+        )
+        assert self.arbiter.one("SELECT usage_expire()") == 1
+        for place, held in batch.held.items():
+            self.held[place] -= held
+            self.spent[place] = self.spent.get(place, Decimal(0)) + held
 
     @rule()
     @precondition(lambda self: self.open)
@@ -303,10 +440,17 @@ class Machine(RuleBasedStateMachine):
         for budget in self.budgets:
             if not budget.deleted:
                 for window in Window.objects.filter(budget_id=budget.pk):
-                    if (budget.pk, window.start) not in self.excused and (budget.pk, window.start) == budget.window(
-                        self.now
-                    ):
-                        assert window.spent + window.held <= budget.amount
+                    place = (budget.pk, window.start)
+                    excused = place in self.excused or budget.pk in self.overridden
+                    if not excused and place == budget.window(self.now):
+                        assert window.spent + window.held <= budget.allowed(self.now)
+
+    @invariant()
+    def only_admitted_calls_begin_rolling_windows(self) -> None:
+        for budget in self.budgets:
+            if budget.rolling:
+                starts = Window.objects.filter(budget_id=budget.pk).values_list("start", flat=True)
+                assert sorted(starts) == sorted(budget.begun)
 
     def teardown(self) -> None:
         assert verification.verify() == []
@@ -319,10 +463,10 @@ def test_whatever_happens_counters_are_exact_and_no_limit_is_passed(apart):
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=100,
+                max_examples=EXAMPLES,
                 stateful_step_count=40,
                 deadline=None,
-                derandomize=True,
+                derandomize=EXAMPLES == 100,
                 suppress_health_check=list(HealthCheck),
             ),
         )

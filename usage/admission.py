@@ -87,7 +87,8 @@ class Verdict(str):
     """The arbiter's word on an admission: `admitted`, or why not (usage/sql/arbiter.sql).
 
     `details`: for `budget` and `limit`, what refused and how much is left of it; for `admitted`, a list of how the
-    limits stand that apply to the call, with a `budget` where one is nearly empty until the call is settled. Amounts are strings, moments ISO 8601.
+    limits stand that apply to the call, with a `budget` where one is nearly empty until the call is settled. Amounts
+    are strings, moments ISO 8601.
     """
 
     __slots__ = ("details",)
