@@ -144,8 +144,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     routes = tuple((KnownProviderKey(n, f"key {n}", "anthropic", "", "", ("claude-*",)), 1) for n in range(3))
     for count in (1, 3):
         key = KnownKey(1, 1, "alice", 1, 1, ("claude-*",), ("*-mythos-*",), False, routes[:count])
-        name = f"routing.route, {count} provider key{'s'[: count > 1]}"
-        yield name, lambda key=key: routing.route(key, MODEL, {"anthropic": None}, str)  # type: ignore[misc]
+        name = f"routing.plan, {count} provider key{'s'[: count > 1]}"
+        yield name, lambda key=key: routing.plan(key, [MODEL], {"anthropic": None}, str)  # type: ignore[misc]
     for size, body in bodies.items():
         yield f"carried, nothing, {size}", lambda body=body: carried.carried(body, signatures=False)  # type: ignore[misc]
         yield f"conversation.opening, {size}", lambda body=body: conversation.opening(body)  # type: ignore[misc]

@@ -68,6 +68,9 @@ class Configuration(BaseSettings):
     upstream_connect_seconds: float = Field(10, gt=0)
     upstream_first_byte_seconds: float = Field(3600, gt=0)
     upstream_between_bytes_seconds: float = Field(900, gt=0)
+    upstream_total_seconds: float = Field(7200, gt=0)
+    retry_attempts: int = Field(3, ge=1, le=10)
+    retry_seconds: float = Field(20, ge=0)
     ping_seconds: float = Field(15, gt=0)
 
     # Policy

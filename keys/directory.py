@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from keys import credentials, keyring, patterns
@@ -26,15 +27,30 @@ FIND = """
 SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
     v.denied_models, v.passthrough, v.team_id,
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
-    ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id)
+    ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
 WHERE
 """
 CATALOGUE = """
 SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns,
-    p.organization_id, p.workspace_id
+    p.organization_id, p.workspace_id, p.connect_seconds, p.first_byte_seconds, p.between_bytes_seconds,
+    p.total_seconds, p.retry_unanswered
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
+ALIASES = "SELECT name, target FROM keys_modelalias"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a provider may take, in seconds; None: as the deployment says."""
+
+    connect: float | None = None
+    first_byte: float | None = None
+    between_bytes: float | None = None
+    total: float | None = None
+
+
+DEPLOYMENTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,8 @@ class KnownProviderKey:
     model_patterns: tuple[str, ...]
     organization_id: str = ""
     workspace_id: str = ""
+    timeouts: Timeouts = DEPLOYMENTS
+    retry_unanswered: bool = False
 
     @property
     def account(self) -> tuple[str, str]:
@@ -77,10 +95,12 @@ class KnownKey:
     passthrough: bool
     routes: tuple[tuple[KnownProviderKey, int], ...]
     team: int | None = None
+    fallbacks: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
 
-    def allows(self, model: str) -> bool:
-        """Whether its allow-list and deny-list let a call for this model through."""
-        return patterns.allows(self.allowed, self.denied, model)
+    def allows(self, *names: str) -> bool:
+        """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
+        return patterns.allows(self.allowed, self.denied, *names)
 
     def with_route(self, provider_key: KnownProviderKey) -> KnownKey:
         """The same, mapped to this provider key alone."""
@@ -100,6 +120,7 @@ class Directory:
         self.unknown_since = 0.0
         self.catalogue_revision = 0
         self.catalogue: dict[int, KnownProviderKey] = {}
+        self.aliases: dict[str, str] = {}
         self.peppers = [pepper.key for pepper in keyring.peppers()]
 
     async def find(self, secret: str) -> KnownKey | None:
@@ -184,7 +205,8 @@ class Directory:
             return self.hidden
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
-        credential, key, name, revision, catalogue, allowed, denied, passthrough, team, provider_keys, weights = row
+        credential, key, name, revision, catalogue, allowed, denied, passthrough, team, *rest = row
+        provider_keys, weights, fallbacks = rest
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
         routes = tuple(
@@ -203,12 +225,15 @@ class Directory:
             passthrough,
             routes,
             team,
+            tuple(fallbacks),
+            self.aliases,
         )
 
     async def _read_catalogue(self) -> None:
         rows = await self.reader.fetch(CATALOGUE)
+        aliases = dict(await self.reader.fetch(ALIASES))
         catalogue = {}
-        for _, key, name, provider, base_url, ciphertext, models, organization, workspace in rows:
+        for _, key, name, provider, base_url, ciphertext, models, organization, workspace, *policy in rows:
             if key is None:
                 continue
             try:
@@ -217,9 +242,19 @@ class Directory:
                 logger.error("provider key %s is left out: its secret can't be decrypted", name)
                 continue
             catalogue[key] = KnownProviderKey(
-                key, name, provider, base_url, secret, tuple(models), organization, workspace
+                key,
+                name,
+                provider,
+                base_url,
+                secret,
+                tuple(models),
+                organization,
+                workspace,
+                Timeouts(*policy[:4]),
+                policy[4],
             )
-        self.catalogue, self.catalogue_revision = catalogue, rows[0][0]
+        # The revision is the one that was read first: what has moved since is read again.
+        self.catalogue, self.aliases, self.catalogue_revision = catalogue, aliases, rows[0][0]
 
 
 def is_newer(known: KnownKey, than: KnownKey | None) -> bool:

@@ -94,6 +94,14 @@ class Provider(models.TextChoices):
     ECHO = "echo", "Echo (built in, no network)"
 
 
+def patience(what: str) -> models.FloatField[float | None, float | None]:
+    """A bound on a wait, in seconds."""
+    bounds = [MinValueValidator(0.1), MaxValueValidator(86_400)]
+    return models.FloatField(
+        null=True, blank=True, validators=bounds, help_text=f"Seconds {what}. Empty: the deployment's setting."
+    )
+
+
 class ProviderKey(models.Model):
     """Our account with a provider: where it is called, and the secret that it is called with (encrypted).
 
@@ -114,6 +122,16 @@ class ProviderKey(models.Model):
         help_text="Names and patterns (claude-*) of the models that it serves, separated by commas. Empty: all.",
     )
     active = models.BooleanField(default=True)
+    connect_seconds = patience("to connect")
+    first_byte_seconds = patience("from the end of a request to the first of its answer")
+    between_bytes_seconds = patience("between two pieces of an answer")
+    total_seconds = patience("for a call, its answer included")
+    retry_unanswered = models.BooleanField(
+        "retry what was sent and never answered",
+        default=False,
+        db_default=False,
+        help_text="The provider may bill such a call, so the first try is charged at its ceiling.",
+    )
     organization_id = models.TextField(
         "organisation",
         blank=True,
@@ -133,6 +151,67 @@ class ProviderKey(models.Model):
     def serves(self, model: str) -> bool:
         """Whether a call for this model may go to this provider key."""
         return not self.model_patterns or patterns.matches(self.model_patterns, model)
+
+
+class CooldownReason(models.TextChoices):
+    """Why no calls go to a provider key for now."""
+
+    RATE_LIMITED = "rate_limited", "rate limited"
+    FAILING = "failing", "failing"
+    REFUSED = "refused", "its key or account is refused"
+
+
+class Cooldown(models.Model):
+    """A provider key that gets no calls for a while, of one model or (where that is empty) of any (keys/cooldowns.py).
+
+    `strikes` are failures without a success between them; after `until` a call may try whether it is well again.
+    """
+
+    provider_key = models.ForeignKey(ProviderKey, on_delete=models.CASCADE, related_name="cooldowns")
+    model = models.CharField(max_length=200, blank=True)
+    reason = models.CharField(max_length=20, choices=CooldownReason)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    strikes = models.PositiveIntegerField(default=0)
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["provider_key__name", "model"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider_key", "model"], name="keys_cooldown_once"),
+            models.CheckConstraint(condition=models.Q(reason__in=CooldownReason.values), name="keys_cooldown_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_key}, {self.model or 'all models'}"
+
+
+class ModelAlias(models.Model):
+    """A name of ours for a model of a provider's: `fast` for `anthropic/claude-haiku-4-5`."""
+
+    name = models.CharField(max_length=200, unique=True, validators=[patterns.check_name])
+    target = models.CharField(
+        max_length=200,
+        validators=[patterns.check_name],
+        help_text="What it stands for: a model, or provider/model (anthropic/claude-haiku-4-5).",
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name_plural = "model aliases"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """An alias of an alias would leave open which of them a list of allowed models means."""
+        if ModelAlias.objects.filter(name=self.target).exists() or self.target == self.name:
+            raise ValidationError({"target": f"“{self.target}” is an alias itself: name the model that it stands for."})
+        if ModelAlias.objects.filter(target=self.name).exclude(pk=self.pk).exists():
+            raise ValidationError(
+                {"name": f"Another alias stands for “{self.name}”: an alias must not lead to another."}
+            )
 
 
 class ModelList(models.Model):
@@ -181,6 +260,13 @@ class VirtualKey(models.Model):
         default=list,
         blank=True,
         help_text="Names and patterns, separated by commas; they win over the allowed ones.",
+    )
+    fallback_models = ArrayField(
+        models.CharField(max_length=200, validators=[patterns.check_name]),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Models that answer in turn where the one that was asked for can't, separated by commas.",
     )
     labels = models.JSONField(
         default=dict, blank=True, help_text='Carried by its ledger rows: {"cost_centre": "4711", "project": "atlas"}.'

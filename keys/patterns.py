@@ -24,6 +24,17 @@ def check(pattern: str) -> None:
         )
 
 
+def check_name(name: str) -> None:
+    """Refuse what can't be a model's name.
+
+    Raises:
+        ValidationError: with a sentence for the person who typed it.
+    """
+    check(name)
+    if "*" in name:
+        raise ValidationError("“%(name)s” is a pattern: name one model", params={"name": name})
+
+
 @lru_cache(maxsize=4096)
 def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
@@ -34,10 +45,12 @@ def matches(patterns: Iterable[str], model: str) -> bool:
     return any(compiled(pattern).fullmatch(model) for pattern in patterns)
 
 
-def allows(allowed: Iterable[str], denied: Iterable[str], model: str) -> bool:
-    """An empty allow-list allows everything; a denied model is denied whatever else allows it."""
-    allowed = tuple(allowed)
-    return (not allowed or matches(allowed, model)) and not matches(denied, model)
+def allows(allowed: Iterable[str], denied: Iterable[str], *names: str) -> bool:
+    """An empty allow-list allows everything; a model that is denied by any of its names is, whatever allows it."""
+    allowed, denied = tuple(allowed), tuple(denied)
+    return (not allowed or any(matches(allowed, name) for name in names)) and not any(
+        matches(denied, name) for name in names
+    )
 
 
 def overlap(one: str, other: str) -> bool:

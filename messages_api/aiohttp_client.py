@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import aiohttp
 from yarl import URL
 
+from keys.directory import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
 # aiohttp warns of larger bodies given as bytes, and would send them in one go.
@@ -55,10 +56,11 @@ class AiohttpClient:
 
     def __init__(self, *, tls: ssl.SSLContext, proxy: str, connect_seconds: float, first_byte_seconds: float) -> None:
         self.proxy = proxy or None
+        self.connect_seconds = connect_seconds
         self.first_byte_seconds = first_byte_seconds
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ssl=tls, force_close=True, ttl_dns_cache=60),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=None),
+            timeout=self.timeout(connect_seconds),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
@@ -69,15 +71,22 @@ class AiohttpClient:
         )
 
     async def send(
-        self, method: str, url: str, headers: Headers, body: Body, on_write: OnWrite | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: Body,
+        on_write: OnWrite | None = None,
+        timeouts: Timeouts = DEPLOYMENTS,
     ) -> Answer:
+        first_byte_seconds = timeouts.first_byte or self.first_byte_seconds
         upload: Upload | None = None
         data: bytes | BytesIO | AsyncIterator[bytes] | None
         if isinstance(body, bytes):
             data = (body if len(body) < LARGE else BytesIO(body)) or None
-            deadline = asyncio.timeout(self.first_byte_seconds)
+            deadline = asyncio.timeout(first_byte_seconds)
         else:
-            upload = Upload(body, self.first_byte_seconds)
+            upload = Upload(body, first_byte_seconds)
             data, deadline = upload.parts(), upload.deadline
             if body.size is not None:
                 headers = [*headers, (b"content-length", b"%d" % body.size)]
@@ -91,6 +100,7 @@ class AiohttpClient:
                         data=data,
                         allow_redirects=False,
                         proxy=self.proxy,
+                        timeout=self.timeout(timeouts.connect or self.connect_seconds),
                         trace_request_ctx=on_write,
                     )
                 )
@@ -101,6 +111,11 @@ class AiohttpClient:
         finally:
             if upload is not None:
                 upload.answered = True
+
+    @staticmethod
+    def timeout(connect_seconds: float) -> aiohttp.ClientTimeout:
+        """No bound but one on connecting: the others are kept outside of aiohttp."""
+        return aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=None)
 
     async def close(self) -> None:
         await self.session.close()

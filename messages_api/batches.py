@@ -23,7 +23,7 @@ from django.conf import settings
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import batch_body, bindings, errors, paging, relay, routing
+from messages_api import attempts, batch_body, bindings, errors, paging, relay, routing
 from messages_api.authentication import Presented
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.bindings import Bound
@@ -159,11 +159,13 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         held = await reckon(runtime, asked)
         model = asked.models[0] if len(asked.models) == 1 else ""
         request = MessagesRequest(model, held.max_tokens, False, extras=Extras(models=asked.other_models))
-        incoming = Incoming(http, CREATE, presented, key, request, body.outgoing(), choose, held=held, opens=BatchCall)
+        incoming = Incoming(
+            http, CREATE, presented, key, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall
+        )
         call = await relay.admit(runtime, incoming)
         with relay.under_way(call):
             await begin(call, asked)
-            answer = await relay.attempt(runtime, call, incoming)
+            answer = await attempts.once(call, incoming)
             content = await relay.read_whole(call, answer)
             name = text(mapping(decode(content)).get("id"))
             if 400 <= answer.status < 500:
@@ -297,7 +299,7 @@ async def reach(
     incoming = await incoming_about(http, presented, key, batch, name, endpoint)
     call = await relay.admit(runtime, incoming)
     with relay.under_way(call):
-        answer = await relay.attempt(runtime, call, incoming)
+        answer = await attempts.once(call, incoming)
         response = await relay.render(call, answer)
     if batch is not None and answer.status == 200:
         if endpoint is DELETE:
@@ -319,7 +321,7 @@ async def results(
     incoming = await incoming_about(http, presented, key, batch, name, RESULTS)
     call = await relay.admit(runtime, incoming)
     with relay.under_way(call):
-        answer = await relay.attempt(runtime, call, incoming)
+        answer = await attempts.once(call, incoming)
         if answer.status != 200:
             return await relay.render(call, answer)
         return Download(call, answer, Settling(call, batch) if batch is not None else None)
@@ -377,14 +379,14 @@ async def settle(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
     incoming = await incoming_about(http, presented, key, batch, name, GET)
     call = await relay.admit(runtime, replace(incoming, id=new_id()))
     with relay.under_way(call):
-        said = await relay.render(call, await relay.attempt(runtime, call, incoming))
+        said = await relay.render(call, await attempts.once(call, incoming))
     if said.status_code == 404 or mapping(decode(said.body)).get("processing_status") in ("in_progress", "canceling"):
         return
     incoming = await incoming_about(http, presented, key, batch, name, RESULTS)
     call = await relay.admit(runtime, replace(incoming, id=new_id()))
     settling = Settling(call, batch)
     with relay.under_way(call):
-        answer = await relay.attempt(runtime, call, incoming)
+        answer = await attempts.once(call, incoming)
         if answer.status != 200:
             await relay.render(call, answer)
             raise unsettled()
@@ -393,7 +395,7 @@ async def settle(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
             while chunk := await read_until(answer, deadline):
                 await settling.chunk(chunk)
         except UpstreamError as error:
-            raise relay.failed(call, error) from None
+            raise attempts.failed(call, error) from None
         except TimeoutError:
             raise unsettled() from None
         finally:
@@ -464,10 +466,10 @@ async def passed_page(runtime: Runtime, http: ApiRequest, presented: Presented, 
     def choose(known: KnownKey) -> KnownProviderKey:
         return known.routes[0][0]
 
-    incoming = Incoming(http, GET, presented, key, NOTHING, await http.read_body(SMALL), choose)
+    incoming = Incoming(http, GET, presented, key, NOTHING, await http.read_body(SMALL), routing.only(choose))
     call = await relay.admit(runtime, incoming)
     with relay.under_way(call):
-        answer = await relay.attempt(runtime, call, incoming)
+        answer = await attempts.once(call, incoming)
         response = await relay.render(call, answer)
     base = whereabouts(http)
     return relay.whole(call, answer, RESULTS_PATH.sub(rb"\1" + base + rb"\2", response.body))
@@ -501,7 +503,7 @@ async def incoming_about(
     body = http.body if http.watcher is not None else await http.read_body(SMALL)
     method = "GET" if endpoint in (GET, RESULTS) else ""
     path = f"{PATH}/{name}" + TAIL.get(endpoint.name, "")
-    return Incoming(http, endpoint, presented, key, NOTHING, body, choose, path=path, method=method)
+    return Incoming(http, endpoint, presented, key, NOTHING, body, routing.only(choose), path=path, method=method)
 
 
 def home(key: KnownKey, batch: KnownBatch | None, name: str) -> KnownProviderKey:

@@ -8,21 +8,25 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from keys.directory import KnownKey, KnownProviderKey
+from keys.directory import KnownKey, KnownProviderKey, Timeouts
 from messages_api import settlement
 from messages_api.estimates import Estimate
 from messages_api.handler import ApiRequest
 from messages_api.metering import Reading
+from messages_api.routing import Target
 from messages_api.schema import MessagesRequest
 from messages_api.upstream import Headers
 from usage.admission import TOKENS_PER_SECOND, Settlement, clean
 from usage.models import Status
 from usage.pricing import ModelPrice
+from usage.tokens import TOKEN_COLUMNS
 
 if TYPE_CHECKING:
+    from messages_api.attempts import Failure, Journey
     from messages_api.runtime import Runtime
 
 # How long an answer waits for its settlement, where a budget is nearly empty.
@@ -30,15 +34,26 @@ COMMIT_SECONDS = 0.25
 
 logger = logging.getLogger(__name__)
 
+# What budgets of tokens count; thinking is a part of output.
+CHARGED = tuple(name for name in TOKEN_COLUMNS if name not in ("thinking_tokens", "web_search_requests"))
+
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """An admitted call. Whoever finishes it first settles it; the rest changes nothing."""
+    """An admitted call. Whoever finishes it first settles it; the rest changes nothing.
+
+    Attributes:
+        target: where it is being made; `price` is that model's. `journey` knows where it may go on to.
+        ceiling: USD that an attempt may cost at most, and `most_tokens` how many it may use.
+        attempts: those before the one that is under way, as the ledger row will have them; `earlier` is what they came
+            to.
+    """
 
     runtime: Runtime
     id: UUID
     key: KnownKey
-    provider_key: KnownProviderKey
+    target: Target
+    journey: Journey
     request: MessagesRequest
     estimate: Estimate
     price: ModelPrice
@@ -50,6 +65,13 @@ class Call:
     committed: asyncio.Event | None = None
     began: float = field(default_factory=time.monotonic)
     admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ceiling: Decimal = Decimal(0)
+    most_tokens: int = 0
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    earlier: dict[str, Any] = field(default_factory=dict)
+    held_more: tuple[Decimal, int] = (Decimal(0), 0)
+    attempting: bool = True
+    attempt_began: float = field(default_factory=time.monotonic)
     first_byte: float = 0.0
     http_status: int | None = None
     provider_request_id: str = ""
@@ -58,6 +80,21 @@ class Call:
     cut: bool = False
     sent: bool = False
     settled: bool = False
+
+    @property
+    def provider_key(self) -> KnownProviderKey:
+        """The one that it is being made with."""
+        return self.target.provider_key
+
+    @property
+    def model(self) -> str:
+        """The model by its provider's name, or as the request has it."""
+        return self.target.model or self.request.model
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long the provider may take."""
+        return self.runtime.timeouts(self.provider_key)
 
     def finish(
         self,
@@ -102,49 +139,102 @@ class Call:
     ) -> Settlement:
         """What the call came to, as its ledger row will say it; arguments as for `finish`."""
         seconds = time.monotonic() - self.began
-        if free or self.free:
-            reading.usage, unseen_tokens = {}, None
-        model = reading.model or self.request.model
-        try:
-            columns = self._bill(reading, model, unseen_tokens)
-        except Exception:
-            # Whatever a provider reports, the call must be settled.
-            logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
-            reading.usage = {}
-            unseen_tokens = unseen_tokens or 0
-            columns = self._bill(reading, model, unseen_tokens)
-        attempt = {
-            "provider_key": self.provider_key.name,
-            "model": self.request.model,
-            "http_status": self.http_status,
-            "error_type": error_type or reading.error_type,
-            "duration_ms": round(seconds * 1000),
-            "cost": str(columns["cost"]),
-        }
+        columns, estimated = self._columns(reading, free, unseen_tokens)
+        error_type = error_type or reading.error_type
+        attempts = [*self.attempts, self._attempt(columns, error_type)] if self.attempting else self.attempts
+        if self.earlier:
+            columns = settlement.added(self.earlier, columns)
         return Settlement(
             id=self.id,
-            model=clean(model),
+            model=clean(reading.model or self.model),
             provider=self.provider_key.provider,
             provider_key_id=self.provider_key.id,
             provider_request_id=clean(self.provider_request_id),
             status=status.value,
             http_status=self.http_status,
-            error_type=error_type or reading.error_type,
+            error_type=error_type,
             stop_reason=reading.stop_reason,
             currency="USD",
-            estimated=unseen_tokens is not None,
+            estimated=estimated or bool(self.earlier),
             time_to_first_byte_ms=round((self.first_byte - self.began) * 1000) if self.first_byte else None,
             duration_ms=round(seconds * 1000),
-            attempts=[attempt],
+            attempts=attempts,
             **columns,
         )
+
+    def _columns(self, reading: Reading, free: bool, unseen_tokens: int | None) -> tuple[dict[str, Any], bool]:
+        """The ledger's columns for what was read, and whether they are an estimate."""
+        if free or self.free:
+            reading.usage, unseen_tokens = {}, None
+        try:
+            return self._bill(reading, unseen_tokens), unseen_tokens is not None
+        except Exception:
+            # Whatever a provider reports, the call must be settled.
+            logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
+            reading.usage = {}
+            return self._bill(reading, unseen_tokens or 0), True
+
+    def _attempt(self, columns: dict[str, Any], error_type: str) -> dict[str, Any]:
+        return {
+            "provider_key": self.provider_key.name,
+            "provider": self.provider_key.provider,
+            "model": self.model,
+            "http_status": self.http_status,
+            "error_type": error_type,
+            "provider_request_id": clean(self.provider_request_id),
+            "duration_ms": round((time.monotonic() - self.attempt_began) * 1000),
+            **{name: columns[name] for name in TOKEN_COLUMNS if columns[name]},
+            "cost": str(columns["cost"]),
+        }
+
+    # More than one attempt
+
+    def end_attempt(self, failure: Failure, *, at_ceiling: bool) -> None:
+        """Note what an attempt came to that another one is to mend.
+
+        Args:
+            at_ceiling: it may be under way still: it costs all that it may.
+        """
+        free = failure.unseen_tokens is None
+        columns, _ = self._columns(
+            failure.reading, free, self.request.max_tokens if at_ceiling else failure.unseen_tokens
+        )
+        if at_ceiling and not self.free:
+            columns["cost"] = max(columns["cost"], self.ceiling)
+        self.attempts.append(self._attempt(columns, failure.error_type))
+        if not free:
+            self.earlier = settlement.added(self.earlier, columns) if self.earlier else columns
+        self.attempting = False
+
+    async def hold_more(self, target: Target) -> bool:
+        """Have the arbiter hold what another attempt may cost beside what was spent, there; whether it does."""
+        if self.free:
+            return True
+        spent, tokens = self.earlier.get("cost", Decimal(0)), sum(self.earlier.get(name, 0) for name in CHARGED)
+        cost, more = spent - self.held_more[0], tokens - self.held_more[1]
+        self.held_more = spent, tokens
+        return await self.runtime.hold_more(self, target, cost, more, tokens + self.most_tokens)
+
+    def aim(self, target: Target) -> None:
+        """Another attempt begins."""
+        self.target = target
+        if not self.free:
+            self.price = self.runtime.price(target.provider_key.provider, self.model, datetime.now(UTC))
+        self.attempting, self.attempt_began = True, time.monotonic()
+        self.sent, self.http_status, self.provider_request_id, self.first_byte = False, None, "", 0.0
+
+    def look_back(self, failure: Failure) -> None:
+        """No attempt is under way any more; what the caller gets is what one of them came to."""
+        self.attempting = False
+        self.target = failure.target
+        self.http_status, self.provider_request_id = failure.http_status, failure.provider_request_id
 
     def leave(self) -> None:
         """The call is settled, or somebody else will settle it."""
         self.settled = True
         self.runtime.forget(self)
 
-    def _bill(self, reading: Reading, model: str, unseen_tokens: int | None) -> dict[str, Any]:
+    def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
         steps = reading.iterations(self.estimate.hour_writes)
         if unseen_tokens is not None:
             steps = settlement.at_least(
@@ -154,7 +244,7 @@ class Call:
             steps,
             reading,
             provider=self.provider_key.provider,
-            model=model,
+            model=reading.model or self.model,
             at=self.admitted_at,
             asked=self.price,
             prices=self._price,
@@ -179,7 +269,10 @@ class Call:
             delivered: output tokens that the client was sent.
             hidden: the model may have written what nobody was sent: it is reckoned by the time that it had.
         """
-        seconds = time.monotonic() - self.began if hidden else 0.0
+        self.finish(status, reading, free=not self.sent, unseen_tokens=self.unseen_tokens(delivered, hidden=hidden))
+
+    def unseen_tokens(self, delivered: int = 0, *, hidden: bool = True) -> int:
+        """The output tokens that an attempt is reckoned to have come to by now; arguments as for `abandon`."""
+        seconds = time.monotonic() - self.attempt_began if hidden else 0.0
         # Cancelling takes the provider up to a second, in which the model goes on.
-        unseen = max(delivered, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND
-        self.finish(status, reading, free=not self.sent, unseen_tokens=unseen)
+        return max(delivered, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND

@@ -74,7 +74,7 @@ class Download(PumpedResponse):
 
     async def _read(self) -> bytes:
         try:
-            async with asyncio.timeout(self.call.runtime.configuration.upstream_between_bytes_seconds):
+            async with asyncio.timeout(self.call.timeouts.between_bytes):
                 return await self.answer.read()
         except TimeoutError:
             raise UpstreamError("no_answer_in_time", sent=True) from None

@@ -16,7 +16,7 @@ import psycopg
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import errors, routing
+from messages_api import attempts, errors, routing
 from messages_api.arbiter import permit
 from messages_api.authentication import Presented
 from messages_api.call import Call
@@ -24,7 +24,8 @@ from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
 from messages_api.providers import Outgoing
-from messages_api.relay import Choose, Endpoint, Incoming, admit, attempt, render, under_way
+from messages_api.relay import Endpoint, Incoming, admit, render, under_way
+from messages_api.routing import Choose
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.upstream import Body, UpstreamError
@@ -129,10 +130,10 @@ async def upload(here: Runtime, http: ApiRequest, presented: Presented, key: Kno
         GatewayError: it was refused, or the file could not be kept.
     """
     body = http.stream_body(here.configuration.max_file_bytes, watch=False)
-    incoming = Incoming(http, UPLOAD, presented, key, NO_MODEL, body, home)
+    incoming = Incoming(http, UPLOAD, presented, key, NO_MODEL, body, routing.only(home))
     call = await admit(here, incoming)
     with under_way(call):
-        answer = await attempt(here, call, incoming)
+        answer = await attempts.once(call, incoming)
         response = await render(call, answer)
         if response.status_code == 200 and isinstance(response, RawResponse) and not call.key.passthrough:
             await keep(here, call, response.body)
@@ -146,7 +147,7 @@ async def relay_list(here: Runtime, http: ApiRequest, presented: Presented, key:
         GatewayError: it was refused, or the provider could not answer it.
     """
     body = await http.read_body(MOST_BODY)
-    return await relay(here, Incoming(http, LIST, presented, key, NO_MODEL, body, home))
+    return await relay(here, Incoming(http, LIST, presented, key, NO_MODEL, body, routing.only(home)))
 
 
 async def relay_one(
@@ -164,7 +165,7 @@ async def relay_one(
         choose = holder(file)
     body = await http.read_body(MOST_BODY)
     path = f"{PATH}/{quote(file_id, safe='')}" + ("/content" if endpoint is CONTENT else "")
-    response = await relay(here, Incoming(http, endpoint, presented, key, NO_MODEL, body, choose, path))
+    response = await relay(here, Incoming(http, endpoint, presented, key, NO_MODEL, body, routing.only(choose), path))
     if file is not None and isinstance(response, RawResponse):
         await note(here, file, endpoint, response)
     return response
@@ -178,7 +179,7 @@ async def relay(here: Runtime, incoming: Incoming) -> HttpResponseBase:
     """
     call = await admit(here, incoming)
     with under_way(call):
-        answer = await attempt(here, call, incoming)
+        answer = await attempts.once(call, incoming)
         if incoming.endpoint is CONTENT and 200 <= answer.status < 300:
             return Download(call, answer)
         return await render(call, answer)

@@ -75,9 +75,23 @@ def downstream(headers: Headers, request_id: str) -> Headers:
     return passed
 
 
+def answered_by(provider: str, model: str, attempts: int) -> Headers:
+    """What tells a caller who answered, and how often it was tried."""
+    return [
+        (b"x-bf-provider", provider.encode()),
+        (b"x-bf-model", model.encode("ascii", "replace")),
+        (b"x-bf-attempts", b"%d" % attempts),
+    ]
+
+
 def value_of(headers: Headers, name: bytes) -> str:
     """The first value of a header, empty where it is missing."""
     return next((value.decode("latin-1") for other, value in headers if other == name), "")
+
+
+def is_stream(headers: Headers) -> bool:
+    """Whether an answer is server-sent events."""
+    return value_of(headers, b"content-type").lower().startswith("text/event-stream")
 
 
 def account(headers: Headers) -> tuple[str, str]:

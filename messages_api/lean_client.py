@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from keys.directory import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
 # An answer's headers and trailers, and its header lines, at most.
@@ -308,8 +309,8 @@ class LeanClient:
 
     Args:
         tls: for https.
-        connect_seconds: for resolving, connecting and TLS.
-        first_byte_seconds: from the end of the request to the answer's headers.
+        connect_seconds: for resolving, connecting and TLS, where a call says nothing else.
+        first_byte_seconds: from the end of the request to the answer's headers, likewise.
     """
 
     def __init__(self, *, tls: ssl.SSLContext, connect_seconds: float, first_byte_seconds: float) -> None:
@@ -323,8 +324,15 @@ class LeanClient:
         self.closed = False
 
     async def send(
-        self, method: str, url: str, headers: Headers, body: Body, on_write: OnWrite | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: Body,
+        on_write: OnWrite | None = None,
+        timeouts: Timeouts = DEPLOYMENTS,
     ) -> Answer:
+        first_byte_seconds = timeouts.first_byte or self.first_byte_seconds
         origin, host, target = parse(url)
         size = len(body) if isinstance(body, bytes) else body.size
         framing = b"transfer-encoding: chunked" if size is None else b"content-length: %d" % size
@@ -337,7 +345,7 @@ class LeanClient:
         )
         if not head.count(b"\n") == head.count(b"\r") == len(headers) + 4:  # a line break in a header
             raise UpstreamError("bad_header", sent=False)
-        connection = self.take(origin) or await self.connect(origin)
+        connection = self.take(origin) or await self.connect(origin, timeouts.connect or self.connect_seconds)
         assert connection.transport is not None
         if on_write is not None:
             on_write()
@@ -346,9 +354,9 @@ class LeanClient:
                 connection.transport.writelines((head, body))
             else:
                 connection.transport.write(head)
-                await connection.send(body, self.first_byte_seconds)
+                await connection.send(body, first_byte_seconds)
             try:
-                async with asyncio.timeout(self.first_byte_seconds):
+                async with asyncio.timeout(first_byte_seconds):
                     await connection.answer()
             except TimeoutError:
                 raise UpstreamError("no_answer_in_time", sent=True) from None
@@ -357,15 +365,15 @@ class LeanClient:
             raise
         return LeanAnswer(connection)
 
-    async def connect(self, origin: Origin) -> Connection:
-        """A new connection.
+    async def connect(self, origin: Origin, seconds: float) -> Connection:
+        """A new connection, within so many seconds.
 
         Raises:
             UpstreamError: it could not be made in time; nothing was sent.
         """
         host, port, secure = origin
         try:
-            async with asyncio.timeout(self.connect_seconds):
+            async with asyncio.timeout(seconds):
                 _, connection = await self.loop.create_connection(
                     lambda: Connection(self, origin),
                     host,

@@ -219,6 +219,7 @@ class StreamMeter:
         self.reading = Reading()
         self.states: list[State] = []
         self.started = False
+        self.has_block = False
         self.stopped = False
         self.failed = False
         self.counted = False
@@ -279,8 +280,12 @@ class StreamMeter:
             return
         data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
         # A large block start is a tool's result: of interest if it made files.
-        if not data or (len(data) > 65_536 and b'"content_block_start"' in data[:200] and b'"file_id"' not in data):
+        if not data:
             return
+        if len(data) > 65_536 and b'"content_block_start"' in data[:200]:
+            self.has_block = True
+            if b'"file_id"' not in data:
+                return
         message = decode(data)
         if isinstance(message, dict):
             self._message(message)
@@ -293,6 +298,7 @@ class StreamMeter:
                     self.states.append(State("signature", signature))
                 self.delivered += sum(len(str(delta.get(name) or "").encode("utf-8", "replace")) for name in CONTENT)
             case "content_block_start":
+                self.has_block = True
                 block = mapping(message.get("content_block"))
                 self.thought = self.thought or block.get("type") in ("thinking", "redacted_thinking")
                 self.states.extend(block_states(block))

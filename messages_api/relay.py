@@ -1,4 +1,4 @@
-"""What happens to a call, in order: route, admit, attempt, and stream or render; its settlement is on every path.
+"""What happens to a call, in order: plan, admit, attempt, and stream or render; its settlement is on every path.
 
 What an answer binds to its account (bindings.py) is kept before the client has the bytes that carry it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,14 +16,15 @@ from uuid import UUID
 
 from django.http.response import HttpResponseBase
 
-from keys.directory import KnownKey, KnownProviderKey
-from messages_api import arbiter, errors, estimates, headers, quota
+from keys.directory import KnownKey
+from messages_api import arbiter, attempts, errors, estimates, headers, quota, schema
+from messages_api.attempts import Journey
 from messages_api.authentication import Presented
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, ClientGone, RawResponse
 from messages_api.metering import JsonMeter, Reading
-from messages_api.providers import Outgoing
+from messages_api.routing import Planner, Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.stream import EventStream
@@ -43,10 +44,6 @@ CLIENT_LABELS = {
     b"x-claude-code-parent-agent-id": "claude_code_parent_agent",
 }
 
-# A provider that refuses our key or account with these is our trouble, not the caller's.
-ACCOUNT_STATUSES = frozenset((401, 402, 403))
-SPENT_ACCOUNT = b"You have reached your specified API usage limits"
-
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -59,9 +56,6 @@ class Endpoint:
 
 MESSAGES = Endpoint("messages", "/v1/messages", free=False)
 COUNT_TOKENS = Endpoint("count_tokens", "/v1/messages/count_tokens", free=True)
-
-# The provider key for a call, of those that a virtual key maps to as it is known now. Raises GatewayError: none.
-Choose = Callable[[KnownKey], KnownProviderKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request that a caller made, read and checked, and how to choose where it goes.
+    """A request that a caller made, read and checked, and how to plan where it goes.
 
     Attributes:
         path: the provider's, where it isn't the endpoint's.
@@ -100,12 +94,23 @@ class Incoming:
     key: KnownKey
     messages: MessagesRequest
     body: Body
-    choose: Choose
+    plan: Planner
     path: str = ""
     method: str = ""
     held: Held | None = None
     opens: type[Call] = Call
     id: UUID | None = None
+
+    @property
+    def relayed(self) -> bool:
+        """Whether it may be made again elsewhere."""
+        return self.endpoint in (MESSAGES, COUNT_TOKENS)
+
+    def body_for(self, target: Target) -> Body:
+        """The body with the model's name as the target's provider knows it."""
+        if isinstance(self.body, bytes) and target.model not in ("", self.messages.model):
+            return schema.with_model(self.body, target.model)
+        return self.body
 
 
 async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
@@ -116,8 +121,11 @@ async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
     """
     call = await admit(runtime, incoming)
     with under_way(call):
-        answer = await attempt(runtime, call, incoming)
-        if answer.status == 200 and is_stream(answer):
+        answer = await attempts.answered(call, incoming)
+        call.standing += headers.answered_by(
+            call.provider_key.provider, call.model, len(call.attempts) + call.attempting
+        )
+        if answer.status == 200 and headers.is_stream(answer.headers):
             return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)) + call.standing)
         return await render(call, answer)
 
@@ -168,7 +176,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     for _ in range(arbiter.TRIES):
         try:
             check_models(key, incoming.messages)
-            provider_key = incoming.choose(key)
+            plan = incoming.plan(key)
         except GatewayError:
             # Only what is known now may refuse.
             fresh = await runtime.identify_anew(presented, key)
@@ -177,13 +185,20 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
             key = fresh
             continue
         await runtime.refresh_prices()
-        call = open_call(runtime, incoming, key, provider_key, estimate)
+        journey = Journey(runtime, plan, incoming.http.scope["headers"], tries=incoming.relayed and not key.passthrough)
+        target = await journey.next()
+        if target is None:
+            raise journey.closed()
+        call = open_call(runtime, incoming, key, journey, target, estimate)
         verdict = await arbiter.ask(runtime, admission(call, incoming, labels))
         if verdict == "admitted":
             call.standing = quota.standing(verdict.details)
             call.tight = quota.nearly_empty(verdict.details)
             runtime.remember(call)
             return call
+        if verdict == "cooling":
+            await runtime.refresh_cooldowns()
+            continue
         presented, key = await arbiter.after(runtime, presented, key, verdict)
     raise arbiter.too_fast()
 
@@ -200,19 +215,25 @@ def check_models(key: KnownKey, messages: MessagesRequest) -> None:
 
 
 def open_call(
-    runtime: Runtime, incoming: Incoming, key: KnownKey, provider_key: KnownProviderKey, estimate: estimates.Estimate
+    runtime: Runtime,
+    incoming: Incoming,
+    key: KnownKey,
+    journey: Journey,
+    target: Target,
+    estimate: estimates.Estimate,
 ) -> Call:
     if incoming.held is not None:
         price = incoming.held.price
     elif incoming.endpoint.free and not incoming.messages.model:
         price = FREE
     else:
-        price = price_of(runtime, provider_key.provider, incoming.messages.model)
+        price = price_of(runtime, target.provider_key.provider, target.model or incoming.messages.model)
     return incoming.opens(
         runtime,
         incoming.id or incoming.http.id,
         key,
-        provider_key,
+        target,
+        journey,
         incoming.messages,
         estimate,
         price,
@@ -238,6 +259,7 @@ def price_of(runtime: Runtime, provider: str, model: str) -> ModelPrice:
 def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admission:
     """What the arbiter is asked for a call."""
     held = incoming.held or reckon(call)
+    call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
     return Admission(
         id=call.id,
         credential=call.key.credential,
@@ -249,6 +271,7 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         stream=call.request.stream,
         provider=call.provider_key.provider,
         provider_key=call.provider_key.id,
+        trial=call.journey.trial,
         ceiling=held.ceiling,
         input_tokens=held.input_tokens,
         input_cost=held.input_cost,
@@ -272,7 +295,10 @@ def reckon(call: Call) -> Held:
     if call.free:
         return Held(price, Decimal(0), 0, Decimal(0), 0)
     extras = call.request.extras
-    others = other_prices(call.runtime, call.provider_key.provider, extras)
+    others = [
+        *other_prices(call.runtime, call.provider_key.provider, extras),
+        *(price_of(call.runtime, *model) for model in call.journey.models()),
+    ]
     allowances = call.runtime.configuration.allowances
     ceiling = estimate.ceiling_cost(max_tokens, price, *others, allowances=allowances, extras=extras)
     prompt = estimate.prompt(extras, allowances)
@@ -296,33 +322,6 @@ def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras) -> l
         return []
     models = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
     return [price_of(runtime, provider, model) for model in models]
-
-
-async def attempt(runtime: Runtime, call: Call, incoming: Incoming) -> Answer:
-    """Make the call.
-
-    Raises:
-        GatewayError: the provider could not be reached, or didn't answer.
-    """
-    http = incoming.http
-    outgoing = Outgoing(
-        incoming.method or http.method or "",
-        incoming.path or incoming.endpoint.path,
-        http.scope["query_string"],
-        http.scope["headers"],
-        incoming.body,
-        call.provider_key,
-        call.goes_out,
-    )
-    try:
-        answer = await runtime.providers[call.provider_key.provider].send(outgoing)
-    except UpstreamError as error:
-        raise failed(call, error) from None
-    call.http_status = answer.status
-    call.provider_request_id = headers.value_of(answer.headers, b"request-id")
-    call.account = headers.account(answer.headers)
-    runtime.accounts.note(call.provider_key, call.account)
-    return answer
 
 
 async def render(call: Call, answer: Answer) -> RawResponse:
@@ -356,13 +355,9 @@ def refused(call: Call, status: int, body: bytes, reading: Reading) -> None:
         call.finish(Status.FAILED, reading, error_type="bad_status", free=True)
         raise errors.bad_gateway(f"The provider answered with HTTP {status}.", reason="provider_status")
     call.finish(Status.REFUSED_BY_PROVIDER, reading, free=True)
-    if call.provider_key.id is not None and (status in ACCOUNT_STATUSES or SPENT_ACCOUNT in body):
+    if attempts.is_about_us(call, status, body):
         logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, status)
-        raise errors.unavailable(
-            "The provider refuses the gateway's own key or account; its administrators have to see to it.",
-            reason="provider_account",
-            retry=False,
-        )
+        raise attempts.account_refused()
 
 
 def whole(call: Call, answer: Answer, body: bytes) -> RawResponse:
@@ -380,7 +375,7 @@ async def read_whole(call: Call, answer: Answer) -> bytes:
         GatewayError: it broke off.
     """
     parts: list[bytes] = []
-    patience = call.runtime.configuration.upstream_between_bytes_seconds
+    patience = call.timeouts.between_bytes
     try:
         while True:
             async with asyncio.timeout(patience):
@@ -390,25 +385,8 @@ async def read_whole(call: Call, answer: Answer) -> bytes:
             parts.append(part)
             call.saw_first_byte()
     except UpstreamError as error:
-        raise failed(call, error) from None
+        raise attempts.failed(call, error) from None
     except TimeoutError:
-        raise failed(call, UpstreamError("no_answer_in_time", sent=True)) from None
+        raise attempts.failed(call, UpstreamError("no_answer_in_time", sent=True)) from None
     finally:
         answer.close()
-
-
-def is_stream(answer: Answer) -> bool:
-    return headers.value_of(answer.headers, b"content-type").lower().startswith("text/event-stream")
-
-
-def failed(call: Call, error: UpstreamError) -> GatewayError:
-    """Settle a call that the provider did not answer to the end, and say so to the caller."""
-    if error.sent and (call.http_status or 200) < 400:
-        call.abandon(Status.FAILED, Reading(error_type=error.kind))
-    else:
-        call.finish(Status.FAILED, Reading(), error_type=error.kind, free=True)
-    if error.kind == "no_answer_in_time":
-        return errors.timed_out()
-    if error.sent:
-        return errors.broken_off()
-    return errors.bad_gateway("The provider can't be reached.", reason="provider_unreachable")

@@ -1,51 +1,129 @@
-"""Which provider key a call goes to. Pure, in memory: what a process knows decides; the arbiter says if it is stale."""
+"""Where a call may go, and in which order. Pure, in memory: what a process knows decides; the arbiter says if it is
+stale. docs/routing.md tells it in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from keys.directory import KnownKey, KnownProviderKey
+from keys.models import Provider
 from messages_api import bindings, errors
 from messages_api.bindings import Bound
+from messages_api.errors import GatewayError
 
 Weighted = Sequence[tuple[KnownProviderKey, int]]
 
+PROVIDERS = frozenset(Provider.values)
 
-def route(
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider key, and the model as its provider knows it (empty: the request names none)."""
+
+    provider_key: KnownProviderKey
+    model: str = ""
+
+
+# For each model that may answer, in turn, where it may be called, in turn. None of them is empty.
+Plan = list[list[Target]]
+
+
+# Makes the plan for a virtual key as it is known now.
+#
+# Raises:
+#     GatewayError: the call can't go anywhere.
+Planner = Callable[[KnownKey], Plan]
+
+
+# The one provider key that a call may go to; likewise.
+Choose = Callable[[KnownKey], KnownProviderKey]
+
+
+def only(choose: Choose) -> Planner:
+    """The plan of a request that can go to one place, which names no model."""
+    return lambda key: [[Target(choose(key))]]
+
+
+def plan(
     key: KnownKey,
-    model: str,
+    models: Sequence[str],
     spoken: Container[str],
     conversation: Callable[[], str],
     bound: Sequence[Bound] = (),
-) -> KnownProviderKey:
-    """The provider key for a call of this model: of those that serve it and understand what the request carries, the
-    one that the conversation's other calls go to.
+) -> Plan:
+    """Where a call may go: for the model that was asked for and then for each of its fallbacks, the provider keys that
+    serve it and understand what the request carries, those first that the conversation's other calls go to.
 
     Args:
+        models: the one that was asked for, and its fallbacks, as they were named.
         spoken: the providers whose protocol the relay speaks.
         conversation: its name; asked for where there is a choice only.
         bound: what the request carries that not every account understands.
 
     Raises:
-        GatewayError: 403, the key may not use the model; 404, nobody serves it; as `bindings.narrow`.
+        GatewayError: of the model that was asked for: 403, the key may not use it; 404, nobody serves it; as
+            `bindings.narrow`. A fallback that can't be used is left out.
     """
-    if not key.allows(model):
-        raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
-    routes: Weighted = [
-        (provider_key, weight)
-        for provider_key, weight in key.routes
-        if provider_key.serves(model) and provider_key.provider in spoken
-    ]
-    if not routes:
+    found = [stage(key, models[0], spoken, conversation, bound)]
+    for name in models[1:]:
+        try:
+            found.append(stage(key, name, spoken, conversation, bound))
+        except GatewayError:
+            continue
+    seen: set[Target] = set()
+    for targets in found:
+        targets[:] = [target for target in targets if target not in seen]
+        seen.update(targets)
+    return [targets for targets in found if targets]
+
+
+def stage(
+    key: KnownKey, asked: str, spoken: Container[str], conversation: Callable[[], str], bound: Sequence[Bound]
+) -> list[Target]:
+    """Where one model may be called, in turn.
+
+    Raises:
+        GatewayError: as `plan`.
+    """
+    served = list(serving(key, asked, spoken))
+    allowed = [each for each in served if key.allows(*names(asked, each[0]))]
+    if not allowed:
+        if served or not key.allows(asked):
+            raise errors.forbidden(f"This virtual key may not use the model {asked}.", reason="model_not_allowed")
         # Anthropic's wording, which clients match on.
-        raise errors.not_found(f"model: {model}", reason="unknown_model")
+        raise errors.not_found(f"model: {asked}", reason="unknown_model")
+    routes: Weighted = [(target.provider_key, weight) for target, weight in allowed]
     if bound:
-        routes = bindings.narrow(key, model, routes, bound)
-    if len(routes) == 1:
-        return routes[0][0]
-    return rendezvous(conversation(), routes)
+        routes = bindings.narrow(key, asked, routes, bound)
+    models = {target.provider_key.id: target.model for target, _ in allowed}
+    if len(routes) > 1:
+        name = conversation()
+        routes = sorted(routes, key=lambda one: distance(name, *one))
+    return [Target(provider_key, models[provider_key.id]) for provider_key, _ in routes]
+
+
+def serving(key: KnownKey, asked: str, spoken: Container[str]) -> Iterator[tuple[Target, int]]:
+    """The provider keys that serve a model, each with the model's name there and its weight. `provider/model` means one
+    provider's, unless an administrator wrote the whole of it as a model of that provider key."""
+    name = key.aliases.get(asked, asked)
+    provider, slash, model = name.partition("/")
+    prefixed = bool(slash and model) and provider in PROVIDERS
+    for provider_key, weight in key.routes:
+        if provider_key.provider not in spoken:
+            continue
+        if prefixed and not (provider_key.model_patterns and provider_key.serves(name)):
+            if provider_key.provider == provider and provider_key.serves(model):
+                yield Target(provider_key, model), weight
+        elif provider_key.serves(name):
+            yield Target(provider_key, name), weight
+
+
+def names(asked: str, target: Target) -> set[str]:
+    """What a model may be called in a list of allowed or denied ones."""
+    return {asked, target.model, f"{target.provider_key.provider}/{target.model}"}
 
 
 def home(key: KnownKey, provider_key: int | None, account: tuple[str, str]) -> KnownProviderKey | None:

@@ -7,7 +7,9 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import astuple
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,7 +20,8 @@ from django.db import DatabaseError
 from gateway_project.configuration import Configuration
 from keys.accounts import Accounts
 from keys.connection import Reader, TooManyWait, Values
-from keys.directory import Directory, KnownKey, KnownProviderKey
+from keys.cooldowns import Cooldowns
+from keys.directory import DEPLOYMENTS, Directory, KnownKey, KnownProviderKey, Timeouts
 from keys.model_lists import ModelLists
 from messages_api import errors
 from messages_api.aiohttp_client import AiohttpClient
@@ -35,6 +38,7 @@ from usage.refusal_log import RefusalLog
 
 if TYPE_CHECKING:
     from messages_api.call import Call
+    from messages_api.routing import Target
     from messages_api.stream import EventStream
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,7 @@ logger = logging.getLogger(__name__)
 CUT = "SELECT id FROM keys_virtualkey WHERE cut_streams_at > clock_timestamp() - interval '1 minute'"
 # Once a second; what isn't written by then is found by the upkeep of its table.
 ERRAND_TRIES = 600
+HOLD_MORE = "SELECT usage_hold_more(%s, %s, %s, %s, %s, %s, %s)"
 DATABASE_AWAY = "The gateway's database is away: no call can be admitted until it is back."
 
 
@@ -84,6 +89,13 @@ class Runtime:
         self.providers = providers(self.client)
         self.refusals = RefusalLog(self.reader)
         self.accounts = Accounts(self.reader)
+        self.cooldowns = Cooldowns(self.records)
+        self.default_timeouts = Timeouts(
+            configuration.upstream_connect_seconds,
+            configuration.upstream_first_byte_seconds,
+            configuration.upstream_between_bytes_seconds,
+            configuration.upstream_total_seconds,
+        )
         self.bindings = Bindings(self.reader)
         self.book: PriceBook | None = None
         self.book_revision = 0
@@ -239,6 +251,36 @@ class Runtime:
         self.errands.add(task)
         task.add_done_callback(self.errands.discard)
 
+    def timeouts(self, provider_key: KnownProviderKey) -> Timeouts:
+        """How long a provider may take, by its key's own settings and the deployment's."""
+        own = provider_key.timeouts
+        if own == DEPLOYMENTS:
+            return self.default_timeouts
+        return Timeouts(
+            *(mine or default for mine, default in zip(astuple(own), astuple(self.default_timeouts), strict=True))
+        )
+
+    async def refresh_cooldowns(self) -> None:
+        """Read which provider keys cool down.
+
+        Raises:
+            GatewayError: 503, the database is away.
+        """
+        with answering:
+            await self.cooldowns.read()
+
+    async def hold_more(self, call: Call, target: Target, cost: Decimal, tokens: int, most_tokens: int) -> bool:
+        """Have the arbiter hold more for a call that is to be made again, at this target; whether it does. As for
+        usage_hold_more in usage/sql/attempts.sql."""
+        provider_key = target.provider_key
+        values = [call.id, provider_key.provider, provider_key.id, target.model, cost, tokens, most_tokens]
+        try:
+            rows = await self.records.fetch(HOLD_MORE, values)
+        except psycopg.Error as error:
+            logger.warning("call %s is not tried again (%s)", call.id, type(error).__name__)
+            return False
+        return bool(rows[0][0])
+
     # Calls under way
 
     def remember(self, call: Call) -> None:
@@ -261,7 +303,7 @@ class Runtime:
             await asyncio.sleep(pause)
             now = time.monotonic()
             for stream in list(self.streams):
-                stream.tend(now, configuration.ping_seconds, configuration.upstream_between_bytes_seconds)
+                stream.tend(now, configuration.ping_seconds)
 
     async def _sweep(self) -> None:
         """Every second, away from any request: write refusals and accounts, and look for streams to cut."""
@@ -270,6 +312,7 @@ class Runtime:
             try:
                 await self.refusals.flush()
                 await self.accounts.flush()
+                await self.cooldowns.read()
                 if self.calls:
                     await self._cut()
             except psycopg.Error as error:

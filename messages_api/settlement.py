@@ -72,6 +72,19 @@ def bill(
     }
 
 
+def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The columns of two attempts in one row: the sums of tokens and cost, and what else the later one says."""
+    sums = {name: min(one[name] + other[name], MOST_TOKENS) for name in TOKEN_COLUMNS}
+    versions = dict.fromkeys(each for of in (one, other) for each in of["price_version"].split("; ") if each)
+    return {
+        **other,
+        **sums,
+        "cost": min(one["cost"] + other["cost"], MOST_COST),
+        "price_version": "; ".join(versions),
+        "price_flag": one["price_flag"] or other["price_flag"],
+    }
+
+
 def at_least(steps: list[Iteration], *, input_tokens: int, output_tokens: int) -> list[Iteration]:
     """The steps of a call that nobody saw end, with the last one raised to what must have been used."""
     last = steps[-1]

@@ -34,6 +34,9 @@ class EventStream(PumpedResponse):
         self.waiting_since = 0.0
         self.sent_at = 0.0
         self.unsent = b""
+        timeouts = call.timeouts
+        self.patience = timeouts.between_bytes or 0.0
+        self.deadline = call.began + timeouts.total if timeouts.total else 0.0
         self.send: SendBytes | None = None
         self.pinging: asyncio.Task[None] | None = None
         call.runtime.streams.add(self)
@@ -121,11 +124,12 @@ class EventStream(PumpedResponse):
         hidden = meter.thought or not meter.started
         self.call.abandon(status, meter.reading, delivered=meter.delivered_tokens, hidden=hidden)
 
-    def tend(self, now: float, ping_seconds: float, patience: float) -> None:
-        """Called every now and then: ping a client whose provider is silent, and end a provider that stays so."""
+    def tend(self, now: float, ping_seconds: float) -> None:
+        """Called every now and then: ping a client whose provider is silent, and end one that stays so or goes on and
+        on."""
         if not self.waiting_since:
             return
-        if now - self.waiting_since > patience:
+        if now - self.waiting_since > self.patience or (self.deadline and now > self.deadline):
             self.answer.close()
         elif now - self.sent_at >= ping_seconds and self.meter.at_boundary and self.pinging is None and self.send:
             self.sent_at = now

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from keys.directory import DEPLOYMENTS, Timeouts
+
 Headers = list[tuple[bytes, bytes]]
 # Told just before the first byte of a request goes out: from then on it may be billed.
 OnWrite = Callable[[], None]
@@ -98,12 +100,19 @@ class UpstreamClient(Protocol):
     """Connections to providers, kept alive between calls. One per process."""
 
     async def send(
-        self, method: str, url: str, headers: Headers, body: Body, on_write: OnWrite | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: Body,
+        on_write: OnWrite | None = None,
+        timeouts: Timeouts = DEPLOYMENTS,
     ) -> Answer:
         """Send a request and wait for the headers of its answer; their names are in lower case.
 
         Of a streamed body no more is taken than the provider has room for. An answer that comes before its end is the
-        answer: the rest isn't sent. What its parts raise ends the call, and is raised here.
+        answer: the rest isn't sent. What its parts raise ends the call, and is raised here. Of `timeouts`, the client
+        keeps `connect` and `first_byte`; whoever reads the answer keeps the others.
 
         Raises:
             UpstreamError: there was no answer; `sent` says whether the request may have arrived.

@@ -18,12 +18,13 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from keys.directory import KnownKey, KnownProviderKey
+from keys.directory import KnownKey
 from messages_api import conversation, errors, headers, routing, runtime, schema
 from messages_api.arbiter import permit
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
 from messages_api.relay import COUNT_TOKENS, MESSAGES, Incoming, relay
+from messages_api.routing import Plan
 
 
 class OneAnswer(BaseContentNegotiation):
@@ -140,13 +141,14 @@ class MessagesView(ApiView):
             body = schema.without(body, "fallbacks")
         bound = await here.bound(key, body)
 
-        def choose(key: KnownKey) -> KnownProviderKey:
+        def plan(key: KnownKey) -> Plan:
             def name() -> str:
                 return conversation.name(key, http.scope["headers"], body)
 
-            return routing.route(key, messages.model, here.providers, name, bound)
+            models = (messages.model, *(messages.fallbacks or key.fallbacks))
+            return routing.plan(key, models, here.providers, name, bound)
 
-        return await relay(here, Incoming(http, self.relayed, presented, key, messages, body, choose))
+        return await relay(here, Incoming(http, self.relayed, presented, key, messages, body, plan))
 
 
 class CountTokensView(MessagesView):

@@ -69,6 +69,8 @@ DELETE FROM messages_api_file;
 DELETE FROM keys_credential;
 DELETE FROM keys_virtualkeyroute;
 DELETE FROM keys_virtualkey;
+DELETE FROM keys_cooldown;
+DELETE FROM keys_modelalias;
 DELETE FROM keys_providerkey;
 DELETE FROM keys_team;
 DELETE FROM keys_customer;

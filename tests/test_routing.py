@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api import conversation
 from messages_api.errors import GatewayError
-from messages_api.routing import rendezvous, route
+from messages_api.routing import plan, rendezvous
 from tests.gateway import MODEL, ask
 
 NAMES = [f"conversation {number}" for number in range(4000)]
@@ -100,13 +100,14 @@ def test_where_there_is_no_choice_the_conversation_is_not_asked_for():
         raise AssertionError("asked for")
 
     key = make_key((provider_key(1), 1), (provider_key(2, ["gpt-*"]), 1), (provider_key(3, provider="vertex"), 1))
-    assert route(key, MODEL, {"anthropic"}, never).id == 1
+    [[target]] = plan(key, [MODEL], {"anthropic"}, never)
+    assert target.provider_key.id == 1
 
 
 def test_a_model_that_nobody_serves_is_unknown():
     key = make_key((provider_key(2, ["gpt-*"]), 1))
     with pytest.raises(GatewayError, match=f"model: {MODEL}"):
-        route(key, MODEL, {"anthropic"}, str)
+        plan(key, [MODEL], {"anthropic"}, str)
 
 
 # Names

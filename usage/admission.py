@@ -136,6 +136,7 @@ class Admission(msgspec.Struct):
     expires_seconds: int | None = None
     input_ceiling: int = 0
     shares: dict[str, Share] | None = None
+    trial: bool = False
 
 
 class Settlement(msgspec.Struct):

@@ -22,7 +22,7 @@ class Anthropic:
         if call.query:
             url += "?" + call.query.decode("latin-1")
         passed = headers.upstream(call.headers, credential(call.provider_key.secret))
-        return plain(await self.client.send(call.method, url, passed, call.body, call.on_write))
+        return plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts))
 
 
 def credential(secret: str) -> tuple[bytes, bytes]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from keys.directory import KnownProviderKey
+from keys.directory import DEPLOYMENTS, KnownProviderKey, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A call on its way to a provider: the caller's request as it came, the key to make it with, and whom to tell when
-    it goes out."""
+    """A call on its way to a provider: the caller's request as it came (but for the name of its model, which is the
+    provider's), the key to make it with, whom to tell when it goes out, and how long it may take."""
 
     method: str
     path: str
@@ -21,6 +21,8 @@ class Outgoing:
     body: Body
     provider_key: KnownProviderKey
     on_write: OnWrite
+    model: str = ""
+    timeouts: Timeouts = DEPLOYMENTS
 
 
 class Provider(Protocol):

@@ -1,0 +1,191 @@
+"""Provider keys that get no calls for a while: what this process knows of them, and what it learns and writes.
+
+A strike is a failure without a success since. The first few of a failing provider key only count; from then on each
+doubles the time in which nobody calls it (a circuit breaker). When that has passed, one call, of all processes', claims
+the right to try: its success ends the matter. Where a provider says itself how long to wait, that is what counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from keys.connection import Reader
+from keys.directory import KnownProviderKey
+from keys.models import CooldownReason
+
+logger = logging.getLogger(__name__)
+
+# Strikes of a failing provider key before it cools down, and the seconds of its first and its longest time.
+TRIP = 5
+FIRST_SECONDS = 1.0
+LONGEST_SECONDS = 60.0
+# What a provider may tell us to wait at most.
+MOST_SECONDS = 3600.0
+# A refused key or account is tried again this often.
+REFUSED_SECONDS = 300.0
+# Who claimed the right to try has so long.
+TRIAL_SECONDS = 30.0
+
+# While it cools down, calls that were under way before tell nothing new.
+STRIKE = """
+INSERT INTO keys_cooldown AS c (provider_key_id, model, reason, http_status, strikes, since, until)
+VALUES (%(provider_key)s, %(model)s, %(reason)s, %(http_status)s, 1, clock_timestamp(),
+    clock_timestamp() + make_interval(secs => CASE WHEN %(trip)s > 1 THEN 0 ELSE %(first)s END))
+ON CONFLICT (provider_key_id, model) DO UPDATE SET
+    reason = excluded.reason, http_status = excluded.http_status, strikes = c.strikes + 1,
+    until = clock_timestamp() + make_interval(secs => CASE WHEN c.strikes + 1 < %(trip)s THEN 0
+        ELSE least(%(longest)s, %(first)s * 2 ^ least(c.strikes + 1 - %(trip)s, 30)) END)
+WHERE c.until <= clock_timestamp() OR %(trial)s
+RETURNING strikes
+"""
+CLAIM = """
+UPDATE keys_cooldown SET until = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE provider_key_id = %(provider_key)s AND model = %(model)s AND until <= clock_timestamp() RETURNING strikes
+"""
+END = """
+DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
+    AND (until <= clock_timestamp() OR %(trial)s) RETURNING model
+"""
+READ = """
+SELECT provider_key_id, model, reason, http_status, strikes, extract(epoch FROM until - clock_timestamp())::float8
+FROM keys_cooldown
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCooldown:
+    """As it was last read. `until` by this process's monotonic clock."""
+
+    reason: str
+    http_status: int | None
+    strikes: int
+    until: float
+
+    @property
+    def tripped(self) -> bool:
+        """Whether it takes a call that tries first, once its time has passed."""
+        return self.reason == CooldownReason.REFUSED or (self.reason == CooldownReason.FAILING and self.strikes >= TRIP)
+
+
+class Cooldowns:
+    """Read every second by each process (`read`), and whenever something is written. Nothing here fails a call: where
+    the database is away, nothing is learned."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.known: dict[tuple[int, str], KnownCooldown] = {}
+
+    async def read(self) -> None:
+        """Take in what is written.
+
+        Raises:
+            psycopg.Error: the database is away.
+        """
+        rows = await self.reader.fetch(READ)
+        now = time.monotonic()
+        self.known = {
+            (provider_key, model): KnownCooldown(reason, status, strikes, now + left)
+            for provider_key, model, reason, status, strikes, left in rows
+        }
+
+    def of(self, provider_key: KnownProviderKey, model: str) -> KnownCooldown | None:
+        """What keeps calls of this model from a provider key now, the longest; None where nothing does. No I/O."""
+        if not self.known or provider_key.id is None:
+            return None
+        found = [self.known.get((provider_key.id, name)) for name in {"", model}]
+        now = time.monotonic()
+        return max((one for one in found if one and one.until > now), key=lambda one: one.until, default=None)
+
+    def needs_trial(self, provider_key: KnownProviderKey, model: str) -> bool:
+        """Whether somebody has to try first whether it is well again. No I/O."""
+        if not self.known or provider_key.id is None:
+            return False
+        found = [self.known.get((provider_key.id, name)) for name in {"", model}]
+        return any(one is not None and one.tripped for one in found)
+
+    async def claim(self, provider_key: KnownProviderKey, model: str) -> bool:
+        """Claim the right to try; whether this call has it, of all processes'."""
+        claimed = True
+        for name in {"", model}:
+            one = self.known.get((provider_key.id or 0, name))
+            if one is not None and one.tripped:
+                values = {"provider_key": provider_key.id, "model": name, "seconds": TRIAL_SECONDS}
+                claimed = bool(await self._write(CLAIM, values)) and claimed
+        return claimed
+
+    async def limited(self, provider_key: KnownProviderKey, model: str, seconds: float | None, *, trial: bool) -> None:
+        """The provider says that calls come too fast: it waits as long as it says, or longer each time."""
+        told = None if seconds is None else min(max(seconds, 0.0), MOST_SECONDS)
+        first, longest = (FIRST_SECONDS, LONGEST_SECONDS) if told is None else (told, told)
+        await self._strike(provider_key, model, CooldownReason.RATE_LIMITED, 429, 1, first, longest, trial)
+
+    async def failed(
+        self, provider_key: KnownProviderKey, model: str, http_status: int | None, seconds: float | None, *, trial: bool
+    ) -> None:
+        """It could not be reached, or failed: `model` is empty where that says nothing about the model."""
+        if seconds is None:
+            await self._strike(
+                provider_key, model, CooldownReason.FAILING, http_status, TRIP, FIRST_SECONDS, LONGEST_SECONDS, trial
+            )
+        else:
+            told = min(max(seconds, 0.0), MOST_SECONDS)
+            await self._strike(provider_key, model, CooldownReason.FAILING, http_status, 1, told, told, trial)
+
+    async def refused(self, provider_key: KnownProviderKey, http_status: int, *, trial: bool) -> None:
+        """Its key or account is refused: administrators have to see to it."""
+        seconds = REFUSED_SECONDS
+        await self._strike(provider_key, "", CooldownReason.REFUSED, http_status, 1, seconds, seconds, trial)
+
+    async def succeeded(self, provider_key: KnownProviderKey, model: str, *, trial: bool) -> None:
+        """A call of this model was answered."""
+        if provider_key.id is not None and any((provider_key.id, name) in self.known for name in ("", model)):
+            await self._write(END, {"provider_key": provider_key.id, "model": model, "trial": trial})
+
+    async def _strike(
+        self,
+        provider_key: KnownProviderKey,
+        model: str,
+        reason: CooldownReason,
+        http_status: int | None,
+        trip: int,
+        first: float,
+        longest: float,
+        trial: bool,
+    ) -> None:
+        if provider_key.id is None:  # a caller's own: what becomes of it is nobody else's business
+            return
+        values: dict[str, object] = {
+            "provider_key": provider_key.id,
+            "model": model,
+            "reason": reason.value,
+            "http_status": http_status,
+            "trip": trip,
+            "first": first,
+            "longest": longest,
+            "trial": trial,
+        }
+        rows = await self._write(STRIKE, values)
+        if rows and rows[0][0] >= trip:
+            what = f"{provider_key.name}, {model or 'all models'}"
+            log = logger.error if reason is CooldownReason.REFUSED else logger.warning
+            log(
+                "provider key %s cools down: %s, HTTP %s, strike %d",
+                what,
+                reason.label,
+                http_status or "none",
+                rows[0][0],
+            )
+
+    async def _write(self, query: str, values: Mapping[str, object]) -> list[tuple[int]]:
+        try:
+            rows = await self.reader.fetch(query, values)
+            await self.read()
+        except psycopg.Error as error:
+            logger.warning("a cool-down can't be written (%s)", type(error).__name__)
+            return []
+        return rows
