@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from keys import credentials, keyring, patterns
 from keys.connection import Reader
+from keys.timeouts import DEPLOYMENTS, Timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +39,6 @@ SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, 
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
 ALIASES = "SELECT name, target FROM keys_modelalias"
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long a provider may take, in seconds; None: as the deployment says."""
-
-    connect: float | None = None
-    first_byte: float | None = None
-    between_bytes: float | None = None
-    total: float | None = None
-
-
-DEPLOYMENTS = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)

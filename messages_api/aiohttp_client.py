@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import aiohttp
 from yarl import URL
 
-from keys.directory import DEPLOYMENTS, Timeouts
+from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
 # aiohttp warns of larger bodies given as bytes, and would send them in one go.

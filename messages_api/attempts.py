@@ -88,7 +88,13 @@ class Failure:
 
 
 class Journey:
-    """Which target is next, and when."""
+    """Which target is next, and when. A call that can go to one place only goes there, once, whatever became of others:
+    to try again is its client's to decide, who hears the provider's own words.
+
+    Attributes:
+        insists: the provider key may be cooling down for all others: the call tries whether it is well again, or has no
+            other.
+    """
 
     def __init__(self, runtime: Runtime, plan: Plan, request: Headers, *, tries: bool) -> None:
         most, patience = runtime.configuration.retry_attempts, runtime.configuration.retry_seconds
@@ -98,16 +104,17 @@ class Journey:
         self.cooldowns = runtime.cooldowns
         self.plan = plan
         self.most = most
+        self.sole = len({target for stage in plan for target in stage}) == 1
         # A client that tries again by itself gets one for each of its own.
         again = headers.value_of(request, b"x-stainless-retry-count") not in ("", "0")
-        self.total = 1 if again or not tries else most * len(plan)
+        self.total = 1 if again or self.sole or not tries else most * len(plan)
         self.deadline = time.monotonic() + patience
         self.stage = 0
         self.made = 0
         self.made_in_all = 0
         self.tried: set[Target] = set()
         self.out: set[Target] = set()
-        self.trial = False
+        self.insists = False
 
     def models(self) -> set[tuple[str, str]]:
         """Whatever may answer: providers, and what they call the model."""
@@ -154,11 +161,14 @@ class Journey:
         return target if await self._is_open(target) else None
 
     async def _is_open(self, target: Target) -> bool:
+        if self.sole:
+            self.insists = True
+            return True
         provider_key, model = target.provider_key, target.model
         if self.cooldowns.of(provider_key, model) is not None:
             return False
-        self.trial = self.cooldowns.needs_trial(provider_key, model)
-        return not self.trial or await self.cooldowns.claim(provider_key, model)
+        self.insists = self.cooldowns.needs_trial(provider_key, model)
+        return not self.insists or await self.cooldowns.claim(provider_key, model)
 
     def closed(self) -> GatewayError:
         """Why no attempt may be made at all: every target cools down."""
@@ -223,7 +233,7 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
 
 async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
     """One attempt at the call's target; what its outcome says of the provider key is noted."""
-    target, trial, cooldowns = call.target, call.journey.trial, call.runtime.cooldowns
+    target, trial, cooldowns = call.target, call.journey.insists, call.runtime.cooldowns
     try:
         answer = await send(call, incoming)
         if answer.status >= 400:
@@ -371,7 +381,7 @@ async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
     if failure.unsure and not failure.target.provider_key.retry_unanswered:
         return False
-    if failure.refused:
+    if failure.refused or failure.http_status == 200:
         call.journey.out.add(failure.target)
     target = await call.journey.next()
     if target is None:

@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from keys.directory import KnownKey, KnownProviderKey, Timeouts
+from keys.directory import KnownKey, KnownProviderKey
+from keys.timeouts import Timeouts
 from messages_api import settlement
 from messages_api.estimates import Estimate
 from messages_api.handler import ApiRequest

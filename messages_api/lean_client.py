@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from keys.directory import DEPLOYMENTS, Timeouts
+from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
 # An answer's headers and trailers, and its header lines, at most.

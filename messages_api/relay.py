@@ -271,7 +271,7 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         stream=call.request.stream,
         provider=call.provider_key.provider,
         provider_key=call.provider_key.id,
-        trial=call.journey.trial,
+        insists=call.journey.insists,
         ceiling=held.ceiling,
         input_tokens=held.input_tokens,
         input_cost=held.input_cost,

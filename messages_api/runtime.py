@@ -21,8 +21,9 @@ from gateway_project.configuration import Configuration
 from keys.accounts import Accounts
 from keys.connection import Reader, TooManyWait, Values
 from keys.cooldowns import Cooldowns
-from keys.directory import DEPLOYMENTS, Directory, KnownKey, KnownProviderKey, Timeouts
+from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
+from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api import errors
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented

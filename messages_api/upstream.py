@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from keys.directory import DEPLOYMENTS, Timeouts
+from keys.timeouts import DEPLOYMENTS, Timeouts
 
 Headers = list[tuple[bytes, bytes]]
 # Told just before the first byte of a request goes out: from then on it may be billed.

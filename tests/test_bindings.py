@@ -282,7 +282,7 @@ def test_it_is_kept_before_the_client_has_it(web: Web, alice: Caller, here: Acco
 
 
 def test_what_a_broken_stream_has_bound_stays_bound(web: Web, alice: Caller, here: Account, there: Account) -> None:
-    there.upstream.answer = broken(stream_of(container=container())[:1])
+    there.upstream.answer = broken(stream_of(container=container())[:2])
     prefer(alice, there)
     post(web, alice.key, ask(stream=True))
     assert Binding.objects.get().name == made.container

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from keys.timeouts import Timeouts
 from messages_api.download import Download
 from messages_api.handler import CutShort
 from messages_api.upstream import Headers, UpstreamError
@@ -43,7 +44,7 @@ class Told:
         self.settled = False
         self.fault = fault
         self.id = UUID(int=0)
-        self.runtime = SimpleNamespace(configuration=SimpleNamespace(upstream_between_bytes_seconds=0.2))
+        self.timeouts = Timeouts(between_bytes=0.2)
         self.http_request = SimpleNamespace(client_gone=False)
 
     # As a reader

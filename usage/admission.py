@@ -113,6 +113,7 @@ class Admission(msgspec.Struct):
     `input_tokens`: likely ones; `input_ceiling`: at most, what budgets of tokens hold besides `max_tokens`.
     `expires_seconds`: the hold outlives this process, for so long.
     `shares`: by model, where the call is of several (`requested_model` is empty); their sums are the call's.
+    `insists`: it goes to that provider key although it cools down (keys/cooldowns.py).
     A call that can cost nothing (`ceiling` and `max_tokens` are 0) is free: no budget or limit applies to it.
     """
 
@@ -136,7 +137,7 @@ class Admission(msgspec.Struct):
     expires_seconds: int | None = None
     input_ceiling: int = 0
     shares: dict[str, Share] | None = None
-    trial: bool = False
+    insists: bool = False
 
 
 class Settlement(msgspec.Struct):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from keys.directory import DEPLOYMENTS, KnownProviderKey, Timeouts
+from keys.directory import KnownProviderKey
+from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite
 
 
