@@ -23,12 +23,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from keys import issuing, pausing, provider_keys
+from keys import issuing, pausing, provider_keys, routing_admin
+from keys.badges import state_badge
 from keys.errors import Unusable
 from keys.forms import (
     GatewayTokenForm,
@@ -50,6 +50,8 @@ from keys.models import (
     VirtualKey,
     VirtualKeyRoute,
 )
+
+__all__ = ["routing_admin"]  # its pages are registered with these
 
 admin.site.site_header = "Gateway administration"
 admin.site.site_title = "Gateway"
@@ -111,10 +113,6 @@ def example_model(virtual_key: VirtualKey) -> str:
         if "*" not in name and virtual_key.allows(name):
             return name
     return ECHO_MODEL if served and all(name.startswith("echo") for name in served) else SOME_MODEL
-
-
-def state_badge(state: str) -> SafeString:
-    return format_html('<span class="state {}">{}</span>', state.split()[-1], state)
 
 
 class PausableAdmin(KeptAdmin):
@@ -196,7 +194,9 @@ class ProviderKeyAdmin(KeptAdmin):
     LEARNED = ("listed", "organization_id", "workspace_id")
 
     form = ProviderKeyForm
-    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active", *LEARNED)
+    POLICY = ("connect_seconds", "first_byte_seconds", "between_bytes_seconds", "total_seconds", "retry_unanswered")
+
+    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active", *POLICY, *LEARNED)
     readonly_fields = LEARNED
     list_display = ("name", "provider", "address", "models", "hint", "active", "organization_id", "workspace_id")
     list_filter = ("provider", "active")
@@ -343,7 +343,8 @@ class VirtualKeyAdmin(PausableAdmin):
         return found, True
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models", "expires_at", "labels"]
+        terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]
+        terms += ["fallback_models", "expires_at", "labels"]
         if obj is None:
             return [(None, {"fields": terms})]
         return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]

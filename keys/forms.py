@@ -54,6 +54,7 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "owner",
             "allowed_models",
             "denied_models",
+            "fallback_models",
             "expires_at",
             "labels",
         )
@@ -67,6 +68,12 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_denied_models(self) -> list[str]:
         return usable_patterns(self.cleaned_data["denied_models"])
+
+    def clean_fallback_models(self) -> list[str]:
+        models: list[str] = self.cleaned_data["fallback_models"]
+        with refusals_shown():
+            issuing.check_fallbacks(models)
+        return models
 
     def clean_expires_at(self) -> datetime | None:
         expires_at: datetime | None = self.cleaned_data["expires_at"]
@@ -149,7 +156,18 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = ProviderKey
-        fields = ("name", "provider", "base_url", "model_patterns", "active")
+        fields = (
+            "name",
+            "provider",
+            "base_url",
+            "model_patterns",
+            "active",
+            "connect_seconds",
+            "first_byte_seconds",
+            "between_bytes_seconds",
+            "total_seconds",
+            "retry_unanswered",
+        )
         widgets: ClassVar = {"base_url": AdminTextInputWidget}
         labels: ClassVar = {"base_url": "Base URL"}
 

@@ -18,9 +18,20 @@ from django.utils import timezone
 
 from keys import credentials, keyring, names, patterns
 from keys.errors import Unusable
-from keys.models import Credential, CredentialKind, Customer, Gateway, ProviderKey, Team, VirtualKey, VirtualKeyRoute
+from keys.models import (
+    Credential,
+    CredentialKind,
+    Customer,
+    Gateway,
+    ModelAlias,
+    ProviderKey,
+    Team,
+    VirtualKey,
+    VirtualKeyRoute,
+)
 
 MAX_WEIGHT = 1_000_000
+MAX_FALLBACKS = 10
 MAX_OVERLAP = timedelta(days=365)
 LABELS = 20
 LABEL_LENGTH = 200
@@ -37,6 +48,7 @@ def issue_virtual_key(
     provider_keys: Routes,
     allowed_models: Iterable[str] = (),
     denied_models: Iterable[str] = (),
+    fallback_models: Iterable[str] = (),
     expires_at: datetime | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> tuple[VirtualKey, str]:
@@ -52,6 +64,7 @@ def issue_virtual_key(
         owner=owner,
         allowed_models=list(allowed_models),
         denied_models=list(denied_models),
+        fallback_models=list(fallback_models),
         expires_at=expires_at,
         labels=dict(labels or {}),
     )
@@ -236,7 +249,23 @@ def check_terms(virtual_key: VirtualKey, provider_keys: Sequence[ProviderKey]) -
     check_labels(virtual_key.labels)
     for pattern in (*virtual_key.allowed_models, *virtual_key.denied_models):
         check_pattern(pattern)
+    check_fallbacks(virtual_key.fallback_models)
     check_reach(virtual_key.allowed_models, provider_keys)
+
+
+def check_fallbacks(models: Sequence[str]) -> None:
+    """Refuse a list of fallbacks that can't be meant.
+
+    Raises:
+        Unusable: one is no model's name, or there are too many of them.
+    """
+    if len(models) > MAX_FALLBACKS:
+        raise Unusable(f"more than {MAX_FALLBACKS} fallbacks")
+    for model in models:
+        try:
+            patterns.check_name(model)
+        except ValidationError as error:
+            raise Unusable(error.messages[0]) from None
 
 
 def check_reach(allowed_models: Iterable[str], provider_keys: Sequence[ProviderKey]) -> None:
@@ -250,8 +279,10 @@ def check_reach(allowed_models: Iterable[str], provider_keys: Sequence[ProviderK
     if not all(provider_key.model_patterns for provider_key in provider_keys):
         return
     served = [pattern for provider_key in provider_keys for pattern in provider_key.model_patterns]
+    other_names = [f"{key.provider}/{pattern}" for key in provider_keys for pattern in key.model_patterns]
+    other_names += ModelAlias.objects.values_list("name", flat=True)
     for pattern in allowed_models:
-        if not any(patterns.overlap(pattern, other) for other in served):
+        if not any(patterns.overlap(pattern, other) for other in (*served, *other_names)):
             raise Unusable(f"none of its provider keys serves “{pattern}”; they serve {', '.join(sorted(set(served)))}")
 
 

@@ -38,6 +38,8 @@ PASSING_STATUSES = frozenset((408, 409, 429))
 # Full jitter: a random part of so many seconds, doubled with each round.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
+# Clocks differ a little.
+MARGIN = 0.01
 # An error is read to this length to be passed on; providers' are short.
 LONGEST_ERROR = 1 << 20
 # How long the beginning of a stream is held back for its first block.
@@ -149,7 +151,7 @@ class Journey:
         waits = {}
         for target in stage:
             cooldown = self.cooldowns.of(target.provider_key, target.model)
-            waits[target] = 0.0 if cooldown is None else cooldown.until - now
+            waits[target] = 0.0 if cooldown is None else cooldown.until - now + MARGIN
         if not waits or (not self.made and min(waits.values()) <= 0):
             return None  # somebody else tries first whether it is well again
         target = min(waits, key=waits.__getitem__)

@@ -185,7 +185,7 @@ class Call:
             "provider_request_id": clean(self.provider_request_id),
             "duration_ms": round((time.monotonic() - self.attempt_began) * 1000),
             **{name: columns[name] for name in TOKEN_COLUMNS if columns[name]},
-            "cost": str(columns["cost"]),
+            "cost": f"{columns['cost'].normalize():f}",
         }
 
     # More than one attempt

@@ -40,6 +40,8 @@ NOT_UPSTREAM = HOP_BY_HOP | {
 ORGANIZATION = b"anthropic-organization-id"
 WORKSPACE = b"anthropic-workspace-id"
 
+SHOULD_RETRY = b"x-should-retry"
+
 # What describes the upstream account or its front end.
 NOT_DOWNSTREAM = HOP_BY_HOP | {
     b"set-cookie",

@@ -363,6 +363,9 @@ def refused(call: Call, status: int, body: bytes, reading: Reading) -> None:
 def whole(call: Call, answer: Answer, body: bytes) -> RawResponse:
     """The answer for the client."""
     passed = headers.downstream(answer.headers, request_id(call.id)) + call.standing
+    if answer.status >= 400 and len(call.attempts) > 1:
+        # It was tried often enough.
+        passed = [header for header in passed if header[0] != headers.SHOULD_RETRY] + [(headers.SHOULD_RETRY, b"false")]
     if answer.status != 204:  # RFC 9110, 8.6
         passed.append((b"content-length", b"%d" % len(body)))
     return RawResponse(answer.status, passed, body)

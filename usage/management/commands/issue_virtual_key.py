@@ -40,6 +40,9 @@ class Command(commands.GatewayCommand):
         )
         parser.add_argument("--models", **many, metavar="PATTERN", help="models that it may use; default: all")
         parser.add_argument("--deny-models", **many, metavar="PATTERN", help="models that it may not use")
+        parser.add_argument(
+            "--fallback-models", **many, metavar="MODEL", help="models that answer in turn where another one can't"
+        )
         parser.add_argument("--label", **many, metavar="NAME=VALUE", help="carried by its rows in the ledger")
         parser.add_argument("--expires", metavar="ISO8601", help="when it ends; UTC unless it says otherwise")
         parser.add_argument(
@@ -75,6 +78,7 @@ class Command(commands.GatewayCommand):
             provider_keys=[commands.route(text) for text in options["provider_key"]] or every_provider_key(),
             allowed_models=options["models"],
             denied_models=options["deny_models"],
+            fallback_models=options["fallback_models"],
             expires_at=commands.moment(options["expires"]) if options["expires"] else None,
             labels=commands.labels(options["label"]),
         )

@@ -1,0 +1,413 @@
+"""Calls that may go to several places: what is tried again where, what the caller gets, and what the ledger says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from keys import provider_keys
+from keys.models import Cooldown, ModelAlias, ProviderKey, VirtualKey
+from tests.gateway import CLIENT, MODEL, PROVIDER_SECRET, ask, credentials, events, issue, message, post, refused, rows
+from tests.upstream import End, Upstream, broken, pieces, whole
+
+HAIKU = "claude-haiku-4-5"
+# claude-opus-5-5 costs $4 and $20 for a million tokens.
+COST = (Decimal(4) * 11 + Decimal(20) * 7).scaleb(-6)
+
+
+def failing(status, kind="overloaded_error", *headers):
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": f"as it is, {status}"}}).encode()
+    return whole(status, body, ("request-id", f"req_up_{status}"), *headers)
+
+
+@pytest.fixture(scope="session")
+def _second():
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def second(_second):
+    _second.forget()
+    _second.answer = whole(200, message("from the second"))
+    return _second
+
+
+@pytest.fixture
+def first(upstream):
+    return upstream
+
+
+def provider_key(name, upstream, **members):
+    made = provider_keys.add_provider_key(
+        name=name, provider="anthropic", base_url=upstream.url, secret=PROVIDER_SECRET + name
+    )
+    ProviderKey.objects.filter(pk=made.pk).update(**members)
+    made.refresh_from_db()
+    return made
+
+
+@pytest.fixture
+def alice(served, first, second):
+    """Her calls go to the first provider key, and to the second where that can't answer."""
+    return issue(first, provider_keys=[(provider_key("first", first), 1_000_000), (provider_key("second", second), 1)])
+
+
+@contextlib.contextmanager
+def nobody_there():
+    """An address at which nobody listens."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+# What is tried again
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
+def test_what_may_pass_is_tried_on_the_next_provider_key(web, alice, first, second, status):
+    first.answer = failing(status)
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+    assert answer.json()["content"][0]["text"] == "from the second"
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+    assert first.last.body == second.last.body
+    assert (answer.headers["x-bf-provider"], answer.headers["x-bf-model"], answer.headers["x-bf-attempts"]) == (
+        "anthropic",
+        MODEL,
+        "2",
+    )
+    [row] = rows(1)
+    assert (row.status, row.cost, row.http_status) == ("completed", COST, 200)
+    assert row.provider_key_id == second_of(alice).pk
+    one, other = row.attempts
+    assert (one["provider_key"], one["http_status"], one["error_type"], one["cost"]) == (
+        "first",
+        status,
+        "overloaded_error",
+        "0",
+    )
+    assert (other["provider_key"], other["http_status"], other["output_tokens"]) == ("second", 200, 7)
+    assert Decimal(other["cost"]) == COST
+
+
+def second_of(caller):
+    return caller.virtual_key.provider_keys.get(name="second")
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_what_another_provider_key_would_refuse_likewise_is_the_answer(web, alice, first, second, status):
+    first.answer = failing(status, "invalid_request_error")
+    answer = post(web, alice.key)
+    assert (answer.status_code, answer.headers["request-id"]) == (status, f"req_up_{status}")
+    assert not second.seen
+
+
+def test_a_provider_that_nobody_reaches_costs_nothing_and_another_answers(web, served, first, second):
+    with nobody_there() as url:
+        gone = provider_keys.add_provider_key(name="gone", provider="anthropic", base_url=url, secret=PROVIDER_SECRET)
+        alice = issue(first, provider_keys=[(gone, 1_000_000), (provider_key("second", second), 1)])
+        assert post(web, alice.key).status_code == 200
+    [row] = rows(1)
+    assert [(each["provider_key"], each["error_type"], each["cost"]) for each in row.attempts] == [
+        ("gone", "not_connected", "0"),
+        ("second", "", f"{row.cost.normalize():f}"),
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_where_all_fail_the_first_error_is_the_answer_as_it_came(web, alice, first, second, stream):
+    first.answer, second.answer = failing(529), failing(500, "api_error")
+    answer = post(web, alice.key, ask(stream=stream))
+    assert (answer.status_code, answer.headers["request-id"]) == (529, "req_up_529")
+    assert answer.json()["error"] == {"type": "overloaded_error", "message": "as it is, 529"}
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["x-bf-attempts"] == "3"
+    [row] = rows(1)
+    assert (row.status, row.http_status, row.provider_request_id) == ("refused_by_provider", 529, "req_up_529")
+    assert row.cost == 0
+    assert [each["http_status"] for each in row.attempts] == [529, 500, 529]
+
+
+def test_a_client_that_tries_again_by_itself_gets_one_attempt(web, alice, first, second):
+    first.answer = failing(529)
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    answer = CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers)
+    assert answer.status_code == 529
+    assert not second.seen
+    assert "x-should-retry" not in answer.headers
+
+
+def test_with_one_place_to_go_its_client_decides(web, served, first):
+    alice = issue(first)
+    first.answer = failing(529, "overloaded_error", ("retry-after", "1"))
+    for _ in range(7):
+        answer = post(web, alice.key)
+        assert (answer.status_code, answer.headers["retry-after"]) == (529, "1")
+    assert len(first.seen) == 7
+
+
+def test_it_waits_as_long_as_the_providers_say(web, alice, first, second):
+    answers = [failing(429, "rate_limit_error", ("retry-after-ms", "700")), whole(200, message())]
+    first.answer = lambda seen: answers[len(first.seen) - 1]
+    second.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
+    answer = post(web, alice.key)
+    assert answer.status_code == 200
+    early, late = first.seen
+    assert late.arrived - early.arrived >= 0.7
+    assert len(second.seen) == 1
+
+
+def test_nobody_waits_longer_than_the_client_would(web, alice, first, second):
+    for upstream in (first, second):
+        upstream.answer = failing(429, "rate_limit_error", ("retry-after", "5"))
+    headers = credentials(alice.key) | {"x-stainless-timeout": "6"}
+    answer = CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+
+
+# What was sent and never answered
+
+
+def test_what_was_sent_and_reset_is_not_sent_again(web, alice, first, second):
+    first.answer = [End.RESET]
+    refused(post(web, alice.key), 502, "api_error")
+    assert not second.seen
+    [row] = rows(1)
+    assert (row.status, row.estimated) == ("failed", True)
+    assert row.cost > 0
+
+
+def test_but_where_its_provider_key_says_so_and_then_it_costs_its_ceiling(web, alice, first, second):
+    ProviderKey.objects.filter(name="first").update(retry_unanswered=True)
+    first.answer = [End.RESET]
+    assert post(web, alice.key).status_code == 200
+    [row] = rows(1)
+    one, other = (Decimal(each["cost"]) for each in row.attempts)
+    assert other == COST
+    # 64 tokens of output at least, and the input.
+    assert one > Decimal(20).scaleb(-6) * 64
+    assert row.cost == one + other
+    assert row.estimated
+
+
+# Streams
+
+
+@pytest.mark.parametrize("end", list(End))
+@pytest.mark.parametrize("many", [0, 1])
+def test_a_stream_that_dies_before_its_first_block_is_begun_elsewhere(web, alice, first, second, end, many):
+    first.answer = broken(events("never seen")[:many], end)
+    second.answer = pieces(200, events("Grüße"))
+    answer = post(web, alice.key, ask(stream=True))
+    assert answer.content == b"".join(events("Grüße"))
+    [row] = rows(1)
+    assert [each["provider_key"] for each in row.attempts] == ["first", "second"]
+    assert (Decimal(row.attempts[0]["cost"]) > 0) == bool(many)
+    assert row.cost == sum(Decimal(each["cost"]) for each in row.attempts)
+
+
+def test_an_error_instead_of_a_stream_is_answered_elsewhere(web, alice, first, second):
+    error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
+    first.answer = pieces(200, [error])
+    second.answer = pieces(200, events("Hi"))
+    assert post(web, alice.key, ask(stream=True)).content == b"".join(events("Hi"))
+    [row] = rows(1)
+    assert (row.attempts[0]["error_type"], row.attempts[0]["cost"]) == ("overloaded_error", "0")
+
+
+def test_a_stream_that_dies_after_its_first_block_is_not(web, alice, first, second):
+    first.answer = broken(events("Hi", "there")[:3])
+    body = post(web, alice.key, ask(stream=True)).text
+    assert "Hi" in body
+    assert "event: error" in body
+    assert not second.seen
+    rows(1)
+
+
+# Provider keys that are refused
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_a_refused_provider_key_is_taken_out_for_everyone(web, alice, first, second, status):
+    first.answer = failing(status, "authentication_error")
+    for _ in range(3):
+        assert post(web, alice.key).status_code == 200
+    assert len(first.seen) == 1
+    [cooldown] = Cooldown.objects.all()
+    assert (cooldown.provider_key.name, cooldown.reason, cooldown.http_status) == ("first", "refused", status)
+    rows(3)
+
+
+def test_a_spent_account_is_one(web, alice, first, second):
+    body = {"type": "invalid_request_error", "message": "You have reached your specified API usage limits. Until 2027."}
+    first.answer = whole(400, json.dumps({"type": "error", "error": body}).encode())
+    assert post(web, alice.key).status_code == 200
+    assert Cooldown.objects.get().reason == "refused"
+
+
+def test_where_all_are_refused_the_caller_hears_that_it_is_ours(web, alice, first, second):
+    first.answer = second.answer = failing(401, "authentication_error")
+    for _ in range(2):
+        answer = post(web, alice.key)
+        refused(answer, 503, "api_error")
+        assert answer.headers["x-should-retry"] == "false"
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+
+
+def test_another_secret_is_given_a_try(web, alice, first, second):
+    first.answer = failing(401, "authentication_error")
+    post(web, alice.key)
+    provider_keys.set_secret(ProviderKey.objects.get(name="first"), "sk-ant-another-one-1234567")
+    time.sleep(1.2)  # every process reads them once a second
+    first.answer = whole(200, message("well again"))
+    assert post(web, alice.key).json()["content"][0]["text"] == "well again"
+
+
+# Cooling down
+
+
+def test_nobody_calls_a_provider_key_that_cools_down(web, alice, first, second):
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
+    for _ in range(5):
+        assert post(web, alice.key).status_code == 200
+    assert len(first.seen) == 1
+    # Another model of its is no concern of that.
+    first.answer = whole(200, message("another model", model=HAIKU))
+    assert "another model" in post(web, alice.key, ask(model=HAIKU)).text
+
+
+def test_nor_does_any_other_process(start_web, alice, first, second):
+    web = start_web(2, retry_attempts=3)
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
+    assert post(web, alice.key).status_code == 200
+    threads = [threading.Thread(target=post, args=(web, alice.key)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(first.seen) == 1
+    assert len(second.seen) == 21
+
+
+def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first, second):
+    first.answer = failing(500)
+    while not Cooldown.objects.filter(strikes=5).exists():
+        post(web, alice.key)
+    seen = len(first.seen)
+    assert seen == 5
+    post(web, alice.key)
+    assert len(first.seen) == seen
+    Cooldown.objects.update(until="2020-01-01T00:00:00Z")
+    time.sleep(1.2)  # every process reads them once a second
+    first.answer = [0.5, *whole(200, message("well again"))]
+    threads = [threading.Thread(target=post, args=(web, alice.key)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(first.seen) == seen + 1
+    assert not Cooldown.objects.exists()
+    assert "well again" in post(web, alice.key).text
+
+
+def test_where_all_cool_down_the_caller_hears_for_how_long(web, alice, first, second):
+    for upstream in (first, second):
+        upstream.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
+    assert post(web, alice.key).status_code == 429
+    answer = post(web, alice.key)
+    refused(answer, 429, "rate_limit_error")
+    assert 590 <= int(answer.headers["retry-after"]) <= 600
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+
+
+# Other models
+
+
+def test_fallbacks_of_the_request_answer_in_turn(web, served, first):
+    alice = issue(first)
+    asked = []
+
+    def answer(seen):
+        asked.append(json.loads(seen.body))
+        model = asked[-1]["model"]
+        return whole(200, message(model=model)) if model == HAIKU else failing(529)
+
+    first.answer = answer
+    got = post(web, alice.key, ask(fallbacks=["claude-sonnet-5", HAIKU]))
+    assert got.json()["model"] == got.headers["x-bf-model"] == HAIKU
+    assert set(map(str, asked[0])) == {"model", "max_tokens", "messages"}
+    assert Counter(each["model"] for each in asked)[HAIKU] == 1
+    [row] = rows(1)
+    assert (row.requested_model, row.model) == (MODEL, HAIKU)
+    assert row.attempts[-1]["model"] == HAIKU
+
+
+def test_fallbacks_of_the_virtual_key_do_where_the_request_names_none(web, served, first):
+    alice = issue(first)
+    VirtualKey.objects.update(fallback_models=[HAIKU])
+    first.answer = lambda seen: whole(200, message(model=HAIKU)) if HAIKU.encode() in seen.body else failing(500)
+    body = json.dumps(ask("  as it was  "), indent=1).encode()
+    assert post(web, alice.key, body).status_code == 200
+    assert first.last.body == body.replace(MODEL.encode(), HAIKU.encode())
+
+
+def test_a_fallback_that_the_key_may_not_use_is_left_out(web, served, first):
+    alice = issue(first, allowed_models=["claude-opus-*"])
+    first.answer = failing(529)
+    assert post(web, alice.key, ask(fallbacks=[HAIKU])).status_code == 529
+    assert len(first.seen) == 1
+
+
+def test_the_dearest_model_that_may_answer_is_what_is_held(web, served, first):
+    alice = issue(first)
+    first.answer = whole(200, message())
+    for fallbacks in ([], ["claude-fable-5-1"]):
+        post(web, alice.key, ask(model=HAIKU, fallbacks=fallbacks))
+    one, other = rows(2)
+    assert other.held > 5 * one.held
+
+
+# Names of our own
+
+
+def test_an_alias_stands_for_a_model(web, served, first):
+    alice = issue(first)
+    ModelAlias.objects.create(name="fast", target=f"anthropic/{HAIKU}")
+    first.answer = whole(200, message(model=HAIKU))
+    answer = post(web, alice.key, ask(model="fast"))
+    assert answer.json()["model"] == answer.headers["x-bf-model"] == HAIKU
+    assert json.loads(first.last.body)["model"] == HAIKU
+    [row] = rows(1)
+    assert (row.requested_model, row.model) == ("fast", HAIKU)
+    assert row.cost == (Decimal(1) * 11 + Decimal(5) * 7).scaleb(-6)
+
+
+def test_a_model_may_be_named_with_its_provider(web, served, first):
+    alice = issue(first)
+    first.answer = whole(200, message())
+    assert post(web, alice.key, ask(model=f"anthropic/{MODEL}")).status_code == 200
+    assert json.loads(first.last.body)["model"] == MODEL
+    refused(post(web, alice.key, ask(model=f"openai/{MODEL}")), 404, "not_found_error")
+
+
+def test_a_list_of_models_counts_by_any_of_their_names(web, served, first):
+    ModelAlias.objects.create(name="fast", target=HAIKU)
+    first.answer = whole(200, message())
+    by_name = issue(first, "by name", allowed_models=["fast"])
+    by_model = issue(first, "by model", allowed_models=["claude-haiku-*"])
+    denied = issue(first, "denied", denied_models=["claude-haiku-*"])
+    assert post(web, by_name.key, ask(model="fast")).status_code == 200
+    refused(post(web, by_name.key, ask(model=HAIKU)), 403, "permission_error")
+    for model in ("fast", HAIKU, f"anthropic/{HAIKU}"):
+        assert post(web, by_model.key, ask(model=model)).status_code == 200
+        refused(post(web, denied.key, ask(model=model)), 403, "permission_error")
