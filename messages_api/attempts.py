@@ -72,6 +72,7 @@ class Failure:
     Attributes:
         error: what the caller hears if none does, unless it is the provider's own `answer`.
         unseen_tokens: it may have cost something: the output tokens that it is reckoned to have come to. None: nothing.
+        hopeless: the same place would fail again.
         unsure: the provider may be at it still.
         wait: seconds, as the provider says.
     """
@@ -84,6 +85,7 @@ class Failure:
     http_status: int | None = None
     provider_request_id: str = ""
     refused: bool = False
+    hopeless: bool = False
     unseen_tokens: int | None = None
     unsure: bool = False
     wait: float | None = None
@@ -243,6 +245,9 @@ async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
     except UpstreamError as error:
         await cooldowns.failed(target.provider_key, "", call.http_status, None, trial=trial)
         return unanswered(call, error)
+    except GatewayError as error:
+        # Its protocol can't say this; another one may.
+        return Failure(target, error.reason, error=error, hopeless=True)
     if isinstance(answer, Kept):
         failure = judged(call, answer)
         if failure is not None:
@@ -318,7 +323,7 @@ def judged(call: Call, answer: Kept) -> Failure | None:
         wait=retry_after(answer.headers),
     )
     if is_about_us(call, status, body):
-        failure.error, failure.refused = account_refused(), True
+        failure.error, failure.refused, failure.hopeless = account_refused(), True, True
         return failure
     return failure if status in PASSING_STATUSES or status >= 500 else None
 
@@ -362,6 +367,7 @@ async def beginning(call: Call, answer: Answer) -> Kept | Failure:
         http_status=answer.status,
         provider_request_id=call.provider_request_id,
         unseen_tokens=call.unseen_tokens() if meter.started else None,
+        hopeless=True,
     )
 
 
@@ -383,7 +389,7 @@ async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
     if failure.unsure and not failure.target.provider_key.retry_unanswered:
         return False
-    if failure.refused or failure.http_status == 200:
+    if failure.hopeless:
         call.journey.out.add(failure.target)
     target = await call.journey.next()
     if target is None:
@@ -409,7 +415,7 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
     if first.answer is not None and (first.error is None or (first.http_status == 200 and not several)):
         return first.answer
     error = first.error or errors.broken_off()
-    if several:
+    if several and error.status_code >= 500:
         error.retry = False
     if first.refused:
         call.finish(Status.REFUSED_BY_PROVIDER, Reading(error_type=first.error_type), free=True)

@@ -411,3 +411,37 @@ def test_a_list_of_models_counts_by_any_of_their_names(web, served, first):
     for model in ("fast", HAIKU, f"anthropic/{HAIKU}"):
         assert post(web, by_model.key, ask(model=model)).status_code == 200
         refused(post(web, denied.key, ask(model=model)), 403, "permission_error")
+
+
+# Providers that speak something else
+
+
+def test_where_one_providers_protocol_cannot_say_it_another_ones_answers(web, served, first, second):
+    narrow = provider_keys.add_provider_key(
+        name="narrow", provider="openai", base_url=first.url, secret="sk-of-some-other-provider-12"
+    )
+    alice = issue(second, provider_keys=[(narrow, 1_000_000), (provider_key("second", second), 1)])
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    answer = post(web, alice.key, ask(tools=[search]))
+    assert answer.json()["content"][0]["text"] == "from the second"
+    assert not first.seen
+    [row] = rows(1)
+    assert [(each["provider"], each["http_status"]) for each in row.attempts] == [("openai", None), ("anthropic", 200)]
+
+
+def test_a_fallback_may_be_anothers_model(web, served, first, second):
+    theirs = provider_keys.add_provider_key(
+        name="theirs", provider="openai", base_url=second.url, secret="sk-of-some-other-provider-12"
+    )
+    alice = issue(first, provider_keys=[(provider_key("first", first), 1), (theirs, 1)])
+    first.answer = failing(529)
+    choice = {"index": 0, "message": {"role": "assistant", "content": "from afar"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    completion = {"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-5-mini", "choices": [choice]}
+    second.answer = whole(200, json.dumps(completion | {"usage": usage}).encode())
+    answer = post(web, alice.key, ask(model=f"anthropic/{MODEL}", fallbacks=["openai/gpt-5-mini"]))
+    assert answer.json()["content"] == [{"type": "text", "text": "from afar"}]
+    assert (answer.headers["x-bf-provider"], answer.headers["x-bf-model"]) == ("openai", "gpt-5-mini")
+    assert json.loads(second.last.body)["model"] == "gpt-5-mini"
+    [row] = rows(1)
+    assert (row.provider, row.model, row.output_tokens) == ("openai", "gpt-5-mini", 7)

@@ -78,10 +78,10 @@ def test_ten_thousand_calls_over_provider_keys_that_fail_on_a_schedule(start_web
     web = start_web(2, retry_attempts=4)
     outcomes: Counter[str] = Counter()
     with Upstream() as a, Upstream() as b, Upstream() as c, Upstream() as d:
-        kinds = dict(zip(FAULTS, (a, b, c, d), strict=True))
+        schedules = {name: Scheduled(faults) for name, faults in FAULTS.items()}
         routes = []
-        for name, upstream in kinds.items():
-            upstream.answer = Scheduled(FAULTS[name])
+        for (name, schedule), upstream in zip(schedules.items(), (a, b, c, d), strict=True):
+            upstream.answer = schedule
             key = provider_keys.add_provider_key(
                 name=name, provider="anthropic", base_url=upstream.url, secret=PROVIDER_SECRET + name
             )
@@ -114,7 +114,7 @@ def test_ten_thousand_calls_over_provider_keys_that_fail_on_a_schedule(start_web
         wait_until(lambda: not Hold.objects.exists(), 30)
         found = list(LedgerEntry.objects.filter(endpoint="messages").only("status", "cost", "attempts", "estimated"))
         made = Counter(each["provider_key"] for row in found for each in row.attempts)
-        print(dict(outcomes), dict(made), {name: len(upstream.answer.arrived) for name, upstream in kinds.items()})
+        print(dict(outcomes), dict(made), {name: len(schedule.arrived) for name, schedule in schedules.items()})
 
         assert len(found) == CALLS, "a call without a row, or with two"
         assert not any(outcome.startswith("lost") for outcome in outcomes)
@@ -126,8 +126,8 @@ def test_ten_thousand_calls_over_provider_keys_that_fail_on_a_schedule(start_web
         for row in found:
             assert row.cost == sum((Decimal(each["cost"]) for each in row.attempts), Decimal(0))
         # Every request that arrived is an attempt in the ledger, and the other way round.
-        assert made == {name: len(upstream.answer.arrived) for name, upstream in kinds.items()}
-        limited = kinds["limits"].answer
+        assert made == {name: len(schedule.arrived) for name, schedule in schedules.items()}
+        limited = schedules["limits"]
         for told in limited.told:
             early = [at - told for at in limited.arrived if UNDER_WAY < at - told < WAIT]
             assert not early, f"called while it cooled down, after {early} s"

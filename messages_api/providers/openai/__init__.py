@@ -57,7 +57,7 @@ class OpenAI:
             dialects.credential(key.base_url, key.secret),
         ]
         url = dialects.address(key.base_url, dialects.own_name(wanted.model, key.base_url))
-        answered = plain(await self.client.send("POST", url, passed, sent, call.on_write))
+        answered = plain(await self.client.send("POST", url, passed, sent, call.on_write, call.timeouts))
         try:
             return await understood(answered, wanted)
         except BaseException:
