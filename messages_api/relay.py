@@ -281,8 +281,16 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         price_version=call.price.version,
         client_labels=labels,
         expires_seconds=held.expires_seconds,
-        shares=held.shares,
+        shares=held.shares or by_its_name(call, held),
     )
+
+
+def by_its_name(call: Call, held: Held) -> dict[str, Share] | None:
+    """The whole of what is held, under the name that the model has where it is called: budgets and limits by model go
+    by that. None where it is the one that was asked for."""
+    if call.model == call.request.model:
+        return None
+    return {call.model: Share(held.ceiling, held.input_ceiling + held.max_tokens)}
 
 
 def reckon(call: Call) -> Held:

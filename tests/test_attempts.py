@@ -15,6 +15,8 @@ from keys import provider_keys
 from keys.models import Cooldown, ModelAlias, ProviderKey, VirtualKey
 from tests.gateway import CLIENT, MODEL, PROVIDER_SECRET, ask, credentials, events, issue, message, post, refused, rows
 from tests.upstream import End, Upstream, broken, pieces, whole
+from usage import verification
+from usage.budgets import Budget, Window
 
 HAIKU = "claude-haiku-4-5"
 # claude-opus-5-5 costs $4 and $20 for a million tokens.
@@ -445,3 +447,48 @@ def test_a_fallback_may_be_anothers_model(web, served, first, second):
     assert json.loads(second.last.body)["model"] == "gpt-5-mini"
     [row] = rows(1)
     assert (row.provider, row.model, row.output_tokens) == ("openai", "gpt-5-mini", 7)
+
+
+# Budgets
+
+
+def test_budgets_by_model_go_by_the_model_and_not_by_its_alias(web, served, first):
+    alice = issue(first)
+    ModelAlias.objects.create(name="fast", target=HAIKU)
+    Budget.objects.create(amount=0, team=alice.team, model_patterns=["claude-haiku-*"])
+    refused(post(web, alice.key, ask(model="fast")), 429, "billing_error")
+    assert not first.seen
+
+
+def test_a_fallback_that_its_budget_cannot_bear_is_not_tried(web, served, first):
+    alice = issue(first)
+    Budget.objects.create(amount=0, team=alice.team, model_patterns=["claude-haiku-*"])
+    first.answer = failing(529)
+    assert post(web, alice.key, ask(fallbacks=[HAIKU])).status_code == 529
+    assert all(json.loads(each.body)["model"] == MODEL for each in first.seen)
+    rows(1)
+
+
+def test_what_attempts_have_cost_is_spent_and_nothing_stays_held(web, alice, first, second):
+    ProviderKey.objects.update(retry_unanswered=True)
+    Budget.objects.create(amount=10, team=alice.team)
+    first.answer = [End.RESET]
+    assert post(web, alice.key).status_code == 200
+    [row] = rows(1)
+    window = Window.objects.get()
+    assert (window.spent, window.held) == (row.cost, 0)
+    assert verification.verify() == []
+
+
+def test_another_attempt_waits_for_no_more_than_its_budget_has(web, alice, first, second):
+    ProviderKey.objects.update(retry_unanswered=True)
+    first.answer = second.answer = [End.RESET]
+    post(web, alice.key)
+    [row] = rows(1)
+    Budget.objects.create(amount=Decimal(row.attempts[0]["cost"]) * 3 / 2, team=alice.team)
+    Cooldown.objects.all().delete()
+    time.sleep(1.2)
+    seen = len(first.seen) + len(second.seen)
+    refused(post(web, alice.key), 502, "api_error")
+    assert len(first.seen) + len(second.seen) == seen + 1
+    assert verification.verify() == []

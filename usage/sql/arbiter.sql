@@ -15,7 +15,7 @@ CREATE TYPE usage_asked AS (
     requested_model text, stream boolean, provider text, provider_key bigint, ceiling numeric(30, 12),
     input_tokens bigint,
     input_cost numeric, input_ceiling bigint, max_tokens bigint, output_price numeric, price_version text,
-    client_labels jsonb, expires_seconds bigint, shares jsonb);
+    client_labels jsonb, expires_seconds bigint, shares jsonb, insists boolean);
 -- An admission that budgets or limits apply to, and which.
 CREATE TYPE usage_counted AS (asked usage_asked, budgets bigint[], throttles bigint[]);
 -- What a call needs of a budget's window or of a limit's bucket, and the room in it; `slot` numbers what is locked, and
@@ -212,17 +212,22 @@ BEGIN
     IF p_admissions IS NOT NULL THEN
         -- Nothing is counted for most calls: these are admitted here.
         WITH judged AS MATERIALIZED (
-            SELECT a.*, a AS asked, k.virtual_key_id, k.team_id, k.customer_id, k.labels, coalesce(k.verdict, 'unknown') AS verdict,
-                CASE WHEN k.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
+            SELECT a.*, a AS asked, k.virtual_key_id, k.team_id, k.customer_id, k.labels, v.verdict,
+                CASE WHEN v.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
                     SELECT b.id FROM usage_budgets_of(
                         k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model, a.shares) b
                 ) ELSE '{}' END AS budgets,
-                CASE WHEN k.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
+                CASE WHEN v.verdict = 'admitted' AND a.hold AND (a.ceiling > 0 OR a.max_tokens > 0) THEN ARRAY(
                     SELECT l.id FROM usage_limits_of(
                         k.customer_id, k.team_id, k.virtual_key_id, a.provider_key, a.requested_model, a.shares) l
                 ) ELSE '{}' END AS throttles
             FROM jsonb_populate_recordset(NULL::usage_asked, p_admissions) AS a
             LEFT JOIN LATERAL usage_caller(a.credential, a.revision, a.catalogue_revision) AS k ON true
+            CROSS JOIN LATERAL (SELECT CASE
+                WHEN k.verdict = 'admitted' AND NOT a.insists AND EXISTS (
+                    SELECT FROM keys_cooldown c WHERE c.provider_key_id = a.provider_key
+                        AND (c.model IN ('', a.requested_model) OR a.shares ? c.model) AND c.until > clock_timestamp())
+                THEN 'cooling' ELSE coalesce(k.verdict, 'unknown') END) AS v (verdict)
         ), held AS (
             INSERT INTO usage_hold (
                 id, process, expires_at, admitted_at, credential, virtual_key_id, team_id, customer_id, labels,

@@ -21,10 +21,10 @@ BEGIN
         RETURN false;
     END IF;
     SELECT array_agg(b.id) INTO budgets
-    FROM usage_budgets_of(held.customer_id, held.team_id, held.virtual_key_id, p_provider_key, p_model) AS b
+    FROM usage_budgets_of(held.customer_id, held.team_id, held.virtual_key_id, p_provider_key, p_model, NULL) AS b
     WHERE NOT EXISTS (SELECT FROM unnest(held.charges) AS c WHERE c.budget = b.id);
     SELECT array_agg(l.id) INTO throttled
-    FROM usage_limits_of(held.customer_id, held.team_id, held.virtual_key_id, p_provider_key, p_model) AS l
+    FROM usage_limits_of(held.customer_id, held.team_id, held.virtual_key_id, p_provider_key, p_model, NULL) AS l
     WHERE NOT EXISTS (SELECT FROM unnest(held.throttles) AS t WHERE t.throttle = l.id);
     PERFORM usage_open_windows(budgets);
     moment := usage_now();
