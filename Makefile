@@ -7,7 +7,8 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run race bench bench-arbiter lint requirements check-python installed installed-dev
+.PHONY: help run test test-run race bench bench-arbiter lint translations requirements check-python installed \
+	installed-dev
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -35,6 +36,9 @@ lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy .
+
+translations: installed-dev  ## compile messages_api/locale after a change to it (a test says what is missing)
+	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory messages_api/locale
 
 requirements: installed-dev  ## compile the requirements files from the .in files, with hashes (ARGS=--upgrade)
 	$(PIP_COMPILE) $(ARGS) --output-file=requirements.txt requirements.in

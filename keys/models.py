@@ -39,6 +39,21 @@ def check_time_zone(name: str) -> None:
         raise ValidationError("“%(name)s” is no IANA time zone, such as Europe/Berlin", params={"name": name})
 
 
+class Language(models.TextChoices):
+    """The languages that callers are told in why a budget or limit refuses (messages_api/locale)."""
+
+    ENGLISH = "en", "English"
+    GERMAN = "de", "Deutsch"
+    FRENCH = "fr", "Français"
+    SPANISH = "es", "Español"
+    ITALIAN = "it", "Italiano"
+    PORTUGUESE = "pt", "Português"
+    DUTCH = "nl", "Nederlands"
+    POLISH = "pl", "Polski"
+    JAPANESE = "ja", "日本語"
+    CHINESE = "zh-hans", "简体中文"
+
+
 class Customer(models.Model):
     """Who is billed: a company, or a cost centre of one."""
 
@@ -57,7 +72,13 @@ class Customer(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(12)],
         help_text="First month of its fiscal year, 1 to 12; quarters begin with it.",
     )
-    language = models.CharField(max_length=10, default="en", db_default="en")
+    language = models.CharField(
+        max_length=10,
+        choices=Language,
+        default=Language.ENGLISH,
+        db_default=Language.ENGLISH,
+        help_text="In which its callers are told why a budget or limit refuses.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

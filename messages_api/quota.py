@@ -1,13 +1,13 @@
-"""What budgets and limits have to say to a caller: a refusal in words that help, and how its limits stand."""
+"""What budgets and limits have to say to a caller: refusals (in the words of wording.py), and how its limits stand."""
 
 from __future__ import annotations
 
 import zoneinfo
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
-from messages_api import errors
+from messages_api import errors, wording
 from messages_api.errors import GatewayError
 from messages_api.upstream import Headers
 from usage.admission import Admission
@@ -16,28 +16,6 @@ from usage.standing import OWNERS
 # An answer shorter than this helps nobody.
 USEFUL_TOKENS = 100
 
-# Named here, since a month's name must not depend on the machine's locale.
-MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
-
-LIMITS = {
-    "rpm": "requests a minute",
-    "input_tpm": "input tokens a minute",
-    "output_tpm": "output tokens a minute",
-    "parallel": "calls at once",
-}
 # https://docs.claude.com/en/api/rate-limits#response-headers
 HEADERS = {"rpm": b"requests", "input_tpm": b"input-tokens", "output_tpm": b"output-tokens"}
 
@@ -48,16 +26,7 @@ def over_budget(details: dict[str, Any], admission: Admission) -> GatewayError:
     Args:
         details: what the arbiter says of it (usage_refusal in usage/sql/arbiter.sql).
     """
-    unit, left, needed = details["unit"], Decimal(details["left"]), Decimal(details["needed"])
-    remaining = f"{amount(left, unit, ROUND_DOWN)} left" if left > 0 else "nothing left"
-    message = (
-        f"This call needs up to {amount(needed, unit, ROUND_UP)}, {remaining}"
-        f" of {amount(Decimal(details['amount']), unit, ROUND_DOWN)} for {details['owner_kind']} {details['owner']}"
-    )
-    if details["until"]:
-        message += f" until {wall_clock(details['until'], details['time_zone'])}"
-    tokens = affordable(details, admission)
-    return errors.over_budget(f"{message}; lower max_tokens to about {tokens:,}." if tokens else f"{message}.")
+    return errors.over_budget(wording.over_budget(details, affordable(details, admission)))
 
 
 def affordable(details: dict[str, Any], admission: Admission) -> int:
@@ -78,11 +47,9 @@ def affordable(details: dict[str, Any], admission: Admission) -> int:
 def over_limit(details: dict[str, Any]) -> GatewayError:
     """The error for a call that a limit refuses."""
     kind, seconds = details["kind"], int(details["retry_after"])
-    when = "wait until one has ended" if kind == "parallel" else f"try again in {seconds} s"
-    message = f"Limit of {details['rate']:,} {LIMITS[kind]} for {details['owner_kind']} {details['owner']}: {when}."
     again = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
     stands = {"kind": kind, "limit": details["rate"], "remaining": details["left"], "reset": again}
-    return errors.over_limit(message, retry_after=seconds, headers=standing([stands]))
+    return errors.over_limit(wording.over_limit(details), retry_after=seconds, headers=standing([stands]))
 
 
 def nearly_empty(standing: list[dict[str, Any]] | None) -> bool:
@@ -156,19 +123,6 @@ def owner(owned: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
 def local(moment: str, zone: zoneinfo.ZoneInfo) -> str:
     """A moment in RFC 3339, by the clocks of a zone."""
     return datetime.fromisoformat(moment).astimezone(zone).isoformat(timespec="seconds")
-
-
-def amount(value: Decimal, unit: str, rounding: str) -> str:
-    """An amount in its unit: to the cent, or finer where cents say nothing."""
-    if unit == "tokens":
-        return f"{value.to_integral_value(rounding):,} tokens"
-    return f"${value.quantize(Decimal('0.01') if abs(value) >= 1 else Decimal('0.0001'), rounding):,f}"
-
-
-def wall_clock(moment: str, zone: str) -> str:
-    """A moment as somebody's clock and calendar show it: `1 December 00:00 Europe/Berlin`."""
-    here = datetime.fromisoformat(moment).astimezone(zoneinfo.ZoneInfo(zone))
-    return f"{here.day} {MONTHS[here.month - 1]} {here:%H:%M} {zone}"
 
 
 def whole_second(moment: str) -> str:

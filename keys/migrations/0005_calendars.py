@@ -29,7 +29,24 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="customer",
             name="language",
-            field=models.CharField(db_default="en", default="en", max_length=10),
+            field=models.CharField(
+                choices=[
+                    ("en", "English"),
+                    ("de", "Deutsch"),
+                    ("fr", "Français"),
+                    ("es", "Español"),
+                    ("it", "Italiano"),
+                    ("pt", "Português"),
+                    ("nl", "Nederlands"),
+                    ("pl", "Polski"),
+                    ("ja", "日本語"),
+                    ("zh-hans", "简体中文"),
+                ],
+                db_default="en",
+                default="en",
+                help_text="In which its callers are told why a budget or limit refuses.",
+                max_length=10,
+            ),
         ),
         migrations.AddField(
             model_name="customer",

@@ -326,12 +326,12 @@ BEGIN
                 WHEN l.team_id IS NOT NULL THEN 'team' ELSE 'virtual key' END,
             'owner', coalesce(v.name, t.name, u.name), 'kind', l.kind, 'rate', l.rate,
             'needed', trim_scale(p_needed)::text, 'left', greatest(0, floor(p_left))::text,
-            'retry_after', greatest(1, ceil(p_wait))::integer)
+            'retry_after', greatest(1, ceil(p_wait))::integer, 'language', u.language)
         INTO said
         FROM usage_limit l
         LEFT JOIN keys_virtualkey v ON v.id = l.virtual_key_id
         LEFT JOIN keys_team t ON t.id = l.team_id
-        LEFT JOIN keys_customer u ON u.id = l.customer_id
+        JOIN keys_customer u ON u.id = coalesce(l.customer_id, t.customer_id, v.customer_id)
         WHERE l.id = p_throttle;
     END IF;
     RETURN said::text;
