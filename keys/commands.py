@@ -65,6 +65,18 @@ def virtual_key(name: str) -> VirtualKey:
     return found
 
 
+def provider_key(name: str | None) -> ProviderKey | None:
+    """The provider key of this name, where one is said.
+
+    Raises:
+        Unusable: there is none.
+    """
+    found = ProviderKey.objects.filter(name=name.strip()).first() if name is not None else None
+    if name is not None and found is None:
+        raise Unusable(f"there is no provider key “{name}”")
+    return found
+
+
 def duration(text: str) -> timedelta:
     """`0`, `90s`, `15m`, `24h` or `7d`.
 

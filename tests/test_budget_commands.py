@@ -228,3 +228,77 @@ def test_an_owner_is_found_whatever_its_kind(alice):
     make_provider_key("other")
     assert owners.find(" key:alice ") == alice
     assert owners.field(owners.find("team:Acme / Research")) == "team"
+
+
+def paces(owner):
+    return [
+        (limit.kind, limit.rate, limit.burst, limit.count_cached, limit.model_patterns)
+        for limit in owner.limits.filter(active=True).order_by("pk")
+    ]
+
+
+def test_limits_are_set_and_set_again(alice):
+    said = "60 requests a minute for virtual key alice\n4 calls at once for virtual key alice\n"
+    for _ in range(2):
+        assert run("set_limit", "key:alice", "--rpm", "60", "--parallel", "4")[0] == said
+    run("set_limit", "key:alice", "--rpm", "90")
+    assert paces(alice) == [("rpm", 90, None, False, []), ("parallel", 4, None, False, [])]
+
+
+@pytest.mark.parametrize("owner", ["customer:Acme", "team:Acme/Research", "key:alice"])
+def test_every_owner_can_have_limits(owner):
+    run("set_limit", owner, "--output-tpm", "8000")
+    assert owners.find(owner).limits.get().rate == 8000
+
+
+def test_what_is_not_said_of_a_limit_stays_as_it_is(alice):
+    run("set_limit", "key:alice", "--input-tpm", "40000", "--burst", "9000", "--count-cached")
+    run("set_limit", "key:alice", "--input-tpm", "50000")
+    assert paces(alice) == [("input_tpm", 50_000, 9_000, True, [])]
+    run("set_limit", "key:alice", "--input-tpm", "50000", "--burst", "0", "--no-count-cached")
+    assert paces(alice) == [("input_tpm", 50_000, None, False, [])]
+
+
+def test_limits_for_other_models_and_provider_keys_are_others(alice):
+    for arguments in ([], ["--models", "claude-opus-*"], ["--models", "claude-opus-*"], ["--provider-key", "echo"]):
+        run("set_limit", "key:alice", "--rpm", "60", *arguments)
+    assert alice.limits.count() == 3
+
+
+def test_limits_are_removed_and_removed_again(alice):
+    run("set_limit", "key:alice", "--rpm", "60", "--parallel", "4")
+    run("set_limit", "key:alice", "--rpm", "30", "--models", "claude-opus-*")
+    out, err = run("set_limit", "key:alice", "--rpm", "--remove")
+    assert (out, err) == ("Removed: 60 requests a minute for virtual key alice\n", "")
+    out, err = run("set_limit", "key:alice", "--rpm", "--remove")
+    assert out == ""
+    assert "There is no such limit of requests a minute." in err
+    assert [limit[:2] for limit in paces(alice)] == [("parallel", 4), ("rpm", 30)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["key:alice"], "say which limits are meant: --rpm, --input-tpm, --output-tpm, --parallel"),
+        (["key:alice", "--remove"], "say which limits are meant"),
+        (["key:alice", "--rpm"], "--rpm: “” is no limit: expected a whole number from 1"),
+        (["key:alice", "--rpm", "0"], "--rpm: “0” is no limit"),
+        (["key:alice", "--rpm=-1"], "--rpm: “-1” is no limit"),
+        (["key:alice", "--rpm", "1e3"], "--rpm: “1e3” is no limit"),
+        (["key:alice", "--rpm", "99999999999999999999"], "is no limit"),
+        (["key:alice", "--rpm", "60", "--burst", "x"], "--burst: “x” is no limit"),
+        (["key:alice", "--rpm", "60", "--parallel", "4", "--burst", "5"], "--burst is one limit's"),
+        (["key:alice", "--parallel", "4", "--burst", "5"], "burst: Calls at once have no burst"),
+        (["key:alice", "--rpm", "60", "--count-cached"], "say --input-tpm N with it"),
+        (["key:alice", "--rpm", "60", "--models", "a b"], "“a b”"),
+        (["key:alice", "--rpm", "60", "--provider-key", "nobody"], "there is no provider key “nobody”"),
+        (["key:alice", "--rpm", "60", "--provider-key", ""], "there is no provider key “”"),
+        (["team:Acme/Research", "--rpm", "60", "--provider-key", "echo"], "Only what belongs to a virtual key"),
+        (["key:bob", "--rpm", "60"], "there is no virtual key “bob”"),
+        (["alice", "--rpm", "60"], "names no owner"),
+    ],
+)
+def test_impossible_limits_change_nothing(arguments, complaint):
+    run("set_limit", "key:alice", "--rpm", "7")
+    assert complaint in refusal("set_limit", *arguments)
+    assert Limit.objects.get().rate == 7

@@ -66,12 +66,6 @@ class LimitForm(OwnedForm):
             "active",
         )
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        if cleaned.get("kind", self.instance.kind) == "parallel" and cleaned.get("burst"):
-            self.add_error("burst", "Calls at once have no burst: leave it empty.")
-        return cleaned
-
 
 class TopUpForm(forms.ModelForm):  # type: ignore[type-arg]
     """An amount to add to a prepaid balance."""

@@ -19,6 +19,13 @@ from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, TopUp, 
 from usage.owners import Owner
 
 PREPAID = "prepaid"
+# How commands name the kinds of limits.
+RATE_OPTIONS = {
+    LimitKind.REQUESTS: "--rpm",
+    LimitKind.INPUT_TOKENS: "--input-tpm",
+    LimitKind.OUTPUT_TOKENS: "--output-tpm",
+    LimitKind.PARALLEL: "--parallel",
+}
 PERIODS = [period.value for period in Period if period != Period.NONE] + [PREPAID]
 EXAMPLE = "100/month, 5000000tokens/day or 20/week/soft"
 # More than anybody has, and less than the columns take.
@@ -37,7 +44,8 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a budget is for, beside its owner; together with unit and period it says which budget is meant."""
+    """What a budget or limit is for, beside its owner; together with unit and period, or with the kind, it says which
+    one is meant. Limits never roll."""
 
     rolling: bool = False
     models: Sequence[str] = ()
@@ -128,14 +136,14 @@ def check_thresholds(percentages: Iterable[int | str]) -> list[int]:
     return sorted(found)
 
 
-def parse_rate(text: str) -> int:
+def parse_rate(text: str, option: str) -> int:
     """How many a minute, or at once.
 
     Raises:
         Unusable: it is no whole number from 1.
     """
     if not re.fullmatch(r"[0-9]{1,16}", text) or not 1 <= int(text) <= MOST:
-        raise Unusable(f"“{text}” is no limit: expected a whole number from 1")
+        raise Unusable(f"{option}: “{text}” is no limit: expected a whole number from 1")
     return int(text)
 
 
@@ -201,22 +209,66 @@ def find(owner: Owner, terms: Terms, scope: Scope) -> list[Budget]:
 
 
 def one_at_a_time(owner: Owner) -> None:
-    """Until the transaction ends, nobody else makes or takes away budgets of this owner here."""
+    """Until the transaction ends, nobody else makes or takes away budgets and limits of this owner here."""
     type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
 
 
-def put_limits(owner: Owner, rates: Iterable[tuple[LimitKind, int]]) -> None:
-    """New limits of an owner that has none of these kinds yet.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a limit is to allow. What isn't said of one that there is stays as it is.
+
+    Attributes:
+        burst: 0 for the usual one, a tenth of the rate.
+    """
+
+    kind: LimitKind
+    rate: int
+    burst: int | None = None
+    count_cached: bool | None = None
+
+
+@transaction.atomic
+def put_limit(owner: Owner, pace: Pace, scope: Scope | None = None) -> Limit:
+    """Make the limit, or change the one that there is; to say it again changes nothing.
 
     Raises:
-        Unusable: a rate is out of range.
+        Unusable: these terms go with no such kind or owner, or a pattern is none.
     """
-    for kind, rate in rates:
-        limit = Limit(kind=kind, rate=rate)
+    scope = scope or Scope()
+    for pattern in scope.models:
+        issuing.check_pattern(pattern)
+    one_at_a_time(owner)
+    limit = next(iter(find_limits(owner, pace.kind, scope)), None)
+    if limit is None:
+        limit = Limit(kind=pace.kind, model_patterns=list(scope.models), provider_key=scope.provider_key)
         setattr(limit, owners.field(owner), owner)
-        with refused():
-            limit.full_clean()
-        limit.save()
+    limit.rate = pace.rate
+    if pace.burst is not None:
+        limit.burst = pace.burst or None
+    if pace.count_cached is not None:
+        limit.count_cached = pace.count_cached
+    with refused():
+        limit.full_clean()
+    limit.save(update_fields=["rate", "burst", "count_cached"] if limit.pk else None)
+    return limit
+
+
+@transaction.atomic
+def take_away_limits(owner: Owner, kind: LimitKind, scope: Scope | None = None) -> list[Limit]:
+    """Delete the limit of this kind and scope, whatever its rate; empty where there is none."""
+    one_at_a_time(owner)
+    found = find_limits(owner, kind, scope or Scope())
+    for limit in found:
+        limit.delete_softly()
+    return found
+
+
+def find_limits(owner: Owner, kind: LimitKind, scope: Scope) -> list[Limit]:
+    """The active limits of an owner that are of this kind and scope: one, unless others were made by hand."""
+    alike = Limit.objects.filter(
+        **{owners.field(owner): owner}, active=True, kind=kind, provider_key=scope.provider_key
+    )
+    return [limit for limit in alike.order_by("pk") if set(limit.model_patterns) == set(scope.models)]
 
 
 def top_up(owner: Owner, amount: Decimal, *, tokens: bool = False, reason: str, author: str) -> TopUp:

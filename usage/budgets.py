@@ -361,6 +361,17 @@ class Limit(Owned):
     def __str__(self) -> str:
         return f"{self.rate} {self.get_kind_display()} for {self.owned_by()}"
 
+    def clean(self) -> None:
+        """Refuse what would have no effect.
+
+        Raises:
+            ValidationError: with a sentence for the person who typed it.
+        """
+        if self.kind == LimitKind.PARALLEL and self.burst:
+            raise ValidationError({"burst": "Calls at once have no burst: leave it empty."})
+        if self.kind != LimitKind.INPUT_TOKENS and self.count_cached:
+            raise ValidationError({"count_cached": "Only a limit of input tokens counts them."})
+
 
 class LimitState(models.Model):
     """What the arbiter keeps of a limit: when its bucket is full again (GCRA's theoretical arrival time), or how many

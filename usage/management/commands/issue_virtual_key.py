@@ -9,14 +9,7 @@ from keys import commands, customers, issuing
 from keys.errors import Unusable
 from keys.models import Customer, ProviderKey
 from usage import budget_terms
-from usage.budgets import LimitKind
-
-RATES = {
-    LimitKind.REQUESTS: "--rpm",
-    LimitKind.INPUT_TOKENS: "--input-tpm",
-    LimitKind.OUTPUT_TOKENS: "--output-tpm",
-    LimitKind.PARALLEL: "--parallel",
-}
+from usage.budget_terms import RATE_OPTIONS, Pace
 
 
 class Command(commands.GatewayCommand):
@@ -51,7 +44,7 @@ class Command(commands.GatewayCommand):
             metavar="AMOUNT/PERIOD[/KIND]",
             help="what it may spend: 100/month, 5000000tokens/day, 20/week/soft; see set_budget",
         )
-        for kind, option in RATES.items():
+        for kind, option in RATE_OPTIONS.items():
             parser.add_argument(option, metavar="N", help=f"at most so many {kind.label}")
 
     def handle(self, **options: Any) -> None:
@@ -67,8 +60,11 @@ class Command(commands.GatewayCommand):
         budgets = [budget_terms.parse(text) for text in options["budget"]]
         if len({(terms.unit, terms.period) for terms in budgets}) < len(budgets):
             raise Unusable("--budget: there are two for the same period")
-        rates = {kind: options[option.removeprefix("--").replace("-", "_")] for kind, option in RATES.items()}
-        limits = [(kind, budget_terms.parse_rate(rate)) for kind, rate in rates.items() if rate is not None]
+        paces = [
+            Pace(kind, budget_terms.parse_rate(rate, option))
+            for kind, option in RATE_OPTIONS.items()
+            if (rate := options[option.removeprefix("--").replace("-", "_")]) is not None
+        ]
         customer, team = customers.find_or_add(options["customer"], options["team"])
         virtual_key, plain = issuing.issue_virtual_key(
             name=options["name"],
@@ -84,7 +80,8 @@ class Command(commands.GatewayCommand):
         )
         for terms in budgets:
             budget_terms.put(virtual_key, terms)
-        budget_terms.put_limits(virtual_key, limits)
+        for pace in paces:
+            budget_terms.put_limit(virtual_key, pace)
         return customer, plain
 
 

@@ -7,8 +7,6 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from keys import commands
-from keys.errors import Unusable
-from keys.models import ProviderKey
 from usage import budget_terms, owners
 from usage.budget_terms import Scope
 
@@ -40,11 +38,7 @@ class Command(commands.GatewayCommand):
 
     def handle(self, **options: Any) -> None:
         owner = owners.find(options["owner"])
-        name = options["provider_key"]
-        provider_key = ProviderKey.objects.filter(name=name.strip()).first() if name else None
-        if name and provider_key is None:
-            raise Unusable(f"there is no provider key “{name}”")
-        scope = Scope(options["rolling"], options["models"], provider_key)
+        scope = Scope(options["rolling"], options["models"], commands.provider_key(options["provider_key"]))
         if options["remove"]:
             terms = budget_terms.parse_which(options["terms"], tokens=options["tokens"])
             removed = budget_terms.take_away(owner, terms, scope)

@@ -1,0 +1,95 @@
+"""manage.py set_limit"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db import transaction
+
+from keys import commands
+from keys.errors import Unusable
+from usage import budget_terms, owners
+from usage.budget_terms import RATE_OPTIONS, Pace, Scope
+from usage.budgets import LimitKind
+from usage.owners import Owner
+
+
+class Command(commands.GatewayCommand):
+    help = (
+        "Make, change or remove limits of a customer, a team or a virtual key: how fast its calls may come, and how "
+        "many at once. To say it again changes nothing; what isn't said of a limit that there is stays as it is. "
+        "Examples: manage.py set_limit team:Acme/Research --rpm 600 --parallel 20; set_limit key:ci --input-tpm 40000 "
+        "--burst 10000 --count-cached --models 'claude-opus-*'; set_limit key:ci --rpm --remove"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        for kind, option in RATE_OPTIONS.items():
+            parser.add_argument(option, nargs="?", const="", metavar="N", help=f"at most so many {kind.label}")
+        parser.add_argument(
+            "--burst", metavar="N", help="what may come at once; 0 for the usual: a tenth of the rate, at least 1"
+        )
+        parser.add_argument(
+            "--count-cached",
+            action=argparse.BooleanOptionalAction,
+            help="whether input tokens that are read from caches count, too; usually not",
+        )
+        parser.add_argument(
+            "--models", nargs="+", action="extend", default=[], metavar="PATTERN", help="for these only; default: all"
+        )
+        parser.add_argument("--provider-key", metavar="NAME", help="for a virtual key's calls to this one only")
+        parser.add_argument("--remove", action="store_true", help="delete the limits that are named, without numbers")
+
+    def handle(self, **options: Any) -> None:
+        owner = owners.find(options["owner"])
+        scope = Scope(models=options["models"], provider_key=commands.provider_key(options["provider_key"]))
+        named = {
+            kind: rate
+            for kind, option in RATE_OPTIONS.items()
+            if (rate := options[option.removeprefix("--").replace("-", "_")]) is not None
+        }
+        if not named:
+            raise Unusable(f"say which limits are meant: {', '.join(RATE_OPTIONS.values())}")
+        if options["remove"]:
+            self.remove(owner, list(named), scope)
+        else:
+            self.put(owner, paces(named, options["burst"], options["count_cached"]), scope)
+
+    @transaction.atomic
+    def put(self, owner: Owner, paces: list[Pace], scope: Scope) -> None:
+        limits = [budget_terms.put_limit(owner, pace, scope) for pace in paces]
+        for limit in limits:
+            self.stdout.write(str(limit))
+
+    @transaction.atomic
+    def remove(self, owner: Owner, kinds: list[LimitKind], scope: Scope) -> None:
+        for kind in kinds:
+            removed = budget_terms.take_away_limits(owner, kind, scope)
+            for limit in removed:
+                self.stdout.write(f"Removed: {limit}")
+            if not removed:
+                self.say(f"There is no such limit of {kind.label}.")
+
+
+def paces(named: dict[LimitKind, str], burst: str | None, count_cached: bool | None) -> list[Pace]:
+    """What each named limit is to allow.
+
+    Raises:
+        Unusable: a number is none, or it is not clear which limit is meant by the rest.
+    """
+    if burst is not None and len(named) > 1:
+        raise Unusable("--burst is one limit's: set the others by themselves")
+    if count_cached is not None and LimitKind.INPUT_TOKENS not in named:
+        raise Unusable("--count-cached is about a limit of input tokens: say --input-tpm N with it")
+    size = 0 if burst == "0" else budget_terms.parse_rate(burst, "--burst") if burst is not None else None
+    return [
+        Pace(
+            kind,
+            budget_terms.parse_rate(rate, RATE_OPTIONS[kind]),
+            size,
+            count_cached if kind == LimitKind.INPUT_TOKENS else None,
+        )
+        for kind, rate in named.items()
+    ]
