@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from keys.models import Customer
 from tests.issued import make_key
-from usage.models import Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.models import Budget, Limit, LimitState, Override, TopUp, Window
 
 pytestmark = pytest.mark.django_db
 
@@ -310,14 +308,6 @@ def test_an_impossible_limit_is_refused(admin, alice, changes, complaint):
     changes = {name: alice.customer_id if value == "Acme" else value for name, value in changes.items()}
     assert complaint in said(add(admin, "limit", **form | changes))
     assert not Limit.objects.exists()
-
-
-def test_what_is_retained_is_given_back_by_an_admin(admin):
-    call = uuid.uuid4()
-    with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO usage_retained (id, retained_at, charges) VALUES (%s, now(), '{}')", [call])
-    admin.post(page("retained", "changelist"), {"action": "give_back", "_selected_action": call})
-    assert not Retained.objects.exists()
 
 
 def test_who_may_only_look_changes_nothing(alice):

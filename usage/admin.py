@@ -15,12 +15,12 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from keys.models import Provider
-from usage import alert_admin, budget_admin, request_ids
+from usage import alert_admin, budget_admin, request_ids, retained_admin
 from usage.models import Adjustment, Hold, LedgerEntry, Price, Process, Refusal, RefusalCount, Rollup
 from usage.pricing import WEB_SEARCH
 from usage.tokens import TOKEN_COLUMNS
 
-__all__ = ["alert_admin", "budget_admin"]  # their pages are registered with these
+__all__ = ["alert_admin", "budget_admin", "retained_admin"]  # their pages are registered with these
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]

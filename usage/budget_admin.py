@@ -12,15 +12,15 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.postgres.fields import ArrayField
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
-from usage import ledger, request_ids
+from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
-from usage.budgets import Budget, Limit, LimitState, Override, Period, Recorded, Retained, TopUp, Unit
+from usage.budgets import Budget, Limit, LimitState, Override, Period, Recorded, TopUp, Unit
 from usage.standing import with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
@@ -117,16 +117,6 @@ class OwnedAdmin(KeptAdmin):
             row.delete_softly()
             self.log_change(request, row, "Deleted.")
         self.message_user(request, f"Deleted: {', '.join(map(str, rows)) or 'none'}.")
-
-
-class AppendOnly:
-    """Rows of an inline or a page: added, looked at, never changed."""
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 def record(row: Recorded, author: str) -> None:
@@ -274,33 +264,6 @@ class OverrideAdmin(RecordedAdmin):
 
     form = OverrideForm
     list_display = ("created_at", "budget", "amount", "starts_at", "until", "reason", "author")
-
-
-@admin.register(Retained)
-class RetainedAdmin(AppendOnly, KeptAdmin):
-    """What budgets keep of calls that nobody saw end; an admin who knows better gives it back."""
-
-    actions = ("give_back",)
-    list_display = ("request_id", "retained_at")
-    fields = ("request_id", "retained_at")
-    ordering = ("retained_at",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_give_back_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("usage.change_retained")
-
-    @admin.display(description="request id")
-    def request_id(self, row: Retained) -> str:
-        return request_ids.request_id(row.id)
-
-    @admin.action(description="Give back to their budgets what is held of them", permissions=["give_back"])
-    def give_back(self, request: HttpRequest, queryset: QuerySet[Retained]) -> None:
-        given = [row for row in queryset if ledger.give_back_of(row.id)]
-        for row in given:
-            self.log_change(request, row, "Given back.")
-        self.message_user(request, f"Given back: {', '.join(map(self.request_id, given)) or 'none'}.")
 
 
 class OwnedInline(admin.TabularInline):  # type: ignore[type-arg]

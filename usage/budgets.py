@@ -395,7 +395,7 @@ class Retained(models.Model):
     retained_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        verbose_name_plural = "retained"
+        verbose_name = "retained amount"
 
     def __str__(self) -> str:
         return str(self.id)

@@ -160,7 +160,7 @@ class Migration(migrations.Migration):
                 ("retained_at", models.DateTimeField(db_index=True)),
             ],
             options={
-                "verbose_name_plural": "retained",
+                "verbose_name": "retained amount",
             },
         ),
         migrations.CreateModel(

@@ -1,0 +1,73 @@
+"""What budgets keep of calls that nobody saw end: how much, of which call, since when; and giving it back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import JSONField, QuerySet
+from django.db.models.expressions import RawSQL
+from django.utils import timezone
+
+from usage import ledger
+from usage.budgets import Retained, Unit
+
+
+def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:
+    """The rows with `call` (None where its ledger row is gone) and `amounts`, a list with one member for each budget:
+    its number, amount (a string), unit, period and owner. `call` is whose it was and what its row came to."""
+    return rows.annotate(
+        call=RawSQL(
+            """(
+                SELECT jsonb_build_object('virtual_key', v.name, 'customer', u.name, 'model', e.requested_model,
+                    'estimate', trim_scale(e.cost)::text)
+                FROM usage_ledgerentry e LEFT JOIN keys_virtualkey v ON v.id = e.virtual_key_id
+                LEFT JOIN keys_customer u ON u.id = e.customer_id WHERE e.id = usage_retained.id
+            )""",
+            [],
+            JSONField(),
+        ),
+        amounts=RawSQL(
+            """(
+                SELECT jsonb_agg(jsonb_build_object('budget', c.budget, 'amount', trim_scale(c.amount)::text,
+                    'unit', CASE WHEN c.tokens THEN 'tokens' ELSE 'usd' END, 'period', b.period,
+                    'owner', CASE WHEN u.id IS NOT NULL THEN 'customer ' || u.name
+                            WHEN t.id IS NOT NULL THEN 'team ' || t.name
+                        ELSE 'virtual key ' || v.name END) ORDER BY c.budget)
+                FROM unnest(usage_retained.charges) AS c LEFT JOIN usage_budget b ON b.id = c.budget
+                LEFT JOIN keys_customer u ON u.id = b.customer_id LEFT JOIN keys_team t ON t.id = b.team_id
+                LEFT JOIN keys_virtualkey v ON v.id = b.virtual_key_id
+            )""",
+            [],
+            JSONField(),
+        ),
+    )
+
+
+def older_than(age: timedelta) -> QuerySet[Retained]:
+    """What has been retained for so long, the oldest first."""
+    return Retained.objects.filter(retained_at__lt=timezone.now() - age).order_by("retained_at", "pk")
+
+
+def give_back(rows: QuerySet[Retained]) -> list[Any]:
+    """Give back what is retained of these calls; returns those of which something was, as `with_amounts` has them. One
+    that is settled in the meantime is not among them."""
+    return [row for row in with_amounts(rows) if ledger.give_back_of(row.pk)]
+
+
+def amounts_of(row: Any) -> list[str]:
+    """What is retained of a call, in words, for each budget: `$0.31 of the budget per month of team Research`."""
+    return [f"{amount(each)} {budget(each)}" for each in row.amounts or ()]
+
+
+def amount(retained: dict[str, str]) -> str:
+    """How much one budget keeps."""
+    number = Decimal(retained["amount"])
+    return f"{number:,f} tokens" if retained["unit"] == Unit.TOKENS else f"${number:,f}"
+
+
+def budget(retained: dict[str, str]) -> str:
+    """Which budget keeps it."""
+    period = "prepaid balance" if retained["period"] == "none" else f"budget per {retained['period']}"
+    return f"of the {period} of {retained['owner']}"

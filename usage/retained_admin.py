@@ -1,0 +1,78 @@
+"""The admin page of what budgets keep of calls that nobody saw end: an admin who knows better gives it back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.timesince import timesince
+
+from keys.admin import KeptAdmin
+from usage import retained
+from usage.append_only import AppendOnly
+from usage.budgets import Retained
+from usage.request_ids import request_id
+
+
+@admin.register(Retained)
+class RetainedAdmin(AppendOnly, KeptAdmin):
+    """What is kept of which call, and for how long already."""
+
+    actions = ("give_back",)
+    list_display = ("request_id", "called_by", "asked_for", "estimate", "kept", "since")
+    fields = list_display
+    ordering = ("retained_at",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_give_back_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("usage.change_retained")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Retained]:
+        return retained.with_amounts(super().get_queryset(request))
+
+    @admin.display(description="call")
+    def request_id(self, row: Retained) -> str:
+        return request_id(row.id)
+
+    @admin.display(description="made with")
+    def called_by(self, row: Any) -> str:
+        return f"{row.call['virtual_key']} of {row.call['customer']}" if row.call else "–"
+
+    @admin.display(description="model")
+    def asked_for(self, row: Any) -> str:
+        return row.call["model"] if row.call else "–"
+
+    @admin.display(description="estimated at")
+    def estimate(self, row: Any) -> str:
+        return f"${row.call['estimate']}" if row.call else "–"
+
+    @admin.display(description="held beyond that")
+    def kept(self, row: Any) -> SafeString:
+        lines = (
+            (reverse("admin:usage_budget_change", args=[each["budget"]]), retained.amount(each), retained.budget(each))
+            for each in row.amounts or ()
+        )
+        return format_html_join(mark_safe("<br>"), '<a href="{}">{}</a> {}', lines)
+
+    @admin.display(description="since, UTC", ordering="retained_at")
+    def since(self, row: Retained) -> str:
+        return f"{row.retained_at:%Y-%m-%d %H:%M} ({timesince(row.retained_at)})"
+
+    @admin.action(description="Give back to their budgets what is held of them", permissions=["give_back"])
+    def give_back(self, request: HttpRequest, queryset: QuerySet[Retained]) -> HttpResponse | None:
+        if "confirmed" not in request.POST:
+            rows = [(row, request_id(row.pk), retained.amounts_of(row)) for row in queryset]
+            back = reverse("admin:usage_retained_changelist")
+            return self.page(request, "give_back.html", title="Give back what is retained", rows=rows, back=back)
+        given = retained.give_back(queryset)
+        for row in given:
+            self.log_change(request, row, f"Given back: {'; '.join(retained.amounts_of(row)) or 'nothing'}.")
+        self.message_user(request, f"Given back: {', '.join(map(self.request_id, given)) or 'none'}.")
+        return None
