@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from keys.models import Customer
 from tests.issued import make_key
-from usage.models import Budget, Limit, LimitState, Override, TopUp, Window
+from usage.models import Alert, Budget, Limit, LimitState, Override, TopUp, Window
 
 pytestmark = pytest.mark.django_db
 
@@ -112,17 +112,20 @@ def test_the_amount_changes_and_what_was_counted_keeps_its_meaning(admin, alice)
 
 
 def test_lists_and_pages_show_what_is_left(admin, alice, django_assert_max_num_queries):
+    Customer.objects.update(time_zone="Europe/Berlin")
     budget = Budget.objects.create(team=alice.team, amount=100)
     spend(budget, Decimal("12.5"), Decimal("0.25"), until=datetime(2100, 1, 1, tzinfo=UTC))
     for number in range(20):
         Budget.objects.create(virtual_key=alice, amount=number, model_patterns=[f"model-{number}"])
     with django_assert_max_num_queries(12):
         listed = said(admin.get(page("budget", "changelist")))
-    assert "$100.0000 $12.5000 $0.2500 $87.2500 2100-01-01 00:00" in listed
-    assert "team Research of Acme" in listed
+    assert (
+        "team Research of Acme all models $100 a month hard $12.50 spent, $0.2500 held $87.25 87% of $100.00"
+        " 2100-01-01 01:00 Europe/Berlin" in listed
+    )
     shown = said(admin.get(page("budget", "change", budget.pk)))
-    assert "$87.2500" in shown
-    assert "2100-01-01 00:00 $12.5000 $0.2500" in shown
+    assert "$87.25" in shown
+    assert "2100-01-01 00:00 $12.50 $0.2500" in shown
 
 
 def test_an_owners_page_shows_its_budgets_and_takes_new_ones(admin, alice):
@@ -131,7 +134,7 @@ def test_an_owners_page_shows_its_budgets_and_takes_new_ones(admin, alice):
     spend(budget, Decimal("12.5"))
     address = page("team", "change", alice.team_id, app="keys")
     shown = said(admin.get(address))
-    assert "$12.5000 $0.0000 $87.5000" in shown
+    assert "$12.50 spent $87.50 88% of $100.00" in shown
     assert "77" not in shown
     new = {f"budgets-1-{name}": value for name, value in budget_form(amount="5", period="day").items()}
     limit = {"limits-0-kind": "rpm", "limits-0-rate": "60", "limits-0-burst": "", "limits-0-model_patterns": ""}
@@ -151,7 +154,7 @@ def test_pages_of_customers_and_keys_show_their_budgets_too(admin, alice, model)
     owner = {"customer": alice.customer, "virtualkey": alice}[model]
     field = {"customer": "customer", "virtualkey": "virtual_key"}[model]
     spend(Budget.objects.create(**{field: owner}, amount=100), Decimal("12.5"))
-    assert "$87.5000" in said(admin.get(page(model, "change", owner.pk, app="keys")))
+    assert "$87.50" in said(admin.get(page(model, "change", owner.pk, app="keys")))
 
 
 def test_a_customer_has_a_time_zone_a_fiscal_year_and_a_language(admin, alice):
@@ -215,7 +218,7 @@ def test_a_budget_is_overridden_for_so_many_windows_or_until_a_date(admin, alice
     assert (first.amount, first.windows, first.author) == (Decimal(7), 2, "finance")
     assert timedelta(days=1) < first.until - timezone.now() <= timedelta(days=2)
     assert (second.amount, second.windows, second.until) == (Decimal(9), None, datetime(2100, 1, 1, tzinfo=UTC))
-    assert "$9.0000" in said(admin.get(page("budget", "changelist")))
+    assert "overridden: $9.00" in said(admin.get(page("budget", "changelist")))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_a_limit_is_added_and_changed(admin, alice):
     admin.post(page("limit", "change", limit.pk), form | {"kind": "parallel", "rate": "90", "burst": "20"})
     limit.refresh_from_db()
     assert (limit.kind, limit.rate, limit.burst) == ("rpm", 90, 20)
-    assert "not in use yet" in said(admin.get(page("limit", "changelist")))
+    assert "20 at once 0 of 20 used" in said(admin.get(page("limit", "changelist")))
 
 
 def test_lists_of_limits_show_how_they_stand(admin, alice, django_assert_max_num_queries):
@@ -308,6 +311,75 @@ def test_an_impossible_limit_is_refused(admin, alice, changes, complaint):
     changes = {name: alice.customer_id if value == "Acme" else value for name, value in changes.items()}
     assert complaint in said(add(admin, "limit", **form | changes))
     assert not Limit.objects.exists()
+
+
+def test_lists_show_what_applies_unless_the_rest_is_asked_for(admin, alice):
+    Budget.objects.create(team=alice.team, amount=71)
+    Budget.objects.create(team=alice.team, amount=72, active=False)
+    Budget.objects.create(team=alice.team, amount=73).delete_softly()
+    address = page("budget", "changelist")
+    found = {
+        state: set(re.findall(r"\$(\d+) a month", said(admin.get(address, {"state": state} if state else {}))))
+        for state in ("", "off", "deleted", "any")
+    }
+    assert found == {"": {"71"}, "off": {"72"}, "deleted": {"73"}, "any": {"71", "72", "73"}}
+    assert "all models deleted $73" in said(admin.get(address, {"state": "deleted"}))
+
+
+def test_limits_show_what_is_used(admin, alice):
+    limit = Limit.objects.create(team=alice.team, kind="rpm", rate=600)
+    Limit.objects.create(virtual_key=alice, kind="parallel", rate=20)
+    Limit.objects.create(virtual_key=alice, kind="input_tpm", rate=4_000_000, burst=5_000, count_cached=True)
+    LimitState.objects.create(limit=limit, full_at=timezone.now() + timedelta(hours=1))
+    listed = said(admin.get(page("limit", "changelist")))
+    assert "600 requests a minute 60 at once 60 of 60 used" in listed
+    assert "20 calls at once 0 of 20 run" in listed
+    assert "4,000,000 input tokens a minute 5,000 at once, read from caches too 0 of 5,000 used" in listed
+
+
+@pytest.mark.parametrize(
+    ("model", "what_to_do"),
+    [
+        ("budget", "manage.py set_budget"),
+        ("limit", "manage.py set_limit"),
+        ("topup", "manage.py top_up"),
+        ("override", "add one here"),
+        ("alerttarget", "add an e-mail address"),
+        ("alert", "whom to tell"),
+        ("delivery", "an alert target"),
+        ("retained", "nothing to do"),
+    ],
+)
+def test_an_empty_list_says_what_to_do(admin, model, what_to_do):
+    assert what_to_do in said(admin.get(page(model, "changelist")))
+
+
+def test_a_search_that_finds_nothing_says_so(admin, alice):
+    Budget.objects.create(team=alice.team, amount=1)
+    text = said(admin.get(page("budget", "changelist"), {"q": "nobody"}))
+    assert "Nothing matches." in text
+    assert "set_budget" not in text
+
+
+def test_lists_of_what_was_done_name_the_budget_and_the_amount(admin, alice):
+    prepaid = Budget.objects.create(team=alice.team, period="none")
+    prepaid.top_up(Decimal("1234.5"), reason="invoice", author="x")
+    assert "team Research $1,234.5 prepaid $1,234.50 invoice" in said(admin.get(page("topup", "changelist")))
+    Budget.objects.create(virtual_key=alice, amount=1, unit="tokens").override(
+        Decimal(5000), windows=1, reason="launch", author="x"
+    )
+    assert "virtual key alice 1 tokens a month 5,000 tokens" in said(admin.get(page("override", "changelist")))
+    budget = Budget.objects.create(customer=alice.customer, amount=10_000, period="quarter", thresholds=[80])
+    Alert.objects.create(
+        budget=budget,
+        start=timezone.now(),
+        threshold=80,
+        spent=Decimal(8300),
+        amount=Decimal(10_000),
+        at=timezone.now(),
+    )
+    listed = said(admin.get(page("alert", "changelist")))
+    assert "customer Acme $10,000 a quarter 80 % $8,300.00 of $10,000.00" in listed
 
 
 def test_who_may_only_look_changes_nothing(alice):

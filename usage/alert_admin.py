@@ -12,13 +12,14 @@ from django.core.validators import validate_email
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.decorators import method_decorator
+from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 
 from keys import keyring
-from keys.admin import KeptAdmin
 from usage import alert_delivery
 from usage.alerts import AlertTarget, Channel, Delivery
 from usage.budgets import Alert
+from usage.lists import Listed, shown, two_lines
 
 LEAST_SECRET = 24
 
@@ -72,7 +73,7 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(AlertTarget)
-class AlertTargetAdmin(KeptAdmin):
+class AlertTargetAdmin(Listed):
     """Whom to tell of alerts. One that isn't wanted any more is switched off."""
 
     form = AlertTargetForm
@@ -81,6 +82,10 @@ class AlertTargetAdmin(KeptAdmin):
     list_select_related = ("customer",)
     autocomplete_fields = ("customer",)
     search_fields = ("address", "customer__name")
+    empty = (
+        "Nobody is told yet when a budget's threshold is passed: add an e-mail address, or a webhook. Which thresholds "
+        "there are is said on each budget (50, 80, 100)."
+    )
 
     @method_decorator(sensitive_post_parameters("secret"))
     def changeform_view(self, *args: Any, **kwargs: Any) -> Any:
@@ -98,7 +103,7 @@ class AlertTargetAdmin(KeptAdmin):
         super().save_model(request, obj, form, change)
 
 
-class LookedAt(KeptAdmin):
+class LookedAt(Listed):
     """Rows that nobody makes or changes by hand."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -112,9 +117,25 @@ class LookedAt(KeptAdmin):
 class AlertAdmin(LookedAt):
     """Thresholds that were passed, the latest first."""
 
-    list_display = ("at", "budget", "threshold", "spent", "amount", "delivered_at")
+    list_display = ("at", "whose", "passed", "came_to", "delivered_at")
     list_select_related = ("budget__customer", "budget__team", "budget__virtual_key")
     ordering = ("-pk",)
+    empty = (
+        "No threshold was passed yet. A budget alerts at the percentages that it lists as thresholds; whom to tell is "
+        "said under alert targets."
+    )
+
+    @admin.display(description="budget", ordering="budget")
+    def whose(self, row: Alert) -> SafeString:
+        return two_lines(row.budget.owned_by(), row.budget.terms())
+
+    @admin.display(description="passed", ordering="threshold")
+    def passed(self, row: Alert) -> str:
+        return f"{row.threshold} %"
+
+    @admin.display(description="spent then")
+    def came_to(self, row: Alert) -> str:
+        return f"{shown(row.spent, row.budget.unit)} of {shown(row.amount, row.budget.unit)}"
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -144,6 +165,7 @@ class DeliveryAdmin(LookedAt):
     list_select_related = ("target", "alert")
     list_filter = (StateFilter, "target__channel")
     ordering = ("-pk",)
+    empty = "Nobody was told of anything yet: that takes an alert, and an alert target that it goes to."
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("usage.change_delivery")

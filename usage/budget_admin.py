@@ -5,7 +5,8 @@ Whoever tops up or overrides is written down by the name that they are logged in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zoneinfo
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -17,55 +18,50 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
+from keys.admin import CustomerAdmin, TeamAdmin, VirtualKeyAdmin, state_badge
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
-from usage.budgets import Budget, Limit, LimitState, Override, Period, Recorded, TopUp, Unit
-from usage.standing import with_standing
+from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
+from usage.lists import Listed, bar, shown, two_lines
+from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
 # Of the windows that a page shows, the newest so many.
 WINDOWS = 12
 
 
-def shown(amount: Decimal | None, unit: str) -> str:
-    """An amount for people: to a hundredth of a cent."""
-    if amount is None:
-        return "–"
-    return f"{amount:,.0f} tokens" if unit == Unit.TOKENS else f"${amount:,.4f}"
-
-
 class Standing:
     """Columns about the current window; the rows are from `with_standing`."""
 
-    COLUMNS = ("allowed_now", "spent_now", "held_now", "left_now", "resets_at_shown")
+    COLUMNS = ("used_now", "left_now", "resets_at_shown")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
         rows: QuerySet[Budget] = super().get_queryset(request)  # type: ignore[misc]
-        return with_standing(rows.select_related("customer", "team__customer", "virtual_key", "provider_key"))
+        return with_standing(rows.select_related("customer", "team__customer", "virtual_key__customer", "provider_key"))
 
-    @admin.display(description="allows now")
-    def allowed_now(self, row: Any) -> str:
-        return shown(getattr(row, "allowed", None), row.unit)
-
-    @admin.display(description="spent")
-    def spent_now(self, row: Any) -> str:
-        return shown(getattr(row, "spent", None), row.unit)
-
-    @admin.display(description="held")
-    def held_now(self, row: Any) -> str:
-        return shown(getattr(row, "held", None), row.unit)
+    @admin.display(description="spent and held")
+    def used_now(self, row: Any) -> SafeString | str:
+        if not hasattr(row, "allowed"):
+            return "–"
+        held = f", {shown(row.held, row.unit)} held" if row.held else ""
+        return bar(row.spent, row.held, row.allowed, f"{shown(row.spent, row.unit)} spent{held}")
 
     @admin.display(description="left")
-    def left_now(self, row: Any) -> str:
-        return shown(getattr(row, "left", None), row.unit)
+    def left_now(self, row: Any) -> SafeString | str:
+        if not hasattr(row, "left"):
+            return "–"
+        percent = f"{row.left / row.allowed:.0%}" if row.left > 0 else "nothing"
+        return two_lines(shown(row.left, row.unit), f"{percent} of {shown(row.allowed, row.unit)}")
 
-    @admin.display(description="resets at, UTC")
-    def resets_at_shown(self, row: Any) -> str:
+    @admin.display(description="resets at")
+    def resets_at_shown(self, row: Any) -> SafeString | str:
         if row.period == Period.NONE:
             return "never"
         resets_at = getattr(row, "resets_at", None)
-        return f"{resets_at:%Y-%m-%d %H:%M}" if resets_at else "not in use yet"
+        if not resets_at:
+            return "not in use yet"
+        zone = row.payer().time_zone
+        return two_lines(f"{resets_at.astimezone(zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M}", zone)
 
 
 class OwnerFilter(admin.SimpleListFilter):
@@ -81,7 +77,38 @@ class OwnerFilter(admin.SimpleListFilter):
         return queryset.filter(**{f"{self.value()}__isnull": False}) if self.value() in OWNERS else queryset
 
 
-class OwnedAdmin(KeptAdmin):
+class InForceFilter(admin.SimpleListFilter):
+    """Those that apply to calls, unless others are asked for."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("off", "off"), ("deleted", "deleted"), ("any", "any")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        yield {
+            "selected": self.value() is None,
+            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+            "display": "active",
+        }
+        for value, title in self.lookup_choices:
+            yield {
+                "selected": self.value() == value,
+                "query_string": changelist.get_query_string({self.parameter_name: value}),
+                "display": title,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        states: dict[str | None, dict[str, Any]] = {
+            "off": {"active": False, "deleted_at": None},
+            "deleted": {"deleted_at__isnull": False},
+            "any": {},
+        }
+        return queryset.filter(**states.get(self.value(), {"active": True}))
+
+
+class OwnedAdmin(Listed):
     """Budgets and limits: what is deleted applies to no call any more, and is kept, for calls were charged to it."""
 
     actions: Sequence[Any] = ("delete_softly",)
@@ -98,17 +125,15 @@ class OwnedAdmin(KeptAdmin):
         return (obj is None or obj.deleted_at is None) and super().has_change_permission(request, obj)
 
     @admin.display(description="owner")
-    def owned(self, row: Any) -> str:
-        return f"{row.owned_by()} of {row.team.customer}" if row.team else row.owned_by()
-
-    @admin.display(description="for")
-    def scope(self, row: Any) -> str:
-        models = ", ".join(row.model_patterns) or "all models"
-        return f"{models} at {row.provider_key}" if row.provider_key else models
+    def owned(self, row: Any) -> SafeString:
+        whose = f"{row.owned_by()} of {row.payer()}" if row.customer is None else row.owned_by()
+        scope = ", ".join(row.model_patterns) or "all models"
+        scope = f"{scope} at {row.provider_key}" if row.provider_key else scope
+        return two_lines(whose, scope if row.active else format_html("{} {}", scope, self.condition(row)))
 
     @admin.display(description="state")
-    def condition(self, row: Any) -> str:
-        return "deleted" if row.deleted_at else "active" if row.active else "off"
+    def condition(self, row: Any) -> SafeString:
+        return state_badge("deleted" if row.deleted_at else "active" if row.active else "off")
 
     @admin.action(description="Delete: they apply to no call any more", permissions=["change"])
     def delete_softly(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -159,9 +184,23 @@ class BudgetAdmin(Standing, OwnedAdmin):
 
     form = BudgetForm
     FIXED = (*OwnedAdmin.FIXED, "unit", "period", "rolling")
-    readonly_fields = ("condition", "left_now", "windows")
-    list_display = ("owned", "scope", "period", "enforcement", *Standing.COLUMNS, "condition")
-    list_filter = ("active", OwnerFilter, "period", "unit", "enforcement")
+    readonly_fields = ("condition", "used_now", "left_now", "windows")
+    list_display = ("owned", "terms", *Standing.COLUMNS)
+    list_filter = (InForceFilter, OwnerFilter, "period", "unit", "enforcement")
+    empty = (
+        "There is no budget in force: every call that a key may make is let through, whatever it costs. Add one for a "
+        "customer first (all its teams and keys together), then narrower ones for teams and keys; or run manage.py "
+        "set_budget customer:NAME 100/month."
+    )
+
+    @admin.display(description="terms")
+    def terms(self, row: Any) -> SafeString:
+        kind = f"{row.enforcement}, rolling" if row.rolling else row.enforcement
+        if row.allowed != row.amount:
+            kind = f"{kind}; overridden: {shown(row.allowed, row.unit)}"
+        if row.period == Period.NONE:
+            return two_lines("prepaid", kind)
+        return two_lines(row.terms(), kind)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [*BudgetForm.Meta.fields, *(self.readonly_fields if obj else ())]
@@ -208,14 +247,22 @@ class BudgetAdmin(Standing, OwnedAdmin):
 
 
 class LimitStanding:
-    """How a limit stands."""
+    """How a limit stands; the rows are from `with_limit_standing`."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Limit]:
+        rows: QuerySet[Limit] = super().get_queryset(request)  # type: ignore[misc]
+        return with_limit_standing(
+            rows.select_related("customer", "team__customer", "virtual_key__customer", "provider_key")
+        )
 
     @admin.display(description="now")
-    def standing(self, row: Limit) -> str:
-        state: LimitState | None = getattr(row, "state", None)
-        if row.kind == "parallel":
-            return f"{state.running if state else 0} of {row.rate} run"
-        return f"full again at {state.full_at:%Y-%m-%d %H:%M:%S} UTC" if state else "not in use yet"
+    def standing(self, row: Any) -> SafeString | str:
+        if not hasattr(row, "remaining"):
+            return "–"
+        most = row.rate if row.kind == LimitKind.PARALLEL else row.bucket
+        used = most - row.remaining
+        words = f"{used:,} of {most:,} run" if row.kind == LimitKind.PARALLEL else f"{used:,} of {most:,} used"
+        return bar(used, Decimal(0), most, words)
 
 
 @admin.register(Limit)
@@ -225,15 +272,25 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
     form = LimitForm
     FIXED = (*OwnedAdmin.FIXED, "kind")
     readonly_fields = ("condition", "standing")
-    list_display = ("owned", "scope", "kind", "rate", "burst", "standing", "condition")
-    list_filter = ("active", OwnerFilter, "kind")
-    list_select_related = (*OwnedAdmin.list_select_related, "state")
+    list_display = ("owned", "terms", "standing")
+    list_filter = (InForceFilter, OwnerFilter, "kind")
+    empty = (
+        "There is no limit in force: calls may come as fast as they like, as many at once. Add one here, on the page "
+        "of a customer, team or key, or by manage.py set_limit key:NAME --rpm 60 --parallel 8."
+    )
+
+    @admin.display(description="terms")
+    def terms(self, row: Any) -> SafeString:
+        if row.kind == LimitKind.PARALLEL:
+            return two_lines(f"{row.rate:,} {row.get_kind_display()}", "")
+        cached = ", read from caches too" if row.count_cached else ""
+        return two_lines(f"{row.rate:,} {row.get_kind_display()}", f"{row.bucket:,} at once{cached}")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [*LimitForm.Meta.fields, *(self.readonly_fields if obj else ())]
 
 
-class RecordedAdmin(AppendOnly, KeptAdmin):
+class RecordedAdmin(AppendOnly, Listed):
     """What was done to budgets, by whom, when and why; added here, too."""
 
     autocomplete_fields = ("budget",)
@@ -242,6 +299,10 @@ class RecordedAdmin(AppendOnly, KeptAdmin):
     list_filter = ("author",)
     ordering = ("-pk",)
     actions = None
+
+    @admin.display(description="budget", ordering="budget")
+    def whose(self, row: Any) -> SafeString:
+        return two_lines(row.budget.owned_by(), row.budget.terms())
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [*self.form.Meta.fields, *(("author", "created_at") if obj else ())]  # type: ignore[attr-defined]
@@ -255,7 +316,15 @@ class TopUpAdmin(RecordedAdmin):
     """What was added to prepaid balances."""
 
     form = TopUpForm
-    list_display = ("created_at", "budget", "amount", "reason", "author")
+    list_display = ("created_at", "whose", "added", "reason", "author")
+    empty = (
+        "Nothing was topped up yet. A prepaid balance is a budget whose period is none (prepaid): make one, then add "
+        "to it here or by manage.py top_up customer:NAME 500 --reason 'invoice 2027-014'."
+    )
+
+    @admin.display(description="amount")
+    def added(self, row: TopUp) -> str:
+        return shown(row.amount, row.budget.unit)
 
 
 @admin.register(Override)
@@ -263,7 +332,15 @@ class OverrideAdmin(RecordedAdmin):
     """What replaced amounts for a time."""
 
     form = OverrideForm
-    list_display = ("created_at", "budget", "amount", "starts_at", "until", "reason", "author")
+    list_display = ("created_at", "whose", "instead", "until", "reason", "author")
+    empty = (
+        "No amount was overridden yet. An override replaces a budget's amount for so many windows, or until a moment, "
+        "and then ends by itself: add one here, or on the budget's page."
+    )
+
+    @admin.display(description="amount")
+    def instead(self, row: Override) -> str:
+        return shown(row.amount, row.budget.unit)
 
 
 class OwnedInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -274,6 +351,10 @@ class OwnedInline(admin.TabularInline):  # type: ignore[type-arg]
     can_delete = False
     formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
     autocomplete_fields = ("provider_key",)
+
+    class Media:
+        css: ClassVar = {"all": ["usage/lists.css"]}
+
     # Of a virtual key only.
     NARROW = "provider_key"
     SHOWN: tuple[str, ...] = ()
@@ -301,7 +382,8 @@ class BudgetInline(Standing, OwnedInline):
 
     model = Budget
     form = BudgetForm
-    SHOWN = ("spent_now", "held_now", "left_now", "resets_at_shown")
+    # A row of its own fields is wide already; when it resets is on its own page.
+    SHOWN = ("used_now", "left_now")
 
 
 class LimitInline(LimitStanding, OwnedInline):

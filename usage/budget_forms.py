@@ -43,6 +43,12 @@ class BudgetForm(OwnedForm):
             "active",
         )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "amount" in self.initial:
+            # Not the zeros of twelve places.
+            self.initial["amount"] = f"{self.initial['amount'].normalize():f}"
+
     def clean_thresholds(self) -> list[int]:
         with refusals_shown():
             return budget_terms.check_thresholds(self.cleaned_data["thresholds"])

@@ -88,6 +88,13 @@ class Owned(models.Model):
             return f"customer {self.customer}"
         return f"team {self.team}" if self.team is not None else f"virtual key {self.virtual_key}"
 
+    def payer(self) -> Customer:
+        """The customer who pays for its calls, and by whose calendar it goes."""
+        owner = self.team or self.virtual_key
+        customer = owner.customer if owner is not None else self.customer
+        assert customer is not None
+        return customer
+
     def delete_softly(self) -> None:
         """It applies to no call from now on; calls that it was charged with go on settling in it."""
         type(self)._default_manager.filter(pk=self.pk, deleted_at=None).update(active=False, deleted_at=Now())
@@ -157,8 +164,13 @@ class Budget(Owned):
         ]
 
     def __str__(self) -> str:
-        amount = f"${self.amount.normalize():f}" if self.unit == Unit.USD else f"{self.amount.normalize():f} tokens"
-        return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'} for {self.owned_by()}"
+        return f"{self.terms()} for {self.owned_by()}"
+
+    def terms(self) -> str:
+        """What it allows in words: `$100 a month`, `5,000,000 tokens prepaid`."""
+        amount = f"{self.amount.normalize():,f}"
+        amount = f"${amount}" if self.unit == Unit.USD else f"{amount} tokens"
+        return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'}"
 
     def clean(self) -> None:
         """Refuse what a person could not have meant.
@@ -359,7 +371,7 @@ class Limit(Owned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.rate} {self.get_kind_display()} for {self.owned_by()}"
+        return f"{self.rate:,} {self.get_kind_display()} for {self.owned_by()}"
 
     def clean(self) -> None:
         """Refuse what would have no effect.

@@ -12,21 +12,25 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
-from keys.admin import KeptAdmin
 from usage import retained
 from usage.append_only import AppendOnly
 from usage.budgets import Retained
+from usage.lists import Listed
 from usage.request_ids import request_id
 
 
 @admin.register(Retained)
-class RetainedAdmin(AppendOnly, KeptAdmin):
+class RetainedAdmin(AppendOnly, Listed):
     """What is kept of which call, and for how long already."""
 
     actions = ("give_back",)
     list_display = ("request_id", "called_by", "asked_for", "estimate", "kept", "since")
     fields = list_display
     ordering = ("retained_at",)
+    empty = (
+        "Budgets keep nothing of lost calls: each was seen to end, or its time has passed (RETAINED_SECONDS). There is "
+        "nothing to do."
+    )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.db.models import DateTimeField, DecimalField, F, QuerySet, Value
+from django.db.models import BigIntegerField, DateTimeField, DecimalField, F, QuerySet, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
-from usage.budgets import Budget
+from usage.budgets import Budget, Limit
 
 # What applies to calls of the key, whatever their model: its own, its team's and its customer's; as one JSON object.
 # A budget that is not used yet in its current window shows the window that the next call begins, but a rolling one:
@@ -41,16 +41,13 @@ SELECT json_build_object('virtual_key', c.name, 'team', c.team, 'customer', c.cu
     'limits', (
         SELECT coalesce(json_agg(json_build_object(
             'owner', l.owner %% 4, 'provider_key', p.name, 'models', l.model_patterns, 'kind', l.kind, 'limit', l.rate,
-            'burst', CASE WHEN l.kind <> 'parallel' THEN full_bucket.size END,
-            'remaining', greatest(0, CASE l.kind WHEN 'parallel' THEN l.rate - coalesce(s.running, 0)
-                ELSE floor(full_bucket.size
-                    - greatest(0, coalesce(extract(epoch FROM s.full_at - c.moment), 0)) * l.rate / 60) END),
+            'burst', CASE WHEN l.kind <> 'parallel' THEN usage_bucket(l.rate, l.burst) END,
+            'remaining', usage_remaining(l.kind, l.rate, l.burst, s.full_at, s.running, c.moment),
             'resets_at', CASE WHEN l.kind <> 'parallel' THEN greatest(s.full_at, c.moment) END
         ) ORDER BY l.owner %% 4, l.id), '[]')
         FROM usage_limit l
         LEFT JOIN keys_providerkey p ON p.id = l.provider_key_id
-        LEFT JOIN usage_limitstate s ON s.limit_id = l.id,
-        LATERAL (SELECT coalesce(l.burst, greatest(1, l.rate / 10))) AS full_bucket (size)
+        LEFT JOIN usage_limitstate s ON s.limit_id = l.id
         WHERE l.owner = ANY (c.owners) AND l.active))
 FROM caller c
 """
@@ -78,3 +75,19 @@ def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
         resets_at=RawSQL("(SELECT w.until FROM usage_current(usage_budget.id, usage_now()) AS w)", [], DateTimeField()),
     )
     return counted.annotate(left=F("allowed") - F("spent") - F("held"))
+
+
+def with_limit_standing(limits: QuerySet[Limit]) -> QuerySet[Limit]:
+    """The limits with what `remaining` is left of them, and how much a full `bucket` has."""
+    return limits.annotate(
+        bucket=RawSQL("usage_bucket(usage_limit.rate, usage_limit.burst)", [], BigIntegerField()),
+        remaining=RawSQL(
+            """coalesce((
+                SELECT usage_remaining(
+                    usage_limit.kind, usage_limit.rate, usage_limit.burst, s.full_at, s.running, usage_now())
+                FROM usage_limitstate s WHERE s.limit_id = usage_limit.id
+            ), usage_remaining(usage_limit.kind, usage_limit.rate, usage_limit.burst, NULL, NULL, usage_now()))""",
+            [],
+            BigIntegerField(),
+        ),
+    )

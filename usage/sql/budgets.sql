@@ -215,6 +215,20 @@ RETURNS TABLE (amount numeric) LANGUAGE sql STABLE AS $$
         ) AS o ORDER BY o.id DESC LIMIT 1), p_amount)
 $$;
 
+-- What a limit's bucket has when it is full, and what is left of a limit at a moment: of its bucket, or of the calls at
+-- once. Nothing is known of one that wasn't used yet.
+CREATE FUNCTION usage_bucket(p_rate bigint, p_burst bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(p_burst, greatest(1, p_rate / 10))
+$$;
+CREATE FUNCTION usage_remaining(
+    p_kind text, p_rate bigint, p_burst bigint, p_full_at timestamptz, p_running bigint, p_at timestamptz)
+RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(0, CASE p_kind
+        WHEN 'parallel' THEN p_rate - coalesce(p_running, 0)
+        ELSE floor(usage_bucket(p_rate, p_burst)
+            - greatest(0, coalesce(extract(epoch FROM p_full_at - p_at), 0)) * p_rate / 60) END)::bigint
+$$;
+
 -- What budgets of tokens count: all that a model reads, from caches too, and writes. Counts beyond reason, which broken
 -- providers report, are cut to what counters can hold.
 CREATE FUNCTION usage_tokens(

@@ -1,0 +1,61 @@
+"""Lists in the admin with room for their columns: filters above them, and a word on what to do where one is empty."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from keys.admin import KeptAdmin
+from usage.budgets import Unit
+
+
+class Listed(KeptAdmin):
+    """A page that has such a list."""
+
+    change_list_template = "admin/usage/change_list.html"
+    # What there would be to see, and how it comes about.
+    empty = ""
+
+    class Media:
+        css: ClassVar = {"all": ["usage/lists.css"]}
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Filters as menus."""
+        changelist = super().get_changelist_instance(request)
+        for spec in changelist.filter_specs:
+            spec.template = "admin/usage/filter.html"
+        return changelist
+
+
+def shown(amount: Decimal | None, unit: str) -> str:
+    """An amount for people: to the cent, or to a hundredth of one where cents say nothing."""
+    if amount is None:
+        return "–"
+    if unit == Unit.TOKENS:
+        return f"{amount:,.0f} tokens"
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{2 if abs(amount) >= 1 or not amount else 4}f}"
+
+
+def two_lines(first: object, second: object) -> SafeString:
+    """A cell of a list: what matters, and below it what explains it."""
+    return format_html('{}<br><span class="explained">{}</span>', first, second)
+
+
+def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeString:
+    """How much of an amount is spent, and how much held: drawn, and in words below."""
+    whole = max(allowed, spent + held, Decimal(1).scaleb(-12))
+    spent_part, held_part = (f"{max(part, Decimal(0)) / whole * 100:.2f}" for part in (spent, held))
+    return format_html(
+        '<svg class="bar{}" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="spent" width="{}" height="8"/><rect class="held" x="{}" width="{}" height="8"/></svg>'
+        '<span class="explained">{}</span>',
+        " full" if spent + held >= allowed else "",
+        spent_part,
+        spent_part,
+        held_part,
+        words,
+    )
