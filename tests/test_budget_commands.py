@@ -182,7 +182,7 @@ def test_a_prepaid_balance_is_topped_up_with_a_reason_and_an_author():
         (["customer:Acme", "5", "--reason", "x"], "“Acme” has no prepaid balance: make one with set_budget"),
         (["key:alice", "5", "--reason", "x", "--tokens"], "set_budget OWNER 0tokens/prepaid"),
         (["key:alice", "5"], "--reason"),
-        (["key:alice", "5", "--reason", "  "], "reason: This field cannot be blank"),
+        (["key:alice", "5", "--reason", "  "], "say why: --reason is kept with it"),
         (["key:alice", "0", "--reason", "x"], "Nothing is no top-up"),
         (["key:alice", "much", "--reason", "x"], "“much” is no amount"),
         (["team:Nobody", "5", "--reason", "x"], "no team"),
@@ -228,6 +228,13 @@ def test_an_owner_is_found_whatever_its_kind(alice):
     make_provider_key("other")
     assert owners.find(" key:alice ") == alice
     assert owners.field(owners.find("team:Acme / Research")) == "team"
+
+
+@pytest.mark.parametrize("named", ["day", "day/soft", "5/day", "9/day/hard"])
+def test_a_budget_is_removed_by_its_period_whatever_else_is_said(alice, named):
+    run("set_budget", "key:alice", "5/day/soft")
+    run("set_budget", "key:alice", named, "--remove")
+    assert not alice.budgets.filter(active=True).exists()
 
 
 def paces(owner):

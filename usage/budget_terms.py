@@ -79,12 +79,12 @@ def parse(text: str, *, tokens: bool = False) -> Terms:
 
 
 def parse_which(text: str, *, tokens: bool = False) -> Terms:
-    """The terms by which a budget is found again: as `parse`, or its `PERIOD` alone.
+    """The terms by which a budget is found again: as `parse`, or without its amount.
 
     Raises:
         Unusable: it is neither.
     """
-    return parse(text if "/" in text else f"0/{text}", tokens=tokens)
+    return parse(text if re.match("[0-9]", text) else f"0/{text}", tokens=tokens)
 
 
 def parse_period(text: str) -> Period:
@@ -285,6 +285,8 @@ def top_up(owner: Owner, amount: Decimal, *, tokens: bool = False, reason: str, 
         raise Unusable(f"{name.format('no')}: make one with set_budget OWNER 0{'tokens' if tokens else ''}/{PREPAID}")
     if len(found) > 1:
         raise Unusable(f"{name.format('more than one')}: top up the right one in the admin")
+    if not reason.strip():
+        raise Unusable("say why: --reason is kept with it for ever")
     with refused():
         return found[0].top_up(amount, reason=reason.strip(), author=author.strip())
 
