@@ -85,6 +85,7 @@ class Configuration(BaseSettings):
     max_file_bytes: int = Field(500 * 1024 * 1024, ge=1024)
     admission_queue: int = Field(4000, ge=1)
     admission_seconds: float = Field(5, gt=0)
+    arbiter_away: Literal["refuse", "pass"] = "refuse"
     lease_seconds: float = Field(15, ge=1)
     retained_seconds: float = Field(3600, ge=0)
     refusal_days: int = Field(14, ge=1)

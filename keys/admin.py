@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import InlineModelAdmin
 from django.contrib.admin.utils import unquote
@@ -150,8 +151,20 @@ class PausableAdmin(KeptAdmin):
 class GatewayAdmin(PausableAdmin):
     """The one row about the whole gateway."""
 
-    fields = ("paused",)
+    fields = ("paused", "arbiter_away")
+    readonly_fields = ("arbiter_away",)
     actions = ()
+
+    @admin.display(description="while the database is away")
+    def arbiter_away(self, row: Gateway) -> str:
+        """What the deployment has chosen; it can't be changed here, for it must be known without the database."""
+        if settings.CONFIGURATION.arbiter_away == "refuse":
+            return "Calls are refused (ARBITER_AWAY=refuse)."
+        return (
+            "Calls with credentials that a process has let in before pass, whatever is left of their budgets and "
+            "limits, and are admitted afterwards (ARBITER_AWAY=pass). A revocation takes no effect until the database "
+            "is back."
+        )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from keys import credentials, keyring, patterns
 from keys.connection import Reader
@@ -26,7 +27,7 @@ UNKNOWN_SECONDS = 1.0
 
 FIND = """
 SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
-    v.denied_models, v.passthrough, v.team_id,
+    v.denied_models, v.passthrough, v.team_id, least(c.expires_at, v.expires_at),
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
@@ -85,6 +86,7 @@ class KnownKey:
     team: int | None = None
     fallbacks: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    expires_at: datetime | None = None
 
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
@@ -193,7 +195,7 @@ class Directory:
             return self.hidden
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
-        credential, key, name, revision, catalogue, allowed, denied, passthrough, team, *rest = row
+        credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row
         provider_keys, weights, fallbacks = rest
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
@@ -215,6 +217,7 @@ class Directory:
             team,
             tuple(fallbacks),
             self.aliases,
+            expires_at,
         )
 
     async def _read_catalogue(self) -> None:

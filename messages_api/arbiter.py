@@ -6,7 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from keys.directory import KnownKey
-from messages_api import errors, quota
+from messages_api import errors, passing, quota
 from messages_api.authentication import Presented
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest
@@ -55,6 +55,7 @@ async def after(runtime: Runtime, presented: Presented, key: KnownKey, verdict: 
     Raises:
         GatewayError: there is nothing left to ask with.
     """
+    runtime.trusted.discard(key.credential)
     if verdict in GONE and len(presented.secrets) > 1:
         # Of several credentials, one that still works wins.
         presented = replace(presented, secrets=presented.secrets[1:])
@@ -95,7 +96,12 @@ async def permit(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
             price_version="",
             client_labels={},
         )
-        verdict = await ask(runtime, nothing)
+        try:
+            verdict = await ask(runtime, nothing)
+        except GatewayError as error:
+            if error.reason == "database_away" and passing.may(runtime, endpoint, presented, key):
+                return key
+            raise
         if verdict == "admitted":
             return key
         presented, key = await after(runtime, presented, key, verdict)

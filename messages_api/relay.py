@@ -17,7 +17,7 @@ from uuid import UUID
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey
-from messages_api import arbiter, attempts, errors, estimates, headers, quota, schema
+from messages_api import arbiter, attempts, errors, estimates, headers, passing, quota, schema
 from messages_api.attempts import Journey
 from messages_api.authentication import Presented
 from messages_api.call import Call
@@ -190,7 +190,14 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         if target is None:
             raise journey.closed()
         call = open_call(runtime, incoming, key, journey, target, estimate)
-        verdict = await arbiter.ask(runtime, admission(call, incoming, labels))
+        wanted = admission(call, incoming, labels)
+        try:
+            verdict = await arbiter.ask(runtime, wanted)
+        except GatewayError as error:
+            if error.reason != "database_away" or not passing.may(runtime, incoming.endpoint.name, presented, key):
+                raise
+            passing.let(runtime, call, wanted)
+            return call
         if verdict == "admitted":
             call.standing = quota.standing(verdict.details)
             call.tight = quota.nearly_empty(verdict.details)

@@ -85,6 +85,7 @@ class Runtime:
             patience=configuration.admission_seconds,
             lease=configuration.lease_seconds,
             retained=configuration.retained_seconds,
+            waits=configuration.arbiter_away == "refuse",
         )
         self.client = upstream_client(configuration)
         self.providers = providers(self.client)
@@ -102,6 +103,9 @@ class Runtime:
         self.book_revision = 0
         self.reading_prices = asyncio.Lock()
         self.streams: set[EventStream] = set()
+        # Credentials that the arbiter let in when it was last asked; kept where they may matter.
+        self.trusted: set[int] = set()
+        self.lets_pass = configuration.arbiter_away == "pass"
         self.calls: defaultdict[int, set[Call]] = defaultdict(set)
         self.tasks: list[asyncio.Task[None]] = []
         self.errands: set[asyncio.Task[None]] = set()
@@ -286,6 +290,8 @@ class Runtime:
 
     def remember(self, call: Call) -> None:
         """A call was admitted."""
+        if self.lets_pass:
+            self.trusted.add(call.key.credential)
         self.calls[call.key.id].add(call)
 
     def forget(self, call: Call) -> None:

@@ -8,16 +8,19 @@ one group is under way the next one gathers, so the cost of a call falls as load
 - A settlement is written once, whatever happens to the connection; where the database is away it waits in memory,
   and where the process must stop first it goes to a spool file that the next start replays.
 - One member that can't be written doesn't sink its group.
+- Calls that were let through while nobody could be asked are admitted before anything of them is settled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
 import time
 from collections import deque
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -29,6 +32,7 @@ from psycopg import errors
 from keys.connection import connect, patience
 from usage import spool
 from usage.request_ids import new_id
+from usage.tokens import TOKENS_PER_SECOND
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +44,7 @@ CONNECT_SECONDS = 10
 COMPANY_SECONDS = 0.003
 # What a group is about may move while it waits for its locks; not for ever.
 MOST_MOVES = 50
-# Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
-TOKENS_PER_SECOND = 100
-
+ADMIT_LATE = "SELECT usage_admit_late(%s, %s::jsonb)"
 ASK = "SELECT id, verdict, detail FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
 REGISTER = """
 WITH process AS (INSERT INTO usage_process (id, host, pid) VALUES (%(id)s, %(host)s, %(pid)s))
@@ -173,6 +175,17 @@ class Settlement(msgspec.Struct):
     attempts: list[dict[str, Any]]
 
 
+class Passed(msgspec.Struct):
+    """An admission of a call that was let through while nobody could be asked, as the spool has it."""
+
+    passed: Admission
+    admitted_at: datetime
+
+    def asked(self) -> dict[str, Any]:
+        """What usage_admit_late is asked."""
+        return msgspec.structs.asdict(self.passed) | {"admitted_at": self.admitted_at}
+
+
 class Waiting:
     """An admission in the queue, and the future that its waiter waits on."""
 
@@ -232,13 +245,18 @@ class Writer:
         patience: seconds that an admission may wait for the arbiter.
         lease: seconds after its last heartbeat at which this process is taken for dead.
         retained: seconds after which budgets get back what was retained of calls that nobody saw end.
+        waits: whether admissions wait also while it is known already that nobody can be asked.
     """
 
-    def __init__(self, *, queue: int, patience: float, lease: float, retained: float) -> None:
+    def __init__(self, *, queue: int, patience: float, lease: float, retained: float, waits: bool = True) -> None:
         self.queue = queue
         self.patience = patience
         self.lease = lease
         self.retained = retained
+        self.waits = waits
+        self.away = False
+        self.late: deque[Passed] = deque()
+        self.journal = spool.Journal()
         self.settlements: deque[Settlement] = deque()
         self.releases: deque[UUID] = deque()
         self.commits: dict[UUID, asyncio.Event] = {}
@@ -263,6 +281,8 @@ class Writer:
             Overloaded: too many wait already.
             ArbiterAway: the database didn't answer in time.
         """
+        if self.away and not self.waits:
+            raise ArbiterAway
         if len(self.admissions) >= self.queue:
             raise Overloaded
         waiting = Waiting(admission, asyncio.get_running_loop().create_future(), time.monotonic())
@@ -276,6 +296,21 @@ class Writer:
             if told(waiting.answer):
                 self.release(admission.id)
             raise
+
+    def admit_afterwards(self, admission: Admission) -> None:
+        """Keep a call that is let through unasked: in the spool when this returns, and admitted when the database is
+        back, before it is settled.
+
+        Raises:
+            OSError: it can't be kept.
+        """
+        late = Passed(admission, datetime.now(UTC))
+        self.journal.write(msgspec.json.encode(late))
+        if not self.late:
+            logger.error("the arbiter is away: calls of credentials that are known pass, and are admitted afterwards")
+        self.late.append(late)
+        self.idle.clear()
+        self.wake.set()
 
     def settle(self, settlement: Settlement, committed: asyncio.Event | None = None) -> None:
         """Queue what a call came to. It is written within milliseconds, or as soon as the database is back.
@@ -327,6 +362,7 @@ class Writer:
             unique = {settlement.id: settlement for settlement in self.settlements}
             logger.error("%d settlements go to the spool", len(unique))
             spool.keep([msgspec.json.encode(settlement) for settlement in unique.values()])
+        self.journal.close()
         if self.connection is not None:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -369,8 +405,12 @@ class Writer:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await self._connect()
+                self.away = False
                 return
             except (psycopg.Error, TimeoutError) as error:
+                self.away = True
+                if not self.waits:
+                    self._lose_patience(time.monotonic())
                 logger.warning("the database is away (%s)", type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1)
@@ -406,12 +446,15 @@ class Writer:
         """Let go of who has waited too long, in the queue or in a group that hangs; no database is asked for it."""
         while True:
             await asyncio.sleep(min(0.25, self.patience / 4))
-            oldest = time.monotonic() - self.patience
-            for waiting in (*self.under_way, *self.admissions):
-                if waiting.since < oldest and not waiting.answer.done():
-                    waiting.answer.set_exception(ArbiterAway())
+            self._lose_patience(time.monotonic() - self.patience)
             while self.admissions and self.admissions[0].answer.done():
                 self.admissions.popleft()
+
+    def _lose_patience(self, with_who_came_before: float) -> None:
+        for waiting in (*self.under_way, *self.admissions):
+            if waiting.since < with_who_came_before and not waiting.answer.done():
+                self.away = True
+                waiting.answer.set_exception(ArbiterAway())
 
     # The writer
 
@@ -420,13 +463,16 @@ class Writer:
             if self.settlements and not self.admissions and not self.stopping:
                 await self._wait_for_company()
             group = self._gather()
-            if not len(group):
+            if not len(group) and not self.late:
+                self.away = False  # as far as is known: nothing waits for it
                 self.idle.set()
                 self.wake.clear()
                 await self.wake.wait()
                 continue
             self.under_way = group.admissions
             try:
+                if self.late:
+                    await self._admit_late()
                 await self._write(group)
             except asyncio.CancelledError:
                 self.settlements.extendleft(reversed(group.settlements))
@@ -472,6 +518,8 @@ class Writer:
         while len(group):
             if self.connection is None:
                 await self._reconnect()
+            if self.late:
+                await self._admit_late()
             try:
                 verdicts = await self._ask(group, again=again)
             except MEMBERS_FAULT as error:
@@ -492,6 +540,36 @@ class Writer:
             else:
                 self._tell(group, verdicts)
                 return
+
+    async def _admit_late(self) -> None:
+        """Admit what was let through, whatever it takes: what is in a group may be a settlement of it."""
+        size, admitted = GROUP, 0
+        while self.late:
+            if self.connection is None:
+                await self._reconnect()
+            assert self.connection is not None
+            some = list(itertools.islice(self.late, size))
+            asked = msgspec.json.encode([late.asked() for late in some]).decode()
+            try:
+                with patience(self.connection, GROUP_SECONDS):
+                    await self.connection.execute(ADMIT_LATE, [self.process, asked])
+            except (psycopg.OperationalError, TimeoutError) as error:
+                logger.warning("calls that passed wait to be admitted (%s)", type(error).__name__)
+                if not isinstance(error, PASSING):
+                    await self._reconnect()
+                await asyncio.sleep(0.01)
+                continue
+            except psycopg.Error as error:
+                if len(some) > 1:
+                    size = 1  # to find it
+                    continue
+                logger.error("a call that passed can't be admitted: %s", type(error).__name__)
+                spool.bury(msgspec.json.encode(some[0]), type(error).__name__)
+            for _ in some:
+                self.late.popleft()
+            admitted += len(some)
+        self.journal.done()
+        logger.warning("the arbiter is back: %d calls that had passed are admitted", admitted)
 
     async def _ask(self, group: Group, *, again: bool) -> dict[UUID, Verdict]:
         connection = self.connection
@@ -521,6 +599,7 @@ class Writer:
             raise
 
     def _tell(self, group: Group, verdicts: dict[UUID, Verdict]) -> None:
+        self.away = False
         for waiting in group.admissions:
             verdict = verdicts.get(waiting.admission.id)
             if waiting.answer.done():

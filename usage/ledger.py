@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from usage.admission import TOKENS_PER_SECOND
+from usage.tokens import TOKENS_PER_SECOND
 
 
 def make_partitions(months: int = 3) -> int:

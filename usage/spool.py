@@ -1,7 +1,8 @@
 """Settlements that could not be written: kept in files on a persistent path, replayed later.
 
 `*.jsonl` are replayed by the next start, or by `manage.py replay_spool`. `dead-letters.jsonl` holds what the database
-refused by itself: somebody must look at it. A line is a settlement as JSON; it contains no key and no content.
+refused by itself: somebody must look at it. A line is a settlement as JSON, or a call that was let through without
+having been admitted (usage.admission.Passed); it contains no key and no content.
 """
 
 from __future__ import annotations
@@ -11,23 +12,73 @@ import json
 import logging
 import os
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from django.conf import settings
 from django.db import DataError, IntegrityError, connection
 
+from usage.tokens import TOKENS_PER_SECOND
+
 logger = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead-letters.jsonl"
+# How a line begins that is a call which passed.
+PASSED = b'{"passed":'
+
+
+class Journal:
+    """The calls that this process has let through unasked: a file of its own, locked for as long as it lives, so that
+    nobody replays it meanwhile.
+
+    A line is handed to the operating system: it outlives the process, but not a crash of the machine.
+    """
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.descriptor = -1
+
+    def write(self, line: bytes) -> None:
+        """Keep a call.
+
+        Raises:
+            OSError: it can't be kept.
+        """
+        if self.path is None:
+            self._open()
+        whole = line + b"\n"
+        if os.write(self.descriptor, whole) != len(whole):
+            raise OSError("the spool is full")
+
+    def _open(self) -> None:
+        path = _folder() / f"{_name()}-passed.jsonl"
+        hidden = path.with_suffix(".new")
+        descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        # Locked before anybody can see it.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        hidden.rename(path)
+        self.path, self.descriptor = path, descriptor
+
+    def done(self) -> None:
+        """All of them are admitted."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Leave what is in it to the next start."""
+        if self.path is not None:
+            os.close(self.descriptor)
+            self.path = None
 
 
 def keep(lines: list[bytes]) -> None:
     """Write settlements to a spool file of this process, safely on disk when it returns. Never raises: then the log is
     the last place to keep them."""
     try:
-        _append(_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl", lines)
+        _append(_folder() / f"{_name()}.jsonl", lines)
     except OSError as error:
         for line in lines:
             logger.critical(
@@ -55,19 +106,50 @@ def replay() -> dict[str, int]:
         django.db.OperationalError: the database is away; what is left stays in the spool.
     """
     verdicts: Counter[str] = Counter()
-    for path in sorted(_folder().glob("*.jsonl")):
-        if path.name != DEAD_LETTERS:
-            with suppress(FileNotFoundError, BlockingIOError):  # another start is at it, or was
-                verdicts.update(_replay(path))
+    with ExitStack() as opened:
+        files = [(path, file) for path in sorted(_folder().glob("*.jsonl")) if (file := _lock(path, opened))]
+        lines = [(line, file) for _, file in files for line in file.read().splitlines() if line.strip()]
+        passed = [(call, file) for line, file in lines if line.startswith(PASSED) and (call := _admit(line))]
+        verdicts.update(_settle(line) for line, _ in lines if not line.startswith(PASSED))
+        verdicts.update(verdict for call, file in passed if (verdict := _interrupt(call, file)))
+        for path, _ in files:
+            path.unlink()
     return dict(verdicts)
 
 
-def _replay(path: Path) -> list[str]:
-    with path.open("rb") as file:
+def _lock(path: Path, opened: ExitStack) -> BinaryIO | None:
+    """The file, for this replay alone; None where another one is at it, or was, or its process lives."""
+    if path.name == DEAD_LETTERS:
+        return None
+    with suppress(FileNotFoundError, BlockingIOError):
+        file = opened.enter_context(path.open("rb"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        verdicts = [_settle(line) for line in file.read().splitlines() if line.strip()]
-        path.unlink()
-    return verdicts
+        return file
+    return None
+
+
+def _admit(line: bytes) -> str | None:
+    """Admit a call that passed; its id, or None where it can't be read."""
+    try:
+        late = json.loads(line)
+        asked = json.dumps([late["passed"] | {"admitted_at": late["admitted_at"]}])
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT usage_admit_late(NULL, %s::jsonb)", [asked])
+        return str(late["passed"]["id"])
+    except (ValueError, TypeError, KeyError, DataError, IntegrityError) as error:
+        bury(line, type(error).__name__)
+        return None
+
+
+def _interrupt(call: str, file: BinaryIO) -> str | None:
+    """End a call that passed and was never settled, as the reaper does: its process died after it last wrote here."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT usage_interrupt(ARRAY[%s::uuid], ARRAY[to_timestamp(%s)], %s)",
+            [call, os.fstat(file.fileno()).st_mtime, TOKENS_PER_SECOND],
+        )
+        row = cursor.fetchone()
+    return "interrupted" if row and row[0] else None
 
 
 def _settle(line: bytes) -> str:
@@ -84,6 +166,10 @@ def _settle(line: bytes) -> str:
         logger.error("call %s has neither hold nor row: kept as a dead letter", call)
         bury(line, "neither hold nor row")
     return str(verdict)
+
+
+def _name() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}"
 
 
 def _folder() -> Path:

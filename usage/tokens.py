@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+# Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
+TOKENS_PER_SECOND = 100
+
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
