@@ -76,6 +76,7 @@ def test_a_refusal_says_when_to_come_again_to_the_second(asked, cast):
         "needed": "1",
         "left": "0",
         "retry_after": 6,
+        "language": "en",
     }
     asked.set_clock(later(START, seconds=5.9))
     assert asked.admit(cast.alice)[1].details["retry_after"] == 1

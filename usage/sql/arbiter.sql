@@ -402,7 +402,7 @@ BEGIN
             FROM usage_limits_of(
                 k.customer_id, k.team_id, k.virtual_key_id, (c.asked).provider_key, (c.asked).requested_model,
                 (c.asked).shares) AS l
-            CROSS JOIN LATERAL (SELECT coalesce(l.burst, greatest(1, l.rate / 10))) AS b (burst)
+            CROSS JOIN LATERAL (SELECT usage_bucket(l.rate, l.burst)) AS b (burst)
             LEFT JOIN usage_limitstate s ON s.limit_id = l.id
             -- What lasts for days isn't one of the calls at once, nor are its tokens this minute's.
             WHERE (c.asked).expires_seconds IS NULL OR l.kind = 'rpm'
@@ -477,10 +477,8 @@ BEGIN
         JOIN usage_limit l ON l.id = t.throttle
         WHERE s.limit_id = t.throttle AND t.amount IS NOT NULL
         RETURNING t.number, json_build_object(
-            'kind', l.kind, 'limit', l.rate, 'remaining', greatest(0, CASE l.kind
-                WHEN 'parallel' THEN l.rate - s.running
-                ELSE floor(coalesce(l.burst, greatest(1, l.rate / 10))
-                    - greatest(0, extract(epoch FROM s.full_at - moment)) * l.rate / 60) END),
+            'kind', l.kind, 'limit', l.rate,
+            'remaining', usage_remaining(l.kind, l.rate, l.burst, s.full_at, s.running, moment),
             'reset', greatest(s.full_at, moment)) AS is_left
     LOOP
         stands[stood.number] := stood.is_left;
