@@ -18,7 +18,8 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from keys.admin import CustomerAdmin, TeamAdmin, VirtualKeyAdmin, state_badge
+from keys.admin import CustomerAdmin, TeamAdmin, VirtualKeyAdmin
+from keys.badges import state_badge
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp

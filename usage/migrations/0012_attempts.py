@@ -11,5 +11,5 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("usage", "0008_alert_delivery"), ("keys", "0008_routing")]
+    dependencies: ClassVar = [("usage", "0011_late_admissions"), ("keys", "0008_routing")]
     operations: ClassVar = [migrations.RunSQL((SQL / "attempts.sql").read_text(), "DROP FUNCTION usage_hold_more")]

@@ -54,7 +54,7 @@ BEGIN
     ) OR EXISTS (
         SELECT FROM unnest(taken) AS t JOIN usage_limit l ON l.id = t.throttle
         JOIN usage_limitstate s ON s.limit_id = l.id,
-        LATERAL (SELECT coalesce(l.burst, greatest(1, l.rate / 10))) AS bucket (size)
+        LATERAL (SELECT usage_bucket(l.rate, l.burst)) AS bucket (size)
         WHERE CASE l.kind WHEN 'parallel' THEN s.running >= l.rate
             ELSE least(t.amount, bucket.size)
                 > bucket.size - greatest(0, extract(epoch FROM s.full_at - moment)) * l.rate / 60 END
