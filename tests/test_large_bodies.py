@@ -8,6 +8,7 @@ import pytest
 
 from messages_api import schema
 from messages_api.errors import GatewayError
+from messages_api.estimates import FOR_ANY, FOR_EACH_TOOL, FOR_TOOLS
 from messages_api.schema import MEMBERS, REUSE, MessagesRequest, parse
 from tests.gateway import MODEL, ask, message, post, refused, row
 from tests.upstream import whole
@@ -62,7 +63,7 @@ def test_members_of_a_member_are_read_once_however_many(readings):
     inner = {f"{number:x}": 1 for number in range(40_000)}
     tool = {"name": "a", "input_schema": {"type": "object", "properties": inner}}
     body = json.dumps(ask(metadata=inner, tools=[tool])).encode()
-    assert parse(body) == MessagesRequest(MODEL, 64, False)
+    assert parse(body) == MessagesRequest(MODEL, 64, False, added=FOR_ANY + FOR_TOOLS + FOR_EACH_TOOL)
     assert len(readings) == 1
 
 
