@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
@@ -16,9 +16,11 @@ pages = get_asgi_application()
 from django.conf import settings  # noqa: E402
 
 from messages_api import handler, runtime  # noqa: E402
+from usage import metrics  # noqa: E402
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 PAGES = re.compile(r"/(?:admin(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
 SERVES_API = "api" in settings.CONFIGURATION.roles
@@ -33,6 +35,8 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
         raise ValueError(f"unexpected scope: {scope['type']}")
     elif scope["path"] == "/healthz":
         await say(send, 200, b"ok\n")
+    elif scope["path"] == "/metrics" and settings.CONFIGURATION.metrics_token:
+        await say(send, *await metrics.answer(dict(scope["headers"]).get(b"authorization", b"")))
     elif SERVES_PAGES and is_page(scope):
         await pages(scope, receive, send)
     elif SERVES_API:
@@ -65,7 +69,7 @@ async def live(receive: Receive, send: Send) -> None:
             return
 
 
-async def say(send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def say(send: Send, status: int, body: bytes, headers: Headers = ((b"content-type", b"text/plain"),)) -> None:
+    sized = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": sized})
     await send({"type": "http.response.body", "body": body})

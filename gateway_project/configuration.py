@@ -98,6 +98,9 @@ class Configuration(BaseSettings):
     email_password: str = Field("", repr=False)
     email_from: str = "gateway@localhost"
 
+    # Monitoring
+    metrics_token: str = Field("", repr=False)
+
     # Development
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -138,6 +141,13 @@ class Configuration(BaseSettings):
     def check_secret_key(cls, value: str) -> str:
         if value and len(value) < 50:
             raise ValueError("expected 50 or more random characters")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def check_metrics_token(cls, value: str) -> str:
+        if value and (len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value):
+            raise ValueError("expected 16 or more letters, digits and signs of ASCII")
         return value
 
     @field_validator("database_url")

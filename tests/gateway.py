@@ -51,6 +51,7 @@ DELETE FROM usage_ledgerentry;
 DELETE FROM usage_adjustment;
 ALTER TABLE usage_ledgerentry ENABLE TRIGGER usage_ledgerentry_append_only;
 ALTER TABLE usage_adjustment ENABLE TRIGGER usage_adjustment_append_only;
+DELETE FROM usage_overrun;
 DELETE FROM usage_hold;
 DELETE FROM usage_retained;
 DELETE FROM usage_window;

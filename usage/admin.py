@@ -16,7 +16,7 @@ from django.utils.functional import cached_property
 
 from keys.models import Provider
 from usage import alert_admin, budget_admin, request_ids, retained_admin
-from usage.models import Adjustment, Hold, LedgerEntry, Price, Process, Refusal, RefusalCount, Rollup
+from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, RefusalCount, Rollup
 from usage.pricing import WEB_SEARCH
 from usage.tokens import TOKEN_COLUMNS
 
@@ -197,6 +197,17 @@ class HoldAdmin(ReadOnlyAdmin):
     search_fields = ("id",)
     search_help_text = "A request id (req_bf_…), in full."
     ordering = ("admitted_at",)
+
+
+@admin.register(Overrun)
+class OverrunAdmin(ReadOnlyAdmin):
+    """Calls that cost more than was held for them, the latest first."""
+
+    list_display = ("request_id", "at", "virtual_key", "cost", "held")
+    list_select_related = ("virtual_key",)
+    search_fields = ("call",)
+    search_help_text = "A request id (req_bf_…), in full."
+    ordering = ("-at",)
 
 
 @admin.register(Process)

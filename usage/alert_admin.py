@@ -115,10 +115,10 @@ class LookedAt(Listed):
 
 @admin.register(Alert)
 class AlertAdmin(LookedAt):
-    """Thresholds that were passed, the latest first."""
+    """Thresholds that were passed, and virtual keys whose calls cost more than was held; the latest first."""
 
     list_display = ("at", "whose", "passed", "came_to", "delivered_at")
-    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key")
+    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key", "virtual_key")
     ordering = ("-pk",)
     empty = (
         "No threshold was passed yet. A budget alerts at the percentages that it lists as thresholds; whom to tell is "
@@ -126,16 +126,19 @@ class AlertAdmin(LookedAt):
     )
 
     @admin.display(description="budget", ordering="budget")
-    def whose(self, row: Alert) -> SafeString:
-        return two_lines(row.budget.owned_by(), row.budget.terms())
+    def whose(self, row: Alert) -> SafeString | str:
+        if row.budget is not None:
+            return two_lines(row.budget.owned_by(), row.budget.terms())
+        return f"budget {row.budget_id} (deleted)" if row.budget_id else f"virtual key {row.virtual_key}"
 
     @admin.display(description="passed", ordering="threshold")
     def passed(self, row: Alert) -> str:
-        return f"{row.threshold} %"
+        return f"{row.threshold} %" if row.budget_id else "what was held"
 
     @admin.display(description="spent then")
     def came_to(self, row: Alert) -> str:
-        return f"{shown(row.spent, row.budget.unit)} of {shown(row.amount, row.budget.unit)}"
+        unit = row.budget.unit if row.budget is not None else "money"
+        return f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -27,9 +27,9 @@ from django.utils import timezone
 
 from keys import keyring
 from keys.models import Customer
-from usage import moments
+from usage import moments, overruns
 from usage.alerts import AlertTarget, Channel, Delivery
-from usage.budgets import Alert, Budget, Period, Unit, Window
+from usage.budgets import Alert, Period, Unit, Window
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Undelivered(Exception):
 def sweep(seconds: float = 240) -> None:
     """Plan what is new, and try what is due for as long as that."""
     deadline = time.monotonic() + seconds
+    overruns.raise_alerts()
     plan()
     while time.monotonic() < deadline and (delivery := claim()) is not None:
         attempt(delivery)
@@ -63,7 +64,7 @@ def plan() -> int:
     alerts = list(new.order_by("pk").select_for_update(skip_locked=True)[:AT_ONCE])
     now = timezone.now()
     for alert in alerts:
-        targets = AlertTarget.objects.filter(Q(customer=None) | Q(customer=payer(alert.budget)), active=True)
+        targets = AlertTarget.objects.filter(Q(customer=None) | Q(customer=payer(alert)), active=True)
         made = Delivery.objects.bulk_create(
             (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in targets),
             # Somebody else has just planned it.
@@ -126,16 +127,28 @@ def retry_now(delivery: Delivery) -> None:
 # What is said
 
 
-def payer(budget: Budget) -> Customer:
-    """The customer whose budget it is, in the end."""
-    owner = budget.customer or (budget.team or budget.virtual_key)
+def payer(alert: Alert) -> Customer:
+    """The customer whose budget or virtual key it is about, in the end."""
+    budget = alert.budget
+    owner = alert.virtual_key if budget is None else budget.customer or budget.team or budget.virtual_key
     assert owner is not None
     return owner if isinstance(owner, Customer) else owner.customer
 
 
 def described(alert: Alert) -> dict[str, Any]:
-    """An alert as webhooks get it; amounts are strings, exact, in the budget's unit."""
+    """An alert as webhooks get it; amounts are strings, exact, in the budget's unit, of overruns in USD."""
     budget = alert.budget
+    if budget is None:
+        return {
+            "type": "virtual_key.overrun",
+            "id": f"alert_{alert.pk}",
+            "at": moments.show(alert.at),
+            "cost": plain(alert.spent),
+            "held": plain(alert.amount),
+            "virtual_key": str(alert.virtual_key),
+            "customer": str(payer(alert)),
+            "day": f"{alert.start.astimezone(UTC):%Y-%m-%d}",
+        }
     kind = "customer" if budget.customer else "team" if budget.team else "virtual_key"
     window = Window.objects.filter(budget=budget, start=alert.start).first()
     return {
@@ -148,7 +161,7 @@ def described(alert: Alert) -> dict[str, Any]:
         "budget": {
             "id": budget.pk,
             "owner": {"type": kind, "name": str(getattr(budget, kind))},
-            "customer": str(payer(budget)),
+            "customer": str(payer(alert)),
             "models": budget.model_patterns,
             "unit": budget.unit,
             "period": budget.period,
@@ -159,6 +172,32 @@ def described(alert: Alert) -> dict[str, Any]:
             "until": moments.show(window.until) if window and window.until else None,
         },
     }
+
+
+def in_words(alert: Alert) -> tuple[str, list[str]]:
+    """An alert as people get it: the subject, and lines."""
+    said, budget = described(alert), alert.budget
+    if budget is None:
+        return f"Calls of virtual key {alert.virtual_key} cost more than was held for them", [
+            f"They cost {said['cost']} USD, {said['held']} USD were held. They are charged in full, so that budgets may"
+            " be passed.",
+            "",
+            f"Virtual key: {said['virtual_key']}",
+            f"Customer: {said['customer']}",
+            f"Day: {said['day']} (UTC); there is no other message of this key's on this day.",
+        ]
+    unit = " tokens" if budget.unit == Unit.TOKENS else " USD"
+    lines = [
+        f"{said['spent']}{unit} of {said['amount']}{unit} are spent: {alert.threshold} % is passed.",
+        "",
+        f"Budget: {budget}",
+        f"Customer: {said['budget']['customer']}",
+        f"Models: {', '.join(budget.model_patterns) or 'all'}",
+        f"Window: from {said['window']['start']} until {said['window']['until']}",
+    ]
+    if budget.period == Period.NONE:
+        lines.pop()
+    return f"{alert.threshold} % of {budget}", lines
 
 
 def plain(amount: Any) -> str:
@@ -177,20 +216,10 @@ def send_email(delivery: Delivery) -> None:
     """
     if not settings.EMAIL_HOST:
         raise Undelivered("no mail server is configured: EMAIL_HOST")
-    alert, said = delivery.alert, described(delivery.alert)
-    unit = " tokens" if alert.budget.unit == Unit.TOKENS else " USD"
-    lines = [
-        f"{said['spent']}{unit} of {said['amount']}{unit} are spent: {alert.threshold} % is passed.",
-        "",
-        f"Budget: {alert.budget}",
-        f"Customer: {said['budget']['customer']}",
-        f"Models: {', '.join(alert.budget.model_patterns) or 'all'}",
-        f"Window: from {said['window']['start']} until {said['window']['until']}",
-    ]
-    if alert.budget.period == Period.NONE:
-        lines.pop()
+    alert = delivery.alert
+    subject, lines = in_words(alert)
     message = EmailMessage(
-        subject=f"{alert.threshold} % of {alert.budget}",
+        subject=subject,
         body="\n".join(lines),
         to=[delivery.target.address],
         # The same for every attempt, so that mail programs know a repetition.

@@ -314,10 +314,21 @@ class Window(models.Model):
 
 
 class Alert(models.Model):
-    """A window's spending has passed a threshold: written with what passed it, once. Telling somebody is another
-    matter: `delivered_at` is for who does."""
+    """A window's spending has passed a threshold: written with what passed it, once. Or calls of a virtual key cost
+    more than was held for them: once a day (UTC), which is then the window, with what they cost and what was held.
+    Telling somebody is another matter: `delivered_at` is for who does."""
 
-    budget = models.ForeignKey(Budget, on_delete=models.DO_NOTHING, db_constraint=False, related_name="alerts")
+    budget = models.ForeignKey(
+        Budget, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="alerts"
+    )
+    virtual_key = models.ForeignKey(
+        VirtualKey,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        related_name="+",
+        help_text="Whose calls cost more than was held for them.",
+    )
     start = models.DateTimeField()
     threshold = models.PositiveSmallIntegerField(help_text="percent")
     spent = models.DecimalField(**MONEY)
@@ -327,11 +338,17 @@ class Alert(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once")
+            models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once"),
+            models.UniqueConstraint(fields=["virtual_key", "start"], name="usage_alert_overrun_once"),
+            models.CheckConstraint(
+                condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False), name="usage_alert_of_one"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["id"], name="usage_alert_untold", condition=Q(delivered_at=None))]
 
     def __str__(self) -> str:
+        if self.budget_id is None:
+            return f"overrun of virtual key {self.virtual_key_id}"
         return f"{self.threshold} % of budget {self.budget_id}"
 
 

@@ -19,6 +19,7 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 # Django finds an app's models in this module.
 from usage.alerts import AlertTarget, Delivery
 from usage.budgets import Alert, Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.overruns import Overrun
 
 __all__ = [
     "Alert",
@@ -28,6 +29,7 @@ __all__ = [
     "Limit",
     "LimitState",
     "Override",
+    "Overrun",
     "Retained",
     "TopUp",
     "Window",

@@ -96,6 +96,16 @@ def bury(line: bytes, why: str) -> None:
         logger.critical("a dead letter can't be kept (%s): %s", type(error).__name__, text)
 
 
+def waiting() -> tuple[int, int]:
+    """How many settlements are in the spool, and how many dead letters."""
+    spooled = dead = 0
+    for path in settings.SPOOL_DIR.glob("*.jsonl"):
+        with suppress(FileNotFoundError):  # it has just been replayed
+            lines = path.read_bytes().count(b"\n")
+            dead, spooled = (dead + lines, spooled) if path.name == DEAD_LETTERS else (dead, spooled + lines)
+    return spooled, dead
+
+
 def replay() -> dict[str, int]:
     """Write every spooled settlement to the ledger; what was written already changes nothing.
 

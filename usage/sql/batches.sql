@@ -79,6 +79,9 @@ BEGIN
         UPDATE usage_hold SET ceiling = greatest(0, ceiling - new_cost), charges = charges_left WHERE id = p_call;
     END IF;
     PERFORM usage_move(changes, NULL);
+    IF new_cost > held.ceiling THEN
+        PERFORM usage_overran(p_call, held.virtual_key_id, new_cost, held.ceiling);
+    END IF;
     RETURN new_lines;
 END $$;
 
