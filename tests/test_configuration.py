@@ -59,6 +59,8 @@ def test_the_example_as_it_is_changes_nothing(read):
         ("MASTER_KEYS", "too-short", "expected Fernet keys"),
         ("PEPPERS", "salt", "32 or more"),
         ("SECRET_KEY", "hunter2", "50 or more"),
+        ("METRICS_TOKEN", "0123456789abcde", "16 or more"),
+        ("METRICS_TOKEN", "a token with spaces", "16 or more"),
         ("UNPRICED_MODELS", "free", "'high-rate' or 'refuse'"),
         ("LEASE_SECONDS", "soon", "number"),
     ],

@@ -107,3 +107,10 @@ def test_a_number_is_never_written_with_an_exponent():
     written = metrics.text([Decimal("1E-12"), Decimal("1E+3"), 0, 0, 0, 0, 0]).decode()
     assert "0.000000000001\n" in written
     assert "1000\n" in written
+
+
+async def test_without_the_database_it_says_so_and_counts_nothing(settings, monkeypatch):
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"metrics_token": TOKEN})
+    monkeypatch.setitem(settings.DATABASES["default"], "HOST", "/nowhere")
+    status, body, _ = await metrics.answer(f"Bearer {TOKEN}".encode())
+    assert (status, body) == (503, b"The database doesn't answer.\n")
