@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from keys import keyring
 from usage import alert_delivery
 from usage.alerts import AlertTarget, Channel, Delivery
-from usage.budgets import Alert
+from usage.budgets import Alert, Unit
 from usage.lists import Listed, shown, two_lines
 
 LEAST_SECRET = 24
@@ -137,7 +137,7 @@ class AlertAdmin(LookedAt):
 
     @admin.display(description="spent then")
     def came_to(self, row: Alert) -> str:
-        unit = row.budget.unit if row.budget is not None else "money"
+        unit = row.budget.unit if row.budget is not None else Unit.USD
         return f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
 
 
