@@ -193,7 +193,7 @@ class TeamAdmin(PausableAdmin):
     list_filter = ("paused", "customer")
     list_select_related = ("customer",)
     search_fields = ("name", "customer__name")
-    fields = ("customer", "name", "paused")
+    fields = ("customer", "name", "paused", "max_tokens", "default_max_tokens")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["customer"] if obj else []  # its keys' rows in the ledger name that customer
@@ -357,7 +357,7 @@ class VirtualKeyAdmin(PausableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]
-        terms += ["fallback_models", "expires_at", "labels"]
+        terms += ["fallback_models", "max_tokens", "default_max_tokens", "expires_at", "labels"]
         if obj is None:
             return [(None, {"fields": terms})]
         return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]

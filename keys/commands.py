@@ -77,6 +77,19 @@ def provider_key(name: str | None) -> ProviderKey | None:
     return found
 
 
+def whole_number(text: str | None) -> int | None:
+    """A whole number; None where there is nothing.
+
+    Raises:
+        Unusable: it is none.
+    """
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise Unusable(f"“{text}” is not a whole number")
+    return int(text)
+
+
 def duration(text: str) -> timedelta:
     """`0`, `90s`, `15m`, `24h` or `7d`.
 

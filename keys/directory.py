@@ -27,10 +27,11 @@ UNKNOWN_SECONDS = 1.0
 
 FIND = """
 SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
-    v.denied_models, v.passthrough, v.team_id, least(c.expires_at, v.expires_at),
+    v.denied_models, v.passthrough, v.team_id, least(c.expires_at, v.expires_at), least(v.max_tokens, t.max_tokens),
+    least(coalesce(v.default_max_tokens, t.default_max_tokens), v.max_tokens, t.max_tokens),
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models
-FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id
+FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id LEFT JOIN keys_team t ON t.id = v.team_id
 WHERE
 """
 CATALOGUE = """
@@ -72,7 +73,11 @@ class KnownProviderKey:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A virtual key as a credential opened it, at the revisions at which it was read."""
+    """A virtual key as a credential opened it, at the revisions at which it was read.
+
+    `max_tokens` is the ceiling for what it may ask for, the lower one of its own and its team's; `default_max_tokens`
+    stand in where it doesn't ask. None: there is none.
+    """
 
     credential: int
     id: int
@@ -87,6 +92,8 @@ class KnownKey:
     fallbacks: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     expires_at: datetime | None = None
+    max_tokens: int | None = None
+    default_max_tokens: int | None = None
 
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
@@ -196,7 +203,7 @@ class Directory:
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row
-        provider_keys, weights, fallbacks = rest
+        max_tokens, default_max_tokens, provider_keys, weights, fallbacks = rest
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
         routes = tuple(
@@ -218,6 +225,8 @@ class Directory:
             tuple(fallbacks),
             self.aliases,
             expires_at,
+            max_tokens,
+            default_max_tokens,
         )
 
     async def _read_catalogue(self) -> None:

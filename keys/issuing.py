@@ -19,6 +19,7 @@ from django.utils import timezone
 from keys import credentials, keyring, names, patterns
 from keys.errors import Unusable
 from keys.models import (
+    MOST_TOKENS,
     Credential,
     CredentialKind,
     Customer,
@@ -49,6 +50,8 @@ def issue_virtual_key(
     allowed_models: Iterable[str] = (),
     denied_models: Iterable[str] = (),
     fallback_models: Iterable[str] = (),
+    max_tokens: int | None = None,
+    default_max_tokens: int | None = None,
     expires_at: datetime | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> tuple[VirtualKey, str]:
@@ -65,6 +68,8 @@ def issue_virtual_key(
         allowed_models=list(allowed_models),
         denied_models=list(denied_models),
         fallback_models=list(fallback_models),
+        max_tokens=max_tokens,
+        default_max_tokens=default_max_tokens,
         expires_at=expires_at,
         labels=dict(labels or {}),
     )
@@ -250,6 +255,7 @@ def check_terms(virtual_key: VirtualKey, provider_keys: Sequence[ProviderKey]) -
     for pattern in (*virtual_key.allowed_models, *virtual_key.denied_models):
         check_pattern(pattern)
     check_fallbacks(virtual_key.fallback_models)
+    check_max_tokens(virtual_key)
     check_reach(virtual_key.allowed_models, provider_keys)
 
 
@@ -266,6 +272,21 @@ def check_fallbacks(models: Sequence[str]) -> None:
             patterns.check_name(model)
         except ValidationError as error:
             raise Unusable(error.messages[0]) from None
+
+
+def check_max_tokens(virtual_key: VirtualKey) -> None:
+    """Refuse numbers of tokens that can't be meant.
+
+    Raises:
+        Unusable: one is out of range, or the default is above the ceiling.
+    """
+    for tokens in (virtual_key.max_tokens, virtual_key.default_max_tokens):
+        if tokens is not None and not 1 <= tokens <= MOST_TOKENS:
+            raise Unusable(f"max_tokens are from 1 to {MOST_TOKENS}")
+    try:
+        virtual_key.clean()
+    except ValidationError as error:
+        raise Unusable(error.messages[0]) from None
 
 
 def check_reach(allowed_models: Iterable[str], provider_keys: Sequence[ProviderKey]) -> None:

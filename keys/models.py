@@ -88,7 +88,38 @@ class Customer(models.Model):
         return self.name
 
 
-class Team(models.Model):
+# As many as a request can name (messages_api/body.py).
+MOST_TOKENS = 10_000_000
+
+
+def some_tokens(name: str, help_text: str) -> models.PositiveIntegerField[int | None, int | None]:
+    """A number of tokens, or empty."""
+    bounds = [MinValueValidator(1), MaxValueValidator(MOST_TOKENS)]
+    return models.PositiveIntegerField(name, null=True, blank=True, validators=bounds, help_text=help_text)
+
+
+class AnswerBounds(models.Model):
+    """How long the answers of a key, or of a team's keys, may be."""
+
+    max_tokens = some_tokens(
+        "ceiling for max_tokens", "A request that asks for more is refused. The lowest one counts."
+    )
+    default_max_tokens = some_tokens(
+        "default for max_tokens", "For requests that name none. The key's own goes before its team's."
+    )
+
+    class Meta:
+        abstract = True
+
+    def clean(self) -> None:
+        """A default that is above the ceiling can't be meant."""
+        if self.max_tokens and self.default_max_tokens and self.default_max_tokens > self.max_tokens:
+            raise ValidationError(
+                f"the default for max_tokens ({self.default_max_tokens}) is above their ceiling ({self.max_tokens})"
+            )
+
+
+class Team(AnswerBounds):
     """A group within a customer that shares virtual keys."""
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="teams")
@@ -255,7 +286,7 @@ class ModelList(models.Model):
         return f"models of {self.provider_key}"
 
 
-class VirtualKey(models.Model):
+class VirtualKey(AnswerBounds):
     """What a caller is known by: who pays, which models, which provider keys. Its secrets are its credentials.
 
     `revision` moves with every change to the row or to its provider keys (a trigger sees to it), so that a process

@@ -50,12 +50,13 @@ class BatchRequest(Struct):
 
 
 class Asked(Struct, array_like=True):
-    """What one request may cost, as far as can be seen."""
+    """What one request may cost, as far as can be seen. `max_tokens_in` is the member that asks for the most."""
 
     model: str
     max_tokens: int
     estimate: estimates.Estimate
     extras: estimates.Extras
+    max_tokens_in: str = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def read_params(params: bytes) -> Asked:
     if message.fallbacks:
         raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
     estimate = estimates.estimate(params, message.model, message.added, message.extras)
-    return Asked(message.model, message.max_tokens, estimate, message.extras)
+    return Asked(message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in)
 
 
 def under(path: str, message: str) -> str:

@@ -23,7 +23,7 @@ from django.conf import settings
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import attempts, batch_body, bindings, errors, paging, relay, routing
+from messages_api import attempts, batch_body, bindings, errors, max_tokens, paging, relay, routing
 from messages_api.authentication import Presented
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.bindings import Bound
@@ -154,11 +154,12 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         bound = await runtime.bound_names(key, asked.carried)
 
         def choose(known: KnownKey) -> KnownProviderKey:
+            check_max_tokens(known, asked.asked)
             return route(known, asked.models, bound, str(http.id))
 
         held = await reckon(runtime, asked)
         model = asked.models[0] if len(asked.models) == 1 else ""
-        request = MessagesRequest(model, held.max_tokens, False, extras=Extras(models=asked.other_models))
+        request = MessagesRequest(model, 0, False, extras=Extras(models=asked.other_models))
         incoming = Incoming(
             http, CREATE, presented, key, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall
         )
@@ -208,6 +209,17 @@ def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> Kn
     return routing.rendezvous(name, bindings.narrow(key, ", ".join(models), able, bound))
 
 
+def check_max_tokens(key: KnownKey, asked: list[batch_body.Asked]) -> None:
+    """Check that no request of a batch asks for more than the key may.
+
+    Raises:
+        GatewayError: 400, naming the first that does.
+    """
+    if key.max_tokens is not None:
+        for at, each in enumerate(asked):
+            max_tokens.check(key, f"requests.{at}.params.{each.max_tokens_in}", each.max_tokens)
+
+
 async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     """What to hold for a batch: the sum of what its requests may cost, at batch prices.
 
@@ -219,7 +231,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     allowances = runtime.configuration.allowances
     shares = {model: Share() for model in asked.models}
     input_cost = Decimal(0)
-    input_tokens = input_ceiling = max_tokens = 0
+    input_tokens = input_ceiling = output_tokens = 0
     for at, each in enumerate(asked.asked):
         price = prices[each.model]
         others = relay.other_prices(runtime, "anthropic", each.extras)
@@ -232,7 +244,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         input_cost += each.estimate.likely_cost(price)
         input_tokens += each.estimate.likely
         input_ceiling += most_read
-        max_tokens += each.max_tokens
+        output_tokens += each.max_tokens
         if at % PORTION == PORTION - 1:
             await asyncio.sleep(0)
     first = prices[asked.models[0]]
@@ -241,7 +253,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         sum((share.ceiling for share in shares.values()), Decimal(0)),
         input_tokens,
         input_cost * pricing.BATCH,
-        max_tokens,
+        output_tokens,
         expires_seconds=HOLD_SECONDS,
         input_ceiling=input_ceiling,
         shares=shares if len(shares) > 1 else None,

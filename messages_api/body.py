@@ -406,7 +406,8 @@ class CountBody(Struct, Generic[Block], kw_only=True):
 class MessagesBody(CountBody[Block], kw_only=True):
     """A Messages request."""
 
-    max_tokens: MaxTokens
+    # A key may have a default for it.
+    max_tokens: MaxTokens | UnsetType = UNSET
     stream: bool | None = None
     temperature: Fraction | None = None
     top_p: Fraction | None = None

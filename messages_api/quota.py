@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any
 
+from keys.directory import KnownKey
 from messages_api import errors, wording
 from messages_api.errors import GatewayError
 from messages_api.upstream import Headers
@@ -82,7 +83,7 @@ def standing(limits: list[dict[str, Any]] | None) -> Headers:
     return found
 
 
-def shown(standing: dict[str, Any]) -> dict[str, Any]:
+def shown(standing: dict[str, Any], key: KnownKey) -> dict[str, Any]:
     """How a key's budgets and limits stand, as GET /v1/quota answers it.
 
     Args:
@@ -95,6 +96,7 @@ def shown(standing: dict[str, Any]) -> dict[str, Any]:
         **names,
         "time_zone": standing["time_zone"],
         "as_of": whole_second(standing["as_of"]),
+        "max_tokens": {"ceiling": key.max_tokens, "default": key.default_max_tokens},
         "budgets": [
             budget
             | {"owner": owner(budget, names)}

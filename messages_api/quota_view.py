@@ -27,6 +27,6 @@ class QuotaView(ApiView):
             )
         key = await permit(here, http, presented, key, self.endpoint)
         rows = await here.record(STANDING, {"virtual_key": key.id})
-        response = HttpResponse(msgspec.json.encode(quota.shown(rows[0][0])), content_type="application/json")
+        response = HttpResponse(msgspec.json.encode(quota.shown(rows[0][0], key)), content_type="application/json")
         response["request-id"] = response["x-bf-request-id"] = request_id(http.id)
         return response

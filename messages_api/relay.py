@@ -17,7 +17,7 @@ from uuid import UUID
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey
-from messages_api import arbiter, attempts, errors, estimates, headers, passing, quota, schema
+from messages_api import arbiter, attempts, errors, estimates, headers, max_tokens, passing, quota, schema
 from messages_api.attempts import Journey
 from messages_api.authentication import Presented
 from messages_api.call import Call
@@ -106,11 +106,17 @@ class Incoming:
         """Whether it may be made again elsewhere."""
         return self.endpoint in (MESSAGES, COUNT_TOKENS)
 
-    def body_for(self, target: Target) -> Body:
-        """The body with the model's name as the target's provider knows it."""
-        if isinstance(self.body, bytes) and target.model not in ("", self.messages.model):
-            return schema.with_model(self.body, target.model)
-        return self.body
+    def body_for(self, key: KnownKey, target: Target) -> Body:
+        """The body as it goes out with this key: with the `max_tokens` that the caller left out, and the model's name as
+        the target's provider knows it."""
+        body = self.body
+        if not isinstance(body, bytes):
+            return body
+        if target.model not in ("", self.messages.model):
+            body = schema.with_model(body, target.model)
+        if self.messages.lacks_max_tokens and key.default_max_tokens is not None:
+            body = schema.with_max_tokens(body, key.default_max_tokens)
+        return body
 
 
 async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
@@ -176,6 +182,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     for _ in range(arbiter.TRIES):
         try:
             check_models(key, incoming.messages)
+            messages = max_tokens.bounded(key, incoming.messages)
             plan = incoming.plan(key)
         except GatewayError:
             # Only what is known now may refuse.
@@ -189,7 +196,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         target = await journey.next()
         if target is None:
             raise journey.closed()
-        call = open_call(runtime, incoming, key, journey, target, estimate)
+        call = open_call(runtime, incoming, messages, key, journey, target, estimate)
         wanted = admission(call, incoming, labels)
         try:
             verdict = await arbiter.ask(runtime, wanted)
@@ -224,6 +231,7 @@ def check_models(key: KnownKey, messages: MessagesRequest) -> None:
 def open_call(
     runtime: Runtime,
     incoming: Incoming,
+    messages: MessagesRequest,
     key: KnownKey,
     journey: Journey,
     target: Target,
@@ -241,7 +249,7 @@ def open_call(
         key,
         target,
         journey,
-        incoming.messages,
+        messages,
         estimate,
         price,
         incoming.http,
@@ -306,7 +314,7 @@ def reckon(call: Call) -> Held:
     Raises:
         GatewayError: as `price_of`.
     """
-    estimate, max_tokens, price = call.estimate, call.request.max_tokens, call.price
+    estimate, most, price = call.estimate, call.request.max_tokens, call.price
     if call.free:
         return Held(price, Decimal(0), 0, Decimal(0), 0)
     extras = call.request.extras
@@ -315,14 +323,14 @@ def reckon(call: Call) -> Held:
         *(price_of(call.runtime, *model) for model in call.journey.models()),
     ]
     allowances = call.runtime.configuration.allowances
-    ceiling = estimate.ceiling_cost(max_tokens, price, *others, allowances=allowances, extras=extras)
+    ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
     prompt = estimate.prompt(extras, allowances)
     return Held(
         price,
         ceiling,
         estimate.likely,
         estimate.likely_cost(price),
-        max_tokens,
+        most,
         input_ceiling=prompt.tokens + prompt.advice,
     )
 

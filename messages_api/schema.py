@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import simdjson
-from msgspec import ValidationError
+from msgspec import UNSET, ValidationError
 
 from messages_api.body import (
     CHECKED,
@@ -99,7 +99,8 @@ _parser = simdjson.Parser()
 class MessagesRequest:
     """What decides how a request is routed, held and answered.
 
-    `max_tokens` are the most that any attempt at it may write. `fallbacks` are ours: models, each with or without its
+    `max_tokens` are the most that any attempt at it may write, and `max_tokens_in` is the member that says so;
+    `lacks_max_tokens`: it names none for its own model. `fallbacks` are ours: models, each with or without its
     provider, in order. `added` are tokens that the provider adds to the prompt.
     """
 
@@ -109,6 +110,8 @@ class MessagesRequest:
     fallbacks: tuple[str, ...] = ()
     extras: Extras = NO_EXTRAS
     added: int = FOR_ANY
+    max_tokens_in: str = "max_tokens"
+    lacks_max_tokens: bool = False
 
 
 class Reader:
@@ -157,11 +160,14 @@ class Reader:
 readers = {False: Reader(MessagesBody, OpenMessagesBody), True: Reader(CountBody, OpenCountBody)}
 
 
-def parse(body: bytes, *, betas: str | None = "", counting: bool = False) -> MessagesRequest:
+def parse(
+    body: bytes, *, betas: str | None = "", counting: bool = False, may_lack_max_tokens: bool = False
+) -> MessagesRequest:
     """Read a Messages request, or one to count its tokens.
 
     Args:
         betas: the values of `anthropic-beta`, separated by commas; None: they aren't known here.
+        may_lack_max_tokens: whoever calls this knows what then holds (max_tokens.py).
 
     Raises:
         GatewayError: 400, naming the field and what was expected.
@@ -173,6 +179,8 @@ def parse(body: bytes, *, betas: str | None = "", counting: bool = False) -> Mes
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
         refuse("The request body is not valid JSON.")
+    if isinstance(read, MessagesBody) and read.max_tokens is UNSET and not may_lack_max_tokens:
+        refuse("max_tokens: Field required")
     if betas is not None:
         check_betas(read, betas)
         if read.thinking is not None:
@@ -182,22 +190,29 @@ def parse(body: bytes, *, betas: str | None = "", counting: bool = False) -> Mes
 
 def in_short(read: CountBody[Any]) -> MessagesRequest:
     """What the rest of the gateway needs to know of a request."""
-    max_tokens, stream, geo = 0, False, None
+    max_tokens, stream, geo, lacks = 0, False, None, False
     if isinstance(read, MessagesBody):
-        max_tokens, stream, geo = read.max_tokens, bool(read.stream), read.inference_geo
+        stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
+        max_tokens = read.max_tokens or 0
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
     plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo)
     if plain and not read.context_management:
-        return MessagesRequest(read.model, max_tokens, stream, added=added(read, tools))
+        return MessagesRequest(read.model, max_tokens, stream, added=added(read, tools), lacks_max_tokens=lacks)
     theirs = read.their_fallbacks()
+    named = {"max_tokens": max_tokens} | {
+        f"fallbacks.{index}.max_tokens": each.max_tokens or 0 for index, each in enumerate(theirs)
+    }
+    longest = max(named, key=lambda member: named[member])
     return MessagesRequest(
         model=read.model,
-        max_tokens=max([max_tokens, *(each.max_tokens or 0 for each in theirs)]),
+        max_tokens=named[longest],
         stream=stream,
         fallbacks=tuple(read.our_fallbacks()),
         extras=extras_of(read, tools, theirs, geo or "", thread=thread),
         added=added(read, tools),
+        max_tokens_in=longest,
+        lacks_max_tokens=lacks,
     )
 
 
@@ -286,6 +301,12 @@ def with_model(body: bytes, model: str) -> bytes:
     return body
 
 
+def with_max_tokens(body: bytes, max_tokens: int) -> bytes:
+    """A request that was read and names no `max_tokens`, with these; every other byte is as it was."""
+    at = body.index(b"{") + 1
+    return b'%b"max_tokens":%d,%b' % (body[:at], max_tokens, body[at:])
+
+
 def check_blocks(content: object, path: str) -> set[str]:
     """Check the blocks that we know among others; the types of the others.
 
@@ -331,7 +352,7 @@ def check_thinking(read: CountBody[Any], betas: str) -> None:
         isinstance(read, MessagesBody)
         and thinking is not None
         and thinking.type == "enabled"
-        and 0 < read.max_tokens <= thinking.budget_tokens
+        and 0 < (read.max_tokens or 0) <= thinking.budget_tokens
         and not (read.tools or read.mcp_servers or read.thread is not None or INTERLEAVED in betas)
     ):
         refuse("thinking.budget_tokens: Expected less than max_tokens")

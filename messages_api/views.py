@@ -49,7 +49,8 @@ class MessagesParser(BaseParser):
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> schema.MessagesRequest:
         counting: bool = (parser_context or {})["view"].relayed.free
-        return schema.parse(stream.body, betas=headers.betas(stream.scope["headers"]), counting=counting)
+        betas = headers.betas(stream.scope["headers"])
+        return schema.parse(stream.body, betas=betas, counting=counting, may_lack_max_tokens=True)
 
 
 class ApiView(APIView):

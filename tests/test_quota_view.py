@@ -50,6 +50,7 @@ def test_a_key_without_any_has_empty_lists(web, alice, prefix):
         "team": "Research",
         "customer": "Acme",
         "time_zone": "UTC",
+        "max_tokens": {"ceiling": None, "default": None},
         "budgets": [],
         "limits": [],
     }

@@ -37,7 +37,7 @@ DROP TRIGGER keys_modelalias_revision ON keys_modelalias;
 
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
-        ("keys", "0005_calendars"),
+        ("keys", "0006_max_tokens"),
     ]
 
     operations: ClassVar = [

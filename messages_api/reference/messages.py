@@ -328,7 +328,8 @@ COUNTED: dict[str, Schema] = {
 
 ONLY_MESSAGES: dict[str, Schema] = {
     "max_tokens": integer(
-        "The most tokens to generate, and what is held of the budget. 0 only warms the cache.",
+        "The most tokens to generate, and what is held of the budget. 0 only warms the cache. It may be left out where"
+        " the key or its team has a default, and is refused above their ceiling (GET /v1/quota says both).",
         1024,
         minimum=0,
         maximum=MAX_TOKENS,

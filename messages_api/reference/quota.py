@@ -62,13 +62,19 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Quota": obj(
         "How the budgets and limits of a virtual key stand.",
-        "type virtual_key team customer time_zone as_of budgets limits",
+        "type virtual_key team customer time_zone as_of max_tokens budgets limits",
         type=const("quota"),
         virtual_key=string("Its name.", "alice"),
         team=or_null(string("Its team's.", "Research")),
         customer=string("Who pays.", "Acme"),
         time_zone=string("The customer's, in which days and months begin.", "Europe/Berlin"),
         as_of=when("When this was so."),
+        max_tokens=obj(
+            "How long answers may be.",
+            "ceiling default",
+            ceiling=or_null(integer("A request that asks for more is refused; null: none is.", 32000, minimum=1)),
+            default=or_null(integer("For requests that name none; null: they are refused.", 4096, minimum=1)),
+        ),
         budgets=array(ref("QuotaBudget"), "All of them must allow a call."),
         limits=array(ref("QuotaLimit"), "Likewise."),
     ),
@@ -81,6 +87,7 @@ EXAMPLE = {
     "customer": "Acme",
     "time_zone": "Europe/Berlin",
     "as_of": "2026-11-17T12:00:00Z",
+    "max_tokens": {"ceiling": 32000, "default": 4096},
     "budgets": [
         EVERYBODYS
         | {

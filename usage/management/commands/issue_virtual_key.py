@@ -36,6 +36,8 @@ class Command(commands.GatewayCommand):
         parser.add_argument(
             "--fallback-models", **many, metavar="MODEL", help="models that answer in turn where another one can't"
         )
+        parser.add_argument("--max-tokens", metavar="N", help="refuse calls that ask for more max_tokens")
+        parser.add_argument("--default-max-tokens", metavar="N", help="max_tokens of calls that name none")
         parser.add_argument("--label", **many, metavar="NAME=VALUE", help="carried by its rows in the ledger")
         parser.add_argument("--expires", metavar="ISO8601", help="when it ends; UTC unless it says otherwise")
         parser.add_argument(
@@ -75,6 +77,8 @@ class Command(commands.GatewayCommand):
             allowed_models=options["models"],
             denied_models=options["deny_models"],
             fallback_models=options["fallback_models"],
+            max_tokens=commands.whole_number(options["max_tokens"]),
+            default_max_tokens=commands.whole_number(options["default_max_tokens"]),
             expires_at=commands.moment(options["expires"]) if options["expires"] else None,
             labels=commands.labels(options["label"]),
         )

@@ -1,0 +1,37 @@
+"""How long an answer may be: what stands in where a request doesn't say, and what a key may not ask for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from keys.directory import KnownKey
+from messages_api.errors import invalid_request
+from messages_api.schema import MessagesRequest
+
+
+def bounded(key: KnownKey, request: MessagesRequest) -> MessagesRequest:
+    """The request as it goes out with this key.
+
+    Raises:
+        GatewayError: 400, it names no `max_tokens` and there is no default for them, or asks for more than the key may.
+    """
+    if request.lacks_max_tokens:
+        if key.default_max_tokens is None:
+            raise invalid_request("max_tokens: Field required")
+        request = replace(request, max_tokens=max(request.max_tokens, key.default_max_tokens))
+    check(key, request.max_tokens_in, request.max_tokens)
+    return request
+
+
+def check(key: KnownKey, member: str, asked: int) -> None:
+    """Refuse more than the key may ask for.
+
+    Raises:
+        GatewayError: 400, with Anthropic's wording, which clients match on to ask for less.
+    """
+    if key.max_tokens is not None and asked > key.max_tokens:
+        raise invalid_request(
+            f"{member}: {asked} > {key.max_tokens}, which is the maximum allowed number of output tokens for this"
+            " virtual key",
+            reason="max_tokens",
+        )
