@@ -27,7 +27,7 @@ def check(key: KnownKey, member: str, asked: int) -> None:
     """Refuse more than the key may ask for.
 
     Raises:
-        GatewayError: 400, with Anthropic's wording, which clients match on to ask for less.
+        GatewayError: 400, with Anthropic's wording for what a model can't write (anthropics/claude-code#24451).
     """
     if key.max_tokens is not None and asked > key.max_tokens:
         raise invalid_request(

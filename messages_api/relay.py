@@ -107,8 +107,8 @@ class Incoming:
         return self.endpoint in (MESSAGES, COUNT_TOKENS)
 
     def body_for(self, key: KnownKey, target: Target) -> Body:
-        """The body as it goes out with this key: with the `max_tokens` that the caller left out, and the model's name as
-        the target's provider knows it."""
+        """The body as it goes out with this key: with the `max_tokens` that the caller left out, and the model's name
+        as the target's provider knows it."""
         body = self.body
         if not isinstance(body, bytes):
             return body
