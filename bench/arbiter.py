@@ -225,7 +225,8 @@ def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> It
                 made.start()
                 yield made
         finally:
-            maintenance.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+            # Without FORCE: that would end an autovacuum that may be at work in it, which only a superuser may.
+            maintenance.execute(f'DROP DATABASE "{database}"')
 
 
 def fill(link: psycopg.Connection[Any], keys: int) -> bool:
@@ -304,7 +305,7 @@ def main() -> None:
             for case in cases:
                 case.measure(options.seconds)
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-    print("\n".join(table(cases)))
+        print("\n".join(table(cases)), flush=True)
 
 
 if __name__ == "__main__":
