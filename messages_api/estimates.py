@@ -21,7 +21,7 @@ from usage.tokens import TokenCounts
 # none of these, and characters beyond ASCII.
 SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
 # Models up to 4.6 count fewer tokens for the same text: newer ones up to 1.35 times as many by their maker's word
-# (https://platform.claude.com/docs/en/about-claude/models/migration-guide), and some more in a recording. Models that we
+# (https://platform.claude.com/docs/en/about-claude/models/migration-guide), some more in a recording. Models that we
 # don't know are new.
 OLDER = re.compile(r"claude-(?:[23]|instant|(?:opus|sonnet|haiku)-4(?:-[0-6])?(?:-20\d{6}|@20\d{6}|$))")
 NEWER = 1450
