@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from django.apps import apps
 from django.db import transaction
 
@@ -18,8 +21,13 @@ from keys.models import Gateway, Provider, ProviderKey
 
 URL_LENGTH = 500
 SECRET_LENGTH = 20_000
-# Their secret travels in a header, whole.
-HEADER_SECRETS = (Provider.ANTHROPIC, Provider.OPENAI, Provider.AZURE)
+# Their secret travels in a header, whole, unless it is one of these objects.
+HEADER_SECRETS = (Provider.ANTHROPIC, Provider.OPENAI, Provider.AZURE, Provider.BEDROCK)
+# Secrets that are JSON: what is in them, and what else may be.
+OBJECT_SECRETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    Provider.AZURE: (frozenset(("tenant_id", "client_id", "client_secret")), frozenset(("authority",))),
+    Provider.BEDROCK: (frozenset(("access_key_id", "secret_access_key")), frozenset(("session_token",))),
+}
 # With it, the base URL of an OpenAI-compatible provider is Azure's, whose models are deployments.
 API_VERSION = re.compile(r"api-version=[0-9a-z-]{1,40}")
 
@@ -143,10 +151,62 @@ def check_secret(provider: str, secret: str) -> None:
         raise Unusable("the secret is empty")
     if len(secret) > SECRET_LENGTH:
         raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters")
-    if provider in HEADER_SECRETS and not (secret.isascii() and secret.isprintable() and " " not in secret):
-        raise Unusable("the secret has spaces, line breaks or other characters that an API key can't have")
     if not "".join(secret.split()).isprintable():
         raise Unusable("the secret has characters that don't print")
+    if provider == Provider.VERTEX:
+        check_service_account(secret)
+    elif provider in OBJECT_SECRETS and secret.startswith("{"):
+        check_object(secret, *OBJECT_SECRETS[provider])
+    elif provider in HEADER_SECRETS and not (secret.isascii() and secret.isprintable() and " " not in secret):
+        raise Unusable("the secret has spaces, line breaks or other characters that an API key can't have")
+
+
+def check_object(secret: str, required: frozenset[str], optional: frozenset[str]) -> None:
+    """Refuse a JSON object that lacks a member, or has one that nobody knows.
+
+    Raises:
+        Unusable: it does, or is none.
+    """
+    members = object_of(secret)
+    if missing := sorted(required - members.keys()):
+        raise Unusable(f"the secret is a JSON object without {' and '.join(missing)}")
+    if members.keys() - required - optional:
+        raise Unusable(f"the secret is a JSON object with more than {', '.join(sorted(required | optional))}")
+    if not all(isinstance(value, str) and value and value.isascii() for value in members.values()):
+        raise Unusable("the secret is a JSON object with a member that is no plain text")
+
+
+def check_service_account(secret: str) -> None:
+    """Refuse what is no JSON key of a Google service account.
+
+    Raises:
+        Unusable: it is none, or its private key can't be read.
+    """
+    members = object_of(secret)
+    if members.get("type") != "service_account":
+        raise Unusable("the secret is no JSON key of a Google service account: its type is another one")
+    named = ("client_email", "private_key", "token_uri")
+    if missing := [name for name in named if not isinstance(members.get(name), str) or not members[name]]:
+        raise Unusable(f"the secret is a service account's key without {' and '.join(missing)}")
+    try:
+        serialization.load_pem_private_key(members["private_key"].encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Unusable("the private key in the secret can't be read") from None
+
+
+def object_of(secret: str) -> dict[str, Any]:
+    """The secret's members.
+
+    Raises:
+        Unusable: it is no JSON object.
+    """
+    try:
+        members = json.loads(secret)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, dict):
+        raise Unusable("the secret is not a JSON object")
+    return members
 
 
 @transaction.atomic

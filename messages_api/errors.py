@@ -19,6 +19,20 @@ from usage.request_ids import request_id
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+# `error.type` by status, where it says more than whose mistake it was.
+KINDS = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
 
 class GatewayError(APIException):
     """A refusal or failure of ours.
@@ -133,6 +147,11 @@ def overloaded() -> GatewayError:
     return GatewayError(
         529, "overloaded_error", "The gateway is overloaded: try again shortly.", reason="overloaded", retry_after=1
     )
+
+
+def kind_of(status: int) -> str:
+    """The `error.type` for a status of somebody else's."""
+    return KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def body(kind: str, message: str, call: UUID, details: dict[str, Any] | None = None) -> bytes:

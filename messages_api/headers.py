@@ -25,6 +25,7 @@ HOP_BY_HOP = frozenset(
 NOT_UPSTREAM = HOP_BY_HOP | {
     b"authorization",
     b"x-api-key",
+    b"api-key",
     b"host",
     b"cookie",
     b"expect",

@@ -11,6 +11,7 @@ import enum
 import itertools
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -101,7 +102,8 @@ class Upstream:
     """The server, in a thread of its own. `answer` is what the next requests get: steps, or a function that makes
     them of the request."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.answer: Answer | Behaviour = whole(500, b'{"type":"error","error":{"type":"api_error","message":"unset"}}')
         self.seen: list[Seen] = []
         self.connections = 0
@@ -109,7 +111,7 @@ class Upstream:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Upstream:
@@ -143,7 +145,9 @@ class Upstream:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._accept, sock=self._listener, limit=1 << 26))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._accept, sock=self._listener, limit=1 << 26, ssl=self.tls)
+        )
         self._loop.run_forever()
         server.close()
         for task in self._tasks:

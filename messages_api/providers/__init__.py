@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from messages_api.providers.anthropic import Anthropic
+from messages_api.providers.azure import Azure
 from messages_api.providers.base import Outgoing, Provider
 from messages_api.providers.echo import Echo
 from messages_api.providers.openai import OpenAI
@@ -13,4 +14,9 @@ __all__ = ["Outgoing", "Provider", "providers"]
 
 def providers(client: UpstreamClient) -> dict[str, Provider]:
     """Every provider by its name in `keys.models.Provider`; one that is missing can't be routed to yet."""
-    return {"anthropic": Anthropic(client), "echo": Echo(), "openai": OpenAI(client)}
+    return {
+        "anthropic": Anthropic(client),
+        "azure": Azure(client),
+        "echo": Echo(),
+        "openai": OpenAI(client),
+    }

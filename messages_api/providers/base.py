@@ -26,6 +26,36 @@ class Outgoing:
     timeouts: Timeouts = DEPLOYMENTS
 
 
+JSON = (b"content-type", b"application/json")
+
+
+class Whole:
+    """An answer that is all there."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def read(self) -> bytes:
+        body, self.body = self.body, b""
+        return body
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:
+    """The answer with its provider's name for the request as `request-id`, the header that clients know, where it has
+    none."""
+    found = dict(reversed(answer.headers))
+    if b"request-id" not in found:
+        name = next((name for name in names if name in found), None)
+        if name is not None:
+            answer.headers.append((b"request-id", found[name]))
+    return answer
+
+
 class Provider(Protocol):
     """Speaks one provider's protocol; its answers are Anthropic's, byte for byte where the provider is Anthropic."""
 

@@ -44,12 +44,6 @@ class Command(GatewayCommand):
             secret=read_secret(options["secret_env"], options["secret_stdin"]),
         )
         self.say(f"Added the provider key “{options['name'].strip()}”.")
-        if options["provider"] not in SPOKEN:
-            self.say(f"No call goes to it yet: of the providers, {', '.join(SPOKEN)} can be called today.")
-
-
-# What the relay speaks by now.
-SPOKEN = ("anthropic", "echo", "openai")
 
 
 def read_secret(variable: str | None, from_stdin: bool) -> str:

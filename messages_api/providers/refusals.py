@@ -1,0 +1,83 @@
+"""A cloud's errors in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from messages_api import errors, headers
+from messages_api.metering import decode, mapping
+from messages_api.providers.base import JSON, Outgoing, Whole
+from messages_api.upstream import Answer, UpstreamError
+
+# An error is read to this length; those of clouds are short.
+LONGEST = 1 << 20
+# What means nothing to Anthropic's clients: at Bedrock, the model failed.
+STATUSES = {424: 500}
+# Of an error's headers, what clients act on; the rest tells of our account.
+PASSED = frozenset((b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"))
+
+# Bedrock's words for what clients know by Anthropic's.
+UNKNOWN_MODEL = ("model identifier is invalid", "access to the model with the specified model id")
+TOO_LONG = "input is too long"
+
+
+async def reshaped(answer: Answer, call: Outgoing) -> Whole:
+    """An error that was read. It is as it came where it has Anthropic's shape, for clouds pass on what Anthropic's own
+    software says.
+
+    Raises:
+        UpstreamError: it broke off.
+    """
+    body = await read(answer, call.timeouts.between_bytes)
+    kept = [header for header in answer.headers if header[0] in PASSED]
+    told = mapping(decode(body))
+    if told.get("type") == "error" and mapping(told.get("error")).get("type"):
+        return Whole(answer.status, [*kept, JSON], body)
+    status, message = STATUSES.get(answer.status, answer.status), words(body)
+    if status in (400, 403) and any(sign in message.lower() for sign in UNKNOWN_MODEL):
+        status, message = 404, f"model: {call.model}"
+    elif status == 400 and TOO_LONG in message.lower():
+        message = f"prompt is too long: {message}"
+    message = message or f"The provider answered with HTTP {answer.status}."
+    request_id = headers.value_of(answer.headers, b"request-id")
+    return Whole(status, [*kept, JSON], in_shape(errors.kind_of(status), message, request_id))
+
+
+async def read(answer: Answer, between_bytes: float | None) -> bytes:
+    """The body of an error, or the beginning of a very long one.
+
+    Raises:
+        UpstreamError: it broke off.
+    """
+    parts, size = list[bytes](), 0
+    try:
+        async with asyncio.timeout(between_bytes):
+            while size < LONGEST and (part := await answer.read()):
+                parts.append(part)
+                size += len(part)
+    except TimeoutError:
+        raise UpstreamError("no_answer_in_time", sent=True) from None
+    finally:
+        answer.close()
+    return b"".join(parts)
+
+
+def words(body: bytes) -> str:
+    """What a cloud says, wherever it says it: AWS in `message`, Google and Azure in `error`, Google at times in a list;
+    empty where that is nothing."""
+    told = decode(body)
+    about = mapping(told[0] if isinstance(told, list) and told else told)
+    error = about.get("error")
+    for said in (mapping(error).get("message"), error, about.get("message"), about.get("Message")):
+        if isinstance(said, str) and said:
+            return said
+    return ""
+
+
+def in_shape(kind: str, message: str, request_id: str = "") -> bytes:
+    """The JSON of an error."""
+    error: dict[str, object] = {"type": "error", "error": {"type": kind, "message": message}}
+    if request_id:
+        error["request_id"] = request_id
+    return json.dumps(error, ensure_ascii=False).encode("utf-8", "replace")
