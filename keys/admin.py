@@ -209,7 +209,18 @@ class ProviderKeyAdmin(KeptAdmin):
     form = ProviderKeyForm
     POLICY = ("connect_seconds", "first_byte_seconds", "between_bytes_seconds", "total_seconds", "retry_unanswered")
 
-    fields = ("name", "provider", "base_url", "secret", "model_patterns", "active", *POLICY, *LEARNED)
+    fields = (
+        "name",
+        "provider",
+        "base_url",
+        "region",
+        "project",
+        "secret",
+        "model_patterns",
+        "active",
+        *POLICY,
+        *LEARNED,
+    )
     readonly_fields = LEARNED
     list_display = ("name", "provider", "address", "models", "hint", "active", "organization_id", "workspace_id")
     list_filter = ("provider", "active")
@@ -230,7 +241,7 @@ class ProviderKeyAdmin(KeptAdmin):
 
     @admin.display(description="base URL")
     def address(self, row: ProviderKey) -> str:
-        return row.base_url or "the provider's own"
+        return row.base_url or row.region or "the provider's own"
 
     @admin.display(description="models")
     def models(self, row: ProviderKey) -> str:

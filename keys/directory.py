@@ -37,7 +37,7 @@ WHERE
 CATALOGUE = """
 SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns,
     p.organization_id, p.workspace_id, p.connect_seconds, p.first_byte_seconds, p.between_bytes_seconds,
-    p.total_seconds, p.retry_unanswered
+    p.total_seconds, p.retry_unanswered, p.region, p.project
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
 ALIASES = "SELECT name, target FROM keys_modelalias"
@@ -60,6 +60,8 @@ class KnownProviderKey:
     workspace_id: str = ""
     timeouts: Timeouts = DEPLOYMENTS
     retry_unanswered: bool = False
+    region: str = ""
+    project: str = ""
 
     @property
     def account(self) -> tuple[str, str]:
@@ -251,7 +253,7 @@ class Directory:
                 organization,
                 workspace,
                 Timeouts(*policy[:4]),
-                policy[4],
+                *policy[4:],
             )
         # The revision is the one that was read first: what has moved since is read again.
         self.catalogue, self.aliases, self.catalogue_revision = catalogue, aliases, rows[0][0]

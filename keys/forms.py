@@ -162,6 +162,8 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "name",
             "provider",
             "base_url",
+            "region",
+            "project",
             "model_patterns",
             "active",
             "connect_seconds",
@@ -177,7 +179,9 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "secret" in self.fields:
             hint = f"Ends in …{self.instance.secret_hint}. " if self.instance.secret_hint else ""
-            stored = f"{hint}Empty: keep it." if self.instance.secret_ciphertext else "The provider's API key."
+            stored = (
+                f"{hint}Empty: keep it." if self.instance.secret_ciphertext else "The provider's API key, or its JSON."
+            )
             self.fields["secret"].help_text = f"{stored} Stored encrypted; it is never shown again."
 
     def clean_model_patterns(self) -> list[str]:
@@ -187,7 +191,7 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or self.cleaned_data
         if not self.errors:
             asked = ProviderKey(pk=self.instance.pk, secret_ciphertext=self.instance.secret_ciphertext)
-            for field in ("name", "provider", "base_url", "model_patterns"):
+            for field in ("name", "provider", "base_url", "region", "project", "model_patterns"):
                 setattr(asked, field, cleaned[field])
             with refusals_shown():
                 provider_keys.check(asked, cleaned["secret"])

@@ -164,6 +164,20 @@ class ProviderKey(models.Model):
     name = models.CharField(max_length=200, unique=True)
     provider = models.CharField(max_length=20, choices=Provider)
     base_url = models.CharField(max_length=500, blank=True, help_text="Empty: the provider's own address.")
+    region = models.CharField(
+        max_length=50,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Bedrock's (eu-central-1) or Vertex's (europe-west1, global). Empty elsewhere.",
+    )
+    project = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Google's project, for Vertex. Empty: the service account's own.",
+    )
     secret_ciphertext = models.BinaryField(editable=False, default=b"")
     secret_hint = models.CharField(max_length=20, blank=True, editable=False)
     model_patterns = ArrayField(

@@ -23,6 +23,11 @@ URL_LENGTH = 500
 SECRET_LENGTH = 20_000
 # Their secret travels in a header, whole, unless it is one of these objects.
 HEADER_SECRETS = (Provider.ANTHROPIC, Provider.OPENAI, Provider.AZURE, Provider.BEDROCK)
+# Their base URL comes before a path that begins with /v1.
+PATHS_ADDED = (Provider.ANTHROPIC, Provider.AZURE, Provider.VERTEX)
+# They become parts of addresses.
+REGION = re.compile(r"[a-z][a-z0-9-]{1,48}[a-z0-9]|us|eu")
+PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,98}[a-z0-9]")
 # Secrets that are JSON: what is in them, and what else may be.
 OBJECT_SECRETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     Provider.AZURE: (frozenset(("tenant_id", "client_id", "client_secret")), frozenset(("authority",))),
@@ -33,14 +38,28 @@ API_VERSION = re.compile(r"api-version=[0-9a-z-]{1,40}")
 
 
 def add_provider_key(
-    *, name: str, provider: str, base_url: str = "", model_patterns: Iterable[str] = (), secret: str = ""
+    *,
+    name: str,
+    provider: str,
+    base_url: str = "",
+    region: str = "",
+    project: str = "",
+    model_patterns: Iterable[str] = (),
+    secret: str = "",
 ) -> ProviderKey:
     """A new provider key that is ready to be called.
 
     Raises:
-        Unusable: a name that is taken, a bad URL, an unusable pattern, a missing secret.
+        Unusable: a name that is taken, a bad URL or place, an unusable pattern, a missing secret.
     """
-    provider_key = ProviderKey(name=name, provider=provider, base_url=base_url, model_patterns=list(model_patterns))
+    provider_key = ProviderKey(
+        name=name,
+        provider=provider,
+        base_url=base_url,
+        region=region,
+        project=project,
+        model_patterns=list(model_patterns),
+    )
     save(provider_key, secret)
     return provider_key
 
@@ -98,6 +117,30 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
     elif provider_key.secret_ciphertext and _moved(provider_key):
         # Or else whoever may edit this row could have the secret sent to a server of their own.
         raise Unusable("type the secret again: it would go to another address than before")
+    check_place(provider_key, secret)
+
+
+def check_place(provider_key: ProviderKey, secret: str = "") -> None:
+    """Refuse a place that can't be called; tidies it, and takes the project from the secret where it isn't given.
+
+    Raises:
+        Unusable: with what is wrong.
+    """
+    provider = provider_key.provider
+    region, project = provider_key.region.strip(), provider_key.project.strip()
+    if provider == Provider.VERTEX and secret and not project:
+        project = str(object_of(secret).get("project_id") or "")
+    for what, value, wanted, pattern in (
+        ("region", region, provider in (Provider.BEDROCK, Provider.VERTEX), REGION),
+        ("project", project, provider == Provider.VERTEX, PROJECT),
+    ):
+        if value and not wanted:
+            raise Unusable(f"{provider} takes no {what}")
+        if wanted and not value:
+            raise Unusable(f"the {what} is missing: {provider} is called in one")
+        if value and not pattern.fullmatch(value):
+            raise Unusable(f"the {what} has characters that a {what} can't have")
+    provider_key.region, provider_key.project = region, project
 
 
 def _moved(provider_key: ProviderKey) -> bool:
@@ -136,7 +179,7 @@ def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
     url = url.rstrip("/")
     if provider == Provider.OPENAI and parts.path.rstrip("/").endswith("/completions"):
         raise Unusable("the base URL ends in a path of the API: leave /chat/completions out, the gateway adds it")
-    if provider == Provider.ANTHROPIC and url.endswith(("/v1", "/v1/messages")):
+    if provider in PATHS_ADDED and url.endswith(("/v1", "/v1/messages")):
         raise Unusable("the base URL ends in a path of the API: leave /v1 out, the gateway adds it")
     return url
 

@@ -121,8 +121,10 @@ class Journey:
         self.insists = False
 
     def models(self) -> set[tuple[str, str]]:
-        """Whatever may answer: providers, and what they call the model."""
-        return {(target.provider_key.provider, target.model) for stage in self.plan for target in stage if target.model}
+        """Whatever may answer: providers, and by which name they sell the model."""
+        return {
+            (target.provider_key.provider, target.sold_as()) for stage in self.plan for target in stage if target.model
+        }
 
     @property
     def may_go_on(self) -> bool:

@@ -220,7 +220,7 @@ class Call:
         """Another attempt begins."""
         self.target = target
         if not self.free:
-            self.price = self.runtime.price(target.provider_key.provider, self.model, datetime.now(UTC))
+            self.price = self.runtime.price(target.provider_key.provider, target.sold_as(), datetime.now(UTC))
         self.attempting, self.attempt_began = True, time.monotonic()
         self.sent, self.http_status, self.provider_request_id, self.first_byte = False, None, "", 0.0
 
@@ -252,7 +252,7 @@ class Call:
         )
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
-        return self.runtime.price(provider, model, at) if model else self.price
+        return self.runtime.price(provider, self.target.sold_as(model), at) if model else self.price
 
     def goes_out(self) -> None:
         """The provider is about to get the first byte of it."""

@@ -242,7 +242,7 @@ def open_call(
     elif incoming.endpoint.free and not incoming.messages.model:
         price = FREE
     else:
-        price = price_of(runtime, target.provider_key.provider, target.model or incoming.messages.model)
+        price = price_of(runtime, target.provider_key.provider, target.sold_as() or incoming.messages.model)
     return incoming.opens(
         runtime,
         incoming.id or incoming.http.id,

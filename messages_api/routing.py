@@ -13,6 +13,7 @@ from keys.models import Provider
 from messages_api import bindings, errors
 from messages_api.bindings import Bound
 from messages_api.errors import GatewayError
+from usage.pricing import sold_as
 
 Weighted = Sequence[tuple[KnownProviderKey, int]]
 
@@ -25,6 +26,10 @@ class Target:
 
     provider_key: KnownProviderKey
     model: str = ""
+
+    def sold_as(self, answered: str = "") -> str:
+        """The name by which the model, or the one that answered in its place, has a price there."""
+        return sold_as(self.provider_key.provider, self.provider_key.region, self.model, answered)
 
 
 # For each model that may answer, in turn, where it may be called, in turn. None of them is empty.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -286,6 +287,26 @@ def without(body: bytes, name: str) -> bytes:
             return body[: start - (last and others)] + body[at + (not last) :]
         at, others = at + 1, True
     return body
+
+
+def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Container[str], first: bytes) -> bytes:
+    """A request that was read, without some of the members at its top and with others before them; every other byte is
+    as it was.
+
+    Args:
+        members: the body by `members_of`.
+        first: members as JSON, separated by commas.
+    """
+    at = begin = body.index(b"{") + 1
+    kept = [first]
+    for name, value in members.items():
+        head = MEMBER.match(body, at)
+        assert head is not None
+        end = SPACE.match(body, head.end() + len(memoryview(value))).end()  # type: ignore[union-attr]
+        if name not in without:
+            kept.append(body[at:end])
+        at = end + 1
+    return body[:begin] + b",".join(kept) + body[at - 1 :]
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -52,6 +52,14 @@ SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 # The generations that have a choice of where inference happens, and that fallbacks are chosen from.
 NEWEST_GENERATIONS = (4, 6)
+# Where a cloud keeps inference within a region, Claude 4.5 and later cost a tenth more. Bedrock's price list has that.
+REGIONAL = Decimal("1.1")
+REGIONAL_GENERATIONS = (4, 5)
+NO_REGION = ("", "global")
+# Google puts a date after an @, answers with Anthropic's hyphen.
+HYPHENATED_DATE = re.compile(r"-(?=\d{8}$)")
+# An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
+BEDROCK_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
 BEDROCK_PREFIX = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
 
 # The columns of `usage.models.Price` that `build` reads, and how to get them without the ORM.
@@ -268,7 +276,8 @@ class PriceBook:
 
     def learn(self, provider: str, model: str, at: datetime) -> ModelPrice:
         """Look a price up, and remember it with the time that it is right for."""
-        overrides = [override for override in self.overrides if override.fits(provider, model)]
+        own_name = without_region(provider, model)
+        overrides = [override for override in self.overrides if override.fits(provider, own_name)]
         listing = find_listing(provider, model)
         price = self.resolve(provider, model, at, overrides, listing)
         moments = [override.valid_from for override in overrides]
@@ -320,13 +329,34 @@ def load_price_book() -> PriceBook:
 # The catalogue
 
 
+def sold_as(provider: str, region: str, asked: str, answered: str = "") -> str:
+    """A model's name for `PriceBook.price`: that of the answer, if it has one, and where it was called.
+
+    Bedrock's answers leave out the inference profile that was asked for, Vertex AI's the region.
+    """
+    name = answered or asked
+    if provider == "vertex" and region not in NO_REGION:
+        return f"{region}/{name}"
+    if provider == "bedrock" and name.startswith("claude"):
+        profile, vendor, _ = asked.rpartition("anthropic.")
+        return f"{profile}{vendor}{name}"
+    return name
+
+
+def without_region(provider: str, model: str) -> str:
+    """The name by which a model is called, of that by which it is sold."""
+    return model.partition("/")[2] or model if provider == "vertex" else model
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A model's entry in the catalogue, and whether it only is the nearest one."""
+    """A model's entry in the catalogue, whether it only is the nearest one, and whether it is a price for any region
+    that is raised for this one."""
 
     provider: str
     model: types.ModelInfo
     similar: bool
+    raised: bool = False
 
     def price(self, provider: str, model: str, at: datetime) -> ModelPrice | None:
         """Its price at that moment; None where it states none, for nothing is free by mistake."""
@@ -335,6 +365,11 @@ class Listing:
         if base is None or not (base.input or base.output):
             return None
         searches = standard.web_searches_kcount
+        factor = REGIONAL if self.raised else Decimal(1)
+        base = base.times(factor)
+        version = f"genai-prices {catalogue_version()}: {self.provider}/{self.model.id}"
+        if self.raised:
+            version += " +10 %"
         return ModelPrice(
             base.input,
             base.output,
@@ -342,10 +377,10 @@ class Listing:
             base.cache_write_5m,
             base.cache_write_1h,
             web_search=searches.scaleb(-3) if isinstance(searches, Decimal) else WEB_SEARCH,
-            version=f"genai-prices {catalogue_version()}: {self.provider}/{self.model.id}"[:100],
+            version=version[:100],
             flag="similar" if self.similar else "",
-            tiers=tuple(tiers_of(standard)),
-            fast=self.fast_rates(at),
+            tiers=tuple((start, rates.times(factor)) for start, rates in tiers_of(standard)),
+            fast=fast.times(factor) if (fast := self.fast_rates(at)) else None,
             residency=has_residency(provider, model),
         )
 
@@ -370,7 +405,13 @@ def catalogue() -> dict[str, types.Provider]:
 def find_listing(provider: str, model: str) -> Listing | None:
     """The catalogue's entry for a model: one that names it, else the nearest of those that claim to match."""
     own, others = CATALOGUES.get(provider, ((), ()))
-    name = model.lower()
+    name = without_region(provider, model)
+    raised = name != model and generation(name) >= REGIONAL_GENERATIONS
+    name = name.lower()
+    if provider == "bedrock":
+        name = BEDROCK_REGION.sub("", name)
+    elif provider == "vertex":
+        name = HYPHENATED_DATE.sub("@", name)
     plain = BEDROCK_PREFIX.sub("", name)
     plain = SAME_PRICE.get(SUFFIX.sub("", plain), plain)
     found = [
@@ -379,7 +420,8 @@ def find_listing(provider: str, model: str) -> Listing | None:
         for source in group
         if (listing := look_up(source, plain if source == "anthropic" else name, guess))
     ]
-    return min(found, key=lambda listing: listing.similar, default=None)
+    nearest = min(found, key=lambda listing: listing.similar, default=None)
+    return replace(nearest, raised=True) if nearest and raised else nearest
 
 
 def look_up(source: str, model: str, guess: bool) -> Listing | None:

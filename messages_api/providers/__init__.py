@@ -7,6 +7,7 @@ from messages_api.providers.azure import Azure
 from messages_api.providers.base import Outgoing, Provider
 from messages_api.providers.echo import Echo
 from messages_api.providers.openai import OpenAI
+from messages_api.providers.vertex import Vertex
 from messages_api.upstream import UpstreamClient
 
 __all__ = ["Outgoing", "Provider", "providers"]
@@ -19,4 +20,5 @@ def providers(client: UpstreamClient) -> dict[str, Provider]:
         "azure": Azure(client),
         "echo": Echo(),
         "openai": OpenAI(client),
+        "vertex": Vertex(client),
     }

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from messages_api import headers
 from messages_api.providers import refusals
-from messages_api.providers.base import JSON, Outgoing, Whole, named
+from messages_api.providers.base import Outgoing, named
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
@@ -36,7 +36,7 @@ class Azure:
             try:
                 credential = (b"authorization", b"Bearer " + (await self.tokens.get(key.secret)).encode())
             except TokenRefused:
-                return no_token()
+                return refusals.no_token()
         url = key.base_url + call.path
         if call.query:
             url += "?" + call.query.decode("latin-1")
@@ -46,11 +46,6 @@ class Azure:
             REQUEST_IDS,
         )
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)
-
-
-def no_token() -> Whole:
-    """The answer to a call that can't be made, for its provider key's credentials aren't taken."""
-    return Whole(401, [JSON], refusals.in_shape("authentication_error", "The credentials were refused."))
 
 
 async def fetch(secret: str) -> Token:

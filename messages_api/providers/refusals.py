@@ -63,6 +63,11 @@ async def read(answer: Answer, between_bytes: float | None) -> bytes:
     return b"".join(parts)
 
 
+def no_token() -> Whole:
+    """The answer to a call that can't be made, for its provider key's credentials aren't taken."""
+    return Whole(401, [JSON], in_shape("authentication_error", "The credentials were refused."))
+
+
 def words(body: bytes) -> str:
     """What a cloud says, wherever it says it: AWS in `message`, Google and Azure in `error`, Google at times in a list;
     empty where that is nothing."""

@@ -23,6 +23,8 @@ class Command(GatewayCommand):
         parser.add_argument("name", metavar="NAME", help="what to call it here")
         parser.add_argument("--provider", required=True, choices=Provider.values, help="the protocol that it speaks")
         parser.add_argument("--base-url", default="", metavar="URL", help="default: the provider's own address")
+        parser.add_argument("--region", default="", help="where Bedrock or Vertex is called, like eu-central-1, global")
+        parser.add_argument("--project", default="", help="Google's, for Vertex; default: the service account's own")
         parser.add_argument(
             "--models",
             nargs="+",
@@ -40,6 +42,8 @@ class Command(GatewayCommand):
             name=options["name"],
             provider=options["provider"],
             base_url=options["base_url"],
+            region=options["region"],
+            project=options["project"],
             model_patterns=options["models"],
             secret=read_secret(options["secret_env"], options["secret_stdin"]),
         )
