@@ -5,6 +5,7 @@ from __future__ import annotations
 from messages_api.providers.anthropic import Anthropic
 from messages_api.providers.azure import Azure
 from messages_api.providers.base import Outgoing, Provider
+from messages_api.providers.bedrock import Bedrock
 from messages_api.providers.echo import Echo
 from messages_api.providers.openai import OpenAI
 from messages_api.providers.vertex import Vertex
@@ -18,6 +19,7 @@ def providers(client: UpstreamClient) -> dict[str, Provider]:
     return {
         "anthropic": Anthropic(client),
         "azure": Azure(client),
+        "bedrock": Bedrock(client),
         "echo": Echo(),
         "openai": OpenAI(client),
         "vertex": Vertex(client),
