@@ -94,8 +94,8 @@ def set_secret(provider_key: ProviderKey, secret: str) -> None:
 
 def _take(provider_key: ProviderKey, secret: str) -> None:
     provider_key.secret_ciphertext = keyring.encrypt(secret)
-    # Of a short secret, four characters would be too much to give away.
-    provider_key.secret_hint = secret[-4:] if len(secret) >= 16 else ""
+    # Of a short secret, four characters would be too much to give away; those of an object say nothing.
+    provider_key.secret_hint = secret[-4:] if len(secret) >= 16 and not secret.startswith("{") else ""
 
 
 def check(provider_key: ProviderKey, secret: str = "") -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from keys import keyring, provider_keys
 from keys.errors import Unusable
-from keys.models import ProviderKey
+from keys.models import Cooldown, ProviderKey
 from tests.issued import SECRET, make_provider_key
 
 pytestmark = pytest.mark.django_db
@@ -119,6 +122,62 @@ def test_it_refuses_what_cannot_be_called(terms, complaint):
     with pytest.raises(Unusable, match=complaint) as refusal:
         make_main(**terms)
     assert not terms.get("secret") or terms["secret"] not in str(refusal.value)
+
+
+ENTRA = {"tenant_id": "t", "client_id": "c", "client_secret": "a-client-secret"}
+PAIR = {"access_key_id": "a", "secret_access_key": "a-secret-access-key"}
+ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_key": "no-key", "token_uri": "https://x"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "secret", "complaint"),
+    [
+        ("azure", ENTRA | {"client_secret": ""}, "no plain text"),
+        ("azure", {"tenant_id": "t"}, "without client_id and client_secret"),
+        ("azure", ENTRA | {"clientsecret": "x"}, "more than"),
+        ("bedrock", {"access_key_id": "a"}, "without secret_access_key"),
+        ("bedrock", PAIR | {"region": "x"}, "more than"),
+        ("bedrock", "{", "not a JSON object"),
+        ("bedrock", "two words", "spaces"),
+        ("vertex", "an-api-key", "not a JSON object"),
+        ("vertex", ACCOUNT | {"type": "authorized_user"}, "service account: its type"),
+        ("vertex", {"type": "service_account"}, "without client_email and private_key and token_uri"),
+        ("vertex", ACCOUNT, "private key in the secret can't be read"),
+    ],
+)
+def test_it_refuses_what_is_no_clouds_secret_and_does_not_say_it(provider, secret, complaint):
+    plain = secret if isinstance(secret, str) else json.dumps(secret)
+    with pytest.raises(Unusable, match=complaint) as refusal:
+        make_main(provider=provider, base_url="https://x.example", secret=plain)
+    assert not {"a-client-secret", "a-secret-access-key", "no-key"} & set(str(refusal.value).split())
+
+
+def test_a_secret_that_is_an_object_has_no_hint():
+    main = make_main(provider="bedrock", region="eu-central-1", secret=json.dumps(PAIR))
+    assert main.secret_hint == ""
+
+
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        ({"provider": "bedrock"}, "the region is missing"),
+        ({"provider": "bedrock", "region": "eu.evil.example/"}, "the region has characters"),
+        ({"provider": "bedrock", "region": "eu-central-1", "project": "p1"}, "bedrock takes no project"),
+        ({"provider": "anthropic", "region": "eu-central-1"}, "anthropic takes no region"),
+    ],
+)
+def test_it_refuses_a_place_that_cannot_be_called(terms, complaint):
+    with pytest.raises(Unusable, match=complaint):
+        make_main(**terms)
+
+
+def test_another_place_ends_cool_downs():
+    main = make_main(provider="bedrock", region="eu-central-1")
+    now = timezone.now()
+    Cooldown.objects.create(provider_key=main, reason="failing", since=now, until=now)
+    main.region = "eu-west-1"
+    provider_keys.save(main)
+    assert not Cooldown.objects.exists()
 
 
 def test_it_refuses_a_name_that_is_taken():

@@ -217,6 +217,49 @@ def test_it_finds_models_of_other_providers(provider, model, flag):
     assert found.output > 0
 
 
+@pytest.mark.parametrize("model", [each for each in MODELS if pricing.generation(each) >= (3, 0)])
+def test_a_claude_has_a_price_at_every_cloud_and_a_tenth_more_in_a_region_since_4_5(model):
+    own = price(model)
+    factor = Decimal("1.1") if pricing.generation(model) >= (4, 5) else 1
+    for provider, name, times in (
+        ("azure", model, 1),
+        ("vertex", model, 1),
+        ("vertex", f"{model}@20260901", 1),
+        ("vertex", f"{model}-20260901", 1),
+        ("vertex", f"europe-west1/{model}", factor),
+        ("bedrock", f"global.anthropic.{model}-v1:0", 1),
+        ("bedrock", f"arn:aws:bedrock:us-east-1:1:inference-profile/global.anthropic.{model}", 1),
+        ("bedrock", f"anthropic.{model}-v1:0", factor),
+        ("bedrock", f"eu.anthropic.{model}", factor),
+        ("bedrock", f"apac.anthropic.{model}-20260901-v1:0", factor),
+        ("bedrock", f"arn:aws:bedrock:us-east-1::foundation-model/anthropic.{model}", factor),
+    ):
+        found = price(name, provider)
+        assert found.flag != "unpriced", name
+        assert (found.input, found.output) == (own.input * times, own.output * times), name
+        assert [start for start, _ in found.tiers] == [start for start, _ in own.tiers] or provider == "vertex"
+
+
+@pytest.mark.parametrize(
+    ("provider", "region", "asked", "answered", "name"),
+    [
+        ("anthropic", "", "claude-opus-5", "claude-opus-5-20260901", "claude-opus-5-20260901"),
+        ("vertex", "global", "claude-opus-5", "claude-opus-5", "claude-opus-5"),
+        ("vertex", "eu", "claude-opus-5", "", "eu/claude-opus-5"),
+        ("bedrock", "us-east-1", "global.anthropic.claude-opus-5", "claude-opus-5", "global.anthropic.claude-opus-5"),
+        ("bedrock", "us-east-1", "eu.anthropic.claude-opus-5", "", "eu.anthropic.claude-opus-5"),
+        ("bedrock", "us-east-1", "arn:aws:bedrock:us-east-1:1:application-inference-profile/x", "claude-a", "claude-a"),
+    ],
+)
+def test_a_model_is_sold_by_where_it_was_called(provider, region, asked, answered, name):
+    assert pricing.sold_as(provider, region, asked, answered) == name
+
+
+def test_an_own_price_is_for_every_region():
+    book = pricing.build([row(provider="vertex", model="claude-opus-5")], HIGH_RATE)
+    assert book.price("vertex", "europe-west1/claude-opus-5", NOW).version == "price 1"
+
+
 def test_it_prices_an_unknown_model_at_the_stated_high_rate():
     found = price("claude-next-7")
     used = TokenCounts(

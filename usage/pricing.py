@@ -406,22 +406,27 @@ def find_listing(provider: str, model: str) -> Listing | None:
     """The catalogue's entry for a model: one that names it, else the nearest of those that claim to match."""
     own, others = CATALOGUES.get(provider, ((), ()))
     name = without_region(provider, model)
-    raised = name != model and generation(name) >= REGIONAL_GENERATIONS
+    in_region = name != model
     name = name.lower()
     if provider == "bedrock":
         name = BEDROCK_REGION.sub("", name)
+        in_region = not name.startswith("global.")
     elif provider == "vertex":
         name = HYPHENATED_DATE.sub("@", name)
     plain = BEDROCK_PREFIX.sub("", name)
-    plain = SAME_PRICE.get(SUFFIX.sub("", plain), plain)
+    undated = SUFFIX.sub("", plain)
+    plain = SAME_PRICE.get(undated, plain)
     found = [
         listing
         for group, guess in ((own, False), (others, True))
         for source in group
-        if (listing := look_up(source, plain if source == "anthropic" else name, guess))
+        for called in ((plain, undated) if source == "anthropic" else (name,))
+        if (listing := look_up(source, called, guess))
     ]
     nearest = min(found, key=lambda listing: listing.similar, default=None)
-    return replace(nearest, raised=True) if nearest and raised else nearest
+    if nearest and in_region and nearest.provider != "aws" and generation(name) >= REGIONAL_GENERATIONS:
+        return replace(nearest, raised=True)
+    return nearest
 
 
 def look_up(source: str, model: str, guess: bool) -> Listing | None:
