@@ -118,8 +118,8 @@ def described(name: str) -> ListedModel:
 @cache
 def on_sale(provider: str) -> tuple[ListedModel, ...]:
     """What a provider may be taken to offer before it was asked. Echo answers for Claude's models, too; nobody
-    knows what is behind an OpenAI-compatible address."""
-    if provider == "openai":
+    knows what is behind an OpenAI-compatible address, or which inference profiles a region of Bedrock's has."""
+    if provider in ("openai", "bedrock"):
         return ()
     own = [described("echo-1")] if provider == "echo" else []
     names = [entry.id for entry in pricing.catalogue()["anthropic"].models]

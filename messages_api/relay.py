@@ -31,7 +31,7 @@ from messages_api.stream import EventStream
 from messages_api.upstream import Answer, Body, UpstreamError
 from usage.admission import Admission, Share, clean
 from usage.models import Status
-from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models
+from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models, sold_as
 from usage.request_ids import request_id
 
 logger = logging.getLogger(__name__)
@@ -319,7 +319,7 @@ def reckon(call: Call) -> Held:
         return Held(price, Decimal(0), 0, Decimal(0), 0)
     extras = call.request.extras
     others = [
-        *other_prices(call.runtime, call.provider_key.provider, extras),
+        *other_prices(call.runtime, call.provider_key.provider, extras, call.provider_key.region),
         *(price_of(call.runtime, *model) for model in call.journey.models()),
     ]
     allowances = call.runtime.configuration.allowances
@@ -335,7 +335,7 @@ def reckon(call: Call) -> Held:
     )
 
 
-def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras) -> list[ModelPrice]:
+def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras, region: str = "") -> list[ModelPrice]:
     """What the models cost that a request may mean besides its own.
 
     Raises:
@@ -344,7 +344,7 @@ def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras) -> l
     if extras is estimates.NO_EXTRAS:
         return []
     models = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
-    return [price_of(runtime, provider, model) for model in models]
+    return [price_of(runtime, provider, sold_as(provider, region, "", model)) for model in models]
 
 
 async def render(call: Call, answer: Answer) -> RawResponse:

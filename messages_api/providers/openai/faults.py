@@ -10,19 +10,9 @@ from typing import Any
 
 import msgspec
 
+from messages_api.errors import kind_of
 from messages_api.metering import decode, mapping
 
-TYPES = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
 # Codes and types that say more than a status, or stand in the place of one.
 STATUSES = {
     "invalid_request_error": 400,
@@ -76,11 +66,6 @@ def of_stream(error: Any, model: str) -> bytes:
 def _body(kind: str, message: str, request_id: str = "") -> bytes:
     shown: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
     return msgspec.json.encode(shown | ({"request_id": request_id} if request_id else {}))
-
-
-def kind_of(status: int) -> str:
-    """Anthropic's type for a status."""
-    return TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
 def status_of(error: dict[str, Any]) -> int:
