@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.models import Team, VirtualKey
+from keys.models import ModelAlias, Team, VirtualKey
 from messages_api import schema
 from messages_api.errors import GatewayError
 from tests.batch_provider import BatchProvider
@@ -67,6 +67,15 @@ def test_what_a_caller_names_is_left_as_it_is(web, alice, upstream):
     for body in (json.dumps(ask(max_tokens=7)).encode(), json.dumps(ask()).replace("_t", r"\u005ft").encode()):
         assert post(web, alice.key, body).status_code == 200
         assert upstream.last.body == body
+
+
+def test_a_model_by_another_name_gets_the_default_too(web, alice, upstream):
+    ModelAlias.objects.create(name="fast", target="anthropic/claude-haiku-4-5")
+    bounds(alice.virtual_key, default_max_tokens=300)
+    upstream.answer = whole(200, message(model="claude-haiku-4-5"))
+    assert post(web, alice.key, unsaid(model="fast")).status_code == 200
+    sent = unsaid(model="claude-haiku-4-5") | {"max_tokens": 300}
+    assert json.loads(upstream.last.body) == sent
 
 
 def test_a_stream_gets_the_default_too(web, echo_alice):
