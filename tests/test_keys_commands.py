@@ -135,10 +135,17 @@ def test_a_provider_key_is_added_with_its_secret_from_stdin(monkeypatch):
     assert keyring.decrypt(ProviderKey.objects.get().secret_ciphertext) == SECRET
 
 
+def test_a_provider_key_of_a_cloud_is_added_with_its_place(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
+    run("add_provider_key", "main", "--provider", "bedrock", "--region", "eu-central-1", "--secret-stdin")
+    assert ProviderKey.objects.get().region == "eu-central-1"
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--provider", "anthropic"], "secret is missing"),
+        (["--provider", "echo", "--project", "p1"], "echo takes no project"),
         (["--provider", "anthropic", "--secret-env", "NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE is empty or not set"),
         (["--provider", "echo", "--models", "a b"], "pattern"),
         (["--provider", "nobody"], "invalid choice"),
