@@ -23,7 +23,7 @@ test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABAS
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
-race: installed-dev  ## kill -9 under load, and count rows (minutes)
+race: installed-dev  ## crashes, budgets, failing providers and large batches under load (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
 
 bench: installed-dev  ## how many microseconds of a call are ours, step by step
