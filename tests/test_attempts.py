@@ -214,7 +214,8 @@ def test_a_stream_that_dies_before_its_first_block_is_begun_elsewhere(web, alice
     assert answer.content == b"".join(events("Grüße"))
     [row] = rows(1)
     assert [each["provider_key"] for each in row.attempts] == ["first", "second"]
-    assert (Decimal(row.attempts[0]["cost"]) > 0) == bool(many)
+    # A reset may take away what had arrived.
+    assert (Decimal(row.attempts[0]["cost"]) > 0) == bool(many) or (many and end is End.RESET)
     assert row.cost == sum(Decimal(each["cost"]) for each in row.attempts)
 
 
