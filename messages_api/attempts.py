@@ -159,6 +159,8 @@ class Journey:
         if not waits or (not self.made and min(waits.values()) <= 0):
             return None  # somebody else tries first whether it is well again
         target = min(waits, key=waits.__getitem__)
+        if waits[target] > 0 and self.stage + 1 < len(self.plan):
+            return None  # a fallback answers sooner
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, self.made - 1))
         wait = max(waits[target], random.uniform(0, pause) if self.made else 0.0)  # noqa: S311 - jitter
         if now + wait > self.deadline:

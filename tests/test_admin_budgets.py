@@ -103,6 +103,15 @@ def test_impossible_terms_are_refused_with_what_is_wrong(admin, alice, changes, 
     assert not Budget.objects.exists()
 
 
+def test_a_budget_of_the_same_owner_period_and_scope_is_not_made_twice(admin, alice):
+    form = budget_form(team=alice.team_id, model_patterns="claude-*, echo")
+    add(admin, "budget", **form)
+    response = add(admin, "budget", **form | {"amount": "7", "model_patterns": "echo, claude-*"})
+    assert "There is a budget of this owner, unit, period and scope already" in said(response)
+    assert add(admin, "budget", **form | {"unit": "tokens"}).status_code == 302
+    assert Budget.objects.count() == 2
+
+
 def test_the_amount_changes_and_what_was_counted_keeps_its_meaning(admin, alice):
     budget = Budget.objects.create(team=alice.team, amount=1)
     form = budget_form(amount="5", period="day", unit="tokens", virtual_key=alice.pk) | none_of("overrides")

@@ -494,3 +494,12 @@ def test_another_attempt_waits_for_no_more_than_its_budget_has(web, alice, first
     refused(post(web, alice.key), 502, "api_error")
     assert len(first.seen) + len(second.seen) == seen + 1
     assert verification.verify() == []
+
+
+def test_a_fallback_answers_before_anybody_waits_for_a_provider_key_that_cools_down(web, served, first):
+    alice = issue(first)
+    wait = failing(429, "rate_limit_error", ("retry-after", "5"))
+    first.answer = lambda seen: whole(200, message(model=HAIKU)) if HAIKU.encode() in seen.body else wait
+    answer = post(web, alice.key, ask(fallbacks=[HAIKU]))
+    assert (answer.status_code, answer.headers["x-bf-attempts"]) == (200, "2")
+    assert [json.loads(each.body)["model"] for each in first.seen] == [MODEL, HAIKU]

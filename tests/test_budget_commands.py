@@ -4,7 +4,7 @@ import threading
 from decimal import Decimal
 
 import pytest
-from django.core.management import load_command_class
+from django.core.management import CommandError, load_command_class
 from django.db import connection
 
 from keys.models import Customer, Team, VirtualKey
@@ -270,6 +270,13 @@ def test_limits_for_other_models_and_provider_keys_are_others(alice):
     for arguments in ([], ["--models", "claude-opus-*"], ["--models", "claude-opus-*"], ["--provider-key", "echo"]):
         run("set_limit", "key:alice", "--rpm", "60", *arguments)
     assert alice.limits.count() == 3
+
+
+def test_limits_are_not_removed_by_a_number(alice):
+    run("set_limit", "key:alice", "--rpm", "60")
+    with pytest.raises(CommandError, match="without a number"):
+        run("set_limit", "key:alice", "--rpm", "5", "--remove")
+    assert alice.limits.filter(active=True).count() == 1
 
 
 def test_limits_are_removed_and_removed_again(alice):

@@ -11,7 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import connection, models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from keys import patterns
@@ -181,6 +181,24 @@ class Budget(Owned):
         check_whole(self.unit, self.amount)
         if self._state.adding and self.period == Period.NONE and self.amount:
             raise ValidationError({"amount": "the amount of a prepaid budget is the sum of its top-ups: leave it at 0"})
+        if (
+            self._state.adding
+            and self.active
+            and any(set(other.model_patterns) == set(self.model_patterns) for other in self.alike())
+        ):
+            raise ValidationError("There is a budget of this owner, unit, period and scope already: change that one.")
+
+    def alike(self) -> QuerySet[Budget]:
+        """The active budgets of the same owner, unit, period and provider key, rolling or not as this one is."""
+        owner = {"customer": self.customer_id, "team": self.team_id, "virtual_key": self.virtual_key_id}
+        return Budget.objects.filter(
+            **owner,
+            active=True,
+            unit=self.unit,
+            period=self.period,
+            rolling=self.rolling,
+            provider_key=self.provider_key_id,
+        )
 
     def top_up(self, amount: Decimal, *, reason: str, author: str) -> TopUp:
         """Add to a prepaid budget (or take away, where the amount is negative).

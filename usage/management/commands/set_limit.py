@@ -53,6 +53,8 @@ class Command(commands.GatewayCommand):
         if not named:
             raise Unusable(f"say which limits are meant: {', '.join(RATE_OPTIONS.values())}")
         if options["remove"]:
+            if any(named.values()):
+                raise Unusable("--remove takes a limit away as a whole: name it without a number, as in --rpm --remove")
             self.remove(owner, list(named), scope)
         else:
             self.put(owner, paces(named, options["burst"], options["count_cached"]), scope)
