@@ -88,7 +88,7 @@ def test_a_key_with_impossible_terms_is_not_issued(arguments, complaint):
 def test_a_budget_is_set_and_set_again(owner, said):
     for amount in ("100", "100", "250"):
         out, _ = run("set_budget", owner, f"{amount}/month", "--thresholds", "80,50")
-        assert out == f"${amount} a month for {said}\n"
+        assert out == f"${amount} a month for {said}, alerts at 50, 80 %\n"
     budget = Budget.objects.get()
     assert (budget.amount, budget.enforcement, budget.thresholds) == (Decimal(250), "hard", [50, 80])
 

@@ -172,6 +172,17 @@ class Budget(Owned):
         amount = f"${amount}" if self.unit == Unit.USD else f"{amount} tokens"
         return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'}"
 
+    def particulars(self) -> str:
+        """Whatever is unusual about it, in words that follow its own: `, soft, rolling, for claude-opus-*`."""
+        said = [
+            self.enforcement if self.enforcement != Enforcement.HARD else "",
+            "rolling" if self.rolling else "",
+            f"for {' '.join(self.model_patterns)}" if self.model_patterns else "",
+            f"by {self.provider_key}" if self.provider_key else "",
+            f"alerts at {', '.join(map(str, self.thresholds))} %" if self.thresholds else "",
+        ]
+        return "".join(f", {part}" for part in said if part)
+
     def clean(self) -> None:
         """Refuse what a person could not have meant.
 

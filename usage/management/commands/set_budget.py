@@ -43,11 +43,12 @@ class Command(commands.GatewayCommand):
             terms = budget_terms.parse_which(options["terms"], tokens=options["tokens"])
             removed = budget_terms.take_away(owner, terms, scope)
             for budget in removed:
-                self.stdout.write(f"Removed: {budget}")
+                self.stdout.write(f"Removed: {budget}{budget.particulars()}")
             if not removed:
                 self.say("There is no such budget; nothing was changed.")
             return
         terms = budget_terms.parse(options["terms"], tokens=options["tokens"])
         thresholds = options["thresholds"]
         parsed = None if thresholds is None else budget_terms.parse_thresholds(thresholds)
-        self.stdout.write(str(budget_terms.put(owner, terms, scope, parsed)))
+        budget = budget_terms.put(owner, terms, scope, parsed)
+        self.stdout.write(f"{budget}{budget.particulars()}")
