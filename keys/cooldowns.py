@@ -26,10 +26,13 @@ FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 60.0
 # What a provider may tell us to wait at most.
 MOST_SECONDS = 3600.0
-# A refused key or account is tried again this often.
-REFUSED_SECONDS = 300.0
+# Likewise of one whose key or account is refused.
+REFUSED_FIRST_SECONDS = 3.0
+REFUSED_LONGEST_SECONDS = 300.0
+# Of one that limits the rate and doesn't say for how long.
+LIMITED_LONGEST_SECONDS = 8.0
 # Who claimed the right to try has so long.
-TRIAL_SECONDS = 30.0
+TRIAL_SECONDS = 10.0
 
 # While it cools down, calls that were under way before tell nothing new.
 STRIKE = """
@@ -46,6 +49,9 @@ RETURNING strikes
 CLAIM = """
 UPDATE keys_cooldown SET until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE provider_key_id = %(provider_key)s AND model = %(model)s AND until <= clock_timestamp() RETURNING strikes
+"""
+GIVE_BACK = """
+UPDATE keys_cooldown SET until = clock_timestamp() WHERE provider_key_id = %(provider_key)s AND model = %(model)s
 """
 END = """
 DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
@@ -103,25 +109,29 @@ class Cooldowns:
 
     def needs_trial(self, provider_key: KnownProviderKey, model: str) -> bool:
         """Whether somebody has to try first whether it is well again. No I/O."""
-        if not self.known or provider_key.id is None:
-            return False
-        found = [self.known.get((provider_key.id, name)) for name in {"", model}]
-        return any(one is not None and one.tripped for one in found)
+        return bool(self.known and self._tripped(provider_key, model))
 
     async def claim(self, provider_key: KnownProviderKey, model: str) -> bool:
         """Claim the right to try; whether this call has it, of all processes'."""
         claimed = True
-        for name in {"", model}:
-            one = self.known.get((provider_key.id or 0, name))
-            if one is not None and one.tripped:
-                values = {"provider_key": provider_key.id, "model": name, "seconds": TRIAL_SECONDS}
-                claimed = bool(await self._write(CLAIM, values)) and claimed
+        for name in self._tripped(provider_key, model):
+            values = {"provider_key": provider_key.id, "model": name, "seconds": TRIAL_SECONDS}
+            claimed = bool(await self._write(CLAIM, values)) and claimed
         return claimed
+
+    async def give_back(self, provider_key: KnownProviderKey, model: str) -> None:
+        """Who claimed the right to try doesn't: somebody else may at once."""
+        for name in self._tripped(provider_key, model):
+            await self._write(GIVE_BACK, {"provider_key": provider_key.id, "model": name})
+
+    def _tripped(self, provider_key: KnownProviderKey, model: str) -> list[str]:
+        found = {name: self.known.get((provider_key.id or 0, name)) for name in ("", model)}
+        return [name for name, one in found.items() if one is not None and one.tripped]
 
     async def limited(self, provider_key: KnownProviderKey, model: str, seconds: float | None, *, trial: bool) -> None:
         """The provider says that calls come too fast: it waits as long as it says, or longer each time."""
         told = None if seconds is None else min(max(seconds, 0.0), MOST_SECONDS)
-        first, longest = (FIRST_SECONDS, LONGEST_SECONDS) if told is None else (told, told)
+        first, longest = (FIRST_SECONDS, LIMITED_LONGEST_SECONDS) if told is None else (told, told)
         await self._strike(provider_key, model, CooldownReason.RATE_LIMITED, 429, 1, first, longest, trial)
 
     async def failed(
@@ -138,8 +148,8 @@ class Cooldowns:
 
     async def refused(self, provider_key: KnownProviderKey, http_status: int, *, trial: bool) -> None:
         """Its key or account is refused: administrators have to see to it."""
-        seconds = REFUSED_SECONDS
-        await self._strike(provider_key, "", CooldownReason.REFUSED, http_status, 1, seconds, seconds, trial)
+        first, longest = REFUSED_FIRST_SECONDS, REFUSED_LONGEST_SECONDS
+        await self._strike(provider_key, "", CooldownReason.REFUSED, http_status, 1, first, longest, trial)
 
     async def succeeded(self, provider_key: KnownProviderKey, model: str, *, trial: bool) -> None:
         """A call of this model was answered."""

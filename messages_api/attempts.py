@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from keys.cooldowns import KnownCooldown
-from keys.models import CooldownReason
 from messages_api import errors, headers
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.metering import JsonMeter, Reading, StreamMeter
 from messages_api.providers import Outgoing
-from messages_api.routing import Plan, Target
-from messages_api.runtime import Runtime
+from messages_api.routing import Target
 from messages_api.upstream import Answer, Headers, UpstreamError
 from usage.models import Status
 
@@ -30,30 +26,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A provider that refuses our key or account with these is our trouble, not the caller's.
-ACCOUNT_STATUSES = frozenset((401, 402, 403))
-SPENT_ACCOUNT = b"You have reached your specified API usage limits"
 # What may pass by itself, or on another provider key; nothing else does.
 PASSING_STATUSES = frozenset((408, 409, 429))
-# Full jitter: a random part of so many seconds, doubled with each round.
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 8.0
-# Clocks differ a little.
-MARGIN = 0.01
+# What says nothing of a provider key's other models; 200 where the answer broke off.
+MODEL_STATUSES = frozenset((200, 500, 529))
 # An error is read to this length to be passed on; providers' are short.
 LONGEST_ERROR = 1 << 20
-# How long the beginning of a stream is held back for its first block.
-BLOCK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class Kept:
-    """An answer, or the beginning of one, that was read already."""
+    """An answer, or the beginning of one, that was read already.
+
+    Attributes:
+        meter: what it says, where all of it was read; `understood`, if it is a JSON object.
+    """
 
     status: int
     headers: Headers
     parts: list[bytes]
     rest: Answer | None = None
+    meter: JsonMeter | None = None
+    understood: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """What was read and is not yet read again."""
+        return b"".join(self.parts)
 
     async def read(self) -> bytes:
         if self.parts:
@@ -75,6 +74,7 @@ class Failure:
         hopeless: the same place would fail again.
         unsure: the provider may be at it still.
         wait: seconds, as the provider says.
+        ended: when, by the monotonic clock.
     """
 
     target: Target
@@ -89,126 +89,7 @@ class Failure:
     unseen_tokens: int | None = None
     unsure: bool = False
     wait: float | None = None
-
-
-class Journey:
-    """Which target is next, and when. A call that can go to one place only goes there, once, whatever became of others:
-    to try again is its client's to decide, who hears the provider's own words.
-
-    Attributes:
-        insists: the provider key may be cooling down for all others: the call tries whether it is well again, or has no
-            other.
-    """
-
-    def __init__(self, runtime: Runtime, plan: Plan, request: Headers, *, tries: bool) -> None:
-        most, patience = runtime.configuration.retry_attempts, runtime.configuration.retry_seconds
-        told = headers.value_of(request, b"x-stainless-timeout")
-        if told.isdecimal():
-            patience = min(patience, int(told) / 2)
-        self.cooldowns = runtime.cooldowns
-        self.plan = plan
-        self.most = most
-        self.sole = len({target for stage in plan for target in stage}) == 1
-        # A client that tries again by itself gets one for each of its own.
-        again = headers.value_of(request, b"x-stainless-retry-count") not in ("", "0")
-        self.total = 1 if again or self.sole or not tries else most * len(plan)
-        self.deadline = time.monotonic() + patience
-        self.stage = 0
-        self.made = 0
-        self.made_in_all = 0
-        self.tried: set[Target] = set()
-        self.out: set[Target] = set()
-        self.insists = False
-
-    def models(self) -> set[tuple[str, str]]:
-        """Whatever may answer: providers, and by which name they sell the model."""
-        return {
-            (target.provider_key.provider, target.sold_as()) for stage in self.plan for target in stage if target.model
-        }
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether another attempt may follow this one."""
-        return self.made_in_all < self.total and (self.made < self.most or self.stage + 1 < len(self.plan))
-
-    async def next(self) -> Target | None:
-        """The target of the next attempt, once it may be made; None: there is none to come."""
-        while self.made_in_all < self.total and self.stage < len(self.plan):
-            if self.made < self.most:
-                target = await self._in_stage()
-                if target is not None:
-                    self.made += 1
-                    self.made_in_all += 1
-                    self.tried.add(target)
-                    return target
-            self.stage += 1
-            self.made = 0
-        return None
-
-    async def _in_stage(self) -> Target | None:
-        stage = [target for target in self.plan[self.stage] if target not in self.out]
-        for target in stage:
-            if target not in self.tried and await self._is_open(target):
-                return target
-        # Round again: who is ready first, after a pause that grows.
-        now = time.monotonic()
-        waits = {}
-        for target in stage:
-            cooldown = self.cooldowns.of(target.provider_key, target.model)
-            waits[target] = 0.0 if cooldown is None else cooldown.until - now + MARGIN
-        if not waits or (not self.made and min(waits.values()) <= 0):
-            return None  # somebody else tries first whether it is well again
-        target = min(waits, key=waits.__getitem__)
-        if waits[target] > 0 and self.stage + 1 < len(self.plan):
-            return None  # a fallback answers sooner
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, self.made - 1))
-        wait = max(waits[target], random.uniform(0, pause) if self.made else 0.0)  # noqa: S311 - jitter
-        if now + wait > self.deadline:
-            return None
-        await asyncio.sleep(wait)
-        return target if await self._is_open(target) else None
-
-    async def _is_open(self, target: Target) -> bool:
-        if self.sole:
-            self.insists = True
-            return True
-        provider_key, model = target.provider_key, target.model
-        if self.cooldowns.of(provider_key, model) is not None:
-            return False
-        self.insists = self.cooldowns.needs_trial(provider_key, model)
-        return not self.insists or await self.cooldowns.claim(provider_key, model)
-
-    def closed(self) -> GatewayError:
-        """Why no attempt may be made at all: every target cools down."""
-        found = [self.cooldowns.of(target.provider_key, target.model) for stage in self.plan for target in stage]
-        cooldown = min((one for one in found if one is not None), key=lambda one: one.until, default=None)
-        return cooling(cooldown)
-
-
-def cooling(cooldown: KnownCooldown | None) -> GatewayError:
-    """The error for a call whose provider keys all cool down."""
-    seconds = 1 if cooldown is None else max(1, -int(-(cooldown.until - time.monotonic()) // 1))
-    if cooldown is not None and cooldown.reason == CooldownReason.REFUSED:
-        return account_refused()
-    if cooldown is not None and cooldown.reason == CooldownReason.RATE_LIMITED:
-        message = (
-            f"The provider's rate limit is reached on every provider key for this model: try again in {seconds} s."
-        )
-        return GatewayError(429, "rate_limit_error", message, reason="provider_limit", retry_after=seconds)
-    return errors.unavailable(
-        f"The provider keeps failing on every provider key for this model: try again in {seconds} s.",
-        reason="provider_failing",
-        retry_after=seconds,
-    )
-
-
-def account_refused() -> GatewayError:
-    """No provider key is taken by its provider."""
-    return errors.unavailable(
-        "The provider refuses the gateway's own key or account; its administrators have to see to it.",
-        reason="provider_account",
-        retry=False,
-    )
+    ended: float = field(default_factory=time.monotonic)
 
 
 async def once(call: Call, incoming: Incoming) -> Answer:
@@ -241,30 +122,38 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
 
 async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
     """One attempt at the call's target; what its outcome says of the provider key is noted."""
-    target, trial, cooldowns = call.target, call.journey.insists, call.runtime.cooldowns
+    target, trial = call.target, call.journey.insists
     try:
-        answer = await send(call, incoming)
-        if answer.status >= 400:
-            answer = await read_error(call, answer)
+        async with asyncio.timeout(call.timeouts.total):
+            outcome = await made(call, incoming)
+    except TimeoutError:
+        outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=call.sent))
     except UpstreamError as error:
-        await cooldowns.failed(target.provider_key, "", call.http_status, None, trial=trial)
-        return unanswered(call, error)
+        outcome = unanswered(call, error)
     except GatewayError as error:
         # Its protocol can't say this; another one may.
+        await call.journey.leave_trial(target)
         return Failure(target, error.reason, error=error, hopeless=True)
-    if isinstance(answer, Kept):
-        failure = judged(call, answer)
-        if failure is not None:
-            await note(call, failure, trial=trial)
-            return failure
-    elif answer.status == 200 and call.journey.may_go_on and headers.is_stream(answer.headers):
-        begun = await beginning(call, answer)
-        if isinstance(begun, Failure):
-            await cooldowns.failed(target.provider_key, target.model, begun.http_status, None, trial=trial)
-            return begun
-        answer = begun
-    await cooldowns.succeeded(target.provider_key, target.model, trial=trial)
-    return answer
+    if isinstance(outcome, Failure):
+        await note(call, outcome, trial=trial)
+    else:
+        await call.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)
+    return outcome
+
+
+async def made(call: Call, incoming: Incoming) -> Answer | Failure:
+    """What came of sending the request: a stream, or anything else in whole. Of a stream that might be begun elsewhere,
+    its first block has begun.
+
+    Raises:
+        UpstreamError: there was no answer, or half of one.
+        GatewayError: the provider has no way to do what is asked.
+    """
+    answer = await send(call, incoming)
+    if answer.status != 200 or not headers.is_stream(answer.headers):
+        kept = await whole(call, answer)
+        return judged(call, kept) or kept
+    return await beginning(call, answer) if call.journey.may_leave(call.target) else answer
 
 
 async def send(call: Call, incoming: Incoming) -> Answer:
@@ -293,79 +182,63 @@ async def send(call: Call, incoming: Incoming) -> Answer:
     return answer
 
 
-async def read_error(call: Call, answer: Answer) -> Kept:
-    """An error, read to its end.
+async def whole(call: Call, answer: Answer) -> Kept:
+    """An answer that is no stream, read to its end.
 
     Raises:
         UpstreamError: it broke off.
     """
     parts, size = list[bytes](), 0
     try:
-        async with asyncio.timeout(call.timeouts.between_bytes):
-            while size < LONGEST_ERROR and (part := await answer.read()):
-                parts.append(part)
-                size += len(part)
-                call.saw_first_byte()
-    except TimeoutError:
-        raise UpstreamError("no_answer_in_time", sent=True) from None
+        while part := await piece(call, answer):
+            call.saw_first_byte()
+            parts.append(part)
+            size += len(part)
+            if answer.status >= 400 and size >= LONGEST_ERROR:
+                break
     finally:
         answer.close()
-    return Kept(answer.status, answer.headers, [b"".join(parts)])
+    body, meter = b"".join(parts), JsonMeter()
+    return Kept(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
 
 
-def judged(call: Call, answer: Kept) -> Failure | None:
-    """An error that another attempt may mend; None for what any provider key would say."""
-    status, [body] = answer.status, answer.parts
-    meter = JsonMeter()
-    meter.read(body)
-    failure = Failure(
-        call.target,
-        meter.reading.error_type,
-        answer=answer,
-        http_status=status,
-        provider_request_id=call.provider_request_id,
-        wait=retry_after(answer.headers),
-    )
-    if is_about_us(call, status, body):
-        failure.error, failure.refused, failure.hopeless = account_refused(), True, True
-        return failure
-    return failure if status in PASSING_STATUSES or status >= 500 else None
+async def piece(call: Call, answer: Answer) -> bytes:
+    """The next bytes of an answer, empty at its end.
 
-
-async def note(call: Call, failure: Failure, *, trial: bool) -> None:
-    """What an error says of the provider key, for all who would call it next."""
-    cooldowns, provider_key, status = call.runtime.cooldowns, failure.target.provider_key, failure.http_status or 0
-    if failure.refused:
-        logger.error("provider key %s was refused: HTTP %d", provider_key.name, status)
-        await cooldowns.refused(provider_key, status, trial=trial)
-    elif status == 429:
-        await cooldowns.limited(provider_key, failure.target.model, failure.wait, trial=trial)
-    elif status >= 500:
-        # An overloaded model says nothing of the others.
-        model = failure.target.model if status == 529 else ""
-        await cooldowns.failed(provider_key, model, status, failure.wait, trial=trial)
+    Raises:
+        UpstreamError: it broke off, or is silent for too long.
+    """
+    try:
+        async with asyncio.timeout(call.timeouts.between_bytes):
+            return await answer.read()
+    except TimeoutError:
+        raise UpstreamError("no_answer_in_time", sent=True) from None
 
 
 async def beginning(call: Call, answer: Answer) -> Kept | Failure:
-    """A stream, once its first block has begun or has been long in coming; what was read of it comes first."""
-    meter, parts = StreamMeter(), list[bytes]()
+    """A stream, once its first block has begun, or has been as long in coming as a client may be without a byte; what
+    was read of it comes first."""
+    meter, parts, kind = StreamMeter(), list[bytes](), "broken_off"
     try:
-        async with asyncio.timeout(BLOCK_SECONDS):
-            while not (meter.has_block or meter.stopped or meter.failed) and (part := await answer.read()):
+        async with asyncio.timeout(call.runtime.configuration.ping_seconds):
+            while not (meter.has_block or meter.stopped or meter.failed) and (part := await piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
         ended = not (meter.has_block or meter.stopped)
     except TimeoutError:
         ended = False
-    except UpstreamError:
-        ended = True
+    except UpstreamError as error:
+        ended, kind = True, error.kind
+    except BaseException:
+        answer.close()
+        raise
     if not ended:
         return Kept(answer.status, answer.headers, parts, answer)
     answer.close()
     return Failure(
         call.target,
-        meter.reading.error_type or "broken_off",
-        error=errors.broken_off(),
+        meter.reading.error_type or kind,
+        error=what_happened(UpstreamError(kind, sent=True)),
         answer=Kept(answer.status, answer.headers, parts),
         reading=meter.reading,
         http_status=answer.status,
@@ -373,6 +246,28 @@ async def beginning(call: Call, answer: Answer) -> Kept | Failure:
         unseen_tokens=call.unseen_tokens() if meter.started else None,
         hopeless=True,
     )
+
+
+def judged(call: Call, answer: Kept) -> Failure | None:
+    """An answer that another attempt may better; None for what any provider key would say."""
+    status = answer.status
+    assert answer.meter is not None
+    failure = Failure(
+        call.target,
+        answer.meter.reading.error_type,
+        answer=answer,
+        http_status=status,
+        provider_request_id=call.provider_request_id,
+        wait=retry_after(answer.headers),
+    )
+    if status == 200 and not answer.understood:
+        failure.error_type, failure.error = "bad_answer", errors.broken_off()
+        failure.unsure, failure.unseen_tokens = True, call.unseen_tokens()
+        return failure
+    if status >= 400 and is_about_us(call, status, answer.body):
+        failure.error, failure.refused, failure.hopeless = errors.account_refused(), True, True
+        return failure
+    return failure if status in PASSING_STATUSES or status >= 500 else None
 
 
 def unanswered(call: Call, error: UpstreamError) -> Failure:
@@ -389,17 +284,33 @@ def unanswered(call: Call, error: UpstreamError) -> Failure:
     )
 
 
+async def note(call: Call, failure: Failure, *, trial: bool) -> None:
+    """What a failure says of the provider key, for all who would call it next."""
+    cooldowns, target, status = call.runtime.cooldowns, failure.target, failure.http_status or 0
+    if failure.refused:
+        logger.error("provider key %s was refused: HTTP %d", target.provider_key.name, status)
+        await cooldowns.refused(target.provider_key, status, trial=trial)
+    elif status == 429:
+        await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
+    elif status not in PASSING_STATUSES:
+        # A model that is overloaded, fails or breaks off says nothing of the others.
+        model = target.model if status in MODEL_STATUSES else ""
+        await cooldowns.failed(target.provider_key, model, failure.http_status, failure.wait, trial=trial)
+
+
 async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
-    if failure.unsure and not failure.target.provider_key.retry_unanswered:
+    if failure.unsure and not (failure.target.provider_key.retry_unanswered or call.free):
         return False
     if failure.hopeless:
         call.journey.out.add(failure.target)
+    call.failure = failure
     target = await call.journey.next()
     if target is None:
         return False
     call.end_attempt(failure, at_ceiling=failure.unsure)
     if (target != call.target or failure.unseen_tokens is not None) and not await call.hold_more(target):
+        await call.journey.leave_trial(target)
         return False
     call.aim(target)
     return True
@@ -416,6 +327,7 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
         if call.attempting:
             call.end_attempt(last, at_ceiling=False)
         call.look_back(first)
+    call.failure = None
     if first.answer is not None and (first.error is None or (first.http_status == 200 and not several)):
         return first.answer
     error = first.error or errors.broken_off()
@@ -432,7 +344,8 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
 
 def is_about_us(call: Call, status: int, body: bytes) -> bool:
     """Whether an error is about our own key or account, and so no business of the caller's."""
-    return call.provider_key.id is not None and (status in ACCOUNT_STATUSES or SPENT_ACCOUNT in body)
+    provider_key = call.provider_key
+    return provider_key.id is not None and call.runtime.providers[provider_key.provider].is_about_us(status, body)
 
 
 def failed(call: Call, error: UpstreamError) -> GatewayError:

@@ -167,7 +167,7 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         with relay.under_way(call):
             await begin(call, asked)
             answer = await attempts.once(call, incoming)
-            content = await relay.read_whole(call, answer)
+            content = (await relay.read_whole(call, answer)).body
             name = text(mapping(decode(content)).get("id"))
             if 400 <= answer.status < 500:
                 relay.refused(call, answer.status, content, Reading())

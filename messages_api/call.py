@@ -27,7 +27,8 @@ from usage.pricing import ModelPrice
 from usage.tokens import TOKEN_COLUMNS, TOKENS_PER_SECOND
 
 if TYPE_CHECKING:
-    from messages_api.attempts import Failure, Journey
+    from messages_api.attempts import Failure
+    from messages_api.journey import Journey
     from messages_api.runtime import Runtime
 
 # How long an answer waits for its settlement, where a budget is nearly empty.
@@ -47,7 +48,7 @@ class Call:
         target: where it is being made; `price` is that model's. `journey` knows where it may go on to.
         ceiling: USD that an attempt may cost at most, and `most_tokens` how many it may use.
         attempts: those before the one that is under way, as the ledger row will have them; `earlier` is what they came
-            to.
+            to. `failure` is what became of the last one, while the call waits for the next.
     """
 
     runtime: Runtime
@@ -72,6 +73,7 @@ class Call:
     earlier: dict[str, Any] = field(default_factory=dict)
     held_more: tuple[Decimal, int] = (Decimal(0), 0)
     attempting: bool = True
+    failure: Failure | None = None
     attempt_began: float = field(default_factory=time.monotonic)
     first_byte: float = 0.0
     http_status: int | None = None
@@ -175,7 +177,7 @@ class Call:
             reading.usage = {}
             return self._bill(reading, unseen_tokens or 0), True
 
-    def _attempt(self, columns: dict[str, Any], error_type: str) -> dict[str, Any]:
+    def _attempt(self, columns: dict[str, Any], error_type: str, ended: float | None = None) -> dict[str, Any]:
         return {
             "provider_key": self.provider_key.name,
             "provider": self.provider_key.provider,
@@ -183,7 +185,7 @@ class Call:
             "http_status": self.http_status,
             "error_type": error_type,
             "provider_request_id": clean(self.provider_request_id),
-            "duration_ms": round((time.monotonic() - self.attempt_began) * 1000),
+            "duration_ms": round(((ended or time.monotonic()) - self.attempt_began) * 1000),
             **{name: columns[name] for name in TOKEN_COLUMNS if columns[name]},
             "cost": f"{columns['cost'].normalize():f}",
         }
@@ -202,10 +204,10 @@ class Call:
         )
         if at_ceiling and not self.free:
             columns["cost"] = max(columns["cost"], self.ceiling)
-        self.attempts.append(self._attempt(columns, failure.error_type))
+        self.attempts.append(self._attempt(columns, failure.error_type, failure.ended))
         if not free:
             self.earlier = settlement.added(self.earlier, columns) if self.earlier else columns
-        self.attempting = False
+        self.attempting, self.failure = False, None
 
     async def hold_more(self, target: Target) -> bool:
         """Have the arbiter hold what another attempt may cost beside what was spent, there; whether it does."""
@@ -270,6 +272,11 @@ class Call:
             delivered: output tokens that the client was sent.
             hidden: the model may have written what nobody was sent: it is reckoned by the time that it had.
         """
+        if self.failure is not None:
+            self.end_attempt(self.failure, at_ceiling=False)
+        if not self.attempting:  # between two attempts
+            self.finish(status, reading, free=True)
+            return
         self.finish(status, reading, free=not self.sent, unseen_tokens=self.unseen_tokens(delivered, hidden=hidden))
 
     def unseen_tokens(self, delivered: int = 0, *, hidden: bool = True) -> int:

@@ -125,6 +125,15 @@ def timed_out() -> GatewayError:
     return GatewayError(504, "timeout_error", "The provider did not answer in time.", reason="provider_timeout")
 
 
+def account_refused() -> GatewayError:
+    """No provider key that the call may go to is taken by its provider."""
+    return unavailable(
+        "The provider refuses the gateway's own key or account; its administrators have to see to it.",
+        reason="provider_account",
+        retry=False,
+    )
+
+
 def over_budget(message: str) -> GatewayError:
     """What the call may cost doesn't fit what is left; trying again won't change that."""
     return GatewayError(429, "billing_error", message, reason="budget", retry=False)

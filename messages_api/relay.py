@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +19,13 @@ from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey
 from messages_api import arbiter, attempts, errors, estimates, headers, max_tokens, passing, quota, schema
-from messages_api.attempts import Journey
+from messages_api.attempts import Kept
 from messages_api.authentication import Presented
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, ClientGone, RawResponse
-from messages_api.metering import JsonMeter, Reading
+from messages_api.journey import Journey, patience
+from messages_api.metering import Reading
 from messages_api.routing import Planner, Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
@@ -179,7 +181,9 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         for name, value in incoming.http.scope["headers"]
         if name in CLIENT_LABELS
     }
-    for _ in range(arbiter.TRIES):
+    given = incoming.http.scope["headers"]
+    deadline, stale = time.monotonic() + patience(runtime, given), 0
+    while stale < arbiter.TRIES:
         try:
             check_models(key, incoming.messages)
             messages = max_tokens.bounded(key, incoming.messages)
@@ -189,10 +193,10 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
             fresh = await runtime.identify_anew(presented, key)
             if fresh == key:
                 raise
-            key = fresh
+            key, stale = fresh, stale + 1
             continue
         await runtime.refresh_prices()
-        journey = Journey(runtime, plan, incoming.http.scope["headers"], tries=incoming.relayed and not key.passthrough)
+        journey = Journey(runtime, plan, given, deadline, tries=incoming.relayed and not key.passthrough)
         target = await journey.next()
         if target is None:
             raise journey.closed()
@@ -201,19 +205,23 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         try:
             verdict = await arbiter.ask(runtime, wanted)
         except GatewayError as error:
-            if error.reason != "database_away" or not passing.may(runtime, incoming.endpoint.name, presented, key):
-                raise
-            passing.let(runtime, call, wanted)
-            return call
+            if error.reason == "database_away" and passing.may(runtime, incoming.endpoint.name, presented, key):
+                passing.let(runtime, call, wanted)
+                return call
+            await journey.leave_trial(target)
+            raise
         if verdict == "admitted":
             call.standing = quota.standing(verdict.details)
             call.tight = quota.nearly_empty(verdict.details)
             runtime.remember(call)
             return call
+        await journey.leave_trial(target)
         if verdict == "cooling":
+            # Somebody else has just found that out.
             await runtime.refresh_cooldowns()
-            continue
-        presented, key = await arbiter.after(runtime, presented, key, verdict)
+        else:
+            presented, key = await arbiter.after(runtime, presented, key, verdict)
+            stale += 1
     raise arbiter.too_fast()
 
 
@@ -353,12 +361,12 @@ async def render(call: Call, answer: Answer) -> RawResponse:
     Raises:
         GatewayError: it broke off, or is about our credential.
     """
-    meter = JsonMeter()
-    body = await read_whole(call, answer)
-    understood = meter.read(body)
+    kept = await read_whole(call, answer)
+    body, meter = kept.body, kept.meter
+    assert meter is not None
     if not 200 <= answer.status < 300:
         refused(call, answer.status, body, meter.reading)
-    elif call.free or (understood and meter.reading.countable):
+    elif call.free or (kept.understood and meter.reading.countable):
         call.finish(Status.COMPLETED, meter.reading)
     else:
         call.abandon(Status.COMPLETED, meter.reading)
@@ -380,7 +388,7 @@ def refused(call: Call, status: int, body: bytes, reading: Reading) -> None:
     call.finish(Status.REFUSED_BY_PROVIDER, reading, free=True)
     if attempts.is_about_us(call, status, body):
         logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, status)
-        raise attempts.account_refused()
+        raise errors.account_refused()
 
 
 def whole(call: Call, answer: Answer, body: bytes) -> RawResponse:
@@ -394,25 +402,15 @@ def whole(call: Call, answer: Answer, body: bytes) -> RawResponse:
     return RawResponse(answer.status, passed, body)
 
 
-async def read_whole(call: Call, answer: Answer) -> bytes:
-    """The body of an answer that is no stream.
+async def read_whole(call: Call, answer: Answer) -> Kept:
+    """An answer that is no stream, in whole.
 
     Raises:
         GatewayError: it broke off.
     """
-    parts: list[bytes] = []
-    patience = call.timeouts.between_bytes
+    if isinstance(answer, Kept) and answer.meter is not None:
+        return answer
     try:
-        while True:
-            async with asyncio.timeout(patience):
-                part = await answer.read()
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
-            call.saw_first_byte()
+        return await attempts.whole(call, answer)
     except UpstreamError as error:
         raise attempts.failed(call, error) from None
-    except TimeoutError:
-        raise attempts.failed(call, UpstreamError("no_answer_in_time", sent=True)) from None
-    finally:
-        answer.close()

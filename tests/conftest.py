@@ -25,6 +25,7 @@ from tests.gateway import (  # noqa: E402, F401
     start_web,
     upstream,
     web,
+    web_once,
 )
 
 

@@ -274,6 +274,12 @@ def web(served: None, start_web: Callable[..., Web]) -> Web:
     return start_web()
 
 
+@pytest.fixture
+def web_once(served: None, start_web: Callable[..., Web]) -> Web:
+    """One web process that makes a call once: what a provider says is the answer."""
+    return start_web(retry_attempts=1)
+
+
 @pytest.fixture(scope="session")
 def one_upstream() -> Iterator[Upstream]:
     with Upstream() as upstream:

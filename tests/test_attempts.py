@@ -7,8 +7,10 @@ import json
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
+import httpx
 import pytest
 
 from keys import provider_keys
@@ -148,13 +150,89 @@ def test_a_client_that_tries_again_by_itself_gets_one_attempt(web, alice, first,
     assert "x-should-retry" not in answer.headers
 
 
-def test_with_one_place_to_go_its_client_decides(web, served, first):
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
+def test_the_only_provider_key_is_tried_again_after_a_pause(web, served, first, status):
     alice = issue(first)
-    first.answer = failing(529, "overloaded_error", ("retry-after", "1"))
-    for _ in range(7):
+    answers = [failing(status), failing(status), whole(200, message("at last"))]
+    first.answer = lambda seen: answers[len(first.seen) - 1]
+    answer = post(web, alice.key)
+    assert (answer.json()["content"][0]["text"], answer.headers["x-bf-attempts"]) == ("at last", "3")
+    [row] = rows(1)
+    assert [each["http_status"] for each in row.attempts] == [status, status, 200]
+    assert row.cost == COST
+    assert not Cooldown.objects.exists()
+
+
+def test_the_only_provider_key_that_nobody_reaches_is_tried_again(web, served, first):
+    with nobody_there() as url:
+        gone = provider_keys.add_provider_key(name="gone", provider="anthropic", base_url=url, secret=PROVIDER_SECRET)
+        answer = post(web, issue(first, provider_keys=[(gone, 1)]).key)
+    refused(answer, 502, "api_error")
+    assert answer.headers["x-should-retry"] == "false"
+    [row] = rows(1)
+    assert [(each["error_type"], each["cost"]) for each in row.attempts] == [("not_connected", "0")] * 3
+
+
+def test_a_pause_is_no_part_of_an_attempt(web, served, first):
+    alice = issue(first)
+    answers = [failing(429, "rate_limit_error", ("retry-after-ms", "900")), whole(200, message())]
+    first.answer = lambda seen: answers[len(first.seen) - 1]
+    assert post(web, alice.key).status_code == 200
+    [row] = rows(1)
+    assert all(each["duration_ms"] < 500 for each in row.attempts)
+    assert row.duration_ms >= 900
+
+
+def test_a_caller_who_leaves_between_two_attempts_pays_for_none(web, served, first):
+    alice = issue(first)
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "9"))
+    with pytest.raises(httpx.ReadTimeout):
+        CLIENT.post(web.url + "/v1/messages", json=ask(), headers=credentials(alice.key), timeout=0.5)
+    [row] = rows(1)
+    assert (row.status, row.cost) == ("client_disconnected", Decimal(0))
+    assert [each["http_status"] for each in row.attempts] == [429]
+
+
+def test_the_only_provider_key_is_not_called_while_it_cools_down(web, served, first):
+    alice = issue(first)
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "60"))
+    answer = post(web, alice.key)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+    for _ in range(3):
         answer = post(web, alice.key)
-        assert (answer.status_code, answer.headers["retry-after"]) == (529, "1")
-    assert len(first.seen) == 7
+        refused(answer, 429, "rate_limit_error")
+        assert 55 <= int(answer.headers["retry-after"]) <= 60
+    assert len(first.seen) == 1
+    rows(1)
+
+
+def test_who_comes_while_it_cools_down_waits_for_it(web, served, first):
+    alice = issue(first)
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "2"))
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+    first.answer = whole(200, message())
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: post(web, alice.key), range(8))} == {200}
+    early, *others = first.seen
+    assert min(each.arrived for each in others) - early.arrived >= 1.9
+    assert len(others) == 8
+
+
+def test_the_only_provider_key_that_keeps_failing_is_left_alone_and_then_tried_by_one_call(web, served, first):
+    alice = issue(first)
+    first.answer = failing(500)
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1", "x-stainless-timeout": "1"}
+    for _ in range(5):
+        assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 500
+    refused(CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers), 503, "api_error")
+    assert len(first.seen) == 5
+    first.answer = [0.3, *whole(200, message())]
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: post(web, alice.key), range(8))} == {200}
+    tried, *others = first.seen[5:]
+    assert min(each.arrived for each in others) - tried.arrived >= 0.3
+    assert not Cooldown.objects.exists()
 
 
 def test_it_waits_as_long_as_the_providers_say(web, alice, first, second):
@@ -202,7 +280,50 @@ def test_but_where_its_provider_key_says_so_and_then_it_costs_its_ceiling(web, a
     assert row.estimated
 
 
+@pytest.mark.parametrize("garbage", [b"no JSON", b'{"type": "message", "content": [{"ty'])
+def test_half_an_answer_is_made_anew_where_its_provider_key_says_so(web, alice, first, second, garbage):
+    ProviderKey.objects.filter(name="first").update(retry_unanswered=True)
+    first.answer = whole(200, garbage)
+    assert post(web, alice.key).json()["content"][0]["text"] == "from the second"
+    [row] = rows(1)
+    assert [each["error_type"] for each in row.attempts] == ["bad_answer", ""]
+    assert row.cost == sum(Decimal(each["cost"]) for each in row.attempts) > COST
+
+
+def test_an_answer_that_breaks_off_is_made_anew_where_its_provider_key_says_so(web, alice, first, second):
+    ProviderKey.objects.filter(name="first").update(retry_unanswered=True)
+    first.answer = [whole(200, message())[0][:-9], End.CLOSE]
+    assert post(web, alice.key).json()["content"][0]["text"] == "from the second"
+    [row] = rows(1)
+    assert [each["error_type"] for each in row.attempts] == ["broken_off", ""]
+
+
+def test_counting_costs_nothing_and_so_is_always_made_anew(web, alice, first, second):
+    first.answer = [End.RESET]
+    second.answer = whole(200, b'{"input_tokens": 9}')
+    body = {"model": MODEL, "messages": ask()["messages"]}
+    assert post(web, alice.key, body, "/v1/messages/count_tokens").json() == {"input_tokens": 9}
+
+
+def test_a_provider_key_may_take_no_longer_than_it_says_in_all(web, alice, first, second):
+    ProviderKey.objects.filter(name="first").update(retry_unanswered=True, total_seconds=0.5)
+    first.answer = [piece for byte in whole(200, message())[0] for piece in (bytes([byte]), 0.1)]
+    assert post(web, alice.key).json()["content"][0]["text"] == "from the second"
+    [row] = rows(1)
+    assert row.attempts[0]["error_type"] == "no_answer_in_time"
+    assert 500 <= row.attempts[0]["duration_ms"] < 3000
+
+
 # Streams
+
+
+def test_a_stream_that_is_silent_before_its_first_block_is_begun_elsewhere(web, alice, first, second):
+    ProviderKey.objects.filter(name="first").update(between_bytes_seconds=0.5)
+    first.answer = [*pieces(200, events("never seen")[:1])[:-1], 9.0]
+    second.answer = pieces(200, events("Hi"))
+    assert post(web, alice.key, ask(stream=True)).content == b"".join(events("Hi"))
+    [row] = rows(1)
+    assert row.attempts[0]["error_type"] == "no_answer_in_time"
 
 
 @pytest.mark.parametrize("end", list(End))
@@ -251,20 +372,46 @@ def test_a_refused_provider_key_is_taken_out_for_everyone(web, alice, first, sec
     rows(3)
 
 
-def test_a_spent_account_is_one(web, alice, first, second):
-    body = {"type": "invalid_request_error", "message": "You have reached your specified API usage limits. Until 2027."}
-    first.answer = whole(400, json.dumps({"type": "error", "error": body}).encode())
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "You have reached your specified API usage limits. You will regain access on 2027-01-01."}),
+        (400, {"message": "Your credit balance is too low to access the Anthropic API."}),
+        (429, {"message": "No more.", "details": {"error_code": "enforced_spend_limit_reached"}}),
+    ],
+)
+def test_a_spent_account_is_one(web, alice, first, second, status, error):
+    body = {"type": "error", "error": {"type": "invalid_request_error"} | error}
+    first.answer = whole(status, json.dumps(body).encode())
     assert post(web, alice.key).status_code == 200
     assert Cooldown.objects.get().reason == "refused"
 
 
+def test_but_not_one_that_a_caller_only_speaks_of(web, alice, first, second):
+    body = {"type": "invalid_request_error", "message": "metadata: You have reached your specified API usage limits"}
+    first.answer = whole(400, json.dumps({"type": "error", "error": body}).encode())
+    assert post(web, alice.key).status_code == 400
+    assert not Cooldown.objects.exists()
+
+
 def test_where_all_are_refused_the_caller_hears_that_it_is_ours(web, alice, first, second):
     first.answer = second.answer = failing(401, "authentication_error")
-    for _ in range(2):
-        answer = post(web, alice.key)
+    headers = credentials(alice.key) | {"x-stainless-timeout": "2"}
+    for _ in range(3):
+        answer = CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers)
         refused(answer, 503, "api_error")
         assert answer.headers["x-should-retry"] == "false"
     assert (len(first.seen), len(second.seen)) == (1, 1)
+
+
+def test_one_that_was_refused_for_a_moment_only_loses_no_call(web, served, first):
+    alice = issue(first)
+    first.answer = failing(403, "permission_error")
+    refused(post(web, alice.key), 503, "api_error")
+    first.answer = whole(200, message())
+    assert post(web, alice.key).status_code == 200
+    assert first.seen[1].arrived - first.seen[0].arrived >= 2.9
+    assert not Cooldown.objects.exists()
 
 
 def test_another_secret_is_given_a_try(web, alice, first, second):
@@ -368,7 +515,7 @@ def test_a_fallback_that_the_key_may_not_use_is_left_out(web, served, first):
     alice = issue(first, allowed_models=["claude-opus-*"])
     first.answer = failing(529)
     assert post(web, alice.key, ask(fallbacks=[HAIKU])).status_code == 529
-    assert len(first.seen) == 1
+    assert {json.loads(each.body)["model"] for each in first.seen} == {MODEL}
 
 
 def test_the_dearest_model_that_may_answer_is_what_is_held(web, served, first):

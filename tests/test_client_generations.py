@@ -95,14 +95,14 @@ def test_it_counts_tokens_for_the_sdk(web, upstream, alice):
 
 @pytest.mark.wire(11)
 @pytest.mark.parametrize("status", TYPES)
-def test_it_lets_the_sdk_raise_and_repeat_as_the_provider_would(web, upstream, alice, status):
+def test_the_sdk_raises_as_it_would_at_the_provider_after_as_many_attempts(web, upstream, alice, status):
     kind, raised, calls = TYPES[status]
     upstream.answer = failing(status, kind)
     with Anthropic(base_url=web.url, api_key=alice.key) as client, pytest.raises(raised) as caught:
         client.messages.create(**ASKED)
     assert (caught.value.status_code, caught.value.type, caught.value.request_id) == (status, kind, "req_up")
     assert len(upstream.seen) == calls
-    rows(calls)
+    assert len(rows(1)[0].attempts) == calls
 
 
 @pytest.mark.wire(11)

@@ -109,7 +109,7 @@ def test_the_sdk_does_not_repeat_what_no_repetition_helps(web, upstream, alice):
     assert not upstream.seen
 
 
-def test_the_sdk_repeats_what_the_provider_asks_it_to(web, upstream, alice):
+def test_the_sdk_repeats_what_the_provider_asks_it_to(web_once, upstream, alice):
     error = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
     answers = [
         whole(529, error, ("retry-after-ms", "1")),
@@ -117,7 +117,7 @@ def test_the_sdk_repeats_what_the_provider_asks_it_to(web, upstream, alice):
         whole(200, message()),
     ]
     upstream.answer = lambda seen: answers[len(upstream.seen) - 1]
-    with client(web, alice.key, max_retries=2) as sdk:
+    with client(web_once, alice.key, max_retries=2) as sdk:
         assert sdk.messages.create(model=MODEL, max_tokens=64, messages=HELLO).content[0].text == "Hi"
     assert [entry.status for entry in rows(3)] == ["refused_by_provider", "refused_by_provider", "completed"]
 

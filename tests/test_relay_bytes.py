@@ -84,13 +84,13 @@ def check_request(seen: Seen, sent, body, path):
 @pytest.mark.wire(11)
 @needs_recordings
 @pytest.mark.parametrize("generation", range(len(GENERATIONS)))
-def test_it_relays_every_recording_byte_for_byte_and_counts_what_it_used(web, upstream, alice, generation):
+def test_it_relays_every_recording_byte_for_byte_and_counts_what_it_used(web_once, upstream, alice, generation):
     source = random.Random(generation)
     chosen: list[Recording] = recordings()[generation :: len(GENERATIONS)]
     asked: dict[str, Recording] = {}
     for number, recording in enumerate(chosen):
         upstream.answer = play(recording, source)
-        sent, body, answer, got = send(web, alice.key, recording, GENERATIONS[generation])
+        sent, body, answer, got = send(web_once, alice.key, recording, GENERATIONS[generation])
         asked[answer.headers["x-bf-request-id"].removeprefix("req_bf_")] = recording
         assert got == recording.body, recording.name
         assert answer.status_code == recording.status
@@ -207,11 +207,11 @@ def test_it_relays_members_of_the_body_that_it_does_not_know(web, upstream, alic
 @pytest.mark.wire(11)
 @pytest.mark.parametrize("status", [400, 404, 408, 409, 413, 422, 429, 500, 502, 503, 504, 529])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_it_relays_the_providers_errors_untouched(web, upstream, alice, status, streamed):
+def test_it_relays_the_providers_errors_untouched(web_once, upstream, alice, status, streamed):
     body = b'{"type":"error",  "error":{"type":"some_error","message":"prompt is too long: \xc3\xbc"}}\n'
     headers = (("request-id", "req_9"), ("x-should-retry", "true"), ("retry-after", "7"), ("cf-ray", "1-AMS"))
     upstream.answer = whole(status, body, *headers)
-    answer = post(web, alice.key, ask(stream=streamed))
+    answer = post(web_once, alice.key, ask(stream=streamed))
     assert (answer.status_code, answer.content) == (status, body)
     assert set(headers) <= set(answer.headers.items())
     entry = row()

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from messages_api import headers
 from messages_api.providers import refusals
-from messages_api.providers.base import Outgoing, named
+from messages_api.providers.base import Outgoing, Provider, named
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
@@ -22,7 +22,7 @@ SCOPE = "https://cognitiveservices.azure.com/.default"
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
-class Azure:
+class Azure(Provider):
     """Relays over HTTP."""
 
     def __init__(self, client: UpstreamClient) -> None:

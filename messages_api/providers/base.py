@@ -26,6 +26,8 @@ class Outgoing:
     timeouts: Timeouts = DEPLOYMENTS
 
 
+# A provider that refuses our key or account with these is our trouble, not the caller's.
+ACCOUNT_STATUSES = frozenset((401, 402, 403))
 COUNT_TOKENS = "/v1/messages/count_tokens"
 JSON = (b"content-type", b"application/json")
 # Of a caller's headers, what makes sense to a cloud besides Anthropic's.
@@ -75,3 +77,7 @@ class Provider(Protocol):
             UpstreamError: there was none.
             GatewayError: 400 or 404, the provider has no way to do what is asked; nothing was sent.
         """
+
+    def is_about_us(self, status: int, body: bytes) -> bool:
+        """Whether an error is about our own key or account there, and so no business of the caller's."""
+        return status in ACCOUNT_STATUSES

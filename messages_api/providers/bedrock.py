@@ -23,7 +23,7 @@ from keys.directory import KnownProviderKey
 from messages_api import errors, headers, schema
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Whole, named, passed
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 
 VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
@@ -39,7 +39,7 @@ EXCEPTIONS = {"throttlingException": 429, "validationException": 400, "modelTime
 HIDDEN = (b"content-type", b"content-length", b"transfer-encoding")
 
 
-class Bedrock:
+class Bedrock(Provider):
     """Re-frames requests and streams; what is in them stays as it is."""
 
     def __init__(self, client: UpstreamClient) -> None:

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from messages_api.providers.base import Outgoing
+from messages_api.providers.base import Outgoing, Provider
 from messages_api.upstream import Answer, Headers, UpstreamError
 
 MAGIC = re.compile(r"\[echo ([a-z]+)(?:=([0-9.]{1,8}))?\]")
@@ -43,7 +43,7 @@ ERRORS = {
 }
 
 
-class Echo:
+class Echo(Provider):
     """Answers by itself."""
 
     async def send(self, call: Outgoing) -> Answer:

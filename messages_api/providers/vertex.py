@@ -19,7 +19,7 @@ from django.conf import settings
 from keys.directory import KnownProviderKey
 from messages_api import schema
 from messages_api.providers import refusals
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, named, passed
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
@@ -35,7 +35,7 @@ DATE = re.compile(r"-(?=\d{8}$)")
 REQUEST_IDS = (b"x-request-id", b"x-goog-request-id")
 
 
-class Vertex:
+class Vertex(Provider):
     """Relays answers; a request's model and version are said in other places."""
 
     def __init__(self, client: UpstreamClient) -> None:

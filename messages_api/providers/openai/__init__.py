@@ -11,7 +11,7 @@ import time
 from django.conf import settings
 
 from messages_api import errors, headers
-from messages_api.providers.base import Outgoing
+from messages_api.providers.base import Outgoing, Provider
 from messages_api.providers.openai import answer, completion, dialects, faults, request, turns
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
@@ -34,7 +34,7 @@ SILENCE = 10.0
 END_SECONDS = 1.0
 
 
-class OpenAI:
+class OpenAI(Provider):
     """Translates."""
 
     def __init__(self, client: UpstreamClient) -> None:
