@@ -23,7 +23,9 @@ from django.forms import ModelChoiceField, ModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
@@ -222,9 +224,12 @@ class ProviderKeyAdmin(KeptAdmin):
         *LEARNED,
     )
     readonly_fields = LEARNED
-    list_display = ("name", "provider", "address", "models", "hint", "active", "organization_id", "workspace_id")
+    list_display = ("name", "provider", "state", "address", "models", "hint", "organization_id", "workspace_id")
     list_filter = ("provider", "active")
     search_fields = ("name", "base_url")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderKey]:
+        return super().get_queryset(request).prefetch_related("cooldowns")
 
     @method_decorator(sensitive_post_parameters("secret"))
     def changeform_view(self, *args: Any, **kwargs: Any) -> Any:
@@ -238,6 +243,16 @@ class ProviderKeyAdmin(KeptAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         provider_keys.save(obj, form.cleaned_data["secret"])
+
+    @admin.display(description="state", ordering="active")
+    def state(self, row: ProviderKey) -> SafeString:
+        """Whether it is called: what it cools down for is on a page of its own."""
+        cooling = [each for each in row.cooldowns.all() if each.until > timezone.now() or each.is_refused]
+        if not row.active or not cooling:
+            return state_badge("active" if row.active else "inactive")
+        told = "refused" if any(each.is_refused for each in cooling) else "cooling"
+        url = reverse("admin:keys_cooldown_changelist", query={"provider_key__id__exact": row.pk})
+        return format_html('<a href="{}">{}</a>', url, state_badge(told))
 
     @admin.display(description="base URL")
     def address(self, row: ProviderKey) -> str:

@@ -251,6 +251,11 @@ class Cooldown(models.Model):
     def __str__(self) -> str:
         return f"{self.provider_key}, {self.model or 'all models'}"
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether administrators have to see to it."""
+        return self.reason == CooldownReason.REFUSED
+
 
 class ModelAlias(models.Model):
     """A name of ours for a model of a provider's: `fast` for `anthropic/claude-haiku-4-5`."""

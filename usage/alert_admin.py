@@ -83,8 +83,8 @@ class AlertTargetAdmin(Listed):
     autocomplete_fields = ("customer",)
     search_fields = ("address", "customer__name")
     empty = (
-        "Nobody is told yet when a budget's threshold is passed: add an e-mail address, or a webhook. Which thresholds "
-        "there are is said on each budget (50, 80, 100)."
+        "Nobody is told yet when a budget's threshold is passed or a provider key is refused: add an e-mail address "
+        "or a webhook. Which thresholds there are is said on each budget (50, 80, 100)."
     )
 
     @method_decorator(sensitive_post_parameters("secret"))
@@ -115,28 +115,35 @@ class LookedAt(Listed):
 
 @admin.register(Alert)
 class AlertAdmin(LookedAt):
-    """Thresholds that were passed, and virtual keys whose calls cost more than was held; the latest first."""
+    """Thresholds that were passed, virtual keys whose calls cost more than was held, and provider keys that are
+    refused; the latest first."""
 
     list_display = ("at", "whose", "passed", "came_to", "delivered_at")
-    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key", "virtual_key")
+    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key", "virtual_key", "provider_key")
     ordering = ("-pk",)
     empty = (
-        "No threshold was passed yet. A budget alerts at the percentages that it lists as thresholds; whom to tell is "
-        "said under alert targets."
+        "No threshold was passed yet, and no provider key is refused. A budget alerts at the percentages that it lists "
+        "as thresholds; whom to tell is said under alert targets."
     )
 
-    @admin.display(description="budget", ordering="budget")
+    @admin.display(description="about", ordering="budget")
     def whose(self, row: Alert) -> SafeString | str:
+        if row.provider_key is not None:
+            return f"provider key {row.provider_key}"
         if row.budget is not None:
             return two_lines(row.budget.owned_by(), row.budget.terms())
         return f"budget {row.budget_id} (deleted)" if row.budget_id else f"virtual key {row.virtual_key}"
 
     @admin.display(description="passed", ordering="threshold")
     def passed(self, row: Alert) -> str:
+        if row.provider_key_id is not None:
+            return f"refused: HTTP {row.http_status}"
         return f"{row.threshold} %" if row.budget_id else "what was held"
 
     @admin.display(description="spent then")
     def came_to(self, row: Alert) -> str:
+        if row.provider_key_id is not None:
+            return "–"
         unit = row.budget.unit if row.budget is not None else Unit.USD
         return f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
 

@@ -127,8 +127,10 @@ def retry_now(delivery: Delivery) -> None:
 # What is said
 
 
-def payer(alert: Alert) -> Customer:
-    """The customer whose budget or virtual key it is about, in the end."""
+def payer(alert: Alert) -> Customer | None:
+    """The customer whose budget or virtual key it is about, in the end; provider keys are everybody's."""
+    if alert.provider_key is not None:
+        return None
     budget = alert.budget
     owner = alert.virtual_key if budget is None else budget.customer or budget.team or budget.virtual_key
     assert owner is not None
@@ -138,6 +140,15 @@ def payer(alert: Alert) -> Customer:
 def described(alert: Alert) -> dict[str, Any]:
     """An alert as webhooks get it; amounts are strings, exact, in the budget's unit, of overruns in USD."""
     budget = alert.budget
+    if alert.provider_key is not None:
+        return {
+            "type": "provider_key.refused",
+            "id": f"alert_{alert.pk}",
+            "at": moments.show(alert.at),
+            "provider_key": alert.provider_key.name,
+            "provider": alert.provider_key.provider,
+            "http_status": alert.http_status,
+        }
     if budget is None:
         return {
             "type": "virtual_key.overrun",
@@ -177,6 +188,17 @@ def described(alert: Alert) -> dict[str, Any]:
 def in_words(alert: Alert) -> tuple[str, list[str]]:
     """An alert as people get it: the subject, and lines."""
     said, budget = described(alert), alert.budget
+    if alert.provider_key is not None:
+        return f"The provider refuses provider key {said['provider_key']}", [
+            f"It answered {said['http_status']}: the key isn't good any more, may not do what it is asked, or its"
+            " account is spent. Calls go to other provider keys meanwhile, or are refused where there is none. One call"
+            " every few minutes tries whether it is well again. After a new secret, or when its cool-down is ended in"
+            " the admin, the next one does.",
+            "",
+            f"Provider key: {said['provider_key']}",
+            f"Provider: {said['provider']}",
+            f"Since: {said['at']}; there is no other message of it in this hour.",
+        ]
     if budget is None:
         return f"Calls of virtual key {alert.virtual_key} cost more than was held for them", [
             f"They cost {said['cost']} USD, {said['held']} USD were held. They are charged in full, so that budgets may"

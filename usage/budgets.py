@@ -344,7 +344,8 @@ class Window(models.Model):
 
 class Alert(models.Model):
     """A window's spending has passed a threshold: written with what passed it, once. Or calls of a virtual key cost
-    more than was held for them: once a day (UTC), which is then the window, with what they cost and what was held.
+    more than was held for them: once a day (UTC), which is then the window, with what they cost and what was held. Or
+    a provider refuses a provider key: once an hour, with the HTTP status that said so (usage/sql/refused.sql).
     Telling somebody is another matter: `delivered_at` is for who does."""
 
     budget = models.ForeignKey(
@@ -358,10 +359,19 @@ class Alert(models.Model):
         related_name="+",
         help_text="Whose calls cost more than was held for them.",
     )
+    provider_key = models.ForeignKey(
+        ProviderKey,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        related_name="+",
+        help_text="Whose key or account its provider refuses.",
+    )
     start = models.DateTimeField()
     threshold = models.PositiveSmallIntegerField(help_text="percent")
     spent = models.DecimalField(**MONEY)
     amount = models.DecimalField(**MONEY)
+    http_status = models.PositiveSmallIntegerField(null=True)
     at = models.DateTimeField()
     delivered_at = models.DateTimeField(null=True)
 
@@ -369,13 +379,17 @@ class Alert(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once"),
             models.UniqueConstraint(fields=["virtual_key", "start"], name="usage_alert_overrun_once"),
+            models.UniqueConstraint(fields=["provider_key", "start"], name="usage_alert_refused_once"),
             models.CheckConstraint(
-                condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False), name="usage_alert_of_one"
+                condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False) ^ Q(provider_key__isnull=False),
+                name="usage_alert_of_one",
             ),
         ]
         indexes: ClassVar = [models.Index(fields=["id"], name="usage_alert_untold", condition=Q(delivered_at=None))]
 
     def __str__(self) -> str:
+        if self.provider_key_id is not None:
+            return f"refusal of provider key {self.provider_key_id}"
         if self.budget_id is None:
             return f"overrun of virtual key {self.virtual_key_id}"
         return f"{self.threshold} % of budget {self.budget_id}"
