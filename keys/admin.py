@@ -383,7 +383,7 @@ class VirtualKeyAdmin(PausableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]
-        terms += ["fallback_models", "max_tokens", "default_max_tokens", "expires_at", "labels"]
+        terms += ["fallback_models", "adaptive_weights", "max_tokens", "default_max_tokens", "expires_at", "labels"]
         if obj is None:
             return [(None, {"fields": terms})]
         return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]

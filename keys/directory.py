@@ -30,7 +30,8 @@ SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM 
     v.denied_models, v.passthrough, v.team_id, least(c.expires_at, v.expires_at), least(v.max_tokens, t.max_tokens),
     least(coalesce(v.default_max_tokens, t.default_max_tokens), v.max_tokens, t.max_tokens),
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
-    ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models
+    ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models,
+    v.adaptive_weights
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id LEFT JOIN keys_team t ON t.id = v.team_id
 WHERE
 """
@@ -93,6 +94,7 @@ class KnownKey:
     team: int | None = None
     fallbacks: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    adaptive_weights: bool = False
     expires_at: datetime | None = None
     max_tokens: int | None = None
     default_max_tokens: int | None = None
@@ -205,7 +207,7 @@ class Directory:
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row
-        max_tokens, default_max_tokens, provider_keys, weights, fallbacks = rest
+        max_tokens, default_max_tokens, provider_keys, weights, fallbacks, adaptive_weights = rest
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
         routes = tuple(
@@ -226,6 +228,7 @@ class Directory:
             team,
             tuple(fallbacks),
             self.aliases,
+            adaptive_weights,
             expires_at,
             max_tokens,
             default_max_tokens,

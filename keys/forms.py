@@ -55,6 +55,7 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "allowed_models",
             "denied_models",
             "fallback_models",
+            "adaptive_weights",
             "max_tokens",
             "default_max_tokens",
             "expires_at",

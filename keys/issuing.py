@@ -52,6 +52,7 @@ def issue_virtual_key(
     fallback_models: Iterable[str] = (),
     max_tokens: int | None = None,
     default_max_tokens: int | None = None,
+    adaptive_weights: bool = False,
     expires_at: datetime | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> tuple[VirtualKey, str]:
@@ -70,6 +71,7 @@ def issue_virtual_key(
         fallback_models=list(fallback_models),
         max_tokens=max_tokens,
         default_max_tokens=default_max_tokens,
+        adaptive_weights=adaptive_weights,
         expires_at=expires_at,
         labels=dict(labels or {}),
     )

@@ -257,6 +257,28 @@ class Cooldown(models.Model):
         return self.reason == CooldownReason.REFUSED
 
 
+class Performance(models.Model):
+    """How a provider key did lately with a model (usage.performance), and the part of its weight that it keeps for that
+    with virtual keys whose weights adapt."""
+
+    provider_key = models.ForeignKey(ProviderKey, on_delete=models.CASCADE, related_name="performances")
+    model = models.CharField(max_length=200)
+    attempts = models.PositiveIntegerField()
+    failures = models.PositiveIntegerField()
+    first_byte_ms = models.FloatField("time to first byte (ms, median)", null=True)
+    share = models.FloatField()
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["provider_key__name", "model"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["provider_key", "model"], name="keys_performance_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_key}, {self.model}"
+
+
 class ModelAlias(models.Model):
     """A name of ours for a model of a provider's: `fast` for `anthropic/claude-haiku-4-5`."""
 
@@ -338,6 +360,11 @@ class VirtualKey(AnswerBounds):
         db_default=[],
         blank=True,
         help_text="Models that answer in turn where the one that was asked for can't, separated by commas.",
+    )
+    adaptive_weights = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="A provider key that fails often or is slow to answer gets fewer conversations.",
     )
     labels = models.JSONField(
         default=dict, blank=True, help_text='Carried by its ledger rows: {"cost_centre": "4711", "project": "atlas"}.'

@@ -1,8 +1,9 @@
-"""Admin pages for where calls go: names of our own for models, and provider keys that get no calls for a while."""
+"""Admin pages for where calls go: names of our own for models, provider keys that get no calls for a while, and how
+they do."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -11,7 +12,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from keys.badges import state_badge
-from keys.models import Cooldown, ModelAlias
+from keys.models import Cooldown, ModelAlias, Performance
 
 
 @admin.register(ModelAlias)
@@ -23,15 +24,12 @@ class ModelAliasAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = ("name", "target")
 
 
-@admin.register(Cooldown)
-class CooldownAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Provider keys that get no calls for a while; ending that lets the next call try."""
+class LookedAt(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows that nobody makes or changes by hand."""
 
-    list_display = ("provider_key", "of", "state", "reason", "http_status", "strikes", "since", "until")
     list_display_links = None
-    list_filter = ("reason", "provider_key")
+    list_filter: ClassVar[tuple[str, ...]] = ("provider_key",)
     list_select_related = ("provider_key",)
-    actions = ("end",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -41,6 +39,30 @@ class CooldownAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+@admin.register(Performance)
+class PerformanceAdmin(LookedAt):
+    """How provider keys do, where a virtual key's weights follow that."""
+
+    list_display = ("provider_key", "model", "attempts", "failures", "first_byte", "kept", "at")
+
+    @admin.display(description="time to first byte (median)", ordering="first_byte_ms")
+    def first_byte(self, row: Performance) -> str:
+        return "–" if row.first_byte_ms is None else f"{row.first_byte_ms:,.0f} ms"
+
+    @admin.display(description="part of its weight", ordering="share")
+    def kept(self, row: Performance) -> str:
+        return "all" if row.share == 1 else f"1/{round(1 / row.share)}"
+
+
+@admin.register(Cooldown)
+class CooldownAdmin(LookedAt):
+    """Provider keys that get no calls for a while; ending that lets the next call try."""
+
+    list_display = ("provider_key", "of", "state", "reason", "http_status", "strikes", "since", "until")
+    list_filter = ("reason", "provider_key")
+    actions = ("end",)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
         """Who may change provider keys may have them called again."""

@@ -191,7 +191,6 @@ async def whole(call: Call, answer: Answer) -> Kept:
     parts, size = list[bytes](), 0
     try:
         while part := await piece(call, answer):
-            call.saw_first_byte()
             parts.append(part)
             size += len(part)
             if answer.status >= 400 and size >= LONGEST_ERROR:
@@ -210,9 +209,12 @@ async def piece(call: Call, answer: Answer) -> bytes:
     """
     try:
         async with asyncio.timeout(call.timeouts.between_bytes):
-            return await answer.read()
+            part = await answer.read()
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
+    if part:
+        call.saw_first_byte()
+    return part
 
 
 async def beginning(call: Call, answer: Answer) -> Kept | Failure:

@@ -95,7 +95,7 @@ class Bound:
         )
 
 
-Routes = Sequence[tuple[KnownProviderKey, int]]
+Routes = Sequence[tuple[KnownProviderKey, float]]
 
 
 def narrow(key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound]) -> Routes:

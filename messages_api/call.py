@@ -178,6 +178,7 @@ class Call:
             return self._bill(reading, unseen_tokens or 0), True
 
     def _attempt(self, columns: dict[str, Any], error_type: str, ended: float | None = None) -> dict[str, Any]:
+        began = self.first_byte
         return {
             "provider_key": self.provider_key.name,
             "provider": self.provider_key.provider,
@@ -185,6 +186,7 @@ class Call:
             "http_status": self.http_status,
             "error_type": error_type,
             "provider_request_id": clean(self.provider_request_id),
+            **({"time_to_first_byte_ms": round((began - self.attempt_began) * 1000)} if began else {}),
             "duration_ms": round(((ended or time.monotonic()) - self.attempt_began) * 1000),
             **{name: columns[name] for name in TOKEN_COLUMNS if columns[name]},
             "cost": f"{columns['cost'].normalize():f}",

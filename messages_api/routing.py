@@ -15,7 +15,10 @@ from messages_api.bindings import Bound
 from messages_api.errors import GatewayError
 from usage.pricing import sold_as
 
-Weighted = Sequence[tuple[KnownProviderKey, int]]
+Weighted = Sequence[tuple[KnownProviderKey, float]]
+
+# The part of its weight that a provider key keeps for a model, by how it does.
+Share = Callable[[KnownProviderKey, str], float]
 
 PROVIDERS = frozenset(Provider.values)
 
@@ -58,6 +61,7 @@ def plan(
     spoken: Container[str],
     conversation: Callable[[], str],
     bound: Sequence[Bound] = (),
+    share: Share | None = None,
 ) -> Plan:
     """Where a call may go: for the model that was asked for and then for each of its fallbacks, the provider keys that
     serve it and understand what the request carries, those first that the conversation's other calls go to.
@@ -67,15 +71,17 @@ def plan(
         spoken: the providers whose protocol the relay speaks.
         conversation: its name; asked for where there is a choice only.
         bound: what the request carries that not every account understands.
+        share: asked for where the virtual key's weights adapt.
 
     Raises:
         GatewayError: of the model that was asked for: 403, the key may not use it; 404, nobody serves it; as
             `bindings.narrow`. A fallback that can't be used is left out.
     """
-    found = [stage(key, models[0], spoken, conversation, bound)]
+    share = share if key.adaptive_weights else None
+    found = [stage(key, models[0], spoken, conversation, bound, share)]
     for name in models[1:]:
         try:
-            found.append(stage(key, name, spoken, conversation, bound))
+            found.append(stage(key, name, spoken, conversation, bound, share))
         except GatewayError:
             continue
     seen: set[Target] = set()
@@ -86,7 +92,12 @@ def plan(
 
 
 def stage(
-    key: KnownKey, asked: str, spoken: Container[str], conversation: Callable[[], str], bound: Sequence[Bound]
+    key: KnownKey,
+    asked: str,
+    spoken: Container[str],
+    conversation: Callable[[], str],
+    bound: Sequence[Bound],
+    share: Share | None,
 ) -> list[Target]:
     """Where one model may be called, in turn.
 
@@ -106,6 +117,8 @@ def stage(
     models = {target.provider_key.id: target.model for target, _ in allowed}
     if len(routes) > 1:
         name = conversation()
+        if share is not None:
+            routes = [(route, weight * share(route, models[route.id])) for route, weight in routes]
         routes = sorted(routes, key=lambda one: distance(name, *one))
     return [Target(provider_key, models[provider_key.id]) for provider_key, _ in routes]
 
@@ -153,7 +166,7 @@ def rendezvous(name: str, weighted: Weighted) -> KnownProviderKey:
     return min(weighted, key=lambda one: distance(name, *one))[0]
 
 
-def distance(name: str, provider_key: KnownProviderKey, weight: int) -> float:
+def distance(name: str, provider_key: KnownProviderKey, weight: float) -> float:
     """An exponential variate of this rate: the least of several is each one's with the probability of its weight."""
     digest = blake2b(f"{name}\0{provider_key.id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return -math.log((int.from_bytes(digest) + 0.5) / 2**64) / weight

@@ -23,6 +23,7 @@ from keys.connection import Reader, TooManyWait, Values
 from keys.cooldowns import Cooldowns
 from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
+from keys.performance import Performances
 from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api import errors
 from messages_api.aiohttp_client import AiohttpClient
@@ -92,6 +93,7 @@ class Runtime:
         self.refusals = RefusalLog(self.reader)
         self.accounts = Accounts(self.reader)
         self.cooldowns = Cooldowns(self.records)
+        self.performances = Performances(self.reader)
         self.default_timeouts = Timeouts(
             configuration.upstream_connect_seconds,
             configuration.upstream_first_byte_seconds,
@@ -320,6 +322,7 @@ class Runtime:
                 await self.refusals.flush()
                 await self.accounts.flush()
                 await self.cooldowns.read()
+                await self.performances.read()
                 if self.calls:
                     await self._cut()
             except psycopg.Error as error:

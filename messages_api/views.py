@@ -147,7 +147,7 @@ class MessagesView(ApiView):
                 return conversation.name(key, http.scope["headers"], body)
 
             models = (messages.model, *(messages.fallbacks or key.fallbacks))
-            return routing.plan(key, models, here.providers, name, bound)
+            return routing.plan(key, models, here.providers, name, bound, here.performances.share)
 
         return await relay(here, Incoming(http, self.relayed, presented, key, messages, body, plan))
 

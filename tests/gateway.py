@@ -71,6 +71,7 @@ DELETE FROM keys_credential;
 DELETE FROM keys_virtualkeyroute;
 DELETE FROM keys_virtualkey;
 DELETE FROM keys_cooldown;
+DELETE FROM keys_performance;
 DELETE FROM keys_providerkey;
 DELETE FROM keys_modelalias;
 DELETE FROM keys_team;

@@ -8,7 +8,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from usage import alert_delivery, ledger, refusals, rollups, verification
+from usage import alert_delivery, ledger, performance, refusals, rollups, verification
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,12 @@ def verify_ledger() -> None:
 def deliver_alerts() -> None:
     """Tell whoever is to be told of the thresholds that were passed."""
     alert_delivery.sweep()
+
+
+@shared_task
+def observe_providers() -> None:
+    """See how provider keys do, for virtual keys whose weights follow that."""
+    performance.observe()
 
 
 @shared_task

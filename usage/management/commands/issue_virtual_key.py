@@ -36,6 +36,11 @@ class Command(commands.GatewayCommand):
         parser.add_argument(
             "--fallback-models", **many, metavar="MODEL", help="models that answer in turn where another one can't"
         )
+        parser.add_argument(
+            "--adaptive-weights",
+            action="store_true",
+            help="give provider keys that fail often or are slow fewer conversations",
+        )
         parser.add_argument("--max-tokens", metavar="N", help="refuse calls that ask for more max_tokens")
         parser.add_argument("--default-max-tokens", metavar="N", help="max_tokens of calls that name none")
         parser.add_argument("--label", **many, metavar="NAME=VALUE", help="carried by its rows in the ledger")
@@ -77,6 +82,7 @@ class Command(commands.GatewayCommand):
             allowed_models=options["models"],
             denied_models=options["deny_models"],
             fallback_models=options["fallback_models"],
+            adaptive_weights=options["adaptive_weights"],
             max_tokens=commands.whole_number(options["max_tokens"]),
             default_max_tokens=commands.whole_number(options["default_max_tokens"]),
             expires_at=commands.moment(options["expires"]) if options["expires"] else None,

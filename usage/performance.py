@@ -1,0 +1,127 @@
+"""How provider keys do: what the attempts of the latest calls say, for the adaptive weights of virtual keys.
+
+A provider key keeps the part of its weight that is the part of its attempts which the provider answered, less where it
+is slow to begin: in halves, so that conversations, and the prompts that providers have cached for them, move seldom.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from keys.models import Performance, VirtualKey
+
+# So many calls, of so many seconds, are looked at; fewer attempts than these say nothing.
+CALLS = 5000
+SECONDS = 600
+LEAST = 10
+# The smallest share: with less, nobody would see it get well.
+SMALLEST = 1 / 16
+# Of the fastest provider key's time to the first byte (the median); who takes more is slow.
+SLOW = 1.5
+# A share moves only where it is off by as much.
+OFF = 1.8
+
+# A provider's faults where it didn't answer: kinds of `messages_api.upstream.UpstreamError`.
+UNANSWERED = (
+    "not_connected",
+    "no_answer",
+    "no_answer_in_time",
+    "no_token",
+    "broken_off",
+    "bad_answer",
+    "bad_compression",
+    "bad_header",
+    "bad_http",
+    "too_long",
+)
+
+LATEST = """
+SELECT p.id, a.model, count(*), count(*) FILTER (WHERE failed), percentile_cont(0.5)
+    WITHIN GROUP (ORDER BY a.time_to_first_byte_ms) FILTER (WHERE NOT failed AND a.time_to_first_byte_ms IS NOT NULL)
+FROM (SELECT attempts, ended_at FROM usage_ledgerentry ORDER BY xid DESC LIMIT %(calls)s) AS l,
+    jsonb_to_recordset(l.attempts) AS a (
+        provider_key text, model text, http_status integer, error_type text, time_to_first_byte_ms double precision),
+    LATERAL (SELECT a.http_status IN (401, 402, 403, 408, 429) OR a.http_status >= 500
+        OR coalesce(a.http_status, 200) = 200 AND a.error_type = ANY (%(unanswered)s)) AS f (failed)
+    JOIN keys_providerkey p ON true
+WHERE p.name = a.provider_key AND l.ended_at > clock_timestamp() - make_interval(secs => %(seconds)s)
+GROUP BY p.id, a.model
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What attempts with a provider key at a model came to; milliseconds to the first byte, None where nobody knows."""
+
+    provider_key: int
+    model: str
+    attempts: int
+    failures: int
+    first_byte_ms: float | None
+
+
+def observe() -> None:
+    """Bring what is known of provider keys up to date, where a virtual key has adaptive weights."""
+    seen = latest() if VirtualKey.objects.filter(adaptive_weights=True).exists() else []
+    with transaction.atomic():
+        before = {(row.provider_key_id, row.model): row.share for row in Performance.objects.select_for_update()}
+        found = shares(seen, before)
+        for each in seen:
+            Performance.objects.update_or_create(
+                provider_key_id=each.provider_key,
+                model=each.model,
+                defaults={
+                    "attempts": each.attempts,
+                    "failures": each.failures,
+                    "first_byte_ms": each.first_byte_ms,
+                    "share": found[each.provider_key, each.model],
+                    "at": Now(),
+                },
+            )
+        gone = [row.pk for row in Performance.objects.all() if (row.provider_key_id, row.model) not in found]
+        Performance.objects.filter(pk__in=gone).delete()
+
+
+def latest() -> list[Seen]:
+    """What the latest calls say."""
+    with connection.cursor() as cursor:
+        cursor.execute(LATEST, {"calls": CALLS, "seconds": SECONDS, "unanswered": list(UNANSWERED)})
+        return [Seen(*row) for row in cursor.fetchall()]
+
+
+def shares(seen: Iterable[Seen], before: Mapping[tuple[int, str], float]) -> dict[tuple[int, str], float]:
+    """The share of its weight that each provider key keeps, by model.
+
+    Args:
+        before: what it kept so far.
+    """
+    seen = list(seen)
+    fastest: dict[str, float] = {}
+    for each in seen:
+        if each.first_byte_ms is not None and each.attempts - each.failures >= LEAST:
+            fastest[each.model] = min(each.first_byte_ms, fastest.get(each.model, math.inf))
+    return {
+        (each.provider_key, each.model): share(
+            each, fastest.get(each.model), before.get((each.provider_key, each.model), 1.0)
+        )
+        for each in seen
+    }
+
+
+def share(seen: Seen, fastest: float | None, before: float) -> float:
+    """The share of one: a power of a half."""
+    if seen.attempts < LEAST:
+        return before
+    answered = 1 - seen.failures / seen.attempts
+    slow = 1.0
+    if fastest is not None and seen.first_byte_ms and seen.attempts - seen.failures >= LEAST:
+        slow = min(1.0, SLOW * fastest / seen.first_byte_ms)
+    exact = max(answered * slow, SMALLEST)
+    if before / OFF < exact < before * OFF:
+        return before
+    return float(2 ** min(0, max(round(math.log2(exact)), round(math.log2(SMALLEST)))))
