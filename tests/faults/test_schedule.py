@@ -1,94 +1,229 @@
-"""Ten thousand calls to four provider keys that fail on a schedule, each in another way."""
+"""Ten thousand calls to providers of every protocol that fail on a schedule, each in all ways that there are."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from decimal import Decimal
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keys import provider_keys
+from keys.models import ProviderKey
+from tests import bedrock_provider, openai_provider
 from tests.gateway import PROVIDER_SECRET, ask, credentials, events, issue, message, wait_until
-from tests.upstream import End, Seen, Upstream, broken, pieces, whole
+from tests.test_attempts import nobody_there
+from tests.upstream import Answer, End, Seen, Upstream, cut, pieces, whole
+from usage import verification
 from usage.models import Hold, LedgerEntry
 
 pytestmark = pytest.mark.slow
 
 CALLS = 10_000
 CALLERS = 48
-NO_ANSWER = ("no_answer", "broken_off", "bad_http")
-# One in so many requests fails, each provider key in its ways.
-RARE = 12
+# One in so many requests fails.
+RARE = 9
+# Seconds after which a provider is taken for dead; one that hangs takes longer.
+PATIENCE = 1.0
+HANG = 2.0
+# How long a provider tells us to wait. A call that was on its way then arrives all the same.
 WAIT = 0.8
-# A failure is written before its caller hears of it, but calls that were on their way arrive all the same.
 UNDER_WAY = 0.5
+SSE = ("content-type", "text/event-stream; charset=utf-8")
+
+# What an attempt came to that was sent, and never answered in whole.
+UNSEEN = ("no_answer", "no_answer_in_time", "broken_off", "bad_http", "bad_answer")
 
 
-def error(status, *headers):
+def error(status: int, *headers: tuple[str, str]) -> Answer:
     body = {"type": "error", "error": {"type": "api_error", "message": "on schedule"}}
     return whole(status, json.dumps(body).encode(), *headers)
 
 
-FAULTS = {
-    "limits": [error(429, ("retry-after-ms", str(int(WAIT * 1000)))), error(429)],
-    "overloaded": [error(529), error(500), error(503)],
-    "breaks": [
-        [b"HTTP/1.1 200 OK\r\ncontent-le", End.RESET],  # in the middle of its head
-        broken(events("never")[:1]),
-        broken(events("some", "more")[:3], End.RESET),
-        [b"\x16\x03\x01 nothing of HTTP\r\n\r\n", End.CLOSE],
-    ],
-    "hangs": [[b"", 0.3, End.CLOSE], [b"", 0.3, *error(500)]],
+@dataclass(frozen=True)
+class Protocol:
+    """How a provider says the same: an answer, and the parts of a stream whose first `early` are no content yet."""
+
+    whole: bytes
+    parts: Sequence[bytes]
+    early: int
+    kind: tuple[str, str]
+    address: str = ""
+    secret: str = PROVIDER_SECRET
+    region: str = ""
+
+
+ANTHROPIC = Protocol(message("Hi there"), events("Hi", " there"), 1, SSE)
+PROTOCOLS = {
+    "anthropic": ANTHROPIC,
+    "azure": Protocol(ANTHROPIC.whole, ANTHROPIC.parts, 1, SSE, "/anthropic", "azure-api-key-0123456789"),
+    "vertex": Protocol(ANTHROPIC.whole, ANTHROPIC.parts, 1, SSE, region="global"),
+    "bedrock": Protocol(
+        ANTHROPIC.whole,
+        [bedrock_provider.frames([each]) for each in ANTHROPIC.parts],
+        1,
+        ("content-type", "application/vnd.amazon.eventstream"),
+        secret=json.dumps({"access_key_id": "AKIAEXAMPLE012345678", "secret_access_key": "amazon/secret/0123456789"}),
+        region="eu-central-1",
+    ),
+    "openai": Protocol(
+        openai_provider.completion("Hi there"),
+        openai_provider.chunks("Hi", " there"),
+        1,
+        SSE,
+        "/v1",
+        openai_provider.OPENAI_SECRET,
+    ),
 }
 
 
-# An answer in JSON that ends too early.
-HALF = [whole(200, message())[0][:-20]]
-
-
 class Scheduled:
-    """A provider of one of these kinds; it remembers when it told everybody to wait."""
+    """A provider of one protocol; it remembers what it did."""
 
-    def __init__(self, faults):
-        self.faults = itertools.cycle(faults)
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.source = random.Random(protocol.address)
         self.count = itertools.count(1)
         self.lock = threading.Lock()
+        self.faults = itertools.cycle(
+            [
+                self.resets_in_its_head,
+                self.limits_and_says_how_long,
+                self.breaks_off_early,
+                self.is_overloaded,
+                self.breaks_off_late,
+                self.limits,
+                self.hangs_before_its_head,
+                self.fails,
+                self.hangs_early,
+                self.is_no_http,
+                self.hangs_late,
+                self.is_garbage,
+            ]
+        )
+        # When everybody was told to wait, and when requests arrived; how many streams ended in the middle of an answer.
         self.told: list[float] = []
         self.arrived: list[float] = []
+        self.late = 0
+        self.did: Counter[str] = Counter()
 
-    def __call__(self, seen: Seen):
-        streams = json.loads(seen.body)["stream"]
+    def __call__(self, seen: Seen) -> Answer:
+        streams = b'"stream": true' in seen.body or b'"stream":true' in seen.body or "stream" in seen.target.lower()
         with self.lock:
             self.arrived.append(time.monotonic())
-            if next(self.count) % RARE == 0:
-                fault = next(self.faults)
-                if b"retry-after-ms" in fault[0]:
-                    self.told.append(time.monotonic())
-                return fault if streams or fault[0][:12] != b"HTTP/1.1 200" else [*HALF, fault[-1]]
-        return pieces(200, events("Hi", "there")) if streams else whole(200, message())
+            if next(self.count) % RARE:
+                return self.answers(streams)
+            fault: Callable[[bool], Answer] = next(self.faults)
+            self.did[fault.__name__] += 1
+            return fault(streams)
+
+    def answers(self, streams: bool) -> Answer:
+        if streams:
+            return pieces(200, cut(b"".join(self.protocol.parts), self.source, 12), self.protocol.kind)
+        return whole(200, self.protocol.whole)
+
+    def beginning(self, streams: bool, late: bool) -> list[bytes | float | threading.Event | End]:
+        """Of an answer: what comes before its first block, or its first words too; of JSON, half."""
+        if not streams:
+            return [whole(200, self.protocol.whole)[0][:-20]]
+        self.late += late
+        return [*pieces(200, self.protocol.parts[: self.protocol.early + 2 * late], self.protocol.kind)[:-1]]
+
+    def resets_in_its_head(self, streams: bool) -> Answer:
+        return [b"HTTP/1.1 200 OK\r\ncontent-le", End.RESET]
+
+    def limits_and_says_how_long(self, streams: bool) -> Answer:
+        self.told.append(time.monotonic())
+        return error(429, ("retry-after-ms", str(int(WAIT * 1000))))
+
+    def limits(self, streams: bool) -> Answer:
+        return error(429)
+
+    def is_overloaded(self, streams: bool) -> Answer:
+        return error(529)
+
+    def fails(self, streams: bool) -> Answer:
+        return error(self.source.choice([500, 502, 503, 504]))
+
+    def breaks_off_early(self, streams: bool) -> Answer:
+        return [*self.beginning(streams, late=False), 0.05, End.RESET]
+
+    def breaks_off_late(self, streams: bool) -> Answer:
+        return [*self.beginning(streams, late=True), 0.05, End.RESET]
+
+    def hangs_before_its_head(self, streams: bool) -> Answer:
+        return [HANG, End.CLOSE]
+
+    def hangs_early(self, streams: bool) -> Answer:
+        return [*self.beginning(streams, late=False), HANG, End.CLOSE]
+
+    def hangs_late(self, streams: bool) -> Answer:
+        return [*self.beginning(streams, late=True), HANG, End.CLOSE]
+
+    def is_no_http(self, streams: bool) -> Answer:
+        return [b"\x16\x03\x01 nothing of HTTP\r\n\r\n", End.CLOSE]
+
+    def is_garbage(self, streams: bool) -> Answer:
+        garbage = self.source.randbytes(300)
+        return pieces(200, [garbage], self.protocol.kind) if streams else whole(200, garbage)
 
 
-def test_ten_thousand_calls_over_provider_keys_that_fail_on_a_schedule(start_web, served):
-    web = start_web(2, retry_attempts=4)
+def service_account(google: Upstream) -> str:
+    """The JSON key of a service account that gets its tokens there."""
+    google.answer = whole(200, json.dumps({"access_token": "ya29.token-0123456789", "expires_in": 3599}).encode())
+    key = rsa.generate_private_key(65537, 2048)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return json.dumps(
+        {
+            "type": "service_account",
+            "project_id": "the-project",
+            "private_key": key.private_bytes(encoding, form, serialization.NoEncryption()).decode(),
+            "client_email": "gateway@the-project.iam.gserviceaccount.com",
+            "token_uri": google.url + "/token",
+        }
+    )
+
+
+@pytest.mark.parametrize("mends", [True, False], ids=["retry what was never answered", "don't"])
+def test_ten_thousand_calls_over_providers_that_fail_on_a_schedule(start_web, served, mends):
+    web = start_web(2, retry_attempts=5)
     outcomes: Counter[str] = Counter()
-    with Upstream() as a, Upstream() as b, Upstream() as c, Upstream() as d:
-        schedules = {name: Scheduled(faults) for name, faults in FAULTS.items()}
-        routes = []
-        for (name, schedule), upstream in zip(schedules.items(), (a, b, c, d), strict=True):
+    with ExitStack() as stack:
+        schedules = {name: Scheduled(protocol) for name, protocol in PROTOCOLS.items()}
+        google = stack.enter_context(Upstream())
+        gone = provider_keys.add_provider_key(
+            name="gone", provider="anthropic", base_url=stack.enter_context(nobody_there()), secret=PROVIDER_SECRET
+        )
+        routes = [(gone, 1)]
+        for name, schedule in schedules.items():
+            upstream = stack.enter_context(Upstream())
             upstream.answer = schedule
+            protocol = schedule.protocol
             key = provider_keys.add_provider_key(
-                name=name, provider="anthropic", base_url=upstream.url, secret=PROVIDER_SECRET + name
+                name=name,
+                provider=name,
+                base_url=upstream.url + protocol.address,
+                secret=service_account(google) if name == "vertex" else protocol.secret,
+                region=protocol.region,
             )
             routes.append((key, 1))
-        alice = issue(a, provider_keys=routes)
+        ProviderKey.objects.update(
+            retry_unanswered=mends, first_byte_seconds=PATIENCE, between_bytes_seconds=PATIENCE, connect_seconds=5
+        )
+        alice = issue(google, provider_keys=routes)
 
-        def call(number):
+        def call(number: int) -> str:
             body = ask(f"Question {number}", stream=number % 2 == 0)
             try:
                 answer = client.post(web.url + "/v1/messages", json=body, headers=credentials(alice.key))
@@ -96,38 +231,49 @@ def test_ten_thousand_calls_over_provider_keys_that_fail_on_a_schedule(start_web
                 return f"lost: {type(fault).__name__}"
             if answer.status_code != 200:
                 return f"{answer.status_code}"
-            if body["stream"]:
-                text = answer.text
-                assert text.count("event: message_start") == 1, "answered twice"
-                return "ok" if "message_stop" in text else "broke off"
-            assert answer.json()["type"] == "message"
-            return "ok"
+            if not body["stream"] and not answer.content.startswith(b"{"):
+                return "garbage"
+            if not body["stream"]:
+                assert [block["text"] for block in answer.json()["content"]] == ["Hi there"]
+                return "ok"
+            text = answer.text
+            assert text.count("event: message_start") == 1, "answered twice"
+            return "ok" if text.count("event: message_stop") == 1 else "broke off"
 
         began = time.monotonic()
         limits = httpx.Limits(max_connections=CALLERS)
-        with httpx.Client(timeout=60, trust_env=False, limits=limits) as client, ThreadPoolExecutor(CALLERS) as pool:
+        client = stack.enter_context(httpx.Client(timeout=60, trust_env=False, limits=limits))
+        with ThreadPoolExecutor(CALLERS) as pool:
             for done, outcome in enumerate(pool.map(call, range(CALLS)), 1):
                 outcomes[outcome] += 1
                 if done % 1000 == 0:
                     print(f"{done} calls after {time.monotonic() - began:.0f} s: {dict(outcomes)}")
 
         wait_until(lambda: not Hold.objects.exists(), 30)
-        found = list(LedgerEntry.objects.filter(endpoint="messages").only("status", "cost", "attempts", "estimated"))
+        found = list(LedgerEntry.objects.filter(endpoint="messages").only("status", "cost", "attempts", "stream"))
         made = Counter(each["provider_key"] for row in found for each in row.attempts)
-        print(dict(outcomes), dict(made), {name: len(schedule.arrived) for name, schedule in schedules.items()})
+        faults = sum((schedule.did for schedule in schedules.values()), Counter[str]())
+        late = sum(schedule.late for schedule in schedules.values())
+        print(f"faults: {dict(faults)}; attempts: {dict(made)}; {late} streams ended in the middle of an answer")
 
         assert len(found) == CALLS, "a call without a row, or with two"
         assert not any(outcome.startswith("lost") for outcome in outcomes)
-        # What was sent and never answered, and streams that broke off, can't be mended; all others were.
-        unmended = [row for row in found if row.status != "completed"]
-        assert len(unmended) == CALLS - outcomes["ok"]
-        assert all(row.attempts[-1]["error_type"] in NO_ANSWER for row in unmended)
-        assert len(unmended) <= CALLS / RARE / 2
+        # Every request that arrived is an attempt in the ledger, and the other way round.
+        assert made - Counter(gone=made["gone"]) == {name: len(each.arrived) for name, each in schedules.items()}
         for row in found:
             assert row.cost == sum((Decimal(each["cost"]) for each in row.attempts), Decimal(0))
-        # Every request that arrived is an attempt in the ledger, and the other way round.
-        assert made == {name: len(schedule.arrived) for name, schedule in schedules.items()}
-        limited = schedules["limits"]
-        for told in limited.told:
-            early = [at - told for at in limited.arrived if UNDER_WAY < at - told < WAIT]
-            assert not early, f"called while it cooled down, after {early} s"
+        assert verification.verify() == []
+
+        # What could be mended was: not a stream that ended after its first words, nor, unless the provider keys say so,
+        # what was sent and never answered.
+        assert outcomes["broke off"] == late
+        unmended = [row for row in found if row.status != "completed"]
+        assert len(unmended) == CALLS - outcomes["ok"] - outcomes["garbage"]
+        if mends:
+            assert (len(unmended), outcomes["garbage"]) == (late, 0)
+        else:
+            assert all(row.attempts[-1]["error_type"] in UNSEEN for row in unmended)
+        for name, schedule in schedules.items():
+            for told in schedule.told:
+                early = [at - told for at in schedule.arrived if UNDER_WAY < at - told < WAIT]
+                assert not early, f"{name} was called while it cooled down, after {early} s"
