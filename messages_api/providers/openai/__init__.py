@@ -11,7 +11,7 @@ import time
 from django.conf import settings
 
 from messages_api import errors, headers
-from messages_api.providers.base import Outgoing, Provider
+from messages_api.providers.base import JSON, Outgoing, Provider, Whole
 from messages_api.providers.openai import answer, completion, dialects, faults, request, turns
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
@@ -24,7 +24,6 @@ PASSED_UP = frozenset((b"user-agent", b"traceparent", b"tracestate"))
 # Of the provider's, what clients act on. The rest is about our account there.
 PASSED_DOWN = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")
-JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -138,22 +137,6 @@ async def whole(answered: Answer) -> bytes:
         return b""
     finally:
         answered.close()
-
-
-class Whole:
-    """An answer that was read and translated."""
-
-    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    async def read(self) -> bytes:
-        body, self.body = self.body, b""
-        return body
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Streamed:
