@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from anthropic._streaming import SSEDecoder
+from anthropic.lib.streaming._messages import accumulate_event
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -179,11 +180,22 @@ def test_what_can_be_said_is_said_at_once():
     for part in chunks("one", "two")[1:3]:
         assert decode(events.feed(part))[-1][0] == "content_block_delta"
     events.feed(chunk(tool_call(0, "", "t", "call_a")))
-    (delta,) = decode(events.feed(chunk(tool_call(0, '{"a'))))
-    assert delta[1]["delta"] == {"type": "input_json_delta", "partial_json": '{"a'}
+    assert decode(events.feed(chunk(tool_call(0, '{"a'))))[-1][1]["delta"]["partial_json"] == '{"a'
+    (delta,) = decode(events.feed(chunk(tool_call(0, '": "}'))))
+    assert delta[1]["delta"] == {"type": "input_json_delta", "partial_json": '": "}'}
+    assert decode(events.feed(chunk(tool_call(0, '"}'))))[-1][0] == "content_block_stop"
 
 
 # Tools
+
+
+def whole_blocks(*tool_calls: dict[str, Any]) -> list[dict[str, Any]]:
+    """The blocks of an answer that isn't streamed."""
+    said = {"choices": [{"message": {"role": "assistant", "tool_calls": tool_calls}, "finish_reason": "tool_calls"}]}
+    content: list[dict[str, Any]] = json.loads(answer.message(completion.read(json.dumps(said).encode()), PLAIN))[
+        "content"
+    ]
+    return content
 
 
 def tools(*deltas: dict[str, Any], finish: str = "tool_calls") -> list[dict[str, Any]]:
@@ -217,6 +229,100 @@ def test_parts_without_an_index_belong_to_the_last_call():
 def test_a_name_that_is_repeated_is_said_once():
     (made,) = tools(tool_call(0, '{"a":', "t", "call_a"), tool_call(0, "1}", "t", "call_a"))
     assert (made["name"], made["input"]) == ("t", {"a": 1})
+
+
+def test_a_name_may_come_in_pieces_and_an_id_late():
+    (made,) = tools(tool_call(0, "", "get_"), tool_call(0, "", "weather"), tool_call(0, '{"a": 1}', id="call_a"))
+    assert made == {"type": "tool_use", "id": "call_a", "name": "get_weather", "input": {"a": 1}}
+
+
+def test_whole_calls_of_one_index_and_without_ids_are_calls_of_their_own():
+    made = tools(tool_call(0, '{"n": 1}', "t"), tool_call(0, '{"n": 1}', "t"), tool_call(0, '{"n": 2}', "u"))
+    assert [(block["name"], block["input"]) for block in made] == [("t", {"n": 1}), ("t", {"n": 1}), ("u", {"n": 2})]
+
+
+def test_calls_of_one_id_are_told_apart():
+    one, other = tools(tool_call(0, '{"n": 1}', "t", "call_a"), tool_call(1, '{"n": 2}', "t", "call_a"))
+    assert (one["id"], one["input"], other["input"]) == ("call_a", {"n": 1}, {"n": 2})
+    assert other["id"].startswith("toolu_")
+    one, other = whole_blocks(*tool_call(None, "{}", "t", "x")["tool_calls"] * 2)
+    assert one["id"] == "x"
+    assert other["id"].startswith("toolu_")
+
+
+def test_a_call_that_is_said_again_at_its_end_is_one_call():
+    (made,) = tools(
+        tool_call(0, '{"a": ', "t", "call_a"), tool_call(0, "1}"), tool_call(0, '{"a": 1}', "t", "call_a"), {}
+    )
+    assert made["input"] == {"a": 1}
+    (made,) = tools(tool_call(0, '{"a": 1}', "t", "call_a"), tool_call(0, "", "t", "call_a"), tool_call(0, " \n"))
+    assert made["input"] == {"a": 1}
+
+
+def test_parts_without_an_index_find_their_call_by_its_id():
+    made = tools(
+        tool_call(None, '{"n":', "t", "call_a"),
+        tool_call(None, '{"n":', "u", "call_b"),
+        tool_call(None, " 1}", id="call_a"),
+        tool_call(None, " 2}"),
+    )
+    assert [(block["name"], block["input"]) for block in made] == [("t", {"n": 1}), ("u", {"n": 2})]
+
+
+@pytest.mark.parametrize("said", [{"content": "Wait."}, {"reasoning_content": "Hm."}])
+def test_what_is_said_in_the_middle_of_a_call_follows_it(said):
+    (kind, text), *_ = completion.said(
+        completion.read(json.dumps({"choices": [{"delta": said}]}).encode()).choices[0].delta
+    )
+    made = tools(tool_call(0, '{"n":', "t", "call_a"), said, tool_call(0, " 1}"), {"content": "Done."})
+    assert [block.get("input") or block.get(block["type"]) for block in made] in (
+        [{"n": 1}, text + "Done."],
+        [{"n": 1}, text, "Done."],
+    )
+    assert made[1]["type"] == kind
+
+
+def test_what_is_said_in_the_middle_of_a_call_that_was_cut_is_not_lost():
+    events = translated([chunk(tool_call(0, '{"n":', "t", "a")), chunk({"content": "So."}), chunk({}, "length"), DONE])
+    assert [data["content_block"]["type"] for kind, data in events if kind == "content_block_start"] == [
+        "tool_use",
+        "text",
+    ]
+    assert last(events)["delta"]["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ("null", {}),
+        ("[]", {}),
+        (" \n", {}),
+        (' \n{"a": 1}\n', {"a": 1}),
+        ("[1]", {"INVALID_JSON": "[1]"}),
+        ('"{\\"a\\": 1}"', {"INVALID_JSON": '"{\\"a\\": 1}"'}),
+        ("Cologne", {"INVALID_JSON": "Cologne"}),
+        ('{"a": "\\\\"}', {"a": "\\"}),
+        ('{"a": ["}\\"{", {"b": []}]}', {"a": ['}"{', {"b": []}]}),
+    ],
+)
+def test_input_is_an_object_whatever_was_written(written, made):
+    assert whole_blocks(*tool_call(0, written, "t", "a")["tool_calls"])[0]["input"] == made
+    for size in (1, 2, len(written)):
+        cuts = [written[at : at + size] for at in range(0, len(written), size)]
+        both = tools(tool_call(0, "", "t", "a"), *(tool_call(0, part) for part in cuts), tool_call(1, "{}", "u", "b"))
+        assert [block["input"] for block in both] == [made, {}]
+
+
+def test_a_stray_bracket_after_a_call_is_nobodys():
+    (made,) = tools(tool_call(0, '{"a": 1}}', "t", "a"), tool_call(0, "}"))
+    assert made["input"] == {"a": 1}
+
+
+def test_calls_that_say_nothing_are_none():
+    nothing = {"custom": {"name": "", "input": ""}, "function": {"name": "", "arguments": ""}, "id": "", "type": ""}
+    events = translated([chunk({"content": "Hi", "tool_calls": [nothing]}), chunk({}, "stop"), DONE])
+    assert blocks(events) == [{"type": "text", "text": "Hi"}]
+    assert whole_blocks(nothing) == []
 
 
 def test_calls_whose_parts_are_mixed_come_one_after_another():
@@ -273,6 +379,7 @@ def test_a_function_call_of_old_is_a_tool_call():
         {"reasoning": "Hm.", "reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
         {"reasoning_details": [{"type": "reasoning.summary", "summary": "Hm."}]},
         {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}]},
+        {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}]},
         {"content": "Hm.", "extra_content": {"google": {"thought": True}}},
     ],
 )
@@ -284,6 +391,23 @@ def test_thinking_is_found_wherever_it_is(delta):
     ]
     hidden = Expected("asked-for", stream=True, shows_thinking=False)
     assert blocks(translated(parts, hidden)) == [{"type": "text", "text": "Yes."}]
+
+
+def test_what_was_spoken_is_text():
+    parts = [chunk({"audio": {"id": "audio_1", "transcript": part}}) for part in ("Good ", "day.")]
+    sound = chunk({"content": None, "audio": {"data": "UklGRg=="}})
+    assert blocks(translated([*parts, sound, chunk({}, "stop"), DONE])) == [{"type": "text", "text": "Good day."}]
+
+
+def test_only_one_of_several_choices_is_the_answer():
+    said = [
+        {"index": number, "delta": {"content": text}} for number, text in [(0, "Yes"), (1, "No"), (0, "!"), (1, "?")]
+    ]
+    parts = [chunk(choices=[said[0], said[1]]), chunk(choices=[said[3]]), chunk(choices=[said[2]])]
+    over = chunk(choices=[{"index": 1, "delta": {}, "finish_reason": "length"}])
+    events = translated([*parts, over, chunk({}, "stop"), DONE])
+    assert blocks(events) == [{"type": "text", "text": "Yes!"}]
+    assert last(events)["delta"]["stop_reason"] == "end_turn"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +427,7 @@ def test_a_refusal_is_said_and_named(delta, finish):
         ("length", "max_tokens"),
         ("tool_calls", "end_turn"),
         ("model_length", "model_context_window_exceeded"),
+        ("MAX_TOKENS", "max_tokens"),
         ("something_new", "end_turn"),
     ],
 )
@@ -322,6 +447,11 @@ def test_the_sequence_that_it_stopped_at_is_named_where_the_provider_says_it():
 # Usage and the end
 
 
+def without_output(usage: dict[str, Any]) -> dict[str, Any]:
+    """As Google leaves numbers out that are nothing but the difference of others."""
+    return {name: value for name, value in usage.items() if name != "completion_tokens"}
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -333,6 +463,11 @@ def test_the_sequence_that_it_stopped_at_is_named_where_the_provider_says_it():
         [chunk({"content": "Hi"}), chunk({}, "stop", x_groq={"usage": USAGE}), DONE],
         [chunk({"content": "Hi"}), chunk({}, ""), chunk(usage=USAGE), DONE],
         [b"".join(chunks("Hi")).replace(b"data: ", b"data:")],
+        [b"\xef\xbb\xbf", b"".join(chunks("Hi"))],
+        [b"".join(chunks("Hi")).replace(b', "choices"', b',\r\ndata: "choices"').replace(b"\n\n", b"\r\n\r\n")],
+        [chunk({"content": "Hi"}), chunk({}, "stop", usage=None), chunk(choices=None, usage=USAGE), DONE],
+        [chunk({"content": "Hi"}), chunk({}, "stop", usage=USAGE | {"prompt_tokens": 100.0, "completion_tokens": "7"})],
+        [chunk({"content": "Hi"}), chunk({}, "stop", usage=without_output(USAGE)), DONE],
     ],
 )
 def test_usage_is_found_wherever_it_is(parts):
@@ -367,6 +502,7 @@ def test_what_follows_the_end_is_nobodys():
         ({"message": "Upstream died", "code": 502}, "api_error", "Upstream died"),
         ("out of memory", "api_error", "out of memory"),
         ({"message": "Your key sk-123 is bad", "code": "invalid_api_key"}, "api_error", "the gateway's own key"),
+        ({"message": "Failed.", "code": "tool_use_failed", "status_code": 400}, "invalid_request_error", "Failed."),
         ({}, "api_error", "broke off"),
     ],
 )
@@ -379,7 +515,32 @@ def test_an_error_in_a_stream_is_its_last_event(error, kind, words):
     assert "sk-123" not in json.dumps(events)
 
 
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (
+            {"object": "error", "message": "Too many", "type": "rate_limit_error", "code": 429},
+            "rate_limit_error",
+            "Too",
+        ),
+        ({"message": "Not now", "type": "service_unavailable", "param": None, "code": "3505"}, "api_error", "Not now"),
+        ({"detail": "Out of memory"}, "api_error", "Out of memory"),
+        ({"error": "Out of memory", "error_type": "generation"}, "api_error", "Out of memory"),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}, "overloaded_error", "Busy"),
+    ],
+)
+def test_an_error_is_one_wherever_it_says_so(said, kind, words):
+    told = b"event: error\ndata: " + json.dumps(said).encode() + b"\n\n"
+    for before in ([], chunks("Hi")[:2]):
+        events = translated([*before, told, *chunks("more")])
+        assert events[-1][0] == "error"
+        assert (events[-1][1]["error"]["type"], words in events[-1][1]["error"]["message"]) == (kind, True)
+    assert completion.error(completion.read(json.dumps(said).encode())) is not None
+
+
 def test_a_choice_that_ends_in_an_error_is_one():
+    told = {"index": 0, "delta": {}, "finish_reason": "error", "error": {"code": 429, "message": "Slow down."}}
+    assert translated([chunk(choices=[told])])[-1][1]["error"] == {"type": "rate_limit_error", "message": "Slow down."}
     assert translated([chunk({"content": "Hi"}), chunk({}, "error")])[-1][0] == "error"
     assert translated([chunk({}, "insufficient_system_resource")])[-1][1]["error"]["type"] == "overloaded_error"
 
@@ -392,7 +553,9 @@ def test_a_choice_that_ends_in_an_error_is_one():
         [b'data: {"choices": 7}\n\n'],
         [DONE],
         [chunk(tool_call(0, "{}")), chunk({}, "tool_calls"), DONE],
-        [chunk(tool_call(0, "{}", "t", "a")), chunk(tool_call(1, "{}", "t", "b")), chunk(tool_call(0, "{}"))],
+        [chunk(tool_call(0, "{}", "t", "a")), chunk(tool_call(1, "{}", "t", "b")), chunk(tool_call(0, '{"n": 1}'))],
+        [b'data: {"choices": [' + b"[" * 100_000 + b"\n\n"],
+        [b'data: {"choices": [{"delta": {"content": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}]}\n\n"],
     ],
 )
 def test_nonsense_is_no_stream(parts):
@@ -473,8 +636,97 @@ def test_whatever_a_provider_says_is_translated_or_no_answer(said):
         assert isinstance(json.loads(error)["error"]["message"], str)
 
 
+def test_numbers_that_json_does_not_have_are_passed_over():
+    said = {"index": 0, "delta": {"content": "Hi"}, "logprobs": {"content": [float("nan"), float("-inf")]}}
+    assert blocks(translated([chunk(choices=[said]), chunk({}, "stop"), DONE])) == [{"type": "text", "text": "Hi"}]
+
+
 def test_half_a_character_is_replaced():
     half = chunk({"content": "@"}).replace(b"@", b"a\\ud83d")
     assert blocks(translated([half, chunk({}, "stop"), DONE])) == [{"type": "text", "text": "a?"}]
     broken = chunk({"content": "@"}).replace(b"@", b"a\xff")
     assert blocks(translated([broken, chunk({}, "stop"), DONE])) == [{"type": "text", "text": "a\ufffd"}]
+
+
+# An answer is the same, streamed or not
+
+
+words = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+inputs = st.dictionaries(words, words | st.integers(-9, 9) | st.lists(words, max_size=2), max_size=2)
+messages = st.fixed_dictionaries(
+    {"role": st.just("assistant")},
+    optional={
+        "reasoning_content": words | st.none(),
+        "content": words | st.none(),
+        "refusal": words | st.none(),
+        "tool_calls": st.lists(st.tuples(st.sampled_from(["t", "get_weather"]), inputs), max_size=3).map(
+            lambda calls: [
+                {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": json.dumps(given)}}
+                for number, (name, given) in enumerate(calls)
+            ]
+        ),
+    },
+)
+finishes = st.sampled_from(["stop", "length", "tool_calls", "content_filter", "function_call", "eos", "model_length"])
+
+
+@st.composite
+def streamed(draw: st.DrawFn, message: dict[str, Any], finish: str, usage: Any) -> list[bytes]:
+    """The chunks of a message, as some provider might stream it, cut anywhere."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": draw(st.sampled_from(["", None]))}]
+    for name in ("reasoning_content", "content", "refusal"):
+        deltas += [{name: part} for part in draw(cut_up(message.get(name) or ""))]
+    numbered = draw(st.booleans())
+    for number, call in enumerate(message.get("tool_calls") or []):
+        index = draw(st.sampled_from([number, float(number)])) if numbered else None
+        first, *rest = draw(cut_up(call["function"]["arguments"]))
+        begun = tool_call(None, first, call["function"]["name"], call["id"])
+        parts = [begun, *(tool_call(None, part, id=draw(st.sampled_from([None, "", call["id"]]))) for part in rest)]
+        for part in parts if index is not None else ():
+            part["tool_calls"][0]["index"] = index
+        deltas += parts
+    last = draw(st.sampled_from(["beside", "alone", "before"]))
+    told = {"usage": usage} if last == "beside" else {}
+    made = [chunk(delta) for delta in deltas] + [chunk({}, finish, **told)]
+    if last == "alone":
+        made.append(chunk(usage=usage))
+    elif last == "before":
+        made.insert(1, chunk(choices=None, usage=usage))
+    body = b"".join(draw(st.permutations([b": ping\n\n", b"event: x\nid: 1\n"]))) + b"".join([*made, DONE])
+    if draw(st.booleans()):
+        body = body.replace(b"\n", b"\r\n")
+    places = sorted({0, len(body), *draw(st.lists(st.integers(0, len(body)), max_size=20))})
+    return [body[start:end] for start, end in itertools.pairwise(places)]
+
+
+@st.composite
+def cut_up(draw: st.DrawFn, text: str) -> list[str]:
+    places = sorted({0, len(text), *draw(st.lists(st.integers(0, len(text)), max_size=4))})
+    return [text[start:end] for start, end in itertools.pairwise(places)] or [text]
+
+
+def accumulated(events: list[Event]) -> dict[str, Any]:
+    """What Anthropic's SDK makes of a stream."""
+    message: Any = None
+    written: dict[int, bytes] = {}
+    for kind, data in events:
+        if kind != "ping":
+            said: Any = data
+            message = accumulate_event(event=said, current_snapshot=message, json_bufs=written)
+    made: dict[str, Any] = message.to_dict()
+    return made
+
+
+@given(st.data(), messages, finishes)
+def test_an_answer_is_the_same_streamed_or_not(data, message, finish):
+    said = {"id": "chatcmpl-1", "model": GPT, "usage": USAGE}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    one = json.loads(answer.message(completion.read(json.dumps(said | {"choices": [choice]}).encode()), PLAIN))
+    other = accumulated(translated(data.draw(streamed(message, finish, USAGE))))
+    for made in (one, other):
+        for block in made["content"]:
+            if block["type"] == "thinking":
+                assert block.pop("signature").startswith("unsigned_")
+    members = ("id", "model", "role", "content", "stop_reason", "stop_sequence")
+    assert [one[name] for name in members] == [other[name] for name in members]
+    assert all(other["usage"][name] == count for name, count in one["usage"].items())

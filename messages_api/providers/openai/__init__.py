@@ -101,7 +101,7 @@ async def understood(answered: Answer, wanted: Expected) -> Answer:
     if answered.status == 200:
         try:
             read = completion.read(body)
-            if not read.error:
+            if completion.error(read) is None:
                 if wanted.stream:
                     return Whole(200, [*known, EVENTS], Events(wanted).whole(read))
                 return Whole(200, [*known, JSON], answer.message(read, wanted))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from messages_api.providers.openai import completion
-from messages_api.providers.openai.completion import BROKEN, Choice, Completion
+from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
 
 
@@ -19,7 +19,7 @@ def message(read: Completion, expected: Expected) -> bytes:
         ValueError: there is no answer in the completion, or none that came to its end.
     """
     choice = read.choices[0] if read.choices else None
-    if choice is None or choice.message is None or completion.finish(choice) in BROKEN:
+    if choice is None or choice.message is None or completion.broke(choice):
         raise ValueError("no answer")
     content, delivered = blocks(choice, expected)
     called = any(block["type"] == "tool_use" for block in content)
@@ -45,9 +45,15 @@ def name(read: Completion) -> str:
     return read.id if isinstance(read.id, str) and read.id else "msg_" + secrets.token_hex(12)
 
 
-def tool_id(given: Any) -> str:
-    """A tool call's id, for not every provider gives one."""
-    return given if isinstance(given, str) and given else "toolu_" + secrets.token_hex(12)
+def tool_id(given: Any, taken: set[str]) -> str:
+    """A tool call's id, for not every provider gives one, and some give the same one to several calls.
+
+    Args:
+        taken: the ids of the answer's other calls, to which this one is added.
+    """
+    unique = given if isinstance(given, str) and given and given not in taken else "toolu_" + secrets.token_hex(12)
+    taken.add(unique)
+    return unique
 
 
 def signature() -> str:
@@ -61,6 +67,7 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
     assert choice.message is not None
     content: list[dict[str, Any]] = []
     delivered = 0
+    ids = set[str]()
     for kind, text in completion.said(choice.message):
         delivered += len(text.encode())
         if kind == "thinking" and not expected.shows_thinking:
@@ -77,6 +84,6 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         if not isinstance(called, str) or not called:
             raise ValueError("a tool call without a name")
         content.append(
-            {"type": "tool_use", "id": tool_id(call.id), "name": called, "input": completion.tool_input(written)}
+            {"type": "tool_use", "id": tool_id(call.id, ids), "name": called, "input": completion.tool_input(written)}
         )
     return content, delivered

@@ -7,6 +7,7 @@ Providers differ in all that is not OpenAI's own: thinking comes as `reasoning`,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -22,12 +23,18 @@ REASONS = {
     "length": "max_tokens",
     "max_tokens": "max_tokens",
     "model_length": "model_context_window_exceeded",
+    "model_context_window_exceeded": "model_context_window_exceeded",
     "content_filter": "refusal",
     "refusal": "refusal",
     "safety": "refusal",
+    "sensitive": "refusal",
 }
-# A provider that says so broke off.
-BROKEN = frozenset(("error", "insufficient_system_resource"))
+# A provider that says so broke off (OpenRouter, DeepSeek, Z.ai, vLLM).
+BROKEN = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
+# Arguments that say that there are none.
+NO_INPUT = frozenset(("", "null", "[]"))
+# A number of tokens as a text.
+NUMBER = re.compile(r"[0-9]{1,15}")
 
 Kind = Literal["text", "thinking"]
 
@@ -57,12 +64,16 @@ class Delta(Struct, gc=False):
     reasoning_details: Any = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
+    audio: Any = None
     extra_content: Any = None
 
 
 class Choice(Struct, gc=False):
-    """The answer, of which there is one only. vLLM says in `stop_reason` which sequence it stopped at."""
+    """The answer, of which there is one only. vLLM says in `stop_reason` which sequence it stopped at, OpenRouter in
+    `error` why it broke off."""
 
+    index: Any = None
+    error: Any = None
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: Any = None
@@ -71,13 +82,18 @@ class Choice(Struct, gc=False):
 
 
 class Completion(Struct, gc=False):
-    """A completion or a chunk. Groq tells usage in `x_groq`."""
+    """A completion or a chunk. Groq tells usage in `x_groq`; those who put no `error` around what one says (vLLM,
+    Mistral, FastAPI) say it in `message` or `detail`."""
 
     id: Any = None
     model: Any = None
     choices: list[Choice] | None = None
     usage: Any = None
     error: Any = None
+    message: Any = None
+    detail: Any = None
+    code: Any = None
+    type: Any = None
     service_tier: Any = None
     x_groq: Any = None
 
@@ -93,20 +109,34 @@ def read(data: bytes) -> Completion:
         ValueError: it is none.
     """
     try:
-        return _decode(data)
-    except ValueError:
-        pass
-    try:
-        return _decode(
-            json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False).encode("utf-8", "replace")
-        )
+        try:
+            return _decode(data)
+        except ValueError:
+            # Python's servers write NaN and Infinity (of log probabilities), which JSON doesn't have.
+            said = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+            return _decode(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
+def error(read: Completion) -> Any:
+    """What it says instead of an answer, or in the middle of one; None, if it is no error."""
+    if read.error:
+        return read.error
+    if read.choices is None and (told := read.message or read.detail):
+        return {"message": told, "code": read.code, "type": read.type}
+    return None
+
+
+def broke(choice: Choice) -> Any:
+    """Why an answer broke off; None, if it didn't."""
+    ended = finish(choice)
+    return choice.error or ({"code": ended} if ended in BROKEN else None)
+
+
 def finish(choice: Choice) -> str:
     """Why it ended, in the provider's word, empty where it goes on (or the provider has none)."""
-    return choice.finish_reason if isinstance(choice.finish_reason, str) else ""
+    return choice.finish_reason.lower() if isinstance(choice.finish_reason, str) else ""
 
 
 def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
@@ -122,9 +152,11 @@ def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
             yield ("thinking" if is_thought(delta) else "text"), content
     elif isinstance(content, list):
         for part in map(mapping, content):
-            kind: Kind = "thinking" if part.get("type") == "thinking" else "text"
-            if text := words(part.get(kind)):
+            kind: Kind = "thinking" if part.get("type") in ("thinking", "reasoning") else "text"
+            if text := words(part.get(kind)) or (words(part.get("summary")) if kind == "thinking" else ""):
                 yield kind, text
+    if not content and (spoken := words(mapping(delta.audio).get("transcript"))):
+        yield "text", spoken
     if isinstance(delta.refusal, str) and delta.refusal:
         yield "text", delta.refusal
 
@@ -149,10 +181,15 @@ def is_thought(delta: Delta) -> bool:
 def calls(delta: Delta) -> Sequence[ToolCall]:
     """The tool calls, or their parts; functions were called one at a time, once."""
     if delta.tool_calls:
-        return delta.tool_calls
+        return [call for call in delta.tool_calls if call.id or names(call) or arguments(call.function)]
     if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
         return (ToolCall(0, None, delta.function_call),)
     return ()
+
+
+def names(call: ToolCall) -> bool:
+    """Whether it says which tool is called."""
+    return call.function is not None and bool(call.function.name)
 
 
 def arguments(function: Function | None) -> str:
@@ -166,7 +203,7 @@ def arguments(function: Function | None) -> str:
 def tool_input(written: str) -> dict[str, Any]:
     """The arguments as an object. What isn't one is wrapped as Anthropic says to:
     https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming"""
-    if not written.strip():
+    if written.strip() in NO_INPUT:
         return {}
     try:
         return _arguments(written)
@@ -205,8 +242,10 @@ def usage(read: Completion) -> dict[str, Any]:
     xAI and Gemini do, the total is more than the sum.
     """
     told = mapping(read.usage) or mapping(mapping(read.x_groq).get("usage"))
-    prompt, output, total = (told.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
-    if not (is_count(prompt) and is_count(output)):
+    prompt, output, total = (count(told.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if output is None and prompt is not None and total is not None:
+        output = max(0, total - prompt)
+    if prompt is None or output is None:
         return {}
     details = mapping(told.get("prompt_tokens_details"))
     cached = first_count(
@@ -214,11 +253,13 @@ def usage(read: Completion) -> dict[str, Any]:
         told.get("prompt_cache_hit_tokens"),
         told.get("cached_tokens"),
         told.get("num_cached_tokens"),
+        told.get("cache_read_input_tokens"),
     )
     cached = min(cached, prompt)
-    written = min(first_count(details.get("cache_write_tokens")), prompt - cached)
+    written = first_count(details.get("cache_write_tokens"), told.get("cache_creation_input_tokens"))
+    written = min(written, prompt - cached)
     thought = first_count(mapping(told.get("completion_tokens_details")).get("reasoning_tokens"))
-    if is_count(total) and total > prompt + output:
+    if total is not None and total > prompt + output:
         thought = max(thought, total - prompt - output)
         output = total - prompt
     return {
@@ -229,9 +270,16 @@ def usage(read: Completion) -> dict[str, Any]:
     } | ({"output_tokens_details": {"thinking_tokens": min(thought, output)}} if thought else {})
 
 
+def count(value: Any) -> int | None:
+    """A number of tokens, which some write with a fraction, or as a text."""
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, str) and NUMBER.fullmatch(value)
+    told = int(value) if whole else value
+    return told if is_count(told) else None
+
+
 def first_count(*values: Any) -> int:
     """The first that is a number of tokens."""
-    return next((value for value in values if is_count(value)), 0)
+    return next((told for value in values if (told := count(value)) is not None), 0)
 
 
 def guessed(delivered: int) -> dict[str, Any]:

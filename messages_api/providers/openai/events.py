@@ -1,24 +1,29 @@
 """A streamed chat completion as Anthropic's events, chunk by chunk as it comes. No I/O.
 
 A tool's input goes out as it arrives. Anthropic's blocks come one after another, while chunks may mix the inputs of
-several tools: the first one that is not whole yet goes out, and what comes of others meanwhile waits.
+several tools, and text with them: the first input that is not whole yet goes out, and what else comes meanwhile waits.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from messages_api.providers.openai import answer, completion, faults
-from messages_api.providers.openai.completion import BROKEN, Choice, Completion, ToolCall
+from messages_api.providers.openai.completion import Choice, Completion, Kind, ToolCall, names
 from messages_api.providers.openai.expected import Expected
 from messages_api.stream import PING
 
 encode = msgspec.json.Encoder().encode
 DONE = b"[DONE]"
-# The longest line that is waited for.
+BOM = b"\xef\xbb\xbf"
+# The longest line, or data in several of them, that is waited for.
 MOST_LINE = 64 * 1024 * 1024
+# What tells in JSON where an object ends; and what some models write after it.
+SIGNS = re.compile(r'["\\{}\[\]]')
+STRAY = " \t\r\n}]"
 DELTAS = {
     "text": b'"text_delta","text":',
     "thinking": b'"thinking_delta","thinking":',
@@ -27,21 +32,71 @@ DELTAS = {
 
 
 class Call:
-    """A tool call under way: what came of it, and what of that went out."""
+    """A tool call under way.
+
+    Attributes:
+        parts: its input, of which so many went out.
+        whole: the input's object has ended, so that no more of it can come.
+        odd: the input is no object, and has to be wrapped when it is all there.
+        closed: all of it went out.
+    """
 
     def __init__(self) -> None:
         self.id = ""
         self.name = ""
         self.parts: list[str] = []
         self.sent = 0
-        self.closed = False
+        self.whole = self.odd = self.closed = False
+        self._depth = 0
+        self._quoted = False
+        self._skipped = 0
 
     @property
-    def whole(self) -> bool:
-        """Whether its input is a whole object, so that no more of it can come."""
-        if not self.parts or not "".join(self.parts[-2:]).rstrip().endswith("}"):
-            return False
-        return "INVALID_JSON" not in completion.tool_input("".join(self.parts))
+    def ready(self) -> bool:
+        """Whether it can go out: more of its name may come until its input begins."""
+        return bool(self.name and self.parts) and not self.odd
+
+    def take(self, text: str) -> None:
+        """Take in more of its input.
+
+        Raises:
+            ValueError: there was all of it already.
+        """
+        if not self.parts:
+            text = text.lstrip()
+            self.odd = bool(text) and not text.startswith("{")
+        if text and self.odd:
+            self.parts.append(text)
+        elif text:
+            end = 0 if self.whole else self._end(text)
+            rest = text[end:].strip(STRAY)
+            # Some say all of a call again when it ends.
+            if rest and text.strip() != "".join(self.parts):
+                raise ValueError("more of a tool call that was whole")
+            if end:
+                self.parts.append(text[:end])
+
+    def _end(self, text: str) -> int:
+        """How much of a text belongs to the object."""
+        skipped = self._skipped
+        for sign in SIGNS.finditer(text):
+            at = sign.start()
+            if at < skipped:
+                continue
+            match sign[0]:
+                case "\\" if self._quoted:
+                    skipped = at + 2
+                case '"':
+                    self._quoted = not self._quoted
+                case "{" | "[" if not self._quoted:
+                    self._depth += 1
+                case "}" | "]" if not self._quoted:
+                    self._depth -= 1
+                    if not self._depth:
+                        self.whole = True
+                        return at + 1
+        self._skipped = max(0, skipped - len(text))
+        return len(text)
 
 
 class Events:
@@ -55,13 +110,17 @@ class Events:
         self.done = False
         self.failed = False
         self._rest = bytearray()
+        self._data = bytearray()
         self._started = False
+        self._choice: Any = None
         self._index = -1
         self._open = ""
         self._head = b""
         self._calls: list[Call] = []
-        self._by_index: dict[int | str | None, Call] = {}
+        self._by_index: dict[int | float | str, Call] = {}
         self._writing: Call | None = None
+        self._later: list[tuple[Kind, str]] = []
+        self._ids = set[str]()
         self._ended: Choice | None = None
         self._refused = False
         self._usage: dict[str, Any] = {}
@@ -95,6 +154,7 @@ class Events:
         """
         out: list[bytes] = []
         self._line(bytes(self._rest), out)
+        self._line(b"", out)
         self._rest.clear()
         if self._ended is not None and not self.done:
             self._complete(out)
@@ -113,26 +173,50 @@ class Events:
         return b"".join(out)
 
     def _line(self, line: bytes, out: list[bytes]) -> None:
-        # Every event of this protocol has one line of data; comments and other fields say nothing.
-        if self.done or not line.startswith(b"data:"):
+        line = line.removeprefix(BOM).rstrip(b"\r")
+        if self.done or not (self._data or line.startswith(b"data:")):
+            # Comments and other fields say nothing.
+            return
+        if self._data:
+            self._lines(line, out)
             return
         data = line[5:].strip()
         if data == DONE:
             self._complete(out)
         elif data:
+            try:
+                read = completion.read(data)
+            except ValueError:
+                # There may be more lines of it, up to an empty one, though nobody is known to send them.
+                self._data += data
+            else:
+                self._take(read, out)
+
+    def _lines(self, line: bytes, out: list[bytes]) -> None:
+        if line.startswith(b"data:"):
+            self._data += b"\n" + line[5:]
+            if len(self._data) > MOST_LINE:
+                raise ValueError("data without an end")
+        elif not line:
+            data = bytes(self._data)
+            self._data.clear()
             self._take(completion.read(data), out)
 
     def _take(self, read: Completion, out: list[bytes]) -> None:
-        if read.error:
-            self._fail(read.error, out)
+        if (error := completion.error(read)) is not None:
+            self._fail(error, out)
             return
         if (read.usage is not None or read.x_groq is not None) and (used := completion.usage(read)):
             self._usage = used
-        choice = read.choices[0] if read.choices else None
-        if choice is None:
-            return
-        if not self._started:
-            self._start(read, out)
+        for choice in read.choices or ():
+            if not self._started:
+                self._choice = choice.index
+                self._start(read, out)
+            # Nobody asked for several; some leave the index out at times.
+            if not self.done and (choice.index or 0) == (self._choice or 0):
+                self._answer(choice, out)
+
+    def _answer(self, choice: Choice, out: list[bytes]) -> None:
         if (delta := choice.delta or choice.message) is not None:
             if delta.refusal:
                 self._refused = True
@@ -140,10 +224,9 @@ class Events:
                 self._say(kind, text, out)
             for call in completion.calls(delta):
                 self._call(call, out)
-        ended = completion.finish(choice)
-        if ended in BROKEN:
-            self._fail({"code": ended}, out)
-        elif ended:
+        if why := completion.broke(choice):
+            self._fail(why, out)
+        elif completion.finish(choice):
             self._ended = choice
 
     def _start(self, read: Completion, out: list[bytes]) -> None:
@@ -161,7 +244,10 @@ class Events:
         }
         out.append(event("message_start", message=started))
 
-    def _say(self, kind: str, text: str, out: list[bytes]) -> None:
+    def _say(self, kind: Kind, text: str, out: list[bytes]) -> None:
+        if self._writing is not None or self._later:
+            self._later.append((kind, text))
+            return
         if kind == "thinking" and not self.expected.shows_thinking:
             self._delivered += len(text)
             return
@@ -169,6 +255,11 @@ class Events:
             signed = {"signature": ""} if kind == "thinking" else {}
             self._begin(kind, {"type": kind, kind: "", **signed}, out)
         self._delta(text, out)
+
+    def _say_later(self, out: list[bytes]) -> None:
+        later, self._later = self._later, []
+        for kind, text in later:
+            self._say(kind, text, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
         written = encode(text)
@@ -205,32 +296,32 @@ class Events:
 
     def _call(self, part: ToolCall, out: list[bytes]) -> None:
         call = self._find(part)
-        if part.function is not None and isinstance(part.function.name, str) and not call.name:
-            call.name = part.function.name
-        if written := completion.arguments(part.function):
-            if call.closed:
-                raise ValueError("more of a tool call that was whole")
-            call.parts.append(written)
+        name = part.function.name if part.function is not None else None
+        # It may come in pieces, and be said again with every part.
+        if isinstance(name, str) and name != call.name and not call.parts:
+            call.name += name
+        call.take(completion.arguments(part.function))
         self._advance(out)
 
     def _advance(self, out: list[bytes]) -> None:
         """Send what is known of the first call that isn't out, and go on with the next where it is whole."""
-        left = [call for call in self._calls if not call.closed]
-        for call in left:
-            if not call.name:
+        for call in self._calls:
+            if call.closed:
+                continue
+            if not call.ready:
                 return
             self._write(call, out)
-            if call is left[-1] or not call.whole:
+            if not call.whole:
                 return
+            self._end(out)
+        self._say_later(out)
 
     def _find(self, part: ToolCall) -> Call:
         """The call that this is a part of. Gemini gives none of them an index, or all of them the same."""
-        index = part.index if isinstance(part.index, int | str) else None
-        call = self._by_index.get(index)
-        if index is None and self._calls and not names(part):
-            call = self._calls[-1]
+        index = part.index if isinstance(part.index, int | float | str) else None
         given = part.id if isinstance(part.id, str) else ""
-        if call is None or (given and call.id and given != call.id and names(part)):
+        call = self._by_index.get(index) if index is not None else self._unnumbered(part, given)
+        if call is None or (names(part) and begins_anew(call, part, given)):
             call = Call()
             self._calls.append(call)
         call.id = call.id or given
@@ -238,9 +329,14 @@ class Events:
             self._by_index[index] = call
         return call
 
+    def _unnumbered(self, part: ToolCall, given: str) -> Call | None:
+        """The call of a part without an index: the one of its id, or the last one."""
+        named = next((call for call in reversed(self._calls) if given and call.id == given), None)
+        return named or (self._calls[-1] if self._calls and not names(part) else None)
+
     def _write(self, call: Call, out: list[bytes]) -> None:
         if call is not self._writing:
-            call.id = answer.tool_id(call.id)
+            call.id = answer.tool_id(call.id, self._ids)
             self._begin("tool", {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, out)
             self._writing = call
         for text in call.parts[call.sent :]:
@@ -255,8 +351,12 @@ class Events:
         for call in self._calls:
             if not call.name:
                 raise ValueError("a tool call without a name")
+            if call.odd:
+                call.parts = [encode(completion.tool_input("".join(call.parts))).decode()]
             if not call.closed:
                 self._write(call, out)
+                self._end(out)
+        self._say_later(out)
         self._end(out)
         reason, sequence = completion.stop(
             self._ended or Choice(), self.expected.stops, called=bool(self._calls), refused=self._refused
@@ -274,9 +374,11 @@ class Events:
         self.done = self.failed = True
 
 
-def names(part: ToolCall) -> bool:
-    """Whether this part begins a tool call."""
-    return part.function is not None and bool(part.function.name)
+def begins_anew(call: Call, part: ToolCall, given: str) -> bool:
+    """Whether a part that names a tool begins another call than the one at its place."""
+    if given != call.id and given and call.id:
+        return True
+    return call.whole and not (given and completion.arguments(part.function).strip() in ("", "".join(call.parts)))
 
 
 def event(kind: str, **members: Any) -> bytes:

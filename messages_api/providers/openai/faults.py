@@ -18,6 +18,7 @@ STATUSES = {
     "invalid_request_error": 400,
     "invalid_api_key": 401,
     "authentication_error": 401,
+    "model_not_found": 404,
     "insufficient_quota": 402,
     "permission_error": 403,
     "rate_limit_error": 429,
@@ -70,7 +71,7 @@ def _body(kind: str, message: str, request_id: str = "") -> bytes:
 
 def status_of(error: dict[str, Any]) -> int:
     """The status that an error stands for, 0 where it doesn't say."""
-    for told in (error.get("code"), error.get("status"), error.get("type")):
+    for told in (error.get("code"), error.get("status"), error.get("status_code"), error.get("type")):
         if isinstance(told, str):
             told = STATUSES.get(told) or (int(told) if told.isdecimal() and len(told) == 3 else 0)
         if isinstance(told, int) and 400 <= told < 600:
