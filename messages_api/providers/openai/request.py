@@ -210,6 +210,8 @@ def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     offered = [function(tool, f"tools.{index}", spoken) for index, tool in enumerate(request.get("tools") or ())]
     if not offered:
         return {}
+        if choice.get("type") in ("any", "tool"):
+            refuse("tool_choice", "there are no tools to use")
     choice = request.get("tool_choice") or {}
     asked: dict[str, Any] = {"tools": offered}
     match choice.get("type"):
