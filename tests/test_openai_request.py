@@ -90,6 +90,13 @@ def test_the_limit_of_output_goes_by_the_providers_name_for_it(base_url, member)
     assert {name: made[name] for name in made if name.startswith("max_")} == {member: 64}
 
 
+@pytest.mark.parametrize("base_url", EVERYBODY)
+def test_a_stream_is_asked_for_its_usage_where_it_may_be(base_url):
+    made = sent(base_url, stream=True)
+    assert made["stream"] is True
+    assert made.get("stream_options") == (None if base_url == MISTRAL else {"include_usage": True})
+
+
 def test_settings_go_by_their_names():
     made = sent(
         temperature=0.5,
@@ -354,6 +361,37 @@ def test_mistral_gets_ids_of_nine_characters_for_the_call_and_its_result():
     assert [one["tool_call_id"], two["tool_call_id"]] == ids
     own = [CALLS[4] | {"id": "abcDEF123"}]
     assert messages("?", own, RESULTS[2:], base_url=MISTRAL)[1]["tool_calls"][0]["id"] == "abcDEF123"
+
+
+@pytest.mark.parametrize("base_url", [OPENAI, AZURE])
+def test_an_id_that_is_too_long_is_replaced_in_the_call_and_its_result(base_url):
+    long = "chatcmpl-tool-" + "a" * 32
+    call, found = CALLS[4] | {"id": long}, RESULTS[0] | {"tool_use_id": long}
+    _, asked, result = messages("?", [call], [found], base_url=base_url)
+    assert asked["tool_calls"][0]["id"] == result["tool_call_id"]
+    assert 1 <= len(result["tool_call_id"]) <= 40
+    assert messages("?", [call], [found], base_url=VLLM)[2]["tool_call_id"] == long
+
+
+def test_messages_of_one_role_in_a_row_are_one_turn():
+    """Every provider wants all results at once, and none of them after something else."""
+    turns = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "user", "content": [{"type": "text", "text": "Both cities."}]},
+        {"role": "assistant", "content": CALLS[2:5]},
+        {"role": "assistant", "content": CALLS[5:]},
+        {"role": "user", "content": RESULTS[::2]},
+        {"role": "user", "content": RESULTS[1:2]},
+        {"role": "user", "content": "Now."},
+    ]
+    made = sent(messages=turns)["messages"]
+    assert [turn["role"] for turn in made] == ["user", "assistant", "tool", "tool", "user"]
+    assert made[0]["content"] == "Weather?\n\nBoth cities."
+    assert [call["id"] for call in made[1]["tool_calls"]] == ["toolu_1", "toolu_2"]
+    assert [turn["tool_call_id"] for turn in made[2:4]] == ["toolu_1", "toolu_2"]
+    assert made[4]["content"] == "Go on.\n\nNow."
+    turns[5]["content"] = [{"type": "container_upload", "file_id": "f"}]
+    assert refusal(messages=turns).startswith("messages.5.content.0.type: ")
 
 
 def test_gemini_gets_a_word_in_place_of_signatures_that_nobody_has():

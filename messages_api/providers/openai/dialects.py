@@ -9,6 +9,7 @@ https://ai.google.dev/gemini-api/docs/openai, https://docs.ollama.com/api/openai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -37,6 +38,7 @@ class Dialect:
     Attributes:
         limit: the member for the most tokens of output.
         stops: the most stop sequences, None: any number.
+        asks_usage: whether a stream tells usage when asked to; Mistral always does, and refuses to be asked.
         user: the member for the caller's user, empty: there is none.
         tiers: what service tiers are called; one that isn't here is left out.
         efforts: what levels of effort are called.
@@ -49,13 +51,14 @@ class Dialect:
         parallel: whether `parallel_tool_calls` is obeyed.
         schemas: whether answers can be held to a JSON schema.
         name_length: of a tool's name, at most; None: as long as it likes.
-        short_ids: whether ids of tool calls are nine letters and digits (Mistral).
+        ids: what the ids of tool calls have to be like; None: as they like.
         signed_calls: whether tool calls of the past need a signature (Gemini 3).
         namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
     """
 
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stops: int | None = None
+    asks_usage: bool = True
     top_k: bool = False
     user: str = ""
     tiers: Words = field(default_factory=dict)
@@ -69,7 +72,7 @@ class Dialect:
     parallel: bool = True
     schemas: bool = True
     name_length: int | None = None
-    short_ids: bool = False
+    ids: re.Pattern[str] | None = None
     signed_calls: bool = False
     namespaced: bool = False
 
@@ -82,6 +85,7 @@ OPENAI = Dialect(
     efforts=UP_TO_XHIGH,
     pdfs="file",
     name_length=64,
+    ids=re.compile(r".{1,40}", re.DOTALL),
 )
 AZURE = replace(OPENAI, user="user")
 OPENROUTER = Dialect(
@@ -104,7 +108,13 @@ GROQ = Dialect(
     namespaced=True,
 )
 MISTRAL = Dialect(
-    efforts=HIGH_ONLY, pdfs="document_url", pdf_urls=True, prefill="prefix", required="any", short_ids=True
+    asks_usage=False,
+    efforts=HIGH_ONLY,
+    pdfs="document_url",
+    pdf_urls=True,
+    prefill="prefix",
+    required="any",
+    ids=re.compile(r"[A-Za-z0-9]{9}"),
 )
 DEEPSEEK = Dialect(
     stops=16,

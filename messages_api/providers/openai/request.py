@@ -100,7 +100,7 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
             refuse("stop_sequences", f"this model's provider takes at most {spoken.stops}")
         asked["stop"] = stops
     if request.get("stream"):
-        asked |= {"stream": True, "stream_options": {"include_usage": True}}
+        asked |= {"stream": True} | ({"stream_options": {"include_usage": True}} if spoken.asks_usage else {})
     user = (request.get("metadata") or {}).get("user_id")
     if user and spoken.user:
         asked[spoken.user] = user if len(user) <= USER_LENGTH else sha256(user.encode()).hexdigest()

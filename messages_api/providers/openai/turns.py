@@ -6,7 +6,6 @@ protocol: images follow in the user's turn, after the last of the results.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
@@ -17,7 +16,6 @@ from messages_api.providers.openai.request import NAME_LENGTH, encode, refuse
 NOT_HERE = "not available with this model's provider"
 PDF = "application/pdf"
 ATTRIBUTION = "x-anthropic-billing-header:"
-SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 # What Google documents for tool calls whose signature nobody has: https://ai.google.dev/gemini-api/docs/thought-signatures
 UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
@@ -265,6 +263,6 @@ def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
 
 def call_id(name: str, spoken: Dialect) -> str:
     """A tool call's id as the provider takes it: the same one for the call and its result."""
-    if not spoken.short_ids or SHORT_ID.fullmatch(name):
+    if spoken.ids is None or spoken.ids.fullmatch(name):
         return name
     return blake2b(name.encode("utf-8", "replace"), digest_size=5).hexdigest()[:9]
