@@ -434,6 +434,13 @@ def test_the_choice_of_any_tool_has_another_name_at_mistral():
     assert sent(MISTRAL, tools=[TOOL], tool_choice={"type": "any"})["tool_choice"] == "any"
 
 
+def test_a_choice_without_tools_is_refused_where_it_asks_for_one():
+    assert refusal(tool_choice={"type": "any"}).startswith("tool_choice: ")
+    assert refusal(tool_choice={"type": "tool", "name": "weather"}, tools=[]).startswith("tool_choice: ")
+    for choice in ({"type": "auto"}, {"type": "none"}, {"type": "auto", "disable_parallel_tool_use": True}):
+        assert "tool_choice" not in sent(tool_choice=choice)
+
+
 @pytest.mark.parametrize("base_url", EVERYBODY)
 def test_one_tool_at_a_time_is_asked_for_or_refused(base_url):
     one: Any = {"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
@@ -472,13 +479,6 @@ ENABLED = {"type": "enabled", "budget_tokens": 8000}
         (GROQ, None, "max", {"reasoning_effort": "high"}),
         (MISTRAL, None, "low", {"reasoning_effort": "high"}),
         (DEEPSEEK, {"type": "disabled"}, None, {"thinking": {"type": "disabled"}}),
-def test_a_choice_without_tools_is_refused_where_it_asks_for_one():
-    assert refusal(tool_choice={"type": "any"}).startswith("tool_choice: ")
-    assert refusal(tool_choice={"type": "tool", "name": "weather"}, tools=[]).startswith("tool_choice: ")
-    for choice in ({"type": "auto"}, {"type": "none"}, {"type": "auto", "disable_parallel_tool_use": True}):
-        assert "tool_choice" not in sent(tool_choice=choice)
-
-
         (DEEPSEEK, ENABLED, "max", {"thinking": {"type": "enabled"}, "reasoning_effort": "max"}),
         (OPENROUTER, ENABLED, None, {"reasoning": {"max_tokens": 8000}}),
         (OPENROUTER, ENABLED, "low", {"reasoning": {"effort": "low"}}),

@@ -208,11 +208,11 @@ def requires_all(schema: Any) -> bool:
 def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     """The tools, and whether they are to be used."""
     offered = [function(tool, f"tools.{index}", spoken) for index, tool in enumerate(request.get("tools") or ())]
+    choice = request.get("tool_choice") or {}
     if not offered:
-        return {}
         if choice.get("type") in ("any", "tool"):
             refuse("tool_choice", "there are no tools to use")
-    choice = request.get("tool_choice") or {}
+        return {}
     asked: dict[str, Any] = {"tools": offered}
     match choice.get("type"):
         case "auto" | "none" as plain:

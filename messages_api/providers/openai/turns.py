@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any
 
 from messages_api.providers.openai.dialects import Dialect
@@ -21,10 +22,13 @@ UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 Part = dict[str, Any]
 Turn = dict[str, Any]
+# A block with its place in the request.
+Placed = tuple[str, dict[str, Any]]
 
 
 def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
-    """The system prompt and the messages.
+    """The system prompt and the messages. Those of one role in a row are one turn, as they are to Anthropic: what all
+    tools answered that a turn asked for has to follow it at once.
 
     Raises:
         GatewayError: 400, there is something that can't be expressed.
@@ -33,19 +37,25 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
     if system := texts(unattributed(request.get("system")), "system"):
         made.append({"role": "system", "content": system})
     messages = request["messages"]
-    for index, message in enumerate(messages):
-        where = f"messages.{index}"
-        match message["role"]:
+    for role, group in groupby(enumerate(messages), lambda each: each[1]["role"]):
+        run = [(f"messages.{index}", message) for index, message in group]
+        content = [each for where, message in run for each in blocks(message.get("content"), f"{where}.content")]
+        match role:
             case "user":
-                made += user(message["content"], f"{where}.content", spoken)
+                made += user(content, spoken)
             case "assistant":
-                last = index == len(messages) - 1
-                made += assistant(message["content"], f"{where}.content", spoken, last=last)
+                made += assistant(content, spoken, last=run[-1][0] if run[-1][1] is messages[-1] else "")
             case _:
-                check_system(message, where)
-                if said := texts(message.get("content"), f"{where}.content"):
-                    made.append({"role": "system", "content": said})
+                made += system_turns(run)
     return made
+
+
+def system_turns(run: list[Placed]) -> Iterator[Turn]:
+    """Instructions in mid-conversation."""
+    for where, message in run:
+        check_system(message, where)
+        if said := texts(message.get("content"), f"{where}.content"):
+            yield {"role": "system", "content": said}
 
 
 def unattributed(system: Any) -> Any:
@@ -62,25 +72,26 @@ def check_system(message: dict[str, Any], where: str) -> None:
             refuse(f"{where}.{name[:NAME_LENGTH]}", NOT_HERE)
 
 
-def blocks(content: Any, where: str) -> list[dict[str, Any]]:
+def blocks(content: Any, where: str) -> list[Placed]:
     """The blocks of a content, which may be a text alone, or nothing."""
     if isinstance(content, str):
-        return [{"type": "text", "text": content}]
+        return [(where, {"type": "text", "text": content})]
     if content is not None and not isinstance(content, list):
         refuse(where, "Expected string or array")
-    for index, block in enumerate(content or ()):
+    placed = [(f"{where}.{index}", block) for index, block in enumerate(content or ())]
+    for at, block in placed:
         if not isinstance(block, dict):
-            refuse(f"{where}.{index}", "Expected object")
-    return content or []
+            refuse(at, "Expected object")
+    return placed
 
 
 def texts(content: Any, where: str) -> str:
     """A content of which only text can be passed on."""
     said = []
-    for index, block in enumerate(blocks(content, where)):
+    for at, block in blocks(content, where):
         if block.get("type") != "text":
-            refuse(f"{where}.{index}.type", NOT_HERE)
-        said.append(string(block, "text", f"{where}.{index}"))
+            refuse(f"{at}.type", NOT_HERE)
+        said.append(string(block, "text", at))
     return "\n\n".join(said)
 
 
@@ -95,12 +106,11 @@ def string(block: dict[str, Any], name: str, where: str) -> str:
 # The user's turns
 
 
-def user(content: Any, where: str, spoken: Dialect) -> Iterator[Turn]:
+def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
     """What tools answered, each a turn of its own, and what the user said."""
     results: list[Turn] = []
     parts: list[Part] = []
-    for index, block in enumerate(blocks(content, where)):
-        at = f"{where}.{index}"
+    for at, block in content:
         if block["type"] != "tool_result":
             parts += parts_of(block, at, spoken)
             continue
@@ -117,8 +127,8 @@ def user(content: Any, where: str, spoken: Dialect) -> Iterator[Turn]:
 def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str, list[Part]]:
     """What a tool answered: its text, and what isn't text."""
     said, shown = [], []
-    for index, inner in enumerate(blocks(block.get("content"), f"{where}.content")):
-        for part in parts_of(inner, f"{where}.content.{index}", spoken):
+    for at, inner in blocks(block.get("content"), f"{where}.content"):
+        for part in parts_of(inner, at, spoken):
             if part["type"] == "text":
                 said.append(part["text"])
             else:
@@ -195,8 +205,8 @@ def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
         case "content":
             parts = [
                 part
-                for index, inner in enumerate(blocks(source.get("content"), f"{at}.content"))
-                for part in parts_of(inner, f"{at}.content.{index}", spoken)
+                for place, inner in blocks(source.get("content"), f"{at}.content")
+                for part in parts_of(inner, place, spoken)
             ]
         case "base64" if source.get("media_type") == PDF and spoken.pdfs:
             parts = [pdf(f"data:{PDF};base64,{string(source, 'data', at)}", block, spoken)]
@@ -218,12 +228,15 @@ def pdf(where: str, block: dict[str, Any], spoken: Dialect) -> Part:
 # The model's turns
 
 
-def assistant(content: Any, where: str, spoken: Dialect, *, last: bool) -> Iterator[Turn]:
+def assistant(content: list[Placed], spoken: Dialect, *, last: str) -> Iterator[Turn]:
     """What the model said, thought and asked tools for. One who only thought, and whose thoughts nobody wants, is left
-    out."""
+    out.
+
+    Args:
+        last: where it is, if nothing follows, so that it is to be gone on with.
+    """
     said, thoughts, calls = [], [], []
-    for index, block in enumerate(blocks(content, where)):
-        at = f"{where}.{index}"
+    for at, block in content:
         match block["type"]:
             case "text":
                 said.append(string(block, "text", at))
@@ -243,7 +256,7 @@ def assistant(content: Any, where: str, spoken: Dialect, *, last: bool) -> Itera
         turn[spoken.thoughts] = "".join(thoughts)
     if last and not calls:
         if not spoken.prefill:
-            refuse(where.removesuffix(".content"), "this model's provider can't go on with a turn of the assistant's")
+            refuse(last, "this model's provider can't go on with a turn of the assistant's")
         if spoken.prefill == "prefix":
             turn["prefix"] = True
     if len(turn) > 2 or turn["content"] is not None:
