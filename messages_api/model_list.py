@@ -10,16 +10,15 @@ from django.http import QueryDict
 
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
-from messages_api import errors, paging
+from messages_api import errors, paging, routing
 from messages_api.paging import Wanted
+from messages_api.providers.base import model_info
 from usage import pricing
 
 Lists = Mapping[int, Sequence[ListedModel]]
 
 CALLABLE = ("active", "deprecated")
 LIFECYCLES = (*CALLABLE, "retired")
-# What Anthropic says of a model whose release date is unknown.
-EPOCH = "1970-01-01T00:00:00Z"
 # Claude's earlier versions are retired.
 OLDEST_VERSION = 4
 
@@ -28,8 +27,9 @@ OLDEST_VERSION = 4
 
 
 def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, ListedModel]:
-    """The models that a key may use, by id, each as the first provider key that offers it describes it: first what
-    providers list, then what an administrator has written out and nobody lists (private models, aliases).
+    """The models that a key may use, by the names that it calls them by, each as the first provider key that offers it
+    describes it: first what providers list, then what an administrator has written out and nobody lists (private
+    models, aliases).
 
     Args:
         spoken: the providers whose protocol the relay speaks.
@@ -37,30 +37,40 @@ def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, Lis
     offers = list(offered(key, lists, spoken))
     found: dict[str, ListedModel] = {}
     for provider_key, models in offers:
+        here = key.with_route(provider_key)
         for model in models:
-            if model.id not in found and may_call(key, provider_key, model.id):
-                found[model.id] = model
+            for name in (model.id, f"{provider_key.provider}/{model.id}"):
+                if model.id in leads_to(here, name, spoken):
+                    if name not in found:
+                        found[name] = model if name == model.id else renamed(model, name)
+                    break
     for provider_key, models in offers:
+        here = key.with_route(provider_key)
         for name in (*provider_key.model_patterns, *key.allowed):
-            if "*" not in name and name not in found and may_call(key, provider_key, name):
-                found[name] = renamed(dated(name, models), name) or described(name)
+            if "*" not in name and name not in found and leads_to(here, name, spoken):
+                known = dated(name, models)
+                found[name] = renamed(known, name) if known else described(name)
     return found
 
 
 def find(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> ListedModel:
-    """One model that the key may use. An alias gives the model that it stands for, as Anthropic does.
+    """One model that the key may use. An alias, or a name with its provider's, gives the model that it stands for, as
+    Anthropic's aliases do.
 
     Raises:
         GatewayError: 404, the key may not use it, or nobody offers it.
     """
     model = usable(key, lists, spoken).get(name)
     if model is None:
-        aliased = (
-            dated(name, models)
-            for provider_key, models in offered(key, lists, spoken)
-            if may_call(key, provider_key, name)
+        model = next(
+            (
+                found
+                for provider_key, models in offered(key, lists, spoken)
+                for target in leads_to(key.with_route(provider_key), name, spoken)
+                if (found := next((model for model in models if model.id == target), None) or dated(target, models))
+            ),
+            None,
         )
-        model = next((found for found in aliased if found), None)
     if model is None:
         # Anthropic's wording, which clients match on.
         raise errors.not_found(f"model: {name}", reason="unknown_model")
@@ -76,9 +86,11 @@ def offered(
             yield provider_key, lists.get(provider_key.id or 0) or on_sale(provider_key.provider)
 
 
-def may_call(key: KnownKey, provider_key: KnownProviderKey, model: str) -> bool:
-    """Whether a call of this model may go there: what routing asks, too."""
-    return provider_key.serves(model) and key.allows(model)
+def leads_to(key: KnownKey, name: str, spoken: Container[str]) -> list[str]:
+    """The models that a call by this name may go to: names with slashes may be a provider's and a model's."""
+    return [
+        target.model for target, _ in routing.serving(key, name, spoken) if key.allows(*routing.names(name, target))
+    ]
 
 
 # Models that no provider has described
@@ -90,10 +102,8 @@ def dated(alias: str, models: Iterable[ListedModel]) -> ListedModel | None:
     return next((model for model in models if model.id != name == pricing.SUFFIX.sub("", model.id)), None)
 
 
-def renamed(model: ListedModel | None, name: str) -> ListedModel | None:
+def renamed(model: ListedModel, name: str) -> ListedModel:
     """The same model under another name of it."""
-    if model is None:
-        return None
     return ListedModel(name, model.lifecycle, json.dumps(json.loads(model.info) | {"id": name}))
 
 
@@ -102,17 +112,8 @@ def described(name: str) -> ListedModel:
     """What is known of a model without its provider: what the price catalogue says of it."""
     listing = pricing.find_listing("anthropic", name)
     entry = listing.model if listing and not listing.similar else None
-    info = {
-        "type": "model",
-        "id": name,
-        "display_name": (entry and entry.name) or name,
-        "created_at": EPOCH,
-        "lifecycle": "active",
-        "max_input_tokens": entry and entry.context_window,
-        "max_tokens": None,
-        "capabilities": None,
-    }
-    return ListedModel(name, "active", json.dumps(info))
+    info = model_info(name, display_name=entry.name or "", max_input_tokens=entry.context_window) if entry else {}
+    return ListedModel(name, "active", json.dumps(info or model_info(name)))
 
 
 @cache

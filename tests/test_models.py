@@ -17,8 +17,8 @@ from django.utils import timezone
 from keys import issuing, pausing, provider_keys
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
-from keys.models import Gateway, ModelList, ProviderKey
-from messages_api import model_list, model_refresh, tasks
+from keys.models import Gateway, ModelAlias, ModelList, ProviderKey
+from messages_api import model_list, model_refresh, providers, tasks
 from tests.gateway import CLIENT, PROVIDER_SECRET, credentials, issue, refused, rows
 from tests.upstream import End, broken, whole
 from usage.models import Refusal
@@ -175,10 +175,10 @@ def test_what_the_key_may_not_use_or_nobody_serves_is_a_404_in_anthropics_words(
 
 
 def test_a_name_with_slashes_is_one_model(web, upstream, alice):
-    offer(upstream, lists("anthropic/claude-5:beta@2026"))
+    offer(upstream, lists("acme/claude-5:beta@2026"))
     tasks.refresh_models()
-    for path in ("anthropic/claude-5:beta@2026", "anthropic%2Fclaude-5%3Abeta%402026"):
-        assert get(web, alice.key, f"/v1/models/{path}").json()["id"] == "anthropic/claude-5:beta@2026"
+    for path in ("acme/claude-5:beta@2026", "acme%2Fclaude-5%3Abeta%402026"):
+        assert get(web, alice.key, f"/v1/models/{path}").json()["id"] == "acme/claude-5:beta@2026"
 
 
 @pytest.mark.parametrize(
@@ -283,6 +283,22 @@ def test_an_alias_gives_the_model_that_it_stands_for(web, upstream, listed):
     assert get(web, listed.key, "/v1/models/claude-haiku-4-5").json()["id"] == "claude-haiku-4-5-20251001"
     bob = issue(upstream, "bob", allowed_models=["*-20251001"])
     refused(get(web, bob.key, "/v1/models/claude-haiku-4-5"), 404, "not_found_error")
+    ModelAlias.objects.create(name="fast", target="anthropic/claude-haiku-5-5")
+    for name in ("fast", "anthropic/claude-haiku-5-5"):
+        assert get(web, listed.key, f"/v1/models/{name}").json()["id"] == "claude-haiku-5-5"
+
+
+def test_a_name_that_would_lead_elsewhere_is_listed_with_its_providers(web, upstream, alice):
+    offer(upstream, lists("openai/gpt-oss", "anthropic/claude", "claude-x", "fast"))
+    tasks.refresh_models()
+    ModelAlias.objects.create(name="fast", target="claude-x")
+    called = names(get(web, alice.key))
+    assert called == ["anthropic/openai/gpt-oss", "anthropic/anthropic/claude", "claude-x", "anthropic/fast"]
+    for name in called:
+        assert get(web, alice.key, f"/v1/models/{name}").json()["id"] == name
+    # Written out, the whole of it is the model's name.
+    ProviderKey.objects.update(model_patterns=["openai/*", "claude*"])
+    assert names(get(web, alice.key)) == ["openai/gpt-oss", "claude-x"]
 
 
 # What the gateway asks of providers
@@ -390,7 +406,7 @@ def test_a_list_without_an_end_is_read_so_far_only(alice, upstream):
     body = json.dumps({"data": lists("a"), "has_more": True, "last_id": "a"}).encode()
     upstream.answer = lambda seen: whole(200, body.replace(b'"a"}', b'"%d"}' % len(upstream.seen)))
     tasks.refresh_models()
-    assert len(upstream.seen) == model_refresh.MOST_PAGES
+    assert len(upstream.seen) == providers.anthropic.MOST_PAGES
     assert len(ModelList.objects.get().listed) == 1
 
 
