@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import httpx
 from django.conf import settings
@@ -10,10 +11,12 @@ from django.conf import settings
 from keys import keyring
 from keys.models import ProviderKey
 from messages_api.providers import anthropic
-from messages_api.upstream import tls_context
+from messages_api.upstream import Headers, tls_context
 
-VERSION = "2023-06-01"
 SECONDS = 10.0
+
+
+BAD_ADDRESS = "its address can't be called"
 
 
 class NoAnswer(Exception):
@@ -21,35 +24,59 @@ class NoAnswer(Exception):
 
 
 def client(provider_key: ProviderKey) -> httpx.Client:
-    """A client for a provider's paths (`/v1/…`).
+    """A client for the paths of Anthropic's API (`/v1/…`).
 
     Raises:
         NoAnswer: the key can't be called with.
     """
-    configuration = settings.CONFIGURATION
     try:
-        name, credential = anthropic.credential(keyring.decrypt(provider_key.secret_ciphertext))
-        return httpx.Client(
-            base_url=provider_key.base_url or anthropic.BASE_URL,
-            headers={name: credential, b"anthropic-version": VERSION.encode(), b"accept-encoding": b"identity"},
-            timeout=httpx.Timeout(SECONDS, connect=configuration.upstream_connect_seconds),
-            verify=tls_context(configuration.ca_bundle),
-            proxy=configuration.outbound_proxy or None,
-            trust_env=False,
-            follow_redirects=False,
-        )
+        return plain_client(provider_key.base_url or anthropic.BASE_URL, anthropic.own_headers(secret(provider_key)))
+    except httpx.InvalidURL:
+        raise NoAnswer(BAD_ADDRESS) from None
+
+
+def plain_client(base_url: str = "", headers: Headers | None = None) -> httpx.Client:
+    """A client for whatever is to be asked.
+
+    Raises:
+        httpx.InvalidURL: there is no such address.
+    """
+    configuration = settings.CONFIGURATION
+    return httpx.Client(
+        base_url=base_url,
+        headers=[*(headers or []), (b"accept-encoding", b"identity")],
+        timeout=httpx.Timeout(SECONDS, connect=configuration.upstream_connect_seconds),
+        verify=tls_context(configuration.ca_bundle),
+        proxy=configuration.outbound_proxy or None,
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+def secret(provider_key: ProviderKey) -> str:
+    """What a provider key calls with.
+
+    Raises:
+        NoAnswer: it can't be read.
+    """
+    try:
+        return keyring.decrypt(provider_key.secret_ciphertext)
     except keyring.UnreadableSecret:
         raise NoAnswer("its secret can't be decrypted") from None
-    except httpx.InvalidURL:
-        raise NoAnswer("its address can't be called") from None
 
 
 def read(
-    http: httpx.Client, path: str, query: dict[str, str | int], deadline: float, most_bytes: int = 16 << 20
+    http: httpx.Client,
+    path: str,
+    query: Mapping[str, str | int],
+    deadline: float,
+    most_bytes: int = 16 << 20,
+    headers: Headers | None = None,
 ) -> bytes:
     """The body of an answer.
 
     Args:
+        path: after the client's address, or an address of its own.
         deadline: `time.monotonic()` by which it must be there, however it trickles in.
 
     Raises:
@@ -57,7 +84,7 @@ def read(
         httpx.HTTPError: there was none.
     """
     body = b""
-    with http.stream("GET", path, params=query) as answer:
+    with http.stream("GET", path, params=query, headers=headers) as answer:
         if answer.status_code != 200:
             raise NoAnswer(f"the provider answers {answer.status_code}")
         for part in answer.iter_bytes():

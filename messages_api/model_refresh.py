@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,20 +18,17 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from keys.models import Gateway, ModelList, Provider, ProviderKey
+from keys.models import Gateway, ModelList, ProviderKey
 from messages_api import control_plane
-from messages_api.control_plane import NoAnswer
+from messages_api.control_plane import BAD_ADDRESS, NoAnswer
+from messages_api.providers import LISTS
+from messages_api.upstream import Headers
 
 logger = logging.getLogger(__name__)
 
-# Who can be asked. Echo's models are known anyway.
-ASKED = (Provider.ANTHROPIC,)
 EVERY = timedelta(hours=1)
 AGAIN_AFTER_A_PROBLEM = timedelta(minutes=5)
 
-PATH = "/v1/models"
-PAGE = 1000
-MOST_PAGES = 20
 # For a whole list, however it trickles in.
 SECONDS = 30.0
 MOST_BYTES = 16 * 1024 * 1024
@@ -41,7 +38,7 @@ ID_LENGTH = 200
 
 def refresh_due() -> None:
     """Ask every provider that is due, each key by one process only."""
-    unlisted = ProviderKey.objects.filter(active=True, provider__in=ASKED, model_list=None)
+    unlisted = ProviderKey.objects.filter(active=True, provider__in=LISTS, model_list=None)
     ModelList.objects.bulk_create(
         [ModelList(provider_key=provider_key) for provider_key in unlisted], ignore_conflicts=True
     )
@@ -55,7 +52,7 @@ def due() -> QuerySet[ModelList]:
     return ModelList.objects.select_related("provider_key").filter(
         Q(asked_at=None) | Q(asked_at__lt=now - EVERY) | Q(asked_at__lt=now - AGAIN_AFTER_A_PROBLEM) & ~Q(problem=""),
         provider_key__active=True,
-        provider_key__provider__in=ASKED,
+        provider_key__provider__in=LISTS,
     )
 
 
@@ -78,42 +75,30 @@ def refresh(models: ModelList) -> None:
 
 
 def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
-    """The models that the provider lists, as it describes them.
+    """The models that the provider lists, as Anthropic describes them.
 
     Raises:
         NoAnswer: it has none for us.
     """
+    deadline = time.monotonic() + SECONDS
+    models: dict[str, dict[str, Any]] = {}
     try:
-        models: dict[str, dict[str, Any]] = {}
-        with control_plane.client(provider_key) as http:
-            for page in pages(http):
-                for model in page:
-                    if usable(model):
-                        models.setdefault(model["id"], model)
+        with control_plane.plain_client() as http:
+
+            def get(url: str, headers: Headers, query: Mapping[str, str | int]) -> object:
+                return json.loads(control_plane.read(http, url, query, deadline, MOST_BYTES, headers))
+
+            secret = control_plane.secret(provider_key)
+            for model in LISTS[provider_key.provider](provider_key.base_url, secret, get):
+                if usable(model):
+                    models.setdefault(model["id"], model)
     except httpx.HTTPError as error:
         raise NoAnswer(f"the provider can't be reached ({type(error).__name__})") from None
+    except httpx.InvalidURL:
+        raise NoAnswer(BAD_ADDRESS) from None
     except (ValueError, RecursionError):
         raise NoAnswer("the provider's answer is no list of models") from None
     return list(models.values())
-
-
-def pages(http: httpx.Client) -> Iterator[list[Any]]:
-    """The pages of the list, so many at the most.
-
-    Raises:
-        NoAnswer, ValueError, httpx.HTTPError: there is one that can't be had.
-    """
-    deadline = time.monotonic() + SECONDS
-    query: dict[str, str | int] = {"limit": PAGE}
-    for _ in range(MOST_PAGES):
-        page = json.loads(control_plane.read(http, PATH, query, deadline, MOST_BYTES))
-        if not isinstance(page, dict) or not isinstance(page.get("data"), list):
-            raise ValueError("not a page")
-        yield page["data"]
-        last = page.get("last_id")
-        if page.get("has_more") is not True or not isinstance(last, str) or query.get("after_id") == last:
-            return
-        query["after_id"] = last
 
 
 def usable(model: Any) -> bool:

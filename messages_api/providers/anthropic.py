@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from messages_api import headers
 from messages_api.metering import decode, mapping
-from messages_api.providers.base import Outgoing, Provider
-from messages_api.upstream import Answer, UpstreamClient, plain
+from messages_api.providers.base import Get, Outgoing, Provider
+from messages_api.upstream import Answer, Headers, UpstreamClient, plain
 
 BASE_URL = "https://api.anthropic.com"
+# Of what the gateway asks in its own name.
+VERSION = b"2023-06-01"
+MODELS = "/v1/models"
+PAGE = 1000
+MOST_PAGES = 20
 # OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
 OAUTH_PREFIX = "sk-ant-oat"
 
@@ -47,3 +55,26 @@ def credential(secret: str) -> tuple[bytes, bytes]:
     if secret.startswith(OAUTH_PREFIX):
         return b"authorization", b"Bearer " + secret.encode()
     return b"x-api-key", secret.encode()
+
+
+def own_headers(secret: str) -> Headers:
+    """What the gateway asks with in its own name."""
+    return [credential(secret), (b"anthropic-version", VERSION)]
+
+
+def models(base_url: str, secret: str, get: Get) -> Iterator[Any]:
+    """The models as the provider describes them, page by page, so many at the most.
+
+    Raises:
+        ValueError: there is something else than a page.
+    """
+    query: dict[str, str | int] = {"limit": PAGE}
+    for _ in range(MOST_PAGES):
+        page = mapping(get((base_url or BASE_URL) + MODELS, own_headers(secret), query))
+        if not isinstance(page.get("data"), list):
+            raise ValueError("not a page")
+        yield from page["data"]
+        last = page.get("last_id")
+        if page.get("has_more") is not True or not isinstance(last, str) or query.get("after_id") == last:
+            return
+        query["after_id"] = last

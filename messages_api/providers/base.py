@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from keys.directory import KnownProviderKey
 from keys.timeouts import DEPLOYMENTS, Timeouts
@@ -32,6 +33,10 @@ COUNT_TOKENS = "/v1/messages/count_tokens"
 JSON = (b"content-type", b"application/json")
 # Of a caller's headers, what makes sense to a cloud besides Anthropic's.
 PASSED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
+
+
+# What Anthropic says of a model whose release date is unknown.
+EPOCH = "1970-01-01T00:00:00Z"
 
 
 class Whole:
@@ -81,3 +86,45 @@ class Provider(Protocol):
     def is_about_us(self, status: int, body: bytes) -> bool:
         """Whether an error is about our own key or account there, and so no business of the caller's."""
         return status in ACCOUNT_STATUSES
+
+
+# Asks a provider with a GET, by address, headers and query, for JSON.
+#
+# Raises:
+#     ValueError: it isn't JSON. (Others that are the asker's own affair pass through.)
+Get = Callable[[str, Headers, Mapping[str, str | int]], object]
+
+
+class ListModels(Protocol):
+    """Asks one provider which models it has."""
+
+    def __call__(self, base_url: str, secret: str, get: Get) -> Iterator[Any]:
+        """The models, each described as Anthropic does; those that aren't are left out by whoever asks.
+
+        Args:
+            base_url: empty, it is the provider's own.
+
+        Raises:
+            ValueError: what it says is no list of models.
+        """
+
+
+def model_info(
+    name: str,
+    *,
+    display_name: str = "",
+    created_at: str = EPOCH,
+    max_input_tokens: int | None = None,
+    max_tokens: int | None = None,
+) -> dict[str, Any]:
+    """A model as Anthropic describes one, with what is known of it."""
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": display_name or name,
+        "created_at": created_at,
+        "lifecycle": "active",
+        "max_input_tokens": max_input_tokens,
+        "max_tokens": max_tokens,
+        "capabilities": None,
+    }

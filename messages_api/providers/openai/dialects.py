@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 BASE_URL = "https://api.openai.com/v1"
 PREFIX = "openai/"
 COMPLETIONS = "/chat/completions"
+MODELS = "/models"
 API_VERSION = "api-version="
 
 Words = Mapping[str, str]
@@ -156,21 +157,30 @@ def dialect(base_url: str) -> Dialect:
 
 
 def address(base_url: str, model: str) -> str:
-    """The URL of chat completions. With an `api-version`, it is that of Azure's deployment of this name.
-
-    A host alone stands for where its API begins: `/v1`, `/openai/v1` at Azure, nothing at DeepSeek.
-    """
+    """The URL of chat completions. With an `api-version`, it is that of Azure's deployment of this name."""
     parts = urlsplit(base_url or BASE_URL)
-    origin, path, spoken = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/"), dialect(base_url)
     if API_VERSION in parts.query:
+        path = parts.path.rstrip("/")
         if "/deployments/" not in path:
             path = f"{path or '/openai'}/deployments/{quote(model, safe='')}"
-        return f"{origin}{path}{COMPLETIONS}?{parts.query}"
+        return f"{parts.scheme}://{parts.netloc}{path}{COMPLETIONS}?{parts.query}"
+    return root(base_url) + COMPLETIONS
+
+
+def models_address(base_url: str) -> str:
+    """The URL of the list of models; empty at Azure, whose list lacks deployments, by which models are called there."""
+    return "" if dialect(base_url) is AZURE else root(base_url) + MODELS
+
+
+def root(base_url: str) -> str:
+    """Where an API begins. A host alone stands for it: with `/v1`, `/openai/v1` at Azure, nothing at DeepSeek."""
+    parts = urlsplit(base_url or BASE_URL)
+    path, spoken = parts.path.rstrip("/"), dialect(base_url)
     if spoken is AZURE and path in ("", "/openai"):
         path = "/openai/v1"
     elif not path and spoken is not DEEPSEEK:
         path = "/v1"
-    return f"{origin}{path}{COMPLETIONS}"
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 def credential(base_url: str, secret: str) -> tuple[bytes, bytes]:

@@ -1,0 +1,92 @@
+"""Which models an OpenAI-compatible provider says it has, in Anthropic's words. Pure.
+
+https://platform.openai.com/docs/api-reference/models/list says the least. What others say besides:
+https://openrouter.ai/docs/models, https://console.groq.com/docs/models, https://docs.mistral.ai/api/#tag/models,
+https://docs.together.ai/reference/models-1, https://docs.fireworks.ai, https://docs.vllm.ai.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from messages_api.metering import is_count, mapping
+from messages_api.providers.base import EPOCH, Get, model_info
+from messages_api.providers.openai import dialects
+
+# Google's names of what can be called without.
+RESOURCE = "models/"
+# What a model is that isn't one to talk to: in words of its name, and as Together and LM Studio say it.
+NO_CHAT = re.compile(
+    r"(?<![a-z])(embed|(whisper|tts|dall-e|moderation|transcribe|realtime|(chat)?gpt-image|imagen|sora|veo)(?![a-z]))",
+    re.IGNORECASE,
+)
+NO_CHAT_TYPES = frozenset(("embedding", "embeddings", "image", "audio", "video", "moderation", "rerank", "transcribe"))
+# After that, dates have more than four digits.
+LAST_MOMENT = 253_402_300_799
+
+
+def models(base_url: str, secret: str, get: Get) -> Iterator[dict[str, Any]]:
+    """The models that can be talked to, the newest first, as Anthropic lists them. None at Azure, where models are
+    called by deployments, which its list doesn't tell.
+
+    Raises:
+        ValueError: the answer is no list.
+    """
+    if not (url := dialects.models_address(base_url)):
+        return
+    answer = get(url, [dialects.credential(base_url, secret)], {})
+    # Together's is the list itself.
+    listed = answer if isinstance(answer, list) else mapping(answer).get("data")
+    if not isinstance(listed, list):
+        raise ValueError("not a list")
+    found = [mapping(model) for model in listed]
+    found.sort(key=lambda model: (-seconds(model), str(model.get("id"))))
+    for model in found:
+        if isinstance(name := model.get("id"), str) and talks(model, name):
+            yield described(model, name.removeprefix(RESOURCE))
+
+
+def talks(model: dict[str, Any], name: str) -> bool:
+    """Whether a model answers chat completions, as far as its provider (OpenRouter, Mistral, Groq, Fireworks, Together)
+    or its name says so."""
+    writes = mapping(model.get("architecture")).get("output_modalities")
+    return not (
+        (isinstance(writes, list) and "text" not in writes)
+        or mapping(model.get("capabilities")).get("completion_chat") is False
+        or model.get("supports_chat") is False
+        or model.get("active") is False
+        or str(model.get("type")).lower() in NO_CHAT_TYPES
+        or NO_CHAT.search(name)
+    )
+
+
+def described(model: dict[str, Any], name: str) -> dict[str, Any]:
+    """A model in Anthropic's words."""
+    top = mapping(model.get("top_provider"))
+    windows = ("context_length", "context_window", "max_context_length", "max_model_len")
+    shown = (model.get("display_name"), model.get("name"))
+    return model_info(
+        name,
+        display_name=next((each for each in shown if isinstance(each, str) and each), name),
+        created_at=moment(seconds(model)),
+        max_input_tokens=first_count(*(model.get(each) for each in windows), top.get("context_length")),
+        max_tokens=first_count(model.get("max_completion_tokens"), top.get("max_completion_tokens")),
+    )
+
+
+def seconds(model: dict[str, Any]) -> int:
+    """When a model was made, 0 where nobody says."""
+    created = model.get("created")
+    return created if is_count(created) and created <= LAST_MOMENT else 0
+
+
+def moment(created: int) -> str:
+    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created else EPOCH
+
+
+def first_count(*values: Any) -> int | None:
+    """The first that is a number of tokens."""
+    return next((value for value in values if is_count(value) and value), None)
