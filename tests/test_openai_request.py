@@ -27,7 +27,8 @@ DEEPSEEK = "https://api.deepseek.com"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai"
 OLLAMA = "http://127.0.0.1:11434/v1"
 VLLM = "http://10.0.0.7:8000/v1"
-EVERYBODY = (OPENAI, AZURE, OPENROUTER, GROQ, MISTRAL, DEEPSEEK, GEMINI, OLLAMA, VLLM)
+CEREBRAS = "https://api.cerebras.ai/v1"
+EVERYBODY = (OPENAI, AZURE, OPENROUTER, GROQ, MISTRAL, DEEPSEEK, GEMINI, OLLAMA, CEREBRAS, VLLM)
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQ="}
@@ -329,7 +330,13 @@ def test_what_a_tool_showed_follows_its_results():
 
 
 @pytest.mark.parametrize(
-    ("base_url", "member"), [(DEEPSEEK, "reasoning_content"), (VLLM, "reasoning_content"), (OPENROUTER, "reasoning")]
+    ("base_url", "member"),
+    [
+        (DEEPSEEK, "reasoning_content"),
+        (VLLM, "reasoning_content"),
+        (OPENROUTER, "reasoning"),
+        (CEREBRAS, "reasoning"),
+    ],
 )
 def test_thinking_goes_back_to_who_wants_it(base_url, member):
     asked = messages("?", CALLS, RESULTS, base_url=base_url)[1]

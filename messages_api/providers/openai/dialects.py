@@ -4,7 +4,8 @@ What a provider takes is told by its host; one that isn't named here is taken fo
 providers' references: https://platform.openai.com/docs/api-reference/chat,
 https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle, https://openrouter.ai/docs,
 https://console.groq.com/docs/openai, https://docs.mistral.ai/api, https://api-docs.deepseek.com,
-https://ai.google.dev/gemini-api/docs/openai, https://docs.ollama.com/api/openai-compatibility, https://docs.vllm.ai.
+https://ai.google.dev/gemini-api/docs/openai, https://docs.ollama.com/api/openai-compatibility, https://docs.vllm.ai,
+https://inference-docs.cerebras.ai/api-reference/chat-completions.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ DEEPSEEK = Dialect(
     parallel=False,
     schemas=False,
 )
+# Refuses members that it doesn't know, in messages too.
+CEREBRAS = Dialect(limit="max_completion_tokens", stops=4, user="user", thoughts="reasoning")
 GEMINI = Dialect(stops=5, parallel=False, signed_calls=True)
 OLLAMA = Dialect(parallel=False, namespaced=True)
 OTHER = Dialect(top_k=True, user="user", thoughts="reasoning_content", namespaced=True)
@@ -139,6 +142,7 @@ HOSTS: Mapping[str, Dialect] = {
     "mistral.ai": MISTRAL,
     "deepseek.com": DEEPSEEK,
     "generativelanguage.googleapis.com": GEMINI,
+    "cerebras.ai": CEREBRAS,
     "ollama.com": OLLAMA,
 }
 
