@@ -382,7 +382,7 @@ def test_an_id_that_is_too_long_is_replaced_in_the_call_and_its_result(base_url)
 
 def test_messages_of_one_role_in_a_row_are_one_turn():
     """Every provider wants all results at once, and none of them after something else."""
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": "Weather?"},
         {"role": "user", "content": [{"type": "text", "text": "Both cities."}]},
         {"role": "assistant", "content": CALLS[2:5]},
