@@ -487,6 +487,19 @@ def test_a_stream_that_ends_before_its_time_has_no_last_event():
     assert [kind for kind, _ in events] == ["message_start", "content_block_start", "ping", "content_block_delta"]
 
 
+@given(st.lists(st.integers(0, 400), max_size=5))
+def test_what_came_before_nonsense_is_told_wherever_it_is_cut(places):
+    body = b"".join([*chunks("Grüße")[:2], b"data: {]\n\n", chunk({"content": "more"})])
+    events, out = Events(PLAIN), b""
+    cuts = sorted({0, len(body), *(place for place in places if place < len(body))})
+    with contextlib.suppress(ValueError):
+        for start, end in itertools.pairwise(cuts):
+            if not events.broken:
+                out += events.feed(body[start:end])
+    assert events.broken
+    assert [data["delta"]["text"] for kind, data in decode(out) if kind == "content_block_delta"] == ["Grüße"]
+
+
 def test_what_follows_the_end_is_nobodys():
     assert translated([*chunks("Hi"), chunk({"content": "more"}), b"data: garbage\n\n"]) == translated(chunks("Hi"))
 

@@ -154,6 +154,8 @@ class Streamed:
         events = self.events
         while not events.done:
             chunk = await self.answered.read()
+            if events.broken:
+                raise UpstreamError("bad_answer", sent=True)
             try:
                 out = events.feed(chunk) if chunk else events.finish()
             except ValueError:

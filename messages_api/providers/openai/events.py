@@ -102,13 +102,14 @@ class Call:
 class Events:
     """Turns the bytes of a stream into Anthropic's, cut at any byte.
 
-    `done`: the last event is out. `failed`: it was an error.
+    `done`: the last event is out. `failed`: it was an error. `broken`: what followed is no such stream.
     """
 
     def __init__(self, expected: Expected) -> None:
         self.expected = expected
         self.done = False
         self.failed = False
+        self.broken = False
         self._rest = bytearray()
         self._data = bytearray()
         self._started = False
@@ -139,10 +140,7 @@ class Events:
                 raise ValueError("an endless line")
             return b""
         last = lines.pop()
-        out: list[bytes] = []
-        self._line(bytes(self._rest), out)
-        for line in lines:
-            self._line(line, out)
+        out = self._read(bytes(self._rest), *lines)
         self._rest = bytearray(last)
         return b"".join(out)
 
@@ -152,11 +150,9 @@ class Events:
         Raises:
             ValueError: as `feed`.
         """
-        out: list[bytes] = []
-        self._line(bytes(self._rest), out)
-        self._line(b"", out)
+        out = [self._read(bytes(self._rest), b"")]
         self._rest.clear()
-        if self._ended is not None and not self.done:
+        if self._ended is not None and not self.done and not self.broken:
             self._complete(out)
         return b"".join(out)
 
@@ -170,6 +166,18 @@ class Events:
         self._take(read, out)
         if not self.done:
             self._complete(out)
+        return b"".join(out)
+
+    def _read(self, *lines: bytes) -> bytes:
+        """What goes out for these lines. What came before nonsense is good, wherever the bytes were cut."""
+        out: list[bytes] = []
+        try:
+            for line in lines:
+                self._line(line, out)
+        except ValueError:
+            self.broken = True
+            if not out:
+                raise
         return b"".join(out)
 
     def _line(self, line: bytes, out: list[bytes]) -> None:
