@@ -322,6 +322,13 @@ def test_what_is_about_our_account_is_our_trouble(web, upstream, gpt_alice, stat
     assert row().cost == 0
 
 
+def test_every_success_is_one(web, upstream, gpt_alice):
+    upstream.answer = whole(201, completion("Hi"))
+    with sdk(web, gpt_alice) as client:
+        assert client.messages.create(**ASKED).content[0].text == "Hi"
+    check_counted(row())
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_error_that_goes_by_200_is_one(web, upstream, gpt_alice, stream):
     upstream.answer = whole(200, json.dumps({"error": {"message": "Upstream is away", "code": 502}}).encode())
@@ -336,6 +343,7 @@ def test_an_error_that_goes_by_200_is_one(web, upstream, gpt_alice, stream):
         whole(200, b"<html>Hello</html>"),
         whole(200, b"{}"),
         whole(200, b'{"choices": []}'),
+        whole(302, completion("x"), ("location", "http://127.0.0.1:9/")),
         whole(200, completion("x", "error")),
         whole(200, completion(None, tool_calls=[{"id": "c", "function": {"arguments": "{}"}}])),
         pieces(200, chunks("a stream that nobody asked for")),

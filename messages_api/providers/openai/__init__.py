@@ -95,10 +95,11 @@ async def understood(answered: Answer, wanted: Expected) -> Answer:
     if request_id:
         known.append((b"request-id", request_id.encode("latin-1")))
     streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
-    if answered.status == 200 and streams and wanted.stream:
+    succeeded = 200 <= answered.status < 300
+    if succeeded and streams and wanted.stream:
         return Streamed(answered, [*known, EVENTS], Events(wanted))
     body = await whole(answered)
-    if answered.status == 200:
+    if succeeded:
         try:
             read = completion.read(body)
             if completion.error(read) is None:
@@ -107,9 +108,9 @@ async def understood(answered: Answer, wanted: Expected) -> Answer:
                 return Whole(200, [*known, JSON], answer.message(read, wanted))
         except ValueError:
             raise UpstreamError("bad_answer", sent=True) from None
-    status, error = answered.status, body
-    if status == 200 or 400 <= status < 600:
-        status, error = faults.of_answer(status, body, wanted.model, request_id)
+    if not (succeeded or 400 <= answered.status < 600):
+        raise UpstreamError("bad_answer", sent=True)
+    status, error = faults.of_answer(0 if succeeded else answered.status, body, wanted.model, request_id)
     return Whole(status, [*known, JSON], error)
 
 
@@ -153,9 +154,9 @@ class Streamed:
     async def read(self) -> bytes:
         events = self.events
         while not events.done:
-            chunk = await self.answered.read()
             if events.broken:
                 raise UpstreamError("bad_answer", sent=True)
+            chunk = await self.answered.read()
             try:
                 out = events.feed(chunk) if chunk else events.finish()
             except ValueError:

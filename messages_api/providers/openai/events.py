@@ -142,7 +142,7 @@ class Events:
         last = lines.pop()
         out = self._read(bytes(self._rest), *lines)
         self._rest = bytearray(last)
-        return b"".join(out)
+        return out
 
     def finish(self) -> bytes:
         """The stream has ended; what remains to go out. Nothing, where it ended before its time.

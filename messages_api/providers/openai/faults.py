@@ -42,12 +42,12 @@ def of_answer(status: int, body: bytes, model: str, request_id: str) -> tuple[in
     """An answer that is an error: its status and its body. A spent account is a 402, whatever the provider says.
 
     Args:
-        status: the provider's; with 200, the body tells.
+        status: the provider's; 0: the body tells.
         model: as the caller named it.
     """
     told = first(decode(body))
     error = mapping(told.get("error")) or told
-    if status == 200:
+    if not status:
         status = status_of(error) or 500
     elif status == 429 and SPENT in (error.get("code"), error.get("type")):
         status = 402
