@@ -279,6 +279,29 @@ def test_what_nobody_counted_is_an_estimate_and_not_free(web, upstream, gpt_alic
             "invalid_request_error",
             "prompt is too long: maximum is 8192",
         ),
+        (
+            400,
+            {
+                "error": {
+                    "message": "This model's maximum context length is 65536 tokens. However, you requested 70000."
+                }
+            },
+            "invalid_request_error",
+            "prompt is too long: This model's maximum",
+        ),
+        (
+            400,
+            [
+                {
+                    "error": {
+                        "code": 400,
+                        "message": "The input token count (9) exceeds the maximum number of tokens (8).",
+                    }
+                }
+            ],
+            "invalid_request_error",
+            "prompt is too long: The input",
+        ),
         (404, {"error": {"message": "No such", "code": "model_not_found"}}, "not_found_error", f"model: {GPT}"),
         (413, {"error": "too large"}, "request_too_large", "too large"),
         (422, {"detail": [{"loc": ["body", "x"], "msg": "extra"}]}, "invalid_request_error", "extra"),

@@ -6,6 +6,7 @@ https://docs.claude.com/en/api/errors, https://platform.openai.com/docs/guides/e
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -31,6 +32,8 @@ STATUSES = {
 SPENT = "insufficient_quota"
 UNKNOWN_MODEL = frozenset(("model_not_found", "DeploymentNotFound"))
 TOO_LONG = "context_length_exceeded"
+# Those who have no code for it say it so: DeepSeek, OpenRouter, vLLM and Mistral; xAI; Google.
+TOO_LONG_WORDS = re.compile(r"maximum (context|prompt) length|input token count .* exceeds", re.IGNORECASE)
 # What concerns our own key is not for the caller.
 OURS = frozenset((401, 402, 403))
 OUR_TROUBLE = "The provider refuses the gateway's own key or account; its administrators have to see to it."
@@ -105,6 +108,6 @@ def reworded(code: Any, message: str, model: str) -> str:
     """Anthropic's wording, where clients act on it: an unknown model, a prompt that is too long."""
     if isinstance(code, str) and code in UNKNOWN_MODEL:
         return f"model: {model}"
-    if code == TOO_LONG:
+    if code == TOO_LONG or TOO_LONG_WORDS.search(message):
         return f"prompt is too long: {message}"
     return message
