@@ -360,6 +360,16 @@ def test_a_turn_of_thinking_alone_is_left_out_where_nobody_wants_it():
     assert kept == {"role": "assistant", "content": "", "reasoning_content": "I need both."}
 
 
+def test_at_mistral_the_assistant_has_its_say_between_a_result_and_the_user():
+    turns = messages("Weather?", CALLS, RESULTS, "Thanks.", "And now?", base_url=MISTRAL)
+    assert [turn["role"] for turn in turns] == [
+        *("user", "assistant", "tool", "tool", "assistant", "user", "assistant", "user")
+    ]
+    assert turns[4]["content"] == "OK"
+    only_results = messages("Weather?", CALLS, RESULTS[:2], "Thanks.", "Bye.", base_url=MISTRAL)
+    assert [turn["role"] for turn in only_results[3:]] == ["tool", "assistant", "user"]
+
+
 def test_mistral_gets_ids_of_nine_characters_for_the_call_and_its_result():
     asked, one, two = messages("?", CALLS, RESULTS, base_url=MISTRAL)[1:4]
     ids = [call["id"] for call in asked["tool_calls"]]

@@ -49,6 +49,8 @@ class Dialect:
         thoughts: the member of an assistant's turn that its thinking goes back in, empty: it is left out.
         pdfs: the part that carries a PDF, empty: there is none; and whether it may be a URL.
         prefill: whether an assistant's last turn is gone on with: after a mark, as it is, or not at all.
+        bridge: what the assistant is made to say between a tool's result and the user, empty: nothing. Mistral refuses
+            the one after the other (invalid_request_message_order).
         required: the choice of tools that leaves no way around them.
         parallel: whether `parallel_tool_calls` is obeyed.
         schemas: whether answers can be held to a JSON schema.
@@ -70,6 +72,7 @@ class Dialect:
     pdfs: Literal["", "file", "document_url"] = ""
     pdf_urls: bool = False
     prefill: Literal["", "prefix", "plain"] = ""
+    bridge: str = ""
     required: str = "required"
     parallel: bool = True
     schemas: bool = True
@@ -115,6 +118,7 @@ MISTRAL = Dialect(
     pdfs="document_url",
     pdf_urls=True,
     prefill="prefix",
+    bridge="OK",
     required="any",
     ids=re.compile(r"[A-Za-z0-9]{9}"),
 )

@@ -47,7 +47,17 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
                 made += assistant(content, spoken, last=run[-1][0] if run[-1][1] is messages[-1] else "")
             case _:
                 made += system_turns(run)
-    return made
+    return list(bridged(made, spoken.bridge)) if spoken.bridge else made
+
+
+def bridged(turns: list[Turn], bridge: str) -> Iterator[Turn]:
+    """The turns, with the assistant's words where a tool's result is followed by another than the assistant's."""
+    before = ""
+    for turn in turns:
+        if before == "tool" and turn["role"] not in ("tool", "assistant"):
+            yield {"role": "assistant", "content": bridge}
+        yield turn
+        before = turn["role"]
 
 
 def system_turns(run: list[Placed]) -> Iterator[Turn]:
