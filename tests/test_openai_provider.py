@@ -128,7 +128,7 @@ async def test_a_provider_that_only_keeps_alive_keeps_the_client_alive(monkeypat
             """Nothing is open."""
 
     async def first():
-        return await (await openai.understood(Quiet(), Expected(GPT, stream=True))).read()
+        return await (await openai.understood(Quiet(), Expected(GPT, stream=True), None)).read()
 
     assert (await first()).startswith(b"event: message_start")
     monkeypatch.setattr(openai, "SILENCE", -1.0)
@@ -313,10 +313,10 @@ def test_what_nobody_counted_is_an_estimate_and_not_free(web, upstream, gpt_alic
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_error_is_anthropics_with_the_same_status(web, upstream, gpt_alice, status, body, kind, words, stream):
+def test_an_error_is_anthropics_with_the_same_status(web_once, upstream, gpt_alice, status, body, kind, words, stream):
     raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     upstream.answer = whole(status, raw, ("retry-after", "7"), ("x-request-id", "req_openai"))
-    answer = post(web, gpt_alice.key, ask_gpt(stream=stream))
+    answer = post(web_once, gpt_alice.key, ask_gpt(stream=stream))
     told = answer.json()
     assert (answer.status_code, told["type"], told["error"]["type"]) == (status, "error", kind)
     assert words in told["error"]["message"]
@@ -498,3 +498,10 @@ def test_many_calls_at_once_are_each_their_own(web, upstream, gpt_alice):
             with client.messages.stream(**asked) as stream:
                 assert stream.get_final_text() == f"number {number}"
     assert wait_until(lambda: LedgerEntry.objects.filter(status="completed").count() == 20)
+
+
+def test_half_an_answer_is_waited_for_as_long_as_its_provider_key_says(web, upstream, gpt_alice):
+    ProviderKey.objects.update(between_bytes_seconds=0.3)
+    upstream.answer = [whole(200, completion())[0][:-20], 5.0]
+    refused(post(web, gpt_alice.key, ask_gpt()), 504, "timeout_error")
+    assert row().error_type == "no_answer_in_time"

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-from django.conf import settings
-
 from messages_api import errors, headers
 from messages_api.providers.base import JSON, Outgoing, Provider, Whole
 from messages_api.providers.openai import answer, completion, dialects, faults, request, turns
@@ -58,7 +56,7 @@ class OpenAI(Provider):
         url = dialects.address(key.base_url, dialects.own_name(wanted.model, key.base_url))
         answered = plain(await self.client.send("POST", url, passed, sent, call.on_write, call.timeouts))
         try:
-            return await understood(answered, wanted)
+            return await understood(answered, wanted, call.timeouts.between_bytes)
         except BaseException:
             answered.close()
             raise
@@ -83,7 +81,7 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 
 
-async def understood(answered: Answer, wanted: Expected) -> Answer:
+async def understood(answered: Answer, wanted: Expected, between_bytes: float | None) -> Answer:
     """The answer in Anthropic's terms; one that is no stream is read to its end first, for it may be an error that
     goes by another status.
 
@@ -98,7 +96,7 @@ async def understood(answered: Answer, wanted: Expected) -> Answer:
     succeeded = 200 <= answered.status < 300
     if succeeded and streams and wanted.stream:
         return Streamed(answered, [*known, EVENTS], Events(wanted))
-    body = await whole(answered)
+    body = await whole(answered, between_bytes)
     if succeeded:
         try:
             read = completion.read(body)
@@ -114,7 +112,7 @@ async def understood(answered: Answer, wanted: Expected) -> Answer:
     return Whole(status, [*known, JSON], error)
 
 
-async def whole(answered: Answer) -> bytes:
+async def whole(answered: Answer, between_bytes: float | None) -> bytes:
     """The body. Of an error, what there is of it.
 
     Raises:
@@ -123,7 +121,7 @@ async def whole(answered: Answer) -> bytes:
     body = bytearray()
     try:
         while True:
-            async with asyncio.timeout(settings.CONFIGURATION.upstream_between_bytes_seconds):
+            async with asyncio.timeout(between_bytes):
                 part = await answered.read()
             if not part:
                 return bytes(body)
