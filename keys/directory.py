@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from keys import credentials, keyring, patterns
+from keys import credentials, keyring, patterns, provider_kinds
 from keys.connection import Reader
+from keys.provider_kinds import ProviderKind
 from keys.timeouts import DEPLOYMENTS, Timeouts
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,11 @@ class KnownProviderKey:
     retry_unanswered: bool = False
     region: str = ""
     project: str = ""
+
+    @property
+    def kind(self) -> type[ProviderKind]:
+        """What is true of its provider."""
+        return provider_kinds.find(self.provider)
 
     @property
     def account(self) -> tuple[str, str]:

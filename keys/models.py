@@ -12,7 +12,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from keys import patterns
+from keys import patterns, provider_kinds
 
 
 class Gateway(models.Model):
@@ -135,17 +135,6 @@ class Team(AnswerBounds):
         return self.name
 
 
-class Provider(models.TextChoices):
-    """The protocols that a provider key can speak."""
-
-    ANTHROPIC = "anthropic", "Anthropic"
-    OPENAI = "openai", "OpenAI-compatible"
-    BEDROCK = "bedrock", "Amazon Bedrock"
-    VERTEX = "vertex", "Google Vertex AI"
-    AZURE = "azure", "Azure AI Foundry"
-    ECHO = "echo", "Echo (built in, no network)"
-
-
 def patience(what: str) -> models.FloatField[float | None, float | None]:
     """A bound on a wait, in seconds."""
     bounds = [MinValueValidator(0.1), MaxValueValidator(86_400)]
@@ -162,21 +151,21 @@ class ProviderKey(models.Model):
     """
 
     name = models.CharField(max_length=200, unique=True)
-    provider = models.CharField(max_length=20, choices=Provider)
+    provider = models.CharField(max_length=20, choices=provider_kinds.choices)
     base_url = models.CharField(max_length=500, blank=True, help_text="Empty: the provider's own address.")
     region = models.CharField(
         max_length=50,
         blank=True,
         default="",
         db_default="",
-        help_text="Bedrock's (eu-central-1) or Vertex's (europe-west1, global). Empty elsewhere.",
+        help_text="Where a cloud's models are called (eu-central-1, europe-west1, global). Empty elsewhere.",
     )
     project = models.CharField(
         max_length=100,
         blank=True,
         default="",
         db_default="",
-        help_text="Google's project, for Vertex. Empty: the service account's own.",
+        help_text="The cloud's project that is billed, if it has some. Empty: the one that the secret is for.",
     )
     secret_ciphertext = models.BinaryField(editable=False, default=b"")
     secret_hint = models.CharField(max_length=20, blank=True, editable=False)

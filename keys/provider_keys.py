@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from django.apps import apps
 from django.db import transaction
 
-from keys import keyring, names
+from keys import keyring, names, provider_kinds
 from keys.errors import Unusable
 from keys.issuing import check_pattern
-from keys.models import Gateway, Provider, ProviderKey
+from keys.models import Gateway, ProviderKey
 
 URL_LENGTH = 500
 SECRET_LENGTH = 20_000
-# Their secret travels in a header, whole, unless it is one of these objects.
-HEADER_SECRETS = (Provider.ANTHROPIC, Provider.OPENAI, Provider.AZURE, Provider.BEDROCK)
-# Their base URL comes before a path that begins with /v1.
-PATHS_ADDED = (Provider.ANTHROPIC, Provider.AZURE, Provider.VERTEX)
 # They become parts of addresses.
 REGION = re.compile(r"[a-z][a-z0-9-]{1,48}[a-z0-9]|us|eu")
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,98}[a-z0-9]")
-# Secrets that are JSON: what is in them, and what else may be.
-OBJECT_SECRETS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
-    Provider.AZURE: (frozenset(("tenant_id", "client_id", "client_secret")), frozenset(("authority",))),
-    Provider.BEDROCK: (frozenset(("access_key_id", "secret_access_key")), frozenset(("session_token",))),
-}
-# With it, the base URL of an OpenAI-compatible provider is Azure's, whose models are deployments.
-API_VERSION = re.compile(r"api-version=[0-9a-z-]{1,40}")
 
 
 def add_provider_key(
@@ -105,14 +91,14 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
         Unusable: with what is wrong.
     """
     provider_key.name = names.check(provider_key.name, "the provider key")
-    if provider_key.provider not in Provider.values:
-        raise Unusable(f"the provider is one of {', '.join(Provider.values)}")
+    if not provider_kinds.is_known(provider_key.provider):
+        raise Unusable(f"the provider is one of {', '.join(provider_kinds.names())}")
     provider_key.base_url = check_base_url(provider_key.base_url, provider_key.provider)
     for pattern in provider_key.model_patterns:
         check_pattern(pattern)
     if secret:
         check_secret(provider_key.provider, secret)
-    elif provider_key.provider != Provider.ECHO and not provider_key.secret_ciphertext:
+    elif provider_kinds.find(provider_key.provider).takes_secret and not provider_key.secret_ciphertext:
         raise Unusable("its secret is missing: the provider's API key")
     elif provider_key.secret_ciphertext and _moved(provider_key):
         # Or else whoever may edit this row could have the secret sent to a server of their own.
@@ -127,12 +113,13 @@ def check_place(provider_key: ProviderKey, secret: str = "") -> None:
         Unusable: with what is wrong.
     """
     provider = provider_key.provider
+    kind = provider_kinds.find(provider)
     region, project = provider_key.region.strip(), provider_key.project.strip()
-    if provider == Provider.VERTEX and secret and not project:
-        project = str(object_of(secret).get("project_id") or "")
+    if secret and not project:
+        project = kind.project_of(secret)
     for what, value, wanted, pattern in (
-        ("region", region, provider in (Provider.BEDROCK, Provider.VERTEX), REGION),
-        ("project", project, provider == Provider.VERTEX, PROJECT),
+        ("region", region, kind.takes_region, REGION),
+        ("project", project, kind.takes_project, PROJECT),
     ):
         if value and not wanted:
             raise Unusable(f"{provider} takes no {what}")
@@ -148,20 +135,20 @@ def _moved(provider_key: ProviderKey) -> bool:
     return before is not None and (before.provider, before.base_url) != (provider_key.provider, provider_key.base_url)
 
 
-def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
+def check_base_url(url: str, provider: str) -> str:
     """The URL without a slash at its end; empty stands for the provider's own address.
 
     Raises:
-        Unusable: it is no HTTP address, carries credentials, a fragment or a query (but for Azure's `api-version`), or
-            ends in a path of the API.
+        Unusable: it is no HTTP address, carries credentials, or is none that this provider can be called at.
     """
+    kind = provider_kinds.find(provider)
     url = url.strip()
     if not url:
-        if provider == Provider.AZURE:
-            raise Unusable("the base URL is missing: Azure has an address for each resource")
+        if kind.needs_base_url:
+            raise Unusable(f"the base URL is missing: {kind.needs_base_url}")
         return ""
-    if provider == Provider.ECHO:
-        raise Unusable("echo answers by itself: it takes no base URL")
+    if not kind.takes_base_url:
+        raise Unusable(f"{provider} answers by itself: it takes no base URL")
     if len(url) > URL_LENGTH or not url.isascii() or not url.isprintable() or set(url) & set(' \\"<>'):
         raise Unusable("the base URL has characters that a URL can't have")
     try:
@@ -173,15 +160,8 @@ def check_base_url(url: str, provider: str = Provider.ANTHROPIC) -> str:
         raise Unusable("the base URL is not an address: expected https://host[:port][/path]")
     if parts.username is not None or parts.password is not None:
         raise Unusable("the base URL contains credentials: give them as the secret")
-    azure = provider == Provider.OPENAI and API_VERSION.fullmatch(parts.query)
-    if ("?" in url and not azure) or "#" in url:
-        raise Unusable("the base URL has a query or a fragment: leave it out")
-    url = url.rstrip("/")
-    if provider == Provider.OPENAI and parts.path.rstrip("/").endswith("/completions"):
-        raise Unusable("the base URL ends in a path of the API: leave /chat/completions out, the gateway adds it")
-    if provider in PATHS_ADDED and url.endswith(("/v1", "/v1/messages")):
-        raise Unusable("the base URL ends in a path of the API: leave /v1 out, the gateway adds it")
-    return url
+    kind.check_address(url, parts)
+    return url.rstrip("/")
 
 
 def check_secret(provider: str, secret: str) -> None:
@@ -196,60 +176,7 @@ def check_secret(provider: str, secret: str) -> None:
         raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters")
     if not "".join(secret.split()).isprintable():
         raise Unusable("the secret has characters that don't print")
-    if provider == Provider.VERTEX:
-        check_service_account(secret)
-    elif provider in OBJECT_SECRETS and secret.startswith("{"):
-        check_object(secret, *OBJECT_SECRETS[provider])
-    elif provider in HEADER_SECRETS and not (secret.isascii() and secret.isprintable() and " " not in secret):
-        raise Unusable("the secret has spaces, line breaks or other characters that an API key can't have")
-
-
-def check_object(secret: str, required: frozenset[str], optional: frozenset[str]) -> None:
-    """Refuse a JSON object that lacks a member, or has one that nobody knows.
-
-    Raises:
-        Unusable: it does, or is none.
-    """
-    members = object_of(secret)
-    if missing := sorted(required - members.keys()):
-        raise Unusable(f"the secret is a JSON object without {' and '.join(missing)}")
-    if members.keys() - required - optional:
-        raise Unusable(f"the secret is a JSON object with more than {', '.join(sorted(required | optional))}")
-    if not all(isinstance(value, str) and value and value.isascii() for value in members.values()):
-        raise Unusable("the secret is a JSON object with a member that is no plain text")
-
-
-def check_service_account(secret: str) -> None:
-    """Refuse what is no JSON key of a Google service account.
-
-    Raises:
-        Unusable: it is none, or its private key can't be read.
-    """
-    members = object_of(secret)
-    if members.get("type") != "service_account":
-        raise Unusable("the secret is no JSON key of a Google service account: its type is another one")
-    named = ("client_email", "private_key", "token_uri")
-    if missing := [name for name in named if not isinstance(members.get(name), str) or not members[name]]:
-        raise Unusable(f"the secret is a service account's key without {' and '.join(missing)}")
-    try:
-        serialization.load_pem_private_key(members["private_key"].encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Unusable("the private key in the secret can't be read") from None
-
-
-def object_of(secret: str) -> dict[str, Any]:
-    """The secret's members.
-
-    Raises:
-        Unusable: it is no JSON object.
-    """
-    try:
-        members = json.loads(secret)
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
-        raise Unusable("the secret is not a JSON object")
-    return members
+    provider_kinds.find(provider).check_secret(secret)
 
 
 @transaction.atomic

@@ -53,8 +53,6 @@ CANCEL = Endpoint("batches.cancel", PATH, free=True)
 DELETE = Endpoint("batches.delete", PATH, free=True)
 RESULTS = Endpoint("batches.results", PATH, free=True)
 
-# Whose protocol has batches.
-PROVIDERS = frozenset(("anthropic",))
 # A batch runs for a day at most, and its results can be read until 29 days after it was made; then we wait a day more.
 HOLD_SECONDS = 30 * 86_400
 # Requests that are priced, and lines that are settled, in one go.
@@ -194,7 +192,7 @@ def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> Kn
     for model in models:
         if not key.allows(model):
             raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
-    able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.provider in PROVIDERS]
+    able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.kind.has_batches]
     if not able:
         raise errors.not_found("No provider of this key has message batches.", reason="no_batches")
     for model in models:

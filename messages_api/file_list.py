@@ -21,7 +21,6 @@ from messages_api.files import (
     COLUMNS,
     DESCRIBE,
     MARK_DELETED,
-    PROVIDERS,
     KnownFile,
     ask,
     description,
@@ -148,7 +147,7 @@ async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[Kno
     """
     owned = "(f.team_id = %s OR f.team_id IS NULL AND f.virtual_key_id = %s)"
     owner = (key.team, key.id)
-    reached = [provider_key.id for provider_key, _ in key.routes if provider_key.provider in PROVIDERS]
+    reached = [provider_key.id for provider_key, _ in key.routes if provider_key.kind.has_files]
     # What nobody has described yet is left out where it can't be asked for.
     conditions = f"{owned} AND f.deleted_at IS NULL AND (f.described <> '' OR f.provider_key_id = ANY(%s::bigint[]))"
     values: list[object] = [*owner, reached]

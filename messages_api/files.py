@@ -40,8 +40,6 @@ GET = Endpoint("files.get", PATH, free=True)
 CONTENT = Endpoint("files.content", PATH, free=True)
 DELETE = Endpoint("files.delete", PATH, free=True)
 
-# Who keeps files.
-PROVIDERS = frozenset(("anthropic",))
 NO_MODEL = MessagesRequest("", 0, False)
 # A request that should have no body.
 MOST_BODY = 64 * 1024
@@ -92,7 +90,7 @@ def home(key: KnownKey) -> KnownProviderKey:
     Raises:
         GatewayError: 404, none of the key's providers keeps files.
     """
-    able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.provider in PROVIDERS]
+    able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.kind.has_files]
     if not able:
         raise errors.not_found(
             "None of this virtual key's providers keeps files: only anthropic does.", reason="no_file_provider"

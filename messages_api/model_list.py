@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 
 from django.http import QueryDict
 
+from keys import provider_kinds
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
 from messages_api import errors, paging, routing
@@ -118,14 +119,12 @@ def described(name: str) -> ListedModel:
 
 @cache
 def on_sale(provider: str) -> tuple[ListedModel, ...]:
-    """What a provider may be taken to offer before it was asked. Echo answers for Claude's models, too; nobody
-    knows what is behind an OpenAI-compatible address, or which inference profiles a region of Bedrock's has."""
-    if provider in ("openai", "bedrock"):
-        return ()
-    own = [described("echo-1")] if provider == "echo" else []
-    names = [entry.id for entry in pricing.catalogue()["anthropic"].models]
+    """What a provider may be taken to offer before it was asked."""
+    kind = provider_kinds.find(provider)
+    names = [entry.id for entry in pricing.catalogue()["anthropic"].models] if kind.sells_claude else []
     versions = ((name, pricing.CLAUDE_VERSION.match(name)) for name in names)
-    return (*own, *(described(name) for name, version in versions if version and int(version[1]) >= OLDEST_VERSION))
+    claude = [name for name, version in versions if version and int(version[1]) >= OLDEST_VERSION]
+    return tuple(described(name) for name in (*kind.sells, *claude))
 
 
 # Pages

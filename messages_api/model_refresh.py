@@ -19,9 +19,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from keys.models import Gateway, ModelList, ProviderKey
-from messages_api import control_plane
+from messages_api import control_plane, providers
 from messages_api.control_plane import BAD_ADDRESS, NoAnswer
-from messages_api.providers import LISTS
 from messages_api.upstream import Headers
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ ID_LENGTH = 200
 
 def refresh_due() -> None:
     """Ask every provider that is due, each key by one process only."""
-    unlisted = ProviderKey.objects.filter(active=True, provider__in=LISTS, model_list=None)
+    unlisted = ProviderKey.objects.filter(active=True, provider__in=providers.lists_models(), model_list=None)
     ModelList.objects.bulk_create(
         [ModelList(provider_key=provider_key) for provider_key in unlisted], ignore_conflicts=True
     )
@@ -52,7 +51,7 @@ def due() -> QuerySet[ModelList]:
     return ModelList.objects.select_related("provider_key").filter(
         Q(asked_at=None) | Q(asked_at__lt=now - EVERY) | Q(asked_at__lt=now - AGAIN_AFTER_A_PROBLEM) & ~Q(problem=""),
         provider_key__active=True,
-        provider_key__provider__in=LISTS,
+        provider_key__provider__in=providers.lists_models(),
     )
 
 
@@ -89,7 +88,7 @@ def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
                 return json.loads(control_plane.read(http, url, query, deadline, MOST_BYTES, headers))
 
             secret = control_plane.secret(provider_key)
-            for model in LISTS[provider_key.provider](provider_key.base_url, secret, get):
+            for model in providers.find(provider_key.provider).list_models(provider_key.base_url, secret, get):
                 if usable(model):
                     models.setdefault(model["id"], model)
     except httpx.HTTPError as error:

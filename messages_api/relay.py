@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.http.response import HttpResponseBase
 
+from keys import provider_kinds
 from keys.directory import KnownKey
 from messages_api import arbiter, attempts, errors, estimates, headers, max_tokens, passing, quota, schema
 from messages_api.attempts import Kept
@@ -33,7 +34,7 @@ from messages_api.stream import EventStream
 from messages_api.upstream import Answer, Body, UpstreamError
 from usage.admission import Admission, Share, clean
 from usage.models import Status
-from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models, sold_as
+from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models
 from usage.request_ids import request_id
 
 logger = logging.getLogger(__name__)
@@ -352,7 +353,8 @@ def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras, regi
     if extras is estimates.NO_EXTRAS:
         return []
     models = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
-    return [price_of(runtime, provider, sold_as(provider, region, "", model)) for model in models]
+    sold_as = provider_kinds.find(provider).sold_as
+    return [price_of(runtime, provider, sold_as(region, "", model)) for model in models]
 
 
 async def render(call: Call, answer: Answer) -> RawResponse:

@@ -8,19 +8,16 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from keys import provider_kinds
 from keys.directory import KnownKey, KnownProviderKey
-from keys.models import Provider
 from messages_api import bindings, errors
 from messages_api.bindings import Bound
 from messages_api.errors import GatewayError
-from usage.pricing import sold_as
 
 Weighted = Sequence[tuple[KnownProviderKey, float]]
 
 # The part of its weight that a provider key keeps for a model, by how it does.
 Share = Callable[[KnownProviderKey, str], float]
-
-PROVIDERS = frozenset(Provider.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,8 @@ class Target:
 
     def sold_as(self, answered: str = "") -> str:
         """The name by which the model, or the one that answered in its place, has a price there."""
-        return sold_as(self.provider_key.provider, self.provider_key.region, self.model, answered)
+        key = self.provider_key
+        return key.kind.sold_as(key.region, self.model, answered)
 
 
 # For each model that may answer, in turn, where it may be called, in turn. None of them is empty.
@@ -128,7 +126,7 @@ def serving(key: KnownKey, asked: str, spoken: Container[str]) -> Iterator[tuple
     provider's, unless an administrator wrote the whole of it as a model of that provider key."""
     name = key.aliases.get(asked, asked)
     provider, slash, model = name.partition("/")
-    prefixed = bool(slash and model) and provider in PROVIDERS
+    prefixed = bool(slash and model) and provider_kinds.is_known(provider)
     for provider_key, weight in key.routes:
         if provider_key.provider not in spoken:
             continue

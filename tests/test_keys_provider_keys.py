@@ -81,7 +81,7 @@ def test_it_refuses_a_bad_base_url(url):
 def test_an_openai_compatible_address_may_have_azures_version(url):
     assert make_main(provider="openai", base_url=url).base_url == url
     with pytest.raises(Unusable, match="query"):
-        provider_keys.check_base_url(url)
+        provider_keys.check_base_url(url, "anthropic")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_it_keeps_the_part_that_its_provider_answers_in_halves(failures, kept):
     assert share(seen(failures=failures), None, 1.0) == kept
 
 
-@pytest.mark.parametrize(("milliseconds", "kept"), [(200, 1), (300, 1), (500, 1), (600, 1 / 2), (1200, 1 / 4)])
+@pytest.mark.parametrize(("milliseconds", "kept"), [(200, 1), (300, 1), (500, 1), (700, 1 / 2), (1200, 1 / 4)])
 def test_it_keeps_less_where_it_is_slower_than_the_fastest(milliseconds, kept):
     told = shares([seen(1), seen(2, first_byte_ms=milliseconds)], {})
     assert told == {(1, MODEL): 1, (2, MODEL): kept}

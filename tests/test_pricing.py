@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from keys import provider_kinds
 from usage import pricing
 from usage.models import Price
 from usage.pricing import UnpricedModel, UnpricedPolicy
@@ -252,7 +253,7 @@ def test_a_claude_has_a_price_at_every_cloud_and_a_tenth_more_in_a_region_since_
     ],
 )
 def test_a_model_is_sold_by_where_it_was_called(provider, region, asked, answered, name):
-    assert pricing.sold_as(provider, region, asked, answered) == name
+    assert provider_kinds.find(provider).sold_as(region, asked, answered) == name
 
 
 def test_an_own_price_is_for_every_region():

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
 
-from keys.models import Provider
+from keys import provider_kinds
 from usage import alert_admin, budget_admin, request_ids, retained_admin
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, RefusalCount, Rollup
 from usage.pricing import WEB_SEARCH
@@ -226,7 +226,7 @@ class ProcessAdmin(ReadOnlyAdmin):
 class PriceForm(ModelForm):  # type: ignore[type-arg]
     """A new price. It can't reach back: what was recorded stays as it was priced."""
 
-    provider = ChoiceField(choices=[("", "any"), *Provider.choices], required=False)
+    provider = ChoiceField(choices=lambda: [("", "any"), *provider_kinds.choices()], required=False)
 
     class Meta:
         model = Price

@@ -21,8 +21,9 @@ SECONDS = 600
 LEAST = 10
 # The smallest share: with less, nobody would see it get well.
 SMALLEST = 1 / 16
-# Of the fastest provider key's time to the first byte (the median); who takes more is slow.
+# Of the fastest provider key's time to the first byte (the median), and milliseconds besides; who takes more is slow.
 SLOW = 1.5
+NOT_FELT_MS = 50.0
 # A share moves only where it is off by as much.
 OFF = 1.8
 
@@ -120,7 +121,7 @@ def share(seen: Seen, fastest: float | None, before: float) -> float:
     answered = 1 - seen.failures / seen.attempts
     slow = 1.0
     if fastest is not None and seen.first_byte_ms and seen.attempts - seen.failures >= LEAST:
-        slow = min(1.0, SLOW * fastest / seen.first_byte_ms)
+        slow = min(1.0, (SLOW * fastest + NOT_FELT_MS) / seen.first_byte_ms)
     exact = max(answered * slow, SMALLEST)
     if before / OFF < exact < before * OFF:
         return before

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from django.conf import settings
 from genai_prices import data_snapshot, types
 
-from keys import patterns
+from keys import patterns, provider_kinds
 from usage.tokens import TokenCounts
 
 Flag = Literal["", "similar", "unpriced"]
@@ -32,18 +32,6 @@ CACHE_WRITE_1H = Decimal(2)
 FAST = Decimal(2)
 WEB_SEARCH = Decimal("0.01")
 
-# In whose price lists a provider's models are looked up. A price from the second group is a guess: flagged.
-CATALOGUES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "anthropic": (("anthropic",), ()),
-    "bedrock": (("aws",), ("anthropic",)),
-    "vertex": (("google",), ("anthropic",)),
-    "azure": (("azure", "anthropic"), ("openai",)),
-    "openai": (
-        ("openai", "openrouter", "groq", "mistral", "deepseek", "google", "x-ai", "together", "fireworks", "cerebras"),
-        ("moonshotai", "zai", "cohere", "perplexity", "novita", "anthropic"),
-    ),
-}
-
 # Sold at another model's price, and missing in the catalogue.
 SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-fable-5-1"}
 
@@ -52,15 +40,9 @@ SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 # The generations that have a choice of where inference happens, and that fallbacks are chosen from.
 NEWEST_GENERATIONS = (4, 6)
-# Where a cloud keeps inference within a region, Claude 4.5 and later cost a tenth more. Bedrock's price list has that.
+# Where a cloud keeps inference within a region, Claude 4.5 and later cost a tenth more.
 REGIONAL = Decimal("1.1")
 REGIONAL_GENERATIONS = (4, 5)
-NO_REGION = ("", "global")
-# Google puts a date after an @, answers with Anthropic's hyphen.
-HYPHENATED_DATE = re.compile(r"-(?=\d{8}$)")
-# An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
-BEDROCK_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
-BEDROCK_PREFIX = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
 
 # The columns of `usage.models.Price` that `build` reads, and how to get them without the ORM.
 PRICE_COLUMNS = (
@@ -276,7 +258,7 @@ class PriceBook:
 
     def learn(self, provider: str, model: str, at: datetime) -> ModelPrice:
         """Look a price up, and remember it with the time that it is right for."""
-        own_name = without_region(provider, model)
+        own_name = provider_kinds.find(provider).called(model)
         overrides = [override for override in self.overrides if override.fits(provider, own_name)]
         listing = find_listing(provider, model)
         price = self.resolve(provider, model, at, overrides, listing)
@@ -327,25 +309,6 @@ def load_price_book() -> PriceBook:
 
 
 # The catalogue
-
-
-def sold_as(provider: str, region: str, asked: str, answered: str = "") -> str:
-    """A model's name for `PriceBook.price`: that of the answer, if it has one, and where it was called.
-
-    Bedrock's answers leave out the inference profile that was asked for, Vertex AI's the region.
-    """
-    name = answered or asked
-    if provider == "vertex" and region not in NO_REGION:
-        return f"{region}/{name}"
-    if provider == "bedrock" and name.startswith("claude"):
-        profile, vendor, _ = asked.rpartition("anthropic.")
-        return f"{profile}{vendor}{name}"
-    return name
-
-
-def without_region(provider: str, model: str) -> str:
-    """The name by which a model is called, of that by which it is sold."""
-    return model.partition("/")[2] or model if provider == "vertex" else model
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,27 +367,20 @@ def catalogue() -> dict[str, types.Provider]:
 
 def find_listing(provider: str, model: str) -> Listing | None:
     """The catalogue's entry for a model: one that names it, else the nearest of those that claim to match."""
-    own, others = CATALOGUES.get(provider, ((), ()))
-    name = without_region(provider, model)
-    in_region = name != model
-    name = name.lower()
-    if provider == "bedrock":
-        name = BEDROCK_REGION.sub("", name)
-        in_region = not name.startswith("global.")
-    elif provider == "vertex":
-        name = HYPHENATED_DATE.sub("@", name)
-    plain = BEDROCK_PREFIX.sub("", name)
+    kind = provider_kinds.find(provider)
+    name, plain, in_region = kind.listed(model)
     undated = SUFFIX.sub("", plain)
     plain = SAME_PRICE.get(undated, plain)
     found = [
         listing
-        for group, guess in ((own, False), (others, True))
+        for group, guess in ((kind.price_lists, False), (kind.guesses, True))
         for source in group
         for called in ((plain, undated) if source == "anthropic" else (name,))
         if (listing := look_up(source, called, guess))
     ]
     nearest = min(found, key=lambda listing: listing.similar, default=None)
-    if nearest and in_region and nearest.provider != "aws" and generation(name) >= REGIONAL_GENERATIONS:
+    raised = in_region and generation(name) >= REGIONAL_GENERATIONS
+    if nearest and raised and nearest.provider not in kind.regional_lists:
         return replace(nearest, raised=True)
     return nearest
 
@@ -532,4 +488,4 @@ def generation(model: str) -> tuple[int, int]:
 
 def has_residency(provider: str, model: str) -> bool:
     """Whether keeping inference in the US costs extra: Claude 4.6 and later, from Anthropic."""
-    return provider in ("anthropic", "azure") and generation(model) >= NEWEST_GENERATIONS
+    return provider_kinds.find(provider).keeps_residency and generation(model) >= NEWEST_GENERATIONS

@@ -1,32 +1,30 @@
-"""The protocols that the relay can speak: one class each, chosen by the provider key's provider."""
+"""The protocols that the relay can speak: a file each, found in this folder, with a class that says all that there is
+to know of its provider."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
 
-from messages_api.providers import anthropic
-from messages_api.providers.anthropic import Anthropic
-from messages_api.providers.azure import Azure
-from messages_api.providers.base import ListModels, Outgoing, Provider
-from messages_api.providers.bedrock import Bedrock
-from messages_api.providers.echo import Echo
-from messages_api.providers.openai import OpenAI, listing
-from messages_api.providers.vertex import Vertex
+from messages_api.providers.base import SPOKEN, Outgoing, Provider
 from messages_api.upstream import UpstreamClient
 
-__all__ = ["LISTS", "Outgoing", "Provider", "providers"]
+__all__ = ["Outgoing", "Provider", "find", "lists_models", "providers"]
 
-# How providers are asked which models they have; those that aren't here can't be, or needn't.
-LISTS: Mapping[str, ListModels] = {"anthropic": anthropic.models, "openai": listing.models}
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
 
 
 def providers(client: UpstreamClient) -> dict[str, Provider]:
-    """Every provider by its name in `keys.models.Provider`; one that is missing can't be routed to yet."""
-    return {
-        "anthropic": Anthropic(client),
-        "azure": Azure(client),
-        "bedrock": Bedrock(client),
-        "echo": Echo(),
-        "openai": OpenAI(client),
-        "vertex": Vertex(client),
-    }
+    """Every provider by its name."""
+    return {name: provider(client) for name, provider in SPOKEN.items()}
+
+
+def find(name: str) -> type[Provider]:
+    """The provider of this name."""
+    return SPOKEN[name]
+
+
+def lists_models() -> list[str]:
+    """The names of those that can be asked which models they have."""
+    return [name for name, provider in SPOKEN.items() if provider.lists_models]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import SplitResult
 
+from keys.errors import Unusable
 from messages_api import headers
 from messages_api.metering import decode, mapping
-from messages_api.providers.base import Get, Outgoing, Provider
-from messages_api.upstream import Answer, Headers, UpstreamClient, plain
+from messages_api.providers.base import Get, Outgoing, Provider, speaks
+from messages_api.upstream import Answer, Headers, plain
 
 BASE_URL = "https://api.anthropic.com"
 # Of what the gateway asks in its own name.
@@ -26,11 +28,32 @@ SPENT = ("You have reached your specified API usage limits", "Your credit balanc
 SPENT_CODE = "spend_limit_reached"
 
 
+def check_root(url: str) -> None:
+    """Refuse a base URL that ends where the gateway's own paths begin.
+
+    Raises:
+        Unusable: it does.
+    """
+    if url.rstrip("/").endswith(("/v1", "/v1/messages")):
+        raise Unusable("the base URL ends in a path of the API: leave /v1 out, the gateway adds it")
+
+
+@speaks
 class Anthropic(Provider):
     """Relays over HTTP."""
 
-    def __init__(self, client: UpstreamClient) -> None:
-        self.client = client
+    name = "anthropic"
+    label = "Anthropic"
+    has_batches = True
+    has_files = True
+    lists_models = True
+    price_lists = ("anthropic",)
+    keeps_residency = True
+
+    @classmethod
+    def check_address(cls, url: str, parts: SplitResult) -> None:
+        super().check_address(url, parts)
+        check_root(url)
 
     async def send(self, call: Outgoing) -> Answer:
         url = (call.provider_key.base_url or BASE_URL) + call.path
@@ -41,6 +64,19 @@ class Anthropic(Provider):
 
     def is_about_us(self, status: int, body: bytes) -> bool:
         return super().is_about_us(status, body) or (status in (400, 429) and spent(body))
+
+    @classmethod
+    def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:
+        query: dict[str, str | int] = {"limit": PAGE}
+        for _ in range(MOST_PAGES):
+            page = mapping(get((base_url or BASE_URL) + MODELS, own_headers(secret), query))
+            if not isinstance(page.get("data"), list):
+                raise ValueError("not a page")
+            yield from page["data"]
+            last = page.get("last_id")
+            if page.get("has_more") is not True or not isinstance(last, str) or query.get("after_id") == last:
+                return
+            query["after_id"] = last
 
 
 def spent(body: bytes) -> bool:
@@ -60,21 +96,3 @@ def credential(secret: str) -> tuple[bytes, bytes]:
 def own_headers(secret: str) -> Headers:
     """What the gateway asks with in its own name."""
     return [credential(secret), (b"anthropic-version", VERSION)]
-
-
-def models(base_url: str, secret: str, get: Get) -> Iterator[Any]:
-    """The models as the provider describes them, page by page, so many at the most.
-
-    Raises:
-        ValueError: there is something else than a page.
-    """
-    query: dict[str, str | int] = {"limit": PAGE}
-    for _ in range(MOST_PAGES):
-        page = mapping(get((base_url or BASE_URL) + MODELS, own_headers(secret), query))
-        if not isinstance(page.get("data"), list):
-            raise ValueError("not a page")
-        yield from page["data"]
-        last = page.get("last_id")
-        if page.get("has_more") is not True or not isinstance(last, str) or query.get("after_id") == last:
-            return
-        query["after_id"] = last

@@ -8,26 +8,51 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+from urllib.parse import SplitResult
 
 import aiohttp
 from django.conf import settings
 
+from keys.provider_kinds import check_object
 from messages_api import headers
 from messages_api.providers import refusals
-from messages_api.providers.base import Outgoing, Provider, named
+from messages_api.providers.anthropic import check_root
+from messages_api.providers.base import Outgoing, Provider, named, speaks
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
+# A service principal's JSON.
+PRINCIPAL = ("tenant_id", "client_id", "client_secret")
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
+@speaks
 class Azure(Provider):
     """Relays over HTTP."""
 
+    name = "azure"
+    label = "Azure AI Foundry"
+    needs_base_url = "Azure has an address for each resource"
+    price_lists = ("azure", "anthropic")
+    guesses = ("openai",)
+    keeps_residency = True
+
     def __init__(self, client: UpstreamClient) -> None:
-        self.client = client
+        super().__init__(client)
         self.tokens = Tokens(fetch)
+
+    @classmethod
+    def check_secret(cls, secret: str) -> None:
+        if secret.startswith("{"):
+            check_object(secret, PRINCIPAL, ("authority",))
+        else:
+            super().check_secret(secret)
+
+    @classmethod
+    def check_address(cls, url: str, parts: SplitResult) -> None:
+        super().check_address(url, parts)
+        check_root(url)
 
     async def send(self, call: Outgoing) -> Answer:
         key = call.provider_key

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, TypeVar
 
 from keys.directory import KnownProviderKey
+from keys.provider_kinds import ProviderKind, register
 from keys.timeouts import DEPLOYMENTS, Timeouts
-from messages_api.upstream import Answer, Body, Headers, OnWrite
+from messages_api.upstream import Answer, Body, Headers, OnWrite, UpstreamClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,21 @@ def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:
     return answer
 
 
-class Provider(Protocol):
+# Asks a provider with a GET, by address, headers and query, for JSON.
+#
+# Raises:
+#     ValueError: it isn't JSON. (Others that are the asker's own affair pass through.)
+Get = Callable[[str, Headers, Mapping[str, str | int]], object]
+
+
+class Provider(ProviderKind):
     """Speaks one provider's protocol; its answers are Anthropic's, byte for byte where the provider is Anthropic."""
+
+    # Whether it can be asked which models it has.
+    lists_models: ClassVar[bool] = False
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self.client = client
 
     async def send(self, call: Outgoing) -> Answer:
         """Make the call and wait for the headers of the answer.
@@ -82,24 +96,15 @@ class Provider(Protocol):
             UpstreamError: there was none.
             GatewayError: 400 or 404, the provider has no way to do what is asked; nothing was sent.
         """
+        raise NotImplementedError
 
     def is_about_us(self, status: int, body: bytes) -> bool:
         """Whether an error is about our own key or account there, and so no business of the caller's."""
         return status in ACCOUNT_STATUSES
 
-
-# Asks a provider with a GET, by address, headers and query, for JSON.
-#
-# Raises:
-#     ValueError: it isn't JSON. (Others that are the asker's own affair pass through.)
-Get = Callable[[str, Headers, Mapping[str, str | int]], object]
-
-
-class ListModels(Protocol):
-    """Asks one provider which models it has."""
-
-    def __call__(self, base_url: str, secret: str, get: Get) -> Iterator[Any]:
-        """The models, each described as Anthropic does; those that aren't are left out by whoever asks.
+    @classmethod
+    def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:
+        """The models that there are, each described as Anthropic does; those that aren't are left out by whoever asks.
 
         Args:
             base_url: empty, it is the provider's own.
@@ -107,6 +112,18 @@ class ListModels(Protocol):
         Raises:
             ValueError: what it says is no list of models.
         """
+        raise NotImplementedError
+
+
+Speaking = TypeVar("Speaking", bound=type[Provider])
+# Those that there are, by name.
+SPOKEN: dict[str, type[Provider]] = {}
+
+
+def speaks(provider: Speaking) -> Speaking:
+    """Make a provider known to all who have to know of it."""
+    SPOKEN[provider.name] = register(provider)
+    return provider
 
 
 def model_info(

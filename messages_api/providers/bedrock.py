@@ -20,11 +20,12 @@ from urllib.parse import quote
 import msgspec
 
 from keys.directory import KnownProviderKey
+from keys.provider_kinds import check_object
 from messages_api import errors, headers, schema
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed
-from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
+from messages_api.upstream import Answer, Headers, UpstreamError, plain
 
 VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -33,17 +34,48 @@ REQUEST_IDS = (b"x-amzn-requestid",)
 MOVED = frozenset(("model", "stream", "anthropic_version", "anthropic_beta"))
 # CountTokens knows models, and no inference profiles.
 PROFILE = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?(?=anthropic\.)")
+# An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
+IN_A_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
+VENDOR = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
 # The statuses of exceptions in a stream.
 EXCEPTIONS = {"throttlingException": 429, "validationException": 400, "modelTimeoutException": 408}
 # Of Amazon's headers, what isn't about the answer's own framing.
 HIDDEN = (b"content-type", b"content-length", b"transfer-encoding")
 
 
+@speaks
 class Bedrock(Provider):
     """Re-frames requests and streams; what is in them stays as it is."""
 
-    def __init__(self, client: UpstreamClient) -> None:
-        self.client = client
+    name = "bedrock"
+    label = "Amazon Bedrock"
+    takes_region = True
+    # Nobody knows which inference profiles a region has.
+    sells_claude = False
+    price_lists = ("aws",)
+    guesses = ("anthropic",)
+    regional_lists = ("aws",)
+
+    @classmethod
+    def check_secret(cls, secret: str) -> None:
+        if secret.startswith("{"):
+            check_object(secret, ("access_key_id", "secret_access_key"), ("session_token",))
+        else:
+            super().check_secret(secret)
+
+    @classmethod
+    def sold_as(cls, region: str, asked: str, answered: str) -> str:
+        """Answers leave out the inference profile that was asked for."""
+        name = super().sold_as(region, asked, answered)
+        if not name.startswith("claude"):
+            return name
+        profile, vendor, _ = asked.rpartition("anthropic.")
+        return f"{profile}{vendor}{name}"
+
+    @classmethod
+    def listed(cls, sold: str) -> tuple[str, str, bool]:
+        name = IN_A_REGION.sub("", sold.lower())
+        return name, VENDOR.sub("", name), not name.startswith("global.")
 
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()

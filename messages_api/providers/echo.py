@@ -18,7 +18,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from messages_api.providers.base import Outgoing, Provider
+from messages_api.providers.base import Outgoing, Provider, speaks
 from messages_api.upstream import Answer, Headers, UpstreamError
 
 MAGIC = re.compile(r"\[echo ([a-z]+)(?:=([0-9.]{1,8}))?\]")
@@ -43,8 +43,19 @@ ERRORS = {
 }
 
 
+@speaks
 class Echo(Provider):
     """Answers by itself."""
+
+    name = "echo"
+    label = "Echo (built in, no network)"
+    takes_secret = False
+    takes_base_url = False
+    sells = ("echo-1",)
+
+    @classmethod
+    def check_secret(cls, secret: str) -> None:
+        """Nobody sees it."""
 
     async def send(self, call: Outgoing) -> Answer:
         call.on_write()

@@ -11,15 +11,20 @@ import re
 from datetime import UTC
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from django.conf import settings
 
 from keys.directory import KnownProviderKey
+from keys.errors import Unusable
+from keys.provider_kinds import object_of
 from messages_api import schema
 from messages_api.providers import refusals
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed
+from messages_api.providers.anthropic import check_root
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
@@ -31,16 +36,55 @@ ADDRESSES = {
     "us": "https://aiplatform.us.rep.googleapis.com",
     "eu": "https://aiplatform.eu.rep.googleapis.com",
 }
+NO_REGION = ("", "global")
+# Google puts a date after an @, answers with Anthropic's hyphen.
 DATE = re.compile(r"-(?=\d{8}$)")
 REQUEST_IDS = (b"x-request-id", b"x-goog-request-id")
 
 
+@speaks
 class Vertex(Provider):
     """Relays answers; a request's model and version are said in other places."""
 
+    name = "vertex"
+    label = "Google Vertex AI"
+    takes_region = True
+    takes_project = True
+    price_lists = ("google",)
+    guesses = ("anthropic",)
+
     def __init__(self, client: UpstreamClient) -> None:
-        self.client = client
+        super().__init__(client)
         self.tokens = Tokens(fetch)
+
+    @classmethod
+    def check_secret(cls, secret: str) -> None:
+        check_service_account(secret)
+
+    @classmethod
+    def check_address(cls, url: str, parts: SplitResult) -> None:
+        super().check_address(url, parts)
+        check_root(url)
+
+    @classmethod
+    def project_of(cls, secret: str) -> str:
+        return str(object_of(secret).get("project_id") or "")
+
+    @classmethod
+    def sold_as(cls, region: str, asked: str, answered: str) -> str:
+        """Answers leave out the region."""
+        name = super().sold_as(region, asked, answered)
+        return name if region in NO_REGION else f"{region}/{name}"
+
+    @classmethod
+    def called(cls, sold: str) -> str:
+        return sold.partition("/")[2] or sold
+
+    @classmethod
+    def listed(cls, sold: str) -> tuple[str, str, bool]:
+        called = cls.called(sold)
+        name = DATE.sub("@", called.lower())
+        return name, name, called != sold
 
     async def send(self, call: Outgoing) -> Answer:
         key = call.provider_key
@@ -67,6 +111,24 @@ class Vertex(Provider):
         answer = plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts))
         answer = named(answer, REQUEST_IDS)
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)
+
+
+def check_service_account(secret: str) -> None:
+    """Refuse what is no JSON key of a Google service account.
+
+    Raises:
+        Unusable: it is none, or its private key can't be read.
+    """
+    members = object_of(secret)
+    if members.get("type") != "service_account":
+        raise Unusable("the secret is no JSON key of a Google service account: its type is another one")
+    named = ("client_email", "private_key", "token_uri")
+    if missing := [name for name in named if not isinstance(members.get(name), str) or not members[name]]:
+        raise Unusable(f"the secret is a service account's key without {' and '.join(missing)}")
+    try:
+        serialization.load_pem_private_key(members["private_key"].encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Unusable("the private key in the secret can't be read") from None
 
 
 def address(key: KnownProviderKey) -> str:

@@ -6,10 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from keys import provider_keys
+from keys import provider_keys, provider_kinds
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
-from keys.models import Provider
 
 
 class Command(GatewayCommand):
@@ -20,11 +19,16 @@ class Command(GatewayCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        places, payers = (", ".join(provider_kinds.names(**{it: True})) for it in ("takes_region", "takes_project"))
         parser.add_argument("name", metavar="NAME", help="what to call it here")
-        parser.add_argument("--provider", required=True, choices=Provider.values, help="the protocol that it speaks")
+        parser.add_argument(
+            "--provider", required=True, choices=provider_kinds.names(), help="the protocol that it speaks"
+        )
         parser.add_argument("--base-url", default="", metavar="URL", help="default: the provider's own address")
-        parser.add_argument("--region", default="", help="where Bedrock or Vertex is called, like eu-central-1, global")
-        parser.add_argument("--project", default="", help="Google's, for Vertex; default: the service account's own")
+        parser.add_argument("--region", default="", help=f"where it is called, like eu-central-1, global ({places})")
+        parser.add_argument(
+            "--project", default="", help=f"who pays there ({payers}); default: the one that the secret is for"
+        )
         parser.add_argument(
             "--models",
             nargs="+",

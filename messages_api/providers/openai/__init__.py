@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import SplitResult
 
+from keys.errors import Unusable
 from messages_api import errors, headers
-from messages_api.providers.base import JSON, Outgoing, Provider, Whole
-from messages_api.providers.openai import answer, completion, dialects, faults, request, turns
+from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
+from messages_api.providers.openai import answer, completion, dialects, faults, listing, request, turns
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.stream import PING
-from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
+from messages_api.upstream import Answer, Headers, UpstreamError, plain
 
 MESSAGES = "/v1/messages"
 # Of the caller's headers, what isn't about Anthropic's API.
@@ -31,11 +35,40 @@ SILENCE = 10.0
 END_SECONDS = 1.0
 
 
+@speaks
 class OpenAI(Provider):
     """Translates."""
 
-    def __init__(self, client: UpstreamClient) -> None:
-        self.client = client
+    name = "openai"
+    label = "OpenAI-compatible"
+    # Nobody knows what is behind an address.
+    sells_claude = False
+    lists_models = True
+    price_lists = (
+        "openai",
+        "openrouter",
+        "groq",
+        "mistral",
+        "deepseek",
+        "google",
+        "x-ai",
+        "together",
+        "fireworks",
+        "cerebras",
+    )
+    guesses = ("moonshotai", "zai", "cohere", "perplexity", "novita", "anthropic")
+
+    @classmethod
+    def check_address(cls, url: str, parts: SplitResult) -> None:
+        # With it, the address is Azure's, whose models are deployments.
+        if "#" in url or not dialects.AZURE_VERSION.fullmatch(parts.query):
+            super().check_address(url, parts)
+        if parts.path.rstrip("/").endswith("/completions"):
+            raise Unusable("the base URL ends in a path of the API: leave /chat/completions out, the gateway adds it")
+
+    @classmethod
+    def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:
+        return listing.models(base_url, secret, get)
 
     async def send(self, call: Outgoing) -> Answer:
         if call.path != MESSAGES:

@@ -22,6 +22,7 @@ PREFIX = "openai/"
 COMPLETIONS = "/chat/completions"
 MODELS = "/models"
 API_VERSION = "api-version="
+AZURE_VERSION = re.compile(r"api-version=[0-9a-z-]{1,40}")
 
 Words = Mapping[str, str]
 
