@@ -451,6 +451,15 @@ def test_the_choice_of_any_tool_has_another_name_at_mistral():
     assert sent(MISTRAL, tools=[TOOL], tool_choice={"type": "any"})["tool_choice"] == "any"
 
 
+def test_who_has_to_use_a_tool_is_told_not_to_think_where_models_do_unasked():
+    forced: dict[str, Any] = {"tools": [TOOL], "tool_choice": {"type": "any"}}
+    assert sent(DEEPSEEK, **forced)["thinking"] == {"type": "disabled"}
+    assert sent(DEEPSEEK, **forced, thinking={"type": "adaptive"})["thinking"] == {"type": "enabled"}
+    for base_url in EVERYBODY:
+        assert ("thinking" in sent(base_url, **forced)) == (base_url == DEEPSEEK)
+        assert "thinking" not in sent(base_url, tools=[TOOL])
+
+
 def test_a_choice_without_tools_is_refused_where_it_asks_for_one():
     assert refusal(tool_choice={"type": "any"}).startswith("tool_choice: ")
     assert refusal(tool_choice={"type": "tool", "name": "weather"}, tools=[]).startswith("tool_choice: ")

@@ -154,6 +154,8 @@ def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
             spoken.thinking, {}
         )
     if spoken.thinking == "switch":
+        if kind is None and forces_a_tool(request):
+            return {"thinking": {"type": "disabled"}}
         return level | ({"thinking": {"type": "enabled"}} if kind else {})
     if spoken.thinking == "reasoning":
         if effort is not None:
@@ -162,6 +164,12 @@ def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
             return {"reasoning": {"max_tokens": budget}}
         return {"reasoning": {"enabled": True}} if kind else {}
     return level
+
+
+def forces_a_tool(request: dict[str, Any]) -> bool:
+    """Whether the model must use a tool. Who thinks may not be forced, at Anthropic as at DeepSeek, where models think
+    unless they are told not to: https://api-docs.deepseek.com/guides/thinking_mode."""
+    return (request.get("tool_choice") or {}).get("type") in ("any", "tool")
 
 
 def effort_of(budget: Any) -> str:
@@ -210,7 +218,7 @@ def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     offered = [function(tool, f"tools.{index}", spoken) for index, tool in enumerate(request.get("tools") or ())]
     choice = request.get("tool_choice") or {}
     if not offered:
-        if choice.get("type") in ("any", "tool"):
+        if forces_a_tool(request):
             refuse("tool_choice", "there are no tools to use")
         return {}
     asked: dict[str, Any] = {"tools": offered}
