@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -612,6 +613,8 @@ NAMES = [
     "metadata",
     "raw",
     "detail",
+    "audio",
+    "transcript",
 ]
 WORDS = ["", "text", "thinking", "stop", "error", "tool_calls", "model_not_found", "429", "{}", "\ud83d", "x"]
 nonsense: Any = st.recursive(
@@ -623,19 +626,34 @@ parts = st.dictionaries(st.sampled_from(NAMES), nonsense, max_size=4)
 completions = st.fixed_dictionaries(
     {
         "choices": st.lists(
-            st.fixed_dictionaries({}, optional={"delta": parts, "message": parts, "finish_reason": nonsense}),
-            max_size=1,
+            st.fixed_dictionaries(
+                {}, optional={"index": nonsense, "delta": parts, "message": parts, "finish_reason": nonsense}
+            ),
+            max_size=2,
         )
     },
     optional={"usage": parts, "error": nonsense, "id": nonsense, "model": nonsense},
 )
 
 
+def in_order(events: list[Event]) -> None:
+    """Check Anthropic's order of events, whatever is in them."""
+    kinds = [kind.removeprefix("content_block_") for kind, _ in events if kind != "ping"]
+    assert re.fullmatch(
+        r"(message_start( start( delta)* stop)* message_delta message_stop"
+        r"|(message_start( start( delta)* stop)*( start( delta)*)? )?error)",
+        " ".join(kinds),
+    ), kinds
+    indexes = [data["index"] for kind, data in events if kind == "content_block_start"]
+    assert indexes == list(range(len(indexes)))
+
+
 @given(st.lists(completions | nonsense, max_size=4))
 def test_whatever_a_provider_says_is_translated_or_no_answer(said):
     bodies = [json.dumps(each).encode() for each in said]
     with contextlib.suppress(ValueError):
-        translated([b"data: " + body + b"\n\n" for body in bodies] + [DONE])
+        events = translated([b"data: " + body + b"\n\n" for body in bodies] + [DONE])
+        in_order(events)
     for body in bodies:
         with contextlib.suppress(ValueError):
             made = json.loads(answer.message(completion.read(body), PLAIN))
