@@ -40,11 +40,9 @@ def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, Lis
     for provider_key, models in offers:
         here = key.with_route(provider_key)
         for model in models:
-            for name in (model.id, f"{provider_key.provider}/{model.id}"):
-                if model.id in leads_to(here, name, spoken):
-                    if name not in found:
-                        found[name] = model if name == model.id else renamed(model, name)
-                    break
+            name = called(here, provider_key.provider, model.id, spoken)
+            if name and name not in found:
+                found[name] = model if name == model.id else renamed(model, name)
     for provider_key, models in offers:
         here = key.with_route(provider_key)
         for name in (*provider_key.model_patterns, *key.allowed):
@@ -87,6 +85,12 @@ def offered(
             yield provider_key, lists.get(provider_key.id or 0) or on_sale(provider_key.provider)
 
 
+def called(key: KnownKey, provider: str, model: str, spoken: Container[str]) -> str:
+    """The name by which a key calls a provider's model: its own, or with the provider's before it, where without it
+    something else would be called. Empty: the key may not call it."""
+    return next((name for name in (model, f"{provider}/{model}") if model in leads_to(key, name, spoken)), "")
+
+
 def leads_to(key: KnownKey, name: str, spoken: Container[str]) -> list[str]:
     """The models that a call by this name may go to: names with slashes may be a provider's and a model's."""
     return [
@@ -113,8 +117,9 @@ def described(name: str) -> ListedModel:
     """What is known of a model without its provider: what the price catalogue says of it."""
     listing = pricing.find_listing("anthropic", name)
     entry = listing.model if listing and not listing.similar else None
-    info = model_info(name, display_name=entry.name or "", max_input_tokens=entry.context_window) if entry else {}
-    return ListedModel(name, "active", json.dumps(info or model_info(name)))
+    shown, window = (entry.name or "", entry.context_window) if entry else ("", None)
+    info = model_info(name, display_name=shown, max_input_tokens=window)
+    return ListedModel(name, "active", json.dumps(info))
 
 
 @cache
