@@ -237,6 +237,12 @@ def test_a_name_may_come_in_pieces_and_an_id_late():
     assert made == {"type": "tool_use", "id": "call_a", "name": "get_weather", "input": {"a": 1}}
 
 
+def test_an_id_that_comes_too_late_is_no_other_call():
+    (made,) = tools(tool_call(0, '{"a":', "t"), tool_call(0, "1}", "t", "call_a"))
+    assert made["id"].startswith("toolu_")
+    assert made["input"] == {"a": 1}
+
+
 def test_whole_calls_of_one_index_and_without_ids_are_calls_of_their_own():
     made = tools(tool_call(0, '{"n": 1}', "t"), tool_call(0, '{"n": 1}', "t"), tool_call(0, '{"n": 2}', "u"))
     assert [(block["name"], block["input"]) for block in made] == [("t", {"n": 1}), ("t", {"n": 1}), ("u", {"n": 2})]

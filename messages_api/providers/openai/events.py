@@ -344,8 +344,8 @@ class Events:
 
     def _write(self, call: Call, out: list[bytes]) -> None:
         if call is not self._writing:
-            call.id = answer.tool_id(call.id, self._ids)
-            self._begin("tool", {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, out)
+            told = answer.tool_id(call.id, self._ids)
+            self._begin("tool", {"type": "tool_use", "id": told, "name": call.name, "input": {}}, out)
             self._writing = call
         for text in call.parts[call.sent :]:
             self._delta(text, out)
