@@ -98,6 +98,12 @@ def test_a_stream_is_asked_for_its_usage_where_it_may_be(base_url):
     assert made.get("stream_options") == (None if base_url == MISTRAL else {"include_usage": True})
 
 
+def test_an_empty_stop_sequence_is_refused_by_its_place():
+    for base_url in EVERYBODY:
+        assert refusal(base_url, stop_sequences=["END", ""]).startswith("stop_sequences.1: ")
+    assert sent(stop_sequences=["\n"])["stop"] == ["\n"]
+
+
 def test_settings_go_by_their_names():
     made = sent(
         temperature=0.5,

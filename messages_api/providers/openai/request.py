@@ -98,6 +98,9 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     if stops := request.get("stop_sequences"):
         if spoken.stops is not None and len(stops) > spoken.stops:
             refuse("stop_sequences", f"this model's provider takes at most {spoken.stops}")
+        if "" in stops:
+            # Some would stop at once, others refuse it in words about `stop`.
+            refuse(f"stop_sequences.{stops.index('')}", "Expected at least one character")
         asked["stop"] = stops
     if request.get("stream"):
         asked |= {"stream": True} | ({"stream_options": {"include_usage": True}} if spoken.asks_usage else {})
