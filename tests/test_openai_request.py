@@ -422,6 +422,18 @@ def test_gemini_gets_a_word_in_place_of_signatures_that_nobody_has():
         assert call["extra_content"] == {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 
+def test_gemini_gets_it_at_openrouter_once_for_all_calls_of_a_turn():
+    asked = messages("?", CALLS, RESULTS, base_url=OPENROUTER, model="google/gemini-3-pro")[1]
+    (signed,) = asked["reasoning_details"]
+    assert (signed["type"], signed["id"], signed["data"]) == (
+        "reasoning.encrypted",
+        "toolu_1",
+        "skip_thought_signature_validator",
+    )
+    assert "reasoning_details" not in messages("?", CALLS, RESULTS, base_url=OPENROUTER, model="openai/gpt-5")[1]
+    assert "reasoning_details" not in messages("?", "!", "?", base_url=OPENROUTER, model="google/gemini-3-pro")[1]
+
+
 @pytest.mark.parametrize("base_url", EVERYBODY)
 def test_a_turn_to_go_on_with_is_refused_or_marked(base_url):
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "It is"}]

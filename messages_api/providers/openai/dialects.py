@@ -57,7 +57,7 @@ class Dialect:
         schemas: whether answers can be held to a JSON schema.
         name_length: of a tool's name, at most; None: as long as it likes.
         ids: what the ids of tool calls have to be like; None: as they like.
-        signed_calls: whether tool calls of the past need a signature (Gemini 3).
+        signed_calls: where Gemini 3 looks for the signature that a tool call of the past needs; empty: nowhere.
         namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
     """
 
@@ -79,7 +79,7 @@ class Dialect:
     schemas: bool = True
     name_length: int | None = None
     ids: re.Pattern[str] | None = None
-    signed_calls: bool = False
+    signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
     namespaced: bool = False
 
 
@@ -103,6 +103,7 @@ OPENROUTER = Dialect(
     thoughts="reasoning",
     pdfs="file",
     pdf_urls=True,
+    signed_calls="reasoning_details",
     prefill="plain",
     namespaced=True,
 )
@@ -133,7 +134,7 @@ DEEPSEEK = Dialect(
 )
 # Refuses members that it doesn't know, in messages too.
 CEREBRAS = Dialect(limit="max_completion_tokens", stops=4, user="user", thoughts="reasoning")
-GEMINI = Dialect(stops=5, parallel=False, signed_calls=True)
+GEMINI = Dialect(stops=5, parallel=False, signed_calls="extra_content")
 OLLAMA = Dialect(parallel=False, namespaced=True)
 OTHER = Dialect(top_k=True, user="user", thoughts="reasoning_content", namespaced=True)
 

@@ -18,7 +18,9 @@ NOT_HERE = "not available with this model's provider"
 PDF = "application/pdf"
 ATTRIBUTION = "x-anthropic-billing-header:"
 # What Google documents for tool calls whose signature nobody has: https://ai.google.dev/gemini-api/docs/thought-signatures
-UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+UNSIGNED = "skip_thought_signature_validator"
+# How the names of the models that ask for them begin at OpenRouter.
+SIGNING = "google/gemini"
 
 Part = dict[str, Any]
 Turn = dict[str, Any]
@@ -47,6 +49,10 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
                 made += assistant(content, spoken, last=run[-1][0] if run[-1][1] is messages[-1] else "")
             case _:
                 made += system_turns(run)
+    if spoken.signed_calls == "reasoning_details" and request["model"].startswith(SIGNING):
+        for turn in made:
+            if calls := turn.get("tool_calls"):
+                turn["reasoning_details"] = unsigned(calls)
     return list(bridged(made, spoken.bridge)) if spoken.bridge else made
 
 
@@ -279,9 +285,16 @@ def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     """A tool's use."""
     asked = {"name": block["name"], "arguments": encode(block["input"]).decode()}
     made = {"id": call_id(block["id"], spoken), "type": "function", "function": asked}
-    if spoken.signed_calls:
-        made["extra_content"] = UNSIGNED
+    if spoken.signed_calls == "extra_content":
+        made["extra_content"] = {"google": {"thought_signature": UNSIGNED}}
     return made
+
+
+def unsigned(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The place of a signature for a turn's calls at OpenRouter, which takes one for all of them:
+    https://openrouter.ai/docs/guides/best-practices/reasoning-tokens#preserving-reasoning-blocks."""
+    signed = {"type": "reasoning.encrypted", "id": calls[0]["id"], "format": "google-gemini-v1", "index": 0}
+    return [signed | {"data": UNSIGNED}]
 
 
 def call_id(name: str, spoken: Dialect) -> str:
