@@ -90,6 +90,19 @@ def whole_number(text: str | None) -> int | None:
     return int(text)
 
 
+def seconds(text: str | None) -> float | None:
+    """Seconds, and parts of one; None where there is nothing.
+
+    Raises:
+        Unusable: it is no number of them.
+    """
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text):
+        raise Unusable(f"“{text}” is no number of seconds")
+    return float(text)
+
+
 def duration(text: str) -> timedelta:
     """`0`, `90s`, `15m`, `24h` or `7d`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,9 +16,12 @@ from keys import keyring, names, provider_kinds
 from keys.errors import Unusable
 from keys.issuing import check_pattern
 from keys.models import Gateway, ProviderKey
+from keys.timeouts import DEPLOYMENTS, Timeouts
 
 URL_LENGTH = 500
 SECRET_LENGTH = 20_000
+# A bound on a wait.
+LEAST_SECONDS, MOST_SECONDS = 0.1, 86_400
 # They become parts of addresses.
 REGION = re.compile(r"[a-z][a-z0-9-]{1,48}[a-z0-9]|us|eu")
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,98}[a-z0-9]")
@@ -32,11 +36,13 @@ def add_provider_key(
     project: str = "",
     model_patterns: Iterable[str] = (),
     secret: str = "",
+    timeouts: Timeouts = DEPLOYMENTS,
+    retry_unanswered: bool = False,
 ) -> ProviderKey:
     """A new provider key that is ready to be called.
 
     Raises:
-        Unusable: a name that is taken, a bad URL or place, an unusable pattern, a missing secret.
+        Unusable: a name that is taken, a bad URL or place, an unusable pattern or patience, a missing secret.
     """
     provider_key = ProviderKey(
         name=name,
@@ -45,6 +51,8 @@ def add_provider_key(
         region=region,
         project=project,
         model_patterns=list(model_patterns),
+        retry_unanswered=retry_unanswered,
+        **{f"{what}_seconds": seconds for what, seconds in asdict(timeouts).items()},
     )
     save(provider_key, secret)
     return provider_key
@@ -96,6 +104,8 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
     provider_key.base_url = check_base_url(provider_key.base_url, provider_key.provider)
     for pattern in provider_key.model_patterns:
         check_pattern(pattern)
+    for field in fields(Timeouts):
+        check_patience(field.name.replace("_", " "), getattr(provider_key, f"{field.name}_seconds"))
     if secret:
         check_secret(provider_key.provider, secret)
     elif provider_kinds.find(provider_key.provider).takes_secret and not provider_key.secret_ciphertext:
@@ -104,6 +114,16 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
         # Or else whoever may edit this row could have the secret sent to a server of their own.
         raise Unusable("type the secret again: it would go to another address than before")
     check_place(provider_key, secret)
+
+
+def check_patience(what: str, seconds: float | None) -> None:
+    """Refuse a time that nobody can mean.
+
+    Raises:
+        Unusable: it is too short, or longer than a day.
+    """
+    if seconds is not None and not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise Unusable(f"the seconds for “{what}” are {LEAST_SECONDS} to {MOST_SECONDS:,}")
 
 
 def check_place(provider_key: ProviderKey, secret: str = "") -> None:

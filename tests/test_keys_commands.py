@@ -141,6 +141,17 @@ def test_a_provider_key_of_a_cloud_is_added_with_its_place(monkeypatch):
     assert ProviderKey.objects.get().region == "eu-central-1"
 
 
+def test_a_provider_key_may_be_given_patience_of_its_own(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
+    patience = ("--connect-seconds", "2.5", "--total-seconds", "7200", "--retry-unanswered")
+    run("add_provider_key", "main", "--provider", "anthropic", "--secret-stdin", *patience)
+    key = ProviderKey.objects.get()
+    assert (key.connect_seconds, key.first_byte_seconds, key.total_seconds) == (2.5, None, 7200)
+    assert key.retry_unanswered
+    for seconds in ("0", "0.05", "86401", "-1", "1e3", "soon"):
+        assert "seconds" in refusal("add_provider_key", "other", "--provider", "echo", f"--total-seconds={seconds}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

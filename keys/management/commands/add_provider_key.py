@@ -6,9 +6,17 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from keys import provider_keys, provider_kinds
+from keys import commands, provider_keys, provider_kinds
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
+from keys.timeouts import Timeouts
+
+PATIENCE = {
+    "connect": "to connect",
+    "first-byte": "from the end of a request to the first of its answer",
+    "between-bytes": "between two pieces of an answer",
+    "total": "for a call, its answer included",
+}
 
 
 class Command(GatewayCommand):
@@ -37,6 +45,13 @@ class Command(GatewayCommand):
             metavar="PATTERN",
             help="models that it serves, like claude-haiku-4-5 or claude-*; default: all",
         )
+        for option, what in PATIENCE.items():
+            parser.add_argument(f"--{option}-seconds", metavar="N", help=f"at most so long {what}")
+        parser.add_argument(
+            "--retry-unanswered",
+            action="store_true",
+            help="try again what was sent and never answered; the first try then costs its ceiling",
+        )
         secret = parser.add_mutually_exclusive_group()
         secret.add_argument("--secret-env", metavar="VAR", help="the environment variable that holds the secret")
         secret.add_argument("--secret-stdin", action="store_true", help="read the secret from stdin, to its end")
@@ -50,6 +65,8 @@ class Command(GatewayCommand):
             project=options["project"],
             model_patterns=options["models"],
             secret=read_secret(options["secret_env"], options["secret_stdin"]),
+            timeouts=Timeouts(*(commands.seconds(options[f"{each}_seconds".replace("-", "_")]) for each in PATIENCE)),
+            retry_unanswered=options["retry_unanswered"],
         )
         self.say(f"Added the provider key “{options['name'].strip()}”.")
 
