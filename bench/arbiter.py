@@ -128,7 +128,7 @@ def admission(key: int) -> Any:
     """A call as a web process asks for it."""
     from decimal import Decimal
 
-    from usage.admission import Admission
+    from usage.arbitration import Admission
     from usage.request_ids import new_id
 
     return Admission(
@@ -157,7 +157,7 @@ def settlement(call: Any) -> Any:
     """What it came to."""
     from decimal import Decimal
 
-    from usage.admission import Settlement
+    from usage.arbitration import Settlement
 
     attempt = {
         "provider_key": "main",

@@ -34,7 +34,7 @@ class Accounts:
         """Take in the organisation and workspace that an answer names; no I/O. One that names none says nothing.
 
         Args:
-            account: fit for the database (usage.admission.clean).
+            account: fit for the database (usage.arbitration.clean).
         """
         if provider_key.id is not None and account[0] and account != provider_key.account:
             self.heard[provider_key.id] = account

@@ -11,7 +11,7 @@ from messages_api.authentication import Presented
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest
 from messages_api.runtime import DATABASE_AWAY, Runtime
-from usage.admission import Admission, ArbiterAway, Overloaded, Verdict
+from usage.arbitration import Admission, ArbiterAway, Overloaded, Verdict
 
 # A key whose settings keep changing while it is asked for is read anew so many times.
 TRIES = 4

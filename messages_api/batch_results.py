@@ -19,7 +19,7 @@ from msgspec import Raw, Struct
 from messages_api import settlement
 from messages_api.metering import JsonMeter, Reading, State
 from messages_api.settlement import PriceOf
-from usage.admission import clean
+from usage.arbitration import clean
 from usage.models import Status
 from usage.pricing import ModelPrice
 

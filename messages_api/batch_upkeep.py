@@ -26,7 +26,7 @@ from messages_api.control_plane import NoAnswer
 from messages_api.metering import decode, integer, mapping, text
 from messages_api.models import Batch
 from usage import pricing
-from usage.admission import Settlement
+from usage.arbitration import Settlement
 from usage.models import Hold, LedgerEntry, Process, Status
 
 logger = logging.getLogger(__name__)

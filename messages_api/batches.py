@@ -40,7 +40,7 @@ from messages_api.schema import MessagesRequest
 from messages_api.spooled_body import SpooledBody
 from messages_api.upstream import Answer, UpstreamError
 from usage import pricing
-from usage.admission import Share
+from usage.arbitration import Share
 from usage.models import Status
 from usage.request_ids import new_id
 

@@ -21,7 +21,7 @@ from messages_api.metering import Reading
 from messages_api.routing import Target
 from messages_api.schema import MessagesRequest
 from messages_api.upstream import Headers
-from usage.admission import Settlement, clean
+from usage.arbitration import Settlement, clean
 from usage.models import Status
 from usage.pricing import ModelPrice
 from usage.tokens import TOKEN_COLUMNS, TOKENS_PER_SECOND

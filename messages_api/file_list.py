@@ -29,7 +29,7 @@ from messages_api.files import (
 from messages_api.handler import ApiRequest
 from messages_api.runtime import Runtime
 from messages_api.upstream import UpstreamError
-from usage.admission import clean
+from usage.arbitration import clean
 
 # In one list of ids, as at Anthropic.
 MOST_IDS = 100

@@ -29,7 +29,7 @@ from messages_api.routing import Choose
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.upstream import Body, UpstreamError
-from usage.admission import clean
+from usage.arbitration import clean
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from messages_api.upstream import Headers
-from usage.admission import clean
+from usage.arbitration import clean
 
 # RFC 9110, 7.6.1, and those that frame a body, which each side frames anew.
 HOP_BY_HOP = frozenset(

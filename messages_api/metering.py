@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeGuard
 
 import msgspec
 
-from usage.admission import clean
+from usage.arbitration import clean
 from usage.tokens import TokenCounts
 
 BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")

@@ -16,7 +16,7 @@ import msgspec
 from keys.directory import KnownKey
 from messages_api import errors
 from messages_api.authentication import Presented
-from usage.admission import Admission
+from usage.arbitration import Admission
 from usage.request_ids import new_id
 
 if TYPE_CHECKING:

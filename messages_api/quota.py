@@ -11,7 +11,7 @@ from keys.directory import KnownKey
 from messages_api import errors, wording
 from messages_api.errors import GatewayError
 from messages_api.upstream import Headers
-from usage.admission import Admission
+from usage.arbitration import Admission
 from usage.standing import OWNERS
 
 # An answer shorter than this helps nobody.

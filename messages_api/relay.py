@@ -32,7 +32,7 @@ from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.stream import EventStream
 from messages_api.upstream import Answer, Body, UpstreamError
-from usage.admission import Admission, Share, clean
+from usage.arbitration import Admission, Share, clean
 from usage.models import Status
 from usage.pricing import FREE, ModelPrice, UnpricedModel, current_models
 from usage.request_ids import request_id

@@ -15,7 +15,8 @@ import psycopg
 
 from keys.models import Credential, VirtualKey
 from tests.gateway import admin_connection
-from usage.admission import ASK, Admission, Settlement, Verdict
+from usage.admission import ASK
+from usage.arbitration import Admission, Settlement, Verdict
 from usage.request_ids import new_id
 
 REAL_TIME = "CREATE OR REPLACE FUNCTION usage_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT {}'"

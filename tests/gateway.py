@@ -315,7 +315,7 @@ def issue(upstream: Upstream | None, name: str = "alice", **terms: Any) -> Calle
     called = "main" if upstream else "echo"
     provider_key = ProviderKey.objects.filter(name=called).first()
     if provider_key is None:
-        about: dict[str, str] = (
+        about: dict[str, Any] = (
             {"provider": "anthropic", "base_url": upstream.url, "secret": PROVIDER_SECRET}
             if upstream
             else {"provider": "echo"}

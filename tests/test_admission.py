@@ -21,7 +21,8 @@ from keys.connection import connect
 from keys.models import Credential
 from tests.gateway import admin_connection, issue
 from usage import ledger, spool
-from usage.admission import Admission, ArbiterAway, Overloaded, Settlement, Verdict, Writer, clean
+from usage.admission import Writer
+from usage.arbitration import Admission, ArbiterAway, Overloaded, Settlement, Verdict, clean
 from usage.models import Adjustment, Hold, LedgerEntry, Process
 from usage.models import Writer as WriterRow
 from usage.request_ids import new_id

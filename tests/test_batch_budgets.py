@@ -10,7 +10,7 @@ import pytest
 
 from tests.arbiter import arbiter, give_credential, later, settlement
 from tests.ledger import make_cast
-from usage.admission import Share
+from usage.arbitration import Share
 from usage.models import Budget
 
 pytestmark = pytest.mark.either_server

@@ -96,8 +96,9 @@ def second_upstream() -> Iterator[Upstream]:
 
 
 def account(name: str, upstream: Upstream) -> Account:
-    about = {"provider": "anthropic", "base_url": upstream.url, "secret": PROVIDER_SECRET + name}
-    new = Account(name, upstream, provider_keys.add_provider_key(name=name, **about))
+    secret = PROVIDER_SECRET + name
+    key = provider_keys.add_provider_key(name=name, provider="anthropic", base_url=upstream.url, secret=secret)
+    new = Account(name, upstream, key)
     new.answers(message())
     return new
 

@@ -19,7 +19,7 @@ from tests.arbiter import Arbiter, arbiter, give_credential, settlement
 from tests.gateway import admin_connection
 from tests.ledger import make_cast
 from usage import verification
-from usage.admission import Admission
+from usage.arbitration import Admission
 from usage.models import Budget, LedgerEntry, Window
 
 pytestmark = pytest.mark.either_server

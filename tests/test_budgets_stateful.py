@@ -27,7 +27,7 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.arbiter import Arbiter, arbiter, give_credential, settlement
 from tests.gateway import empty
 from usage import verification
-from usage.admission import Admission, Share
+from usage.arbitration import Admission, Share
 from usage.models import Budget, Hold, LedgerEntry, Limit, Window
 from usage.request_ids import new_id
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.arbiter import later
 from tests.test_budgets import NOVEMBER, arbiter_, budget, cast
-from usage.admission import Passed
+from usage.arbitration import Passed
 from usage.models import Hold, LedgerEntry, Window
 
 __all__ = ["arbiter_", "cast"]

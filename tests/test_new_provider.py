@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pkgutil
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -13,8 +15,6 @@ from keys.models import ProviderKey
 from messages_api import providers
 from messages_api.providers.base import JSON, SPOKEN, Outgoing, Provider, Whole, speaks
 from usage import pricing
-
-ROOTS = ("keys", "usage", "messages_api", "gateway_project")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def parrot():
             provider_kinds.check_object(secret, ("cracker",))
 
         async def send(self, call: Outgoing):
-            return Whole(200, [JSON], call.body)
+            return Whole(200, [JSON], bytes(call.body))
 
     yield Parrot
     del SPOKEN["parrot"], provider_kinds._kinds["parrot"]
@@ -41,21 +41,21 @@ def parrot():
 
 @pytest.mark.django_db
 def test_its_keys_are_checked_by_its_own_rules(parrot):
-    terms = {"name": "polly", "provider": "parrot"}
+    add = partial(provider_keys.add_provider_key, name="polly", provider="parrot")
     with pytest.raises(Unusable, match="without cracker"):
-        provider_keys.add_provider_key(**terms, region="cage", secret="{}")
+        add(region="cage", secret="{}")
     with pytest.raises(Unusable, match="the region is missing"):
-        provider_keys.add_provider_key(**terms, secret='{"cracker": "yes"}')
-    made = provider_keys.add_provider_key(**terms, region="cage", secret='{"cracker": "yes"}')
+        add(secret='{"cracker": "yes"}')
+    made = add(region="cage", secret='{"cracker": "yes"}')
     made.full_clean()
     assert ProviderKey.objects.get().get_provider_display() == "Parrot"
     assert ("parrot", "Parrot") in provider_kinds.choices()
 
 
 def test_its_models_are_priced_and_called(parrot):
-    price = pricing.build([]).learn("parrot", "claude-haiku-4-5", pricing.datetime.now(pricing.UTC))
+    price = pricing.build([]).learn("parrot", "claude-haiku-4-5", datetime.now(UTC))
     assert (price.input, price.output) == (Decimal(1), Decimal(5))
-    assert isinstance(providers.providers(None)["parrot"], parrot)
+    assert providers.find("parrot") is parrot
 
 
 def test_every_file_of_the_folder_that_has_a_provider_is_known():

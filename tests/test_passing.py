@@ -24,7 +24,7 @@ from tests.test_admission import admission
 from tests.test_outages import database_away, started
 from tests.upstream import pieces, whole
 from usage import spool
-from usage.admission import Passed
+from usage.arbitration import Passed
 from usage.models import Adjustment, Budget, Hold, LedgerEntry, Limit, Window
 from usage.verification import verify
 

@@ -17,7 +17,7 @@ from tests.gateway import CLIENT, Web, ask, credentials, events, issue, message,
 from tests.proxy import Cut, Proxy
 from tests.test_admission import admission, count, ledger_ids, quiet, settlement, writing
 from tests.upstream import pieces, whole
-from usage.admission import ArbiterAway
+from usage.arbitration import ArbiterAway
 from usage.models import Adjustment, Hold
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -30,7 +30,8 @@ from tests.test_admission import (
 )
 from tests.upstream import whole
 from usage import spool
-from usage.admission import Settlement, Writer
+from usage.admission import Writer
+from usage.arbitration import Settlement
 from usage.models import Adjustment, Hold, LedgerEntry
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -11,7 +11,7 @@ import pytest
 from tests.arbiter import Arbiter, arbiter, give_credential, settlement
 from tests.gateway import admin_connection
 from tests.ledger import make_cast
-from usage.admission import Admission
+from usage.arbitration import Admission
 from usage.models import Budget, Hold, Limit
 
 pytestmark = pytest.mark.either_server

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from keys.connection import Reader
-from usage.admission import clean
+from usage.arbitration import clean
 
 logger = logging.getLogger(__name__)
 

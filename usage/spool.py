@@ -2,7 +2,7 @@
 
 `*.jsonl` are replayed by the next start, or by `manage.py replay_spool`. `dead-letters.jsonl` holds what the database
 refused by itself: somebody must look at it. A line is a settlement as JSON, or a call that was let through without
-having been admitted (usage.admission.Passed); it contains no key and no content.
+having been admitted (usage.arbitration.Passed); it contains no key and no content.
 """
 
 from __future__ import annotations

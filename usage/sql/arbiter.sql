@@ -9,7 +9,7 @@ CREATE TYPE usage_closed AS (verdicts usage_verdict[], changes usage_change[], c
 CREATE TYPE usage_ended AS (
     held usage_charge[], spent usage_charge[], throttles usage_throttle[], input_tokens numeric, cached_tokens numeric,
     output_tokens numeric);
--- An admission as it is asked for: usage.admission.Admission.
+-- An admission as it is asked for: usage.arbitration.Admission.
 CREATE TYPE usage_asked AS (
     id uuid, credential bigint, revision bigint, catalogue_revision bigint, hold boolean, endpoint text,
     requested_model text, stream boolean, provider text, provider_key bigint, ceiling numeric(30, 12),

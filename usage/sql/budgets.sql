@@ -12,7 +12,7 @@ CREATE TYPE usage_throttle AS (throttle bigint, amount numeric);
 CREATE TYPE usage_change AS (budget bigint, start timestamptz, spent numeric, held numeric);
 
 ALTER TABLE usage_hold ADD COLUMN charges usage_charge[], ADD COLUMN throttles usage_throttle[],
-    ADD COLUMN shares jsonb;  -- usage.admission.Admission.shares
+    ADD COLUMN shares jsonb;  -- usage.arbitration.Admission.shares
 ALTER TABLE usage_ledgerentry ADD COLUMN charges usage_charge[];
 ALTER TABLE usage_retained ADD COLUMN charges usage_charge[] NOT NULL;
 

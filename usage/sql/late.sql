@@ -2,7 +2,7 @@
 -- have had, charged to the windows of the time when it was made, and is settled like any other. Nothing is refused any
 -- more: budgets can be passed by it, and limits don't count it. To admit again changes nothing.
 --   p_process     the process that settles them; null: whoever asks ends them in the same transaction
---   p_admissions  usage.admission.Admission, with admitted_at
+--   p_admissions  usage.arbitration.Admission, with admitted_at
 CREATE FUNCTION usage_admit_late(p_process uuid, p_admissions jsonb) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
