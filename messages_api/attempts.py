@@ -333,6 +333,7 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
     if first.answer is not None and (first.error is None or (first.http_status == 200 and not several)):
         return first.answer
     error = first.error or errors.broken_off()
+    error.headers = [*error.headers, headers.attempts_made(max(1, len(call.attempts)))]
     if several and error.status_code >= 500:
         error.retry = False
     if first.refused:

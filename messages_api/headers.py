@@ -83,8 +83,13 @@ def answered_by(provider: str, model: str, attempts: int) -> Headers:
     return [
         (b"x-bf-provider", provider.encode()),
         (b"x-bf-model", model.encode("ascii", "replace")),
-        (b"x-bf-attempts", b"%d" % attempts),
+        attempts_made(attempts),
     ]
+
+
+def attempts_made(count: int) -> tuple[bytes, bytes]:
+    """How often a call was tried."""
+    return b"x-bf-attempts", b"%d" % count
 
 
 def value_of(headers: Headers, name: bytes) -> str:

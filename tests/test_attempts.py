@@ -169,6 +169,7 @@ def test_the_only_provider_key_that_nobody_reaches_is_tried_again(web, served, f
         answer = post(web, issue(first, provider_keys=[(gone, 1)]).key)
     refused(answer, 502, "api_error")
     assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["x-bf-attempts"] == "3"
     [row] = rows(1)
     assert [(each["error_type"], each["cost"]) for each in row.attempts] == [("not_connected", "0")] * 3
 

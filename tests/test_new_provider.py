@@ -33,7 +33,7 @@ def parrot():
             provider_kinds.check_object(secret, ("cracker",))
 
         async def send(self, call: Outgoing):
-            return Whole(200, [JSON], bytes(call.body))
+            return Whole(200, [JSON], b"{}")
 
     yield Parrot
     del SPOKEN["parrot"], provider_kinds._kinds["parrot"]
