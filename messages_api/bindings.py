@@ -98,9 +98,14 @@ class Bound:
 Routes = Sequence[tuple[KnownProviderKey, float]]
 
 
-def narrow(key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound]) -> Routes:
+def narrow(
+    key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound], *, may_leave_signatures: bool = True
+) -> Routes:
     """Those of the routes that have what a request carries. A signature that none of them has decides nothing: what
     it means elsewhere is the provider's to say, in the words that clients know.
+
+    Args:
+        may_leave_signatures: False, a signature is bound like the rest where the key leads to its account.
 
     Raises:
         GatewayError: 404, it is somebody else's, or in none of these accounts; 400, not all of it is in one account.
@@ -112,7 +117,8 @@ def narrow(key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound]) ->
     left, before = routes, None
     for one in bound:
         if not any(one.lives_at(provider_key) for provider_key, _ in routes):
-            if one.kind == "signature":
+            at_home = any(one.lives_at(provider_key) for provider_key, _ in key.routes)
+            if one.kind == "signature" and (may_leave_signatures or not at_home):
                 continue
             raise errors.not_found(
                 f"{one.kind.capitalize()} not found: {one.name} is in an account of the provider that isn't among those"

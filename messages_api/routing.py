@@ -79,7 +79,7 @@ def plan(
     found = [stage(key, models[0], spoken, conversation, bound, share)]
     for name in models[1:]:
         try:
-            found.append(stage(key, name, spoken, conversation, bound, share))
+            found.append(stage(key, name, spoken, conversation, bound, share, fallback=True))
         except GatewayError:
             continue
     seen: set[Target] = set()
@@ -96,8 +96,11 @@ def stage(
     conversation: Callable[[], str],
     bound: Sequence[Bound],
     share: Share | None,
+    *,
+    fallback: bool = False,
 ) -> list[Target]:
-    """Where one model may be called, in turn.
+    """Where one model may be called, in turn. A fallback doesn't take a conversation away from the account that signed
+    its thinking.
 
     Raises:
         GatewayError: as `plan`.
@@ -111,7 +114,7 @@ def stage(
         raise errors.not_found(f"model: {asked}", reason="unknown_model")
     routes: Weighted = [(target.provider_key, weight) for target, weight in allowed]
     if bound:
-        routes = bindings.narrow(key, asked, routes, bound)
+        routes = bindings.narrow(key, asked, routes, bound, may_leave_signatures=not fallback)
     models = {target.provider_key.id: target.model for target, _ in allowed}
     if len(routes) > 1:
         name = conversation()

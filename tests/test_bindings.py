@@ -547,6 +547,24 @@ def learn_accounts(web: Web, caller: Caller, *accounts: Account) -> None:
         wait_until(ProviderKey.objects.filter(pk=each.provider_key.pk).exclude(organization_id="").exists)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_neither_another_attempt_nor_a_fallback_leaves_the_account(
+    web: Web, alice: Caller, here: Account, there: Account, kind: str
+) -> None:
+    binds(there, kind, streamed=False)
+    prefer(alice, there)
+    goes_to(web, alice, ask())
+    ProviderKey.objects.filter(pk=here.provider_key.pk).update(model_patterns=["claude-opus-*", "claude-haiku-*"])
+    ProviderKey.objects.filter(pk=there.provider_key.pk).update(model_patterns=["claude-opus-*"])
+    prefer(alice, here)
+    there.upstream.answer = whole(529, b'{"type":"error","error":{"type":"overloaded_error","message":"No"}}')
+    before = len(here.upstream.seen)
+    answer = post(web, alice.key, carrying(kind, fallbacks=["claude-haiku-4-5"]))
+    assert (answer.status_code, answer.headers["x-bf-attempts"]) == (529, "3")
+    assert len(here.upstream.seen) == before
+    assert post(web, alice.key, ask(fallbacks=["claude-haiku-4-5"])).status_code == 200
+
+
 def test_another_provider_key_of_the_same_account_will_do(
     web: Web, alice: Caller, here: Account, there: Account
 ) -> None:
