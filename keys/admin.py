@@ -41,6 +41,7 @@ from keys.forms import (
     RouteFormSet,
     VirtualKeyForm,
 )
+from keys.lists import Listed
 from keys.models import (
     Credential,
     CredentialKind,
@@ -67,7 +68,7 @@ SOME_MODEL = "claude-haiku-4-5"
 ECHO_MODEL = "echo-1"
 
 
-class KeptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class KeptAdmin(Listed):
     """Rows that the ledger names are kept for ever, and their secrets can't be asked about by a look-up."""
 
     formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
@@ -181,6 +182,7 @@ class GatewayAdmin(PausableAdmin):
 class CustomerAdmin(PausableAdmin):
     """Who is billed."""
 
+    empty = "There is no customer yet: add whoever is billed, a company or a cost centre."
     list_display = ("name", "paused_state", "created_at")
     list_filter = ("paused",)
     search_fields = ("name",)
@@ -191,6 +193,7 @@ class CustomerAdmin(PausableAdmin):
 class TeamAdmin(PausableAdmin):
     """A customer's groups."""
 
+    empty = "There is no team yet: add one, and its virtual keys share files, budgets and limits."
     list_display = ("name", "customer", "paused_state", "created_at")
     list_filter = ("paused", "customer")
     list_select_related = ("customer",)
@@ -224,6 +227,7 @@ class ProviderKeyAdmin(KeptAdmin):
         *LEARNED,
     )
     readonly_fields = LEARNED
+    empty = "There is no provider key yet: add an account with a provider, and virtual keys can be mapped to it."
     list_display = ("name", "provider", "state", "address", "models", "hint", "organization_id", "workspace_id")
     list_filter = ("provider", "active")
     search_fields = ("name", "base_url")
@@ -360,6 +364,7 @@ class VirtualKeyAdmin(PausableAdmin):
 
     form = VirtualKeyForm
     actions = ("pause", "resume", "revoke")
+    empty = "There is no virtual key yet: issue one, and copy it to whoever is to call with it."
     list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
     list_filter = (StateFilter, "customer", "team", "provider_keys")
     list_select_related = ("customer", "team")
@@ -534,6 +539,7 @@ class GatewayTokenAdmin(KeptAdmin):
     form = GatewayTokenForm
     actions = ("revoke",)
     fields = ("name", "virtual_key")
+    empty = "There is no gateway token yet: issue one to a person or service that calls as somebody's virtual key."
     list_display = ("name", "virtual_key", "ends", "created_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     list_select_related = ("virtual_key",)

@@ -259,6 +259,8 @@ class Performance(models.Model):
     at = models.DateTimeField()
 
     class Meta:
+        verbose_name = "performance of a provider key"
+        verbose_name_plural = "performance of provider keys"
         ordering: ClassVar = ["provider_key__name", "model"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["provider_key", "model"], name="keys_performance_once")

@@ -12,19 +12,21 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from keys.badges import state_badge
+from keys.lists import Listed
 from keys.models import Cooldown, ModelAlias, Performance
 
 
 @admin.register(ModelAlias)
-class ModelAliasAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ModelAliasAdmin(Listed):
     """Names of our own for models."""
 
     list_display = ("name", "target", "created_at")
     search_fields = ("name", "target")
     fields = ("name", "target")
+    empty = "There is no alias yet: add one, and callers may ask for the model that it stands for by its name."
 
 
-class LookedAt(admin.ModelAdmin):  # type: ignore[type-arg]
+class LookedAt(Listed):
     """Rows that nobody makes or changes by hand."""
 
     list_display_links = None
@@ -45,6 +47,10 @@ class LookedAt(admin.ModelAdmin):  # type: ignore[type-arg]
 class PerformanceAdmin(LookedAt):
     """How provider keys do, where a virtual key's weights follow that."""
 
+    empty = (
+        "Nothing is known yet. Where a virtual key has adaptive weights, a task looks every half minute at what the "
+        "latest calls came to."
+    )
     list_display = ("provider_key", "model", "attempts", "failures", "first_byte", "kept", "at")
 
     @admin.display(description="time to first byte (median)", ordering="first_byte_ms")
@@ -60,6 +66,9 @@ class PerformanceAdmin(LookedAt):
 class CooldownAdmin(LookedAt):
     """Provider keys that get no calls for a while; ending that lets the next call try."""
 
+    empty = (
+        "Every provider key is called. One that fails, limits the rate or is refused is here until it is well again."
+    )
     list_display = ("provider_key", "of", "state", "reason", "http_status", "strikes", "since", "until")
     list_filter = ("reason", "provider_key")
     actions = ("end",)

@@ -35,6 +35,7 @@ class BatchAdmin(StoredAdmin):
     request_id_field = "id"
     search_fields = ("provider_batch_id",)
     search_help_text = "The provider's id (msgbatch_…), or the request id of the call that made it."
+    empty = "There is no message batch yet."
     list_display = ("__str__", "virtual_key", "team", "state", "settled_requests", "requests", "ceiling", "created_at")
     list_filter = ("state", "created_at")
 
@@ -46,6 +47,7 @@ class FileAdmin(StoredAdmin):
     request_id_field = "pk"
     search_fields = ("id",)
     search_help_text = "The provider's id (file_…)."
+    empty = "There is no file yet."
     list_display = ("id", "team", "virtual_key", "provider_key", "created_at", "deleted_at")
     list_filter = ("created_at", ("deleted_at", admin.EmptyFieldListFilter))
     exclude = ("described",)

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 
 from keys import provider_kinds
+from keys.lists import Listed
 from usage import alert_admin, budget_admin, request_ids, retained_admin
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, RefusalCount, Rollup
 from usage.pricing import WEB_SEARCH
@@ -35,7 +36,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return len(rows.order_by()[: self.BOUND].values_list("pk", flat=True))
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnlyAdmin(Listed):
     """Rows to look at. They are found by request id, in the form that callers see."""
 
     paginator = BoundedPaginator
@@ -104,6 +105,7 @@ class ModelFilter(admin.SimpleListFilter):
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """One call a row, the newest first."""
 
+    empty = "There is no row yet: every call that reaches a provider has one."
     list_display = (
         "request_id",
         "admitted_at",
@@ -150,6 +152,7 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     """What turned out differently, as differences."""
 
     request_id_field = "entry_id"
+    empty = "There is no adjustment: nothing turned out to be different from its row."
     list_display = ("request_id", "created_at", "reason", "author", "output_tokens", "cost")
     list_filter = ("reason",)
     search_fields = ("entry_id",)
@@ -161,6 +164,7 @@ class AdjustmentAdmin(ReadOnlyAdmin):
 class RefusalAdmin(ReadOnlyAdmin):
     """Calls that we refused, kept for some days."""
 
+    empty = "Nobody was refused lately."
     list_display = (
         "request_id",
         "refused_at",
@@ -182,6 +186,7 @@ class RefusalAdmin(ReadOnlyAdmin):
 class RefusalCountAdmin(ReadOnlyAdmin):
     """How often a reason struck a key in a minute."""
 
+    empty = "Nobody was refused lately."
     list_display = ("minute", "reason", "virtual_key", "count")
     list_select_related = ("virtual_key",)
     list_filter = ("reason",)
@@ -192,6 +197,7 @@ class RefusalCountAdmin(ReadOnlyAdmin):
 class HoldAdmin(ReadOnlyAdmin):
     """Calls under way, and what is held for them."""
 
+    empty = "No call is under way."
     list_display = ("request_id", "admitted_at", "virtual_key", "requested_model", "provider", "ceiling", "process")
     list_select_related = ("virtual_key",)
     search_fields = ("id",)
@@ -203,6 +209,7 @@ class HoldAdmin(ReadOnlyAdmin):
 class OverrunAdmin(ReadOnlyAdmin):
     """Calls that cost more than was held for them, the latest first."""
 
+    empty = "No call cost more than was held for it."
     list_display = ("request_id", "at", "virtual_key", "cost", "held")
     list_select_related = ("virtual_key",)
     search_fields = ("call",)
@@ -214,6 +221,7 @@ class OverrunAdmin(ReadOnlyAdmin):
 class ProcessAdmin(ReadOnlyAdmin):
     """Web processes that are alive, and how many calls each has under way."""
 
+    empty = "No process is known: start the gateway."
     list_display = ("host", "pid", "started_at", "heartbeat_at", "holds")
     ordering = ("host", "pid")
 
@@ -257,10 +265,11 @@ class PriceForm(ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Price)
-class PriceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PriceAdmin(Listed):
     """Our own prices. A row is never edited once it is valid: a newer one takes over."""
 
     form = PriceForm
+    empty = "List prices are in force: add prices of your own, negotiated ones or those of private models."
     list_display = ("model", "provider_shown", "valid_from", "input", "output", "cache_read", "web_search", "note")
     list_filter = ("provider",)
     search_fields = ("model", "note")

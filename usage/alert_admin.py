@@ -16,10 +16,11 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 
 from keys import keyring
+from keys.admin import KeptAdmin
 from usage import alert_delivery
 from usage.alerts import AlertTarget, Channel, Delivery
 from usage.budgets import Alert, Unit
-from usage.lists import Listed, shown, two_lines
+from usage.lists import shown, two_lines
 
 LEAST_SECRET = 24
 
@@ -73,7 +74,7 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(AlertTarget)
-class AlertTargetAdmin(Listed):
+class AlertTargetAdmin(KeptAdmin):
     """Whom to tell of alerts. One that isn't wanted any more is switched off."""
 
     form = AlertTargetForm
@@ -103,7 +104,7 @@ class AlertTargetAdmin(Listed):
         super().save_model(request, obj, form, change)
 
 
-class LookedAt(Listed):
+class LookedAt(KeptAdmin):
     """Rows that nobody makes or changes by hand."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

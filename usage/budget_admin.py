@@ -18,12 +18,12 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from keys.admin import CustomerAdmin, TeamAdmin, VirtualKeyAdmin
+from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
 from keys.badges import state_badge
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
-from usage.lists import Listed, bar, shown, two_lines
+from usage.lists import bar, shown, two_lines
 from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
@@ -109,7 +109,7 @@ class InForceFilter(admin.SimpleListFilter):
         return queryset.filter(**states.get(self.value(), {"active": True}))
 
 
-class OwnedAdmin(Listed):
+class OwnedAdmin(KeptAdmin):
     """Budgets and limits: what is deleted applies to no call any more, and is kept, for calls were charged to it."""
 
     actions: Sequence[Any] = ("delete_softly",)
@@ -291,7 +291,7 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
         return [*LimitForm.Meta.fields, *(self.readonly_fields if obj else ())]
 
 
-class RecordedAdmin(AppendOnly, Listed):
+class RecordedAdmin(AppendOnly, KeptAdmin):
     """What was done to budgets, by whom, when and why; added here, too."""
 
     autocomplete_fields = ("budget",)
@@ -354,7 +354,7 @@ class OwnedInline(admin.TabularInline):  # type: ignore[type-arg]
     autocomplete_fields = ("provider_key",)
 
     class Media:
-        css: ClassVar = {"all": ["usage/lists.css"]}
+        css: ClassVar = {"all": ["keys/lists.css"]}
 
     # Of a virtual key only.
     NARROW = "provider_key"

@@ -1,34 +1,13 @@
-"""Lists in the admin with room for their columns: filters above them, and a word on what to do where one is empty."""
+"""What cells of the admin's lists show: amounts, bars, and two lines in one."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, ClassVar
 
-from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from keys.admin import KeptAdmin
 from usage.budgets import Unit
-
-
-class Listed(KeptAdmin):
-    """A page that has such a list."""
-
-    change_list_template = "admin/usage/change_list.html"
-    # What there would be to see, and how it comes about.
-    empty = ""
-
-    class Media:
-        css: ClassVar = {"all": ["usage/lists.css"]}
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Filters as menus."""
-        changelist = super().get_changelist_instance(request)
-        for spec in changelist.filter_specs:
-            spec.template = "admin/usage/filter.html"
-        return changelist
 
 
 def shown(amount: Decimal | None, unit: str) -> str:

@@ -12,15 +12,15 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
+from keys.admin import KeptAdmin
 from usage import retained
 from usage.append_only import AppendOnly
 from usage.budgets import Retained
-from usage.lists import Listed
 from usage.request_ids import request_id
 
 
 @admin.register(Retained)
-class RetainedAdmin(AppendOnly, Listed):
+class RetainedAdmin(AppendOnly, KeptAdmin):
     """What is kept of which call, and for how long already."""
 
     actions = ("give_back",)

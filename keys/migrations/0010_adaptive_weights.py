@@ -40,6 +40,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "verbose_name": "performance of a provider key",
+                "verbose_name_plural": "performance of provider keys",
                 "ordering": ["provider_key__name", "model"],
                 "constraints": [
                     models.UniqueConstraint(fields=("provider_key", "model"), name="keys_performance_once")

@@ -1,0 +1,26 @@
+"""Lists in the admin with room for their columns: filters above them, and a word on what to do where one is empty."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+
+class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A page that has such a list."""
+
+    change_list_template = "admin/listed/change_list.html"
+    # What there would be to see, and how it comes about.
+    empty = "There is nothing here yet."
+
+    class Media:
+        css: ClassVar = {"all": ["keys/lists.css"]}
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Filters as menus."""
+        changelist = super().get_changelist_instance(request)
+        for spec in changelist.filter_specs:
+            spec.template = "admin/listed/filter.html"
+        return changelist
