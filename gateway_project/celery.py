@@ -26,5 +26,6 @@ app.conf.beat_schedule = {
         "task": "messages_api.tasks.forget_bindings",
         "schedule": crontab(minute=35),
     },
+    "forget cool-downs": {"task": "messages_api.tasks.forget_cooldowns", "schedule": 600.0},
     "forget old refusals": {"task": "usage.tasks.forget_refusals", "schedule": crontab(hour=3, minute=40)},
 }

@@ -16,7 +16,7 @@ import psycopg
 
 from keys.connection import Reader
 from keys.directory import KnownProviderKey
-from keys.models import CooldownReason
+from keys.models import FORGOTTEN_AFTER, CooldownReason
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN 
 """
 READ = """
 SELECT provider_key_id, model, reason, http_status, strikes, extract(epoch FROM until - clock_timestamp())::float8
-FROM keys_cooldown
+FROM keys_cooldown WHERE until > clock_timestamp() - make_interval(secs => %(forgotten)s)
 """
 
 
@@ -92,7 +92,7 @@ class Cooldowns:
         Raises:
             psycopg.Error: the database is away.
         """
-        rows = await self.reader.fetch(READ)
+        rows = await self.reader.fetch(READ, {"forgotten": FORGOTTEN_AFTER.total_seconds()})
         now = time.monotonic()
         self.known = {
             (provider_key, model): KnownCooldown(reason, status, strikes, now + left)
@@ -146,10 +146,11 @@ class Cooldowns:
             told = min(max(seconds, 0.0), MOST_SECONDS)
             await self._strike(provider_key, model, CooldownReason.FAILING, http_status, 1, told, told, trial)
 
-    async def refused(self, provider_key: KnownProviderKey, http_status: int, *, trial: bool) -> None:
-        """Its key or account is refused: administrators have to see to it."""
+    async def refused(self, provider_key: KnownProviderKey, model: str, http_status: int, *, trial: bool) -> None:
+        """Its key or account is refused, for this model or (where that is empty) for any: administrators have to see
+        to it."""
         first, longest = REFUSED_FIRST_SECONDS, REFUSED_LONGEST_SECONDS
-        await self._strike(provider_key, "", CooldownReason.REFUSED, http_status, 1, first, longest, trial)
+        await self._strike(provider_key, model, CooldownReason.REFUSED, http_status, 1, first, longest, trial)
 
     async def succeeded(self, provider_key: KnownProviderKey, model: str, *, trial: bool) -> None:
         """A call of this model was answered."""

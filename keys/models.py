@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -216,6 +217,10 @@ class CooldownReason(models.TextChoices):
     REFUSED = "refused", "its key or account is refused"
 
 
+# Nobody has called it for so long since: what was before counts no more.
+FORGOTTEN_AFTER = timedelta(minutes=10)
+
+
 class Cooldown(models.Model):
     """A provider key that gets no calls for a while, of one model or (where that is empty) of any (keys/cooldowns.py).
 
@@ -239,6 +244,11 @@ class Cooldown(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider_key}, {self.model or 'all models'}"
+
+    @classmethod
+    def forget_past(cls) -> None:
+        """Delete what counts no more."""
+        cls.objects.filter(until__lt=timezone.now() - FORGOTTEN_AFTER).delete()
 
     @property
     def is_refused(self) -> bool:

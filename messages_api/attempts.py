@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 # What may pass by itself, or on another provider key; nothing else does.
 PASSING_STATUSES = frozenset((408, 409, 429))
-# What says nothing of a provider key's other models; 200 where the answer broke off.
-MODEL_STATUSES = frozenset((200, 500, 529))
 # An error is read to this length to be passed on; providers' are short.
 LONGEST_ERROR = 1 << 20
 
@@ -291,12 +289,13 @@ async def note(call: Call, failure: Failure, *, trial: bool) -> None:
     cooldowns, target, status = call.runtime.cooldowns, failure.target, failure.http_status or 0
     if failure.refused:
         logger.error("provider key %s was refused: HTTP %d", target.provider_key.name, status)
-        await cooldowns.refused(target.provider_key, status, trial=trial)
+        # What it may not do with one model says nothing of the others.
+        await cooldowns.refused(target.provider_key, target.model if status == 403 else "", status, trial=trial)
     elif status == 429:
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
-        # A model that is overloaded, fails or breaks off says nothing of the others.
-        model = target.model if status in MODEL_STATUSES else ""
+        # Nor does a request that its provider fails at: or else one caller could take it from all.
+        model = target.model if failure.http_status or failure.unsure else ""
         await cooldowns.failed(target.provider_key, model, failure.http_status, failure.wait, trial=trial)
 
 

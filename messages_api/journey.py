@@ -22,6 +22,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 # Who waits for a provider key looks this often whether somebody else has found it well, in seconds.
 LOOK_SECONDS = 1.0
+# Digits of a client's own patience; who has more has enough.
+LONGEST_TIMEOUT = 6
 # Clocks differ a little.
 MARGIN = 0.01
 
@@ -30,7 +32,7 @@ def patience(runtime: Runtime, request: Headers) -> float:
     """How long a request may wait for attempts to come: the deployment's seconds, or half of the client's own."""
     told = headers.value_of(request, b"x-stainless-timeout")
     most = runtime.configuration.retry_seconds
-    return min(most, int(told) / 2) if told.isdecimal() else most
+    return min(most, int(told) / 2) if told.isdecimal() and len(told) <= LONGEST_TIMEOUT else most
 
 
 class Journey:

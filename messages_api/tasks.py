@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from keys.models import Cooldown
 from messages_api import batch_upkeep, model_refresh
 from messages_api.models import Binding
 
@@ -24,3 +25,9 @@ def tend_batches() -> None:
 def forget_bindings() -> None:
     """Delete what conversations were bound to, once it has expired."""
     Binding.forget_expired()
+
+
+@shared_task
+def forget_cooldowns() -> None:
+    """Delete the cool-downs that count no more."""
+    Cooldown.forget_past()

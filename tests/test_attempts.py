@@ -8,13 +8,16 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 
 import httpx
 import pytest
+from django.utils import timezone
 
 from keys import provider_keys
 from keys.models import Cooldown, ModelAlias, ProviderKey, VirtualKey
+from messages_api import tasks
 from tests.gateway import CLIENT, MODEL, PROVIDER_SECRET, ask, credentials, events, issue, message, post, refused, rows
 from tests.upstream import End, Upstream, broken, pieces, whole
 from usage import verification
@@ -205,6 +208,32 @@ def test_the_only_provider_key_is_not_called_while_it_cools_down(web, served, fi
         assert 55 <= int(answer.headers["retry-after"]) <= 60
     assert len(first.seen) == 1
     rows(1)
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 503, 529])
+def test_what_one_model_comes_to_keeps_nobody_from_another(web, alice, first, second, status):
+    first.answer = lambda seen: whole(200, message(model=HAIKU)) if HAIKU.encode() in seen.body else failing(status)
+    second.answer = whole(200, message())
+    while not Cooldown.objects.filter(until__gt=timezone.now()).exists():
+        assert post(web, alice.key).status_code == 200
+    before = len(first.seen)
+    assert post(web, alice.key, ask(model=HAIKU)).json()["model"] == HAIKU
+    assert len(first.seen) == before + 1
+
+
+def test_what_was_long_ago_is_forgotten(web, alice, first):
+    cooldown = Cooldown(provider_key=ProviderKey.objects.get(name="first"), reason="failing", strikes=40)
+    cooldown.since = cooldown.until = timezone.now() - timedelta(minutes=11)
+    cooldown.save()
+    tasks.forget_cooldowns()
+    assert not Cooldown.objects.exists()
+
+
+@pytest.mark.parametrize("told", ["9" * 5000, "\u00b2", "soon", "-1", ""])
+def test_a_patience_that_is_none_does_no_harm(web, served, first, told):
+    first.answer = whole(200, message())
+    headers = credentials(issue(first).key) | {"x-stainless-timeout": told.encode("latin-1")}
+    assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 200
 
 
 def test_who_comes_while_it_cools_down_waits_for_it(web, served, first):
@@ -458,7 +487,7 @@ def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first
     assert seen == 5
     post(web, alice.key)
     assert len(first.seen) == seen
-    Cooldown.objects.update(until="2020-01-01T00:00:00Z")
+    Cooldown.objects.update(until=timezone.now())
     time.sleep(1.2)  # every process reads them once a second
     first.answer = [0.5, *whole(200, message("well again"))]
     threads = [threading.Thread(target=post, args=(web, alice.key)) for _ in range(8)]
