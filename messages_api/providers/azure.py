@@ -73,7 +73,7 @@ class Azure(Provider):
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)
 
 
-async def fetch(secret: str) -> Token:
+async def fetch(secret: str) -> Token[str]:
     """A token of Microsoft Entra's for a service principal.
 
     Raises:

@@ -1,11 +1,20 @@
-"""Access tokens of clouds: fetched once for all who wait, kept until shortly before they expire."""
+"""Access tokens of clouds, and whatever else expires that calls are made with: fetched once for all who wait, kept
+until shortly before they expire."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import httpx
+from django.conf import settings
+
+from keys.errors import Unusable
+from keys.provider_kinds import check_object, object_of
+from messages_api.upstream import tls_context
 
 # With less than this left of a token (seconds), another one is fetched while it still serves.
 EARLY = 300.0
@@ -19,11 +28,15 @@ class TokenRefused(Exception):
     """The cloud doesn't take our credentials."""
 
 
+Secret = TypeVar("Secret", bound=Hashable)
+Value = TypeVar("Value")
+
+
 @dataclass(frozen=True, slots=True)
-class Token:
+class Token(Generic[Value]):
     """A token; `expires` is Unix time."""
 
-    value: str = field(repr=False)
+    value: Value = field(repr=False)
     expires: float
 
 
@@ -32,18 +45,18 @@ class Token:
 # Raises:
 #     TokenRefused: the secret is none.
 #     UpstreamError: there was no answer.
-Fetch = Callable[[str], Awaitable[Token]]
+Fetch = Callable[[Secret], Awaitable[Token[Value]]]
 
 
-class Tokens:
-    """The tokens of one cloud, by the secret that each is got with."""
+class Tokens(Generic[Secret, Value]):
+    """The tokens of one cloud, by the secret that each is got with (and by where, if that matters)."""
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch[Secret, Value]) -> None:
         self.fetch = fetch
-        self.known: dict[str, Token] = {}
-        self.fetching: dict[str, asyncio.Task[Token]] = {}
+        self.known: dict[Secret, Token[Value]] = {}
+        self.fetching: dict[Secret, asyncio.Task[Token[Value]]] = {}
 
-    async def get(self, secret: str) -> str:
+    async def get(self, secret: Secret) -> Value:
         """A token that is good for long enough to make a call.
 
         Raises:
@@ -59,17 +72,48 @@ class Tokens:
             return token.value
         return (await asyncio.shield(fetching)).value
 
-    def _start(self, secret: str) -> asyncio.Task[Token]:
-        def done(task: asyncio.Task[Token]) -> None:
+    def _start(self, secret: Secret) -> asyncio.Task[Token[Value]]:
+        def done(task: asyncio.Task[Token[Value]]) -> None:
             del self.fetching[secret]
             if not task.cancelled() and task.exception() is None:
                 now = time.time()
                 self.known = {each: token for each, token in self.known.items() if token.expires > now}
                 self.known[secret] = task.result()
 
-        async def fetch() -> Token:
+        async def fetch() -> Token[Value]:
             return await self.fetch(secret)
 
         task = self.fetching[secret] = asyncio.get_running_loop().create_task(fetch())
         task.add_done_callback(done)
         return task
+
+
+def http_client(direct: Iterable[str] = ()) -> httpx.Client:
+    """A client for those who give tokens, which trusts whom the deployment trusts, and goes by its proxy.
+
+    Args:
+        direct: hosts that are no farther than the machine: no proxy leads there.
+    """
+    configuration = settings.CONFIGURATION
+    return httpx.Client(
+        timeout=SECONDS,
+        verify=tls_context(configuration.ca_bundle),
+        proxy=configuration.outbound_proxy or None,
+        mounts={f"all://{host}": None for host in direct},
+        trust_env=False,
+    )
+
+
+# The machine's own identity is asked for in so many words, `{"identity": "machine"}`: nobody gets it by leaving
+# something out.
+
+
+def check_machine(secret: str, optional: Iterable[str] = ()) -> None:
+    """Refuse what doesn't ask for the machine's identity.
+
+    Raises:
+        Unusable: it asks for another one, or has members that nobody knows.
+    """
+    check_object(secret, ("identity",), tuple(optional))
+    if object_of(secret)["identity"] != "machine":
+        raise Unusable("the secret's identity is none that there is: the only one is “machine”")

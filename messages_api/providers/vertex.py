@@ -137,7 +137,7 @@ def address(key: KnownProviderKey) -> str:
     return f"{base}/v1/projects/{key.project}/locations/{key.region}/publishers/anthropic/models"
 
 
-async def fetch(secret: str) -> Token:
+async def fetch(secret: str) -> Token[str]:
     """A token for a service account.
 
     Raises:
@@ -148,7 +148,7 @@ async def fetch(secret: str) -> Token:
     return await asyncio.to_thread(fetched, secret)
 
 
-def fetched(secret: str) -> Token:
+def fetched(secret: str) -> Token[str]:
     """A token for a service account, once it is there; raises as `fetch`."""
     from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
     from google.oauth2.service_account import Credentials
