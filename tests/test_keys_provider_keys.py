@@ -125,6 +125,7 @@ def test_it_refuses_what_cannot_be_called(terms, complaint):
 
 
 ENTRA = {"tenant_id": "t", "client_id": "c", "client_secret": "a-client-secret"}
+ROLE = "arn:aws:iam::123456789012:role/gateway"
 PAIR = {"access_key_id": "a", "secret_access_key": "a-secret-access-key"}
 ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_key": "no-key", "token_uri": "https://x"}
 
@@ -138,6 +139,13 @@ ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_key": "no-
         ("bedrock", {"access_key_id": "a"}, "without secret_access_key"),
         ("bedrock", PAIR | {"region": "x"}, "more than"),
         ("bedrock", "{", "not a JSON object"),
+        ("bedrock", {"role_arn": ROLE}, "without an access key or"),
+        ("bedrock", PAIR | {"role_arn": "gateway"}, "role_arn is none"),
+        ("bedrock", PAIR | {"role_arn": ROLE + "\n"}, "role_arn is none"),
+        ("bedrock", PAIR | {"role_arn": ROLE, "session_name": "two words"}, "session_name is none"),
+        ("bedrock", PAIR | {"external_id": "outside"}, "without a role_arn"),
+        ("bedrock", PAIR | {"identity": "machine"}, "more than"),
+        ("bedrock", {"identity": "mine"}, "the only one is"),
         ("bedrock", "two words", "spaces"),
         ("vertex", "an-api-key", "not a JSON object"),
         ("vertex", ACCOUNT | {"type": "authorized_user"}, "service account: its type"),

@@ -10,22 +10,26 @@ import importlib
 import json
 import re
 import sys
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from functools import lru_cache
 from struct import error as StructError
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import httpx
 import msgspec
 
 from keys.directory import KnownProviderKey
-from keys.provider_kinds import check_object
+from keys.errors import Unusable
+from keys.provider_kinds import check_object, object_of
 from messages_api import errors, headers, schema
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
-from messages_api.upstream import Answer, Headers, UpstreamError, plain
+from messages_api.providers.tokens import Token, TokenRefused, Tokens, check_machine, http_client
+from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 
 VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -41,6 +45,16 @@ VENDOR = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
 EXCEPTIONS = {"throttlingException": 429, "validationException": 400, "modelTimeoutException": 408}
 # Of Amazon's headers, what isn't about the answer's own framing.
 HIDDEN = (b"content-type", b"content-length", b"transfer-encoding")
+# What may be said of a role, and how.
+# https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+ROLE = {
+    "role_arn": re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}"),
+    "external_id": re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}"),
+    "session_name": re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}"),
+}
+SESSION_NAME = "claude-gateway"
+# Credentials without an end are looked up again as often (seconds): files change.
+LASTING = 3600.0
 
 
 @speaks
@@ -56,10 +70,14 @@ class Bedrock(Provider):
     guesses = ("anthropic",)
     regional_lists = ("aws",)
 
+    def __init__(self, client: UpstreamClient) -> None:
+        super().__init__(client)
+        self.temporary = Tokens(fetch)
+
     @classmethod
     def check_secret(cls, secret: str) -> None:
         if secret.startswith("{"):
-            check_object(secret, ("access_key_id", "secret_access_key"), ("session_token",))
+            check_identity(secret)
         else:
             super().check_secret(secret)
 
@@ -92,8 +110,12 @@ class Bedrock(Provider):
         # Its import takes a tenth of a second, and is for this provider only.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
             await asyncio.to_thread(loaded)
+        try:
+            signing = await self.credentials(call.provider_key)
+        except TokenRefused:
+            return refusals.no_token()
         sent = [(name, value) for name, value in passed(call.headers) if not name.startswith(b"anthropic-")]
-        sent += [JSON, *authorization(call.provider_key, url, body)]
+        sent += [JSON, *authorization(call.provider_key, signing, url, body)]
         answer = named(
             plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts)), REQUEST_IDS
         )
@@ -104,6 +126,36 @@ class Bedrock(Provider):
         if headers.value_of(answer.headers, b"content-type").startswith("application/vnd.amazon.eventstream"):
             return Events(answer)
         return answer
+
+    async def credentials(self, key: KnownProviderKey) -> Any:
+        """What calls are signed with; None where the secret is an API key.
+
+        Raises:
+            TokenRefused: AWS gives none for the secret.
+            UpstreamError: there was no answer.
+        """
+        if not key.secret.startswith("{"):
+            return None
+        return static(key.secret) or await self.temporary.get(Asked(key.secret, key.region))
+
+
+def check_identity(secret: str) -> None:
+    """Refuse what is neither an access key nor the machine's identity, with or without a role.
+
+    Raises:
+        Unusable: it isn't.
+    """
+    members = object_of(secret)
+    if members.keys() <= ROLE.keys() and "role_arn" in members:
+        raise Unusable('the secret is a role\'s ARN without an access key or {"identity": "machine"} to take it with')
+    if "identity" in members:
+        check_machine(secret, ROLE)
+    else:
+        check_object(secret, ("access_key_id", "secret_access_key"), ("session_token", *ROLE))
+    if wrong := [name for name, pattern in ROLE.items() if name in members and not pattern.fullmatch(members[name])]:
+        raise Unusable(f"the secret's {wrong[0]} is none that AWS would take")
+    if not members.keys().isdisjoint(ROLE) and "role_arn" not in members:
+        raise Unusable("the secret has an external_id or a session_name without a role_arn")
 
 
 def address(key: KnownProviderKey) -> str:
@@ -142,16 +194,16 @@ async def counted(answer: Answer, call: Outgoing) -> Whole:
     return Whole(200, [*kept, JSON], b'{"input_tokens":%d}' % told["inputTokens"])
 
 
-def authorization(key: KnownProviderKey, url: str, body: bytes) -> Headers:
+def authorization(key: KnownProviderKey, signing: Any, url: str, body: bytes) -> Headers:
     """The headers that carry the provider key's secret: an API key, or else the request's signature."""
-    if not key.secret.startswith("{"):
+    if signing is None:
         return [(b"authorization", b"Bearer " + key.secret.encode())]
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
 
     # What the signature covers besides host, date and body.
     request = AWSRequest("POST", url, {"content-type": "application/json"}, body)
-    SigV4Auth(credentials(key.secret), "bedrock", key.region).add_auth(request)
+    SigV4Auth(signing, "bedrock", key.region).add_auth(request)
     return [
         (name.lower().encode(), value.encode())
         for name, value in request.headers.items()
@@ -160,14 +212,151 @@ def authorization(key: KnownProviderKey, url: str, body: bytes) -> Headers:
 
 
 @lru_cache(maxsize=64)
-def credentials(secret: str) -> Any:
+def static(secret: str) -> Any:
+    """The access key in a secret, as botocore wants it; None if AWS has to be asked for what calls are signed with."""
+    members = json.loads(secret)
+    return None if members.keys() & {"identity", "role_arn"} else access_key(members)
+
+
+def access_key(members: dict[str, str]) -> Any:
     """The access key in a secret, as botocore wants it."""
     from botocore.credentials import ReadOnlyCredentials
 
-    members = json.loads(secret)
     return ReadOnlyCredentials(
         members["access_key_id"], members["secret_access_key"], members.get("session_token"), None
     )
+
+
+class Asked(NamedTuple):
+    """What credentials are asked for with, and where: roles are taken in the region that is called."""
+
+    secret: str
+    region: str
+
+
+async def fetch(asked: Asked) -> Token[Any]:
+    """Credentials that expire, of a role or of the machine.
+
+    Raises:
+        TokenRefused: as `tokens.Fetch`.
+        UpstreamError: likewise.
+    """
+    # botocore waits for its answers.
+    return await asyncio.to_thread(fetched, asked)
+
+
+def fetched(asked: Asked) -> Token[Any]:
+    """Credentials that expire, once they are there; raises as `fetch`."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        CredentialRetrievalError,
+        HTTPClientError,
+        MetadataRetrievalError,
+    )
+    from botocore.parsers import ResponseParserError
+
+    members = json.loads(asked.secret)
+    try:
+        with http_client() as http:
+            session = session_over(http, asked.region)
+            first = machine(session) if "identity" in members else Token(access_key(members), time.time() + LASTING)
+            return assumed(session, first.value, members, asked.region) if "role_arn" in members else first
+    except ClientError as error:
+        if is_passing(error.response):
+            raise UpstreamError("no_token", sent=False) from None
+        raise TokenRefused from None
+    except (HTTPClientError, CredentialRetrievalError, MetadataRetrievalError, ResponseParserError):
+        raise UpstreamError("no_token", sent=False) from None
+    except BotoCoreError:  # half an access key, no such profile
+        raise TokenRefused from None
+    except (OSError, KeyError, ValueError, RuntimeError):  # files that can't be read, answers that are none
+        raise UpstreamError("no_token", sent=False) from None
+
+
+def is_passing(response: dict[str, Any]) -> bool:
+    """Whether an error of AWS's says that it was busy, not that it refused."""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status == 429 or status >= 500 or "Throttl" in response.get("Error", {}).get("Code", "")
+
+
+def machine(session: Any) -> Token[Any]:
+    """The credentials that the machine has: in its environment, its shared configuration, by a web identity, a
+    container's or an instance's role.
+
+    https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
+
+    Raises:
+        UpstreamError: it has none, or whoever gives them is out of reach; botocore makes no difference.
+        BotoCoreError, ClientError: some that are no use.
+    """
+    found = session.get_credentials()
+    if found is None:
+        raise UpstreamError("no_token", sent=False)
+    frozen = found.get_frozen_credentials()
+    # botocore has no other word for when they end; those that don't lack it.
+    ends = getattr(found, "_expiry_time", None)
+    return Token(frozen, ends.timestamp() if ends else time.time() + LASTING)
+
+
+def assumed(session: Any, first: Any, members: dict[str, str], region: str) -> Token[Any]:
+    """The credentials of a role, which others take it with.
+
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+
+    Raises:
+        BotoCoreError, ClientError: there are none.
+    """
+    from botocore.credentials import ReadOnlyCredentials
+
+    sts = session.create_client(
+        "sts",
+        region_name=region,
+        aws_access_key_id=first.access_key,
+        aws_secret_access_key=first.secret_key,
+        aws_session_token=first.token,
+    )
+    terms = {"RoleArn": members["role_arn"], "RoleSessionName": members.get("session_name", SESSION_NAME)}
+    if "external_id" in members:
+        terms["ExternalId"] = members["external_id"]
+    given = sts.assume_role(**terms)["Credentials"]
+    role = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], None)
+    return Token(role, given["Expiration"].timestamp())
+
+
+def session_over(http: httpx.Client, region: str) -> Any:
+    """A session of botocore's whose clients call over this client: botocore's own would trust either the public
+    authorities or the deployment's, not both."""
+    from botocore.awsrequest import AWSResponse
+    from botocore.config import Config
+    from botocore.exceptions import HTTPClientError
+    from botocore.session import Session
+
+    def send(request: Any, **_: object) -> Any:
+        given = {name: value if isinstance(value, bytes) else value.encode() for name, value in request.headers.items()}
+        try:
+            answer = http.request(request.method, request.url, content=request.body, headers=given)
+        except httpx.HTTPError as error:
+            raise HTTPClientError(error=type(error).__name__) from None
+        return AWSResponse(request.url, answer.status_code, answer.headers, Content(answer.content))
+
+    session = Session()
+    # What a handler returns is taken for the answer. https://docs.aws.amazon.com/botocore/latest/topics/events.html
+    session.register("before-send", send)
+    session.set_default_client_config(Config(retries={"total_max_attempts": 2}))
+    if session.get_config_variable("region") is None:
+        session.set_config_variable("region", region)
+    return session
+
+
+class Content:
+    """A body that is all there, as botocore reads one."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def stream(self, *_: object, **__: object) -> Iterator[bytes]:
+        yield self.content
 
 
 def loaded() -> None:
