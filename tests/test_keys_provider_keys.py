@@ -129,6 +129,19 @@ ROLE = "arn:aws:iam::123456789012:role/gateway"
 PAIR = {"access_key_id": "a", "secret_access_key": "a-secret-access-key"}
 ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_key": "no-key", "token_uri": "https://x"}
 
+FEDERATED = {
+    "type": "external_account",
+    "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    "token_url": "https://sts.googleapis.com/v1/token",
+    "credential_source": {"file": "/run/a-token"},
+}
+IMPERSONATED = {
+    "type": "impersonated_service_account",
+    "service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@b:generateAccessToken",
+    "source_credentials": {"type": "authorized_user"},
+}
+
 
 @pytest.mark.parametrize(
     ("provider", "secret", "complaint"),
@@ -148,7 +161,23 @@ ACCOUNT = {"type": "service_account", "client_email": "a@b", "private_key": "no-
         ("bedrock", {"identity": "mine"}, "the only one is"),
         ("bedrock", "two words", "spaces"),
         ("vertex", "an-api-key", "not a JSON object"),
-        ("vertex", ACCOUNT | {"type": "authorized_user"}, "service account: its type"),
+        ("vertex", ACCOUNT | {"type": "gdch_service_account"}, "its type is none of service_account, external"),
+        ("vertex", ACCOUNT | {"type": ["service_account"]}, "its type is none of"),
+        ("vertex", {"type": "authorized_user", "client_id": "c"}, "without client_secret and refresh_token"),
+        ("vertex", FEDERATED | {"credential_source": None}, "without credential_source"),
+        ("vertex", FEDERATED | {"credential_source": {}}, "can't be read by Google's own"),
+        ("vertex", FEDERATED | {"credential_source": {"executable": {"command": "x"}}}, "nothing is run"),
+        ("vertex", FEDERATED | {"credential_source": {"certificate": {}}}, "a certificate: it has to be"),
+        (
+            "vertex",
+            FEDERATED | {"token_url": "https://googleapis.com.evil.example/"},
+            "token_url is no address of Google's",
+        ),
+        ("vertex", FEDERATED | {"token_url": "http://sts.googleapis.com/"}, "token_url is no address of Google's"),
+        ("vertex", FEDERATED | {"service_account_impersonation_url": "https://evil.example"}, "no address of Google's"),
+        ("vertex", IMPERSONATED, "without client_id and client_secret and refresh_token"),
+        ("vertex", IMPERSONATED | {"source_credentials": FEDERATED}, "none of service_account, authorized_user"),
+        ("vertex", {"identity": "machine", "type": "service_account"}, "more than identity"),
         ("vertex", {"type": "service_account"}, "without client_email and private_key and token_uri"),
         ("vertex", ACCOUNT, "private key in the secret can't be read"),
     ],

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 import anthropic
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from django.conf import settings
 
+from messages_api.providers.tokens import TokenRefused
+from messages_api.providers.vertex import fetched
+from messages_api.upstream import UpstreamError
 from tests.clouds import issue_for, says_nothing_of, sent
 from tests.gateway import CLIENT, Caller, Web, ask, credentials, events, message, post, refused, row, rows
-from tests.upstream import Upstream, cut, pieces, whole
+from tests.upstream import Seen, Step, Upstream, cut, pieces, whole
 
 TOKEN = "ya29.google-access-token-0123456789"
 MODEL = "claude-sonnet-4-5@20250929"
@@ -194,3 +201,164 @@ def test_a_token_that_expires_soon_is_renewed(
     post(web, alice.key, ask(model=MODEL))
     assert [seen.values("authorization") for seen in upstream.seen] == [["Bearer soon-over"], [f"Bearer {TOKEN}"]]
     rows(2)
+
+
+# Federated identities, and the machine's
+
+
+def federated(google: Upstream, source: dict[str, Any], **members: Any) -> str:
+    """The JSON of a workload identity pool."""
+    return json.dumps(
+        {
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": google.url + "/sts",
+            "credential_source": source,
+            **members,
+        }
+    )
+
+
+def user(**members: Any) -> dict[str, Any]:
+    return {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"} | members
+
+
+def test_a_federated_identity_takes_its_file_to_google(
+    web: Web, served: None, upstream: Upstream, google: Upstream, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("a-workloads-token")
+    secret = federated(google, {"file": str(tmp_path / "token")}, quota_project_id="the-project")
+    alice = issue_for("vertex", secret, upstream.url, region="global")
+    upstream.answer = whole(200, message())
+    for _ in range(2):
+        assert post(web, alice.key, ask(model=MODEL)).status_code == 200
+    (asked,) = google.seen
+    form = parse_qs(asked.body.decode())
+    assert (asked.target, form["subject_token"]) == ("/sts", ["a-workloads-token"])
+    assert form["scope"] == ["https://www.googleapis.com/auth/cloud-platform"]
+    assert upstream.last.target.startswith("/v1/projects/the-project/")
+    assert upstream.last.values("authorization") == [f"Bearer {TOKEN}"]
+    rows(2)
+    says_nothing_of(web, "a-workloads-token", TOKEN)
+
+
+def test_a_federated_identity_may_impersonate_a_service_account(google: Upstream) -> None:
+    def answer(seen: Seen) -> Sequence[Step]:
+        if seen.target == "/proof":
+            return whole(200, b'{"proof": "by-url"}')
+        if seen.target == "/sts":
+            return whole(200, b'{"access_token": "pool-token", "expires_in": 3599}')
+        assert seen.values("authorization") == ["Bearer pool-token"]
+        return whole(200, json.dumps({"accessToken": TOKEN, "expireTime": "2100-01-01T00:00:00Z"}).encode())
+
+    google.answer = answer
+    source = {"url": google.url + "/proof", "format": {"type": "json", "subject_token_field_name": "proof"}}
+    impersonating = google.url + "/v1/projects/-/serviceAccounts/a@b:generateAccessToken"
+    token = fetched(federated(google, source, service_account_impersonation_url=impersonating))
+    assert (token.value, token.expires) == (TOKEN, 4102444800)
+    assert TOKEN not in repr(token)
+    assert [seen.target for seen in google.seen][:2] == ["/proof", "/sts"]
+
+
+def test_an_impersonated_service_account_is_asked_for_by_whom_google_knows(
+    google: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(seen: Seen) -> Sequence[Step]:
+        if seen.target == "/token":
+            return whole(200, b'{"access_token": "users-token", "expires_in": 3599}')
+        assert seen.target == "/iam/robot@the-project"
+        assert seen.values("authorization") == ["Bearer users-token"]
+        assert sent(seen)["scope"] == ["https://www.googleapis.com/auth/cloud-platform"]
+        return whole(200, json.dumps({"accessToken": TOKEN, "expireTime": "2100-01-01T00:00:00Z"}).encode())
+
+    google.answer = answer
+    monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", google.url + "/token")
+    monkeypatch.setattr("google.auth.iam._IAM_ENDPOINT", google.url + "/iam/{}")
+    url = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/robot@the-project:generateAccessToken"
+    secret = {
+        "type": "impersonated_service_account",
+        "service_account_impersonation_url": url,
+        "source_credentials": user(),
+    }
+    assert fetched(json.dumps(secret)).value == TOKEN
+
+
+def test_a_users_token_has_the_scopes_that_the_user_agreed_to(
+    google: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", google.url + "/token")
+    token = fetched(json.dumps(user()))
+    assert (token.value, "scope" in parse_qs(google.last.body.decode())) == (TOKEN, False)
+    assert 3500 < token.expires - time.time() < 3700
+
+
+def test_the_machine_is_asked_of_its_metadata_server(
+    served: None, start_web: Callable[..., Web], upstream: Upstream, google: Upstream
+) -> None:
+    def answer(seen: Seen) -> Sequence[Step]:
+        assert seen.values("metadata-flavor") == ["Google"]
+        told: dict[str, Any] = {"email": "robot@the-project", "scopes": [], "aliases": ["default"]}
+        if "/token" in seen.target:
+            told = {"access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer"}
+        return whole(
+            200, json.dumps(told).encode(), ("metadata-flavor", "Google"), ("content-type", "application/json")
+        )
+
+    google.answer = answer
+    host = google.url.removeprefix("http://")
+    web = start_web(gce_metadata_host=host, gce_metadata_ip=host, cloudsdk_config="/nonexistent", home="/nonexistent")
+    alice = issue_for("vertex", '{"identity": "machine"}', upstream.url, region="global", project="the-project")
+    upstream.answer = whole(200, message())
+    assert post(web, alice.key, ask(model=MODEL)).status_code == 200
+    assert upstream.last.values("authorization") == [f"Bearer {TOKEN}"]
+    assert "cloud-platform" in google.last.target
+    says_nothing_of(web, TOKEN)
+
+
+def test_the_machine_may_name_its_credentials_in_a_file(
+    google: Upstream, service_account: ServiceAccount, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "adc.json").write_text(service_account("frank"))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
+    assert fetched('{"identity": "machine"}').value == TOKEN
+
+
+def test_google_is_asked_by_the_proxy_and_a_metadata_server_without(
+    google: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody is there.
+    monkeypatch.setattr(settings.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
+    (tmp_path / "token").write_text("a-workloads-token")
+    secret = federated(google, {"file": str(tmp_path / "token")})
+    with pytest.raises(UpstreamError, match="no_token"):
+        fetched(secret)
+    monkeypatch.setenv("GCE_METADATA_HOST", google.url.removeprefix("http://"))
+    assert fetched(secret).value == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "expected"),
+    [
+        (400, b'{"error": "invalid_grant"}', TokenRefused),
+        (403, b"no", TokenRefused),
+        (500, b"down", UpstreamError),
+        (429, b"{}", UpstreamError),
+        (200, b"nonsense", UpstreamError),
+        (200, b"{}", UpstreamError),
+    ],
+)
+def test_what_google_refuses_is_told_from_what_it_cannot_answer(
+    google: Upstream, tmp_path: Path, status: int, answer: bytes, expected: type[Exception]
+) -> None:
+    (tmp_path / "token").write_text("a-workloads-token")
+    google.answer = whole(status, answer)
+    with pytest.raises(expected):
+        fetched(federated(google, {"file": str(tmp_path / "token")}))
+
+
+def test_a_proof_that_is_not_there_is_an_outage(google: Upstream) -> None:
+    with pytest.raises(UpstreamError, match="no_token"):
+        fetched(federated(google, {"file": "/nonexistent"}))
+    with pytest.raises(UpstreamError, match="no_token"):
+        fetched(federated(google, {"url": "http://127.0.0.1:1/"}))

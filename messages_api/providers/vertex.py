@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from datetime import UTC
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import SplitResult, quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from django.conf import settings
 
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
@@ -25,8 +25,8 @@ from messages_api import schema
 from messages_api.providers import refusals
 from messages_api.providers.anthropic import check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
-from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
-from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
+from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, http_client
+from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 VERSION = b'"anthropic_version":"vertex-2023-10-16"'
@@ -40,6 +40,20 @@ NO_REGION = ("", "global")
 # Google puts a date after an @, answers with Anthropic's hyphen.
 DATE = re.compile(r"-(?=\d{8}$)")
 REQUEST_IDS = (b"x-request-id", b"x-goog-request-id")
+# The JSON that Google hands out, by its type, and what it can't do without.
+# https://google.aip.dev/auth/4110 and those that follow
+MEMBERS = {
+    "service_account": ("client_email", "private_key", "token_uri"),
+    "external_account": ("audience", "subject_token_type", "token_url"),
+    "impersonated_service_account": ("service_account_impersonation_url",),
+    "authorized_user": ("client_id", "client_secret", "refresh_token"),
+}
+# Who may impersonate, of those.
+IMPERSONATORS = ("service_account", "authorized_user")
+# Proxies of a machine's own stand here.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# The external accounts whose proof is signed with AWS's credentials. https://google.aip.dev/auth/4117
+AWS = "urn:ietf:params:aws:token-type:aws4_request"
 
 
 @speaks
@@ -59,7 +73,11 @@ class Vertex(Provider):
 
     @classmethod
     def check_secret(cls, secret: str) -> None:
-        check_service_account(secret)
+        members = object_of(secret)
+        if "identity" in members:
+            check_machine(secret)
+        else:
+            check_credentials(members)
 
     @classmethod
     def check_address(cls, url: str, parts: SplitResult) -> None:
@@ -68,7 +86,8 @@ class Vertex(Provider):
 
     @classmethod
     def project_of(cls, secret: str) -> str:
-        return str(object_of(secret).get("project_id") or "")
+        members = object_of(secret)
+        return str(members.get("project_id") or members.get("quota_project_id") or "")
 
     @classmethod
     def sold_as(cls, region: str, asked: str, answered: str) -> str:
@@ -113,22 +132,76 @@ class Vertex(Provider):
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)
 
 
-def check_service_account(secret: str) -> None:
-    """Refuse what is no JSON key of a Google service account.
+def check_credentials(members: dict[str, Any]) -> None:
+    """Refuse what is no JSON of Google's that tokens are got with, or none that is safe to use.
+
+    https://docs.cloud.google.com/docs/authentication/external/externally-sourced-credentials
 
     Raises:
-        Unusable: it is none, or its private key can't be read.
+        Unusable: it isn't.
     """
-    members = object_of(secret)
-    if members.get("type") != "service_account":
-        raise Unusable("the secret is no JSON key of a Google service account: its type is another one")
-    named = ("client_email", "private_key", "token_uri")
-    if missing := [name for name in named if not isinstance(members.get(name), str) or not members[name]]:
-        raise Unusable(f"the secret is a service account's key without {' and '.join(missing)}")
+    check_members(members, tuple(MEMBERS))
+    if members["type"] == "external_account":
+        check_source(members.get("credential_source"))
+        check_takers(members)
+    elif members["type"] == "impersonated_service_account":
+        source = members.get("source_credentials")
+        check_members(source if isinstance(source, dict) else {}, IMPERSONATORS)
     try:
-        serialization.load_pem_private_key(members["private_key"].encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Unusable("the private key in the secret can't be read") from None
+        read(members)
+    except ValueError:
+        raise Unusable("the JSON in the secret can't be read by Google's own library") from None
+
+
+def check_members(members: dict[str, Any], types: tuple[str, ...]) -> None:
+    """Refuse a JSON of another type than these, or one that is incomplete.
+
+    Raises:
+        Unusable: it is, or its private key can't be read.
+    """
+    kind = members.get("type")
+    if kind not in types:
+        raise Unusable(f"the secret is no JSON of Google's that can be used: its type is none of {', '.join(types)}")
+    if missing := [name for name in MEMBERS[kind] if not isinstance(members.get(name), str) or not members[name]]:
+        raise Unusable(f"the secret is a JSON of the type {kind} without {' and '.join(missing)}")
+    if kind == "service_account":
+        try:
+            serialization.load_pem_private_key(members["private_key"].encode(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise Unusable("the private key in the secret can't be read") from None
+
+
+def check_source(source: object) -> None:
+    """Refuse a place that an external account's proof doesn't come from.
+
+    Raises:
+        Unusable: it doesn't.
+    """
+    if not isinstance(source, dict):
+        raise Unusable("the secret is a JSON of the type external_account without credential_source")
+    if "executable" in source:
+        raise Unusable("the secret's credential_source is an executable: nothing is run for a provider key")
+    if "certificate" in source:
+        raise Unusable("the secret's credential_source is a certificate: it has to be a file, a URL or AWS")
+
+
+def check_takers(members: dict[str, Any]) -> None:
+    """Refuse an external account whose proof would go to anybody but Google: or else whoever may add a provider key
+    could have any file of the machine sent to a server of their own.
+
+    Raises:
+        Unusable: it would.
+    """
+    for name in ("token_url", "token_info_url", "service_account_impersonation_url"):
+        if url := members.get(name):
+            try:
+                parts = urlsplit(url)
+                host = parts.hostname or ""
+            except (ValueError, TypeError, AttributeError):
+                raise Unusable(f"the secret's {name} can't be read") from None
+            googles = parts.scheme == "https" and f".{host}".endswith(".googleapis.com")
+            if not googles and host not in LOOPBACK:
+                raise Unusable(f"the secret's {name} is no address of Google's (https://….googleapis.com)")
 
 
 def address(key: KnownProviderKey) -> str:
@@ -138,7 +211,7 @@ def address(key: KnownProviderKey) -> str:
 
 
 async def fetch(secret: str) -> Token[str]:
-    """A token for a service account.
+    """A token for whomever the secret is about.
 
     Raises:
         TokenRefused: as `tokens.Fetch`.
@@ -149,37 +222,100 @@ async def fetch(secret: str) -> Token[str]:
 
 
 def fetched(secret: str) -> Token[str]:
-    """A token for a service account, once it is there; raises as `fetch`."""
-    from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
-    from google.oauth2.service_account import Credentials
+    """A token for whomever the secret is about, once it is there; raises as `fetch`."""
+    from google.auth.credentials import with_scopes_if_required
+    from google.auth.exceptions import GoogleAuthError
 
-    configuration = settings.CONFIGURATION
-    http = httpx.Client(
-        timeout=SECONDS,
-        verify=tls_context(configuration.ca_bundle),
-        proxy=configuration.outbound_proxy or None,
-        trust_env=False,
-    )
-
-    def ask(url: str, method: str = "GET", body: bytes | None = None, headers: Any = None, **_: object) -> object:
+    with http_client(metadata_hosts()) as http:
+        asking = Asking(http)
         try:
-            answer = http.request(method, url, content=body, headers=headers)
-        except httpx.HTTPError as error:
+            # Users have agreed to scopes, others get those that they ask for.
+            credentials = with_scopes_if_required(found(json.loads(secret), asking), [SCOPE])  # type: ignore[no-untyped-call]
+            credentials.refresh(asking)
+            return Token(credentials.token, credentials.expiry.replace(tzinfo=UTC).timestamp())
+        except GoogleAuthError as error:
+            # Most of them don't say whether anybody has answered.
+            if asking.refused and not error.retryable:
+                raise TokenRefused from None
+            raise UpstreamError("no_token", sent=False) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # files and answers that can't be read
+            raise UpstreamError("no_token", sent=False) from None
+
+
+class Asking:
+    """How Google's library asks: over the gateway's own client.
+
+    https://googleapis.dev/python/google-auth/latest/reference/google.auth.transport.html
+    """
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.http = http
+        # Whether the last answer was a no.
+        self.refused = False
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Any = None,
+        timeout: float | None = None,
+        **_: object,
+    ) -> object:
+        from google.auth.exceptions import TransportError
+
+        self.refused = False
+        patience = min(timeout or SECONDS, SECONDS)
+        try:
+            answer = self.http.request(method, url, content=body, headers=headers, timeout=patience)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise TransportError(type(error).__name__) from None  # type: ignore[no-untyped-call]
+        self.refused = 400 <= answer.status_code < 500 and answer.status_code != 429
         return SimpleNamespace(status=answer.status_code, headers=answer.headers, data=answer.content)
 
+
+def found(members: dict[str, Any], asking: Any) -> Any:
+    """The credentials in a secret, or those of the machine.
+
+    https://docs.cloud.google.com/docs/authentication/application-default-credentials
+
+    Raises:
+        TokenRefused: the secret can't be read.
+        GoogleAuthError: the machine has none.
+    """
+    import google.auth
+
+    if "identity" in members:
+        return google.auth.default(request=asking)[0]
     try:
-        with http:
-            credentials = Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-                json.loads(secret), scopes=[SCOPE]
-            )
-            credentials.refresh(ask)
-    except RefreshError as error:
-        if error.retryable:
-            raise UpstreamError("no_token", sent=False) from None
+        return read(members)
+    except ValueError:
         raise TokenRefused from None
-    except TransportError:
-        raise UpstreamError("no_token", sent=False) from None
-    except (GoogleAuthError, ValueError):
-        raise TokenRefused from None
-    return Token(credentials.token, credentials.expiry.replace(tzinfo=UTC).timestamp())
+
+
+def read(members: dict[str, Any]) -> Any:
+    """Google's credentials of its JSON, each by its own class: what loads them all can run executables.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    from google.auth import aws, identity_pool, impersonated_credentials
+    from google.auth.exceptions import GoogleAuthError
+    from google.oauth2 import credentials, service_account
+
+    load: dict[str, Any] = {
+        "service_account": service_account.Credentials.from_service_account_info,
+        "external_account": (aws if members.get("subject_token_type") == AWS else identity_pool).Credentials.from_info,
+        "impersonated_service_account": (impersonated_credentials.Credentials.from_impersonated_service_account_info),
+        "authorized_user": credentials.Credentials.from_authorized_user_info,
+    }
+    try:
+        return load[members["type"]](members)
+    except (GoogleAuthError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError("no credentials of Google's") from None
+
+
+def metadata_hosts() -> set[str]:
+    """Where machines ask for their own identity; no proxy leads there."""
+    named = (os.environ.get(f"GCE_METADATA_{each}", "") for each in ("HOST", "ROOT", "IP"))
+    return {"metadata.google.internal", "169.254.169.254", "[fd00:ec2::254]", *filter(None, named)}
