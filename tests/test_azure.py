@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import random
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from urllib.parse import parse_qs
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import anthropic
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from django.conf import settings
 
+from messages_api.providers.azure import fetch
+from messages_api.providers.tokens import TokenRefused
+from messages_api.upstream import UpstreamError
 from tests.authority import Authority
-from tests.clouds import issue_for, says_nothing_of
+from tests.clouds import issue_for, pem, says_nothing_of
 from tests.gateway import CLIENT as HTTP
 from tests.gateway import MODEL, Caller, Web, ask, credentials, events, message, post, refused, row, rows
 from tests.upstream import Upstream, cut, pieces, whole
@@ -180,3 +190,116 @@ def test_where_no_token_can_be_had_the_provider_cannot_be_reached(
     upstream.answer = whole(200, message())
     assert post(trusting_web, alice.key).status_code == 200
     assert [entry.status for entry in rows(2)] == ["failed", "completed"]
+
+
+def test_a_service_principal_may_prove_itself_by_a_certificate(
+    trusting_web: Web, entra: Upstream, upstream: Upstream
+) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    certificate = pem(key)
+    secret = {"tenant_id": "tenant-4", "client_id": "the-client", "certificate": certificate, "authority": entra.url}
+    alice = issue_for("azure", json.dumps(secret), upstream.url + "/anthropic")
+    upstream.answer = whole(200, message())
+    assert post(trusting_web, alice.key).status_code == 200
+    assert upstream.last.values("authorization") == [f"Bearer {TOKEN}"]
+    assert entra.last.target == "/tenant-4/oauth2/v2.0/token"
+    (assertion,) = parse_qs(entra.last.body.decode())["client_assertion"]
+    signed, _, signature = assertion.rpartition(".")
+    salted = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256().digest_size)
+    key.public_key().verify(unpadded(signature), signed.encode(), salted, hashes.SHA256())
+    about = json.loads(unpadded(signed.partition(".")[0]))
+    thumbprint = x509.load_pem_x509_certificate(certificate.encode()).fingerprint(hashes.SHA256())
+    assert (about["alg"], unpadded(about["x5t#S256"])) == ("PS256", thumbprint)
+    says_nothing_of(trusting_web, "PRIVATE KEY", TOKEN)
+
+
+def unpadded(text: str) -> bytes:
+    """Bytes of base64 as JWTs have it."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+# The machine's identity
+
+MACHINE = '{"identity": "machine"}'
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> pytest.MonkeyPatch:
+    """A machine without an identity, and its environment. No proxy is to be asked for it: nobody is there."""
+    for name in ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IMDS_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(settings.CONFIGURATION, "ca_bundle", authority.bundle)
+    return monkeypatch
+
+
+@pytest.fixture
+def workload(machine: pytest.MonkeyPatch, entra: Upstream, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A machine with a federated token."""
+    (tmp_path / "token").write_text("a-workloads-token")
+    machine.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
+    machine.setenv("AZURE_AUTHORITY_HOST", entra.url)
+    machine.setenv("AZURE_TENANT_ID", "tenant-5")
+    machine.setenv("AZURE_CLIENT_ID", "the-workload")
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("secret", "client"), [(MACHINE, "the-workload"), ('{"identity": "machine", "client_id": "another"}', "another")]
+)
+def test_the_machine_takes_its_federated_token_to_entra(
+    workload: pytest.MonkeyPatch, entra: Upstream, secret: str, client: str
+) -> None:
+    token = asyncio.run(fetch(secret))
+    assert token.value == TOKEN
+    assert TOKEN not in repr(token)
+    form = parse_qs(entra.last.body.decode())
+    assert entra.last.target == "/tenant-5/oauth2/v2.0/token"
+    assert (form["client_id"], form["client_assertion"]) == ([client], ["a-workloads-token"])
+
+
+def test_a_federated_token_that_is_refused_is_told_from_one_that_is_not_there(
+    workload: pytest.MonkeyPatch, entra: Upstream
+) -> None:
+    entra.answer = whole(401, b'{"error":"invalid_client","error_description":"AADSTS70021"}')
+    with pytest.raises(TokenRefused):
+        asyncio.run(fetch(MACHINE))
+    workload.setenv("AZURE_FEDERATED_TOKEN_FILE", "/nonexistent")
+    with pytest.raises(UpstreamError, match="no_token"):
+        asyncio.run(fetch(MACHINE))
+
+
+def test_entra_is_asked_by_the_proxy(workload: pytest.MonkeyPatch, entra: Upstream) -> None:
+    workload.setattr(settings.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
+    with pytest.raises(UpstreamError, match="no_token"):
+        asyncio.run(fetch(MACHINE))
+    assert not entra.seen
+
+
+@pytest.fixture
+def managed(machine: pytest.MonkeyPatch, upstream: Upstream) -> Upstream:
+    """The endpoint of a machine's managed identity."""
+    machine.setenv("IDENTITY_ENDPOINT", upstream.url + "/identity")
+    machine.setenv("IDENTITY_HEADER", "endpoints-own-secret")
+    # No proxy leads there: nobody is at this one.
+    machine.setattr(settings.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
+    return upstream
+
+
+def test_a_managed_identity_is_asked_of_the_machine(managed: Upstream) -> None:
+    told = {"access_token": TOKEN, "expires_on": "4102444800", "resource": "x", "token_type": "Bearer"}
+    managed.answer = whole(200, json.dumps(told).encode(), ("content-type", "application/json"))
+    token = asyncio.run(fetch('{"identity": "machine", "client_id": "the-user-assigned"}'))
+    assert (token.value, token.expires) == (TOKEN, 4102444800)
+    asked = parse_qs(urlsplit(managed.last.target).query)
+    assert asked["resource"] == ["https://cognitiveservices.azure.com"]
+    assert asked["client_id"] == ["the-user-assigned"]
+    assert managed.last.values("x-identity-header") == ["endpoints-own-secret"]
+
+
+@pytest.mark.parametrize(("status", "expected"), [(403, TokenRefused), (500, UpstreamError)])
+def test_a_managed_identity_that_is_refused_is_told_from_an_endpoint_that_is_down(
+    managed: Upstream, status: int, expected: type[Exception]
+) -> None:
+    managed.answer = whole(status, b'{"error": "no"}', ("content-type", "application/json"))
+    with pytest.raises(expected):
+        asyncio.run(fetch(MACHINE))

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from django.db import connection
 from django.utils import timezone
 
 from keys import keyring, provider_keys
 from keys.errors import Unusable
 from keys.models import Cooldown, ProviderKey
+from tests.clouds import key_of, pem
 from tests.issued import SECRET, make_provider_key
 
 pytestmark = pytest.mark.django_db
@@ -124,6 +126,9 @@ def test_it_refuses_what_cannot_be_called(terms, complaint):
     assert not terms.get("secret") or terms["secret"] not in str(refusal.value)
 
 
+RSA = rsa.generate_private_key(65537, 2048)
+ANOTHER = rsa.generate_private_key(65537, 2048)
+BY_CERTIFICATE = {"tenant_id": "t", "client_id": "c"}
 ENTRA = {"tenant_id": "t", "client_id": "c", "client_secret": "a-client-secret"}
 ROLE = "arn:aws:iam::123456789012:role/gateway"
 PAIR = {"access_key_id": "a", "secret_access_key": "a-secret-access-key"}
@@ -149,6 +154,18 @@ IMPERSONATED = {
         ("azure", ENTRA | {"client_secret": ""}, "no plain text"),
         ("azure", {"tenant_id": "t"}, "without client_id and client_secret"),
         ("azure", ENTRA | {"clientsecret": "x"}, "more than"),
+        ("azure", ENTRA | {"certificate": "x"}, "more than"),
+        ("azure", BY_CERTIFICATE | {"certificate": 5}, "no plain text"),
+        ("azure", BY_CERTIFICATE | {"certificate": "no-key"}, "no PEM with its private key"),
+        ("azure", BY_CERTIFICATE | {"certificate": pem(RSA, with_key=False)}, "no PEM with its private key"),
+        ("azure", BY_CERTIFICATE | {"certificate": pem(ec.generate_private_key(ec.SECP256R1()))}, "no RSA key"),
+        (
+            "azure",
+            BY_CERTIFICATE | {"certificate": pem(RSA, with_key=False) + key_of(ANOTHER)},
+            "not that of its first",
+        ),
+        ("azure", {"identity": "machine", "tenant_id": "t"}, "more than client_id, identity"),
+        ("azure", {"identity": "machine", "client_id": ""}, "no plain text"),
         ("bedrock", {"access_key_id": "a"}, "without secret_access_key"),
         ("bedrock", PAIR | {"region": "x"}, "more than"),
         ("bedrock", "{", "not a JSON object"),

@@ -8,22 +8,30 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
+from typing import Any
 from urllib.parse import SplitResult
 
 import aiohttp
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
-from keys.provider_kinds import check_object
+from keys.errors import Unusable
+from keys.provider_kinds import check_object, object_of
 from messages_api import headers
 from messages_api.providers import refusals
 from messages_api.providers.anthropic import check_root
 from messages_api.providers.base import Outgoing, Provider, named, speaks
-from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens
+from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
-# A service principal's JSON.
-PRINCIPAL = ("tenant_id", "client_id", "client_secret")
+# A service principal's JSON, which has one of these, too.
+PRINCIPAL = ("tenant_id", "client_id")
+SECRET, CERTIFICATE = "client_secret", "certificate"
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
@@ -45,7 +53,7 @@ class Azure(Provider):
     @classmethod
     def check_secret(cls, secret: str) -> None:
         if secret.startswith("{"):
-            check_object(secret, PRINCIPAL, ("authority",))
+            check_identity(secret)
         else:
             super().check_secret(secret)
 
@@ -73,8 +81,44 @@ class Azure(Provider):
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)
 
 
+def check_identity(secret: str) -> None:
+    """Refuse what is neither a service principal nor the machine's identity.
+
+    Raises:
+        Unusable: it isn't.
+    """
+    members = object_of(secret)
+    if "identity" in members:
+        check_machine(secret, ("client_id",))
+    else:
+        proof = CERTIFICATE if CERTIFICATE in members else SECRET
+        check_object(secret, (*PRINCIPAL, proof), ("authority",))
+        if proof == CERTIFICATE:
+            check_certificate(members[CERTIFICATE].encode())
+
+
+def check_certificate(pem: bytes) -> None:
+    """Refuse what is no certificate with its key.
+
+    https://learn.microsoft.com/python/api/azure-identity/azure.identity.certificatecredential
+
+    Raises:
+        Unusable: it isn't.
+    """
+    try:
+        key = load_pem_private_key(pem, password=None)
+        certificate = x509.load_pem_x509_certificate(pem)
+        belong = certificate.public_key() == key.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Unusable("the certificate in the secret is no PEM with its private key, without a password") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise Unusable("the certificate in the secret has no RSA key: Microsoft Entra takes no other")
+    if not belong:
+        raise Unusable("the private key in the secret is not that of its first certificate")
+
+
 async def fetch(secret: str) -> Token[str]:
-    """A token of Microsoft Entra's for a service principal.
+    """A token of Microsoft Entra's for a service principal, or for the machine.
 
     Raises:
         TokenRefused: as `tokens.Fetch`.
@@ -84,26 +128,67 @@ async def fetch(secret: str) -> Token[str]:
     await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
     from azure.core.exceptions import AzureError, ClientAuthenticationError
     from azure.core.pipeline.transport import AioHttpTransport
-    from azure.identity.aio import ClientSecretCredential
+    from azure.identity import CredentialUnavailableError
 
-    configuration = settings.CONFIGURATION
+    members, configuration = json.loads(secret), settings.CONFIGURATION
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=tls_context(configuration.ca_bundle)),
-        proxy=configuration.outbound_proxy or None,
+        # A machine's own endpoint is no farther than the machine.
+        proxy=None if is_managed(members) else configuration.outbound_proxy or None,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
     transport = AioHttpTransport(session=session, connection_timeout=SECONDS, read_timeout=SECONDS)
-    # Without discovery, an authority of a company's own isn't looked up at Microsoft's.
-    principal = json.loads(secret) | {"disable_instance_discovery": True}
     try:
         async with (
             asyncio.timeout(SECONDS),
-            ClientSecretCredential(**principal, transport=transport, retry_total=1) as credential,
+            session,
+            # Certificates take their time to be read.
+            await asyncio.to_thread(credential, members, transport) as given,
         ):
-            token = await credential.get_token(SCOPE)
-    except (ClientAuthenticationError, ValueError):  # no such tenant, or none that could be
+            token = await given.get_token(SCOPE)
+    except CredentialUnavailableError:  # the machine has none, or nobody there says so
+        raise UpstreamError("no_token", sent=False) from None
+    except ClientAuthenticationError as error:
+        if error.status_code == 429 or (error.status_code or 0) >= 500:
+            raise UpstreamError("no_token", sent=False) from None
         raise TokenRefused from None
-    except (AzureError, TimeoutError):
+    except ValueError:  # no such tenant, or none that could be
+        raise TokenRefused from None
+    except (AzureError, TimeoutError, OSError):
         raise UpstreamError("no_token", sent=False) from None
     return Token(token.token, token.expires_on)
+
+
+def is_managed(members: dict[str, str]) -> bool:
+    """Whether the identity is a managed one, which is asked of the machine's own endpoint. Where the machine has a
+    federated token, that is meant.
+
+    https://learn.microsoft.com/azure/aks/workload-identity-overview
+    """
+    return "identity" in members and not os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
+
+
+def credential(members: dict[str, str], transport: Any) -> Any:
+    """What gets tokens for a secret.
+
+    Raises:
+        ValueError: nothing can.
+    """
+    from azure.identity.aio import (
+        CertificateCredential,
+        ClientSecretCredential,
+        ManagedIdentityCredential,
+        WorkloadIdentityCredential,
+    )
+
+    if is_managed(members):
+        return ManagedIdentityCredential(client_id=members.get("client_id"), transport=transport)
+    # Without discovery, an authority of a company's own isn't looked up at Microsoft's.
+    common = {"transport": transport, "retry_total": 1, "disable_instance_discovery": True}
+    if "identity" in members:
+        return WorkloadIdentityCredential(client_id=members.get("client_id"), **common)
+    given = dict(members)
+    if CERTIFICATE in given:
+        return CertificateCredential(certificate_data=given.pop(CERTIFICATE).encode(), **given, **common)
+    return ClientSecretCredential(**given, **common)
