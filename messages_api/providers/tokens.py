@@ -20,6 +20,9 @@ from messages_api.upstream import tls_context
 EARLY = 300.0
 # With less than this, a call waits for the next.
 LEAST = 10.0
+# A renewal that failed, or brought no more than there was, is tried again after so long (seconds): metadata servers
+# give out the same token until minutes before its end.
+AGAIN = 15.0
 # Asking for a token takes at most so long.
 SECONDS = 15.0
 
@@ -55,6 +58,8 @@ class Tokens(Generic[Secret, Value]):
         self.fetch = fetch
         self.known: dict[Secret, Token[Value]] = {}
         self.fetching: dict[Secret, asyncio.Task[Token[Value]]] = {}
+        # When each was last renewed, or not.
+        self.renewed: dict[Secret, float] = {}
 
     async def get(self, secret: Secret) -> Value:
         """A token that is good for long enough to make a call.
@@ -63,9 +68,9 @@ class Tokens(Generic[Secret, Value]):
             TokenRefused: as `Fetch`.
             UpstreamError: likewise.
         """
-        token = self.known.get(secret)
-        left = token.expires - time.time() if token is not None else 0.0
-        if token is not None and left > EARLY:
+        token, now = self.known.get(secret), time.time()
+        left = token.expires - now if token is not None else 0.0
+        if token is not None and (left > EARLY or (left > LEAST and now < self.renewed.get(secret, 0.0) + AGAIN)):
             return token.value
         fetching = self.fetching.get(secret) or self._start(secret)
         if token is not None and left > LEAST:
@@ -75,9 +80,12 @@ class Tokens(Generic[Secret, Value]):
     def _start(self, secret: Secret) -> asyncio.Task[Token[Value]]:
         def done(task: asyncio.Task[Token[Value]]) -> None:
             del self.fetching[secret]
+            now = time.time()
+            self.renewed = {each: at for each, at in self.renewed.items() if at + AGAIN > now}
+            self.known = {each: token for each, token in self.known.items() if token.expires > now}
+            if secret in self.known:
+                self.renewed[secret] = now
             if not task.cancelled() and task.exception() is None:
-                now = time.time()
-                self.known = {each: token for each, token in self.known.items() if token.expires > now}
                 self.known[secret] = task.result()
 
         async def fetch() -> Token[Value]:
