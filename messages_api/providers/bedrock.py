@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import logging
 import re
 import sys
 import time
@@ -363,6 +364,8 @@ def loaded() -> None:
     """Import what a call needs of botocore."""
     for name in ("auth", "awsrequest", "credentials", "eventstream"):
         importlib.import_module(f"botocore.{name}")
+    # It logs failures with what STS said, all of it; they are told in other words here.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
 class Events:
