@@ -18,12 +18,14 @@ from urllib.parse import parse_qs
 
 import anthropic
 import pytest
+from django.conf import settings as configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messages_api.providers.bedrock import Asked, Events, fetched
 from messages_api.providers.tokens import TokenRefused
 from messages_api.upstream import Headers, UpstreamError
+from tests.authority import Authority
 from tests.bedrock_provider import chunk_frame, exception_frame, frames, is_signed, streamed
 from tests.clouds import issue_for, says_nothing_of, sent
 from tests.gateway import CLIENT, Caller, Web, ask, credentials, event, events, message, post, refused, row
@@ -365,6 +367,24 @@ def test_an_sts_out_of_reach_is_an_outage(machine: pytest.MonkeyPatch) -> None:
     machine.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
     with pytest.raises(UpstreamError, match="no_token"):
         fetched(ask_for(access_key_id=ACCESS_KEY, secret_access_key=SECRET_KEY, role_arn=ROLE))
+
+
+def test_sts_is_reached_by_the_deployments_proxy_and_its_own_authorities(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    asked = ask_for(access_key_id=ACCESS_KEY, secret_access_key=SECRET_KEY, role_arn=ROLE)
+    with Upstream(authority.server("127.0.0.1")) as sts:
+        sts.answer = taken()
+        machine.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+        with pytest.raises(UpstreamError, match="no_token"):
+            fetched(asked)
+        machine.setattr(configured.CONFIGURATION, "ca_bundle", authority.bundle)
+        assert fetched(asked).value.access_key == ROLE_KEY
+        # Nobody is there.
+        machine.setattr(configured.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
+        with pytest.raises(UpstreamError, match="no_token"):
+            fetched(asked)
 
 
 # Streams

@@ -41,7 +41,7 @@ async def given(cloud: Cloud, calls: int) -> list[str]:
 def test_calls_that_wait_get_the_same_token_and_other_secrets_their_own() -> None:
     async def at_once(cloud: Cloud) -> list[str]:
         tokens = Tokens(cloud.fetch)
-        return await asyncio.gather(tokens.get("a"), tokens.get("a"), tokens.get("b"))
+        return [*await asyncio.gather(tokens.get("a"), tokens.get("a"), tokens.get("b"))]
 
     assert asyncio.run(at_once(Cloud(3600, 3600))) == ["a-1", "a-1", "b-2"]
 
