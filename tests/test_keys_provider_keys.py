@@ -190,6 +190,8 @@ IMPERSONATED = {
             FEDERATED | {"token_url": "https://googleapis.com.evil.example/"},
             "token_url is no address of Google's",
         ),
+        ("vertex", FEDERATED | {"token_url": "https://sts.storage.googleapis.com/"}, "token_url is no address"),
+        ("vertex", FEDERATED | {"token_url": "https://[sts.googleapis.com/"}, "token_url can't be read"),
         ("vertex", FEDERATED | {"token_url": "http://sts.googleapis.com/"}, "token_url is no address of Google's"),
         ("vertex", FEDERATED | {"service_account_impersonation_url": "https://evil.example"}, "no address of Google's"),
         ("vertex", IMPERSONATED, "without client_id and client_secret and refresh_token"),
@@ -204,6 +206,20 @@ def test_it_refuses_what_is_no_clouds_secret_and_does_not_say_it(provider, secre
     with pytest.raises(Unusable, match=complaint) as refusal:
         make_main(provider=provider, base_url="https://x.example", secret=plain)
     assert not {"a-client-secret", "a-secret-access-key", "no-key"} & set(str(refusal.value).split())
+
+
+@pytest.mark.parametrize(
+    "host", ["sts", "us-east1.sts", "us-east1-sts", "sts.us-east1.rep", "sts-private.p", "iamcredentials"]
+)
+def test_a_federated_identity_may_be_taken_to_any_of_googles_places_for_it(host):
+    secret = json.dumps(FEDERATED | {"token_url": f"https://{host}.googleapis.com/v1/token"})
+    assert make_main(provider="vertex", region="eu", project="the-project", secret=secret).project == "the-project"
+
+
+@pytest.mark.parametrize("provider", ["bedrock", "vertex"])
+def test_the_machines_identity_is_a_secret_that_says_so(provider):
+    place = {"region": "eu-central-1"} | ({"project": "the-project"} if provider == "vertex" else {})
+    assert make_main(provider=provider, secret='{"identity": "machine"}', **place).secret_hint == ""
 
 
 def test_a_secret_that_is_an_object_has_no_hint():

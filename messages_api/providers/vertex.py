@@ -50,6 +50,9 @@ MEMBERS = {
 }
 # Who may impersonate, of those.
 IMPERSONATORS = ("service_account", "authorized_user")
+# Where Google takes proofs: not every host of googleapis.com is Google's own business (a bucket has a name there).
+# https://docs.cloud.google.com/docs/authentication/external/externally-sourced-credentials
+TAKERS = re.compile(r"(?:[a-z0-9-]+[.-])?(?:sts|iamcredentials)(?:\.[a-z0-9-]+\.rep|-[a-z0-9-]+\.p)?\.googleapis\.com")
 # Proxies of a machine's own stand here.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The external accounts whose proof is signed with AWS's credentials. https://google.aip.dev/auth/4117
@@ -199,9 +202,8 @@ def check_takers(members: dict[str, Any]) -> None:
                 host = parts.hostname or ""
             except (ValueError, TypeError, AttributeError):
                 raise Unusable(f"the secret's {name} can't be read") from None
-            googles = parts.scheme == "https" and f".{host}".endswith(".googleapis.com")
-            if not googles and host not in LOOPBACK:
-                raise Unusable(f"the secret's {name} is no address of Google's (https://….googleapis.com)")
+            if not (parts.scheme == "https" and TAKERS.fullmatch(host)) and host not in LOOPBACK:
+                raise Unusable(f"the secret's {name} is no address of Google's for it (https://sts.googleapis.com/…)")
 
 
 def address(key: KnownProviderKey) -> str:
