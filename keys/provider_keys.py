@@ -81,7 +81,7 @@ def set_secret(provider_key: ProviderKey, secret: str) -> None:
         Unusable: the secret can't be one.
     """
     secret = secret.strip()
-    check_secret(provider_key.provider, secret)
+    check_secret(provider_key.provider, secret, provider_key.base_url)
     _take(provider_key, secret)
     provider_key.save(update_fields=["secret_ciphertext", "secret_hint"])
 
@@ -107,7 +107,7 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
     for field in fields(Timeouts):
         check_patience(field.name.replace("_", " "), getattr(provider_key, f"{field.name}_seconds"))
     if secret:
-        check_secret(provider_key.provider, secret)
+        check_secret(provider_key.provider, secret, provider_key.base_url)
     elif provider_kinds.find(provider_key.provider).takes_secret and not provider_key.secret_ciphertext:
         raise Unusable("its secret is missing: the provider's API key")
     elif provider_key.secret_ciphertext and _moved(provider_key):
@@ -184,11 +184,11 @@ def check_base_url(url: str, provider: str) -> str:
     return url.rstrip("/")
 
 
-def check_secret(provider: str, secret: str) -> None:
-    """Refuse what can't be a secret of this provider; the message never shows it.
+def check_secret(provider: str, secret: str, base_url: str = "") -> None:
+    """Refuse what can't be a secret of this provider at this address; the message never shows it.
 
     Raises:
-        Unusable: it is empty, too long, or has characters that couldn't be sent.
+        Unusable: it is empty, too long, or none that could or should be sent there.
     """
     if not secret:
         raise Unusable("the secret is empty")
@@ -196,7 +196,9 @@ def check_secret(provider: str, secret: str) -> None:
         raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters")
     if not "".join(secret.split()).isprintable():
         raise Unusable("the secret has characters that don't print")
-    provider_kinds.find(provider).check_secret(secret)
+    kind = provider_kinds.find(provider)
+    kind.check_secret(secret)
+    kind.check_use(secret, base_url)
 
 
 @transaction.atomic

@@ -66,6 +66,14 @@ class ProviderKind:
             raise Unusable("the base URL has a query or a fragment: leave it out")
 
     @classmethod
+    def check_use(cls, secret: str, base_url: str) -> None:
+        """Refuse a secret that must not be used at this address.
+
+        Raises:
+            Unusable: it must not.
+        """
+
+    @classmethod
     def project_of(cls, secret: str) -> str:
         """The project that a secret is for, where it says so."""
         return ""

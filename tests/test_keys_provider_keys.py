@@ -304,3 +304,46 @@ def test_a_rotation_that_cannot_read_a_secret_changes_nothing(tmp_path):
     with pytest.raises(Unusable, match="“main”"):
         provider_keys.rotate_master_key()
     assert (file.read_text(), bytes(ProviderKey.objects.get().secret_ciphertext)) == before
+
+
+MACHINE = '{"identity": "machine"}'
+
+
+@pytest.mark.parametrize(
+    ("provider", "url"),
+    [
+        ("azure", "https://res.services.ai.azure.com/anthropic"),
+        ("azure", "https://res-2.cognitiveservices.azure.us"),
+        ("azure", "http://127.0.0.1:9000"),
+        ("vertex", ""),
+        ("vertex", "https://europe-west1-aiplatform.googleapis.com"),
+        ("vertex", "https://aiplatform-psc.p.googleapis.com"),
+    ],
+)
+def test_the_machines_identity_goes_to_its_cloud(provider, url):
+    place = {"region": "europe-west1", "project": "the-project"} if provider == "vertex" else {}
+    assert make_main(provider=provider, base_url=url, secret=MACHINE, **place).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("provider", "url"),
+    [
+        ("azure", "https://example.com/anthropic"),
+        ("azure", "http://res.services.ai.azure.com"),
+        ("azure", "https://mine.eastus.cloudapp.azure.com"),
+        ("azure", "https://res.services.ai.azure.com.example.com"),
+        ("vertex", "https://storage.googleapis.com"),
+        ("vertex", "https://aiplatform.googleapis.com.example.com"),
+        ("vertex", "http://aiplatform.googleapis.com"),
+    ],
+)
+def test_the_machines_identity_goes_nowhere_else(provider, url):
+    place = {"region": "europe-west1", "project": "the-project"} if provider == "vertex" else {}
+    with pytest.raises(Unusable, match="the cloud's own addresses"):
+        make_main(provider=provider, base_url=url, secret=MACHINE, **place)
+    assert not ProviderKey.objects.exists()
+    if provider == "azure":
+        # Nor by another way round.
+        made = make_main(provider=provider, base_url=url, secret="an-api-key-0123456789")
+        with pytest.raises(Unusable, match="the cloud's own addresses"):
+            provider_keys.set_secret(made, MACHINE)

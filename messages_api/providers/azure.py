@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import os
+import re
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -25,10 +26,12 @@ from messages_api import headers
 from messages_api.providers import refusals
 from messages_api.providers.anthropic import check_root
 from messages_api.providers.base import Outgoing, Provider, named, speaks
-from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine
+from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
+# Where resources are called. Not every host of azure.com is Microsoft's: customers' machines are there, too.
+RESOURCES = re.compile(r"[a-z0-9-]+\.(?:services\.ai|openai|cognitiveservices)\.azure\.(?:com|us|cn)")
 # A service principal's JSON, which has one of these, too.
 PRINCIPAL = ("tenant_id", "client_id")
 SECRET, CERTIFICATE = "client_secret", "certificate"
@@ -56,6 +59,10 @@ class Azure(Provider):
             check_identity(secret)
         else:
             super().check_secret(secret)
+
+    @classmethod
+    def check_use(cls, secret: str, base_url: str) -> None:
+        check_taker(secret, base_url, RESOURCES)
 
     @classmethod
     def check_address(cls, url: str, parts: SplitResult) -> None:

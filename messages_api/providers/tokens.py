@@ -4,10 +4,12 @@ until shortly before they expire."""
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from django.conf import settings
@@ -15,6 +17,9 @@ from django.conf import settings
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from messages_api.upstream import tls_context
+
+# A machine's own proxies stand here.
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # With less than this left of a token (seconds), another one is fetched while it still serves.
 EARLY = 300.0
@@ -125,3 +130,21 @@ def check_machine(secret: str, optional: Iterable[str] = ()) -> None:
     check_object(secret, ("identity",), tuple(optional))
     if object_of(secret)["identity"] != "machine":
         raise Unusable("the secret's identity is none that there is: the only one is “machine”")
+
+
+def check_taker(secret: str, base_url: str, cloud: re.Pattern[str]) -> None:
+    """Refuse to send the machine's tokens to anybody but its cloud: or else whoever may add a provider key could have
+    them sent to a server of their own.
+
+    Args:
+        cloud: the cloud's own hosts.
+
+    Raises:
+        Unusable: that is what would happen.
+    """
+    if not secret.startswith("{") or "identity" not in object_of(secret) or not base_url:
+        return
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if not (parts.scheme == "https" and cloud.fullmatch(host)) and host not in LOOPBACK:
+        raise Unusable("the machine's identity is for the cloud's own addresses only: give another secret for this one")

@@ -25,7 +25,16 @@ from messages_api import schema
 from messages_api.providers import refusals
 from messages_api.providers.anthropic import check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
-from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, http_client
+from messages_api.providers.tokens import (
+    LOOPBACK,
+    SECONDS,
+    Token,
+    TokenRefused,
+    Tokens,
+    check_machine,
+    check_taker,
+    http_client,
+)
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -53,8 +62,8 @@ IMPERSONATORS = ("service_account", "authorized_user")
 # Where Google takes proofs: not every host of googleapis.com is Google's own business (a bucket has a name there).
 # https://docs.cloud.google.com/docs/authentication/external/externally-sourced-credentials
 TAKERS = re.compile(r"(?:[a-z0-9-]+[.-])?(?:sts|iamcredentials)(?:\.[a-z0-9-]+\.rep|-[a-z0-9-]+\.p)?\.googleapis\.com")
-# Proxies of a machine's own stand here.
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Where Google's models are called, private endpoints too.
+MODELS = re.compile(r"(?:[a-z0-9-]+-)?aiplatform(?:\.[a-z0-9-]+\.rep|-[a-z0-9-]+\.p)?\.googleapis\.com")
 # The external accounts whose proof is signed with AWS's credentials. https://google.aip.dev/auth/4117
 AWS = "urn:ietf:params:aws:token-type:aws4_request"
 
@@ -86,6 +95,10 @@ class Vertex(Provider):
     def check_address(cls, url: str, parts: SplitResult) -> None:
         super().check_address(url, parts)
         check_root(url)
+
+    @classmethod
+    def check_use(cls, secret: str, base_url: str) -> None:
+        check_taker(secret, base_url, MODELS)
 
     @classmethod
     def project_of(cls, secret: str) -> str:
