@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from messages_api.model_list import LIFECYCLES
 from messages_api.models_view import ModelsView, ModelView
-from messages_api.reference.parts import ANSWER_HEADERS, CALL_HEADERS, QUESTION, SECURITY, failures
+from messages_api.reference.parts import ANSWER_HEADERS, CALL_HEADERS, QUESTION, ROUTED_HEADERS, SECURITY, failures
 from messages_api.reference.shapes import ERRORS, obj, ref, string
 from messages_api.views import CountTokensView, MessagesView
 
@@ -117,7 +117,7 @@ class MessagesPage(MessagesView):
         summary="Ask a model",
         tags=["messages"],
         request={"application/json": ref("MessagesRequest")},
-        parameters=[BETA, *CALL_HEADERS, *ANSWER_HEADERS],
+        parameters=[BETA, *CALL_HEADERS, *ROUTED_HEADERS, *ANSWER_HEADERS],
         auth=SECURITY,
         examples=[OpenApiExample(name, request, request_only=True) for name, request in EXAMPLES.items()],
         responses={
@@ -146,7 +146,7 @@ class CountTokensPage(CountTokensView):
         summary="Count a prompt's tokens",
         tags=["messages"],
         request={"application/json": ref("CountTokensRequest")},
-        parameters=[BETA, *CALL_HEADERS, *ANSWER_HEADERS],
+        parameters=[BETA, *CALL_HEADERS, *ROUTED_HEADERS, *ANSWER_HEADERS],
         auth=SECURITY,
         examples=[
             OpenApiExample("A question", {"model": "claude-opus-5-5", "messages": [QUESTION]}, request_only=True)

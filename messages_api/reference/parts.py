@@ -36,6 +36,15 @@ CALL_HEADERS = [
     header("x-request-id", "The caller's own id: recorded as a label, never used as an identity."),
     header("x-claude-code-session-id", "Recorded as a label; so are `-agent-id` and `-parent-agent-id`."),
 ]
+ROUTED_HEADERS = [
+    header("x-bf-provider", "Whose protocol the model that answered is called by.", "anthropic", answers=[200]),
+    header("x-bf-model", "The model that answered, by its provider's name.", "claude-haiku-4-5", answers=[200]),
+    header(
+        "x-bf-attempts", "How often the call was tried: at other provider keys, again, at fallbacks.", answers=[200]
+    ),
+    header("x-stainless-retry-count", "Above 0, the client tries again by itself: the call is tried once."),
+    header("x-stainless-timeout", "The client's patience in seconds: half of it may go by between attempts."),
+]
 SAID = {
     401: "No credential was sent. Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer, or as x-bf-vk.",
     404: "model: claude-nothing-1",
