@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from keys.models import Gateway, ModelList, ProviderKey
+from keys.models import Cooldown, Gateway, ModelList, ProviderKey
 from messages_api import control_plane, providers
 from messages_api.control_plane import BAD_ADDRESS, NoAnswer
 from messages_api.upstream import Headers
@@ -46,9 +46,11 @@ def refresh_due() -> None:
 
 
 def due() -> QuerySet[ModelList]:
-    """The lists that are to be asked for now."""
+    """The lists that are to be asked for now; not with a provider key that nobody calls for a while."""
     now = timezone.now()
+    cooling = Cooldown.objects.filter(provider_key=OuterRef("provider_key"), model="", until__gt=now)
     return ModelList.objects.select_related("provider_key").filter(
+        ~Exists(cooling),
         Q(asked_at=None) | Q(asked_at__lt=now - EVERY) | Q(asked_at__lt=now - AGAIN_AFTER_A_PROBLEM) & ~Q(problem=""),
         provider_key__active=True,
         provider_key__provider__in=providers.lists_models(),

@@ -17,7 +17,7 @@ from django.utils import timezone
 from keys import issuing, pausing, provider_keys
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
-from keys.models import Gateway, ModelAlias, ModelList, ProviderKey
+from keys.models import Cooldown, Gateway, ModelAlias, ModelList, ProviderKey
 from messages_api import model_list, model_refresh, providers, tasks
 from tests.gateway import CLIENT, PROVIDER_SECRET, credentials, issue, refused, rows
 from tests.upstream import End, broken, whole
@@ -462,6 +462,18 @@ def test_only_another_list_moves_the_revision_of_the_catalogue(alice, upstream):
     assert revision() == before + 1
     ModelList.objects.all().delete()
     assert revision() == before + 2
+
+
+def test_a_provider_key_that_nobody_calls_for_a_while_is_not_asked_with(alice, upstream):
+    now = timezone.now()
+    terms = {"provider_key": alice.provider_key, "reason": "refused", "strikes": 1, "since": now}
+    cooldown = Cooldown.objects.create(**terms, until=now + timedelta(minutes=1))
+    tasks.refresh_models()
+    assert not upstream.seen
+    cooldown.until = now
+    cooldown.save()
+    tasks.refresh_models()
+    assert upstream.seen
 
 
 def test_an_inactive_key_and_echo_are_not_asked_for(alice, upstream):

@@ -39,9 +39,7 @@ CALL_HEADERS = [
 ROUTED_HEADERS = [
     header("x-bf-provider", "Whose protocol the model that answered is called by.", "anthropic", answers=[200]),
     header("x-bf-model", "The model that answered, by its provider's name.", "claude-haiku-4-5", answers=[200]),
-    header(
-        "x-bf-attempts", "How often the call was tried: elsewhere, again, at fallbacks.", answers=[200]
-    ),
+    header("x-bf-attempts", "How often the call was tried: elsewhere, again, at fallbacks.", answers=[200]),
     header("x-stainless-retry-count", "Above 0, the client tries again by itself: the call is tried once."),
     header("x-stainless-timeout", "The client's patience in seconds: half of it may go by between attempts."),
 ]
