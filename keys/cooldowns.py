@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 # Strikes of a failing provider key before it cools down, and the seconds of its first and its longest time.
 TRIP = 5
 FIRST_SECONDS = 1.0
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 30.0
 # What a provider may tell us to wait at most.
 MOST_SECONDS = 3600.0
 # Likewise of one whose key or account is refused.
