@@ -1,7 +1,8 @@
 """Provider keys that get no calls for a while: what this process knows of them, and what it learns and writes.
 
-A strike is a failure without a success since. The first few of a failing provider key only count; from then on each
-doubles the time in which nobody calls it (a circuit breaker). When that has passed, one call, of all processes', claims
+A strike is a failure without a success since. Those of a failing provider key only count until there are several over
+some time: one that answers every other call has a success between, and goes on. From then on each doubles the time in
+which nobody calls it (a circuit breaker). When that has passed, one call, of all processes', claims
 the right to try: its success ends the matter. Where a provider says itself how long to wait, that is what counts.
 """
 
@@ -20,8 +21,10 @@ from keys.models import FORGOTTEN_AFTER, CooldownReason
 
 logger = logging.getLogger(__name__)
 
-# Strikes of a failing provider key before it cools down, and the seconds of its first and its longest time.
+# Strikes of a failing provider key before it cools down, seconds over which they came, and the seconds of its first and
+# its longest time.
 TRIP = 5
+TRIP_SECONDS = 1.0
 FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 30.0
 # What a provider may tell us to wait at most.
@@ -40,9 +43,11 @@ INSERT INTO keys_cooldown AS c (provider_key_id, model, reason, http_status, str
 VALUES (%(provider_key)s, %(model)s, %(reason)s, %(http_status)s, 1, clock_timestamp(),
     clock_timestamp() + make_interval(secs => CASE WHEN %(trip)s > 1 THEN 0 ELSE %(first)s END))
 ON CONFLICT (provider_key_id, model) DO UPDATE SET
-    reason = excluded.reason, http_status = excluded.http_status, strikes = c.strikes + 1,
-    until = clock_timestamp() + make_interval(secs => CASE WHEN c.strikes + 1 < %(trip)s THEN 0
-        ELSE least(%(longest)s, %(first)s * 2 ^ least(c.strikes + 1 - %(trip)s, 30)) END)
+    reason = excluded.reason, http_status = excluded.http_status, (strikes, until) = (
+        SELECT n, clock_timestamp() + make_interval(secs => CASE WHEN n < %(trip)s THEN 0
+            ELSE least(%(longest)s, %(first)s * 2 ^ least(n - %(trip)s, 30)) END)
+        FROM (SELECT c.strikes + CASE WHEN c.strikes + 1 = %(trip)s
+            AND c.since > clock_timestamp() - make_interval(secs => %(over)s) THEN 0 ELSE 1 END AS n) AS next)
 WHERE c.until <= clock_timestamp() OR %(trial)s
 RETURNING strikes
 """
@@ -176,6 +181,7 @@ class Cooldowns:
             "reason": reason.value,
             "http_status": http_status,
             "trip": trip,
+            "over": TRIP_SECONDS,
             "first": first,
             "longest": longest,
             "trial": trial,

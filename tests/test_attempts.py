@@ -253,14 +253,16 @@ def test_the_only_provider_key_that_keeps_failing_is_left_alone_and_then_tried_b
     alice = issue(first)
     first.answer = failing(500)
     headers = credentials(alice.key) | {"x-stainless-retry-count": "1", "x-stainless-timeout": "1"}
-    for _ in range(5):
+    while not Cooldown.objects.filter(strikes=5).exists():
         assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 500
     refused(CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers), 503, "api_error")
-    assert len(first.seen) == 5
+    seen = len(first.seen)
+    assert seen > 5
+    assert first.last.arrived - first.seen[0].arrived >= 0.9
     first.answer = [0.3, *whole(200, message())]
     with ThreadPoolExecutor(8) as pool:
         assert {answer.status_code for answer in pool.map(lambda _: post(web, alice.key), range(8))} == {200}
-    tried, *others = first.seen[5:]
+    tried, *others = first.seen[seen:]
     assert min(each.arrived for each in others) - tried.arrived >= 0.3
     assert not Cooldown.objects.exists()
 
@@ -484,7 +486,6 @@ def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first
     while not Cooldown.objects.filter(strikes=5).exists():
         post(web, alice.key)
     seen = len(first.seen)
-    assert seen == 5
     post(web, alice.key)
     assert len(first.seen) == seen
     Cooldown.objects.update(until=timezone.now())
@@ -498,6 +499,16 @@ def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first
     assert len(first.seen) == seen + 1
     assert not Cooldown.objects.exists()
     assert "well again" in post(web, alice.key).text
+
+
+def test_one_that_answers_every_third_call_is_called_for_all_that(web, served, first):
+    alice = issue(first)
+    first.answer = lambda seen: whole(200, message()) if len(first.seen) % 3 == 0 else failing(500)
+    with ThreadPoolExecutor(16) as pool:
+        answers = Counter(answer.status_code for answer in pool.map(lambda _: post(web, alice.key), range(200)))
+    assert set(answers) <= {200, 500}
+    assert answers[200] > 100
+    assert not Cooldown.objects.filter(strikes__gte=5).exists()
 
 
 def test_where_all_cool_down_the_caller_hears_for_how_long(web, alice, first, second):
