@@ -24,3 +24,16 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         for spec in changelist.filter_specs:
             spec.template = "admin/listed/filter.html"
         return changelist
+
+
+class LookedAt(Listed):
+    """A list of rows that nobody makes, changes or deletes by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

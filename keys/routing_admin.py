@@ -3,7 +3,7 @@ they do."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from keys.badges import state_badge
-from keys.lists import Listed
+from keys.lists import Listed, LookedAt
 from keys.models import Cooldown, ModelAlias, Performance
 
 
@@ -26,25 +26,16 @@ class ModelAliasAdmin(Listed):
     empty = "There is no alias yet: add one, and callers may ask for the model that it stands for by its name."
 
 
-class LookedAt(Listed):
-    """Rows that nobody makes or changes by hand."""
+class AboutProviderKeys(LookedAt):
+    """What is known of provider keys."""
 
     list_display_links = None
     list_filter: ClassVar[tuple[str, ...]] = ("provider_key",)
     list_select_related = ("provider_key",)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
 
 @admin.register(Performance)
-class PerformanceAdmin(LookedAt):
+class PerformanceAdmin(AboutProviderKeys):
     """How provider keys do, where a virtual key's weights follow that."""
 
     empty = (
@@ -63,7 +54,7 @@ class PerformanceAdmin(LookedAt):
 
 
 @admin.register(Cooldown)
-class CooldownAdmin(LookedAt):
+class CooldownAdmin(AboutProviderKeys):
     """Provider keys that get no calls for a while; ending that lets the next call try."""
 
     empty = (

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.forms import ChoiceField, ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
 
 from keys import provider_kinds
-from keys.lists import Listed
+from keys.lists import Listed, LookedAt
 from usage import alert_admin, budget_admin, request_ids, retained_admin
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, RefusalCount, Rollup
 from usage.pricing import WEB_SEARCH
@@ -36,7 +36,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return len(rows.order_by()[: self.BOUND].values_list("pk", flat=True))
 
 
-class ReadOnlyAdmin(Listed):
+class ReadOnlyAdmin(LookedAt):
     """Rows to look at. They are found by request id, in the form that callers see."""
 
     paginator = BoundedPaginator
@@ -44,15 +44,6 @@ class ReadOnlyAdmin(Listed):
     actions = None
     list_per_page = 50
     request_id_field = "pk"
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -17,6 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from keys import keyring
 from keys.admin import KeptAdmin
+from keys.lists import LookedAt
 from usage import alert_delivery
 from usage.alerts import AlertTarget, Channel, Delivery
 from usage.budgets import Alert, Unit
@@ -104,18 +105,8 @@ class AlertTargetAdmin(KeptAdmin):
         super().save_model(request, obj, form, change)
 
 
-class LookedAt(KeptAdmin):
-    """Rows that nobody makes or changes by hand."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Alert)
-class AlertAdmin(LookedAt):
+class AlertAdmin(LookedAt, KeptAdmin):
     """Thresholds that were passed, virtual keys whose calls cost more than was held, and provider keys that are
     refused; the latest first."""
 
@@ -168,7 +159,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(LookedAt):
+class DeliveryAdmin(LookedAt, KeptAdmin):
     """Who was told, and why somebody wasn't."""
 
     actions = ("retry_now",)
