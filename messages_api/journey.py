@@ -6,6 +6,7 @@ docs/routing.md tells the rules in words.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 
@@ -28,11 +29,16 @@ LONGEST_TIMEOUT = 6
 MARGIN = 0.01
 
 
-def patience(runtime: Runtime, request: Headers) -> float:
-    """How long a request may wait for attempts to come: the deployment's seconds, or half of the client's own."""
-    told = headers.value_of(request, b"x-stainless-timeout")
+def deadlines(runtime: Runtime, request: Headers) -> tuple[float, float]:
+    """By the monotonic clock: until when a request may wait for attempts, and when its client gives up.
+
+    It waits as long as the deployment says, or half of the client's own patience (`x-stainless-timeout`, in seconds).
+    """
+    now, told = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
     most = runtime.configuration.retry_seconds
-    return min(most, int(told) / 2) if told.isdecimal() and len(told) <= LONGEST_TIMEOUT else most
+    if not told.isdecimal() or len(told) > LONGEST_TIMEOUT:
+        return now + most, math.inf
+    return now + min(most, int(told) / 2), now + int(told)
 
 
 class Journey:

@@ -25,7 +25,7 @@ from messages_api.authentication import Presented
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, ClientGone, RawResponse
-from messages_api.journey import Journey, patience
+from messages_api.journey import Journey, deadlines
 from messages_api.metering import Reading
 from messages_api.routing import Planner, Target
 from messages_api.runtime import Runtime
@@ -46,6 +46,10 @@ CLIENT_LABELS = {
     b"x-claude-code-agent-id": "claude_code_agent",
     b"x-claude-code-parent-agent-id": "claude_code_parent_agent",
 }
+
+
+# How often a call plans again because a provider key turns out to cool down: each time it waits or aims elsewhere.
+MOST_COOLING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +187,9 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
         if name in CLIENT_LABELS
     }
     given = incoming.http.scope["headers"]
-    deadline, stale = time.monotonic() + patience(runtime, given), 0
-    while stale < arbiter.TRIES:
+    deadline, client_leaves = deadlines(runtime, given)
+    stale = cooling = 0
+    while stale < arbiter.TRIES and (not stale or time.monotonic() < client_leaves):
         try:
             check_models(key, incoming.messages)
             messages = max_tokens.bounded(key, incoming.messages)
@@ -218,8 +223,11 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
             return call
         await journey.leave_trial(target)
         if verdict == "cooling":
-            # Somebody else has just found that out.
+            # Another call has just found that out.
+            cooling += 1
             await runtime.refresh_cooldowns()
+            if cooling == MOST_COOLING or time.monotonic() > client_leaves:
+                raise journey.closed()
         else:
             presented, key = await arbiter.after(runtime, presented, key, verdict)
             stale += 1

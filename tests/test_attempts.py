@@ -13,15 +13,19 @@ from decimal import Decimal
 
 import httpx
 import pytest
+from django.db import connection
+from django.db.models import Sum
 from django.utils import timezone
 
 from keys import provider_keys
 from keys.models import Cooldown, ModelAlias, ProviderKey, VirtualKey
 from messages_api import tasks
+from messages_api.relay import MOST_COOLING
 from tests.gateway import CLIENT, MODEL, PROVIDER_SECRET, ask, credentials, events, issue, message, post, refused, rows
 from tests.upstream import End, Upstream, broken, pieces, whole
 from usage import verification
 from usage.budgets import Budget, Window
+from usage.models import Writer
 
 HAIKU = "claude-haiku-4-5"
 # claude-opus-5-5 costs $4 and $20 for a million tokens.
@@ -566,6 +570,96 @@ def test_the_dearest_model_that_may_answer_is_what_is_held(web, served, first):
         post(web, alice.key, ask(model=HAIKU, fallbacks=fallbacks))
     one, other = rows(2)
     assert other.held > 5 * one.held
+
+
+def cooling_primary(served, first, status, *, model=MODEL):
+    """A caller, and a provider that says to leave this model alone for a minute and answers for any other."""
+    refusal = failing(status, "rate_limit_error" if status == 429 else "overloaded_error", ("retry-after", "60"))
+
+    def answer(seen):
+        body = json.loads(seen.body)
+        if body["model"] == model:
+            return refusal
+        return pieces(200, events("Hi")) if body.get("stream") else whole(200, message(model=HAIKU))
+
+    first.answer = answer
+    return issue(first)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [429, 529, 500, 503])
+def test_every_next_call_goes_to_the_fallback_while_the_primary_model_cools_down(web, served, first, status, stream):
+    alice = cooling_primary(served, first, status)
+    for _ in range(4):
+        answer = post(web, alice.key, ask(fallbacks=[HAIKU], stream=stream))
+        assert (answer.status_code, answer.headers["x-bf-model"]) == (200, HAIKU)
+    asked = [json.loads(each.body)["model"] for each in first.seen]
+    assert asked == [MODEL, HAIKU, HAIKU, HAIKU, HAIKU]
+    assert [row.attempts[-1]["model"] for row in rows(4)] == [HAIKU] * 4
+
+
+def test_a_fallback_of_the_virtual_key_answers_while_the_primary_model_cools_down(web, served, first):
+    alice = cooling_primary(served, first, 429)
+    VirtualKey.objects.update(fallback_models=[HAIKU])
+    assert [post(web, alice.key).status_code for _ in range(3)] == [200] * 3
+
+
+def test_a_fallback_answers_on_another_process_while_the_primary_model_cools_down(start_web, served, first):
+    alice = cooling_primary(served, first, 529)
+    for web in (start_web(), start_web()):
+        assert post(web, alice.key, ask(fallbacks=[HAIKU])).status_code == 200
+    assert len(first.seen) == 3
+
+
+def test_tokens_are_counted_by_the_fallback_while_the_primary_model_cools_down(web, served, first):
+    alice = cooling_primary(served, first, 429)
+    body = {"messages": ask()["messages"], "model": MODEL, "fallbacks": [HAIKU]}
+    for _ in range(3):
+        answer = CLIENT.post(web.url + "/v1/messages/count_tokens", json=body, headers=credentials(alice.key))
+        assert answer.status_code == 200
+
+
+def test_an_alias_waits_for_the_model_that_it_stands_for(web, served, first):
+    alice = cooling_primary(served, first, 429)
+    ModelAlias.objects.create(name="strong", target=f"anthropic/{MODEL}")
+    ModelAlias.objects.create(name="fast", target=f"anthropic/{HAIKU}")
+    assert [post(web, alice.key, ask(model="strong", fallbacks=["fast"])).status_code for _ in range(3)] == [200] * 3
+    refused(post(web, alice.key, ask(model="strong")), 429, "rate_limit_error")
+    assert post(web, alice.key, ask(model="fast")).status_code == 200
+    assert [json.loads(each.body)["model"] for each in first.seen] == [MODEL, HAIKU, HAIKU, HAIKU, HAIKU]
+
+
+def test_budgets_of_the_fallback_count_while_the_primary_model_cools_down(web, served, first):
+    alice = cooling_primary(served, first, 429)
+    budget = Budget.objects.create(amount=10, team=alice.team, model_patterns=["claude-haiku-*"])
+    for _ in range(2):
+        assert post(web, alice.key, ask(fallbacks=[HAIKU])).status_code == 200
+    found = rows(2)
+    assert Window.objects.get(budget=budget).spent == sum(row.cost for row in found)
+    assert verification.verify() == []
+
+
+def test_a_call_ends_where_the_arbiter_never_stops_to_say_that_it_must_wait(web, served, first):
+    alice = issue(first)
+    first.answer = whole(200, message())
+    now = timezone.now()
+    terms = {"provider_key": ProviderKey.objects.get(), "reason": "failing", "since": now}
+    Cooldown.objects.create(**terms, model=HAIKU, until=now + timedelta(hours=1))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef('usage_is_for'::regproc)")
+        [before] = cursor.fetchone()
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION usage_is_for(p_model text, p_requested_model text, p_shares jsonb)"
+            " RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'"
+        )
+    try:
+        groups = Writer.objects.aggregate(asked=Sum("groups"))["asked"]
+        refused(post(web, alice.key), 503, "api_error")
+        assert Writer.objects.aggregate(asked=Sum("groups"))["asked"] - groups <= MOST_COOLING + 1
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(before)
+    assert not first.seen
 
 
 # Names of our own

@@ -10,7 +10,7 @@ import pytest
 
 from tests.arbiter import later
 from tests.test_budgets import NOVEMBER, arbiter_, budget, cast
-from usage.arbitration import Passed
+from usage.arbitration import Passed, Share
 from usage.models import Hold, LedgerEntry, Window
 
 __all__ = ["arbiter_", "cast"]
@@ -90,6 +90,26 @@ def test_tokens_and_models_and_provider_keys_count_as_ever(arbiter_, cast):
     call = arbiter_.ask(cast.alice, "0.75", input_ceiling=700, max_tokens=300)
     admit_late(arbiter_, call, moment=arbiter_.clock)
     assert list(Window.objects.values_list("budget_id", "held")) == [(tokens.pk, Decimal(1000))]
+    arbiter_.counters()
+
+
+@pytest.mark.parametrize("unit", ["usd", "tokens"])
+def test_budgets_by_model_go_by_the_models_that_it_is_made_with(arbiter_, cast, unit):
+    haiku = budget(10_000, team=cast.alice.team, model_patterns=["claude-haiku-*"], unit=unit)
+    asked = budget(10_000, team=cast.alice.team, model_patterns=["fast"], unit=unit)
+    both = budget(10_000, team=cast.alice.team, model_patterns=["claude-*"], unit=unit, period="day", rolling=True)
+    whole = budget(10_000, team=cast.alice.team, unit=unit)
+    shares = {"claude-haiku-4-5": Share(Decimal("0.5"), 900), "claude-opus-5-5": Share(Decimal("0.25"), 300)}
+    terms = {"requested_model": "fast", "shares": shares, "input_ceiling": 200, "max_tokens": 1000}
+    admitted = arbiter_.admit(cast.alice, "0.75", **terms)
+    assert admitted[1] == "admitted"
+    at_once = dict(Window.objects.values_list("budget_id", "held"))
+    arbiter_.group(releases=[admitted[0].id])
+    admit_late(arbiter_, arbiter_.ask(cast.alice, "0.75", **terms), moment=later(arbiter_.clock, seconds=1))
+    assert dict(Window.objects.filter(held__gt=0).values_list("budget_id", "held")) == at_once
+    amounts = {"usd": ("0.5", "0.75", "0.75"), "tokens": ("900", "1200", "1200")}[unit]
+    assert at_once == dict(zip((haiku.pk, both.pk, whole.pk), map(Decimal, amounts), strict=True))
+    assert asked.pk not in at_once
     arbiter_.counters()
 
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from keys import issuing
-from keys.models import Credential
+from keys.models import Credential, ModelAlias
 from tests.gateway import CLIENT, ask, credentials, events, issue, message, post, refused, rows, wait_until
 from tests.test_admission import admission
 from tests.test_outages import database_away, started
@@ -92,6 +92,20 @@ def test_known_callers_pass_while_the_database_is_away_and_each_call_has_its_row
     wait_until(lambda: not spooled(web))
     log = web.log.read_text()
     assert (log.count(BEGINS), log.count(ENDS)) == (1, 1)
+
+
+def test_budgets_by_model_are_charged_for_an_alias_that_passed(web, upstream, alice, apart):
+    ModelAlias.objects.create(name="fast", target="anthropic/claude-haiku-4-5")
+    named = Budget.objects.create(team=alice.team, amount=1, model_patterns=["claude-haiku-*"])
+    other = Budget.objects.create(team=alice.team, amount=1, model_patterns=["claude-opus-*"])
+    let_in(web, upstream, alice)
+    with database_away(apart):
+        assert post(web, alice.key, ask(model="fast")).status_code == 200
+    (late,) = afterwards(rows(2))
+    wait_until(lambda: not Hold.objects.exists())
+    assert Window.objects.get(budget=named).spent == late.cost
+    assert Window.objects.get(budget=other).spent == sum(entry.cost for entry in rows(2)) - late.cost
+    assert not list(verify())
 
 
 def test_a_stream_that_passed_and_ends_after_the_database_is_back_has_its_row(web, upstream, alice, apart):
