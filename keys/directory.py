@@ -157,7 +157,8 @@ class Directory:
         digests = [credentials.digest(secret, pepper) for pepper in self.peppers]
         # It is kept under the newest; which one it was stored by costs nothing to leave open.
         digest = digests[0]
-        while True:
+        # What others are reading may be older than the change that the caller knows of; what they read next is not.
+        for _ in range(2):
             known = self.known.get(digest)
             if known is not None and is_newer(known, than):
                 return known
@@ -165,9 +166,9 @@ class Directory:
                 return None
             others = self.reading.get(digest)
             key = await asyncio.shield(others or self._start_reading(digest, digests))
-            # What others read may have been read before the change that the caller knows of.
             if others is None or key is None or is_newer(key, than):
-                return key
+                break
+        return key
 
     def _start_reading(self, digest: bytes, digests: list[bytes]) -> asyncio.Task[KnownKey | None]:
         def done(task: asyncio.Task[KnownKey | None]) -> None:
