@@ -180,7 +180,8 @@ class Call:
     def _attempt(self, columns: dict[str, Any], error_type: str, ended: float | None = None) -> dict[str, Any]:
         began = self.first_byte
         return {
-            "provider_key": self.provider_key.name,
+            "provider_key_id": self.provider_key.id,
+            "provider_key": self.provider_key.name,  # as it was called then
             "provider": self.provider_key.provider,
             "model": self.model,
             "http_status": self.http_status,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys import provider_keys
-from keys.models import Cooldown, Performance
+from keys.models import Cooldown, Performance, ProviderKey
 from messages_api.routing import plan
 from tests.gateway import MODEL, PROVIDER_SECRET, ask, issue, message, post, rows
 from tests.test_routing import make_key, provider_key
@@ -123,6 +123,20 @@ def test_what_calls_came_to_decides_where_the_next_ones_go(web, two):
     alice.virtual_key.save()
     performance.observe()
     assert not Performance.objects.exists()
+
+
+def test_a_provider_key_that_is_renamed_keeps_its_history(web, two):
+    bad, _, routes = two
+    alice = issue(bad, provider_keys=routes, adaptive_weights=True)
+    talk(web, alice, 40)
+    made = {each["provider_key_id"] for row in rows(40) for each in row.attempts}
+    first, second = (route[0] for route in routes)
+    assert made == {first.pk, second.pk}
+    for each, name in ((first, "spare"), (second, "bad"), (first, "good")):  # they swap their names
+        ProviderKey.objects.filter(pk=each.pk).update(name=name)
+    performance.observe()
+    seen = {row.provider_key_id: row for row in Performance.objects.all()}
+    assert (seen[first.pk].attempts, seen[second.pk].failures) == (len(bad.seen), 0)
 
 
 def test_an_attempt_says_when_its_first_byte_came(web, two):

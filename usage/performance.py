@@ -46,11 +46,14 @@ SELECT p.id, a.model, count(*), count(*) FILTER (WHERE failed), percentile_cont(
     WITHIN GROUP (ORDER BY a.time_to_first_byte_ms) FILTER (WHERE NOT failed AND a.time_to_first_byte_ms IS NOT NULL)
 FROM (SELECT attempts, ended_at FROM usage_ledgerentry ORDER BY xid DESC LIMIT %(calls)s) AS l,
     jsonb_to_recordset(l.attempts) AS a (
-        provider_key text, model text, http_status integer, error_type text, time_to_first_byte_ms double precision),
+        provider_key_id bigint, provider_key text, model text, http_status integer, error_type text,
+        time_to_first_byte_ms double precision),
     LATERAL (SELECT a.http_status IN (401, 402, 403, 408, 429) OR a.http_status >= 500
         OR coalesce(a.http_status, 200) = 200 AND a.error_type = ANY (%(unanswered)s)) AS f (failed)
     JOIN keys_providerkey p ON true
-WHERE p.name = a.provider_key AND l.ended_at > clock_timestamp() - make_interval(secs => %(seconds)s)
+-- Rows that were written before attempts had ids name provider keys as these were called then.
+WHERE (p.id = a.provider_key_id OR a.provider_key_id IS NULL AND p.name = a.provider_key)
+    AND l.ended_at > clock_timestamp() - make_interval(secs => %(seconds)s)
 GROUP BY p.id, a.model
 """
 
