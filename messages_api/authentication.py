@@ -15,6 +15,8 @@ from rest_framework.authentication import BaseAuthentication
 from keys import credentials
 from messages_api.errors import unauthenticated
 
+# A client sends one or two; each that is looked up is a query.
+MOST = 3
 ADVICE = "Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer, or as x-bf-vk."
 
 
@@ -32,7 +34,7 @@ class Presented:
 
 
 def present(headers: list[tuple[bytes, bytes]]) -> Presented:
-    """What the headers bring.
+    """What the headers bring; of many credentials, the first few.
 
     Raises:
         GatewayError: 401, there is nothing, or nothing that can be ours.
@@ -47,6 +49,8 @@ def present(headers: list[tuple[bytes, bytes]]) -> Presented:
             text = value.strip().decode("latin-1")
         if text:
             values[text] = None
+            if len(values) == MOST:
+                break
     intact = tuple(text for text in values if credentials.is_intact(text))
     if intact:
         return Presented(intact)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from keys import issuing, pausing
+from keys import credentials, issuing, pausing
 from keys.models import Credential, Customer, Gateway, VirtualKey
 from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows, talk, wait_until
 from tests.upstream import whole
@@ -82,6 +82,15 @@ def issue_and_forget():
     plain = issuing.issue_gateway_token("forgotten", virtual_key)
     Credential.objects.filter(name="forgotten").delete()
     return plain
+
+
+def test_of_many_credentials_the_first_three_are_looked_up(web, alice, upstream):
+    upstream.answer = whole(200, message())
+    unknown = [credentials.make("virtual_key") for _ in range(990)]
+    for before, status in ((2, 200), (3, 401), (990, 401)):
+        offered = [*unknown[:before], alice.key]
+        headers = [(b"x-api-key", each.encode()) for each in offered]
+        assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == status
 
 
 def test_no_credential_is_a_401_that_says_what_to_send(web, alice, upstream):
