@@ -27,6 +27,7 @@ class Http(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.refused = False
         self.in_head, self.head_bytes = True, 0
         self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
@@ -50,7 +51,26 @@ class Http(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        super().on_headers_complete()
+        if fault := self._fault_of_head():
+            self._refuse(*fault)
+        else:
+            super().on_headers_complete()
+
+    def _fault_of_head(self) -> tuple[int, str, str] | None:
+        """What is wrong with a head that parses: status, type and message of the error."""
+        if self.parser.get_method() == b"CONNECT":
+            return 405, "invalid_request_error", "CONNECT is not served here."
+        names = [name for name, _ in self.headers]
+        if names.count(b"host") != 1 and (b"host" in names or self.parser.get_http_version() == "1.1"):
+            return 400, "invalid_request_error", "host: The request must have this header once."
+        encodings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if encodings not in ([], [b"chunked"]):
+            return 501, "invalid_request_error", "transfer-encoding: Only chunked is served here."
+        return None
+
+    def on_body(self, body: bytes) -> None:
+        if not self.refused:
+            super().on_body(body)
 
     def _stop_waiting(self) -> None:
         if self.deadline is not None:
@@ -64,6 +84,7 @@ class Http(HttpToolsProtocol):
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
         self._stop_waiting()
+        self.refused = True
         body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
         head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
@@ -74,14 +95,17 @@ class Http(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offered:
-            self._go_on(data[offered.args[0] :])
+            if not self.refused:
+                self._go_on(data[offered.args[0] :])
         except httptools.HttpParserError:
+            if self.refused:
+                return
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
 
     def on_message_complete(self) -> None:
         # Of a head with an offer, this is the end of the head only.
-        if not self.parser.should_upgrade():
+        if not (self.refused or self.parser.should_upgrade()):
             super().on_message_complete()
 
     def _go_on(self, rest: bytes) -> None:

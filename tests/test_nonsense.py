@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -221,6 +222,40 @@ def test_http_that_does_not_parse_is_a_400(web, alice, upstream, head):
     assert status == 400
     assert b"Traceback" not in body
     assert not upstream.seen
+
+
+HEADS = {
+    "a tunnel": (b"CONNECT / HTTP/1.1\r\nHost: x\r\n", 405),
+    "a tunnel to a host": (b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n", 405),
+    "no host": (b"POST /v1/messages HTTP/1.1\r\n", 400),
+    "two hosts": (b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nHost: y\r\n", 400),
+    "two hosts of old": (b"POST /v1/messages HTTP/1.0\r\nHost: x\r\nHost: y\r\n", 400),
+    "chunks within another encoding": (
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n",
+        501,
+    ),
+    "two encodings": (
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        501,
+    ),
+}
+
+
+@pytest.mark.parametrize(("head", "expected"), HEADS.values(), ids=HEADS.keys())
+def test_http_that_means_two_things_is_refused_once_and_the_connection_ends(web, alice, upstream, head, expected):
+    body = b"" if b"Transfer-Encoding" not in head else b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD)
+    about = b"x-api-key: " + alice.key.encode()
+    if not body and head.startswith(b"POST"):
+        about, body = about + b"\r\nContent-Length: %d" % len(GOOD), GOOD
+    before = web.log.read_text()
+    with socket.create_connection(web.address, timeout=30) as link, link.makefile("rb") as said:
+        link.sendall(head + about + b"\r\n\r\n" + body + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = said.read()
+    assert answer.startswith(b"HTTP/1.1 %d " % expected)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "error"
+    assert not upstream.seen
+    assert web.log.read_text() == before
 
 
 @pytest.mark.parametrize(
