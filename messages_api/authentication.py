@@ -15,6 +15,7 @@ from rest_framework.authentication import BaseAuthentication
 from keys import credentials
 from messages_api.errors import unauthenticated
 
+HEADERS = frozenset((b"authorization", b"x-api-key", b"x-bf-vk"))
 # A client sends one or two; each that is looked up is a query.
 MOST = 3
 ADVICE = "Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer, or as x-bf-vk."
@@ -41,12 +42,9 @@ def present(headers: list[tuple[bytes, bytes]]) -> Presented:
     """
     values: dict[str, None] = {}
     for name, value in headers:
-        text = ""
-        if name == b"authorization":
-            scheme, _, rest = value.partition(b" ")
-            text = rest.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
-        elif name in (b"x-api-key", b"x-bf-vk"):
-            text = value.strip().decode("latin-1")
+        text = credential(value) if name in HEADERS else ""
+        if name == b"authorization" and not (value[:7].lower() == b"bearer " or credentials.is_ours(text)):
+            text = ""
         if text:
             values[text] = None
             if len(values) == MOST:
@@ -64,6 +62,12 @@ def present(headers: list[tuple[bytes, bytes]]) -> Presented:
     if settings.CONFIGURATION.passthrough_customer:
         return Presented((), next(iter(values)))
     raise unauthenticated(f"The credential is not one of this gateway's. {ADVICE}", reason="foreign_credential")
+
+
+def credential(value: bytes) -> str:
+    """A header's credential. People write `Bearer` into `x-api-key`, too, and leave it out of `Authorization`."""
+    text = value.strip().decode("latin-1")
+    return text[7:].strip() if text[:7].lower() == "bearer " else text
 
 
 class CredentialAuthentication(BaseAuthentication):

@@ -1,4 +1,5 @@
-"""The API's paths, each also under the prefixes that clients are configured with; the SDKs append /v1/… to theirs."""
+"""The API's paths, each also under the prefixes that clients are configured with; the SDKs append /v1/… to theirs, also
+where somebody's base URL ends in a slash or in /v1 itself."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from messages_api.models_view import ModelsView, ModelView
 from messages_api.quota_view import QuotaView
 from messages_api.views import CountTokensView, MessagesView, NotFoundView
 
-PREFIX = r"^(?:anthropic/|pydanticai/anthropic/|pydanticai/)?"
+PREFIX = r"^/*(?:anthropic/+|pydanticai/anthropic/+|pydanticai/+)?(?:v1/+)?"
 # Of what lives at a provider: the caller's own word, which becomes a part of the provider's path.
 ID = r"(?P<name>[A-Za-z0-9_-]{1,200})"
 

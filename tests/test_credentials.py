@@ -47,6 +47,13 @@ def test_the_scheme_may_be_written_in_any_case(web, alice):
     assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("header", ["authorization", "x_api_key", "x_bf_vk"])
+@pytest.mark.parametrize("scheme", ["", "Bearer ", "bearer "])
+def test_the_scheme_may_be_missing_or_stand_where_none_belongs(web, alice, upstream, header, scheme):
+    assert call(web, **{header: scheme + alice.key}).status_code == 200
+    assert alice.key.encode() not in b"".join(value for _, value in upstream.last.headers)
+
+
 @pytest.mark.wire(1)
 def test_several_that_agree_are_one(web, alice):
     answer = call(web, authorization=f"Bearer {alice.key}", x_api_key=alice.key, x_bf_vk=alice.key)

@@ -56,6 +56,16 @@ def test_what_this_gateway_lacks_is_a_404_that_says_what_it_has(web, alice, upst
     assert not upstream.seen
 
 
+@pytest.mark.parametrize("base", ["/", "//", "/v1", "/v1/", "/anthropic/", "/pydanticai/anthropic/v1", "/pydanticai//"])
+def test_a_base_url_may_end_in_a_slash_or_in_v1(web, alice, upstream, base):
+    upstream.answer = whole(200, message())
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        answer = CLIENT.post(f"{web.url}{base}{path}", json=ask(), headers={"x-api-key": alice.key})
+        assert answer.status_code == 200, answer.text
+    assert [seen.target for seen in upstream.seen] == ["/v1/messages", "/v1/messages/count_tokens"]
+    assert CLIENT.get(f"{web.url}{base}/v1/models", headers={"x-api-key": alice.key}).status_code == 200
+
+
 def test_the_root_is_the_home_page(web):
     answer = CLIENT.get(web.url + "/")
     assert answer.status_code == 200
