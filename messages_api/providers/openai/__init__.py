@@ -14,7 +14,7 @@ from urllib.parse import SplitResult
 from keys.errors import Unusable
 from messages_api import errors, headers
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
-from messages_api.providers.openai import answer, completion, dialects, faults, listing, request, turns
+from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, request, turns
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.stream import PING
@@ -102,14 +102,12 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
         GatewayError: 400, it can't be expressed.
     """
     asked = request.read(body)
-    spoken = dialects.dialect(base_url)
+    model = dialects.own_name(asked["model"], base_url)
+    spoken = dialects.dialect(base_url, model)
     try:
-        made = {
-            "model": dialects.own_name(asked["model"], base_url),
-            "messages": turns.turns(asked, spoken),
-            **request.settings(asked, spoken),
-        }
-        return request.encode(made), expected(asked)
+        own_names = names.shorten(asked)
+        made = {"model": model, "messages": turns.turns(asked, spoken), **request.settings(asked, spoken)}
+        return request.encode(made), expected(asked, own_names)
     except RecursionError:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 

@@ -83,7 +83,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         called = call.function.name if call.function is not None else None
         if not isinstance(called, str) or not called:
             raise ValueError("a tool call without a name")
+        own = expected.own_names.get(called, called)
         content.append(
-            {"type": "tool_use", "id": tool_id(call.id, ids), "name": called, "input": completion.tool_input(written)}
+            {"type": "tool_use", "id": tool_id(call.id, ids), "name": own, "input": completion.tool_input(written)}
         )
     return content, delivered

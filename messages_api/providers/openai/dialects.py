@@ -1,11 +1,12 @@
 """Where an OpenAI-compatible endpoint is called, and in what it differs from the others. Pure.
 
-What a provider takes is told by its host; one that isn't named here is taken for vLLM or the like. Facts are from the
-providers' references: https://platform.openai.com/docs/api-reference/chat,
+What a provider takes is told by its host; one that isn't named here is taken for vLLM or the like. What a model takes
+beside that is in traits.py. Facts are from the providers' references, as of November 2026:
+https://platform.openai.com/docs/api-reference/chat,
 https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle, https://openrouter.ai/docs,
 https://console.groq.com/docs/openai, https://docs.mistral.ai/api, https://api-docs.deepseek.com,
 https://ai.google.dev/gemini-api/docs/openai, https://docs.ollama.com/api/openai-compatibility, https://docs.vllm.ai,
-https://inference-docs.cerebras.ai/api-reference/chat-completions.
+https://inference-docs.cerebras.ai/api-reference/chat-completions, https://platform.kimi.ai/docs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
+from messages_api.providers.openai import traits
+from messages_api.providers.openai.traits import NO_EFFORT, Words, nearest
+
 BASE_URL = "https://api.openai.com/v1"
 PREFIX = "openai/"
 COMPLETIONS = "/chat/completions"
@@ -24,13 +28,9 @@ MODELS = "/models"
 API_VERSION = "api-version="
 AZURE_VERSION = re.compile(r"api-version=[0-9a-z-]{1,40}")
 
-Words = Mapping[str, str]
-
-# What Anthropic's levels of effort are called: where the highest two are known, where they aren't, and elsewhere.
-UP_TO_XHIGH: Words = {"low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "xhigh"}
-
-UP_TO_HIGH: Words = {**UP_TO_XHIGH, "xhigh": "high", "max": "high"}
-HIGH_ONLY: Words = dict.fromkeys(UP_TO_XHIGH, "high")
+UP_TO_XHIGH = nearest("low", "medium", "high", "xhigh")
+UP_TO_HIGH = nearest("low", "medium", "high")
+HIGH_ONLY = nearest("high")
 DEEPSEEK_EFFORT: Words = {**HIGH_ONLY, "low": "low", "max": "max"}
 
 
@@ -39,28 +39,38 @@ class Dialect:
     """What one provider's chat completions take.
 
     Attributes:
+        host: what traits.py calls it.
         limit: the member for the most tokens of output.
         stops: the most stop sequences, None: any number.
         asks_usage: whether a stream tells usage when asked to; Mistral always does, and refuses to be asked.
         user: the member for the caller's user, empty: there is none.
         tiers: what service tiers are called; one that isn't here is left out.
-        efforts: what levels of effort are called.
+        efforts: what levels of effort are called; empty: there is no such setting, and an effort is left out.
+        beside_tools: what an effort becomes where there are tools: itself, nothing, or `none`.
         thinking: how thinking is asked for: by `reasoning_effort` alone, by DeepSeek's switch beside it, or by
             OpenRouter's `reasoning`.
-        thoughts: the member of an assistant's turn that its thinking goes back in, empty: it is left out.
+        thoughts: the members of an assistant's turn that its thinking goes back in, empty: it is left out. Where two
+            generations of servers read one each, both get it.
+        unthought: what the last of these says in a turn with tool calls that has no thinking, None: it is left out.
+        images: which images a model can see: all, those that are sent along, or none.
         pdfs: the part that carries a PDF, empty: there is none; and whether it may be a URL.
         prefill: whether an assistant's last turn is gone on with: after a mark, as it is, or not at all.
         bridge: what the assistant is made to say between a tool's result and the user, empty: nothing. Mistral refuses
             the one after the other (invalid_request_message_order).
+        systems: whether there may be a system message in mid-conversation.
+        model_first: whether the model may have the first turn.
+        caches: whether text may carry `cache_control`; `caches_all`: whether a request may.
         required: the choice of tools that leaves no way around them.
         parallel: whether `parallel_tool_calls` is obeyed.
         schemas: whether answers can be held to a JSON schema.
-        name_length: of a tool's name, at most; None: as long as it likes.
+        strict: whether a tool may ask to be called by its schema to the letter.
+        fills: whether schemas need the members that OpenAI asks for; Gemini refuses empty ones.
         ids: what the ids of tool calls have to be like; None: as they like.
         signed_calls: where Gemini 3 looks for the signature that a tool call of the past needs; empty: nowhere.
         namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
     """
 
+    host: str = "other"
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     stops: int | None = None
     asks_usage: bool = True
@@ -68,53 +78,69 @@ class Dialect:
     user: str = ""
     tiers: Words = field(default_factory=dict)
     efforts: Words = field(default_factory=lambda: UP_TO_HIGH)
+    beside_tools: Literal["", "nothing", "none"] = ""
     thinking: Literal["effort", "switch", "reasoning"] = "effort"
-    thoughts: str = ""
+    thoughts: tuple[str, ...] = ()
+    unthought: str | None = None
+    images: Literal["all", "inline", ""] = "all"
     pdfs: Literal["", "file", "document_url"] = ""
     pdf_urls: bool = False
-    prefill: Literal["", "prefix", "plain"] = ""
+    prefill: Literal["", "prefix", "partial", "plain"] = ""
     bridge: str = ""
+    systems: bool = False
+    model_first: bool = False
+    caches: bool = False
+    caches_all: bool = False
     required: str = "required"
     parallel: bool = True
     schemas: bool = True
-    name_length: int | None = None
+    strict: bool = True
+    fills: bool = True
     ids: re.Pattern[str] | None = None
     signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
     namespaced: bool = False
 
 
 OPENAI = Dialect(
+    host="openai",
     limit="max_completion_tokens",
     stops=4,
     user="safety_identifier",
     tiers={"auto": "auto", "standard_only": "default"},
     efforts=UP_TO_XHIGH,
     pdfs="file",
-    name_length=64,
+    systems=True,
+    model_first=True,
     ids=re.compile(r".{1,40}", re.DOTALL),
 )
-AZURE = replace(OPENAI, user="user")
+# Deployments have any name: those whose model can't be known get no effort that only some models know.
+AZURE = replace(OPENAI, host="azure", user="user", efforts=UP_TO_HIGH)
 OPENROUTER = Dialect(
+    host="openrouter",
     stops=4,
     top_k=True,
     user="user",
     efforts=UP_TO_XHIGH,
     thinking="reasoning",
-    thoughts="reasoning",
+    thoughts=("reasoning",),
     pdfs="file",
     pdf_urls=True,
     signed_calls="reasoning_details",
     prefill="plain",
     namespaced=True,
 )
+# Refuses an effort where a model has none, and `reasoning_content` in messages.
 GROQ = Dialect(
+    host="groq",
     limit="max_completion_tokens",
     stops=4,
     user="user",
     tiers={"auto": "auto", "standard_only": "on_demand"},
+    efforts=NO_EFFORT,
     namespaced=True,
 )
 MISTRAL = Dialect(
+    host="mistral",
     asks_usage=False,
     efforts=HIGH_ONLY,
     pdfs="document_url",
@@ -124,19 +150,41 @@ MISTRAL = Dialect(
     required="any",
     ids=re.compile(r"[A-Za-z0-9]{9}"),
 )
+# Refuses a turn with tool calls that has no member for its thoughts, be they none; it has no eyes but in some models:
+# https://api-docs.deepseek.com/guides/thinking_mode, https://github.com/vercel/ai/issues/9179 (July 2026).
 DEEPSEEK = Dialect(
+    host="deepseek",
     stops=16,
     efforts=DEEPSEEK_EFFORT,
     thinking="switch",
-    thoughts="reasoning_content",
+    thoughts=("reasoning_content",),
+    unthought="",
+    images="",
     parallel=False,
     schemas=False,
 )
+# Takes an empty text for none: https://github.com/theopenco/llmgateway/pull/2093 (April 2026). Images by URL aren't
+# fetched: https://platform.kimi.ai/docs/guide/use-kimi-vision-model.
+KIMI = Dialect(
+    host="kimi",
+    limit="max_completion_tokens",
+    stops=5,
+    efforts=NO_EFFORT,
+    thoughts=("reasoning_content",),
+    unthought=" ",
+    images="inline",
+    prefill="partial",
+    strict=False,
+)
 # Refuses members that it doesn't know, in messages too.
-CEREBRAS = Dialect(limit="max_completion_tokens", stops=4, user="user", thoughts="reasoning")
-GEMINI = Dialect(stops=5, parallel=False, signed_calls="extra_content")
-OLLAMA = Dialect(parallel=False, namespaced=True)
-OTHER = Dialect(top_k=True, user="user", thoughts="reasoning_content", namespaced=True)
+CEREBRAS = Dialect(host="cerebras", limit="max_completion_tokens", stops=4, user="user", thoughts=("reasoning",))
+GEMINI = Dialect(host="gemini", stops=5, parallel=False, fills=False, signed_calls="extra_content")
+# Refuses an effort where a model doesn't think (https://github.com/ollama/ollama/issues/12561, October 2025), and
+# fetches no images: https://docs.ollama.com/api/openai-compatibility.
+OLLAMA = Dialect(host="ollama", efforts=NO_EFFORT, images="inline", parallel=False, namespaced=True)
+# vLLM reads `reasoning` since 0.12 and ignores the older name (https://github.com/vllm-project/vllm/issues/38488, March
+# 2026), which others read: SGLang, llama.cpp, LiteLLM.
+OTHER = Dialect(top_k=True, user="user", thoughts=("reasoning", "reasoning_content"), namespaced=True)
 
 HOSTS: Mapping[str, Dialect] = {
     "openai.com": OPENAI,
@@ -147,6 +195,10 @@ HOSTS: Mapping[str, Dialect] = {
     "groq.com": GROQ,
     "mistral.ai": MISTRAL,
     "deepseek.com": DEEPSEEK,
+    "moonshot.ai": KIMI,
+    "moonshot.cn": KIMI,
+    "kimi.com": KIMI,
+    "kimi.ai": KIMI,
     "generativelanguage.googleapis.com": GEMINI,
     "cerebras.ai": CEREBRAS,
     "ollama.com": OLLAMA,
@@ -156,8 +208,14 @@ OLLAMA_PORT = 11434
 
 
 @lru_cache(maxsize=1024)
-def dialect(base_url: str) -> Dialect:
-    """The dialect that is spoken at an address; empty is OpenAI's own."""
+def dialect(base_url: str, model: str = "") -> Dialect:
+    """The dialect that is spoken at an address (empty is OpenAI's own), with what is known of a model there."""
+    spoken = host_dialect(base_url)
+    changes = traits.of(model, spoken.host) if model else {}
+    return replace(spoken, **changes) if changes else spoken
+
+
+def host_dialect(base_url: str) -> Dialect:
     parts = urlsplit(base_url or BASE_URL)
     if API_VERSION in parts.query:
         return AZURE

@@ -345,7 +345,8 @@ class Events:
     def _write(self, call: Call, out: list[bytes]) -> None:
         if call is not self._writing:
             told = answer.tool_id(call.id, self._ids)
-            self._begin("tool", {"type": "tool_use", "id": told, "name": call.name, "input": {}}, out)
+            name = self.expected.own_names.get(call.name, call.name)
+            self._begin("tool", {"type": "tool_use", "id": told, "name": name, "input": {}}, out)
             self._writing = call
         for text in call.parts[call.sent :]:
             self._delta(text, out)

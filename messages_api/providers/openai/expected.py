@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -15,15 +16,17 @@ class Expected:
         stream: whether the answer is to come as it is written.
         stops: sequences to stop at.
         shows_thinking: whether the caller wants to see it.
+        own_names: what the caller calls the tools whose names were made up (names.py).
     """
 
     model: str
     stream: bool = False
     stops: tuple[str, ...] = ()
     shows_thinking: bool = True
+    own_names: Mapping[str, str] = field(default_factory=dict)
 
 
-def expected(request: dict[str, Any]) -> Expected:
+def expected(request: dict[str, Any], own_names: Mapping[str, str]) -> Expected:
     """What a request's answer has to go by. Who turned thinking off gets none from a model that can't help it."""
     thinking = request.get("thinking") or {}
     return Expected(
@@ -31,4 +34,5 @@ def expected(request: dict[str, Any]) -> Expected:
         stream=bool(request.get("stream")),
         stops=tuple(request.get("stop_sequences") or ()),
         shows_thinking=thinking.get("type") != "disabled" and thinking.get("display") != "omitted",
+        own_names=own_names,
     )

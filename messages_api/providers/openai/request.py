@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from messages_api import errors
+from messages_api.providers.openai import schemas
 from messages_api.providers.openai.dialects import Dialect
+from messages_api.providers.openai.tools import forces_a_tool, tools
+from messages_api.providers.openai.traits import LEVELS
+from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, kept, refuse
 
-# Members that are dealt with below, and those that change nothing: caches are the provider's own affair.
+# Members that are dealt with below.
 TRANSLATED = frozenset(
     (
         "model",
@@ -37,9 +41,12 @@ TRANSLATED = frozenset(
         "cache_control",
     )
 )
+# Members that ask for nothing that a caller would see in the answer. Claude Code and Anthropic's SDK set most of them
+# unasked: https://code.claude.com/docs/en/llm-gateway-protocol (August 2026), and for `diagnostics`
+# https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics. `speed` says how soon the answer is to come.
+LEFT_OUT = frozenset(("diagnostics", "betas", "anthropic_beta", "anthropic_version", "speed", "fallback_credit_token"))
 # Values that ask for nothing beyond what every provider does.
 HARMLESS: dict[str, tuple[Any, ...]] = {
-    "speed": ("standard",),
     "inference_geo": ("global",),
     "mcp_servers": ([],),
     "fallbacks": ([],),
@@ -48,22 +55,11 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 USER_LENGTH = 64
 # Up to so many tokens of thinking, an effort is low or medium.
 LOW_BUDGET, MEDIUM_BUDGET = 4_096, 16_384
-# Of a member that the caller made up, in our words about it.
-NAME_LENGTH = 60
 # The name that a schema has to have.
 ANSWER = "answer"
 
 _decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
-
-
-def refuse(field: str, why: str) -> NoReturn:
-    """Refuse what this protocol has no words for.
-
-    Raises:
-        GatewayError: 400.
-    """
-    raise errors.invalid_request(f"{field}: {why}", reason="not_translatable")
 
 
 def read(body: bytes) -> dict[str, Any]:
@@ -109,26 +105,48 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
         asked[spoken.user] = user if len(user) <= USER_LENGTH else sha256(user.encode()).hexdigest()
     if (tier := spoken.tiers.get(request.get("service_tier") or "")) is not None:
         asked["service_tier"] = tier
-    return asked | thinking(request, spoken) | form(request, spoken) | tools(request, spoken)
+    if spoken.caches_all and (breakpoint := request.get("cache_control")):
+        asked["cache_control"] = kept(breakpoint)
+    asked |= thinking(request, spoken) | form(request, spoken) | tools(request, spoken)
+    if "tools" in asked and spoken.beside_tools:
+        asked.pop("reasoning_effort", None)
+        asked |= {"reasoning_effort": "none"} if spoken.beside_tools == "none" else {}
+    return asked
 
 
 def check_members(request: dict[str, Any]) -> None:
     """Refuse members that mean something which this protocol has no words for; null is as good as left out."""
     for name, value in request.items():
-        if name in TRANSLATED or value is None or value in HARMLESS.get(name, ()):
+        if name in TRANSLATED or name in LEFT_OUT or value is None or value in HARMLESS.get(name, ()):
             continue
-        if name == "context_management" and only_clears(value):
-            continue
-        refuse(name[:NAME_LENGTH], "not available with this model's provider")
+        if name == "context_management":
+            check_edits(value)
+        elif name != "container" or not is_left_over(value, request):
+            refuse(name[:NAME_LENGTH], NOT_HERE)
     for name, value in (request.get("output_config") or {}).items():
-        if name not in ("format", "effort") and value is not None:
-            refuse(f"output_config.{name[:NAME_LENGTH]}", "not available with this model's provider")
+        # A task's budget is a hint to the model about a loop of calls.
+        if name not in ("format", "effort", "task_budget") and value is not None:
+            refuse(f"output_config.{name[:NAME_LENGTH]}", NOT_HERE)
 
 
-def only_clears(management: Any) -> bool:
-    """Whether a context is only to be made shorter where it is long, which an answer need not tell of."""
-    edits = management.get("edits") if isinstance(management, dict) else None
-    return all(isinstance(edit, dict) and str(edit.get("type")).startswith("clear_") for edit in edits or ())
+def check_edits(management: dict[str, Any]) -> None:
+    """Refuse all that does more to a context than make it shorter where it is long, which an answer need not tell of: a
+    compaction is a block in the answer."""
+    for index, edit in enumerate(management.get("edits") or ()):
+        if not edit["type"].startswith("clear_"):
+            refuse(f"context_management.edits.{index}.type", NOT_HERE)
+    for name, value in management.items():
+        if name != "edits" and value is not None:
+            refuse(f"context_management.{name[:NAME_LENGTH]}", NOT_HERE)
+
+
+def is_left_over(container: Any, request: dict[str, Any]) -> bool:
+    """Whether a container is only named since earlier turns, of Claude's, ran code in it."""
+    name = container if isinstance(container, str) else container.get("id")
+    skills = not isinstance(container, str) and container.get("skills")
+    blocks = (block for message in request["messages"] for block in message.get("content") or ())
+    kinds = (str(block.get("type")) for block in blocks if isinstance(block, dict))
+    return bool(name) and not skills and any(kind.endswith("code_execution_tool_result") for kind in kinds)
 
 
 def limit(request: dict[str, Any]) -> int:
@@ -144,14 +162,13 @@ def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     always thinks would refuse."""
     wanted = request.get("thinking") or {}
     kind, budget = wanted.get("type"), wanted.get("budget_tokens")
-    effort = (request.get("output_config") or {}).get("effort")
-    if effort is not None and effort not in spoken.efforts:
-        refuse("output_config.effort", f"Expected one of {', '.join(spoken.efforts)}")
+    effort = effort_asked(request)
     if kind not in (None, "enabled", "adaptive", "disabled"):
-        refuse("thinking.type", "not available with this model's provider")
+        refuse("thinking.type", NOT_HERE)
     if effort is None and kind == "enabled" and (spoken.thinking != "reasoning" or budget is None):
         effort = effort_of(budget)
-    level = {"reasoning_effort": spoken.efforts[effort]} if effort is not None else {}
+    word = spoken.efforts.get(effort) if effort is not None else None
+    level = {"reasoning_effort": word} if word is not None else {}
     if kind == "disabled":
         return {"switch": {"thinking": {"type": kind}}, "reasoning": {"reasoning": {"enabled": False}}}.get(
             spoken.thinking, {}
@@ -161,18 +178,26 @@ def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
             return {"thinking": {"type": "disabled"}}
         return level | ({"thinking": {"type": "enabled"}} if kind else {})
     if spoken.thinking == "reasoning":
-        if effort is not None:
-            return {"reasoning": {"effort": spoken.efforts[effort]}}
+        if word is not None:
+            return {"reasoning": {"effort": word}}
         if kind == "enabled":
             return {"reasoning": {"max_tokens": budget}}
         return {"reasoning": {"enabled": True}} if kind else {}
     return level
 
 
-def forces_a_tool(request: dict[str, Any]) -> bool:
-    """Whether the model must use a tool. Who thinks may not be forced, at Anthropic as at DeepSeek, where models think
-    unless they are told not to: https://api-docs.deepseek.com/guides/thinking_mode."""
-    return (request.get("tool_choice") or {}).get("type") in ("any", "tool")
+def effort_asked(request: dict[str, Any]) -> str | None:
+    """The level of effort; that of a system message in mid-conversation holds for its turn."""
+    where, config = "output_config", request.get("output_config")
+    for index, message in enumerate(request["messages"]):
+        if message["role"] == "assistant":
+            where, config = "output_config", request.get("output_config")
+        elif message["role"] == "system" and isinstance(own := message.get("output_config"), dict) and own:
+            where, config = f"messages.{index}.output_config", own
+    effort = (config or {}).get("effort")
+    if effort is not None and effort not in LEVELS:
+        refuse(f"{where}.effort", f"Expected one of {', '.join(LEVELS)}")
+    return effort
 
 
 def effort_of(budget: Any) -> str:
@@ -182,8 +207,7 @@ def effort_of(budget: Any) -> str:
 
 
 def form(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """The schema that an answer is held to. Without a way to leave members out, only one that requires all of its
-    members can be kept to strictly; others are kept to as well as the model can."""
+    """The schema that an answer is held to, as well as the model can where strict mode doesn't take it."""
     configured = (request.get("output_config") or {}).get("format")
     field, wanted = (
         ("output_config.format", configured) if configured else ("output_format", request.get("output_format"))
@@ -194,63 +218,6 @@ def form(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
         refuse(f"{field}.type", "Expected 'json_schema'")
     if not spoken.schemas:
         refuse(field, "this model's provider can't hold answers to a schema")
-    schema = wanted["schema"]
-    described = {"name": ANSWER, "schema": schema, "strict": requires_all(schema)}
+    schema = schemas.filled(wanted["schema"]) if spoken.fills else wanted["schema"]
+    described = {"name": ANSWER, "schema": schema, "strict": schemas.strictly(schema)}
     return {"response_format": {"type": "json_schema", "json_schema": described}}
-
-
-def requires_all(schema: Any) -> bool:
-    """Whether every object in a schema requires every member that it may have."""
-    if isinstance(schema, list):
-        return all(map(requires_all, schema))
-    if not isinstance(schema, dict):
-        return True
-    members, required = schema.get("properties"), schema.get("required")
-    if isinstance(members, dict):
-        if not isinstance(required, list) or not set(members) <= set(map(str, required)):
-            return False
-        if schema.get("additionalProperties") is not False or not all(map(requires_all, members.values())):
-            return False
-    elif schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-        return False
-    return all(requires_all(value) for name, value in schema.items() if name not in ("properties", "enum", "const"))
-
-
-def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """The tools, and whether they are to be used."""
-    offered = [function(tool, f"tools.{index}", spoken) for index, tool in enumerate(request.get("tools") or ())]
-    choice = request.get("tool_choice") or {}
-    if not offered:
-        if forces_a_tool(request):
-            refuse("tool_choice", "there are no tools to use")
-        return {}
-    asked: dict[str, Any] = {"tools": offered}
-    match choice.get("type"):
-        case "auto" | "none" as plain:
-            asked["tool_choice"] = plain
-        case "any":
-            asked["tool_choice"] = spoken.required
-        case "tool":
-            asked["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
-    if choice.get("disable_parallel_tool_use"):
-        if not spoken.parallel:
-            refuse(
-                "tool_choice.disable_parallel_tool_use", "this model's provider may always use several tools at once"
-            )
-        asked["parallel_tool_calls"] = False
-    return asked
-
-
-def function(tool: dict[str, Any], where: str, spoken: Dialect) -> dict[str, Any]:
-    """A tool of the caller's own. Others are Anthropic's, and no other model knows how to use them."""
-    if tool.get("type") not in (None, "custom"):
-        refuse(f"{where}.type", "this model's provider knows custom tools only")
-    name = tool["name"]
-    if spoken.name_length is not None and len(name) > spoken.name_length:
-        refuse(f"{where}.name", f"this model's provider takes at most {spoken.name_length} characters")
-    described: dict[str, Any] = {"name": name, "parameters": tool["input_schema"]}
-    if tool.get("description"):
-        described["description"] = tool["description"]
-    if tool.get("strict"):
-        described["strict"] = True
-    return {"type": "function", "function": described}

@@ -6,26 +6,29 @@ protocol: images follow in the user's turn, after the last of the results.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import groupby
 from typing import Any
 
 from messages_api.providers.openai.dialects import Dialect
-from messages_api.providers.openai.request import NAME_LENGTH, encode, refuse
+from messages_api.providers.openai.narration import narrated
+from messages_api.providers.openai.parts import Part, as_parts, joined, marked, parts_of, text_part, texts
+from messages_api.providers.openai.request import encode
+from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, Placed, blocks, refuse, string
 
-NOT_HERE = "not available with this model's provider"
-PDF = "application/pdf"
 ATTRIBUTION = "x-anthropic-billing-header:"
 # What Google documents for tool calls whose signature nobody has: https://ai.google.dev/gemini-api/docs/thought-signatures
 UNSIGNED = "skip_thought_signature_validator"
 # How the names of the models that ask for them begin at OpenRouter.
 SIGNING = "google/gemini"
+# What the user says where a conversation begins, or has to go on, without a word of the user's.
+GO_ON = "(The conversation goes on.)"
+NOTHING = "(no content)"
 
-Part = dict[str, Any]
 Turn = dict[str, Any]
-# A block with its place in the request.
-Placed = tuple[str, dict[str, Any]]
+# A message's role, its place in the request, and its blocks.
+Message = tuple[str, str, list[Placed]]
 
 
 def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
@@ -35,25 +38,57 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
     Raises:
         GatewayError: 400, there is something that can't be expressed.
     """
-    made: list[Turn] = []
-    if system := texts(unattributed(request.get("system")), "system"):
-        made.append({"role": "system", "content": system})
-    messages = request["messages"]
-    for role, group in groupby(enumerate(messages), lambda each: each[1]["role"]):
-        run = [(f"messages.{index}", message) for index, message in group]
-        content = [each for where, message in run for each in blocks(message.get("content"), f"{where}.content")]
-        match role:
-            case "user":
-                made += user(content, spoken)
-            case "assistant":
-                made += assistant(content, spoken, last=run[-1][0] if run[-1][1] is messages[-1] else "")
-            case _:
-                made += system_turns(run)
+    messages = read(request["messages"])
+    begun = next((at for at, (role, _, _) in enumerate(messages) if role == "user"), len(messages))
+    instructions = [each for role, _, content in messages[:begun] if role == "system" for each in content]
+    system = texts([*blocks(unattributed(request.get("system")), "system"), *instructions], spoken)
+    rest = [message for message in messages[:begun] if message[0] != "system"]
+    rest += placed_systems(messages[begun:], spoken)
+    made: list[Turn] = [{"role": "system", "content": joined(system)}] if system else []
+    made += opened(merged(said(rest, spoken)), spoken)
     if spoken.signed_calls == "reasoning_details" and request["model"].startswith(SIGNING):
         for turn in made:
             if calls := turn.get("tool_calls"):
                 turn["reasoning_details"] = unsigned(calls)
     return list(bridged(made, spoken.bridge)) if spoken.bridge else made
+
+
+def said(messages: list[Message], spoken: Dialect) -> Iterator[Turn]:
+    """The turns that messages become, one after another."""
+    for role, group in groupby(messages, lambda message: message[0]):
+        run = list(group)
+        content = [each for _, _, inner in run for each in inner]
+        match role:
+            case "user":
+                yield from user(content, spoken)
+            case "assistant":
+                yield from assistant(content, spoken, last=run[-1][1] if run[-1] is messages[-1] else "")
+            case _:
+                yield from ({"role": "system", "content": joined(texts(inner, spoken))} for _, _, inner in run if inner)
+
+
+def merged(turns: Iterable[Turn]) -> list[Turn]:
+    """The turns, of which no two in a row are the user's: many models' templates refuse that."""
+    made: list[Turn] = []
+    for turn in turns:
+        if made and turn["role"] == made[-1]["role"] == "user":
+            parts = [*as_parts(made[-1]["content"]), *as_parts(turn["content"])]
+            made[-1] = {"role": "user", "content": joined(parts)}
+        else:
+            made.append(turn)
+    return made
+
+
+def opened(turns: list[Turn], spoken: Dialect) -> list[Turn]:
+    """The turns, the first of which is the user's where it has to be.
+
+    Qwen's template finds no query where only the assistant and its tools speak
+    (https://github.com/ollama/ollama/issues/18303, September 2026); Gemini takes no tool's call before a word of the
+    user's (https://github.com/archestra-ai/archestra/pull/6258, July 2026).
+    """
+    if spoken.model_first or (turns and turns[0]["role"] == "user"):
+        return turns
+    return [{"role": "user", "content": GO_ON}, *turns]
 
 
 def bridged(turns: list[Turn], bridge: str) -> Iterator[Turn]:
@@ -66,12 +101,33 @@ def bridged(turns: list[Turn], bridge: str) -> Iterator[Turn]:
         before = turn["role"]
 
 
-def system_turns(run: list[Placed]) -> Iterator[Turn]:
-    """Instructions in mid-conversation."""
-    for where, message in run:
-        check_system(message, where)
-        if said := texts(message.get("content"), f"{where}.content"):
-            yield {"role": "system", "content": said}
+# What is read
+
+
+def read(messages: list[dict[str, Any]]) -> list[Message]:
+    """The messages that count, block by block: those from the last summary on, which stands for all before it, as it
+    does to Anthropic: https://platform.claude.com/docs/en/build-with-claude/compaction."""
+    last_user = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    found: list[Message] = []
+    for index, message in enumerate(messages):
+        role, where = message["role"], f"messages.{index}"
+        content = blocks(message.get("content"), f"{where}.content")
+        if role == "system":
+            check_system(message, where)
+            if message.get("clear_at") == "next_user_message" and index < last_user:
+                continue
+        summary = max((at for at, (_, block) in enumerate(content) if is_summary(block)), default=None)
+        if summary is not None:
+            found = [("user", where, [content[summary]])]
+            content = content[summary + 1 :]
+        if content or summary is None:
+            found.append((role, where, content))
+    return found
+
+
+def is_summary(block: dict[str, Any]) -> bool:
+    """Whether a block stands for all before it; one without a text is a compaction that failed."""
+    return block.get("type") == "compaction" and isinstance(block.get("content"), str) and bool(block["content"])
 
 
 def unattributed(system: Any) -> Any:
@@ -82,41 +138,44 @@ def unattributed(system: Any) -> Any:
 
 
 def check_system(message: dict[str, Any], where: str) -> None:
-    """Refuse what instructions in mid-conversation may bring beside their text."""
+    """Refuse what instructions in mid-conversation may bring beside their text, and when they end; their effort is read
+    in request.py."""
     for name, value in message.items():
-        if name not in ("role", "content") and value is not None:
+        if name not in ("role", "content", "clear_at", "output_config") and value is not None:
             refuse(f"{where}.{name[:NAME_LENGTH]}", NOT_HERE)
+    config = message.get("output_config")
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if name != "effort" and value is not None:
+            refuse(f"{where}.output_config.{name[:NAME_LENGTH]}", NOT_HERE)
 
 
-def blocks(content: Any, where: str) -> list[Placed]:
-    """The blocks of a content, which may be a text alone, or nothing."""
-    if isinstance(content, str):
-        return [(where, {"type": "text", "text": content})]
-    if content is not None and not isinstance(content, list):
-        refuse(where, "Expected string or array")
-    placed = [(f"{where}.{index}", block) for index, block in enumerate(content or ())]
-    for at, block in placed:
-        if not isinstance(block, dict):
-            refuse(at, "Expected object")
-    return placed
+def placed_systems(messages: list[Message], spoken: Dialect) -> list[Message]:
+    """The messages, with instructions in mid-conversation as marked text of the user's where they can't be a turn.
+
+    Most models' templates take a system message at the beginning only
+    (https://github.com/vllm-project/vllm/issues/41114, https://github.com/ollama/ollama/issues/17774, 2026), and
+    nothing may come between a tool's call and its result. They stay where they are, so that caches stay good.
+    """
+    made: list[Message] = []
+    waiting: set[Any] = set()
+    for role, where, content in messages:
+        if role == "system":
+            instructions = texts(content, spoken)
+            if not (spoken.systems and not waiting):
+                role, content = "user", [(where, marked_system(part)) for part in instructions]
+            if not instructions:
+                continue
+        elif role == "assistant":
+            waiting = {block.get("id") for _, block in content if block.get("type") == "tool_use"}
+        else:
+            waiting -= {block.get("tool_use_id") for _, block in content if block.get("type") == "tool_result"}
+        made.append((role, where, content))
+    return made
 
 
-def texts(content: Any, where: str) -> str:
-    """A content of which only text can be passed on."""
-    said = []
-    for at, block in blocks(content, where):
-        if block.get("type") != "text":
-            refuse(f"{at}.type", NOT_HERE)
-        said.append(string(block, "text", at))
-    return "\n\n".join(said)
-
-
-def string(block: dict[str, Any], name: str, where: str) -> str:
-    """A member that has to be a text."""
-    value = block.get(name)
-    if not isinstance(value, str):
-        refuse(f"{where}.{name}", "Expected string")
-    return value
+def marked_system(part: Part) -> dict[str, Any]:
+    """Instructions as the user's text."""
+    return part | {"text": f"<system>\n{part['text']}\n</system>"}
 
 
 # The user's turns
@@ -130,115 +189,29 @@ def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
         if block["type"] != "tool_result":
             parts += parts_of(block, at, spoken)
             continue
-        said, shown = result(block, at, spoken)
+        answered, shown = result(block, at, spoken)
         called = block["tool_use_id"]
-        results.append({"role": "tool", "tool_call_id": call_id(called, spoken), "content": said})
+        results.append({"role": "tool", "tool_call_id": call_id(called, spoken), "content": answered})
         if shown:
             parts += [text_part(f"What the tool call {called} showed:"), *shown]
     yield from results
     if parts or not results:
-        yield {"role": "user", "content": joined(parts)}
+        yield {"role": "user", "content": joined(parts) or NOTHING}
 
 
-def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str, list[Part]]:
+def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str | list[Part], list[Part]]:
     """What a tool answered: its text, and what isn't text."""
-    said, shown = [], []
+    answered: list[Part] = []
+    shown: list[Part] = []
     for at, inner in blocks(block.get("content"), f"{where}.content"):
         for part in parts_of(inner, at, spoken):
-            if part["type"] == "text":
-                said.append(part["text"])
-            else:
-                shown.append(part)
-    text = "\n\n".join(said)
-    if shown and not text:
-        text = "(shown below)"
+            (answered if part["type"] == "text" else shown).append(part)
+    if shown and not any(part["text"] for part in answered):
+        answered = [text_part("(shown below)")]
     if block.get("is_error"):
-        text = f"Error: {text}" if text else "Error"
-    return text, shown
-
-
-def text_part(text: str) -> Part:
-    return {"type": "text", "text": text}
-
-
-def joined(parts: list[Part]) -> str | list[Part]:
-    """Parts as a content: a text where there is nothing else, for not every provider takes parts."""
-    if all(part["type"] == "text" for part in parts):
-        return "\n\n".join(part["text"] for part in parts)
-    return parts
-
-
-def parts_of(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
-    """A block of the user's, or of a tool's result."""
-    match block.get("type"):
-        case "text":
-            return [text_part(string(block, "text", where))]
-        case "image":
-            return [{"type": "image_url", "image_url": {"url": image_url(source_of(block, where), f"{where}.source")}}]
-        case "document":
-            return document(block, where, spoken)
-        case "search_result":
-            check_uncited(block, where)
-            found = texts(block.get("content"), f"{where}.content")
-            heads = [string(block, name, where) for name in ("title", "source")]
-            return [text_part("\n".join([*heads, "", found]))]
-    refuse(f"{where}.type", NOT_HERE)
-
-
-def source_of(block: dict[str, Any], where: str) -> dict[str, Any]:
-    source = block.get("source")
-    if not isinstance(source, dict):
-        refuse(f"{where}.source", "Expected object")
-    return source
-
-
-def image_url(source: dict[str, Any], where: str) -> str:
-    """Where an image is, or the image itself."""
-    match source.get("type"):
-        case "url":
-            return string(source, "url", where)
-        case "base64":
-            return f"data:{string(source, 'media_type', where)};base64,{string(source, 'data', where)}"
-    refuse(f"{where}.type", f"{NOT_HERE}: Expected 'base64' or 'url'")
-
-
-def check_uncited(block: dict[str, Any], where: str) -> None:
-    """Refuse to have something cited: no other provider tells where it has an answer from."""
-    citations = block.get("citations")
-    if isinstance(citations, dict) and citations.get("enabled"):
-        refuse(f"{where}.citations", NOT_HERE)
-
-
-def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
-    """Something to read: text, where it is text; a PDF, where the provider reads them."""
-    check_uncited(block, where)
-    source = source_of(block, where)
-    at = f"{where}.source"
-    about = [block[name] for name in ("title", "context") if isinstance(block.get(name), str) and block[name]]
-    match source.get("type"):
-        case "text":
-            parts = [text_part(string(source, "data", at))]
-        case "content":
-            parts = [
-                part
-                for place, inner in blocks(source.get("content"), f"{at}.content")
-                for part in parts_of(inner, place, spoken)
-            ]
-        case "base64" if source.get("media_type") == PDF and spoken.pdfs:
-            parts = [pdf(f"data:{PDF};base64,{string(source, 'data', at)}", block, spoken)]
-        case "url" if spoken.pdfs and spoken.pdf_urls:
-            parts = [pdf(string(source, "url", at), block, spoken)]
-        case "base64" if source.get("media_type") != PDF:
-            refuse(f"{at}.media_type", f"{NOT_HERE}: Expected '{PDF}'")
-        case _:
-            refuse(f"{at}.type", f"{NOT_HERE}: give the document as text")
-    return [text_part("\n".join(about)), *parts] if about else parts
-
-
-def pdf(where: str, block: dict[str, Any], spoken: Dialect) -> Part:
-    if spoken.pdfs == "document_url":
-        return {"type": "document_url", "document_url": where}
-    return {"type": "file", "file": {"filename": block.get("title") or "document.pdf", "file_data": where}}
+        first, *rest = answered or [text_part("")]
+        answered = [first | {"text": f"Error: {first['text']}" if first["text"] else "Error"}, *rest]
+    return joined(marked(answered, block, spoken)), shown
 
 
 # The model's turns
@@ -251,34 +224,52 @@ def assistant(content: list[Placed], spoken: Dialect, *, last: str) -> Iterator[
     Args:
         last: where it is, if nothing follows, so that it is to be gone on with.
     """
-    said, thoughts, calls = [], [], []
-    for at, block in content:
-        match block["type"]:
-            case "text":
-                said.append(string(block, "text", at))
-            case "thinking":
-                thoughts.append(string(block, "thinking", at))
-            case "tool_use":
-                calls.append(call(block, spoken))
-            case "redacted_thinking" | "fallback":
-                pass
-            case _:
-                refuse(f"{at}.type", NOT_HERE)
-    turn: Turn = {"role": "assistant", "content": "".join(said) or None}
+    thoughts = [string(block, "thinking", at) for at, block in content if block["type"] == "thinking"]
+    calls = [call(block, spoken) for _, block in content if block["type"] == "tool_use"]
+    words = spoken_words(content, spoken)
+    turn: Turn = {"role": "assistant", "content": joined(words) or None}
     if calls:
         turn["tool_calls"] = calls
-    # DeepSeek refuses a turn with tool calls that has no member for its thoughts, be they none.
-    if spoken.thoughts and (any(thoughts) or (calls and spoken.thinking == "switch")):
-        turn[spoken.thoughts] = "".join(thoughts)
-    if last and not calls:
-        if not spoken.prefill:
-            refuse(last, "this model's provider can't go on with a turn of the assistant's")
-        if spoken.prefill == "prefix":
-            turn["prefix"] = True
-    if len(turn) > 2 or turn["content"] is not None:
-        if turn["content"] is None and not calls:
-            turn["content"] = ""
+    if any(thoughts):
+        turn |= dict.fromkeys(spoken.thoughts, "".join(thoughts))
+    elif calls and spoken.unthought is not None:
+        turn[spoken.thoughts[-1]] = spoken.unthought
+    if len(turn) == 2 and turn["content"] is None:
+        return
+    goes_on = bool(last) and not calls
+    if goes_on and content[-1][1]["type"] != "text":
+        # It stopped at a tool of Anthropic's.
         yield turn
+        yield {"role": "user", "content": GO_ON}
+        return
+    if goes_on and not spoken.prefill:
+        refuse(last, "this model's provider can't go on with a turn of the assistant's")
+    if goes_on and spoken.prefill != "plain":
+        turn[spoken.prefill] = True
+    if turn["content"] is None and not calls:
+        turn["content"] = ""
+    yield turn
+
+
+def spoken_words(content: list[Placed], spoken: Dialect) -> list[Part]:
+    """What the model said, texts in a row in one piece, and what Anthropic's tools did meanwhile."""
+    parts: list[Part] = []
+    joins = False
+    for at, block in content:
+        kind = block["type"]
+        if kind == "text":
+            text = string(block, "text", at)
+            if joins and "cache_control" not in parts[-1]:
+                parts[-1]["text"] += text
+            elif text:
+                parts.append(text_part(text))
+            joins = bool(parts) and (joins or bool(text))
+            if text:
+                marked(parts, block, spoken)
+        elif kind not in ("thinking", "tool_use") and (note := narrated(block)):
+            parts.append(text_part(note))
+            joins = False
+    return parts
 
 
 def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Tools' names as every provider takes them. Pure.
+
+OpenAI takes up to 64 letters, digits, `_` and `-` (https://platform.openai.com/docs/api-reference/chat/create), and
+DeepSeek, Gemini and Qwen no more than 64, either (as of 2026). Anthropic takes 128, and MCP servers use them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+LENGTH = 64
+FITS = re.compile(rf"[A-Za-z0-9_-]{{1,{LENGTH}}}")
+MISFIT = re.compile(r"[^A-Za-z0-9_-]")
+DIGITS = 12
+CHANGES = ("tool_addition", "tool_removal")
+
+# An object, and the member of it that is a tool's name.
+Place = tuple[dict[str, Any], str]
+
+
+def shorten(request: dict[str, Any]) -> dict[str, str]:
+    """Give a request's tools names that fit, in place; the caller's own names by those that were made up.
+
+    A name becomes the same one with every request. No two of a request become one.
+    """
+    places = [place for place in named(request) if isinstance(place[0].get(place[1]), str)]
+    own = {holder[member] for holder, member in places}
+    misfits = sorted(name for name in own if not FITS.fullmatch(name))
+    if not misfits:
+        return {}
+    short: dict[str, str] = {}
+    taken = own - set(misfits)
+    for name in misfits:
+        short[name] = free(name, taken)
+        taken.add(short[name])
+    for holder, member in places:
+        holder[member] = short.get(holder[member], holder[member])
+    return {made: name for name, made in short.items()}
+
+
+def free(name: str, taken: set[str]) -> str:
+    """A name that fits and isn't taken: how the own one begins, and its digest."""
+    digest = sha256(name.encode("utf-8", "replace")).hexdigest()[:DIGITS]
+    end, turn = f"_{digest}", 0
+    while (made := MISFIT.sub("_", name)[: LENGTH - len(end)] + end) in taken:
+        turn += 1
+        end = f"_{digest}{turn}"
+    return made
+
+
+def named(request: dict[str, Any]) -> Iterator[Place]:
+    """Where a request names tools."""
+    yield from ((tool, "name") for tool in request.get("tools") or () if tool.get("type") in (None, "custom"))
+    choice = request.get("tool_choice") or {}
+    if choice.get("type") == "tool":
+        yield choice, "name"
+    for message in request["messages"]:
+        content = message.get("content")
+        yield from in_blocks(content if isinstance(content, list) else [])
+
+
+def in_blocks(blocks: list[Any]) -> Iterator[Place]:
+    """Where blocks name tools, and the blocks in them."""
+    for block in blocks:
+        if not isinstance(block, dict):
+            continue
+        kind, inner = block.get("type"), block.get("content")
+        if kind == "tool_use":
+            yield block, "name"
+        elif kind == "tool_reference":
+            yield block, "tool_name"
+        elif kind == "tool_result" and isinstance(inner, list):
+            yield from in_blocks(inner)
+        elif kind in CHANGES:
+            yield from in_change(block.get("tool"))
+        elif kind == "compaction" and isinstance(changes := block.get("tool_changes"), list):
+            yield from in_blocks(changes)
+
+
+def in_change(tool: Any) -> Iterator[Place]:
+    """Where a tool that comes or goes is named."""
+    if isinstance(tool, dict):
+        definition = tool.get("definition")
+        yield (definition, "name") if isinstance(definition, dict) else (tool, "name")

@@ -1,0 +1,105 @@
+"""JSON schemas as OpenAI takes them. Pure.
+
+OpenAI refuses a tool that has an object without `properties`, or a list without `items`, and all of the request with it
+(https://github.com/containers/kubernetes-mcp-server/issues/340, https://github.com/bnb-chain/bnbchain-mcp/issues/68).
+Strict mode: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas (November 2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+# Where a schema has others: by name, one, and one after another.
+NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+ONE = (
+    *("items", "additionalItems", "unevaluatedItems", "contains", "prefixItems"),
+    *("additionalProperties", "unevaluatedProperties", "propertyNames", "not", "if", "then", "else"),
+    *("anyOf", "oneOf", "allOf"),
+)
+# Where `true` has always been a word of its own.
+FLAGS = ("additionalProperties", "unevaluatedProperties", "additionalItems", "unevaluatedItems")
+
+STRICT = frozenset(
+    (
+        *("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf"),
+        *("$ref", "$defs", "definitions", "$schema", "title", "description", "pattern", "format"),
+        *("multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems"),
+    )
+)
+FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
+
+Schema = dict[str, Any]
+
+
+def parameters(schema: Schema) -> Schema:
+    """What a tool takes: an object, whatever else its schema leaves out."""
+    made: Schema = filled({**schema, "type": "object"})
+    return made
+
+
+def filled(schema: Any) -> Any:
+    """A schema that says the same, with the members that OpenAI misses."""
+    if isinstance(schema, list):
+        return [filled(each) for each in schema]
+    if not isinstance(schema, dict):
+        return {} if schema is True else schema
+    made = within(schema, filled)
+    kinds = made["type"] if isinstance(made.get("type"), list) else [made.get("type")]
+    if "object" in kinds and not isinstance(made.get("properties"), dict):
+        made["properties"] = {}
+    if "array" in kinds and made.get("items") is None and "prefixItems" not in made:
+        made["items"] = {}
+    if "required" in made and made["required"] is None:
+        del made["required"]
+    return made
+
+
+def within(schema: Schema, change: Callable[[Any], Any]) -> Schema:
+    """A schema with every schema in it changed."""
+    made = dict(schema)
+    for name in NAMED:
+        if isinstance(inner := made.get(name), dict):
+            made[name] = {key: change(each) for key, each in inner.items()}
+    for name in ONE:
+        if isinstance(inner := made.get(name), dict | list) or (inner is True and name not in FLAGS):
+            made[name] = change(inner)
+    return made
+
+
+def strictly(schema: Any) -> bool:
+    """Whether strict mode takes the schema of an answer or of a tool: an object that isn't one of several."""
+    return isinstance(schema, dict) and schema.get("type") == "object" and "anyOf" not in schema and is_strict(schema)
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether strict mode takes a schema: it knows all the words, and objects require all members that they allow."""
+    if not isinstance(schema, dict) or not schema.keys() <= STRICT:
+        return False
+    if "$ref" in schema:
+        return len(schema) == 1
+    kinds = schema["type"] if isinstance(schema.get("type"), list) else [schema.get("type")]
+    if kinds == [None] and not schema.get("anyOf"):
+        return False
+    if "format" in schema and schema["format"] not in FORMATS:
+        return False
+    return ("object" not in kinds or is_closed(schema)) and all(map(is_strict, inner(schema)))
+
+
+def inner(schema: Schema) -> Iterator[Any]:
+    """The schemas in one that strict mode may take."""
+    for name in ("properties", "$defs", "definitions"):
+        if name in schema:
+            yield from schema[name].values() if isinstance(schema[name], dict) else [None]
+    if "anyOf" in schema:
+        yield from schema["anyOf"] if isinstance(schema["anyOf"], list) else [None]
+    if "items" in schema:
+        yield schema["items"]
+
+
+def is_closed(schema: Schema) -> bool:
+    """Whether an object has all its members, and no others."""
+    members, required = schema.get("properties"), schema.get("required")
+    if not isinstance(members, dict) or schema.get("additionalProperties") is not False:
+        return False
+    return not members or (isinstance(required, list) and set(members) == set(map(str, required)))
