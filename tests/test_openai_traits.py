@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from messages_api.providers.openai import dialects
+from messages_api.providers.openai import dialects, traits
 from tests.fussy_provider import Fussy
 from tests.gateway import post
 from tests.openai_provider import ask_gpt, issue_openai
@@ -31,7 +31,7 @@ from tests.translation import (
     sent,
 )
 
-IMAGE = {"type": "image", "source": PNG}
+IMAGE: dict[str, Any] = {"type": "image", "source": PNG}
 LINKED = {"type": "image", "source": {"type": "url", "url": "https://x.example/y.png"}}
 
 
@@ -142,11 +142,11 @@ def test_foundrys_other_models_get_the_older_member_for_the_limit(base_url, mode
 
 # Thinking that goes back
 
-THOUGHT = [
+THOUGHT: list[dict[str, Any]] = [
     {"type": "thinking", "thinking": "Hm.", "signature": "s"},
     {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
 ]
-RESULT = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "rain"}]
+RESULT: list[dict[str, Any]] = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "rain"}]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_file_that_only_anthropic_has_leaves_a_note(base_url):
 # Caches
 
 KEPT = {"type": "ephemeral", "ttl": "1h"}
-BREAK = {"cache_control": KEPT | {"scope": "global"}}
+BREAK: dict[str, Any] = {"cache_control": KEPT | {"scope": "global"}}
 
 
 @pytest.mark.parametrize("model", ["anthropic/claude-opus-4.8", "google/gemini-3-pro"])
@@ -310,6 +310,6 @@ def test_no_one_else_is_told_where_to_cache(base_url):
 
 
 def test_every_change_is_one_of_a_dialect():
-    for trait in dialects.traits.TRAITS:
+    for trait in traits.TRAITS:
         assert trait.changes.keys() <= dialects.Dialect.__dataclass_fields__.keys()
         assert trait.hosts <= {spoken.host for spoken in (*dialects.HOSTS.values(), dialects.OTHER)}

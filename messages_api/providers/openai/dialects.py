@@ -1,6 +1,6 @@
 """Where an OpenAI-compatible endpoint is called, and in what it differs from the others. Pure.
 
-What a provider takes is told by its host; one that isn't named here is taken for vLLM or the like. What a model takes
+The host decides what a provider takes; one that isn't named here is taken for vLLM or the like. What a model takes
 beside that is in traits.py. Facts are from the providers' references, as of November 2026:
 https://platform.openai.com/docs/api-reference/chat,
 https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle, https://openrouter.ai/docs,

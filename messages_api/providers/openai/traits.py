@@ -1,4 +1,4 @@
-"""What models take that isn't told by their host: known by their names, wherever these are called. Data.
+"""What single models take, whatever their host does: they are known by their names. Data.
 
 Names say it in all spellings of a model (`gpt-5-mini-2025-08-07`, `openai/gpt-5-mini`, `ft:gpt-4.1-mini:acme`), and of
 what is known of each member the first entry counts. A name that isn't known changes nothing.
