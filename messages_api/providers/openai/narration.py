@@ -1,8 +1,8 @@
 """Blocks that only Anthropic's API has, as text: what its tools were asked for and found, summaries, files, and what it
 brings in years to come. Pure.
 
-A conversation that searched the web with Claude goes on with another model, which reads what there was to read. What is sealed
-(`encrypted_content` and the like) says nothing to another model, and is left out.
+A conversation that searched the web with Claude goes on with another model, which reads what there was to read. What
+is sealed (`encrypted_content` and the like) says nothing to another model, and is left out.
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools (November 2026)
 """
 

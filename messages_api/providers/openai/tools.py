@@ -42,7 +42,7 @@ def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
 
 
 def forces_a_tool(request: dict[str, Any]) -> bool:
-    """Whether the model must use a tool. A model that thinks may not be forced, at Anthropic as at DeepSeek, where models
+    """Whether the model must use a tool. A model that thinks may not be forced, at Anthropic as at DeepSeek, where they
     think unless they are asked not to: https://api-docs.deepseek.com/guides/thinking_mode."""
     return (request.get("tool_choice") or {}).get("type") in ("any", "tool")
 
