@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 
 from messages_api import estimates, schema
+from messages_api.cache_writes import CacheWrites
 from messages_api.carried import Name, carried
 from messages_api.errors import GatewayError, invalid_request, unavailable
 from messages_api.spooled_body import SpooledBody
@@ -57,6 +58,7 @@ class Asked(Struct, array_like=True):
     estimate: estimates.Estimate
     extras: estimates.Extras
     max_tokens_in: str = "max_tokens"
+    cache_writes: CacheWrites = "5m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,9 @@ def read_params(params: bytes) -> Asked:
     if message.fallbacks:
         raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
     estimate = estimates.estimate(params, message.model, message.added, message.extras)
-    return Asked(message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in)
+    return Asked(
+        message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in, message.cache_writes
+    )
 
 
 def under(path: str, message: str) -> str:

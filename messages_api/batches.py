@@ -269,7 +269,7 @@ async def begin(call: Call, asked: batch_body.Batch) -> None:
         "process": call.runtime.writer.process,
         "requests": len(asked.asked),
         "custom_ids": asked.custom_ids,
-        "hour_writes": any(each.estimate.hour_writes for each in asked.asked),
+        "hour_writes": any(each.cache_writes != "5m" for each in asked.asked),
     }
     if not await call.runtime.record(BEGIN, values):
         raise errors.unavailable("The batch could not be written down: try again.", reason="no_hold", retry_after=1)

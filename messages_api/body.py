@@ -74,6 +74,7 @@ class Source(Typed):
     data: Raw = MISSING
     url: Raw = MISSING
     file_id: Raw = MISSING
+    content: Raw = MISSING
 
 
 class Format(Typed):
@@ -97,6 +98,7 @@ class InnerBlock(Struct, gc=False):
     """A block within a block."""
 
     type: str
+    cache_control: Raw = MISSING
 
 
 class Edit(Struct, gc=False):
@@ -137,6 +139,11 @@ class Document(Cacheable, tag="document"):
     title: str | None = None
     context: str | None = None
     citations: Members | None = None
+
+    @property
+    def content(self) -> Raw:
+        """The blocks that it is made of, if it is."""
+        return self.source.content
 
 
 class SearchResult(Cacheable, tag="search_result"):
@@ -229,12 +236,21 @@ PASSING = (
     "mid_conv_system",
 )
 
+
+class Passing(Struct, gc=False):
+    """A block about which nothing is known to be wrong."""
+
+    cache_control: Raw = MISSING
+    content: Raw = MISSING
+
+
 Block = TypeVar("Block")
 
 
 def blocks(*more: str) -> Any:
     """The blocks that we know, and those of more types, about which nothing is known to be wrong."""
-    return Union[(*CHECKED, *(msgspec.defstruct("Passing", [], tag=name, gc=False) for name in (*PASSING, *more)))]
+    passing = (msgspec.defstruct(name, [], bases=(Passing,), tag=name, gc=False) for name in (*PASSING, *more))
+    return Union[(*CHECKED, *passing)]
 
 
 class User(Struct, Generic[Block], tag_field="role", tag="user", gc=False):

@@ -31,6 +31,7 @@ from messages_api.body import (
     Tool,
     blocks,
 )
+from messages_api.cache_writes import CacheWrites, asked_for
 from messages_api.errors import GatewayError, invalid_request
 from messages_api.estimates import (
     FOR_A_FORMAT,
@@ -102,7 +103,8 @@ class MessagesRequest:
 
     `max_tokens` are the most that any attempt at it may write, and `max_tokens_in` is the member that says so;
     `lacks_max_tokens`: it names none for its own model. `fallbacks` are ours: models, each with or without its
-    provider, in order. `added` are tokens that the provider adds to the prompt.
+    provider, in order. `added` are tokens that the provider adds to the prompt. `cache_writes` says for how
+    long the request asks for these.
     """
 
     model: str
@@ -113,6 +115,7 @@ class MessagesRequest:
     added: int = FOR_ANY
     max_tokens_in: str = "max_tokens"
     lacks_max_tokens: bool = False
+    cache_writes: CacheWrites = "5m"
 
 
 class Reader:
@@ -186,10 +189,10 @@ def parse(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
-    return in_short(read)
+    return in_short(read, "5m" if counting else asked_for(read))
 
 
-def in_short(read: CountBody[Any]) -> MessagesRequest:
+def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest:
     """What the rest of the gateway needs to know of a request."""
     max_tokens, stream, geo, lacks = 0, False, None, False
     if isinstance(read, MessagesBody):
@@ -199,7 +202,14 @@ def in_short(read: CountBody[Any]) -> MessagesRequest:
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
     plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo)
     if plain and not read.context_management:
-        return MessagesRequest(read.model, max_tokens, stream, added=added(read, tools), lacks_max_tokens=lacks)
+        return MessagesRequest(
+            read.model,
+            max_tokens,
+            stream,
+            added=added(read, tools),
+            lacks_max_tokens=lacks,
+            cache_writes=cache_writes,
+        )
     theirs = read.their_fallbacks()
     named = {"max_tokens": max_tokens} | {
         f"fallbacks.{index}.max_tokens": each.max_tokens or 0 for index, each in enumerate(theirs)
@@ -214,6 +224,7 @@ def in_short(read: CountBody[Any]) -> MessagesRequest:
         added=added(read, tools),
         max_tokens_in=longest,
         lacks_max_tokens=lacks,
+        cache_writes=cache_writes,
     )
 
 

@@ -1,0 +1,86 @@
+"""For how long a request asks a provider to keep what it writes to a cache.
+
+A `cache_control` may be at the top (automatic caching), in system blocks, tools and content blocks, and in blocks
+within those. Its `ttl` is `5m` or `1h`; without one it is five minutes.
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching, read in November 2026
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from messages_api.body import (
+    CacheControl,
+    ContainerUpload,
+    CountBody,
+    FallbackMark,
+    Image,
+    OpenCountBody,
+    OpenMessagesBody,
+    Passing,
+    RedactedThinking,
+    ServerToolUse,
+    Text,
+    Thinking,
+    ToolUse,
+)
+
+# What a request asks for: five minutes (also where it asks for nothing), an hour, or both.
+CacheWrites = Literal["5m", "1h", "both"]
+
+HOUR = "1h"
+# Blocks without others in them.
+LEAVES = frozenset((Text, Image, ContainerUpload, ToolUse, ServerToolUse, Thinking, RedactedThinking, FallbackMark))
+# Readings of requests with a block whose kind isn't known.
+OPEN = (OpenCountBody, OpenMessagesBody)
+# Without one of these, JSON has no member `cache_control`: it is spelled so, or a character of it by its number.
+SPELLINGS = (b"cache_control", b"\\u00")
+LIST, OBJECT = b"[", b"{"
+
+any_value = msgspec.json.Decoder().decode
+any_blocks = msgspec.json.Decoder(list[Passing]).decode
+any_block = msgspec.json.Decoder(Passing).decode
+
+
+def asked_for(read: CountBody[Any]) -> CacheWrites:
+    """What a request that was read asks for."""
+    hours = {duration(mark) == HOUR for mark in marks(read)}
+    if True not in hours:
+        return "5m"
+    return "both" if False in hours else "1h"
+
+
+def marks(read: CountBody[Any]) -> list[CacheControl | Raw]:
+    """Each `cache_control` of a request. Every call comes by here, some with a thousand blocks."""
+    contents = [read.system, *[message.content for message in read.messages]]
+    blocks = [block for content in contents if isinstance(content, list) for block in content]
+    if isinstance(read, OPEN):
+        blocks = [any_block(block) for block in blocks]
+    found = [block.cache_control for block in (read, *(read.tools or ()), *blocks) if block.cache_control]
+    for block in [block for block in blocks if type(block) not in LEAVES]:
+        content = inner_blocks(block.content) if isinstance(block.content, Raw) else block.content
+        if isinstance(content, list):
+            found += [inner.cache_control for inner in content if inner.cache_control]
+    return found
+
+
+def inner_blocks(content: Raw) -> list[Passing]:
+    """The blocks in a value that may be anything; none where it can't have a `cache_control`."""
+    listed = bytes(content)
+    if listed[:1] != LIST or not any(spelling in listed for spelling in SPELLINGS):
+        return []
+    try:
+        return any_blocks(listed)
+    except (ValueError, RecursionError):  # no blocks
+        return []
+
+
+def duration(cache_control: CacheControl | Raw) -> object:
+    """Its `ttl`; None where it has none."""
+    if isinstance(cache_control, CacheControl):
+        return cache_control.ttl
+    said = any_value(cache_control)
+    return said.get("ttl") if isinstance(said, dict) else None
