@@ -4,6 +4,9 @@ Facts about Anthropic's stream: the first usage comes in `message_start`; each `
 cumulative counts (replace, never add; null changes nothing); the split of cache writes by time to live comes only in
 `message_start`. With `usage.iterations` the top level is not the bill: every entry is, each with its own model.
 Source: https://docs.claude.com/en/docs/build-with-claude/streaming and recorded exchanges.
+
+A model may refuse before it has written anything, which costs nothing at some providers: what an answer's blocks say of
+that is noted here, and priced in settlement.py. docs/pricing.md has the rules and their sources.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import msgspec
 
+from messages_api.usage_reports import COUNTS, counts, overlaid, writes_beyond_split
+from messages_api.usage_reports import integer as integer
+from messages_api.usage_reports import is_count as is_count
+from messages_api.usage_reports import mapping as mapping
 from usage.arbitration import clean
 from usage.tokens import TokenCounts
 
@@ -34,10 +40,12 @@ DELTA_TEXT = re.compile(
 CONTENT = ("text", "thinking", "partial_json", "content")
 
 _decode = msgspec.json.Decoder().decode
-COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 # Iterations of one call that are billed each by itself, at most.
 ITERATIONS = 1000
-
+# Those that are a step of the conversation's own; another is an advisor's, or a summary.
+OWN_STEPS = ("message", "fallback_message")
+# Output tokens that say nothing: AWS shows one in a refusal without content.
+PLACEHOLDER = 1
 
 StateKind = Literal["container", "file", "signature"]
 
@@ -81,22 +89,46 @@ def block_states(block: object) -> Iterator[State]:
 
 @dataclass(slots=True)
 class Iteration:
-    """One sampling step of a call, billed by its own model (empty: the answer's), or the sum of several."""
+    """One sampling step of a call, billed by its own model (empty: the answer's), or the sum of several.
+
+    Attributes:
+        refusal: the category (empty: unknown) of a refusal before any output; None: it is none.
+        unassigned_writes: cache writes that the provider assigns to neither five minutes nor an hour.
+    """
 
     kind: str
     model: str
     counts: TokenCounts
     steps: int = 1
+    refusal: str | None = None
+    unassigned_writes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A model that declined, and in whose place another one answered; whether it had written something before."""
+
+    category: str = ""
+    wrote: bool = False
 
 
 @dataclass(slots=True)
 class Reading:
-    """What was read of an answer so far."""
+    """What was read of an answer so far.
+
+    Attributes:
+        category: of a refusal, as the provider names it.
+        wrote: there is content: text, thinking or the use of a tool, by the model that answers.
+        declined: the models before that one, in order.
+    """
 
     model: str = ""
     stop_reason: str = ""
     error_type: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
+    category: str = ""
+    wrote: bool = False
+    declined: list[Declined] = field(default_factory=list)
 
     def iterations(self, hour_writes: bool = False) -> list[Iteration]:
         """What is to be billed: each iteration, or else the top level.
@@ -107,21 +139,80 @@ class Reading:
         server_tools = mapping(self.usage.get("server_tool_use"))
         searches = integer(server_tools.get("web_search_requests"))
         thinking = integer(mapping(self.usage.get("output_tokens_details")).get("thinking_tokens"))
-        entries = self.usage.get("iterations")
-        if not isinstance(entries, list) or not entries:
+        listed = self.usage.get("iterations")
+        if not isinstance(listed, list) or not listed:
             # Each use of a server's tool is a step, which read the prompt once more.
             steps = 1 + searches + integer(server_tools.get("web_fetch_requests"))
-            return [Iteration("message", "", counts(self.usage, hour_writes, thinking, searches), steps)]
+            used = counts(self.usage, hour_writes, thinking, searches)
+            return [Iteration("message", "", used, steps, self.refusal, writes_beyond_split(self.usage))]
         billed = []
-        for entry in map(mapping, entries[:ITERATIONS]):
+        entries = [mapping(entry) for entry in listed[:ITERATIONS]]
+        for entry, refusal in zip(entries, self.refusals(entries), strict=True):
             kind, model = text(entry.get("type")), text(entry.get("model"))
             own = integer(mapping(entry.get("output_tokens_details")).get("thinking_tokens"))
-            billed.append(Iteration(kind, model, counts(entry, hour_writes, own)))
-        # Searches are told of the call as a whole, thinking as a rule too: they go with the first step of its own.
-        first = next((step for step in billed if step.kind == "message"), billed[0])
+            used = counts(entry, hour_writes, own)
+            billed.append(Iteration(kind, model, used, 1, refusal, writes_beyond_split(entry)))
+        # Searches are told of the call as a whole, thinking as a rule too: they go with the first step of its own that
+        # wrote something.
+        own_steps = [step for step in billed if step.kind in OWN_STEPS]
+        first = next((step for step in own_steps if step.refusal is None), (own_steps or billed)[0])
         missing = max(0, thinking - sum(step.counts.thinking_tokens for step in billed))
         first.counts += TokenCounts(thinking_tokens=missing, web_search_requests=searches)
         return billed
+
+    @property
+    def refusal(self) -> str | None:
+        """The category (empty: unknown) of a refusal before any output; None: the answer is none."""
+        return self.category if self.stop_reason == "refusal" and not self.wrote else None
+
+    def refusals(self, entries: list[dict[str, Any]]) -> Iterator[str | None]:
+        """`Iteration.refusal` of each iteration.
+
+        The steps before a `fallback_message` are of models that declined, each of which may have made several; the rest
+        is what the answer itself is about. An answer in one piece leaves out what a model wrote before it declined, so
+        its tokens count, too.
+        https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback, read in November 2026
+        """
+        kinds = [text(entry.get("type")) for entry in entries]
+        answering = kinds.index("fallback_message") if "fallback_message" in kinds else 0
+        # The model that each of these steps is of, by its number.
+        turns: dict[int, int] = {}
+        wrote, number, before = set[int](), -1, ""
+        for at in (at for at in range(answering) if kinds[at] in OWN_STEPS):
+            model = text(entries[at].get("model"))
+            number += number < 0 or not model or model != before
+            turns[at], before = number, model
+            if integer(entries[at].get("output_tokens")) > PLACEHOLDER:
+                wrote.add(number)
+        for at, kind in enumerate(kinds):
+            if kind not in OWN_STEPS:
+                yield None
+            elif at not in turns:
+                yield self.refusal
+            else:
+                turn = turns[at]
+                declined = self.declined[turn] if turn < len(self.declined) else Declined()
+                yield None if declined.wrote or turn in wrote else declined.category
+
+    def note_block(self, block: object) -> None:
+        """Note what a content block says of who wrote something: that there is content, or that another model takes
+        over. Thinking is content even where it is empty, for it may be written and not shown."""
+        members = mapping(block)
+        kind = members.get("type")
+        if kind == "fallback":
+            if len(self.declined) < ITERATIONS:
+                category = text(mapping(members.get("trigger")).get("category"))
+                self.declined.append(Declined(category, self.wrote))
+            self.wrote = False
+        elif kind == "text" or "text" in members:
+            self.wrote = self.wrote or bool(members.get("text"))
+        elif members:
+            self.wrote = True
+
+    def note_end(self, members: dict[str, Any]) -> None:
+        """Note why the answer ends, where that is said: a later event may leave it out."""
+        self.stop_reason = text(members.get("stop_reason")) or self.stop_reason
+        self.category = text(mapping(members.get("stop_details")).get("category")) or self.category
 
     @property
     def countable(self) -> bool:
@@ -153,28 +244,8 @@ class Reading:
         return text(self.usage.get("inference_geo"))
 
     def overlay(self, usage: object) -> None:
-        """Take over the counts of a later report, where they are not null."""
-        self.usage.update({name: value for name, value in mapping(usage).items() if value is not None})
-
-
-def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches: int = 0) -> TokenCounts:
-    """Token counts of a usage object; cache writes without a split are of five minutes."""
-    split = mapping(usage.get("cache_creation"))
-    five, hour = integer(split.get("ephemeral_5m_input_tokens")), integer(split.get("ephemeral_1h_input_tokens"))
-    left = max(0, integer(usage.get("cache_creation_input_tokens")) - five - hour)
-    if hour_writes and split:
-        hour += left
-    else:
-        five += left
-    return TokenCounts(
-        input_tokens=integer(usage.get("input_tokens")),
-        output_tokens=integer(usage.get("output_tokens")),
-        thinking_tokens=thinking,
-        cache_read_input_tokens=integer(usage.get("cache_read_input_tokens")),
-        cache_creation_5m_input_tokens=five,
-        cache_creation_1h_input_tokens=hour,
-        web_search_requests=searches,
-    )
+        """Take over a later report."""
+        self.usage = overlaid(self.usage, usage)
 
 
 def decode(data: bytes) -> object:
@@ -202,13 +273,14 @@ class JsonMeter:
         if not isinstance(answer, dict):
             return False
         self.reading.model = text(answer.get("model"))
-        self.reading.stop_reason = text(answer.get("stop_reason"))
+        self.reading.note_end(answer)
         self.reading.error_type = text(mapping(answer.get("error")).get("type"))
         self.reading.overlay(answer.get("usage"))
         self.states.extend(container_state(answer.get("container")))
         content = answer.get("content")
         for block in content if isinstance(content, list) else ():
             self.states.extend(block_states(block))
+            self.reading.note_block(block)
         return True
 
 
@@ -276,14 +348,17 @@ class StreamMeter:
     def _event(self, event: bytes) -> None:
         # The bulk of a stream: only the length of its text is of interest, and only where somebody hangs up.
         if event.startswith(DELTA) and (head := DELTA_TEXT.search(event)) is not None:
-            self.delivered += event.rfind(b'"') - head.end()
+            start = head.end()
+            self.delivered += event.rfind(b'"') - start
+            if not self.reading.wrote:
+                self.reading.wrote = event[start : start + 1] not in (b'"', b"")
             return
         data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
         # A large block start is a tool's result: of interest if it made files.
         if not data:
             return
         if len(data) > 65_536 and b'"content_block_start"' in data[:200]:
-            self.has_block = True
+            self.has_block = self.reading.wrote = True
             if b'"file_id"' not in data:
                 return
         message = decode(data)
@@ -296,29 +371,40 @@ class StreamMeter:
                 delta = mapping(message.get("delta"))
                 if isinstance(signature := delta.get("signature"), str) and signature:
                     self.states.append(State("signature", signature))
-                self.delivered += sum(len(str(delta.get(name) or "").encode("utf-8", "replace")) for name in CONTENT)
+                written = sum(len(str(delta.get(name) or "").encode("utf-8", "replace")) for name in CONTENT)
+                self.delivered += written
+                self.reading.wrote = self.reading.wrote or written > 0
             case "content_block_start":
                 self.has_block = True
                 block = mapping(message.get("content_block"))
                 self.thought = self.thought or block.get("type") in ("thinking", "redacted_thinking")
                 self.states.extend(block_states(block))
+                self.reading.note_block(block)
             case "message_start":
                 self.started = True
                 start = mapping(message.get("message"))
-                self.reading.model = text(start.get("model"))
+                self.reading.model = text(start.get("model")) or self.reading.model
                 self.reading.overlay(start.get("usage"))
                 self.states.extend(container_state(start.get("container")))
             case "message_delta":
                 delta = mapping(message.get("delta"))
-                self.reading.stop_reason = text(delta.get("stop_reason"))
+                self.reading.note_end(delta)
                 self.states.extend(container_state(delta.get("container")))
-                self.reading.overlay(message.get("usage"))
-                self.counted = is_count(mapping(message.get("usage")).get("output_tokens"))
+                self._count(message.get("usage"))
             case "message_stop":
+                self._count(message.get("usage"))
                 self.stopped = True
             case "error":
                 self.failed = True
                 self.reading.error_type = text(mapping(message.get("error")).get("type"))
+
+    def _count(self, usage: object) -> None:
+        """Take over a report from the end of the answer. The first that counts output takes the place of what
+        `message_start` says, which is what was written until then."""
+        if is_count(mapping(usage).get("output_tokens")) and not self.counted:
+            self.reading.usage.pop("output_tokens", None)
+            self.counted = True
+        self.reading.overlay(usage)
 
 
 def complete_character(data: bytes) -> bytes:
@@ -337,21 +423,5 @@ def complete_character(data: bytes) -> bytes:
     return b""
 
 
-def is_count(value: object) -> TypeGuard[int]:
-    """Whether it can be a number of tokens."""
-    return type(value) is int and 0 <= value < 1 << 53
-
-
-def mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def text(value: object) -> str:
     return clean(value) if isinstance(value, str) else ""
-
-
-def integer(value: object) -> int:
-    """A count as a provider reports it; what can't be one is 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return 0
-    return int(value) if 0 <= value < 1 << 53 else 0

@@ -144,7 +144,7 @@ def split_writes(entry: dict[str, Any], request: dict[str, Any]) -> tuple[int, i
     split = entry.get("cache_creation") or {}
     five, hour = split.get("ephemeral_5m_input_tokens") or 0, split.get("ephemeral_1h_input_tokens") or 0
     left = max(0, (entry.get("cache_creation_input_tokens") or 0) - five - hour)
-    if split and '"ttl": "1h"' in json.dumps(request):
+    if '"ttl": "1h"' in json.dumps(request):
         return five, hour + left
     return five + left, hour
 

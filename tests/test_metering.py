@@ -206,7 +206,10 @@ def test_no_iterations_at_all_leave_the_top_level():
     ("usage", "hour", "expected"),
     [
         ({"cache_creation_input_tokens": 50}, False, (50, 0)),
-        ({"cache_creation_input_tokens": 50}, True, (50, 0)),
+        ({"cache_creation_input_tokens": 50}, True, (0, 50)),
+        ({"cache_creation_input_tokens": 50, "cache_creation": {}}, True, (0, 50)),
+        ({"cache_creation_input_tokens": 50, "cache_creation": None}, True, (0, 50)),
+        ({"cache_creation_input_tokens": 50, "cache_creation": {"ephemeral_5m_input_tokens": 50}}, True, (50, 0)),
         ({"cache_creation_input_tokens": 50, "cache_creation": {"ephemeral_5m_input_tokens": 50}}, False, (50, 0)),
         (
             {
