@@ -7,7 +7,7 @@ a provider is said anywhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
@@ -28,6 +28,9 @@ class ProviderKind:
         price_lists: those of the catalogue that its models are looked up in, and `guesses`, where what is found is one.
         regional_lists: those of them that have prices of their own where inference is kept in a region.
         keeps_residency: whether keeping inference in the US costs extra, by `inference_geo`.
+        billed_refusals: of refusals before any output, the categories that are billed, each with what a ledger row says
+            of it (`usage.price_flags`); all others cost nothing. None: refusals are billed like any answer.
+        keeps_caches_as_asked: whether it keeps what it writes to a cache for as long as `cache_control` says.
     """
 
     name: ClassVar[str] = ""
@@ -45,6 +48,8 @@ class ProviderKind:
     guesses: ClassVar[tuple[str, ...]] = ()
     regional_lists: ClassVar[tuple[str, ...]] = ()
     keeps_residency: ClassVar[bool] = False
+    billed_refusals: ClassVar[Mapping[str, str] | None] = None
+    keeps_caches_as_asked: ClassVar[bool] = False
 
     @classmethod
     def check_secret(cls, secret: str) -> None:

@@ -163,8 +163,10 @@ class ResultsMeter:
         error_type = reading.error_type or (result.type if status is Status.FAILED else "")
         columns = self._bill(reading)
         if status is Status.COMPLETED and not reading.countable:
+            estimated = True
             # An answer that nobody can count costs its share of what was held.
-            columns["cost"], estimated = (batch.ceiling / batch.requests).quantize(PLACES), True
+            if not settlement.is_free(reading.refusal, batch.provider):
+                columns["cost"] = (batch.ceiling / batch.requests).quantize(PLACES)
         elif status is not Status.COMPLETED:
             columns["cost"] = Decimal(0)
         return {
@@ -199,4 +201,6 @@ class ResultsMeter:
             at=self.batch.created_at,
             asked=self.asked,
             prices=self.prices,
+            # Which of its requests asked for what isn't known any more.
+            cache_writes="both" if self.batch.hour_writes else "5m",
         )

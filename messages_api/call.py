@@ -169,6 +169,9 @@ class Call:
         """The ledger's columns for what was read, and whether they are an estimate."""
         if free or self.free:
             reading.usage, unseen_tokens = {}, None
+        elif unseen_tokens is not None and settlement.is_free(reading.refusal, self.provider_key.provider):
+            # The end was seen, as far as it matters.
+            unseen_tokens = None if reading.countable else 0
         try:
             return self._bill(reading, unseen_tokens), unseen_tokens is not None
         except Exception:
@@ -241,7 +244,8 @@ class Call:
         self.runtime.forget(self)
 
     def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
-        steps = reading.iterations(self.estimate.hour_writes)
+        cache_writes = settlement.kept_for(self.request.cache_writes, self.provider_key.provider)
+        steps = reading.iterations(cache_writes != "5m")
         if unseen_tokens is not None:
             steps = settlement.at_least(
                 steps, input_tokens=self.estimate.likely, output_tokens=min(unseen_tokens, self.request.max_tokens)
@@ -254,6 +258,7 @@ class Call:
             at=self.admitted_at,
             asked=self.price,
             prices=self._price,
+            cache_writes=cache_writes,
         )
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:

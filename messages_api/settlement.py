@@ -8,7 +8,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from keys import provider_kinds
+from messages_api.cache_writes import CacheWrites
 from messages_api.metering import Iteration, Reading
+from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
@@ -28,11 +31,13 @@ def bill(
     at: datetime,
     asked: ModelPrice,
     prices: PriceOf,
+    cache_writes: CacheWrites = "5m",
 ) -> dict[str, Any]:
     """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
 
     Args:
         asked: the price of the model that the call was admitted for, for steps that nobody has a price of.
+        cache_writes: what the request asked for.
     """
     total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
     for step in steps:
@@ -47,9 +52,11 @@ def bill(
             inference_geo=reading.inference_geo,
             steps=step.steps,
         )
+        if is_free(step.refusal, provider):
+            amount = Decimal(0)
         total += step.counts
         cost += amount
-        flags.append(price.flag)
+        flags += flags_of(step, price, provider, cache_writes)
         versions.append(price.version)
         detail.append(
             {
@@ -64,12 +71,36 @@ def bill(
     return columns | {
         "cost": min(cost, MOST_COST),
         "price_version": "; ".join(dict.fromkeys(versions)),
-        "price_flag": "unpriced" if "unpriced" in flags else "similar" if "similar" in flags else "",
+        "price_flag": foremost(flags),
         "iterations": detail if reading.usage.get("iterations") else [],
         "service_tier": reading.service_tier,
         "speed": reading.speed,
         "inference_geo": reading.inference_geo,
     }
+
+
+def is_free(refusal: str | None, provider: str) -> bool:
+    """Whether a refusal before any output costs nothing at this kind of provider.
+
+    Args:
+        refusal: its category; None: it is none.
+    """
+    billed = provider_kinds.find(provider).billed_refusals
+    return refusal is not None and billed is not None and refusal not in billed
+
+
+def flags_of(step: Iteration, price: ModelPrice, provider: str, cache_writes: CacheWrites) -> list[str]:
+    """What there is to say of the cost of a step."""
+    if is_free(step.refusal, provider):
+        return ["refusal_not_billed"]
+    billed = provider_kinds.find(provider).billed_refusals or {}
+    assumed = cache_writes == "both" and step.unassigned_writes > 0
+    return [price.flag, billed.get(step.refusal or "", ""), "cache_writes_as_1h" if assumed else ""]
+
+
+def kept_for(cache_writes: CacheWrites, provider: str) -> CacheWrites:
+    """For how long this kind of provider keeps what a request asks to be written to a cache."""
+    return cache_writes if provider_kinds.find(provider).keeps_caches_as_asked else "5m"
 
 
 def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +112,7 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         **sums,
         "cost": min(one["cost"] + other["cost"], MOST_COST),
         "price_version": "; ".join(versions),
-        "price_flag": one["price_flag"] or other["price_flag"],
+        "price_flag": foremost((one["price_flag"], other["price_flag"])),
     }
 
 

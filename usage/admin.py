@@ -18,6 +18,7 @@ from keys import provider_kinds
 from keys.lists import Listed, LookedAt
 from usage import alert_admin, budget_admin, request_ids, retained_admin
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, RefusalCount, Rollup
+from usage.price_flags import PRICE_FLAGS
 from usage.pricing import WEB_SEARCH
 from usage.tokens import TOKEN_COLUMNS
 
@@ -72,7 +73,7 @@ class PriceFlagFilter(admin.SimpleListFilter):
     parameter_name = "price_flag"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [("unpriced", "the high rate for models without a price"), ("similar", "that of a similar model")]
+        return list(PRICE_FLAGS.items())
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(price_flag=self.value()) if self.value() else queryset

@@ -158,7 +158,7 @@ class LedgerEntry(Call, Tokens):
     inference_geo = models.TextField(blank=True)
     currency = models.CharField(max_length=3, default="USD")
     price_version = models.TextField()
-    price_flag = models.CharField(max_length=20, blank=True, help_text="`unpriced` or `similar`: not a list price")
+    price_flag = models.CharField(max_length=20, blank=True, help_text="why the cost is not just the list price")
     estimated = models.BooleanField(default=False)
     held = models.DecimalField(max_digits=30, decimal_places=12)
     time_to_first_byte_ms = models.IntegerField(null=True)

@@ -13,6 +13,10 @@ from messages_api.providers.base import Get, Outgoing, Provider, speaks
 from messages_api.upstream import Answer, Headers, plain
 
 BASE_URL = "https://api.anthropic.com"
+# Categories of refusals that are billed even before any output, since September 24, 2026, on every platform.
+# https://platform.claude.com/docs/en/release-notes/overview#september-24-2026
+# https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback#how-refusals-are-billed
+BILLED_REFUSALS = ("bio", "frontier_llm", "reasoning_extraction")
 # Of what the gateway asks in its own name.
 VERSION = b"2023-06-01"
 MODELS = "/v1/models"
@@ -49,6 +53,8 @@ class Anthropic(Provider):
     lists_models = True
     price_lists = ("anthropic",)
     keeps_residency = True
+    billed_refusals = dict.fromkeys(BILLED_REFUSALS, "")
+    keeps_caches_as_asked = True
 
     @classmethod
     def check_address(cls, url: str, parts: SplitResult) -> None:

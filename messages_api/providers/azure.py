@@ -24,7 +24,7 @@ from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from messages_api import headers
 from messages_api.providers import refusals
-from messages_api.providers.anthropic import check_root
+from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import Outgoing, Provider, named, speaks
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
@@ -48,6 +48,9 @@ class Azure(Provider):
     price_lists = ("azure", "anthropic")
     guesses = ("openai",)
     keeps_residency = True
+    # Microsoft's pages say nothing of them; Anthropic's names Foundry.
+    billed_refusals = dict.fromkeys(BILLED_REFUSALS, "")
+    keeps_caches_as_asked = True
 
     def __init__(self, client: UpstreamClient) -> None:
         super().__init__(client)

@@ -28,6 +28,7 @@ from keys.provider_kinds import check_object, object_of
 from messages_api import errors, headers, schema
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals
+from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
 from messages_api.providers.tokens import Token, TokenRefused, Tokens, check_machine, http_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
@@ -70,6 +71,11 @@ class Bedrock(Provider):
     price_lists = ("aws",)
     guesses = ("anthropic",)
     regional_lists = ("aws",)
+    # Anthropic's page names Bedrock; Amazon's says that refusals before inference begins are not billed, without an
+    # exception (read in November 2026).
+    # https://docs.aws.amazon.com/bedrock/latest/userguide/model-card-anthropic-claude-fable-5.html
+    billed_refusals = dict.fromkeys(BILLED_REFUSALS, "refusal_billed")
+    keeps_caches_as_asked = True
 
     def __init__(self, client: UpstreamClient) -> None:
         super().__init__(client)

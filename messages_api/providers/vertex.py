@@ -23,7 +23,7 @@ from keys.errors import Unusable
 from keys.provider_kinds import object_of
 from messages_api import schema
 from messages_api.providers import refusals
-from messages_api.providers.anthropic import check_root
+from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
 from messages_api.providers.tokens import (
     LOOPBACK,
@@ -78,6 +78,9 @@ class Vertex(Provider):
     takes_project = True
     price_lists = ("google",)
     guesses = ("anthropic",)
+    # Google's pages say nothing of them; Anthropic's names Google Cloud.
+    billed_refusals = dict.fromkeys(BILLED_REFUSALS, "")
+    keeps_caches_as_asked = True
 
     def __init__(self, client: UpstreamClient) -> None:
         super().__init__(client)
