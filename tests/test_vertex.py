@@ -21,6 +21,7 @@ from django.conf import settings
 from messages_api.providers.tokens import TokenRefused
 from messages_api.providers.vertex import fetched
 from messages_api.upstream import UpstreamError
+from tests.answers import refusal, steps
 from tests.clouds import issue_for, says_nothing_of, sent
 from tests.gateway import CLIENT, Caller, Web, ask, credentials, events, message, post, refused, row, rows
 from tests.upstream import Seen, Step, Upstream, cut, pieces, whole
@@ -99,6 +100,19 @@ def test_a_call_names_project_model_and_version_as_google_wants_them(
     # 3 and 15 dollars a million.
     assert (entry.provider, entry.cost, entry.price_flag) == ("vertex", Decimal("0.000138"), "")
     says_nothing_of(web, TOKEN, "PRIVATE KEY")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("category", ["cyber", "bio"])
+def test_a_refusal_before_any_output_costs_what_it_does_at_anthropic(
+    web: Web, vertex_alice: Caller, upstream: Upstream, category: str, stream: bool
+) -> None:
+    answer = refusal(category, model="claude-sonnet-4-5-20250929", input_tokens=1000)
+    upstream.answer = steps(answer, stream=stream)
+    assert post(web, vertex_alice.key, ask(model=MODEL, stream=stream)).status_code == 200
+    entry = row()
+    expected = (Decimal(0), "refusal_not_billed") if category == "cyber" else (Decimal("0.003"), "")
+    assert (entry.cost, entry.price_flag, entry.input_tokens) == (*expected, 1000)
 
 
 def test_a_call_in_a_region_costs_a_tenth_more(
