@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ from tests.openai_provider import ask_gpt, issue_openai
 from tests.test_batches import NAME, create, get, lines
 from tests.upstream import pieces, whole
 
-FIVE = {"cache_control": {"type": "ephemeral"}}
+FIVE: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
 FIVE_SAID = {"cache_control": {"type": "ephemeral", "ttl": "5m"}}
-HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+HOUR: dict[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 TEXT = {"type": "text", "text": "Hello"}
 TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 USE = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
@@ -90,7 +91,7 @@ def answered(web, caller, upstream, body, usage, *, stream=False):
     return row()
 
 
-UNDIVIDED = [
+UNDIVIDED: list[dict[str, Any]] = [
     {"cache_creation_input_tokens": 1000},
     {"cache_creation_input_tokens": 1000, "cache_creation": {}},
     {"cache_creation_input_tokens": 1000, "cache_creation": None},
@@ -182,13 +183,13 @@ def test_a_refusal_that_costs_nothing_says_only_that(web, upstream, alice):
     answer = refusal(cache_creation_input_tokens=1000)
     upstream.answer = whole(200, json.dumps(answer).encode())
     post(web, alice.key, ask(system=[TEXT | HOUR], messages=[turn(TEXT | FIVE)]))
-    assert (row().cost, row().price_flag) == (0, "refusal_not_billed")
+    assert (row().cost, row().price_flag) == (Decimal(0), "refusal_not_billed")
 
 
 def test_a_provider_without_caches_of_an_hour_keeps_to_its_own_price(web, served, upstream):
     alice = issue_openai(upstream)
-    usage = {"prompt_tokens": 1000, "completion_tokens": 0, "total_tokens": 1000}
-    usage["prompt_tokens_details"] = {"cache_write_tokens": 1000}
+    written_tokens = {"cache_write_tokens": 1000}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 0, "prompt_tokens_details": written_tokens}
     choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
     body = {"id": "c", "object": "chat.completion", "model": ask_gpt()["model"], "choices": [choice], "usage": usage}
     upstream.answer = whole(200, json.dumps(body).encode())

@@ -114,7 +114,7 @@ def test_budgets_of_money_get_all_back_and_budgets_of_tokens_count_what_was_read
     tokens = Budget.objects.create(team=alice.team, amount=1_000_000, unit="tokens")
     called(web, alice, upstream, refusal(), stream=stream)
     windows = {window.budget_id: (window.spent, window.held) for window in Window.objects.all()}
-    assert windows == {money.id: (0, 0), tokens.id: (40_000, 0)}
+    assert windows == {money.id: (Decimal(0), Decimal(0)), tokens.id: (Decimal(40_000), Decimal(0))}
 
 
 # Without an end, or without counts
@@ -305,7 +305,7 @@ def test_refused_requests_of_a_batch_cost_nothing_either(web, alice, provider, r
     assert {name for name, entry in found.items() if entry.estimated} == {"uncounted"}
     assert not Hold.objects.filter(endpoint="batches.create").exists()
     window = Window.objects.get(budget=budget)
-    assert (window.spent, window.held) == (IN_FULL, 0)
+    assert (window.spent, window.held) == (IN_FULL, Decimal(0))
 
 
 # Other providers
