@@ -116,13 +116,13 @@ def prompt_tokens(usage: dict[str, Any]) -> int:
 
 def positive(old: object, new: object) -> object:
     """The newer count, but for a zero, or what is no count, in the place of a positive one."""
-    return old if is_count(old) and old and not (is_count(new) and new) else new
+    return old if integer(old) and not (is_count(new) and new) else new
 
 
 def largest(old: object, new: object) -> object:
     """The larger count; what is no count takes no positive one's place."""
     newer = positive(old, new)
-    return max(old, newer) if is_count(old) and is_count(newer) else newer
+    return old if integer(old) > integer(newer) else newer
 
 
 # Values as providers send them
