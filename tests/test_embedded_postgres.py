@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +15,30 @@ import psycopg
 import pytest
 
 from gateway_project import embedded_postgres
+from gateway_project.configuration import BASE_DIR
 from gateway_project.embedded_postgres import CannotStart, Server
+
+AT_ONCE = 4
+
+# A process that finds its user, copies the programs and runs a server from the copy, as `make run` in a folder that
+# only root can enter does: SYSTEM_DIR, SYSTEM_NAME, and its own folder are its arguments.
+COPY_AND_RUN = """
+import os, sys
+from pathlib import Path
+import psycopg
+from gateway_project import embedded_postgres
+embedded_postgres.SYSTEM_DIR = Path(sys.argv[1])
+embedded_postgres.SYSTEM_NAME = sys.argv[2]
+embedded_postgres.can_run = lambda installation, user: sys.argv[1] in str(installation)
+if os.geteuid():
+    found = max(embedded_postgres.installations().items())
+    copy = embedded_postgres.reachable(found, None, print)
+    embedded_postgres.installations = lambda: {found[0]: copy}
+with embedded_postgres.running(Path(sys.argv[3])) as url, psycopg.connect(url) as connection:
+    # What a server loads from its programs' folder only when it is asked to.
+    connection.execute("CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'")
+    assert connection.execute("SELECT f()").fetchone() == (1,)
+"""
 
 
 @pytest.fixture
@@ -21,6 +47,133 @@ def folder():
     path = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir="/tmp"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def system_dir(folder, monkeypatch):
+    """A folder of this test in the place of the machine's own."""
+    folder.chmod(0o755)
+    monkeypatch.setattr(embedded_postgres, "SYSTEM_DIR", folder / "system")
+    return folder / "system"
+
+
+@pytest.fixture
+def package(folder):
+    """A tiny package of programs, in the shape of the wheel's."""
+    program = folder / "package" / "pginstall18" / "bin" / "postgres"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho one\n")
+    program.chmod(0o700)
+    library = folder / "package.libs" / "libpq.so"
+    library.parent.mkdir()
+    library.write_text("a library")
+    library.chmod(0o600)
+    return folder / "package" / "pginstall18"
+
+
+@pytest.fixture
+def postgres_user():
+    """The name of who runs PostgreSQL: for root, a system user that isn't there yet, and is taken away again."""
+    if os.geteuid() != 0:
+        yield pwd.getpwuid(os.geteuid()).pw_name
+        return
+    name = f"bf-test-{os.getpid()}"
+    yield name
+    subprocess.run(["userdel", name], capture_output=True, check=False)
+
+
+def copy(installation):
+    return embedded_postgres.copy_installation(installation, 18, lambda _: None)
+
+
+def run_at_once(system_dir, name):
+    """Let several processes copy and run at the same moment, and all of them end well."""
+    folders = [Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir="/tmp")) for _ in range(AT_ONCE)]
+    try:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", COPY_AND_RUN, str(system_dir), name, str(own)],
+                cwd=BASE_DIR,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for own in folders
+        ]
+        outputs = [process.communicate()[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * AT_ONCE, "\n".join(outputs)
+    finally:
+        for own in folders:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def test_processes_that_start_at_once_on_a_new_machine_share_one_user_and_one_copy(system_dir, postgres_user):
+    run_at_once(system_dir, postgres_user)
+    assert [path.name.rpartition("-")[0] for path in system_dir.glob("[!.]*")] == ["postgres-18"]
+    if os.geteuid() == 0:
+        assert pwd.getpwnam(postgres_user).pw_shell == "/usr/sbin/nologin"
+
+
+def test_a_copy_is_readable_for_everybody_and_made_once(system_dir, package):
+    said = []
+    first = embedded_postgres.copy_installation(package, 18, said.append)
+    assert embedded_postgres.copy_installation(package, 18, said.append) == first
+    assert len(said) == 1
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [system_dir, *first.parents[1].rglob("*")]}
+    assert modes["postgres"] == modes["bin"] == modes["system"] == 0o755
+    assert modes["libpq.so"] == 0o644
+
+
+@pytest.mark.parametrize("changed", ["package/pginstall18/bin/postgres", "package.libs/libpq.so"])
+def test_other_programs_of_the_same_version_are_copied_beside_those_that_run(system_dir, package, folder, changed):
+    old = copy(package)
+    held = (old / "bin" / "postgres").stat()
+    (folder / changed).write_text("#!/bin/sh\necho two\n")
+    new = copy(package)
+    assert new != old
+    assert (new.parents[1] / changed).read_text() == "#!/bin/sh\necho two\n"
+    assert (old / "bin" / "postgres").stat() == held
+    assert "two" not in (old.parents[1] / changed).read_text()
+
+
+def test_a_copy_that_was_killed_half_way_is_not_used_and_not_left(system_dir, package):
+    place = copy(package).parents[1]
+    draft = place.with_name(f".{place.name}")
+    place.rename(draft)
+    (draft / "package" / "pginstall18" / "bin" / "postgres").write_text("half")
+    assert "one" in (copy(package) / "bin" / "postgres").read_text()
+    assert not draft.exists()
+
+
+def test_programs_that_change_while_they_are_copied_are_not_used(system_dir, package, monkeypatch):
+    whole = shutil.copytree
+
+    def changing(*arguments, **options):
+        (package / "bin" / "postgres").write_text("in between")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(shutil, "copytree", changing)
+    with pytest.raises(CannotStart, match="changed while they were copied"):
+        copy(package)
+    assert not list(system_dir.glob("postgres-*"))
+
+
+def test_a_folder_has_its_mode_from_the_beginning_whatever_the_umask(folder):
+    before = os.umask(0o077)
+    try:
+        embedded_postgres.make_folder(folder / "open", 0o755)
+        embedded_postgres.make_folder(folder / "open", 0o755)
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / "open").stat().st_mode) == 0o755
+
+
+def test_a_copy_that_its_user_cannot_reach_is_one_line(system_dir, package, monkeypatch):
+    monkeypatch.setattr(embedded_postgres, "can_run", lambda installation, user: False)
+    user = embedded_postgres.User("bf-nobody", 65534, 65534)
+    with pytest.raises(CannotStart, match="bf-nobody can't run PostgreSQL's programs in "):
+        embedded_postgres.reachable((18, package), user, lambda _: None)
 
 
 def test_it_listens_on_a_private_socket_only(folder):
@@ -86,6 +239,11 @@ def test_a_fresh_checkout_at_an_old_path_has_another_database(tmp_path):
     assert embedded_postgres.instance(tmp_path) == first
     (tmp_path / "instance").unlink()
     assert embedded_postgres.instance(tmp_path) != first
+
+
+def test_a_run_killed_while_it_chose_its_name_gets_one(tmp_path):
+    (tmp_path / "instance").touch()
+    assert embedded_postgres.instance(tmp_path) == (tmp_path / "instance").read_text().strip() != ""
 
 
 def test_its_url_holds_any_path(tmp_path):
