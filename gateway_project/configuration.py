@@ -105,6 +105,11 @@ class Configuration(BaseSettings):
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @property
+    def serves_web(self) -> bool:
+        """Whether this machine listens on HOST:PORT."""
+        return bool({"api", "admin"} & set(self.roles))
+
     @field_validator("roles", "allowed_hosts", "trusted_origins", "master_keys", "peppers", mode="before")
     @classmethod
     def split_commas(cls, value: object) -> object:

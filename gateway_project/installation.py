@@ -10,6 +10,7 @@ import errno
 import hashlib
 import importlib.util
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -35,7 +36,10 @@ def check_venv() -> None:
 
 def check_port() -> None:
     """Refuse a port that somebody else has, before long work. What is left of a killed run is the supervisor's
-    business."""
+    business; where no web process runs, there is no port."""
+    roles = configured("ROLES", "api,admin").split(",")
+    if not {"api", "admin"} & {role.strip() for role in roles}:
+        return
     host, port = configured("HOST", "127.0.0.1"), configured("PORT", "8000")
     if not port.isdigit():
         sys.exit("PORT: expected a number from 1 to 65535")
@@ -54,10 +58,13 @@ def check_port() -> None:
 
 
 def configured(name: str, default: str) -> str:
-    """A setting from the environment or `.env`, as the configuration will read it."""
-    file = BASE_DIR / ".env"
-    lines = file.read_text().splitlines() if file.exists() else []
-    given = [line.partition("=")[2].strip().strip("\"'") for line in lines if line.startswith(name + "=")]
+    """A setting from the environment or `.env`, as the configuration will read it (on one line, without references to
+    others)."""
+    file = Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env")
+    text = file.read_text(errors="replace") if file.exists() else ""
+    value = r"""(?:'([^'\n]*)'|"([^"\n]*)"|([^\n]*?))"""
+    line = rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*=[ \t]*{value}[ \t]*(?:(?<=\s)#[^\n]*)?$"
+    given = ["".join(found) for found in re.findall(line, text, re.MULTILINE | re.IGNORECASE)]
     return os.environ.get(name) or (given[-1] if given else "") or default
 
 

@@ -13,17 +13,16 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from gateway_project import database, embedded_postgres, processes
+from gateway_project import database, embedded_postgres, processes, roles
 from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
 from gateway_project.embedded_postgres import CannotStart
+from gateway_project.roles import Child, Role
 from gateway_project.web import BACKLOG
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
@@ -34,12 +33,6 @@ SAME_SIGNAL_SECONDS = 1.0
 HURRIED_SECONDS = 5.0
 ORPHAN_SECONDS = 10.0
 ORPHAN_STEPS = [(None, ORPHAN_SECONDS), (signal.SIGTERM, HURRIED_SECONDS), (signal.SIGKILL, HURRIED_SECONDS)]
-LOG_BYTES = 10_000_000
-
-WORKER_ARGUMENTS = (
-    *("--pool", "threads", "--concurrency", "2"),
-    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-)
 
 HAD_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
 
@@ -48,48 +41,6 @@ def say(line: str) -> None:
     """One line on the screen; a terminal that is gone stops nothing."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
-
-
-@dataclass(frozen=True)
-class Role:
-    """How a kind of child is started and stopped. `start` gives the process and, where it tells when it is ready, the
-    file that it writes to then. `patience` is how long it may take to stop, in seconds."""
-
-    name: str
-    start: Callable[[], tuple[subprocess.Popen[bytes], int | None]]
-    patience: float
-    stop_signal: signal.Signals = signal.SIGTERM
-    last_signal: signal.Signals = signal.SIGKILL
-
-
-@dataclass
-class Child:
-    """A process that runs in a role."""
-
-    role: Role
-    process: subprocess.Popen[bytes]
-    ready_file: int | None
-    started: float = field(default_factory=time.monotonic)
-
-    def is_ready(self) -> bool:
-        """Whether it ever was; one that doesn't tell is, once it has lived for some seconds."""
-        if self.ready_file is None:
-            return time.monotonic() - self.started > 3
-        with contextlib.suppress(BlockingIOError):
-            said = os.read(self.ready_file, 1)
-            if said:
-                self.close()
-                self.started = 0
-                return True
-        return False
-
-    def close(self) -> None:
-        if self.ready_file is not None:
-            os.close(self.ready_file)
-            self.ready_file = None
-
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
 
 
 class Supervisor:
@@ -127,11 +78,11 @@ class Supervisor:
             if info and info.si_signo == signal.SIGHUP:
                 if terminal_is_gone():
                     return
-                say("Replacing the web processes, one by one.")
-                self.rolling = [name for name in self.roles if name.startswith("web-")]
+                self.rolling = self.web_roles()
+                say("Replacing the web processes, one by one." if self.rolling else "No web process runs here.")
             self.replace_the_dead()
             self.roll()
-            if not self.announced and all(child.is_ready() for child in self.web()):
+            if not self.announced and self.is_up():
                 self.announced = True
                 say(announcement)
 
@@ -140,6 +91,14 @@ class Supervisor:
         if not self.announced or self.rolling:
             return 0.05
         return max(0.01, min([5.0, *(due - time.monotonic() for due in self.due.values())]))
+
+    def is_up(self) -> bool:
+        """Whether all web processes answer; without any, whether every process has lived for some seconds."""
+        awaited = self.web_roles() or list(self.roles)
+        return all(name in self.children and self.children[name].is_ready() for name in awaited)
+
+    def web_roles(self) -> list[str]:
+        return [name for name in self.roles if name.startswith("web-")]
 
     def web(self) -> list[Child]:
         return [child for name, child in self.children.items() if name.startswith("web-")]
@@ -305,8 +264,17 @@ def end_orphans(run_dir: Path) -> None:
         processes.end_orphans([postgres], run_dir, [(signal.SIGINT, ORPHAN_SECONDS), (signal.SIGQUIT, ORPHAN_SECONDS)])
 
 
+def listener_of(settings: Configuration) -> socket.socket | None:
+    """The one listening socket, which every web process inherits; None where no web process runs.
+
+    Raises:
+        CannotStart: the address can't be had.
+    """
+    return listen(settings.host, settings.port) if settings.serves_web else None
+
+
 def listen(host: str, port: int) -> socket.socket:
-    """The one listening socket, which every web process inherits.
+    """A listening socket.
 
     Raises:
         CannotStart: the address can't be had.
@@ -337,55 +305,10 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def web_role(number: int, settings: Configuration, listener: socket.socket) -> Role:
-    """A web process. It says through a pipe when it can answer."""
-
-    def start() -> tuple[subprocess.Popen[bytes], int]:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        handed = (listener.fileno(), writer)
-        arguments = ["--socket", str(handed[0]), "--ready", str(handed[1])]
-        command = [sys.executable, "-m", "gateway_project.web", *arguments]
-        process = processes.spawn(command, pass_fds=handed, cwd=BASE_DIR)
-        os.close(writer)
-        return process, reader
-
-    # After the calls, the application has its own last things to write.
-    return Role(f"web-{number}", start, patience=settings.stop_grace_seconds + 15)
-
-
-def celery_role(name: str, *arguments: str) -> Role:
-    """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
-    # In a container there is often nobody but root, and our messages hold no code that would make this a danger.
-    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
-    return Role(name, lambda: (processes.spawn(command, environment=quiet, cwd=BASE_DIR), None), patience=60)
-
-
-def worker_role() -> Role:
-    return celery_role("worker", *WORKER_ARGUMENTS)
-
-
-def beat_role(run_dir: Path) -> Role:
-    return celery_role("beat", "--schedule", str(run_dir / "beat-schedule"), "--pidfile", "")
-
-
-def postgres_role(server: embedded_postgres.Server, var_dir: Path) -> Role:
-    """The embedded PostgreSQL. SIGINT is its fast shutdown; never SIGKILL, which would leave shared memory behind."""
-    log = var_dir / "log" / "postgres.log"
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.unlink()
-
-    def start() -> tuple[subprocess.Popen[bytes], None]:
-        return embedded_postgres.start(server, log), None
-
-    return Role("postgres", start, patience=60, stop_signal=signal.SIGINT, last_signal=signal.SIGQUIT)
-
-
 def start_postgres(supervisor: Supervisor, var_dir: Path) -> None:
     """Start the embedded server, and tell every process and command where it is."""
     server = embedded_postgres.prepare(var_dir, say)
-    child = supervisor.add(postgres_role(server, var_dir))
+    child = supervisor.add(roles.postgres_role(server, var_dir))
     embedded_postgres.wait_until_ready(server, child.process, var_dir / "log" / "postgres.log")
     file = var_dir / database.URL_FILE
     file.write_text(server.url + "\n")
@@ -418,12 +341,13 @@ def run(settings: Configuration) -> None:
     os.environ[processes.MARK] = os.fspath(run_dir)
     with only_one(run_dir):
         end_orphans(run_dir)
-        with listen(settings.host, settings.port) as listener:
+        listener = listener_of(settings)
+        with listener or contextlib.nullcontext():
             raise_file_limit()
             supervise(settings, var_dir, listener)
 
 
-def supervise(settings: Configuration, var_dir: Path, listener: socket.socket) -> None:
+def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | None) -> None:
     supervisor = Supervisor(var_dir / "run")
     try:
         if settings.database_url:
@@ -433,26 +357,34 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket) -
         set_up()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         start_roles(supervisor, settings, listener)
-        supervisor.watch(f"The gateway listens on {address_of(settings)} (Ctrl-C stops it).")
+        supervisor.watch(announcement(settings))
         say("Stopping; open calls may end. Once more hurries.")
     except KeyboardInterrupt:
         say("Stopping.")
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        listener.close()
+        if listener:
+            listener.close()
         supervisor.stop()
     say("Stopped.")
 
 
-def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket) -> None:
+def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket | None) -> None:
     """The processes of the deployment's roles."""
-    if {"api", "admin"} & set(settings.roles):
+    if listener:
         for number in range(1, settings.web_processes + 1):
-            supervisor.add(web_role(number, settings, listener))
+            supervisor.add(roles.web_role(number, settings, listener))
     if "worker" in settings.roles:
-        supervisor.add(worker_role())
+        supervisor.add(roles.worker_role())
     if "beat" in settings.roles:
-        supervisor.add(beat_role(supervisor.run_dir))
+        supervisor.add(roles.beat_role(supervisor.run_dir))
+
+
+def announcement(settings: Configuration) -> str:
+    """What is said once everything runs."""
+    if settings.serves_web:
+        return f"The gateway listens on {address_of(settings)} (Ctrl-C stops it)."
+    return f"The gateway runs as {' and '.join(settings.roles)} and listens nowhere (Ctrl-C stops it)."
 
 
 def address_of(settings: Configuration) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from gateway_project import processes, supervisor
 from gateway_project.embedded_postgres import CannotStart
-from gateway_project.supervisor import Role, Supervisor
+from gateway_project.roles import Role
+from gateway_project.supervisor import Supervisor
 from gateway_project.web import dated
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -92,6 +93,17 @@ def test_it_gives_one_that_fails_to_start_more_and_more_time(crew, capsys):
         "worker ended (exit code 3); it is started again in 1 s.",
         "worker ended (exit code 3); it is started again in 2 s.",
     ]
+
+
+def test_it_is_up_once_every_web_process_answers(crew):
+    crew.add(role("worker", SLEEP))
+    child = crew.add(web("web-1"))
+    wait_for(child.is_ready)
+    assert crew.is_up()
+    dead = crew.add(role("web-2", [sys.executable, "-c", "raise SystemExit(3)"]))
+    dead.process.wait()
+    crew.replace_the_dead()
+    assert not crew.is_up()
 
 
 def test_it_replaces_web_processes_one_by_one_when_asked(crew, run_dir):

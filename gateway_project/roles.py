@@ -1,0 +1,111 @@
+"""What the supervisor's children are: how each kind is started, when it is ready, how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway_project import embedded_postgres, processes
+from gateway_project.configuration import BASE_DIR, Configuration
+
+LOG_BYTES = 10_000_000
+
+WORKER_ARGUMENTS = (
+    *("--pool", "threads", "--concurrency", "2"),
+    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+)
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a kind of child is started and stopped. `start` gives the process and, where it tells when it is ready, the
+    file that it writes to then. `patience` is how long it may take to stop, in seconds."""
+
+    name: str
+    start: Callable[[], tuple[subprocess.Popen[bytes], int | None]]
+    patience: float
+    stop_signal: signal.Signals = signal.SIGTERM
+    last_signal: signal.Signals = signal.SIGKILL
+
+
+@dataclass
+class Child:
+    """A process that runs in a role."""
+
+    role: Role
+    process: subprocess.Popen[bytes]
+    ready_file: int | None
+    started: float = field(default_factory=time.monotonic)
+
+    def is_ready(self) -> bool:
+        """Whether it ever was; one that doesn't tell is, once it has lived for some seconds."""
+        if self.ready_file is None:
+            return time.monotonic() - self.started > 3
+        with contextlib.suppress(BlockingIOError):
+            said = os.read(self.ready_file, 1)
+            if said:
+                self.close()
+                self.started = 0
+                return True
+        return False
+
+    def close(self) -> None:
+        if self.ready_file is not None:
+            os.close(self.ready_file)
+            self.ready_file = None
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+
+def web_role(number: int, settings: Configuration, listener: socket.socket) -> Role:
+    """A web process. It says through a pipe when it can answer."""
+
+    def start() -> tuple[subprocess.Popen[bytes], int]:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        handed = (listener.fileno(), writer)
+        arguments = ["--socket", str(handed[0]), "--ready", str(handed[1])]
+        command = [sys.executable, "-m", "gateway_project.web", *arguments]
+        process = processes.spawn(command, pass_fds=handed, cwd=BASE_DIR)
+        os.close(writer)
+        return process, reader
+
+    # After the calls, the application has its own last things to write.
+    return Role(f"web-{number}", start, patience=settings.stop_grace_seconds + 15)
+
+
+def celery_role(name: str, *arguments: str) -> Role:
+    """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
+    # In a container there is often nobody but root, and our messages hold no code that would make this a danger.
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+    return Role(name, lambda: (processes.spawn(command, environment=quiet, cwd=BASE_DIR), None), patience=60)
+
+
+def worker_role() -> Role:
+    return celery_role("worker", *WORKER_ARGUMENTS)
+
+
+def beat_role(run_dir: Path) -> Role:
+    return celery_role("beat", "--schedule", str(run_dir / "beat-schedule"), "--pidfile", "")
+
+
+def postgres_role(server: embedded_postgres.Server, var_dir: Path) -> Role:
+    """The embedded PostgreSQL. SIGINT is its fast shutdown; never SIGKILL, which would leave shared memory behind."""
+    log = var_dir / "log" / "postgres.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.unlink()
+
+    def start() -> tuple[subprocess.Popen[bytes], None]:
+        return embedded_postgres.start(server, log), None
+
+    return Role("postgres", start, patience=60, stop_signal=signal.SIGINT, last_signal=signal.SIGQUIT)
