@@ -11,7 +11,17 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    from gateway_project import unavailable
+
+    try:
+        unavailable.check(sys.argv)
+        execute_from_command_line(sys.argv)
+    except Exception as error:
+        line = None if "--traceback" in sys.argv else unavailable.explain(error)
+        if line is None:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 
-from gateway_project import supervisor
+from gateway_project import supervisor, unavailable
 from gateway_project.configuration import configuration
 from gateway_project.embedded_postgres import CannotStart
 
@@ -78,8 +78,7 @@ def check_database() -> None:
     try:
         connection.ensure_connection()
     except OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CannotStart(f"DATABASE_URL: the database can't be reached: {reason}") from None
+        raise CannotStart(unavailable.explain(error)) from None
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
         (version,) = cursor.fetchone()

@@ -11,13 +11,13 @@ from keys import secret_files
 
 try:
     CONFIGURATION = configuration()
-except WrongConfiguration as error:
+    VAR_DIR = CONFIGURATION.var_dir.resolve()
+    SECRET_KEY = CONFIGURATION.secret_key or secret_files.secret_key(VAR_DIR)
+except (WrongConfiguration, secret_files.EmptySecretFile) as error:
     print(error, file=sys.stderr)
     sys.exit(2)
 
-VAR_DIR = CONFIGURATION.var_dir.resolve()
 DEBUG = CONFIGURATION.debug
-SECRET_KEY = CONFIGURATION.secret_key or secret_files.secret_key(VAR_DIR)
 ALLOWED_HOSTS = CONFIGURATION.allowed_hosts
 CSRF_TRUSTED_ORIGINS = CONFIGURATION.trusted_origins
 

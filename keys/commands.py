@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError
 
 from keys.errors import Unusable
 from keys.models import ProviderKey, VirtualKey
@@ -44,9 +43,6 @@ class GatewayCommand(BaseCommand):
             return super().execute(*args, **options)
         except Unusable as error:
             raise CommandError(" ".join(str(error).split()), returncode=2) from None
-        except OperationalError as error:
-            reason = str(error).strip().splitlines() or ["no reason given"]
-            raise CommandError(f"the database can't be used: {reason[0]}") from None
 
     def say(self, sentence: str) -> None:
         """Tell the person something, on stderr: stdout is for the result that scripts read."""

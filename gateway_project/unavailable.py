@@ -1,0 +1,159 @@
+"""What a command says when something that it needs is not running or not set up: one line, with the way out.
+
+Everything else is a fault of the program, whose traceback helps.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import django
+import psycopg
+from django.conf import settings
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection
+from kombu.exceptions import OperationalError as BrokerError
+
+from gateway_project.configuration import configuration
+
+# Django's own commands that hide an absent database: behind an error of theirs, another program's, or a question.
+HIDE_IT = {"dbshell", "dumpdata", "runserver", "test", "testserver"}
+
+AS_WHO_RUNS_IT = "run this as the user that runs the gateway."
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: undefined table, column, function, schema.
+UNDEFINED = {"42P01", "42703", "42883", "3F000"}
+# The connection broke, or the server is going down or coming up.
+LOST = ("08", "57P01", "57P02", "57P03")
+
+REFUSED_LOGIN = re.compile(r"authentication failed|no password supplied|role .* does not exist")
+NO_DATABASE = re.compile(r"database .* does not exist")
+NOT_NOW = re.compile(r"starting up|shutting down|recovery|not (?:yet )?accepting|too many|connection slots")
+NOT_THERE = re.compile(r"refused|No such file|resolve|time|No route|unreachable|closed|reset|lost|abort")
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Before one of Django's commands that hide it: is the database there?
+
+    Raises:
+        OperationalError: it is not.
+    """
+    if len(arguments) > 1 and arguments[1] in HIDE_IT and not {"-h", "--help"} & set(arguments):
+        django.setup()
+        connection.ensure_connection()
+        if arguments[1] == "dumpdata" and next(missing_migrations(), None):
+            raise MissingMigrations
+
+
+class MissingMigrations(Exception):
+    """The database has not all tables that the program expects."""
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for people, where the error means that something is not running or not set up."""
+    state = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None) or ""
+    match error:
+        case OperationalError() | psycopg.OperationalError():
+            lost = not state or state.startswith(LOST)
+            return about_connection(reason_of(error)) if lost else f"The database gave up: {reason_of(error)}."
+        case ProgrammingError() | psycopg.ProgrammingError() if state in UNDEFINED:
+            return about_migrations()
+        case MissingMigrations():
+            return about_migrations()
+        case BrokerError():
+            return about_broker()
+        case PermissionError(filename=str(name)) if is_of_deployment(Path(name)):
+            return f"{name} can't be read by the user {getpass.getuser()}: {AS_WHO_RUNS_IT}"
+    return None
+
+
+def reason_of(error: BaseException) -> str:
+    """What libpq or the server says, without what stands around it: neither place nor severity."""
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return re.sub(r"^connection (?:failed|is bad): |connection to server .*? failed: |FATAL: +", "", lines[0])
+
+
+def about_connection(reason: str) -> str:
+    return about_server(reason) if configuration().database_url else about_embedded(reason)
+
+
+def about_embedded(reason: str) -> str:
+    var_dir = configuration().var_dir.resolve()
+    if "Permission denied" in reason:
+        return f"The gateway's database can't be reached by the user {getpass.getuser()}: {AS_WHO_RUNS_IT}"
+    if supervisor_runs(var_dir / "run"):
+        return f"The gateway's database takes no connections now ({reason}); see {var_dir / 'log' / 'postgres.log'}."
+    return (
+        f"The gateway with its data in {var_dir} is not running, and neither is its database: start it with "
+        "`make run`, or set DATABASE_URL."
+    )
+
+
+def supervisor_runs(run_dir: Path) -> bool:
+    try:
+        pid = int((run_dir / "supervisor.lock").read_text())
+        return b"gateway_project.supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def about_server(reason: str) -> str:
+    database = settings.DATABASES["default"]
+    server = f"DATABASE_URL: PostgreSQL {place_of(str(database['HOST']), str(database['PORT']))}"
+    if REFUSED_LOGIN.search(reason):
+        return f"{server} refuses the user “{database['USER']}” or the password: correct them."
+    if NO_DATABASE.search(reason):
+        return f"{server} has no database “{database['NAME']}”: create it, or correct the name."
+    if NOT_NOW.search(reason):
+        return f"{server} takes no connections now ({reason}): try again in a moment."
+    if NOT_THERE.search(reason):
+        return f"{server} is not running or can't be reached ({reason}): start it, or correct the address."
+    return f"{server} can't be used: {reason}"
+
+
+def place_of(host: str, port: str) -> str:
+    if not host or host.startswith("/"):
+        return f"at the socket in {host or 'its usual folder'}"
+    return f"at {host}, port {port or 5432}"
+
+
+def about_migrations() -> str | None:
+    """Where migrations are missing, that they are; else a name is wrong in a query of ours."""
+    try:
+        names = list(missing_migrations())
+    except DatabaseError:
+        return None
+    if not names:
+        return None
+    return (
+        f"The database lacks tables: {len(names)} migrations are missing, from {names[0]} on. Run `manage.py migrate`, "
+        "or `make run`, which does it too."
+    )
+
+
+def missing_migrations() -> Iterator[str]:
+    from django.db.migrations.executor import MigrationExecutor
+
+    # What failed may have left a transaction that nothing more can be asked in.
+    connection.close()
+    executor = MigrationExecutor(connection)
+    for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        yield f"{migration.app_label}.{migration.name}"
+
+
+def about_broker() -> str:
+    url = urlsplit(configuration().celery_broker_url)
+    place = f"at {url.hostname}, port {url.port or 'as usual'}" if url.hostname else "in the data folder"
+    return (
+        f"CELERY_BROKER_URL: the message broker {place} is not running or can't be reached: start it, or leave "
+        "CELERY_BROKER_URL empty."
+    )
+
+
+def is_of_deployment(path: Path) -> bool:
+    """Whether this is a file of the gateway's data, which other users may not see."""
+    return Path(os.path.abspath(path)).is_relative_to(configuration().var_dir.absolute())
