@@ -11,8 +11,11 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     from django.core.management import execute_from_command_line
 
-    from gateway_project import unavailable
+    from gateway_project import env_file, unavailable
 
+    # Said where the gateway starts and here; other commands are run by scripts, whose people it would only bother.
+    if sys.argv[1:2] == ["check"] and (line := env_file.unknown_names()):
+        print(line, file=sys.stderr)
     try:
         unavailable.check(sys.argv)
         execute_from_command_line(sys.argv)

@@ -236,3 +236,6 @@ def configuration() -> Configuration:
         return Configuration()
     except ValidationError as error:
         raise WrongConfiguration(explain(error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise WrongConfiguration(f"{Configuration.model_config.get('env_file')} can't be read: {reason}") from None

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from gateway_project import database, embedded_postgres, processes, roles
+from gateway_project import database, embedded_postgres, env_file, processes, roles
 from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
 from gateway_project.embedded_postgres import CannotStart
 from gateway_project.roles import Child, Role
@@ -397,7 +397,10 @@ def address_of(settings: Configuration) -> str:
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(configuration())
+        settings = configuration()
+        if line := env_file.unknown_names():
+            print(line, file=sys.stderr)
+        run(settings)
     except (CannotStart, WrongConfiguration) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gateway_project import database
+from gateway_project import database, env_file
 from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
 from keys import connection
 
@@ -89,6 +89,113 @@ def test_a_wrong_value_stops_every_start_in_one_line(command):
     assert answer.stdout == ""
     assert answer.stderr.startswith("PORT: ")
     assert answer.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def env(tmp_path, monkeypatch):
+    """Writes lines into the `.env` of a deployment; what is then said of its names."""
+
+    def said_of(*lines: str) -> str | None:
+        (tmp_path / ".env").write_text("\n".join(lines))
+        monkeypatch.setitem(Configuration.model_config, "env_file", tmp_path / ".env")
+        return env_file.unknown_names()
+
+    return said_of
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("database_ulr", "DATABASE_URL"),
+        ("PORTS", "PORT"),
+        ("VARDIR", "VAR_DIR"),
+        ("RETRIES_ATTEMPTS", "RETRY_ATTEMPTS"),
+        ("MASTER_KEY", "MASTER_KEYS"),
+        ("GATEWAY_PORT", "PORT"),
+        ("DJANGO_SECRET_KEY", "SECRET_KEY"),
+        ("DJANGO_DEBUG", "DEBUG"),
+        ("SMTP_EMAIL_HOST", "EMAIL_HOST"),
+        # Like another program's, and yet a slip.
+        ("CELERY_BROKER_URLS", "CELERY_BROKER_URL"),
+        ("CELERY_BROKR_URL", "CELERY_BROKER_URL"),
+    ],
+)
+def test_a_name_that_no_setting_has_is_said_with_the_nearest_and_without_its_value(env, name, near):
+    line = env(f"{name}=hunter2", "PORT=9000")
+    assert line is not None
+    assert f" {name} (is it {near}?)" in line
+    assert "hunter2" not in line
+    assert "\n" not in line
+
+
+def test_several_names_are_one_line_and_one_without_a_neighbour_suggests_nothing(env):
+    line = env("DATABSE_URL=x", "export QUUX='y'", "HOSTS=z")
+    assert line is not None
+    assert "DATABSE_URL (is it DATABASE_URL?), QUUX, HOSTS (is it HOST?); ignored" in line
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    HOST PORT port ROLES AWS_ACCESS_KEY_ID AWS_REGION AWS_PROFILE GOOGLE_APPLICATION_CREDENTIALS GOOGLE_CLOUD_PROJECT
+    AZURE_CLIENT_ID AZURE_TENANT_ID IDENTITY_ENDPOINT HTTPS_PROXY https_proxy NO_PROXY no_proxy SSL_CERT_FILE
+    REQUESTS_CA_BUNDLE DJANGO_SETTINGS_MODULE DJANGO_SUPERUSER_PASSWORD CELERY_RESULT_BACKEND CELERY_BROKER_READ_URL
+    C_FORCE_ROOT PGPASSWORD PGSSLMODE POSTGRES_PASSWORD ANTHROPIC_BASE_URL TZ LANG LC_ALL PATH PYTHONUNBUFFERED
+    TEST_DATABASE_URL ENV_FILE
+    """.split(),  # noqa: SIM905
+)
+def test_names_of_settings_and_of_other_programs_are_not_complained_about(env, name):
+    assert env(f"{name}=something") is None
+
+
+def test_the_example_is_not_complained_about(env):
+    assert env(*EXAMPLE.read_text().splitlines()) is None
+
+
+@pytest.mark.parametrize(
+    "lines", [["MIIEvQIBADANBgkqhki"], ["dGhpcyBpcyBhIHNlY3JldAo=="], ["hunter2"], ["# HOSTS=x"], [""]]
+)
+def test_what_is_no_name_is_not_shown(env, lines):
+    assert env(*lines) is None
+
+
+def test_no_file_is_no_complaint(monkeypatch, tmp_path):
+    for file in (tmp_path / "nothing", None, os.devnull):
+        monkeypatch.setitem(Configuration.model_config, "env_file", file)
+        assert env_file.unknown_names() is None
+
+
+@pytest.mark.parametrize(
+    ("command", "says_it"),
+    [
+        (["-m", "gateway_project.supervisor"], True),
+        (["manage.py", "check"], True),
+        (["manage.py", "diffsettings"], False),
+    ],
+    ids=["start", "check", "another command"],
+)
+def test_a_wrong_name_is_said_at_start_and_by_check_and_not_to_scripts(tmp_path, command, says_it):
+    (tmp_path / ".env").write_text("HOSTS=nonsense.invalid\nHOST=nonsense.invalid\n")
+    environment = os.environ | {"ENV_FILE": str(tmp_path / ".env"), "VAR_DIR": str(tmp_path / "var")}
+    answer = subprocess.run(
+        [sys.executable, *command], cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=False
+    )
+    said = [line for line in answer.stderr.splitlines() if "HOSTS" in line]
+    assert len(said) == says_it
+    assert all("no setting has the name HOSTS (is it HOST?)" in line for line in said)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe=x\n", None], ids=["not UTF-8", "not readable"])
+def test_an_env_file_that_cannot_be_read_is_one_line(tmp_path, monkeypatch, content):
+    file = tmp_path / ".env"
+    if content is None and os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    file.write_bytes(content or b"")
+    file.chmod(0o600 if content else 0o000)
+    monkeypatch.setitem(Configuration.model_config, "env_file", file)
+    with pytest.raises(WrongConfiguration, match=r"\.env can't be read: "):
+        configuration.__wrapped__()
 
 
 def test_a_database_url_says_all_that_django_needs():

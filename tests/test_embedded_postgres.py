@@ -17,6 +17,7 @@ import pytest
 from gateway_project import embedded_postgres
 from gateway_project.configuration import BASE_DIR
 from gateway_project.embedded_postgres import CannotStart, Server
+from gateway_project.processes import User
 
 AT_ONCE = 4
 
@@ -115,7 +116,7 @@ def test_processes_that_start_at_once_on_a_new_machine_share_one_user_and_one_co
 
 
 def test_a_copy_is_readable_for_everybody_and_made_once(system_dir, package):
-    said = []
+    said: list[str] = []
     first = embedded_postgres.copy_installation(package, 18, said.append)
     assert embedded_postgres.copy_installation(package, 18, said.append) == first
     assert len(said) == 1
@@ -171,7 +172,7 @@ def test_a_folder_has_its_mode_from_the_beginning_whatever_the_umask(folder):
 
 def test_a_copy_that_its_user_cannot_reach_is_one_line(system_dir, package, monkeypatch):
     monkeypatch.setattr(embedded_postgres, "can_run", lambda installation, user: False)
-    user = embedded_postgres.User("bf-nobody", 65534, 65534)
+    user = User("bf-nobody", 65534, 65534)
     with pytest.raises(CannotStart, match="bf-nobody can't run PostgreSQL's programs in "):
         embedded_postgres.reachable((18, package), user, lambda _: None)
 
