@@ -6,7 +6,6 @@ other tests roll back or flush don't meet. The fixture `served` lets a test's ow
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -22,16 +21,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
-import psycopg
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.db import connection
 
 from gateway_project import database
 from keys import issuing, provider_keys
-from keys.connection import parameters
 from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
+from tests.databases import admin_connection as admin_connection
+from tests.databases import new_database as new_database
+from tests.databases import using as using
 from tests.upstream import Upstream
 from usage.models import Hold, LedgerEntry, Process, Writer
 
@@ -81,32 +80,6 @@ COMMIT;
 """
 
 
-def admin_connection() -> psycopg.Connection[Any]:
-    """A connection beside Django's, to the database that is Django's own now."""
-    return psycopg.connect(**parameters(), autocommit=True)
-
-
-@contextlib.contextmanager
-def new_database(suffix: str) -> Iterator[str]:
-    """A database beside the tests' own, migrated; its name."""
-    name = f"{settings.DATABASES['default']['NAME']}_{suffix}"
-    drop = f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'
-    # A connection each: between them, a test may crash the server.
-    with maintenance_connection() as link:
-        link.execute(drop)
-        link.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-    with using(name):
-        call_command("migrate", verbosity=0)
-    yield name
-    with maintenance_connection() as link:
-        link.execute(drop)
-
-
-def maintenance_connection() -> psycopg.Connection[Any]:
-    """A connection to no database of ours."""
-    return psycopg.connect(**(parameters() | {"dbname": "postgres"}), autocommit=True)
-
-
 @pytest.fixture(scope="session")
 def served_database(django_db_blocker: Any) -> Iterator[str]:
     """The name of the gateway's database."""
@@ -119,19 +92,6 @@ def apart_database(django_db_blocker: Any) -> Iterator[str]:
     """The name of a database that no web process serves but a test's own."""
     with django_db_blocker.unblock(), new_database("apart") as name:
         yield name
-
-
-@contextlib.contextmanager
-def using(name: str) -> Iterator[None]:
-    """Django's database is this one meanwhile."""
-    connection.close()
-    before = settings.DATABASES["default"]["NAME"]
-    settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = name
-    try:
-        yield
-    finally:
-        connection.close()
-        settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = before
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from django.conf import settings as django_settings
 
 from keys.connection import connect
 from keys.models import Credential
-from tests.gateway import admin_connection, issue
+from tests.databases import admin_connection, throw_out
+from tests.gateway import issue
 from usage import ledger, spool
 from usage.admission import Writer
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Settlement, Verdict, clean
@@ -147,11 +148,7 @@ def groups(writer):
 
 def terminate(name="gateway writer"):
     with admin_connection() as link:
-        link.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
-            " AND datname = current_database()",
-            [name],
-        )
+        throw_out(link, "application_name = %s AND datname = current_database()", name)
 
 
 @contextlib.asynccontextmanager

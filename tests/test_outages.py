@@ -13,6 +13,7 @@ import pytest
 from django.db import connection
 
 from keys.connection import parameters
+from tests.databases import maintenance_connection, new_database, throw_out
 from tests.gateway import (
     CLIENT,
     Web,
@@ -40,7 +41,7 @@ def database_away(name):
     with psycopg.connect(**(parameters() | {"dbname": "postgres"}), autocommit=True) as link:
         link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
         try:
-            link.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            throw_out(link, "datname = %s", name)
             yield
         finally:
             link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
@@ -147,3 +148,13 @@ def test_calls_that_outlast_the_grace_are_cut_and_recorded_as_interrupted(apart,
     entry = row()
     assert (entry.status, entry.estimated) == ("interrupted", True)
     assert upstream.last.gone.wait(2)
+
+
+def test_who_is_thrown_out_is_gone_and_a_database_that_is_in_use_can_be_dropped(apart):
+    with maintenance_connection() as link, new_database("in_use") as name:
+        client = psycopg.connect(**(parameters() | {"dbname": name}))
+        throw_out(link, "datname = %s", name)
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT 1")
+        client = psycopg.connect(**(parameters() | {"dbname": name}))
+    client.close()

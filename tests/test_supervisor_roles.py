@@ -16,6 +16,7 @@ from django.contrib.auth import get_user_model
 
 from gateway_project import database, installation, supervisor
 from gateway_project.configuration import BASE_DIR, Configuration
+from gateway_project.embedded_postgres import CannotStart
 from keys.models import Customer
 from tests.gateway import wait_until
 
@@ -91,7 +92,7 @@ def test_nothing_listens_without_web_processes(roles):
 
 @pytest.mark.parametrize("roles", ["api", "admin", "worker,api", "beat,admin", "api,admin,worker,beat"])
 def test_with_any_web_role_something_listens(roles, taken_port):
-    with pytest.raises(supervisor.CannotStart, match="in use"):
+    with pytest.raises(CannotStart, match="in use"):
         supervisor.listener_of(Configuration(roles=roles, port=taken_port))
 
 

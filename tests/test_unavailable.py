@@ -17,7 +17,7 @@ from django.db import OperationalError, connection
 import manage
 from gateway_project import database, unavailable
 from gateway_project.configuration import BASE_DIR, Configuration
-from tests.gateway import admin_connection
+from tests.databases import admin_connection, drop_database
 
 DJANGOS_OWN = [
     ["migrate"],
@@ -172,10 +172,10 @@ def empty_database(django_db_blocker):
     """The URL of a database without tables."""
     name = f"{settings.DATABASES['default']['NAME']}_empty"
     with django_db_blocker.unblock(), admin_connection() as link:
-        link.execute(f'DROP DATABASE IF EXISTS "{name}"')
+        drop_database(link, name)
         link.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
         yield database.url_of(connection.settings_dict | {"NAME": name})
-        link.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        drop_database(link, name)
 
 
 @pytest.mark.django_db
