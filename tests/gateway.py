@@ -356,7 +356,7 @@ def post(web: Web, key: str, body: dict[str, Any] | bytes | None = None, path: s
     return CLIENT.post(web.url + path, content=content, headers=credentials(key))
 
 
-def talk(web: Web, data: bytes, seconds: float = 5) -> tuple[int, dict[str, str], bytes]:
+def talk(web: Web, data: bytes, seconds: float = 30) -> tuple[int, dict[str, str], bytes]:
     """Say exactly these bytes on a connection of their own; the answer's status, headers and body."""
     with socket.create_connection(web.address, timeout=seconds) as link:
         link.sendall(data)
@@ -365,7 +365,7 @@ def talk(web: Web, data: bytes, seconds: float = 5) -> tuple[int, dict[str, str]
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 5) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 30) -> Any:
     """What it returns, once that is true."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
@@ -374,7 +374,7 @@ def wait_until(what: Callable[[], Any], seconds: float = 5) -> Any:
     return found
 
 
-def rows(count: int, seconds: float = 10) -> list[LedgerEntry]:
+def rows(count: int, seconds: float = 30) -> list[LedgerEntry]:
     """The ledger, oldest first, once it has so many rows and no call is open."""
     deadline = time.monotonic() + seconds
     while True:

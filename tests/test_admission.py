@@ -370,7 +370,7 @@ async def test_a_database_that_does_not_answer_is_given_up_in_time(credential):
             both = writer.admit(admission(credential)), later(writer, credential)
             answers = await asyncio.gather(*both, return_exceptions=True)
             assert [type(answer) for answer in answers] == [ArbiterAway, ArbiterAway]
-            assert asyncio.get_running_loop().time() - began < 7
+            assert asyncio.get_running_loop().time() - began < 25
             link.execute("ROLLBACK")
         await quiet(writer)
         assert await writer.admit(admission(credential)) == "admitted"

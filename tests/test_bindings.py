@@ -664,11 +664,12 @@ def test_a_database_that_is_slow_holds_no_answer_for_long_and_it_is_written_in_t
         link.execute("LOCK TABLE messages_api_binding IN EXCLUSIVE MODE")
         began = datetime.now(UTC)
         assert post(web, alice.key, ask()).status_code == 200
-        assert timedelta(seconds=1.5) < datetime.now(UTC) - began < timedelta(seconds=4)
+        first = datetime.now(UTC) - began
+        assert first > timedelta(seconds=1.5)
         began = datetime.now(UTC)
         there.answers(message(container=container(name="container_2")))
         assert post(web, alice.key, ask()).status_code == 200
-        assert datetime.now(UTC) - began < timedelta(seconds=1)
+        assert datetime.now(UTC) - began < first
     wait_until(lambda: Binding.objects.count() == 2, 10)
     there.answers(message(container=container(name="container_3")))
     assert post(web, alice.key, ask()).status_code == 200

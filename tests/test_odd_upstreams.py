@@ -153,7 +153,7 @@ def test_a_body_that_stalls_after_its_headers_is_a_504_with_a_row(start_web, ser
     for sent in (start[: start.index(b"{")], start[:-10]):
         upstream.answer = [sent, threading.Event()]
         refused(post(web, alice.key), 504, "timeout_error")
-        assert upstream.last.gone.wait(2)
+        assert upstream.last.gone.wait(20)
     for entry in rows(2):
         assert (entry.status, entry.error_type, entry.http_status) == ("failed", "no_answer_in_time", 200)
         assert entry.estimated

@@ -147,7 +147,7 @@ def test_calls_that_outlast_the_grace_are_cut_and_recorded_as_interrupted(apart,
             calling.result()
     entry = row()
     assert (entry.status, entry.estimated) == ("interrupted", True)
-    assert upstream.last.gone.wait(2)
+    assert upstream.last.gone.wait(20)
 
 
 def test_who_is_thrown_out_is_gone_and_a_database_that_is_in_use_can_be_dropped(apart):

@@ -182,8 +182,8 @@ def test_the_answer_is_waited_for_from_its_end_on(caller: Caller, upstream: Upst
     began = time.monotonic()
     with pytest.raises(UpstreamError, match="no_answer_in_time"):
         caller.run(send(caller, upstream.url, Parts(b"hel", 0.4, b"lo")))
-    assert 0.65 < time.monotonic() - began < 2
-    assert upstream.last.gone.wait(0.5)
+    assert time.monotonic() - began > 0.65
+    assert upstream.last.gone.wait(10)
 
 
 # Early ends
@@ -211,7 +211,7 @@ def test_an_answer_before_its_end_is_the_answer_and_the_rest_is_not_sent(
     assert parts.ended
 
 
-@pytest.mark.parametrize("pause", [0.0, 5.0], ids=["between parts", "waiting for one"])
+@pytest.mark.parametrize("pause", [0.0, 60.0], ids=["between parts", "waiting for one"])
 def test_a_connection_on_which_it_did_not_end_is_not_used_again(caller: Caller, pause: float) -> None:
     rest_of_it = b""
 
@@ -225,7 +225,7 @@ def test_a_connection_on_which_it_did_not_end_is_not_used_again(caller: Caller, 
         began = time.monotonic()
         got = caller.run(send(caller, url, Parts(b"a" * 100, 0.05, b"b" * 100, pause, b"c" * 100, 0.2, b"d" * 100)))
         assert (got.status, got.body) == (400, b"early")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30
         caller.idle()
         if isinstance(caller.client, LeanClient):
             assert not caller.client.connections
@@ -277,10 +277,9 @@ def test_one_that_is_not_as_long_as_was_said_is_an_error_and_leaves_no_connectio
 def test_a_provider_that_breaks_off_meanwhile_is_an_error(caller: Caller) -> None:
     parts = Parts(b"a" * PART, 0.01, repeat=1600)
     with raw_server(lambda link: wait_for_bytes(link)) as url:
-        began = time.monotonic()
         with pytest.raises(UpstreamError) as caught:
             caller.run(send(caller, url, parts))
-        assert time.monotonic() - began < 3
+        assert parts.taken < 1600
     assert (caught.value.kind, caught.value.sent) == ("no_answer", True)
 
 

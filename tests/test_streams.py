@@ -218,7 +218,7 @@ def test_a_provider_that_does_not_answer_in_time_is_a_504(start_web, served, ups
     web = start_web(upstream_first_byte_seconds=0.5)
     upstream.answer = [threading.Event()]
     refused(post(web, alice.key), 504, "timeout_error")
-    assert upstream.last.gone.wait(2)
+    assert upstream.last.gone.wait(20)
     assert (row().status, row().estimated) == ("failed", True)
 
 
@@ -227,7 +227,7 @@ def test_a_provider_that_stays_silent_is_ended_with_an_error(start_web, served, 
     upstream.answer = [*pieces(200, events("Hello")[:3])[:-1], threading.Event()]
     answer = post(web, alice.key, ask(stream=True))
     assert decode(answer.content)[-1][0] == "error"
-    assert upstream.last.gone.wait(2)
+    assert upstream.last.gone.wait(20)
     assert row().status == "failed"
 
 
@@ -241,7 +241,7 @@ def test_a_client_that_hangs_up_in_a_stream_cancels_the_call_and_pays_for_what_i
         while got.count(b"\n\n") < 2 + delivered:
             got += next(chunks)
     hung_up = time.monotonic()
-    assert upstream.last.gone.wait(2)
+    assert upstream.last.gone.wait(20)
     assert upstream.last.gone_at - hung_up < 1
     entry = row()
     assert (entry.status, entry.estimated) == ("client_disconnected", True)
@@ -260,7 +260,7 @@ def test_a_client_that_hangs_up_before_the_headers_cancels_the_call_and_pays_an_
         link.sendall(head.encode() + body)
         upstream.wait_for(1)
     hung_up = time.monotonic()
-    assert upstream.last.gone.wait(2)
+    assert upstream.last.gone.wait(20)
     assert upstream.last.gone_at - hung_up < 1
     entry = row()
     assert (entry.status, entry.estimated) == ("client_disconnected", True)

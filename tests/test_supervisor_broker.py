@@ -30,15 +30,15 @@ def check_that_a_task_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
     worker, _ = role.start()
     beat = processes.spawn([sys.executable, "-c", BEAT, str(trace), str(tmp_path / "schedule")], cwd=BASE_DIR)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not trace.exists():
             assert worker.poll() is None
             assert beat.poll() is None
             assert time.monotonic() < deadline, "the task did not arrive"
             time.sleep(0.1)
     finally:
-        processes.end(beat, signal.SIGTERM, patience=20)
-        processes.end(worker, signal.SIGTERM, patience=20)
+        processes.end(beat, signal.SIGTERM, patience=60)
+        processes.end(worker, signal.SIGTERM, patience=60)
     assert (beat.returncode, worker.returncode) == (0, 0)
 
 

@@ -204,9 +204,9 @@ def test_an_answer_that_is_none_is_an_error_and_may_have_been_billed(
     if caller.kind == "aiohttp" and name in AIOHTTP_TAKES:
         pytest.skip("aiohttp leaves this to its caller")
     upstream.answer = BAD[name]
-    began = time.monotonic()
-    assert caller.fail(upstream.url).sent
-    assert time.monotonic() - began < 0.9
+    error = caller.fail(upstream.url)
+    assert error.sent
+    assert error.kind != "no_answer_in_time"
     upstream.answer = whole(200, b"next")
     assert caller.get(upstream.url).body == b"next"
 
@@ -265,21 +265,31 @@ def test_an_answer_without_a_body_ends_with_its_head(caller: Caller, upstream: U
 # Bytes that nobody asked for
 
 
+class Reached(threading.Event):
+    """A step that is set when the provider comes to it, and holds nothing up."""
+
+    def is_set(self) -> bool:
+        self.set()
+        return True
+
+
 @pytest.mark.parametrize("pause", [0, 0.001, 0.01], ids=["at once", "soon", "later"])
 @pytest.mark.parametrize("end", ["", "close"], ids=["kept", "closing"])
 def test_a_second_answer_is_never_given_to_the_next_request(
     caller: Caller, upstream: Upstream, pause: float, end: str
 ) -> None:
+    reached = Reached()
     headers = (("connection", end),) if end else ()
     first, smuggled = whole(200, b"first", *headers), whole(200, b"smuggled")
     upstream.answer = in_turn(
-        [first[0] + smuggled[0]] if not pause else [*first, pause, *smuggled],
+        [first[0] + smuggled[0]] if not pause else [*first, pause, *smuggled, reached],
         *[whole(200, b"answer %d" % number) for number in range(3)],
     )
     with contextlib.nullcontext() if caller.kind == "lean" else contextlib.suppress(UpstreamError):
         assert caller.get(upstream.url).body == b"first"
-    if pause:
-        caller.idle(pause * 3)
+    if pause and not end:
+        assert reached.wait(30)
+        caller.idle()
     for number in range(3):
         assert caller.get(upstream.url).body == b"answer %d" % number
 
@@ -292,11 +302,11 @@ def test_a_longer_body_than_was_said_is_not_given_to_the_next_request(caller: Ca
 
 
 def test_data_on_an_idle_connection_ends_it(caller: Caller, upstream: Upstream) -> None:
-    go = threading.Event()
-    upstream.answer = in_turn([*whole(200, b"first"), go, *whole(200, b"smuggled"), 0.2], whole(200, b"next"))
+    go, sent = threading.Event(), Reached()
+    upstream.answer = in_turn([*whole(200, b"first"), go, *whole(200, b"smuggled"), sent, 0.2], whole(200, b"next"))
     assert caller.get(upstream.url).body == b"first"
     go.set()
-    time.sleep(0.05)  # the event loop doesn't run meanwhile: it can't have heard of it
+    assert sent.wait(30)  # the event loop doesn't run meanwhile: it can't have heard of it
     assert caller.get(upstream.url).body == b"next"
 
 
@@ -466,12 +476,16 @@ def test_a_slow_reader_holds_the_provider_back(caller: Caller, upstream: Upstrea
 # Whoever asked is gone
 
 
-@pytest.mark.parametrize("steps", [[5.0], [CHUNKED, 5.0], [CHUNKED + chunk(b"a"), 5.0]], ids=["head", "body", "rest"])
+@pytest.mark.parametrize(
+    "steps", [[60.0], [CHUNKED, 60.0], [CHUNKED + chunk(b"a"), 60.0]], ids=["head", "body", "rest"]
+)
 def test_a_cancelled_call_closes_its_socket_at_once(caller: Caller, upstream: Upstream, steps: list[Step]) -> None:
     upstream.answer = steps
 
     async def cancel() -> float:
         task = asyncio.ensure_future(fetch(caller.client, upstream.url))
+        while not upstream.seen:
+            await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         task.cancel()
         began = time.monotonic()
@@ -481,9 +495,9 @@ def test_a_cancelled_call_closes_its_socket_at_once(caller: Caller, upstream: Up
         return began
 
     began = caller.run(cancel())
-    assert upstream.last.gone.wait(1)
+    assert upstream.last.gone.wait(30)
     assert upstream.last.gone_at is not None
-    assert upstream.last.gone_at - began < 0.2
+    assert upstream.last.gone_at - began < 20
 
 
 @contextlib.contextmanager
@@ -519,7 +533,7 @@ def test_a_connection_that_is_not_made_in_time_is_an_error_and_nothing_was_sent(
         began = time.monotonic()
         error = caller.fail(url)
         assert (error.kind, error.sent) == ("not_connected", False)
-        assert CONNECT_SECONDS * 0.9 < time.monotonic() - began < CONNECT_SECONDS + 1
+        assert CONNECT_SECONDS * 0.9 < time.monotonic() - began < CONNECT_SECONDS + 20
 
 
 @pytest.mark.parametrize(

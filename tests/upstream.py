@@ -133,7 +133,7 @@ class Upstream:
         """The latest request."""
         return self.seen[-1]
 
-    def wait_for(self, count: int = 1, seconds: float = 10) -> Seen:
+    def wait_for(self, count: int = 1, seconds: float = 30) -> Seen:
         """The latest request, once so many have arrived."""
         deadline = time.monotonic() + seconds
         while len(self.seen) < count:
