@@ -7,7 +7,8 @@ a provider is said anywhere else.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
@@ -28,6 +29,8 @@ class ProviderKind:
         price_lists: those of the catalogue that its models are looked up in, and `guesses`, where what is found is one.
         regional_lists: those of them that have prices of their own where inference is kept in a region.
         keeps_residency: whether keeping inference in the US costs extra, by `inference_geo`.
+        tier_rates: what the service tier of an answer costs, in list prices, where the catalogue doesn't say; `*`: any
+            other. Empty: the tier changes nothing.
     """
 
     name: ClassVar[str] = ""
@@ -45,6 +48,7 @@ class ProviderKind:
     guesses: ClassVar[tuple[str, ...]] = ()
     regional_lists: ClassVar[tuple[str, ...]] = ()
     keeps_residency: ClassVar[bool] = False
+    tier_rates: ClassVar[Mapping[str, Decimal]] = {}
 
     @classmethod
     def check_secret(cls, secret: str) -> None:

@@ -40,6 +40,7 @@ def bill(
             price = prices(provider, step.model or model, at)
         except UnpricedModel:
             price = asked
+        tier = price.for_tier(reading.service_tier)
         amount = price.cost(
             step.counts,
             speed=reading.speed,
@@ -49,15 +50,15 @@ def bill(
         )
         total += step.counts
         cost += amount
-        flags.append(price.flag)
-        versions.append(price.version)
+        flags.append(tier.flag)
+        versions.append(tier.version)
         detail.append(
             {
                 "type": step.kind,
                 "model": step.model or model,
                 **{name: getattr(step.counts, name) for name in TOKEN_COLUMNS},
                 "cost": str(amount),
-                "price_version": price.version,
+                "price_version": tier.version,
             }
         )
     columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}
