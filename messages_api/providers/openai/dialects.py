@@ -17,6 +17,8 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
+from messages_api.providers.openai.thoughts import Tags
+
 BASE_URL = "https://api.openai.com/v1"
 PREFIX = "openai/"
 COMPLETIONS = "/chat/completions"
@@ -59,6 +61,7 @@ class Dialect:
         ids: what the ids of tool calls have to be like; None: as they like.
         signed_calls: where Gemini 3 looks for the signature that a tool call of the past needs; empty: nowhere.
         namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
+        tagged: whether what TAGGED models think may stand in their text; elsewhere it is known to come by itself.
     """
 
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -81,7 +84,22 @@ class Dialect:
     ids: re.Pattern[str] | None = None
     signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
     namespaced: bool = False
+    tagged: bool = True
 
+
+# Models that write what they think between <think> and </think>, which their server leaves in the text unless it was
+# started with the right parser, asked for `reasoning_format` (Groq, Cerebras) or `reasoning_split` (MiniMax), or never
+# takes it out (Perplexity, Hugging Face). By their cards at https://huggingface.co, the list of
+# https://docs.vllm.ai/en/latest/features/reasoning_outputs/, https://docs.sglang.io/advanced_features/separate_reasoning,
+# https://docs.perplexity.ai and https://platform.minimax.io/docs, as of November 2026.
+TAGGED = re.compile(
+    r"deepseek.*(?:r1|v3[.p][12])|(?:^|[/_:-])r1(?:$|[_:-])|qwq|qwen-?3(?!.*(?:coder|instruct|embed))|minimax-?m[12]"
+    r"|glm-?(?:4\.[1567]|5|z1)|magistral|sonar-(?:reasoning|deep)|phi-?4.*reasoning|smollm3|hunyuan|ernie.*thinking"
+    r"|nemotron|olmo-?3.*think|mimo|skywork-or1|openthinker|thinking"
+)
+# Of them, those whose templates write <think> into the prompt, so that their text has </think> only: Perplexity's,
+# https://github.com/deepseek-ai/DeepSeek-R1/issues/352, https://huggingface.co/Qwen/Qwen3-235B-A22B-Thinking-2507.
+BEGUN = re.compile(r"(?:^|[^a-z])r1(?:$|[^a-z0-9])|qwq|qwen.*thinking|minimax-?m[12]|sonar-reasoning|olmo-?3.*think")
 
 OPENAI = Dialect(
     limit="max_completion_tokens",
@@ -92,8 +110,9 @@ OPENAI = Dialect(
     pdfs="file",
     name_length=64,
     ids=re.compile(r".{1,40}", re.DOTALL),
+    tagged=False,
 )
-AZURE = replace(OPENAI, user="user")
+AZURE = replace(OPENAI, user="user", tagged=True)
 OPENROUTER = Dialect(
     stops=4,
     top_k=True,
@@ -106,6 +125,7 @@ OPENROUTER = Dialect(
     signed_calls="reasoning_details",
     prefill="plain",
     namespaced=True,
+    tagged=False,
 )
 GROQ = Dialect(
     limit="max_completion_tokens",
@@ -123,6 +143,7 @@ MISTRAL = Dialect(
     bridge="OK",
     required="any",
     ids=re.compile(r"[A-Za-z0-9]{9}"),
+    tagged=False,
 )
 DEEPSEEK = Dialect(
     stops=16,
@@ -131,10 +152,11 @@ DEEPSEEK = Dialect(
     thoughts="reasoning_content",
     parallel=False,
     schemas=False,
+    tagged=False,
 )
 # Refuses members that it doesn't know, in messages too.
 CEREBRAS = Dialect(limit="max_completion_tokens", stops=4, user="user", thoughts="reasoning")
-GEMINI = Dialect(stops=5, parallel=False, signed_calls="extra_content")
+GEMINI = Dialect(stops=5, parallel=False, signed_calls="extra_content", tagged=False)
 OLLAMA = Dialect(parallel=False, namespaced=True)
 OTHER = Dialect(top_k=True, user="user", thoughts="reasoning_content", namespaced=True)
 
@@ -198,6 +220,14 @@ def credential(base_url: str, secret: str) -> tuple[bytes, bytes]:
     if dialect(base_url) is AZURE:
         return b"api-key", secret.encode()
     return b"authorization", b"Bearer " + secret.encode()
+
+
+def tags(base_url: str, model: str) -> Tags:
+    """How a model's thinking may stand in its text at an address."""
+    name = model.lower()
+    if not dialect(base_url).tagged or not TAGGED.search(name):
+        return ""
+    return "begun" if BEGUN.search(name) else "written"
 
 
 def own_name(model: str, base_url: str = "") -> str:

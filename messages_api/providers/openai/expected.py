@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from messages_api.providers.openai.thoughts import Tags
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -15,15 +17,17 @@ class Expected:
         stream: whether the answer is to come as it is written.
         stops: sequences to stop at.
         shows_thinking: whether the caller wants to see it.
+        tags: how the model's thinking may stand in its text (thoughts.py).
     """
 
     model: str
     stream: bool = False
     stops: tuple[str, ...] = ()
     shows_thinking: bool = True
+    tags: Tags = ""
 
 
-def expected(request: dict[str, Any]) -> Expected:
+def expected(request: dict[str, Any], tags: Tags = "") -> Expected:
     """What a request's answer has to go by. Who turned thinking off gets none from a model that can't help it."""
     thinking = request.get("thinking") or {}
     return Expected(
@@ -31,4 +35,5 @@ def expected(request: dict[str, Any]) -> Expected:
         stream=bool(request.get("stream")),
         stops=tuple(request.get("stop_sequences") or ()),
         shows_thinking=thinking.get("type") != "disabled" and thinking.get("display") != "omitted",
+        tags=tags,
     )
