@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
@@ -31,6 +32,8 @@ class ProviderKind:
         billed_refusals: of refusals before any output, the categories that are billed, each with what a ledger row says
             of it (`usage.price_flags`); all others cost nothing. None: refusals are billed like any answer.
         keeps_caches_as_asked: whether it keeps what it writes to a cache for as long as `cache_control` says.
+        tier_rates: what the service tier of an answer costs, in list prices, where the catalogue doesn't say; `*`: any
+            other. Empty: the tier changes nothing.
     """
 
     name: ClassVar[str] = ""
@@ -50,6 +53,7 @@ class ProviderKind:
     keeps_residency: ClassVar[bool] = False
     billed_refusals: ClassVar[Mapping[str, str] | None] = None
     keeps_caches_as_asked: ClassVar[bool] = False
+    tier_rates: ClassVar[Mapping[str, Decimal]] = {}
 
     @classmethod
     def check_secret(cls, secret: str) -> None:

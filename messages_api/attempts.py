@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # What may pass by itself, or on another provider key; nothing else does.
 PASSING_STATUSES = frozenset((408, 409, 429))
+# What is the caller's mistake at any provider, where a stream says so instead of beginning.
+MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_large"))
 # An error is read to this length to be passed on; providers' are short.
 LONGEST_ERROR = 1 << 20
 
@@ -216,15 +218,16 @@ async def piece(call: Call, answer: Answer) -> bytes:
 
 
 async def beginning(call: Call, answer: Answer) -> Kept | Failure:
-    """A stream, once its first block has begun, or has been as long in coming as a client may be without a byte; what
-    was read of it comes first."""
+    """A stream, once its first block has begun, or has been as long in coming as a client may be without a byte, or the
+    provider says what is wrong with the request; what was read of it comes first."""
     meter, parts, kind = StreamMeter(), list[bytes](), "broken_off"
     try:
         async with asyncio.timeout(call.runtime.configuration.ping_seconds):
             while not (meter.has_block or meter.stopped or meter.failed) and (part := await piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
-        ended = not (meter.has_block or meter.stopped)
+        mistaken = meter.failed and meter.reading.error_type in MISTAKES
+        ended = not (meter.has_block or meter.stopped or mistaken)
     except TimeoutError:
         ended = False
     except UpstreamError as error:
@@ -272,15 +275,15 @@ def judged(call: Call, answer: Kept) -> Failure | None:
 
 def unanswered(call: Call, error: UpstreamError) -> Failure:
     """An attempt without an answer, or with half of one."""
-    unsure = error.sent and (call.http_status or 200) < 400
+    began = error.sent and (call.http_status or 200) < 400
     return Failure(
         call.target,
         error.kind,
         error=what_happened(error),
         http_status=call.http_status,
         provider_request_id=call.provider_request_id,
-        unseen_tokens=call.unseen_tokens() if unsure else None,
-        unsure=unsure,
+        unseen_tokens=call.unseen_tokens() if began else None,
+        unsure=began and not error.ended,
     )
 
 
@@ -295,7 +298,7 @@ async def note(call: Call, failure: Failure, *, trial: bool) -> None:
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
         # Nor does a request that its provider fails at: or else one caller could take it from all.
-        model = target.model if failure.http_status or failure.unsure else ""
+        model = target.model if failure.http_status or failure.unseen_tokens is not None else ""
         await cooldowns.failed(target.provider_key, model, failure.http_status, failure.wait, trial=trial)
 
 

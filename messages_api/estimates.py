@@ -70,13 +70,15 @@ class Extras:
     """What makes a request dearer than one reading of its prompt by its model.
 
     `models` may be run besides: fallbacks of the provider's, advisors; with `default_fallbacks` the provider chooses.
-    `readings` are how often the prompt may be read again, and `uses` what runs in the provider's loop.
+    With `any_tier` any service tier may answer it. `readings` are how often the prompt may be read again, and `uses`
+    what runs in the provider's loop.
     """
 
     models: tuple[str, ...] = ()
     default_fallbacks: bool = False
     fast: bool = False
     inference_geo: str = ""
+    any_tier: bool = False
     readings: int = 0
     uses: tuple[Uses, ...] = ()
 
@@ -163,6 +165,7 @@ class Estimate:
                 web_search_requests=prompt.searches,
             ),
             speed="fast" if extras.fast else "",
+            service_tier=price.dearest_tier if extras.any_tier else "",
             inference_geo=extras.inference_geo,
             steps=max(1, prompt.tokens // max(1, prompt.longest)),
         )

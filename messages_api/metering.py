@@ -233,7 +233,8 @@ class Reading:
 
     @property
     def service_tier(self) -> str:
-        return text(self.usage.get("service_tier"))
+        """The tier that answered, in its provider's own word where that is another (providers/openai)."""
+        return text(self.usage.get("provider_service_tier") or self.usage.get("service_tier"))
 
     @property
     def speed(self) -> str:

@@ -194,13 +194,14 @@ def parse(
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest:
     """What the rest of the gateway needs to know of a request."""
-    max_tokens, stream, geo, lacks = 0, False, None, False
+    max_tokens, stream, geo, lacks, any_tier = 0, False, None, False, False
     if isinstance(read, MessagesBody):
+        any_tier = read.service_tier == "auto"
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
-    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo)
+    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)
     if plain and not read.context_management:
         return MessagesRequest(
             read.model,
@@ -220,7 +221,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest
         max_tokens=named[longest],
         stream=stream,
         fallbacks=tuple(read.our_fallbacks()),
-        extras=extras_of(read, tools, theirs, geo or "", thread=thread),
+        extras=extras_of(read, tools, theirs, geo or "", thread=thread, any_tier=any_tier),
         added=added(read, tools),
         max_tokens_in=longest,
         lacks_max_tokens=lacks,
@@ -246,7 +247,9 @@ def added(read: CountBody[Any], tools: list[Tool]) -> int:
     return tokens
 
 
-def extras_of(read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str, *, thread: bool) -> Extras:
+def extras_of(
+    read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str, *, thread: bool, any_tier: bool
+) -> Extras:
     """What makes a request dearer than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
     edits = (read.context_management.edits if read.context_management else None) or ()
@@ -261,6 +264,7 @@ def extras_of(read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], g
         default_fallbacks=by_default,
         fast="fast" in (read.speed, *(each.speed for each in theirs)),
         inference_geo=geo,
+        any_tier=any_tier,
         readings=len(theirs) + by_default + any(edit.type.startswith("compact_") for edit in edits),
         uses=(
             *(each for tool in tools for each in uses(tool)),

@@ -45,6 +45,7 @@ def bill(
             price = prices(provider, step.model or model, at)
         except UnpricedModel:
             price = asked
+        tier = price.for_tier(reading.service_tier)
         amount = price.cost(
             step.counts,
             speed=reading.speed,
@@ -56,15 +57,15 @@ def bill(
             amount = Decimal(0)
         total += step.counts
         cost += amount
-        flags += flags_of(step, price, provider, cache_writes)
-        versions.append(price.version)
+        flags += flags_of(step, tier, provider, cache_writes)
+        versions.append(tier.version)
         detail.append(
             {
                 "type": step.kind,
                 "model": step.model or model,
                 **{name: getattr(step.counts, name) for name in TOKEN_COLUMNS},
                 "cost": str(amount),
-                "price_version": price.version,
+                "price_version": tier.version,
             }
         )
     columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}

@@ -25,12 +25,14 @@ class UpstreamError(Exception):
     Attributes:
         sent: whether the request may have reached the provider, and so may be billed.
         kind: a short constant for the ledger.
+        ended: the provider said that it is done, so that another attempt makes nothing twice.
     """
 
-    def __init__(self, kind: str, *, sent: bool) -> None:
+    def __init__(self, kind: str, *, sent: bool, ended: bool = False) -> None:
         super().__init__(kind)
         self.kind = kind
         self.sent = sent
+        self.ended = ended
 
 
 def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:

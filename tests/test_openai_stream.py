@@ -192,7 +192,10 @@ def test_what_can_be_said_is_said_at_once():
 
 def whole_blocks(*tool_calls: dict[str, Any]) -> list[dict[str, Any]]:
     """The blocks of an answer that isn't streamed."""
-    said = {"choices": [{"message": {"role": "assistant", "tool_calls": tool_calls}, "finish_reason": "tool_calls"}]}
+    said = {
+        "choices": [{"message": {"role": "assistant", "tool_calls": tool_calls}, "finish_reason": "tool_calls"}],
+        "usage": USAGE,
+    }
     content: list[dict[str, Any]] = json.loads(answer.message(completion.read(json.dumps(said).encode()), PLAIN))[
         "content"
     ]
@@ -569,7 +572,11 @@ def test_a_choice_that_ends_in_an_error_is_one():
         [b'data: {"choices": 7}\n\n'],
         [DONE],
         [chunk(tool_call(0, "{}")), chunk({}, "tool_calls"), DONE],
-        [chunk(tool_call(0, "{}", "t", "a")), chunk(tool_call(1, "{}", "t", "b")), chunk(tool_call(0, '{"n": 1}'))],
+        [
+            chunk(tool_call(0, '{"a": 1}', "t", "a")),
+            chunk(tool_call(1, "{}", "t", "b")),
+            chunk(tool_call(0, '{"n": 1}')),
+        ],
         [b'data: {"choices": [' + b"[" * 100_000 + b"\n\n"],
         [b'data: {"choices": [{"delta": {"content": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}]}\n\n"],
     ],
@@ -665,7 +672,7 @@ def test_whatever_a_provider_says_is_translated_or_no_answer(said):
             made = json.loads(answer.message(completion.read(body), PLAIN))
             assert made["type"] == "message"
         status, error = faults.of_answer(400, body, GPT, "")
-        assert status == 400
+        assert 400 <= status < 500
         assert isinstance(json.loads(error)["error"]["message"], str)
 
 

@@ -13,23 +13,16 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from functools import cache
 from importlib.metadata import version as package_version
-from typing import Any, Literal
+from typing import Any
 
 from django.conf import settings
 from genai_prices import data_snapshot, types
 
 from keys import patterns, provider_kinds
-from usage.tokens import TokenCounts
+from usage.rates import BATCH, FAST, FREE, RATES, STANDARD_TIERS, ModelPrice, Rates
 
-Flag = Literal["", "similar", "unpriced"]
-
-PLACES = Decimal("0.000000000001")
-BATCH = Decimal("0.5")
-RESIDENCY = Decimal("1.1")
 CACHE_WRITE_5M = Decimal("1.25")
 CACHE_WRITE_1H = Decimal(2)
-# Fast mode is twice the list price on every model that has it; for one that the catalogue has no fast price for.
-FAST = Decimal(2)
 WEB_SEARCH = Decimal("0.01")
 
 # Sold at another model's price, and missing in the catalogue.
@@ -43,6 +36,9 @@ NEWEST_GENERATIONS = (4, 6)
 # Where a cloud keeps inference within a region, Claude 4.5 and later cost a tenth more.
 REGIONAL = Decimal("1.1")
 REGIONAL_GENERATIONS = (4, 5)
+
+# What others take from here.
+__all__ = ["BATCH", "FREE", "STANDARD_TIERS", "ModelPrice", "PriceBook", "Rates", "UnpricedModel", "UnpricedPolicy"]
 
 # The columns of `usage.models.Price` that `build` reads, and how to get them without the ORM.
 PRICE_COLUMNS = (
@@ -65,93 +61,6 @@ END = datetime.max.replace(tzinfo=UTC)
 
 class UnpricedModel(LookupError):
     """The model has no price, and the deployment's policy is to refuse such models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """USD per million tokens of each category."""
-
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal
-    cache_write_5m: Decimal
-    cache_write_1h: Decimal
-
-    def token_cost(self, counts: TokenCounts) -> Decimal:
-        """USD for these tokens."""
-        return (
-            self.input * counts.input_tokens
-            + self.output * counts.output_tokens
-            + self.cache_read * counts.cache_read_input_tokens
-            + self.cache_write_5m * counts.cache_creation_5m_input_tokens
-            + self.cache_write_1h * counts.cache_creation_1h_input_tokens
-        ).scaleb(-6)
-
-    def times(self, factor: Decimal) -> Rates:
-        """The same, `factor` times as dear."""
-        return Rates(
-            self.input * factor,
-            self.output * factor,
-            self.cache_read * factor,
-            self.cache_write_5m * factor,
-            self.cache_write_1h * factor,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPrice(Rates):
-    """What one model costs at one time; `web_search` is USD per request.
-
-    `tiers` are (prompt tokens, rates): above so many, the whole request is at these rates. `fast` are the rates of
-    fast mode. `flag` says that this is no list price of the model: that of a `similar` name, or `unpriced`.
-    """
-
-    web_search: Decimal
-    version: str
-    flag: Flag = ""
-    tiers: tuple[tuple[int, Rates], ...] = ()
-    fast: Rates | None = None
-    residency: bool = False
-
-    def cost(
-        self,
-        counts: TokenCounts,
-        *,
-        speed: str = "",
-        service_tier: str = "",
-        inference_geo: str = "",
-        steps: int = 1,
-    ) -> Decimal:
-        """USD for one iteration of a call: tiers look at the prompt of an iteration, not at the sum of several.
-
-        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. `steps` are
-        those that the counts are the sum of, where nobody reported them one by one.
-        """
-        rates = self.at(counts.prompt_tokens // steps)
-        batch = service_tier == "batch"
-        if speed == "fast" and not batch:
-            tokens = (self.fast or rates.times(FAST)).token_cost(counts)
-        else:
-            tokens = rates.token_cost(counts)
-        if batch:
-            tokens *= BATCH
-        if self.residency and inference_geo == "us":
-            tokens *= RESIDENCY
-        total = tokens + self.web_search * counts.web_search_requests
-        # Only an own price of many places, halved and raised by a tenth, has more than twelve.
-        return total if int(total.as_tuple().exponent) >= -12 else total.quantize(PLACES)
-
-    def at(self, prompt_tokens: int) -> Rates:
-        """The rates for a prompt of this length."""
-        for start, rates in reversed(self.tiers):
-            if prompt_tokens > start:
-                return rates
-        return self
-
-
-# What is no model's business: to keep a file, to fetch it.
-NOTHING = Decimal(0)
-FREE = ModelPrice(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, web_search=NOTHING, version="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +89,7 @@ class UnpricedPolicy:
             version=f"unpriced {self.input}/{self.output}",
             flag="unpriced",
             residency=has_residency(provider, model),
+            tier_rates=provider_kinds.find(provider).tier_rates,
         )
 
 
@@ -283,7 +193,7 @@ class PriceBook:
         if own is None:
             return listed or self.policy.price(provider, model)
         factor = listed.fast.input / listed.input if listed and listed.fast and listed.input else FAST
-        return ModelPrice(
+        price = ModelPrice(
             own.rates.input,
             own.rates.output,
             own.rates.cache_read,
@@ -293,7 +203,17 @@ class PriceBook:
             version=own.version,
             fast=own.rates.times(factor),
             residency=has_residency(provider, model),
+            tier_rates=provider_kinds.find(provider).tier_rates,
         )
+        return replace(price, served=tuple(served_alike(price, listed))) if listed else price
+
+
+def served_alike(price: ModelPrice, listed: ModelPrice) -> Iterator[tuple[str, ModelPrice]]:
+    """An own price's service tiers: they cost as much more or less as those of the list do."""
+    for tier, served in listed.served:
+        parts = [(getattr(served, name), getattr(listed, name)) for name in ("input", "output")]
+        factor = max((one / other for one, other in parts if other), default=Decimal(1))
+        yield tier, price.raised(factor, price.version, price.flag)
 
 
 def build(rows: Iterable[Mapping[str, Any]], policy: UnpricedPolicy | None = None) -> PriceBook:
@@ -333,7 +253,7 @@ class Listing:
         version = f"genai-prices {catalogue_version()}: {self.provider}/{self.model.id}"
         if self.raised:
             version += " +10 %"
-        return ModelPrice(
+        price = ModelPrice(
             base.input,
             base.output,
             base.cache_read,
@@ -345,7 +265,23 @@ class Listing:
             tiers=tuple((start, rates.times(factor)) for start, rates in tiers_of(standard)),
             fast=fast.times(factor) if (fast := self.fast_rates(at)) else None,
             residency=has_residency(provider, model),
+            tier_rates=provider_kinds.find(provider).tier_rates,
         )
+        return replace(price, served=tuple(self.served(at, price))) if price.tier_rates else price
+
+    def served(self, at: datetime, price: ModelPrice) -> Iterator[tuple[str, ModelPrice]]:
+        """Its prices in service tiers, as far as the catalogue has some by then; that of a batch is one."""
+        for variant in self.model.price_variants or ():
+            tier = variant.when.get("service_tier") or ("batch" if variant.when == {"processing": "batch"} else "")
+            if len(variant.when) != 1 or tier in STANDARD_TIERS:
+                continue
+            if variant.constraint is not None and not variant.constraint.active(at):
+                continue
+            told = self.model.get_prices(at, dict(variant.when))
+            if (base := rates_of(told, lambda price: price.base)) is not None:
+                rates = {name: getattr(base, name) for name in RATES}
+                version = f"{price.version}, {tier}"[:100]
+                yield tier, replace(price, **rates, tiers=tuple(tiers_of(told)), version=version)
 
     def fast_rates(self, at: datetime) -> Rates | None:
         """Its rates in fast mode, if the catalogue has some."""

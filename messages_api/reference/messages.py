@@ -483,6 +483,7 @@ ANSWERS: dict[str, Schema] = {
             ],
         },
         service_tier=enum("", "standard", "priority", "batch", None),
+        provider_service_tier=string("The tier in the words of an OpenAI-compatible provider.", "flex"),
         speed=enum("", "standard", "fast", None),
         inference_geo={"type": ["string", "null"], "description": "Where the model ran."},
         iterations={

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any, ClassVar
 from urllib.parse import SplitResult
 
 from keys.errors import Unusable
@@ -29,7 +30,8 @@ REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistra
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 MOST_BYTES = 64 * 1024 * 1024
-# A provider that keeps alive with comments is silent to a caller: so long, in seconds.
+# A provider that keeps alive with comments is silent to a caller: so long, in seconds. As long is waited for what a
+# stream begins with, for it may be an error.
 SILENCE = 10.0
 # After the last event, the answer is read to its end so that its connection can be used again; for so many seconds.
 END_SECONDS = 1.0
@@ -57,6 +59,18 @@ class OpenAI(Provider):
         "cerebras",
     )
     guesses = ("moonshotai", "zai", "cohere", "perplexity", "novita", "anthropic")
+    # Never less than they cost: priority is 1.7 to 2.5 times the list price (https://openai.com/api-fast-mode/), and
+    # ultrafast about 6 (https://docs.opper.ai/build/gateway/service-tiers, both as of November 2026); flex and batches
+    # are half of it, scale and what is provisioned are paid for beforehand.
+    tier_rates: ClassVar[Mapping[str, Decimal]] = {
+        "flex": Decimal(1),
+        "batch": Decimal(1),
+        "scale": Decimal(1),
+        "provisioned": Decimal(1),
+        "priority": Decimal("2.5"),
+        "fast": Decimal("2.5"),
+        "*": Decimal(6),
+    }
 
     @classmethod
     def check_address(cls, url: str, parts: SplitResult) -> None:
@@ -107,7 +121,7 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
     try:
         own_names = names.shorten(asked)
         made = {"model": model, "messages": turns.turns(asked, spoken), **request.settings(asked, spoken)}
-        return request.encode(made), expected(asked, own_names)
+        return request.encode(made), expected(asked, own_names, dialects.tags(base_url, model))
     except RecursionError:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 
@@ -126,7 +140,11 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
     streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
     succeeded = 200 <= answered.status < 300
     if succeeded and streams and wanted.stream:
-        return Streamed(answered, [*known, EVENTS], Events(wanted))
+        streamed = Streamed(answered, [*known, EVENTS], Events(wanted))
+        if (said := await streamed.begin(between_bytes)) is None:
+            return streamed
+        status, error = faults.of_said(0, said, wanted.model, request_id)
+        return Whole(status, [*known, JSON], error)
     body = await whole(answered, between_bytes)
     if succeeded:
         try:
@@ -135,6 +153,8 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
                 if wanted.stream:
                     return Whole(200, [*known, EVENTS], Events(wanted).whole(read))
                 return Whole(200, [*known, JSON], answer.message(read, wanted))
+        except completion.Nothing:
+            raise nothing() from None
         except ValueError:
             raise UpstreamError("bad_answer", sent=True) from None
     if not (succeeded or 400 <= answered.status < 600):
@@ -169,6 +189,11 @@ async def whole(answered: Answer, between_bytes: float | None) -> bytes:
         answered.close()
 
 
+def nothing() -> UpstreamError:
+    """The answer ended before it had begun: another attempt may come to more."""
+    return UpstreamError("empty_answer", sent=True, ended=True)
+
+
 class Streamed:
     """An answer that is translated as it comes."""
 
@@ -179,28 +204,68 @@ class Streamed:
         self.headers = headers
         self.events = events
         self.told = time.monotonic()
+        self._ready: list[bytes] = []
+        self._trouble: UpstreamError | None = None
+        self._over = False
+
+    async def begin(self, between_bytes: float | None) -> Any:
+        """Wait for the model's first words; what the provider says of an error in their place, None, where it doesn't.
+
+        Raises:
+            UpstreamError: it ended before it had begun. (What else goes wrong is for whoever reads on.)
+        """
+        events = self.events
+        try:
+            async with asyncio.timeout(min(SILENCE, between_bytes or SILENCE)):
+                while not (events.begun or events.done or self._over):
+                    if out := await self._translated():
+                        self._ready.append(out)
+        except TimeoutError:
+            pass
+        except UpstreamError as error:
+            if error.ended:
+                self.close()
+                raise
+            self._trouble = error
+        if events.error is None or events.begun:
+            return None
+        self.close()
+        return events.error
 
     async def read(self) -> bytes:
-        events = self.events
-        while not events.done:
-            if events.broken:
-                raise UpstreamError("bad_answer", sent=True)
-            chunk = await self.answered.read()
-            try:
-                out = events.feed(chunk) if chunk else events.finish()
-            except ValueError:
-                raise UpstreamError("bad_answer", sent=True) from None
-            if out:
+        while True:
+            if self._ready:
                 self.told = time.monotonic()
-                return out
-            if not chunk:
-                return b""
-            if time.monotonic() - self.told > SILENCE:
+                return self._ready.pop(0)
+            if self._trouble is not None:
+                raise self._trouble
+            if self._over or self.events.done:
+                break
+            if out := await self._translated():
+                self._ready.append(out)
+            elif not self._over and time.monotonic() - self.told > SILENCE:
                 self.told = time.monotonic()
                 return PING
-        if not events.failed:
+        if self.events.done and not self.events.failed:
             await self._end()
         return b""
+
+    async def _translated(self) -> bytes:
+        """What the provider's next bytes become, which may be nothing.
+
+        Raises:
+            UpstreamError: it broke off, or they are nonsense.
+        """
+        if self.events.broken:
+            raise nothing() if self.events.empty else UpstreamError("bad_answer", sent=True)
+        chunk = await self.answered.read()
+        self._over = not chunk
+        try:
+            return self.events.feed(chunk) if chunk else self.events.finish()
+        except completion.Nothing:
+            raise nothing() from None
+        except ValueError:
+            raise UpstreamError("bad_answer", sent=True) from None
 
     async def _end(self) -> None:
         try:

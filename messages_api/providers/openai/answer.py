@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from messages_api.providers.openai import completion
+from messages_api.providers.openai.arguments import as_object
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
+from messages_api.providers.openai.thoughts import Thoughts, Told
 
 
 def message(read: Completion, expected: Expected) -> bytes:
     """The Messages answer.
 
     Raises:
+        Nothing: it ended before it had begun.
         ValueError: there is no answer in the completion, or none that came to its end.
     """
     choice = read.choices[0] if read.choices else None
@@ -24,7 +28,10 @@ def message(read: Completion, expected: Expected) -> bytes:
     content, delivered = blocks(choice, expected)
     called = any(block["type"] == "tool_use" for block in content)
     reason, sequence = completion.stop(choice, expected.stops, called=called, refused=bool(choice.message.refusal))
-    used = completion.usage(read) or completion.guessed(delivered)
+    used = completion.usage(read)
+    if not delivered and not called:
+        completion.check_empty(reason, used)
+    used = used or completion.guessed(delivered)
     return msgspec.json.encode(
         {
             "id": name(read),
@@ -35,7 +42,7 @@ def message(read: Completion, expected: Expected) -> bytes:
             "stop_reason": reason,
             "stop_sequence": sequence,
             "stop_details": completion.stop_details(reason),
-            "usage": used | {"service_tier": completion.tier(read)},
+            "usage": used | completion.tier(completion.served(read)),
         }
     )
 
@@ -67,8 +74,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
     assert choice.message is not None
     content: list[dict[str, Any]] = []
     delivered = 0
-    ids = set[str]()
-    for kind, text in completion.said(choice.message):
+    calls = completion.calls(choice.message)
+    for kind, text in told(choice, expected, called=bool(calls)):
         delivered += len(text.encode())
         if kind == "thinking" and not expected.shows_thinking:
             continue
@@ -77,14 +84,28 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         else:
             signed = {"signature": signature()} if kind == "thinking" else {}
             content.append({"type": kind, kind: text, **signed})
-    for call in completion.calls(choice.message):
+    ids = set[str]()
+    for call in calls:
         written = completion.arguments(call.function)
         delivered += len(written.encode())
         called = call.function.name if call.function is not None else None
         if not isinstance(called, str) or not called:
             raise ValueError("a tool call without a name")
         own = expected.own_names.get(called, called)
-        content.append(
-            {"type": "tool_use", "id": tool_id(call.id, ids), "name": own, "input": completion.tool_input(written)}
-        )
+        content.append({"type": "tool_use", "id": tool_id(call.id, ids), "name": own, "input": as_object(written)})
     return content, delivered
+
+
+def told(choice: Choice, expected: Expected, *, called: bool) -> Iterator[Told]:
+    """What was thought and said, in order."""
+    assert choice.message is not None
+    thoughts, spoke = Thoughts(expected.tags), False
+    for kind, text in completion.said(choice.message):
+        for one in thoughts.take(kind, text):
+            spoke = spoke or one[0] == "text"
+            yield one
+    if called:
+        yield from thoughts.tool()
+    yield from thoughts.finish(
+        cut=completion.is_cut(choice), alone=not (spoke or called), shown=expected.shows_thinking
+    )

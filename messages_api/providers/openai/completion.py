@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from messages_api.metering import BYTES_PER_TOKEN, is_count, mapping
+from messages_api.providers.openai.thoughts import Kind
 
 REASONS = {
     "stop": "end_turn",
@@ -29,14 +30,27 @@ REASONS = {
     "safety": "refusal",
     "sensitive": "refusal",
 }
+# Service tiers in Anthropic's words, which are standard, priority and batch. OpenAI renamed `priority` to `fast` on 30
+# July 2026 (https://openai.com/api-fast-mode/); Groq's usual one is `on_demand`.
+TIERS = {
+    "default": "standard",
+    "standard": "standard",
+    "on_demand": "standard",
+    "priority": "priority",
+    "fast": "priority",
+    "batch": "batch",
+}
+TIER_LENGTH = 40
 # A provider that says so broke off (OpenRouter, DeepSeek, Z.ai, vLLM).
 BROKEN = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
-# Arguments that say that there are none.
-NO_INPUT = frozenset(("", "null", "[]"))
+# The members that an error is told in.
+ERROR = ("error", "errors", "message", "msg", "detail", "code", "status", "type")
 # A number of tokens as a text.
 NUMBER = re.compile(r"[0-9]{1,15}")
 
-Kind = Literal["text", "thinking"]
+
+class Nothing(ValueError):
+    """An answer that ended before it had begun."""
 
 
 class Function(Struct, gc=False):
@@ -91,15 +105,17 @@ class Completion(Struct, gc=False):
     usage: Any = None
     error: Any = None
     message: Any = None
+    msg: Any = None
     detail: Any = None
+    errors: Any = None
     code: Any = None
+    status: Any = None
     type: Any = None
     service_tier: Any = None
     x_groq: Any = None
 
 
 _decode = msgspec.json.Decoder(Completion).decode
-_arguments = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def read(data: bytes) -> Completion:
@@ -114,18 +130,29 @@ def read(data: bytes) -> Completion:
         except ValueError:
             # Python's servers write NaN and Infinity (of log probabilities), which JSON doesn't have.
             said = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+            # Google's errors come in a list.
+            said = said[0] if isinstance(said, list) and len(said) == 1 and "error" in mapping(said[0]) else said
             return _decode(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def error(read: Completion) -> Any:
-    """What it says instead of an answer, or in the middle of one; None, if it is no error."""
-    if read.error:
-        return read.error
-    if read.choices is None and (told := read.message or read.detail):
-        return {"message": told, "code": read.code, "type": read.type}
+def error(read: Completion) -> dict[str, Any] | None:
+    """The envelope of what it says instead of an answer, or in the middle of one; None, if it is no error."""
+    told = {name: value for name in ERROR if (value := getattr(read, name))}
+    if read.error or read.errors or (read.choices is None and told.keys() & {"message", "msg", "detail"}):
+        return told
+    choice = read.choices[0] if read.choices else None
+    if choice is not None and choice.error and not any(said_by(choice)):
+        return {"error": choice.error}
     return None
+
+
+def said_by(choice: Choice) -> Iterator[object]:
+    """All that a choice says and calls."""
+    if (delta := choice.delta or choice.message) is not None:
+        yield from said(delta)
+        yield from calls(delta)
 
 
 def broke(choice: Choice) -> Any:
@@ -149,7 +176,7 @@ def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
         yield "thinking", thought
     if isinstance(content := delta.content, str):
         if content:
-            yield ("thinking" if is_thought(delta) else "text"), content
+            yield ("marked" if is_marked(delta) else "text"), content
     elif isinstance(content, list):
         for part in map(mapping, content):
             kind: Kind = "thinking" if part.get("type") in ("thinking", "reasoning") else "text"
@@ -171,11 +198,11 @@ def words(value: Any) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def is_thought(delta: Delta) -> bool:
-    """Whether the content is what the model thought (Gemini)."""
-    return (
-        delta.extra_content is not None and mapping(mapping(delta.extra_content).get("google")).get("thought") is True
-    )
+def is_marked(delta: Delta) -> bool:
+    """Whether the content is marked as what the model thought (Gemini, at Google's AI Studio and Vertex AI). It marks
+    messages whose content is the answer, too: what has nothing beside it is text (thoughts.py)."""
+    about = mapping(delta.extra_content).values() if delta.extra_content is not None else ()
+    return any(mapping(one).get("thought") is True for one in about)
 
 
 def calls(delta: Delta) -> Sequence[ToolCall]:
@@ -200,17 +227,6 @@ def arguments(function: Function | None) -> str:
     return "" if given is None else msgspec.json.encode(given).decode()
 
 
-def tool_input(written: str) -> dict[str, Any]:
-    """The arguments as an object. What isn't one is wrapped as Anthropic says to:
-    https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming"""
-    if written.strip() in NO_INPUT:
-        return {}
-    try:
-        return _arguments(written)
-    except (ValueError, RecursionError):
-        return {"INVALID_JSON": written}
-
-
 def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -> tuple[str, str | None]:
     """Why the model stopped, and at which sequence: most providers don't say that it was one.
 
@@ -228,6 +244,25 @@ def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -
     if choice.native_finish_reason == "stop_sequence" and len(stops) == 1:
         return "stop_sequence", stops[0]
     return ("tool_use" if called else "end_turn"), None
+
+
+def is_cut(choice: Choice) -> bool:
+    """Whether the answer had reached the most tokens that it may have."""
+    return REASONS.get(finish(choice), "") in ("max_tokens", "model_context_window_exceeded")
+
+
+def check_empty(reason: str, used: dict[str, Any]) -> None:
+    """Check that an answer without content is one: a model that just stops wrote the token that says so.
+
+    Args:
+        reason: why it ended, in Anthropic's word.
+        used: as `usage` says.
+
+    Raises:
+        Nothing: it says of no output, or not at all what was used.
+    """
+    if reason == "end_turn" and not used.get("output_tokens"):
+        raise Nothing("an answer of nothing")
 
 
 def stop_details(reason: str) -> dict[str, Any] | None:
@@ -288,6 +323,15 @@ def guessed(delivered: int) -> dict[str, Any]:
     return {"input_tokens": 0, "output_tokens": -(-delivered // BYTES_PER_TOKEN), "estimated": True}
 
 
-def tier(read: Completion) -> str:
-    """The service tier that answered, in Anthropic's words."""
-    return "priority" if read.service_tier == "priority" else "standard"
+def served(read: Completion) -> str:
+    """The service tier that answered, in the provider's word; empty where it doesn't say."""
+    tier = read.service_tier
+    return tier[:TIER_LENGTH] if isinstance(tier, str) and tier != "auto" else ""
+
+
+def tier(served: str) -> dict[str, Any]:
+    """What usage says of the service tier: in Anthropic's words, which have none for some, and in the provider's, by
+    which it is priced (metering.py). What says nothing is the standard."""
+    if not served:
+        return {"service_tier": "standard"}
+    return {"service_tier": TIERS.get(served), "provider_service_tier": served}

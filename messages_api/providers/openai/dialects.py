@@ -19,6 +19,7 @@ from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from messages_api.providers.openai import traits
+from messages_api.providers.openai.thoughts import Tags
 from messages_api.providers.openai.traits import NO_EFFORT, Words, nearest
 
 BASE_URL = "https://api.openai.com/v1"
@@ -68,6 +69,7 @@ class Dialect:
         ids: what the ids of tool calls have to be like; None: as they like.
         signed_calls: where Gemini 3 looks for the signature that a tool call of the past needs; empty: nowhere.
         namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
+        tagged: whether what TAGGED models think may stand in their text; elsewhere it is known to come by itself.
     """
 
     host: str = "other"
@@ -99,7 +101,22 @@ class Dialect:
     ids: re.Pattern[str] | None = None
     signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
     namespaced: bool = False
+    tagged: bool = True
 
+
+# Models that write what they think between <think> and </think>, which their server leaves in the text unless it was
+# started with the right parser, asked for `reasoning_format` (Groq, Cerebras) or `reasoning_split` (MiniMax), or never
+# takes it out (Perplexity, Hugging Face). By their cards at https://huggingface.co, the list of
+# https://docs.vllm.ai/en/latest/features/reasoning_outputs/, https://docs.sglang.io/advanced_features/separate_reasoning,
+# https://docs.perplexity.ai and https://platform.minimax.io/docs, as of November 2026.
+TAGGED = re.compile(
+    r"deepseek.*(?:r1|v3[.p][12])|(?:^|[/_:-])r1(?:$|[_:-])|qwq|qwen-?3(?!.*(?:coder|instruct|embed))|minimax-?m[12]"
+    r"|glm-?(?:4\.[1567]|5|z1)|magistral|sonar-(?:reasoning|deep)|phi-?4.*reasoning|smollm3|hunyuan|ernie.*thinking"
+    r"|nemotron|olmo-?3.*think|mimo|skywork-or1|openthinker|thinking"
+)
+# Of them, those whose templates write <think> into the prompt, so that their text has </think> only: Perplexity's,
+# https://github.com/deepseek-ai/DeepSeek-R1/issues/352, https://huggingface.co/Qwen/Qwen3-235B-A22B-Thinking-2507.
+BEGUN = re.compile(r"(?:^|[^a-z])r1(?:$|[^a-z0-9])|qwq|qwen.*thinking|minimax-?m[12]|sonar-reasoning|olmo-?3.*think")
 
 OPENAI = Dialect(
     host="openai",
@@ -112,9 +129,10 @@ OPENAI = Dialect(
     systems=True,
     model_first=True,
     ids=re.compile(r".{1,40}", re.DOTALL),
+    tagged=False,
 )
 # Deployments have any name: those whose model can't be known get no effort that only some models know.
-AZURE = replace(OPENAI, host="azure", user="user", efforts=UP_TO_HIGH)
+AZURE = replace(OPENAI, host="azure", user="user", efforts=UP_TO_HIGH, tagged=True)
 OPENROUTER = Dialect(
     host="openrouter",
     stops=4,
@@ -128,6 +146,7 @@ OPENROUTER = Dialect(
     signed_calls="reasoning_details",
     prefill="plain",
     namespaced=True,
+    tagged=False,
 )
 # Refuses an effort where a model has none, and `reasoning_content` in messages.
 GROQ = Dialect(
@@ -149,6 +168,7 @@ MISTRAL = Dialect(
     bridge="OK",
     required="any",
     ids=re.compile(r"[A-Za-z0-9]{9}"),
+    tagged=False,
 )
 # Refuses a turn with tool calls that has no member for its thoughts, be they none; it has no eyes but in some models:
 # https://api-docs.deepseek.com/guides/thinking_mode, https://github.com/vercel/ai/issues/9179 (July 2026).
@@ -162,6 +182,7 @@ DEEPSEEK = Dialect(
     images="",
     parallel=False,
     schemas=False,
+    tagged=False,
 )
 # Takes an empty text for none: https://github.com/theopenco/llmgateway/pull/2093 (April 2026). Images by URL aren't
 # fetched: https://platform.kimi.ai/docs/guide/use-kimi-vision-model.
@@ -175,10 +196,11 @@ KIMI = Dialect(
     images="inline",
     prefill="partial",
     strict=False,
+    tagged=False,
 )
 # Refuses members that it doesn't know, in messages too.
 CEREBRAS = Dialect(host="cerebras", limit="max_completion_tokens", stops=4, user="user", thoughts=("reasoning",))
-GEMINI = Dialect(host="gemini", stops=5, parallel=False, fills=False, signed_calls="extra_content")
+GEMINI = Dialect(host="gemini", stops=5, parallel=False, fills=False, signed_calls="extra_content", tagged=False)
 # Refuses an effort where a model doesn't think (https://github.com/ollama/ollama/issues/12561, October 2025), and
 # fetches no images: https://docs.ollama.com/api/openai-compatibility.
 OLLAMA = Dialect(host="ollama", efforts=NO_EFFORT, images="inline", parallel=False, namespaced=True)
@@ -256,6 +278,14 @@ def credential(base_url: str, secret: str) -> tuple[bytes, bytes]:
     if dialect(base_url) is AZURE:
         return b"api-key", secret.encode()
     return b"authorization", b"Bearer " + secret.encode()
+
+
+def tags(base_url: str, model: str) -> Tags:
+    """How a model's thinking may stand in its text at an address."""
+    name = model.lower()
+    if not dialect(base_url).tagged or not TAGGED.search(name):
+        return ""
+    return "begun" if BEGUN.search(name) else "written"
 
 
 def own_name(model: str, base_url: str = "") -> str:

@@ -1,19 +1,21 @@
 """A streamed chat completion as Anthropic's events, chunk by chunk as it comes. No I/O.
 
 A tool's input goes out as it arrives. Anthropic's blocks come one after another, while chunks may mix the inputs of
-several tools, and text with them: the first input that is not whole yet goes out, and what else comes meanwhile waits.
+several tools, and text with them: the first input that is not over yet goes out, and what else comes meanwhile waits.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from messages_api.providers.openai import answer, completion, faults
-from messages_api.providers.openai.completion import Choice, Completion, Kind, ToolCall, names
+from messages_api.providers.openai.arguments import Arguments, as_object
+from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
+from messages_api.providers.openai.thoughts import Thoughts, Told
 from messages_api.stream import PING
 
 encode = msgspec.json.Encoder().encode
@@ -21,9 +23,6 @@ DONE = b"[DONE]"
 BOM = b"\xef\xbb\xbf"
 # The longest line, or data in several of them, that is waited for.
 MOST_LINE = 64 * 1024 * 1024
-# What tells in JSON where an object ends; and what some models write after it.
-SIGNS = re.compile(r'["\\{}\[\]]')
-STRAY = " \t\r\n}]"
 DELTAS = {
     "text": b'"text_delta","text":',
     "thinking": b'"thinking_delta","thinking":',
@@ -32,84 +31,37 @@ DELTAS = {
 
 
 class Call:
-    """A tool call under way.
-
-    Attributes:
-        parts: its input, of which so many went out.
-        whole: the input's object has ended, so that no more of it can come.
-        odd: the input is no object, and has to be wrapped when it is all there.
-        closed: all of it went out.
-    """
+    """A tool call under way. `closed`: all of it went out."""
 
     def __init__(self) -> None:
         self.id = ""
         self.name = ""
-        self.parts: list[str] = []
-        self.sent = 0
-        self.whole = self.odd = self.closed = False
-        self._depth = 0
-        self._quoted = False
-        self._skipped = 0
+        self.arguments = Arguments()
+        self.closed = False
 
     @property
     def ready(self) -> bool:
         """Whether it can go out: more of its name may come until its input begins."""
-        return bool(self.name and self.parts) and not self.odd
-
-    def take(self, text: str) -> None:
-        """Take in more of its input.
-
-        Raises:
-            ValueError: there was all of it already.
-        """
-        if not self.parts:
-            text = text.lstrip()
-            self.odd = bool(text) and not text.startswith("{")
-        if text and self.odd:
-            self.parts.append(text)
-        elif text:
-            end = 0 if self.whole else self._end(text)
-            rest = text[end:].strip(STRAY)
-            # Some say all of a call again when it ends.
-            if rest and text.strip() != "".join(self.parts):
-                raise ValueError("more of a tool call that was whole")
-            if end:
-                self.parts.append(text[:end])
-
-    def _end(self, text: str) -> int:
-        """How much of a text belongs to the object."""
-        skipped = self._skipped
-        for sign in SIGNS.finditer(text):
-            at = sign.start()
-            if at < skipped:
-                continue
-            match sign[0]:
-                case "\\" if self._quoted:
-                    skipped = at + 2
-                case '"':
-                    self._quoted = not self._quoted
-                case "{" | "[" if not self._quoted:
-                    self._depth += 1
-                case "}" | "]" if not self._quoted:
-                    self._depth -= 1
-                    if not self._depth:
-                        self.whole = True
-                        return at + 1
-        self._skipped = max(0, skipped - len(text))
-        return len(text)
+        return bool(self.name) and self.arguments.begun and not self.arguments.odd
 
 
 class Events:
     """Turns the bytes of a stream into Anthropic's, cut at any byte.
 
-    `done`: the last event is out. `failed`: it was an error. `broken`: what followed is no such stream.
+    Attributes:
+        done: the last event is out.
+        failed: it was an error, and `error`, what the provider says of it.
+        broken: what followed is no such stream, or, where it is `empty`, there was nothing in it.
+        begun: the model has said something.
     """
 
     def __init__(self, expected: Expected) -> None:
         self.expected = expected
         self.done = False
         self.failed = False
-        self.broken = False
+        self.broken = self.empty = False
+        self.begun = False
+        self.error: Any = None
         self._rest = bytearray()
         self._data = bytearray()
         self._started = False
@@ -120,11 +72,14 @@ class Events:
         self._calls: list[Call] = []
         self._by_index: dict[int | float | str, Call] = {}
         self._writing: Call | None = None
-        self._later: list[tuple[Kind, str]] = []
+        self._thoughts = Thoughts(expected.tags)
+        self._later: list[Told] = []
+        self._spoke = False
         self._ids = set[str]()
         self._ended: Choice | None = None
         self._refused = False
         self._usage: dict[str, Any] = {}
+        self._tier = self._told_tier = ""
         self._delivered = 0
 
     def feed(self, chunk: bytes) -> bytes:
@@ -174,14 +129,17 @@ class Events:
         try:
             for line in lines:
                 self._line(line, out)
-        except ValueError:
-            self.broken = True
+        except ValueError as error:
+            self.broken, self.empty = True, isinstance(error, completion.Nothing)
             if not out:
                 raise
         return b"".join(out)
 
     def _line(self, line: bytes, out: list[bytes]) -> None:
         line = line.removeprefix(BOM).rstrip(b"\r")
+        if not (self._started or self._data) and line.startswith((b"{", b"[{")):
+            # An error that is no event.
+            line = b"data:" + line
         if self.done or not (self._data or line.startswith(b"data:")):
             # Comments and other fields say nothing.
             return
@@ -216,6 +174,7 @@ class Events:
             return
         if (read.usage is not None or read.x_groq is not None) and (used := completion.usage(read)):
             self._usage = used
+        self._tier = completion.served(read) or self._tier
         for choice in read.choices or ():
             if not self._started:
                 self._choice = choice.index
@@ -229,9 +188,13 @@ class Events:
             if delta.refusal:
                 self._refused = True
             for kind, text in completion.said(delta):
-                self._say(kind, text, out)
-            for call in completion.calls(delta):
-                self._call(call, out)
+                self.begun = True
+                self._say_all(self._thoughts.take(kind, text), out)
+            if calls := completion.calls(delta):
+                self.begun = True
+                self._say_all(self._thoughts.tool(), out)
+                for call in calls:
+                    self._call(call, out)
         if why := completion.broke(choice):
             self._fail(why, out)
         elif completion.finish(choice):
@@ -240,6 +203,7 @@ class Events:
     def _start(self, read: Completion, out: list[bytes]) -> None:
         self._started = True
         none = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
+        self._told_tier = self._tier
         started: dict[str, Any] = {
             "id": answer.name(read),
             "type": "message",
@@ -248,13 +212,19 @@ class Events:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": none | {"service_tier": completion.tier(read)},
+            "usage": none | completion.tier(self._tier),
         }
         out.append(event("message_start", message=started))
 
-    def _say(self, kind: Kind, text: str, out: list[bytes]) -> None:
+    def _say_all(self, told: Iterable[Told], out: list[bytes]) -> None:
+        for one in told:
+            self._say(one, out)
+
+    def _say(self, told: Told, out: list[bytes]) -> None:
+        kind, text = told
+        self._spoke = self._spoke or kind == "text"
         if self._writing is not None or self._later:
-            self._later.append((kind, text))
+            self._later.append(told)
             return
         if kind == "thinking" and not self.expected.shows_thinking:
             self._delivered += len(text)
@@ -266,8 +236,7 @@ class Events:
 
     def _say_later(self, out: list[bytes]) -> None:
         later, self._later = self._later, []
-        for kind, text in later:
-            self._say(kind, text, out)
+        self._say_all(later, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
         written = encode(text)
@@ -306,9 +275,9 @@ class Events:
         call = self._find(part)
         name = part.function.name if part.function is not None else None
         # It may come in pieces, and be said again with every part.
-        if isinstance(name, str) and name != call.name and not call.parts:
+        if isinstance(name, str) and name != call.name and not call.arguments.begun:
             call.name += name
-        call.take(completion.arguments(part.function))
+        call.arguments.take(completion.arguments(part.function))
         self._advance(out)
 
     def _advance(self, out: list[bytes]) -> None:
@@ -319,7 +288,7 @@ class Events:
             if not call.ready:
                 return
             self._write(call, out)
-            if not call.whole:
+            if not call.arguments.over:
                 return
             self._end(out)
         self._say_later(out)
@@ -328,19 +297,28 @@ class Events:
         """The call that this is a part of. Gemini gives none of them an index, or all of them the same."""
         index = part.index if isinstance(part.index, int | float | str) else None
         given = part.id if isinstance(part.id, str) else ""
-        call = self._by_index.get(index) if index is not None else self._unnumbered(part, given)
-        if call is None or (names(part) and begins_anew(call, part, given)):
+        former = self._by_index.get(index) if index is not None else self._unnumbered(part, given)
+        call = former
+        if call is None or (names(part) and is_another(call, part, given)):
             call = Call()
             self._calls.append(call)
+            if index is not None and former is not None and former.arguments.whole:
+                # Nothing leads to it any more.
+                former.arguments.finish()
         call.id = call.id or given
         if index is not None:
             self._by_index[index] = call
         return call
 
     def _unnumbered(self, part: ToolCall, given: str) -> Call | None:
-        """The call of a part without an index: the one of its id, or the last one."""
+        """The call of a part without an index: the one of its id, or the last one, where it says nothing else."""
         named = next((call for call in reversed(self._calls) if given and call.id == given), None)
-        return named or (self._calls[-1] if self._calls and not names(part) else None)
+        if named is not None or not self._calls:
+            return named
+        last = self._calls[-1]
+        if not names(part) or (not given and last.arguments.says_again(completion.arguments(part.function))):
+            return last
+        return None
 
     def _write(self, call: Call, out: list[bytes]) -> None:
         if call is not self._writing:
@@ -348,46 +326,64 @@ class Events:
             name = self.expected.own_names.get(call.name, call.name)
             self._begin("tool", {"type": "tool_use", "id": told, "name": name, "input": {}}, out)
             self._writing = call
-        for text in call.parts[call.sent :]:
+        if text := call.arguments.new():
             self._delta(text, out)
-        call.sent = len(call.parts)
 
     # The end
 
     def _complete(self, out: list[bytes]) -> None:
         if not self._started:
-            raise ValueError("a stream of nothing")
+            raise completion.Nothing("a stream of nothing")
+        ended = self._ended or Choice()
+        alone = not (self._spoke or self._calls)
+        shown = self.expected.shows_thinking
+        self._say_all(self._thoughts.finish(cut=completion.is_cut(ended), alone=alone, shown=shown), out)
         for call in self._calls:
-            if not call.name:
-                raise ValueError("a tool call without a name")
-            if call.odd:
-                call.parts = [encode(completion.tool_input("".join(call.parts))).decode()]
-            if not call.closed:
-                self._write(call, out)
-                self._end(out)
+            self._finish_call(call, out)
         self._say_later(out)
         self._end(out)
-        reason, sequence = completion.stop(
-            self._ended or Choice(), self.expected.stops, called=bool(self._calls), refused=self._refused
-        )
+        reason, sequence = completion.stop(ended, self.expected.stops, called=bool(self._calls), refused=self._refused)
+        if not self.begun:
+            completion.check_empty(reason, self._usage)
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
         if details := completion.stop_details(reason):
             delta["stop_details"] = details
         used = self._usage or completion.guessed(self._delivered)
+        if self._tier != self._told_tier:
+            used = used | completion.tier(self._tier)
         out.append(event("message_delta", delta=delta, usage=used))
         out.append(event("message_stop"))
         self.done = True
 
+    def _finish_call(self, call: Call, out: list[bytes]) -> None:
+        if not call.name:
+            raise ValueError("a tool call without a name")
+        if call.closed:
+            return
+        call.arguments.finish()
+        self._write(call, out)
+        if call.arguments.odd:
+            self._delta(encode(as_object(call.arguments.loose)).decode(), out)
+        self._end(out)
+
     def _fail(self, error: Any, out: list[bytes]) -> None:
         out.append(faults.of_stream(error, self.expected.model))
+        self.error = error
         self.done = self.failed = True
 
 
-def begins_anew(call: Call, part: ToolCall, given: str) -> bool:
+def is_another(call: Call, part: ToolCall, given: str) -> bool:
     """Whether a part that names a tool begins another call than the one at its place."""
-    if given != call.id and given and call.id:
-        return True
-    return call.whole and not (given and completion.arguments(part.function).strip() in ("", "".join(call.parts)))
+    written = completion.arguments(part.function)
+    if given and call.id and given != call.id:
+        # Some make up an id for each chunk, and say all of the call again in it.
+        return not call.arguments.says_again(written)
+    if not call.arguments.whole:
+        return False
+    if given:
+        return bool(written.strip()) and not call.arguments.may_be(written)
+    same_tool = part.function is not None and part.function.name == call.name
+    return not (same_tool and call.arguments.empty and written.strip(" {}\t\r\n"))
 
 
 def event(kind: str, **members: Any) -> bytes:

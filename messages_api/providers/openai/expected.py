@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from messages_api.providers.openai.thoughts import Tags
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -17,6 +19,7 @@ class Expected:
         stops: sequences to stop at.
         shows_thinking: whether the caller wants to see it.
         own_names: what the caller calls the tools whose names were made up (names.py).
+        tags: how the model's thinking may stand in its text (thoughts.py).
     """
 
     model: str
@@ -24,9 +27,10 @@ class Expected:
     stops: tuple[str, ...] = ()
     shows_thinking: bool = True
     own_names: Mapping[str, str] = field(default_factory=dict)
+    tags: Tags = ""
 
 
-def expected(request: dict[str, Any], own_names: Mapping[str, str]) -> Expected:
+def expected(request: dict[str, Any], own_names: Mapping[str, str], tags: Tags = "") -> Expected:
     """What a request's answer has to go by. Who turned thinking off gets none from a model that can't help it."""
     thinking = request.get("thinking") or {}
     return Expected(
@@ -35,4 +39,5 @@ def expected(request: dict[str, Any], own_names: Mapping[str, str]) -> Expected:
         stops=tuple(request.get("stop_sequences") or ()),
         shows_thinking=thinking.get("type") != "disabled" and thinking.get("display") != "omitted",
         own_names=own_names,
+        tags=tags,
     )

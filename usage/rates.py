@@ -1,0 +1,141 @@
+"""What tokens cost at a price: by category, length of prompt, fast mode, service tier and residency. Pure.
+
+Rates are USD per million tokens; costs are USD, exact to twelve places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from typing import Literal
+
+from usage.tokens import TokenCounts
+
+Flag = Literal["", "similar", "unpriced"]
+
+PLACES = Decimal("0.000000000001")
+BATCH = Decimal("0.5")
+RESIDENCY = Decimal("1.1")
+# Fast mode is twice the list price on every model that has it; for one that the catalogue has no fast price for.
+FAST = Decimal(2)
+
+# What an answer calls the service tier that list prices are for.
+STANDARD_TIERS = frozenset(("", "standard", "default", "on_demand", "auto"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD per million tokens of each category."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal
+    cache_write_5m: Decimal
+    cache_write_1h: Decimal
+
+    def token_cost(self, counts: TokenCounts) -> Decimal:
+        """USD for these tokens."""
+        return (
+            self.input * counts.input_tokens
+            + self.output * counts.output_tokens
+            + self.cache_read * counts.cache_read_input_tokens
+            + self.cache_write_5m * counts.cache_creation_5m_input_tokens
+            + self.cache_write_1h * counts.cache_creation_1h_input_tokens
+        ).scaleb(-6)
+
+    def times(self, factor: Decimal) -> Rates:
+        """The same, `factor` times as dear."""
+        return Rates(
+            self.input * factor,
+            self.output * factor,
+            self.cache_read * factor,
+            self.cache_write_5m * factor,
+            self.cache_write_1h * factor,
+        )
+
+
+RATES = tuple(one.name for one in fields(Rates))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice(Rates):
+    """What one model costs at one time; `web_search` is USD per request.
+
+    `tiers` are (prompt tokens, rates): above so many, the whole request is at these rates. `fast` are the rates of
+    fast mode. `flag` says that this is no list price of the model: that of a `similar` name, or `unpriced`. `served`
+    are the prices of service tiers, and `tier_rates` those of others, in this one (`ProviderKind.tier_rates`).
+    """
+
+    web_search: Decimal
+    version: str
+    flag: Flag = ""
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    fast: Rates | None = None
+    residency: bool = False
+    served: tuple[tuple[str, ModelPrice], ...] = ()
+    tier_rates: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
+
+    def cost(
+        self,
+        counts: TokenCounts,
+        *,
+        speed: str = "",
+        service_tier: str = "",
+        inference_geo: str = "",
+        steps: int = 1,
+    ) -> Decimal:
+        """USD for one iteration of a call: tiers look at the prompt of an iteration, not at the sum of several.
+
+        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. `steps` are
+        those that the counts are the sum of, where nobody reported them one by one.
+        """
+        if self.tier_rates:
+            rates, batch = self.for_tier(service_tier).at(counts.prompt_tokens // steps), False
+        else:
+            rates, batch = self.at(counts.prompt_tokens // steps), service_tier == "batch"
+        if speed == "fast" and not batch:
+            tokens = (self.fast or rates.times(FAST)).token_cost(counts)
+        else:
+            tokens = rates.token_cost(counts)
+        if batch:
+            tokens *= BATCH
+        if self.residency and inference_geo == "us":
+            tokens *= RESIDENCY
+        total = tokens + self.web_search * counts.web_search_requests
+        # Only an own price of many places, halved and raised by a tenth, has more than twelve.
+        return total if int(total.as_tuple().exponent) >= -12 else total.quantize(PLACES)
+
+    def for_tier(self, tier: str) -> ModelPrice:
+        """The price of what was served in a tier: the list's; else a multiple of the standard's, flagged."""
+        if tier in STANDARD_TIERS or not self.tier_rates:
+            return self
+        listed = next((price for name, price in self.served if name == tier), None)
+        if listed is not None:
+            return listed
+        factor = self.tier_rates.get(tier, self.tier_rates["*"])
+        return self.raised(factor, f"{self.version}, {tier[:20]} x {factor}", "unpriced")
+
+    def raised(self, factor: Decimal, version: str, flag: Flag) -> ModelPrice:
+        """A price so many times this one."""
+        rates = {name: getattr(self, name) * factor for name in RATES}
+        tiers = tuple((start, rates.times(factor)) for start, rates in self.tiers)
+        return replace(self, **rates, version=version, flag=flag, tiers=tiers)
+
+    @property
+    def dearest_tier(self) -> str:
+        """The tier that costs most, of those in the list; empty: the standard."""
+        prices = [("", self), *self.served]
+        return max(prices, key=lambda priced: priced[1].input + priced[1].output)[0]
+
+    def at(self, prompt_tokens: int) -> Rates:
+        """The rates for a prompt of this length."""
+        for start, rates in reversed(self.tiers):
+            if prompt_tokens > start:
+                return rates
+        return self
+
+
+# What is no model's business: to keep a file, to fetch it.
+NOTHING = Decimal(0)
+FREE = ModelPrice(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, web_search=NOTHING, version="")
