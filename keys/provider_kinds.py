@@ -27,6 +27,7 @@ class ProviderKind:
         sells_claude: whether it may be taken to offer Anthropic's models before it was asked, and `sells`, what else.
         price_lists: those of the catalogue that its models are looked up in, and `guesses`, where what is found is one.
         regional_lists: those of them that have prices of their own where inference is kept in a region.
+        signs_thinking: whether its thinking has signatures, so that it refuses those of others.
         keeps_residency: whether keeping inference in the US costs extra, by `inference_geo`.
     """
 
@@ -44,6 +45,7 @@ class ProviderKind:
     price_lists: ClassVar[tuple[str, ...]] = ()
     guesses: ClassVar[tuple[str, ...]] = ()
     regional_lists: ClassVar[tuple[str, ...]] = ()
+    signs_thinking: ClassVar[bool] = True
     keeps_residency: ClassVar[bool] = False
 
     @classmethod

@@ -25,7 +25,7 @@ import msgspec
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
-from messages_api import errors, headers, schema
+from messages_api import errors, headers, splice
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
@@ -98,7 +98,7 @@ class Bedrock(Provider):
 
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
-        members = schema.members_of.decode(body)
+        members = splice.members_of.decode(body)
         model, action = call.model, "invoke"
         if call.path == COUNT_TOKENS:
             model, action = PROFILE.sub("", model), "count-tokens"
@@ -173,7 +173,7 @@ def invoking(body: bytes, members: dict[str, msgspec.Raw], given: Headers, *more
         first.append(b'"anthropic_beta":' + msgspec.json.encode(betas))
     elif "anthropic_beta" in members:
         first.append(b'"anthropic_beta":' + bytes(members["anthropic_beta"]))
-    return schema.edited(body, members, without=MOVED, first=b",".join(first))
+    return splice.edited(body, members, without=MOVED, first=b",".join(first))
 
 
 def counting(body: bytes, members: dict[str, msgspec.Raw], given: Headers) -> bytes:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import object_of
-from messages_api import schema
+from messages_api import splice
 from messages_api.providers import refusals
 from messages_api.providers.anthropic import check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
@@ -128,14 +128,14 @@ class Vertex(Provider):
         except TokenRefused:
             return refusals.no_token()
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
-        members = schema.members_of.decode(body)
+        members = splice.members_of.decode(body)
         model = DATE.sub("@", call.model)
         if call.path == COUNT_TOKENS:
             # The one request whose body names the model.
-            body = schema.with_model(schema.edited(body, members, without=("anthropic_version",), first=VERSION), model)
+            body = splice.with_model(splice.edited(body, members, without=("anthropic_version",), first=VERSION), model)
             model, method = "count-tokens", "rawPredict"
         else:
-            body = schema.edited(body, members, without=("model", "anthropic_version"), first=VERSION)
+            body = splice.edited(body, members, without=("model", "anthropic_version"), first=VERSION)
             method = "streamRawPredict" if bytes(members.get("stream", b"")) == b"true" else "rawPredict"
         sent = [
             *((name, value) for name, value in passed(call.headers) if name != b"anthropic-version"),
