@@ -70,10 +70,10 @@ def opening(body: bytes) -> str:
 
 def unattributed(system: memoryview) -> memoryview:
     """A system prompt without what a client says of itself: its first blocks, or the first lines of a text."""
-    if system[:1] == b"[":
+    if bytes(system[:1]) == b"[":
         blocks = elements_of.decode(system)
         first = next((at for at, block in enumerate(blocks) if not is_attribution(block)), len(blocks))
-        return memoryview(b"[%b]" % b",".join(blocks[first:])) if first else system  # type: ignore[arg-type]
+        return memoryview(b"[%b]" % b",".join(blocks[first:])) if first else system
     if bytes(system[:2]).lower() not in (b'"x', b'"\\'):
         return system
     text = msgspec.json.decode(system, type=str)

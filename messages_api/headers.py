@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from messages_api.upstream import Headers
 from usage.arbitration import clean
 
@@ -53,6 +55,7 @@ NOT_DOWNSTREAM = HOP_BY_HOP | {
     WORKSPACE,
     b"x-bf-request-id",
 }
+BETA = b"anthropic-beta"
 ACCOUNT_LIMITS = b"anthropic-ratelimit-"
 OURS = b"x-bf-"
 
@@ -113,6 +116,17 @@ def account(headers: Headers) -> tuple[str, str]:
     return organization, workspace
 
 
+def beta_list(headers: Headers) -> list[str]:
+    """Each value of `anthropic-beta`."""
+    return [beta for given in betas(headers).split(",") if (beta := given.strip())]
+
+
+def with_betas(headers: Headers, betas: Sequence[str]) -> Headers:
+    """Headers with these values of `anthropic-beta` in place of theirs."""
+    others = [header for header in headers if header[0] != BETA]
+    return [*others, (BETA, ",".join(betas).encode("latin-1"))] if betas else others
+
+
 def betas(headers: Headers) -> str:
     """Every value of `anthropic-beta`, separated by commas."""
-    return ",".join(value.decode("latin-1") for name, value in headers if name == b"anthropic-beta")
+    return ",".join(value.decode("latin-1") for name, value in headers if name == BETA)

@@ -27,7 +27,7 @@ from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from messages_api import errors, headers, splice
 from messages_api.metering import decode, mapping
-from messages_api.providers import refusals
+from messages_api.providers import refusals, unsupported
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
 from messages_api.providers.tokens import Token, TokenRefused, Tokens, check_machine, http_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
@@ -36,9 +36,15 @@ VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 REQUEST_IDS = (b"x-amzn-requestid",)
 # What says the same in the body of an InvokeModel, or in its address.
-MOVED = frozenset(("model", "stream", "anthropic_version", "anthropic_beta"))
+MOVED = frozenset(("model", "stream", "anthropic_version", *unsupported.IN_BODY))
 # CountTokens knows models, and no inference profiles.
 PROFILE = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?(?=anthropic\.)")
+# How Bedrock says that it doesn't count for a model (BerriAI/litellm#34272, claude-code#86628, November 2026).
+UNCOUNTED = re.compile(
+    r"support(?:ed)? (?:for )?(?:counting tokens|count.?tokens|token counting)|counttokens|model identifier is invalid"
+    r"|on-demand throughput|inference profile|^model: ",
+    re.IGNORECASE,
+)
 # An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
 IN_A_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
 VENDOR = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
@@ -99,14 +105,17 @@ class Bedrock(Provider):
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
         members = splice.members_of.decode(body)
+        betas = unsupported.betas(self.name, headers.beta_list(call.headers) or unsupported.body_betas(members))
+        if (taken := unsupported.without(self.name, body, betas)) is not body:
+            body, members = taken, splice.members_of.decode(taken)
         model, action = call.model, "invoke"
         if call.path == COUNT_TOKENS:
             model, action = PROFILE.sub("", model), "count-tokens"
-            body = counting(body, members, call.headers)
+            body = counting(body, members, betas)
         else:
             if bytes(members.get("stream", b"")) == b"true":
                 action = "invoke-with-response-stream"
-            body = invoking(body, members, call.headers)
+            body = invoking(body, members, betas)
         url = f"{address(call.provider_key)}/model/{quote(model, safe='-_.~')}/{action}"
         # Its import takes a tenth of a second, and is for this provider only.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
@@ -121,7 +130,8 @@ class Bedrock(Provider):
             plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts)), REQUEST_IDS
         )
         if answer.status >= 400:
-            return await refusals.reshaped(answer, call)
+            reshaped = await refusals.reshaped(answer, call)
+            return uncounted(reshaped) if action == "count-tokens" else reshaped
         if action == "count-tokens":
             return await counted(answer, call)
         if headers.value_of(answer.headers, b"content-type").startswith("application/vnd.amazon.eventstream"):
@@ -165,21 +175,32 @@ def address(key: KnownProviderKey) -> str:
     return key.base_url or f"https://bedrock-runtime.{key.region}.{domain}"
 
 
-def invoking(body: bytes, members: dict[str, msgspec.Raw], given: Headers, *more: bytes) -> bytes:
+def invoking(body: bytes, members: dict[str, msgspec.Raw], betas: list[str], *more: bytes) -> bytes:
     """The body of an InvokeModel: the betas, which Anthropic takes in a header, are in it."""
     first = [VERSION, *more]
-    betas = [beta.strip() for beta in headers.betas(given).split(",") if beta.strip()]
     if betas:
         first.append(b'"anthropic_beta":' + msgspec.json.encode(betas))
-    elif "anthropic_beta" in members:
-        first.append(b'"anthropic_beta":' + bytes(members["anthropic_beta"]))
     return splice.edited(body, members, without=MOVED, first=b",".join(first))
 
 
-def counting(body: bytes, members: dict[str, msgspec.Raw], given: Headers) -> bytes:
+def counting(body: bytes, members: dict[str, msgspec.Raw], betas: list[str]) -> bytes:
     """The body of a CountTokens, which wants that of an InvokeModel: one that could be made, with `max_tokens`."""
     more = [] if "max_tokens" in members else [b'"max_tokens":1']
-    return b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(invoking(body, members, given, *more))
+    return b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(invoking(body, members, betas, *more))
+
+
+def uncounted(refusal: Whole) -> Whole:
+    """A refusal of CountTokens'. That it doesn't know the model, or counts for none of its kind, is a 404: clients take
+    that for an endpoint that isn't there, and count by themselves.
+
+    https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html (November 2026): not for models that there
+    are as an inference profile only.
+    """
+    message = refusals.words(refusal.body)
+    if refusal.status not in (400, 404) or not UNCOUNTED.search(message):
+        return refusal
+    message = f"count_tokens: not available with this model at Amazon Bedrock. {message}"
+    return Whole(404, refusal.headers, refusals.in_shape("not_found_error", message))
 
 
 async def counted(answer: Answer, call: Outgoing) -> Whole:
