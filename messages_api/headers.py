@@ -56,7 +56,12 @@ NOT_DOWNSTREAM = HOP_BY_HOP | {
     b"x-bf-request-id",
 }
 BETA = b"anthropic-beta"
-ACCOUNT_LIMITS = b"anthropic-ratelimit-"
+# Of its accounts' limits, and of the pages that may call it.
+NOT_DOWNSTREAM_BEGINNINGS = (b"anthropic-ratelimit-", b"access-control-")
+# nginx and its like keep an answer until it is whole, unless they are told not to.
+# https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+UNBUFFERED = (b"x-accel-buffering", b"no")
+UNCACHED = (b"cache-control", b"no-cache")
 OURS = b"x-bf-"
 
 
@@ -76,7 +81,15 @@ def upstream(headers: Headers, credential: tuple[bytes, bytes]) -> Headers:
 def downstream(headers: Headers, request_id: str) -> Headers:
     """A provider's headers for the caller, with our request id beside the provider's."""
     dropped = NOT_DOWNSTREAM | named_by_connection(headers)
-    passed = [(name, value) for name, value in headers if name not in dropped and not name.startswith(ACCOUNT_LIMITS)]
+    passed = [
+        (name, value)
+        for name, value in headers
+        if name not in dropped and not name.startswith(NOT_DOWNSTREAM_BEGINNINGS)
+    ]
+    if is_stream(headers):
+        passed = [header for header in passed if header[0] != UNBUFFERED[0]] + [UNBUFFERED]
+        if not value_of(passed, UNCACHED[0]):
+            passed.append(UNCACHED)
     passed.append((b"x-bf-request-id", request_id.encode()))
     return passed
 

@@ -69,15 +69,18 @@ def test_what_really_has_such_a_name_is_called_by_it(web: Web, served: None, ups
 
 def test_fallbacks_and_advisors_may_have_markers(web: Web, alice: Caller, upstream: Upstream) -> None:
     marked = "claude-haiku-4-5[1m]"
-    tools = [{"type": "advisor_20260301", "name": "advisor", "model": marked}, {"name": "t", "input_schema": {}}]
+    tools: list[dict[str, Any]] = [
+        {"type": "advisor_20260301", "name": "advisor", "model": marked},
+        {"name": "t", "input_schema": {}},
+    ]
     named(web, alice, upstream, MODEL, fallbacks=[{"model": marked, "max_tokens": 7}], tools=tools)
     seen = json.loads(upstream.last.body)
     assert seen["fallbacks"] == [{"model": "claude-haiku-4-5", "max_tokens": 7}]
     assert seen["tools"] == [tools[0] | {"model": "claude-haiku-4-5"}, tools[1]]
     ours = issue(upstream, "bob", fallback_models=["claude-haiku-4-5"])
     upstream.answer = lambda seen: whole(200 if b"haiku" in seen.body else 529, message())
-    for fallbacks in ({"fallbacks": [marked]}, {}):
-        answer = post(web, ours.key, ask(model=MODEL + "[1m]", **fallbacks))
+    for fallbacks in ([marked], None):
+        answer = post(web, ours.key, ask(model=MODEL + "[1m]", fallbacks=fallbacks))
         assert answer.status_code == 200, answer.text
         assert json.loads(upstream.last.body)["model"] == "claude-haiku-4-5"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -159,7 +160,7 @@ def test_what_a_client_says_of_itself_is_no_part_of_the_name(form, prompt):
         line = ATTRIBUTION.format(nonce)
         match form:
             case "blocks":
-                system = [{"type": "text", "text": line}, {"type": "text", "text": prompt}]
+                system: Any = [{"type": "text", "text": line}, {"type": "text", "text": prompt}]
             case "two lines of it":
                 system = [{"type": "text", "text": text} for text in (line, line, prompt)]
             case _:

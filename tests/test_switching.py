@@ -231,7 +231,7 @@ def test_another_kind_of_provider_answers_for_one_that_fails(
     turn = think(web, both, second_upstream, model)
     second_upstream.answer = whole(529, b'{"error": {"message": "overloaded"}}')
     upstream.answer = whole(200, message("I can."))
-    fallbacks = {"fallbacks": [MODEL]} if model == GPT else {}
+    fallbacks: dict[str, Any] = {"fallbacks": [MODEL]} if model == GPT else {}
     answer = post(web, both.key, ask(model=model, messages=[USER, turn, USER], **fallbacks))
     assert answer.status_code == 200, answer.text
     assert answer.json()["content"][0]["text"] == "I can."

@@ -82,10 +82,10 @@ def test_betas_that_a_cloud_does_not_take_stay_here(
 
 @pytest.mark.parametrize("member", ["anthropic_beta", "betas"])
 def test_so_do_those_in_the_body(web: Web, cloud_alice: Caller, upstream: Upstream, member: str) -> None:
-    call(web, cloud_alice, upstream, ask(model=MODEL, **{member: CLAUDE_CODE.split(",") * 2}))
+    call(web, cloud_alice, upstream, ask(model=MODEL) | {member: CLAUDE_CODE.split(",") * 2})
     assert betas_of(upstream.last) == TAKEN
     assert "betas" not in json.loads(inner(upstream.last))
-    call(web, cloud_alice, upstream, ask(model=MODEL, **{member: "nonsense"}))
+    call(web, cloud_alice, upstream, ask(model=MODEL) | {member: "nonsense"})
     assert betas_of(upstream.last) == []
 
 
@@ -99,7 +99,7 @@ def test_betas_are_known_by_their_names_whatever_their_dates(
 
 
 def test_google_counts_tokens_without_betas(web: Web, vertex_alice: Caller, upstream: Upstream) -> None:
-    edits = {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}
+    edits: dict[str, Any] = {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}
     call(web, vertex_alice, upstream, ask(model=MODEL, **edits), CLAUDE_CODE, path=COUNTING)
     assert upstream.last.values("anthropic-beta") == []
     assert "context_management" not in json.loads(upstream.last.body)
