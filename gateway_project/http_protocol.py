@@ -80,10 +80,12 @@ class Http(HttpToolsProtocol):
 
     def _allowance(self) -> cors.Headers:
         """What lets a page read a refusal, as far as the head is there."""
-        path = (self.url or b"").partition(b"?")[0].decode("latin-1")
-        if not self.origins or not cors.PATHS.fullmatch(path):
+        # Before a head has begun, there are no headers and no address.
+        if not (self.origins and self.headers):
             return []
-        return [*cors.allowance(self.origins, dict(self.headers or ()).get(b"origin")), cors.VARY]
+        if not cors.PATHS.fullmatch(self.url.partition(b"?")[0].decode("latin-1")):
+            return []
+        return [*cors.allowance(self.origins, dict(self.headers).get(b"origin")), cors.VARY]
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -70,7 +70,7 @@ def test_any_origin_may_be_allowed(served: None, start_web: Callable[..., Web]) 
 
 def test_what_the_server_refuses_itself_may_be_read(open_web: Web) -> None:
     head = f"POST /v1/messages?beta=true HTTP/1.1\r\nhost: gateway\r\norigin: {APP}\r\n" + "x-a: b\r\n" * 1100
-    status, headers, _ = talk(open_web, head.encode() + b"\r\n")
+    status, headers, _ = talk(open_web, head.encode())
     assert (status, headers[ALLOWED], headers["vary"]) == (431, APP, "Origin")
 
 
