@@ -124,7 +124,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from keys import credentials
     from keys.directory import KnownKey, KnownProviderKey
     from keys.models import CredentialKind
-    from messages_api import authentication, carried, conversation, estimates, routing, schema, settlement
+    from messages_api import authentication, carried, conversation, estimates, minted, routing, schema, settlement
     from messages_api.metering import JsonMeter, StreamMeter
     from usage import pricing
 
@@ -148,6 +148,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
         yield name, lambda key=key: routing.plan(key, [MODEL], {"anthropic": None}, str)  # type: ignore[misc]
     for size, body in bodies.items():
         yield f"carried, nothing, {size}", lambda body=body: carried.carried(body, signatures=False)  # type: ignore[misc]
+    for size, body in bodies.items():
+        yield f"minted.without, nothing, {size}", lambda body=body: minted.without(body)  # type: ignore[misc]
         yield f"conversation.opening, {size}", lambda body=body: conversation.opening(body)  # type: ignore[misc]
 
     book, now = pricing.build([]), datetime.now(UTC)

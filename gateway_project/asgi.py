@@ -15,7 +15,7 @@ pages = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
 
-from messages_api import handler, runtime  # noqa: E402
+from messages_api import cors, handler, runtime  # noqa: E402
 from usage import metrics  # noqa: E402
 
 Receive = Callable[[], Awaitable[Any]]
@@ -24,6 +24,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 PAGES = re.compile(r"/(?:admin(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
 SERVES_API = "api" in settings.CONFIGURATION.roles
+# Where no page may call, nothing is in between.
+ORIGINS = frozenset(settings.CONFIGURATION.cors_origins)
+api = cors.allowing(ORIGINS, handler.handle) if ORIGINS else handler.handle
 SERVES_PAGES = "admin" in settings.CONFIGURATION.roles
 
 
@@ -40,7 +43,7 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
     elif SERVES_PAGES and is_page(scope):
         await pages(scope, receive, send)
     elif SERVES_API:
-        await handler.handle(scope, receive, send)
+        await api(scope, receive, send)
     else:
         await say(send, 404, b"not found\n")
 

@@ -16,7 +16,7 @@ from cryptography.fernet import Fernet
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from messages_api import allowances
+from messages_api import allowances, cors
 from messages_api.allowances import Allowance
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -48,6 +48,7 @@ class Configuration(BaseSettings):
     stop_grace_seconds: int = Field(120, ge=0)
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
     trusted_origins: CommaList = []
+    cors_origins: CommaList = []
     tls_in_front: bool = False
 
     # Stores
@@ -110,7 +111,9 @@ class Configuration(BaseSettings):
         """Whether this machine listens on HOST:PORT."""
         return bool({"api", "admin"} & set(self.roles))
 
-    @field_validator("roles", "allowed_hosts", "trusted_origins", "master_keys", "peppers", mode="before")
+    @field_validator(
+        "roles", "allowed_hosts", "trusted_origins", "cors_origins", "master_keys", "peppers", mode="before"
+    )
     @classmethod
     def split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -183,6 +186,16 @@ class Configuration(BaseSettings):
     def check_trusted_origins(cls, value: list[str]) -> list[str]:
         if any(split(origin).scheme not in ("http", "https") or not split(origin).hostname for origin in value):
             raise ValueError("expected origins like https://gateway.example.com, separated by commas")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def check_cors_origins(cls, value: list[str]) -> list[str]:
+        if value != [cors.ANY] and not all(cors.is_origin(origin) for origin in value):
+            raise ValueError(
+                "expected origins as browsers send them, like https://app.example.com or http://localhost:5173 (small"
+                " letters, without a path, a slash at the end or a default port), separated by commas; or * alone"
+            )
         return value
 
     @field_validator("email_from")

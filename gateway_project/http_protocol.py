@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from messages_api import cors
 
 # A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
 HEAD_BYTES = 256 * 1024
@@ -23,7 +25,13 @@ OFFERS = {b"upgrade", b"connection", b"http2-settings"}
 
 
 class Http(HttpToolsProtocol):
-    """uvicorn's protocol, with bounded heads, and deaf to offers of another one."""
+    """uvicorn's protocol, with bounded heads, and deaf to offers of another one.
+
+    Attributes:
+        origins: of the pages that may read what it refuses.
+    """
+
+    origins: ClassVar[frozenset[str]] = frozenset()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -87,8 +95,18 @@ class Http(HttpToolsProtocol):
         self.refused = True
         body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
         head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        allowed = b"".join(b"%b: %b\r\n" % header for header in self._allowance())
+        self.transport.write(head.encode() + allowed + b"connection: close\r\n\r\n" + body)
         self.transport.close()
+
+    def _allowance(self) -> cors.Headers:
+        """What lets a page read a refusal, as far as the head is there."""
+        # Before a head has begun, there are no headers and no address.
+        if not (self.origins and self.headers):
+            return []
+        if not cors.PATHS.fullmatch(self.url.partition(b"?")[0].decode("latin-1")):
+            return []
+        return [*cors.allowance(self.origins, dict(self.headers).get(b"origin")), cors.VARY]
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

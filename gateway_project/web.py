@@ -90,6 +90,7 @@ def load() -> Application:
 def serve(listener: socket.socket, ready: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT; open calls have STOP_GRACE_SECONDS to end. One byte is written to the file
     `ready` when the first request can be answered."""
+    Http.origins = frozenset(configuration().cors_origins)
     config = uvicorn.Config(
         load,
         factory=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from django.core.exceptions import ValidationError
 
-PATTERN = re.compile(r"[A-Za-z0-9._:/@*+\-]{1,200}")
+PATTERN = re.compile(r"[A-Za-z0-9._:/@*+\[\]\-]{1,200}")
 
 
 def check(pattern: str) -> None:
@@ -18,7 +18,7 @@ def check(pattern: str) -> None:
     """
     if not PATTERN.fullmatch(pattern):
         raise ValidationError(
-            "“%(pattern)s” is not a model name or pattern: letters, digits, . _ : / @ + - and * are allowed",
+            "“%(pattern)s” is not a model name or pattern: letters, digits, . _ : / @ + - [ ] and * are allowed",
             params={"pattern": pattern},
         )
 

@@ -28,6 +28,7 @@ class ProviderKind:
         sells_claude: whether it may be taken to offer Anthropic's models before it was asked, and `sells`, what else.
         price_lists: those of the catalogue that its models are looked up in, and `guesses`, where what is found is one.
         regional_lists: those of them that have prices of their own where inference is kept in a region.
+        signs_thinking: whether its thinking has signatures, so that it refuses those of others.
         keeps_residency: whether keeping inference in the US costs extra, by `inference_geo`.
         billed_refusals: of refusals before any output, the categories that are billed, each with what a ledger row says
             of it (`usage.price_flags`); all others cost nothing. None: refusals are billed like any answer.
@@ -50,6 +51,7 @@ class ProviderKind:
     price_lists: ClassVar[tuple[str, ...]] = ()
     guesses: ClassVar[tuple[str, ...]] = ()
     regional_lists: ClassVar[tuple[str, ...]] = ()
+    signs_thinking: ClassVar[bool] = True
     keeps_residency: ClassVar[bool] = False
     billed_refusals: ClassVar[Mapping[str, str] | None] = None
     keeps_caches_as_asked: ClassVar[bool] = False

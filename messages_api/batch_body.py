@@ -11,18 +11,19 @@ import hashlib
 import mmap
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 
-from messages_api import estimates, schema
+from messages_api import estimates, markers, minted, schema, splice
 from messages_api.cache_writes import CacheWrites
 from messages_api.carried import Name, carried
 from messages_api.errors import GatewayError, invalid_request, unavailable
-from messages_api.spooled_body import SpooledBody
+from messages_api.splice import Edit
+from messages_api.spooled_body import Editing, SpooledBody
 
 # https://docs.claude.com/en/docs/build-with-claude/batch-processing: so many requests, or so many bytes.
 MOST_REQUESTS = 100_000
@@ -35,6 +36,7 @@ SECONDS = 300
 # Files, containers and signatures that a batch may name.
 MOST_CARRIED = 5000
 SIGNATURES = "--signatures"
+REAL = "--real"
 
 
 class BatchBody(Struct):
@@ -87,11 +89,13 @@ batch_body = msgspec.json.Decoder(BatchBody)
 batch_request = msgspec.json.Decoder(BatchRequest)
 
 
-def read(body: bytes, *, signatures: bool) -> Batch:
+def read(body: bytes, edited: int, *, signatures: bool, real: Collection[str] = ()) -> Batch:
     """Check a batch's body, every request of it as a Messages request.
 
     Args:
+        edited: a file for the body as it goes out, where that differs.
         signatures: whether these are of interest, among what is carried.
+        real: names of models that really end like one with a client's marker.
 
     Raises:
         GatewayError: 400, naming the request and its field.
@@ -103,14 +107,20 @@ def read(body: bytes, *, signatures: bool) -> Batch:
         schema.refuse(schema.in_words(str(error)))
     custom_ids: dict[str, int] = {}
     names: dict[Name, None] = {}
-    asked = []
-    for index, raw in enumerate(requests):
+    asked, editing = [], Editing(body, edited)
+    spans = splice.elements(body, "requests")
+    for index, (raw, (begin, _)) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
-            asked.append(read_params(params))
+            asked.append(read_params(params, real))
             names |= dict.fromkeys(carried(params, signatures=signatures))
+            if edits := sorted([*minted.cuts(params), *markers.edits(params, real)]):
+                at = begin + place_of_params(bytes(raw))
+                for edit in edits:
+                    editing.edit(Edit(at + edit.begin, at + edit.end, edit.instead))
         except GatewayError as error:
             raise invalid_request(under(f"requests.{index}", error.message), reason=error.reason) from None
+    editing.end()
     if len(names) > MOST_CARRIED:
         raise invalid_request(f"requests: They name more than {MOST_CARRIED} files and containers.")
     return Batch(digest(custom_ids), list(names), asked)
@@ -139,14 +149,19 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
     return bytes(request.params)
 
 
-def read_params(params: bytes) -> Asked:
+def place_of_params(raw: bytes) -> int:
+    """Where a request of a batch has its Messages request."""
+    return dict(splice.places(raw, splice.members_of.decode(raw)))["params"].value
+
+
+def read_params(params: bytes, real: Collection[str]) -> Asked:
     """What a Messages request in a batch asks for.
 
     Raises:
         GatewayError: 400, naming the field.
     """
     try:
-        message = schema.parse(params, betas=None)
+        message = markers.without(schema.parse(params, betas=None), real)
     except GatewayError as error:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:
@@ -167,19 +182,22 @@ def digest(custom_ids: Iterator[str] | dict[str, int]) -> str:
     return hashlib.sha256("\n".join(sorted(custom_ids)).encode("utf-8", "replace")).hexdigest()
 
 
-async def read_spooled(body: SpooledBody, *, signatures: bool) -> Batch:
+async def read_spooled(body: SpooledBody, *, signatures: bool, real: Collection[str] = ()) -> Batch:
     """The same for a body of any length, without holding up anybody.
 
     Raises:
         GatewayError: as `read`; 503, its reader died.
     """
     if body.size <= SHORT:
-        return read(body.read(), signatures=signatures)
+        return read(body.read(), body.edited, signatures=signatures, real=real)
     reader = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "messages_api.batch_body",
+        str(body.edited),
         *([SIGNATURES] if signatures else []),
+        *(f"{REAL}={name}" for name in real),
+        pass_fds=(body.edited,),
         stdin=body.file,
         stdout=asyncio.subprocess.PIPE,
         limit=4 << 20,
@@ -223,7 +241,8 @@ def main() -> None:
     out = sys.stdout.buffer
     with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as body:
         try:
-            batch = read(bytes(body), signatures=SIGNATURES in sys.argv)
+            real = {name for key, _, name in (given.partition("=") for given in sys.argv) if key == REAL}
+            batch = read(bytes(body), int(sys.argv[1]), signatures=SIGNATURES in sys.argv, real=real)
         except GatewayError as error:
             out.write(msgspec.json.encode({"error": error.message, "reason": error.reason}) + b"\n")
             return

@@ -146,7 +146,9 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
     with SpooledBody() as body:
         await body.receive(http, runtime.configuration.max_batch_bytes)
         async with runtime.reading_batches:
-            asked = await batch_body.read_spooled(body, signatures=bindings.several_accounts(key))
+            asked = await batch_body.read_spooled(
+                body, signatures=bindings.several_accounts(key), real=await runtime.marked_names(key)
+            )
         http.requested_model = ", ".join(asked.models)[:200]
 
         bound = await runtime.bound_names(key, asked.carried)

@@ -88,6 +88,12 @@ class Bound:
             return (self.organization_id, self.workspace_id) == provider_key.account
         return self.provider_key == provider_key.id
 
+    def is_minted(self, key: KnownKey) -> bool:
+        """Whether it is a signature of ours (minted.py): others can go on without what it signs."""
+        return self.kind == "signature" and any(
+            self.lives_at(provider_key) and not provider_key.kind.signs_thinking for provider_key, _ in key.routes
+        )
+
     def is_usable(self, key: KnownKey) -> bool:
         """Whether a key may use it, and leads to an account that has it."""
         return (self.kind == "signature" or self.belongs_to(key)) and any(
@@ -102,7 +108,8 @@ def narrow(
     key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound], *, may_leave_signatures: bool = True
 ) -> Routes:
     """Those of the routes that have what a request carries. A signature that none of them has decides nothing: what
-    it means elsewhere is the provider's to say, in the words that clients know.
+    it means elsewhere is the provider's to say, in the words that clients know. Nor does one of ours: what it signs is
+    left out elsewhere.
 
     Args:
         may_leave_signatures: False, a signature is bound like the rest where the key leads to its account.
@@ -116,6 +123,8 @@ def narrow(
             raise errors.not_found(f"{one.kind.capitalize()} not found: {one.name}", reason=f"unknown_{one.kind}")
     left, before = routes, None
     for one in bound:
+        if one.is_minted(key):
+            continue
         if not any(one.lives_at(provider_key) for provider_key, _ in routes):
             at_home = any(one.lives_at(provider_key) for provider_key, _ in key.routes)
             if one.kind == "signature" and (may_leave_signatures or not at_home):

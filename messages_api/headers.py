@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from messages_api.upstream import Headers
 from usage.arbitration import clean
 
@@ -53,7 +55,13 @@ NOT_DOWNSTREAM = HOP_BY_HOP | {
     WORKSPACE,
     b"x-bf-request-id",
 }
-ACCOUNT_LIMITS = b"anthropic-ratelimit-"
+BETA = b"anthropic-beta"
+# Of its accounts' limits, and of the pages that may call it.
+NOT_DOWNSTREAM_BEGINNINGS = (b"anthropic-ratelimit-", b"access-control-")
+# nginx and its like keep an answer until it is whole, unless they are told not to.
+# https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
+UNBUFFERED = (b"x-accel-buffering", b"no")
+UNCACHED = (b"cache-control", b"no-cache")
 OURS = b"x-bf-"
 
 
@@ -73,7 +81,15 @@ def upstream(headers: Headers, credential: tuple[bytes, bytes]) -> Headers:
 def downstream(headers: Headers, request_id: str) -> Headers:
     """A provider's headers for the caller, with our request id beside the provider's."""
     dropped = NOT_DOWNSTREAM | named_by_connection(headers)
-    passed = [(name, value) for name, value in headers if name not in dropped and not name.startswith(ACCOUNT_LIMITS)]
+    passed = [
+        (name, value)
+        for name, value in headers
+        if name not in dropped and not name.startswith(NOT_DOWNSTREAM_BEGINNINGS)
+    ]
+    if is_stream(headers):
+        passed = [header for header in passed if header[0] != UNBUFFERED[0]] + [UNBUFFERED]
+        if not value_of(passed, UNCACHED[0]):
+            passed.append(UNCACHED)
     passed.append((b"x-bf-request-id", request_id.encode()))
     return passed
 
@@ -113,6 +129,17 @@ def account(headers: Headers) -> tuple[str, str]:
     return organization, workspace
 
 
+def beta_list(headers: Headers) -> list[str]:
+    """Each value of `anthropic-beta`."""
+    return [beta for given in betas(headers).split(",") if (beta := given.strip())]
+
+
+def with_betas(headers: Headers, betas: Sequence[str]) -> Headers:
+    """Headers with these values of `anthropic-beta` in place of theirs."""
+    others = [header for header in headers if header[0] != BETA]
+    return [*others, (BETA, ",".join(betas).encode("latin-1"))] if betas else others
+
+
 def betas(headers: Headers) -> str:
     """Every value of `anthropic-beta`, separated by commas."""
-    return ",".join(value.decode("latin-1") for name, value in headers if name == b"anthropic-beta")
+    return ",".join(value.decode("latin-1") for name, value in headers if name == BETA)

@@ -11,7 +11,7 @@ from django.http import QueryDict
 from keys import provider_kinds
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
-from messages_api import errors, paging, routing
+from messages_api import errors, markers, paging, routing
 from messages_api.paging import Wanted
 from messages_api.providers.base import model_info
 from usage import pricing
@@ -59,21 +59,26 @@ def find(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> List
     Raises:
         GatewayError: 404, the key may not use it, or nobody offers it.
     """
-    model = usable(key, lists, spoken).get(name)
-    if model is None:
-        model = next(
-            (
-                found
-                for provider_key, models in offered(key, lists, spoken)
-                for target in leads_to(key.with_route(provider_key), name, spoken)
-                if (found := next((model for model in models if model.id == target), None) or dated(target, models))
-            ),
-            None,
-        )
-    if model is None:
-        # Anthropic's wording, which clients match on.
-        raise errors.not_found(f"model: {name}", reason="unknown_model")
-    return model
+    models = usable(key, lists, spoken)
+    for called in dict.fromkeys((name, markers.meant(name))):
+        model = models.get(called) or stood_for(key, lists, spoken, called)
+        if model is not None:
+            return model
+    # Anthropic's wording, which clients match on.
+    raise errors.not_found(f"model: {name}", reason="unknown_model")
+
+
+def stood_for(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> ListedModel | None:
+    """The model that an alias, or a name with its provider's, stands for."""
+    return next(
+        (
+            found
+            for provider_key, models in offered(key, lists, spoken)
+            for target in leads_to(key.with_route(provider_key), name, spoken)
+            if (found := next((model for model in models if model.id == target), None) or dated(target, models))
+        ),
+        None,
+    )
 
 
 def offered(
@@ -171,7 +176,8 @@ def place(models: Sequence[ListedModel], name: str, parameter: str) -> int:
     Raises:
         GatewayError: 400, nowhere.
     """
-    for at, model in enumerate(models):
-        if model.id == name:
-            return at
+    ids = [model.id for model in models]
+    for called in (name, markers.meant(name)):
+        if called in ids:
+            return ids.index(called)
     raise errors.invalid_request(f"{parameter}: there is no such model in this list.")

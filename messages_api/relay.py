@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 
 from keys import provider_kinds
 from keys.directory import KnownKey
-from messages_api import arbiter, attempts, errors, estimates, headers, max_tokens, passing, quota, schema
+from messages_api import arbiter, attempts, errors, estimates, headers, max_tokens, minted, passing, quota, splice
 from messages_api.attempts import Kept
 from messages_api.authentication import Presented
 from messages_api.call import Call
@@ -114,15 +114,17 @@ class Incoming:
         return self.endpoint in (MESSAGES, COUNT_TOKENS)
 
     def body_for(self, key: KnownKey, target: Target) -> Body:
-        """The body as it goes out with this key: with the `max_tokens` that the caller left out, and the model's name
-        as the target's provider knows it."""
+        """The body as it goes out with this key: with the `max_tokens` that the caller left out, the model's name as
+        the target's provider knows it, and only the thinking that this provider can take."""
         body = self.body
         if not isinstance(body, bytes):
             return body
+        if target.provider_key.kind.signs_thinking:
+            body = minted.without(body)
         if target.model not in ("", self.messages.model):
-            body = schema.with_model(body, target.model)
+            body = splice.with_model(body, target.model)
         if self.messages.lacks_max_tokens and key.default_max_tokens is not None:
-            body = schema.with_max_tokens(body, key.default_max_tokens)
+            body = splice.with_max_tokens(body, key.default_max_tokens)
         return body
 
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from keys import provider_kinds
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import bindings, errors
+from messages_api import bindings, errors, markers
 from messages_api.bindings import Bound
 from messages_api.errors import GatewayError
 
@@ -120,14 +120,23 @@ def stage(
         name = conversation()
         if share is not None:
             routes = [(route, weight * share(route, models[route.id])) for route, weight in routes]
-        routes = sorted(routes, key=lambda one: distance(name, *one))
+        # Where it was thought, the thinking is of use, signed or not.
+        homes = [one for one in bound if one.is_minted(key)]
+        routes = sorted(routes, key=lambda one: (not at_home(homes, one[0]), distance(name, *one)))
     return [Target(provider_key, models[provider_key.id]) for provider_key, _ in routes]
+
+
+def at_home(homes: Sequence[Bound], provider_key: KnownProviderKey) -> bool:
+    """Whether any of these lives in the account of this provider key."""
+    return any(one.lives_at(provider_key) for one in homes)
 
 
 def serving(key: KnownKey, asked: str, spoken: Container[str]) -> Iterator[tuple[Target, int]]:
     """The provider keys that serve a model, each with the model's name there and its weight. `provider/model` means one
     provider's, unless an administrator wrote the whole of it as a model of that provider key."""
     name = key.aliases.get(asked, asked)
+    if name != asked and not any(name in provider_key.model_patterns for provider_key, _ in key.routes):
+        name = markers.meant(name)
     provider, slash, model = name.partition("/")
     prefixed = bool(slash and model) and provider_kinds.is_known(provider)
     for provider_key, weight in key.routes:

@@ -25,7 +25,7 @@ from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
 from keys.performance import Performances
 from keys.timeouts import DEPLOYMENTS, Timeouts
-from messages_api import errors
+from messages_api import errors, markers
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
 from messages_api.bindings import Bindings, Bound
@@ -202,6 +202,18 @@ class Runtime:
         """
         with answering:
             return await self.bindings.of_names(key, names)
+
+    async def marked_names(self, key: KnownKey) -> frozenset[str]:
+        """The names that look like one with a client's marker (markers.py) and are an alias's, or a model's that the
+        key leads to: one that was written out for a provider key, or that a provider lists."""
+        try:
+            lists = await self.model_lists.at(self.directory.catalogue_revision)
+        except psycopg.Error:
+            lists = {}
+        names = {*key.aliases}
+        for provider_key, _ in key.routes:
+            names.update(provider_key.model_patterns, (model.id for model in lists.get(provider_key.id or 0, ())))
+        return frozenset(name for name in names if name.endswith(markers.END))
 
     # What it costs
 

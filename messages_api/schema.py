@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -60,9 +59,6 @@ INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
 KINDS = re.compile(r"\b(str|int|float|bool)\b")
 MISSING = re.compile(r"Object missing required field `(\w+)`")
 OWN_WORDS = re.compile(r"([\w.]+): (.*)", re.DOTALL)
-# A member's name with what is around it, at the top of an object that has been checked.
-MEMBER = re.compile(rb'[ \t\n\r]*"(?:[^"\\]|\\.)*"[ \t\n\r]*:[ \t\n\r]*')
-SPACE = re.compile(rb"[ \t\n\r]*")
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
 IN_JSON = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
@@ -92,7 +88,6 @@ checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
     str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
 }
 any_value = msgspec.json.Decoder()
-members_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _parser = simdjson.Parser()
 
@@ -287,60 +282,6 @@ def uses(tool: Tool) -> list[Uses]:
 def count(value: object) -> int | None:
     """What a tool says of itself, as far as it is a number; no larger than can be held."""
     return min(value, MAX_TOKENS) if type(value) is int and value >= 0 else None
-
-
-def without(body: bytes, name: str) -> bytes:
-    """A request that was read, without one of the members at its top; every other byte is as it was."""
-    at, others = body.index(b"{") + 1, False
-    for each, value in members_of.decode(body).items():
-        start = at
-        head = MEMBER.match(body, at)
-        assert head is not None
-        at = SPACE.match(body, head.end() + len(memoryview(value))).end()  # type: ignore[union-attr]
-        last = body[at : at + 1] == b"}"
-        if each == name:
-            return body[: start - (last and others)] + body[at + (not last) :]
-        at, others = at + 1, True
-    return body
-
-
-def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Container[str], first: bytes) -> bytes:
-    """A request that was read, without some of the members at its top and with others before them; every other byte is
-    as it was.
-
-    Args:
-        members: the body by `members_of`.
-        first: members as JSON, separated by commas.
-    """
-    at = begin = body.index(b"{") + 1
-    kept = [first]
-    for name, value in members.items():
-        head = MEMBER.match(body, at)
-        assert head is not None
-        end = SPACE.match(body, head.end() + len(memoryview(value))).end()  # type: ignore[union-attr]
-        if name not in without:
-            kept.append(body[at:end])
-        at = end + 1
-    return body[:begin] + b",".join(kept) + body[at - 1 :]
-
-
-def with_model(body: bytes, model: str) -> bytes:
-    """A request that was read, with another model; every other byte is as it was."""
-    at = body.index(b"{") + 1
-    for name, value in members_of.decode(body).items():
-        head = MEMBER.match(body, at)
-        assert head is not None
-        end = head.end() + len(memoryview(value))
-        if name == "model":
-            return body[: head.end()] + msgspec.json.encode(model) + body[end:]
-        at = SPACE.match(body, end).end() + 1  # type: ignore[union-attr]
-    return body
-
-
-def with_max_tokens(body: bytes, max_tokens: int) -> bytes:
-    """A request that was read and names no `max_tokens`, with these; every other byte is as it was."""
-    at = body.index(b"{") + 1
-    return b'%b"max_tokens":%d,%b' % (body[:at], max_tokens, body[at:])
 
 
 def check_blocks(content: object, path: str) -> set[str]:

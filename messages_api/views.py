@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from keys.directory import KnownKey
-from messages_api import conversation, errors, headers, routing, runtime, schema
+from messages_api import conversation, errors, headers, markers, routing, runtime, schema, splice
 from messages_api.arbiter import permit
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
@@ -137,16 +137,20 @@ class MessagesView(ApiView):
             key = await permit(here, http, presented, key, self.endpoint)
         body = await http.read_body(here.configuration.max_body_bytes)
         messages: schema.MessagesRequest = request.data  # type: ignore[assignment]
+        if markers.are_in(messages):
+            # Only what is known now says whether something really has such a name.
+            key = await permit(here, http, presented, key, self.endpoint)
+            messages, body = markers.taken_out(messages, body, await here.marked_names(key))
         http.requested_model = messages.model
         if messages.fallbacks:
-            body = schema.without(body, "fallbacks")
+            body = splice.without(body, "fallbacks")
         bound = await here.bound(key, body)
 
         def plan(key: KnownKey) -> Plan:
             def name() -> str:
                 return conversation.name(key, http.scope["headers"], body)
 
-            models = (messages.model, *(messages.fallbacks or key.fallbacks))
+            models = (messages.model, *(messages.fallbacks or map(markers.meant, key.fallbacks)))
             return routing.plan(key, models, here.providers, name, bound, here.performances.share)
 
         return await relay(here, Incoming(http, self.relayed, presented, key, messages, body, plan))

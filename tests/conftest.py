@@ -27,6 +27,7 @@ from tests.gateway import (  # noqa: E402, F401
     web,
     web_once,
 )
+from tests.google import google, one_google, private_key, service_account  # noqa: E402, F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

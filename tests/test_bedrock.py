@@ -22,7 +22,8 @@ from django.conf import settings as configured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messages_api.providers.bedrock import Asked, Events, fetched
+from messages_api.providers.bedrock import Asked, fetched
+from messages_api.providers.bedrock_events import Events
 from messages_api.providers.tokens import TokenRefused
 from messages_api.upstream import Headers, UpstreamError
 from tests.authority import Authority

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.models import VirtualKey
-from messages_api import allowances, estimates, schema, settlement
+from messages_api import allowances, estimates, schema, settlement, splice
 from messages_api.allowances import Allowance
 from messages_api.errors import GatewayError
 from messages_api.estimates import NO_EXTRAS, estimate
@@ -127,7 +127,7 @@ def test_default_fallbacks_are_held_at_the_dearest_of_the_newest_generations():
 
 def test_our_own_fallbacks_are_not_tried_yet_and_hold_nothing_more():
     ours = json.dumps(ask(model=HAIKU, fallbacks=[FABLE])).encode()
-    assert ceiling(schema.without(ours, "fallbacks")) == held(model=HAIKU)
+    assert ceiling(splice.without(ours, "fallbacks")) == held(model=HAIKU)
 
 
 def test_an_advisor_is_held_at_its_own_model_for_each_use():

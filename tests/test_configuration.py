@@ -55,6 +55,19 @@ def test_the_example_as_it_is_changes_nothing(read):
         ("OUTBOUND_PROXY", "proxy:3128", "expected a URL like"),
         ("PASSTHROUGH_BASE_URL", "api.anthropic.com", "expected a URL like"),
         ("TRUSTED_ORIGINS", "gateway.internal", "expected origins like"),
+        *(
+            ("CORS_ORIGINS", value, "expected origins as browsers send them")
+            for value in (
+                "app.internal",
+                "https://app.internal/",
+                "https://app.internal/chat",
+                "https://*.internal",
+                "https://App.internal",
+                "https://app.internal:443",
+                "http://a.internal, *",
+                "null",
+            )
+        ),
         ("CA_BUNDLE", "/nowhere/ca.pem", "expected a file"),
         ("MASTER_KEYS", "too-short", "expected Fernet keys"),
         ("PEPPERS", "salt", "32 or more"),
@@ -73,6 +86,12 @@ def test_a_wrong_value_is_named_with_what_was_expected_but_not_shown(read, name,
     assert expected in line
     assert "\n" not in line
     assert value not in line.removeprefix(name)
+
+
+def test_origins_of_pages_are_taken_as_browsers_send_them(read):
+    given = ["https://app.example", "http://localhost:5173", "http://[::1]:8080", "chrome-extension://abcdef"]
+    assert read(CORS_ORIGINS=", ".join(given)).cors_origins == given
+    assert read(CORS_ORIGINS="*").cors_origins == ["*"]
 
 
 def test_lists_are_separated_by_commas(read):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.models import ModelAlias, Team, VirtualKey
-from messages_api import schema
+from messages_api import schema, splice
 from messages_api.errors import GatewayError
 from tests.batch_provider import BatchProvider
 from tests.gateway import CLIENT, MODEL, ask, credentials, events, issue, message, post, refused, row, rows, wait_until
@@ -213,7 +213,7 @@ def test_putting_the_default_in_changes_no_other_byte(others, indent, space, def
     request = others | unsaid()
     request.pop("max_tokens", None)
     body = space.encode() + json.dumps(request, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
-    made = schema.with_max_tokens(body, default)
+    made = splice.with_max_tokens(body, default)
     inserted = b'"max_tokens":%d,' % default
     at = body.index(b"{") + 1
     assert made == body[:at] + inserted + body[at:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -147,6 +148,40 @@ def test_the_name_does_not_depend_on_where_the_cache_markers_are():
 )
 def test_another_beginning_is_another_conversation(other):
     assert name_of(other) != name_of(ask(system="Be brief.", messages=turns("Hello")))
+
+
+ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.197.abc; cc_entrypoint=cli; cch={};"
+
+
+@pytest.mark.parametrize("prompt", ["You are Claude Code.", "You are… " * 100_000], ids=["short", "long"])
+@pytest.mark.parametrize("form", ["blocks", "two lines of it", "text", "an escaped text"])
+def test_what_a_client_says_of_itself_is_no_part_of_the_name(form, prompt):
+    def name(nonce):
+        line = ATTRIBUTION.format(nonce)
+        match form:
+            case "blocks":
+                system: Any = [{"type": "text", "text": line}, {"type": "text", "text": prompt}]
+            case "two lines of it":
+                system = [{"type": "text", "text": text} for text in (line, line, prompt)]
+            case _:
+                system = f"{line}\n{prompt}"
+        body = json.dumps({"system": system, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+        if form == "an escaped text":
+            body = body.replace(b"x-anthropic", rb"\u0078-anthropic")
+        return conversation.name(make_key(), [], body)
+
+    assert name("00000") == name("7f3a1")
+    other = json.dumps({"system": "Another.", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+    assert name("00000") != conversation.name(make_key(), [], other)
+
+
+def test_only_what_a_system_prompt_begins_with_is_left_out():
+    def name(nonce):
+        system = [{"type": "text", "text": text} for text in ("You are Claude Code.", ATTRIBUTION.format(nonce))]
+        body = json.dumps({"system": system, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+        return conversation.name(make_key(), [], body)
+
+    assert name("00000") != name("7f3a1")
 
 
 def test_another_key_has_other_conversations():

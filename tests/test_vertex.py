@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ from urllib.parse import parse_qs
 
 import anthropic
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 
 from messages_api.providers.tokens import TokenRefused
@@ -24,53 +22,11 @@ from messages_api.upstream import UpstreamError
 from tests.answers import refusal, steps
 from tests.clouds import issue_for, says_nothing_of, sent
 from tests.gateway import CLIENT, Caller, Web, ask, credentials, events, message, post, refused, row, rows
+from tests.google import TOKEN, ServiceAccount
 from tests.upstream import Seen, Step, Upstream, cut, pieces, whole
 
-TOKEN = "ya29.google-access-token-0123456789"
 MODEL = "claude-sonnet-4-5@20250929"
 MODELS = "/v1/projects/the-project/locations/{}/publishers/anthropic/models/"
-ServiceAccount = Callable[[str], str]
-
-
-@pytest.fixture(scope="module")
-def private_key() -> str:
-    key = rsa.generate_private_key(65537, 2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-
-
-@pytest.fixture(scope="module")
-def one_google() -> Iterator[Upstream]:
-    with Upstream() as google:
-        yield google
-
-
-@pytest.fixture
-def google(one_google: Upstream) -> Upstream:
-    """Where Google gives tokens."""
-    one_google.forget()
-    one_google.answer = whole(200, json.dumps({"access_token": TOKEN, "expires_in": 3599}).encode())
-    return one_google
-
-
-@pytest.fixture
-def service_account(google: Upstream, private_key: str) -> ServiceAccount:
-    """The JSON key of a service account of this name."""
-
-    def make(name: str) -> str:
-        return json.dumps(
-            {
-                "type": "service_account",
-                "project_id": "the-project",
-                "private_key_id": "1",
-                "private_key": private_key,
-                "client_email": f"{name}@the-project.iam.gserviceaccount.com",
-                "token_uri": google.url + "/token",
-            }
-        )
-
-    return make
 
 
 @pytest.fixture

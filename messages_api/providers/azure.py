@@ -23,7 +23,7 @@ from django.conf import settings
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from messages_api import headers
-from messages_api.providers import refusals
+from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import Outgoing, Provider, named, speaks
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
@@ -84,6 +84,10 @@ class Azure(Provider):
         if call.query:
             url += "?" + call.query.decode("latin-1")
         passed = headers.upstream(call.headers, credential)
+        given = headers.beta_list(passed)
+        betas = unsupported.betas(self.name, given)
+        if len(betas) < len(set(given)):
+            passed = headers.with_betas(passed, betas)
         answer = named(
             plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts)),
             REQUEST_IDS,

@@ -12,10 +12,9 @@ import logging
 import re
 import sys
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Iterator
 from functools import lru_cache
-from struct import error as StructError
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -25,28 +24,30 @@ import msgspec
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
-from messages_api import errors, headers, schema
+from messages_api import headers, splice
 from messages_api.metering import decode, mapping
-from messages_api.providers import refusals
+from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
+from messages_api.providers.bedrock_events import HIDDEN, Events
 from messages_api.providers.tokens import Token, TokenRefused, Tokens, check_machine, http_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 
 VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
-EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 REQUEST_IDS = (b"x-amzn-requestid",)
 # What says the same in the body of an InvokeModel, or in its address.
-MOVED = frozenset(("model", "stream", "anthropic_version", "anthropic_beta"))
+MOVED = frozenset(("model", "stream", "anthropic_version", *unsupported.IN_BODY))
 # CountTokens knows models, and no inference profiles.
 PROFILE = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?(?=anthropic\.)")
+# How Bedrock says that it doesn't count for a model (BerriAI/litellm#34272, claude-code#86628, November 2026).
+UNCOUNTED = re.compile(
+    r"support(?:ed)? (?:for )?(?:counting tokens|count.?tokens|token counting)|counttokens|model identifier is invalid"
+    r"|on-demand throughput|inference profile|^model: ",
+    re.IGNORECASE,
+)
 # An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
 IN_A_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
 VENDOR = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
-# The statuses of exceptions in a stream.
-EXCEPTIONS = {"throttlingException": 429, "validationException": 400, "modelTimeoutException": 408}
-# Of Amazon's headers, what isn't about the answer's own framing.
-HIDDEN = (b"content-type", b"content-length", b"transfer-encoding")
 # What may be said of a role, and how.
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 ROLE = {
@@ -104,15 +105,18 @@ class Bedrock(Provider):
 
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
-        members = schema.members_of.decode(body)
+        members = splice.members_of.decode(body)
+        betas = unsupported.betas(self.name, headers.beta_list(call.headers) or unsupported.body_betas(members))
+        if (taken := unsupported.without(self.name, body, betas)) is not body:
+            body, members = taken, splice.members_of.decode(taken)
         model, action = call.model, "invoke"
         if call.path == COUNT_TOKENS:
             model, action = PROFILE.sub("", model), "count-tokens"
-            body = counting(body, members, call.headers)
+            body = counting(body, members, betas)
         else:
             if bytes(members.get("stream", b"")) == b"true":
                 action = "invoke-with-response-stream"
-            body = invoking(body, members, call.headers)
+            body = invoking(body, members, betas)
         url = f"{address(call.provider_key)}/model/{quote(model, safe='-_.~')}/{action}"
         # Its import takes a tenth of a second, and is for this provider only.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
@@ -127,7 +131,8 @@ class Bedrock(Provider):
             plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts)), REQUEST_IDS
         )
         if answer.status >= 400:
-            return await refusals.reshaped(answer, call)
+            reshaped = await refusals.reshaped(answer, call)
+            return uncounted(reshaped) if action == "count-tokens" else reshaped
         if action == "count-tokens":
             return await counted(answer, call)
         if headers.value_of(answer.headers, b"content-type").startswith("application/vnd.amazon.eventstream"):
@@ -171,21 +176,32 @@ def address(key: KnownProviderKey) -> str:
     return key.base_url or f"https://bedrock-runtime.{key.region}.{domain}"
 
 
-def invoking(body: bytes, members: dict[str, msgspec.Raw], given: Headers, *more: bytes) -> bytes:
+def invoking(body: bytes, members: dict[str, msgspec.Raw], betas: list[str], *more: bytes) -> bytes:
     """The body of an InvokeModel: the betas, which Anthropic takes in a header, are in it."""
     first = [VERSION, *more]
-    betas = [beta.strip() for beta in headers.betas(given).split(",") if beta.strip()]
     if betas:
         first.append(b'"anthropic_beta":' + msgspec.json.encode(betas))
-    elif "anthropic_beta" in members:
-        first.append(b'"anthropic_beta":' + bytes(members["anthropic_beta"]))
-    return schema.edited(body, members, without=MOVED, first=b",".join(first))
+    return splice.edited(body, members, without=MOVED, first=b",".join(first))
 
 
-def counting(body: bytes, members: dict[str, msgspec.Raw], given: Headers) -> bytes:
+def counting(body: bytes, members: dict[str, msgspec.Raw], betas: list[str]) -> bytes:
     """The body of a CountTokens, which wants that of an InvokeModel: one that could be made, with `max_tokens`."""
     more = [] if "max_tokens" in members else [b'"max_tokens":1']
-    return b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(invoking(body, members, given, *more))
+    return b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(invoking(body, members, betas, *more))
+
+
+def uncounted(refusal: Whole) -> Whole:
+    """A refusal of CountTokens'. That it doesn't know the model, or counts for none of its kind, is a 404: clients take
+    that for an endpoint that isn't there, and count by themselves.
+
+    https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html (November 2026): not for models that there
+    are as an inference profile only.
+    """
+    message = refusals.words(refusal.body)
+    if refusal.status not in (400, 404) or not UNCOUNTED.search(message):
+        return refusal
+    message = f"count_tokens: not available with this model at Amazon Bedrock. {message}"
+    return Whole(404, refusal.headers, refusals.in_shape("not_found_error", message))
 
 
 async def counted(answer: Answer, call: Outgoing) -> Whole:
@@ -372,84 +388,3 @@ def loaded() -> None:
         importlib.import_module(f"botocore.{name}")
     # It logs failures with what STS said, all of it; they are told in other words here.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
-
-
-class Events:
-    """An event stream of Amazon's as Anthropic's server-sent events."""
-
-    status = 200
-
-    def __init__(self, answer: Answer) -> None:
-        from botocore.eventstream import EventStreamBuffer
-
-        self.answer = answer
-        self.headers: Headers = [*(header for header in answer.headers if header[0] not in HIDDEN), EVENTS]
-        self.frames = EventStreamBuffer()
-        self.failed = False
-        self.garbled = False
-
-    async def read(self) -> bytes:
-        while not self.failed:
-            if self.garbled:
-                raise UpstreamError("bad_answer", sent=True)
-            chunk = await self.answer.read()
-            if not chunk:
-                return b""
-            self.frames.add_data(chunk)
-            if out := b"".join(self._events()):
-                return out
-        return b""
-
-    def _events(self) -> Iterator[bytes]:
-        """What has come in whole, as far as it can be read."""
-        from botocore.eventstream import ParserError
-
-        frames = iter(self.frames)
-        while not self.failed:
-            try:
-                frame = next(frames)
-                yield self._event(frame.headers, frame.payload)
-            except StopIteration:
-                return
-            except (ParserError, StructError, KeyError, ValueError):
-                self.garbled = True
-                return
-
-    def _event(self, about: dict[str, Any], payload: bytes) -> bytes:
-        """A frame as an event; ValueError: it can't be."""
-        kind = about.get(":message-type")
-        if kind == "event":
-            return event(payload) if about.get(":event-type") == "chunk" else b""
-        self.failed = True
-        name = str(about.get(":exception-type") or about.get(":error-code") or "")
-        message = refusals.words(payload) or str(about.get(":error-message") or "The provider broke off.")
-        error = errors.kind_of(EXCEPTIONS.get(name, 500))
-        return b"event: error\ndata: " + refusals.in_shape(error, message) + b"\n\n"
-
-    def close(self) -> None:
-        self.answer.close()
-
-
-class Chunk(msgspec.Struct):
-    """The payload of a frame, its padding left out."""
-
-    bytes: str
-
-
-class Named(msgspec.Struct):
-    """An event of Anthropic's, as far as its framing needs it."""
-
-    type: str
-
-
-chunk_of = msgspec.json.Decoder(Chunk)
-name_of = msgspec.json.Decoder(Named)
-
-
-def event(payload: bytes) -> bytes:
-    """The event in a chunk's payload; ValueError: there is none."""
-    data = b64decode(chunk_of.decode(payload).bytes, validate=True)
-    name = name_of.decode(data).type.encode()
-    if b"\n" in name or b"\r" in name:
-        raise ValueError("an event's name of several lines")
-    return b"event: " + name + b"\ndata: " + b"\ndata: ".join(data.splitlines()) + b"\n\n"

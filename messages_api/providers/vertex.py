@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import object_of
-from messages_api import schema
-from messages_api.providers import refusals
+from messages_api import headers, splice
+from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
 from messages_api.providers.tokens import (
@@ -39,6 +39,7 @@ from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 VERSION = b'"anthropic_version":"vertex-2023-10-16"'
+MOVED = ("anthropic_version", *unsupported.IN_BODY)
 # Places that are several regions have addresses of another kind.
 ADDRESSES = {
     "global": "https://aiplatform.googleapis.com",
@@ -131,17 +132,27 @@ class Vertex(Provider):
         except TokenRefused:
             return refusals.no_token()
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
-        members = schema.members_of.decode(body)
+        members = splice.members_of.decode(body)
+        betas = unsupported.betas(self.name, headers.beta_list(call.headers) or unsupported.body_betas(members))
+        if call.path == COUNT_TOKENS:
+            # It knows none, and needs none: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
+            betas = []
+        if (taken := unsupported.without(self.name, body, betas)) is not body:
+            body, members = taken, splice.members_of.decode(taken)
         model = DATE.sub("@", call.model)
         if call.path == COUNT_TOKENS:
             # The one request whose body names the model.
-            body = schema.with_model(schema.edited(body, members, without=("anthropic_version",), first=VERSION), model)
+            body = splice.with_model(splice.edited(body, members, without=MOVED, first=VERSION), model)
             model, method = "count-tokens", "rawPredict"
         else:
-            body = schema.edited(body, members, without=("model", "anthropic_version"), first=VERSION)
+            body = splice.edited(body, members, without=("model", *MOVED), first=VERSION)
             method = "streamRawPredict" if bytes(members.get("stream", b"")) == b"true" else "rawPredict"
         sent = [
-            *((name, value) for name, value in passed(call.headers) if name != b"anthropic-version"),
+            *(
+                (name, value)
+                for name, value in headers.with_betas(passed(call.headers), betas)
+                if name != b"anthropic-version"
+            ),
             JSON,
             (b"authorization", b"Bearer " + token.encode()),
         ]

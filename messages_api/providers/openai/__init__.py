@@ -45,6 +45,7 @@ class OpenAI(Provider):
     label = "OpenAI-compatible"
     # Nobody knows what is behind an address.
     sells_claude = False
+    signs_thinking = False
     lists_models = True
     price_lists = (
         "openai",

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from messages_api import minted
 from messages_api.providers.openai import completion
 from messages_api.providers.openai.arguments import as_object
 from messages_api.providers.openai.completion import Choice, Completion
@@ -63,12 +64,6 @@ def tool_id(given: Any, taken: set[str]) -> str:
     return unique
 
 
-def signature() -> str:
-    """A signature for thinking that its provider didn't sign. Clients pass signed thinking back only, and by it the
-    conversation is known to belong where it was thought (bindings.py): nobody else would take it."""
-    return "unsigned_" + secrets.token_hex(12)
-
-
 def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], int]:
     """The content's blocks, and how many bytes the model wrote."""
     assert choice.message is not None
@@ -82,7 +77,7 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         if content and content[-1]["type"] == kind:
             content[-1][kind] += text
         else:
-            signed = {"signature": signature()} if kind == "thinking" else {}
+            signed = {"signature": minted.signature()} if kind == "thinking" else {}
             content.append({"type": kind, kind: text, **signed})
     ids = set[str]()
     for call in calls:

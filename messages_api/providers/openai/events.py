@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from messages_api import minted
 from messages_api.providers.openai import answer, completion, faults
 from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
@@ -261,7 +262,7 @@ class Events:
     def _end(self, out: list[bytes]) -> None:
         if self._open:
             if self._open == "thinking":
-                delta = {"type": "signature_delta", "signature": answer.signature()}
+                delta = {"type": "signature_delta", "signature": minted.signature()}
                 out.append(event("content_block_delta", index=self._index, delta=delta))
             out.append(event("content_block_stop", index=self._index))
             self._open = ""

@@ -1,0 +1,85 @@
+"""Names of models with a client's marker: such a name means the model without it, unless something really has it.
+
+Claude Code keeps the size of a conversation's window in the name of its model: `claude-opus-4-8[1m]`. It takes that out
+again where it knows that it has to; names of custom models, aliases of ours and what other tools copy from its settings
+come with it, and no provider knows them so (https://code.claude.com/docs/en/model-config, November 2026).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+from dataclasses import replace
+
+import msgspec
+
+from messages_api import json_text, splice
+from messages_api.schema import MessagesRequest
+from messages_api.splice import Edit
+
+# A window's size in tokens; Claude Code knows [1m] and [2m], in either case.
+MARKER = re.compile(r"(?:\[[0-9]{1,4}[km]\])+", re.IGNORECASE)
+END = "]"
+# Where a request names models besides its own, and how the types begin of what names one there.
+OTHERS = {"fallbacks": "", "tools": "advisor_"}
+
+
+def meant(name: str, real: Container[str] = ()) -> str:
+    """The model that a name means.
+
+    Args:
+        real: names that end like one with a marker, and really are some model's.
+    """
+    found = MARKER.search(name) if name.endswith(END) else None
+    if found is None or found.end() != len(name) or name in real or name.partition("/")[2] in real:
+        return name
+    return name[: found.start()] or name
+
+
+def are_in(request: MessagesRequest) -> bool:
+    """Whether a request names a model with what may be a marker."""
+    return any(name.endswith(END) for name in (request.model, *request.fallbacks, *request.extras.models))
+
+
+def taken_out(request: MessagesRequest, body: bytes, real: Container[str]) -> tuple[MessagesRequest, bytes]:
+    """A request and its bytes without markers; every other byte is as it was."""
+    return without(request, real), splice.apply(body, sorted(edits(body, real)))
+
+
+def without(request: MessagesRequest, real: Container[str]) -> MessagesRequest:
+    """The request as it means its models."""
+    models = tuple(meant(name, real) for name in request.extras.models)
+    return replace(
+        request,
+        model=meant(request.model, real),
+        fallbacks=tuple(meant(name, real) for name in request.fallbacks),
+        extras=request.extras if models == request.extras.models else replace(request.extras, models=models),
+    )
+
+
+def edits(body: bytes, real: Container[str]) -> Iterator[Edit]:
+    """What takes the markers out of a request's bytes, out of order. (A list of fallbacks that is ours doesn't go
+    out.)"""
+    for name, (_, begin, end, _) in splice.places(body, splice.members_of.decode(body)):
+        if name == "model":
+            yield from _edit(msgspec.json.decode(body[begin:end]), begin, end, real)
+    for member, beginning in OTHERS.items():
+        for begin, end in splice.elements(body, member):
+            if body[begin : begin + 1] == b"{" and END.encode() in body[begin:end]:
+                yield from _edits_of(body[begin:end].decode("latin-1"), begin, beginning, real)
+
+
+def _edits_of(text: str, at: int, beginning: str, real: Container[str]) -> Iterator[Edit]:
+    """The same for an object that begins here, if its type begins so."""
+    try:
+        members = json_text.members(text)
+    except RecursionError:
+        return
+    kind, model = json_text.last(members, "type"), json_text.last(members, "model")
+    if model is not None and (not beginning or (kind is not None and str(kind.value).startswith(beginning))):
+        yield from _edit(model.value, at + model.at, at + model.end, real)
+
+
+def _edit(name: object, begin: int, end: int, real: Container[str]) -> Iterator[Edit]:
+    if isinstance(name, str) and (bare := meant(name, real)) != name:
+        yield Edit(begin, end, msgspec.json.encode(bare))

@@ -1,0 +1,80 @@
+"""Signatures of ours, for thinking that its provider doesn't sign, and how such thinking is cut out of a request to a
+provider that does.
+
+Clients pass signed thinking back only, and a provider that signs refuses what others have signed: a conversation that
+one of the former has begun could never go on at one of the latter.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+
+from messages_api import json_text, splice
+from messages_api.carried import ESCAPED
+from messages_api.splice import Edit, Span
+
+BEGINNING = "unsigned_"
+_BEGINNING = BEGINNING.encode()
+MINTED = re.compile(BEGINNING + "[0-9a-f]{24}")
+
+
+def signature() -> str:
+    """A new one."""
+    return BEGINNING + secrets.token_hex(12)
+
+
+def without(body: bytes) -> bytes:
+    """A request that was read, without the thinking that has a signature of ours; every other byte is as it was."""
+    return splice.apply(body, cuts(body))
+
+
+def cuts(body: bytes) -> list[Edit]:
+    """What takes the thinking that has a signature of ours out of a request. A turn that has nothing else goes as a
+    whole, for providers take no empty one, and two turns of the user's in a row as one. If no turn would be left, all
+    of them stay.
+
+    What becomes of a turn depends on no other: what is left of a conversation is the same in each of its requests, so
+    that providers find it in their caches.
+    """
+    if not may_have(body):
+        return []
+    spans, edits, emptied = list[Span](), list[Edit](), set[int]()
+    for begin, end in splice.elements(body, "messages"):
+        turn = body[begin:end]
+        if may_have(turn):
+            blocks = content(turn)
+            out = {index for index, block in enumerate(blocks) if is_ours(block.value)}
+            if out and len(out) == len(blocks):
+                emptied.add(len(spans))
+            else:
+                edits += splice.dropped([(begin + block.begin, begin + block.end) for block in blocks], out)
+        spans.append((begin, end))
+    if len(emptied) == len(spans):
+        return []
+    return sorted([*edits, *splice.dropped(spans, emptied)])
+
+
+def may_have(part: bytes) -> bool:
+    """Whether a signature of ours may be in a part of a request, however it is written."""
+    # Python looks for a word several times as fast from the end.
+    return part.rfind(_BEGINNING) >= 0 or (part.rfind(b"\\u00") >= 0 and ESCAPED.search(part) is not None)
+
+
+def content(turn: bytes) -> list[json_text.Part]:
+    """The blocks of a turn."""
+    text = turn.decode("latin-1")
+    try:
+        found = json_text.last(json_text.members(text), "content")
+        return json_text.elements(text, found.at) if found and isinstance(found.value, list) else []
+    except RecursionError:
+        return []
+
+
+def is_ours(block: Any) -> bool:
+    """Whether a block is thinking with a signature of ours."""
+    if not isinstance(block, dict) or block.get("type") != "thinking":
+        return False
+    signed = block.get("signature")
+    return isinstance(signed, str) and MINTED.fullmatch(signed) is not None

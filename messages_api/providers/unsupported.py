@@ -1,0 +1,182 @@
+"""What clients send by themselves and clouds are known not to take: it is left out of the requests to them.
+
+A list of what each cloud has refused, with where that was seen; everything else passes, and is the cloud's to judge.
+What is left out asks for nothing that a caller would miss in the answer. docs/providers.md shows the list (a test
+compares them).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from messages_api import json_text, splice
+from messages_api.carried import ESCAPED
+from messages_api.splice import Edit
+
+# Where a body may name betas: as Bedrock wants them, and as SDKs call them.
+IN_BODY = ("anthropic_beta", "betas")
+# A beta's version follows its name.
+DATE = re.compile(r"-?\d{4}-?\d{2}-?\d{2}$")
+
+
+class Left(NamedTuple):
+    """Something that a cloud doesn't take, unless one of these betas comes with it; where and when that was seen."""
+
+    cloud: str
+    name: str
+    source: str
+    seen: str
+    unless: tuple[str, ...] = ()
+
+
+_PROXY = "https://github.com/router-for-me/CLIProxyAPI/issues/4750"
+_CONNECTOR = "https://github.com/aws-samples/sample-connector-for-bedrock/pull/123"
+_LITELLM = "https://github.com/BerriAI/litellm/blob/030dd40/litellm/anthropic_beta_headers_config.json"
+_CODE = "https://github.com/anthropics/claude-code/issues/"
+
+# By their names, without dates.
+BETAS = (
+    Left("bedrock", "advanced-tool-use", _CODE + "30926", "2026-03-05"),
+    Left("bedrock", "advisor-tool", _CONNECTOR, "2026-05-05"),
+    Left("bedrock", "code-execution", _LITELLM, "2026-11-29"),
+    Left("bedrock", "extended-cache-ttl", _CODE + "56595", "2026-05-06"),
+    Left("bedrock", "fast-mode", _PROXY, "2026-08-03"),
+    Left("bedrock", "files-api", _CONNECTOR, "2026-05-05"),
+    Left("bedrock", "mcp-client", _LITELLM, "2026-11-29"),
+    Left("bedrock", "oauth", _PROXY, "2026-08-03"),
+    Left("bedrock", "prompt-caching-scope", _PROXY, "2026-08-03"),
+    Left("bedrock", "redact-thinking", _PROXY, "2026-08-03"),
+    Left("bedrock", "skills", _LITELLM, "2026-11-29"),
+    Left("bedrock", "token-efficient-tools", _PROXY, "2026-08-03"),
+    Left("bedrock", "web-fetch", _LITELLM, "2026-11-29"),
+    Left("bedrock", "web-search", _LITELLM, "2026-11-29"),
+    Left("vertex", "advanced-tool-use", _LITELLM, "2026-11-29"),
+    Left("vertex", "advisor-tool", _LITELLM, "2026-11-29"),
+    Left("vertex", "code-execution", _LITELLM, "2026-11-29"),
+    Left("vertex", "fast-mode", _LITELLM, "2026-11-29"),
+    Left("vertex", "files-api", _LITELLM, "2026-11-29"),
+    Left("vertex", "fine-grained-tool-streaming", _LITELLM, "2026-11-29"),
+    Left("vertex", "mcp-client", _LITELLM, "2026-11-29"),
+    Left("vertex", "oauth", _LITELLM, "2026-11-29"),
+    Left("vertex", "prompt-caching", "https://github.com/zed-industries/zed/issues/42715", "2025-11-14"),
+    Left("vertex", "prompt-caching-scope", _CODE + "21625", "2026-01-29"),
+    Left("vertex", "redact-thinking", "https://github.com/anthropics/anthropic-sdk-typescript/pull/1089", "2026-06-12"),
+    Left("vertex", "skills", _LITELLM, "2026-11-29"),
+    Left("vertex", "structured-outputs", "https://github.com/QuantumNous/new-api/issues/2975", "2026-02-20"),
+    Left("vertex", "token-efficient-tools", _LITELLM, "2026-11-29"),
+    Left("vertex", "web-fetch", _LITELLM, "2026-11-29"),
+    Left("azure", "advisor-tool", _LITELLM, "2026-11-29"),
+    Left("azure", "fast-mode", _LITELLM, "2026-11-29"),
+    Left("azure", "oauth", _LITELLM, "2026-11-29"),
+)
+# By their paths: `[]` is each element, `**` anything but what a tool is given and what its input looks like.
+MEMBERS = (
+    Left("bedrock", "**.cache_control.scope", "https://github.com/BerriAI/litellm/pull/23523", "2026-03-13"),
+    Left("bedrock", "tools[].defer_loading", _CODE + "82549", "2026-07-30", ("tool-search-tool",)),
+    Left("bedrock", "tools[].eager_input_streaming", _CODE + "63532", "2026-05-29"),
+    Left("bedrock", "context_management", _CODE + "49548", "2026-04-16", ("context-management", "compact")),
+    Left("vertex", "**.cache_control.scope", _CODE + "21625", "2026-01-29"),
+    Left("vertex", "tools[].defer_loading", _CODE + "31033", "2026-03-05", ("tool-search-tool",)),
+    Left("vertex", "tools[].eager_input_streaming", _CODE + "63532", "2026-05-29"),
+    Left("vertex", "context_management", _CODE + "39589", "2026-03-26", ("context-management", "compact")),
+)
+TOOLS = "tools[]."
+# In these an object may look like anything.
+OTHERS = frozenset(("input", "input_schema", "input_examples", "schema"))
+
+
+def betas(cloud: str, given: Iterable[str]) -> list[str]:
+    """Those of these betas that a cloud may take, each once, in order."""
+    left = {one.name for one in BETAS if one.cloud == cloud}
+    return [beta for beta in dict.fromkeys(map(str.strip, given)) if beta and named(beta) not in left]
+
+
+def named(beta: str) -> str:
+    """A beta's name without its date."""
+    return DATE.sub("", beta)
+
+
+def without(cloud: str, body: bytes, betas: Collection[str]) -> bytes:
+    """A request that was read, without the members that a cloud doesn't take; every other byte is as it was.
+
+    Args:
+        betas: those that go with it.
+    """
+    given = {named(beta) for beta in betas}
+    left = [one.name for one in MEMBERS if one.cloud == cloud and given.isdisjoint(one.unless)]
+    return splice.apply(body, sorted(edits(body, left)))
+
+
+def edits(body: bytes, left: Collection[str]) -> Iterator[Edit]:
+    """What takes the members at these paths out of a request, out of order."""
+    words = [path.rpartition(".")[2].encode() for path in left]
+    if not may_have(body, words):
+        return
+    nested = {tuple(path.split(".")[1:]) for path in left if path.startswith("**.")}
+    of_tools = {path.removeprefix(TOOLS) for path in left if path.startswith(TOOLS)}
+    found = list(splice.places(body, splice.members_of.decode(body)))
+    out = {index for index, (name, _) in enumerate(found) if name in left}
+    yield from splice.dropped([(splice.after_space(body, place.begin), place.value_end) for _, place in found], out)
+    for index, (name, place) in enumerate(found):
+        if index in out or name in OTHERS:
+            continue
+        if not may_have(body, words, place.value, place.value_end):
+            continue
+        for begin, end in list(splice.elements(body, name)) or [(place.value, place.value_end)]:
+            if may_have(body, words, begin, end):
+                members = of_tools if name == "tools" else ()
+                yield from edits_within(body[begin:end].decode("latin-1"), begin, name, members, nested)
+
+
+def may_have(body: bytes, words: Iterable[bytes], begin: int = 0, end: int = sys.maxsize) -> bool:
+    """Whether a part of a request may have members of these names, however they are written."""
+    return any(body.rfind(word, begin, end) >= 0 for word in words) or (
+        body.rfind(b"\\u00", begin, end) >= 0 and ESCAPED.search(body, begin, end) is not None
+    )
+
+
+def edits_within(
+    text: str, at: int, name: str, left: Collection[str], nested: Collection[tuple[str, ...]]
+) -> Iterator[Edit]:
+    """The same for an element, or a member of this name.
+
+    Args:
+        at: where the text is in the body.
+        left: names of members to leave out of the object itself.
+        nested: of an object's member and its member, to leave out wherever they are.
+    """
+    try:
+        found = list(_walk(text, 0, name, left, nested))
+    except RecursionError:  # nested deeper than Python reads
+        return
+    for begin, end, _ in found:
+        yield Edit(at + begin, at + end)
+
+
+def _walk(text: str, at: int, name: str, left: Collection[str], nested: Collection[tuple[str, ...]]) -> Iterator[Edit]:
+    if text[at] == "{":
+        parts = json_text.members(text, at)
+        unwanted = {*left, *(member for parent, member in nested if parent == name)}
+        out = {index for index, part in enumerate(parts) if part.name in unwanted}
+        yield from splice.dropped([(part.begin, part.end) for part in parts], out)
+    else:
+        parts, out = json_text.elements(text, at) if text[at] == "[" else [], set()
+    for index, part in enumerate(parts):
+        if index not in out and part.name not in OTHERS and isinstance(part.value, (dict, list)):
+            yield from _walk(text, part.at, part.name or name, (), nested)
+
+
+def body_betas(members: Mapping[str, msgspec.Raw]) -> list[str]:
+    """The betas that a request names in its body."""
+    for name in IN_BODY:
+        if name in members:
+            try:
+                return msgspec.json.decode(members[name], type=list[str])
+            except msgspec.ValidationError:
+                continue
+    return []
