@@ -285,6 +285,15 @@ def test_a_limit_is_added_and_changed(admin, alice):
     assert "20 at once 0 of 20 used" in said(admin.get(page("limit", "changelist")))
 
 
+@pytest.mark.parametrize(("kind", "at_once"), [("rpm", 10), ("output_tpm", 6)])
+def test_what_may_come_at_once_is_said_wherever_a_limit_is_shown(admin, alice, kind, at_once):
+    limit = Limit.objects.create(virtual_key=alice, kind=kind, rate=60)
+    assert f"{at_once} at once" in said(admin.get(page("limit", "changelist")))
+    assert f"{at_once} at once" in said(admin.get(page("limit", "change", limit.pk)))
+    assert f"0 of {at_once} at once used" in said(admin.get(page("virtualkey", "change", alice.pk, app="keys")))
+    assert "Empty: a sixth of the requests a minute" in said(admin.get(page("limit", "add")))
+
+
 def test_lists_of_limits_show_how_they_stand(admin, alice, django_assert_max_num_queries):
     for number in range(20):
         Limit.objects.create(team=alice.team, kind="parallel", rate=number + 1)
@@ -341,7 +350,7 @@ def test_limits_show_what_is_used(admin, alice):
     Limit.objects.create(virtual_key=alice, kind="input_tpm", rate=4_000_000, burst=5_000, count_cached=True)
     LimitState.objects.create(limit=limit, full_at=timezone.now() + timedelta(hours=1))
     listed = said(admin.get(page("limit", "changelist")))
-    assert "600 requests a minute 60 at once 60 of 60 used" in listed
+    assert "600 requests a minute 100 at once 100 of 100 used" in listed
     assert "20 calls at once 0 of 20 run" in listed
     assert "4,000,000 input tokens a minute 5,000 at once, read from caches too 0 of 5,000 used" in listed
 

@@ -245,7 +245,7 @@ def paces(owner):
 
 
 def test_limits_are_set_and_set_again(alice):
-    said = "60 requests a minute for virtual key alice\n4 calls at once for virtual key alice\n"
+    said = "60 requests a minute for virtual key alice, 10 at once\n4 calls at once for virtual key alice\n"
     for _ in range(2):
         assert run("set_limit", "key:alice", "--rpm", "60", "--parallel", "4")[0] == said
     run("set_limit", "key:alice", "--rpm", "90")
