@@ -120,6 +120,27 @@ def test_the_amount_changes_and_what_was_counted_keeps_its_meaning(admin, alice)
     assert (budget.amount, budget.period, budget.unit, budget.virtual_key) == (Decimal(5), "month", "usd", None)
 
 
+@pytest.mark.parametrize(
+    ("amount", "spent", "held", "left"),
+    [
+        (0, 0, 0, "$0.00 nothing of $0.00"),
+        (0, -1, 0, "$1.00 more than $0.00"),
+        (0, -1, 2, "-$1.00 nothing of $0.00"),
+        (10, -5, 0, "$15.00 150% of $10.00"),
+        (10, 12, 0, "-$2.00 nothing of $10.00"),
+    ],
+)
+def test_lists_and_pages_bear_budgets_of_nothing_and_adjustments_below_it(admin, alice, amount, spent, held, left):
+    budget = Budget.objects.create(team=alice.team, amount=amount)
+    spend(budget, spent, held)
+    for address in (
+        page("budget", "changelist"),
+        page("budget", "change", budget.pk),
+        page("team", "change", alice.team_id, app="keys"),
+    ):
+        assert left in said(admin.get(address))
+
+
 def test_lists_and_pages_show_what_is_left(admin, alice, django_assert_max_num_queries):
     Customer.objects.update(time_zone="Europe/Berlin")
     budget = Budget.objects.create(team=alice.team, amount=100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django import forms
@@ -41,6 +41,9 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = AlertTarget
         fields = ("channel", "customer", "address", "active")
+        help_texts: ClassVar = {
+            "active": "It gets what is raised while it is switched on, and nothing of before it was added or meanwhile."
+        }
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -122,14 +125,11 @@ class AlertAdmin(LookedAt, KeptAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                targets=Count("deliveries"),
-                delivered=Count("deliveries", filter=Q(deliveries__delivered_at__isnull=False)),
-                given_up=Count("deliveries", filter=Q(deliveries__given_up_at__isnull=False)),
-            )
+        rows: QuerySet[Alert] = super().get_queryset(request)
+        return rows.annotate(
+            targets=Count("deliveries"),
+            delivered=Count("deliveries", filter=Q(deliveries__delivered_at__isnull=False)),
+            given_up=Count("deliveries", filter=Q(deliveries__given_up_at__isnull=False)),
         )
 
     @admin.display(description="about", ordering="budget")

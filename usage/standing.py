@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from django.db.models import BigIntegerField, DateTimeField, DecimalField, F, QuerySet, Value
 from django.db.models.expressions import RawSQL
@@ -102,5 +103,6 @@ def with_limit_standing(limits: QuerySet[Limit]) -> QuerySet[Limit]:
 
 def at_once(limit: Limit) -> int | None:
     """What may come at once of a limit; None for one of calls at once."""
-    bucket: int | None = with_limit_standing(Limit.objects.filter(pk=limit.pk)).values_list("bucket", flat=True).get()
+    found: Any = with_limit_standing(Limit.objects.filter(pk=limit.pk)).get()
+    bucket: int | None = found.bucket
     return bucket
