@@ -103,6 +103,7 @@ def shown(standing: dict[str, Any], key: KnownKey) -> dict[str, Any]:
             | {
                 "starts_at": budget["starts_at"] and whole_second(budget["starts_at"]),
                 "resets_at": budget["resets_at"] and whole_second(budget["resets_at"]),
+                "exhausted_since": budget["exhausted_since"] and whole_second(budget["exhausted_since"]),
                 "resets_at_local": budget["resets_at"] and local(budget["resets_at"], zone),
             }
             for budget in standing["budgets"]

@@ -64,8 +64,11 @@ def over_limit(details: dict[str, Any]) -> str:
             return _("Limit of {limit} for {owner}: wait until one has ended.").format(
                 limit=limit, owner=owner(details)
             )
-        return _("Limit of {limit} for {owner}: try again in {seconds} s.").format(
-            limit=limit, owner=owner(details), seconds=details["retry_after"]
+        return _("Limit of {limit}, {burst} at once, for {owner}: try again in {seconds} s.").format(
+            limit=limit,
+            burst=number_format(int(details["burst"]), force_grouping=True),
+            owner=owner(details),
+            seconds=details["retry_after"],
         )
 
 

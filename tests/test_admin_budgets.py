@@ -120,6 +120,27 @@ def test_the_amount_changes_and_what_was_counted_keeps_its_meaning(admin, alice)
     assert (budget.amount, budget.period, budget.unit, budget.virtual_key) == (Decimal(5), "month", "usd", None)
 
 
+@pytest.mark.parametrize(
+    ("amount", "spent", "held", "left"),
+    [
+        (0, 0, 0, "$0.00 nothing of $0.00"),
+        (0, -1, 0, "$1.00 more than $0.00"),
+        (0, -1, 2, "-$1.00 nothing of $0.00"),
+        (10, -5, 0, "$15.00 150% of $10.00"),
+        (10, 12, 0, "-$2.00 nothing of $10.00"),
+    ],
+)
+def test_lists_and_pages_bear_budgets_of_nothing_and_adjustments_below_it(admin, alice, amount, spent, held, left):
+    budget = Budget.objects.create(team=alice.team, amount=amount)
+    spend(budget, spent, held)
+    for address in (
+        page("budget", "changelist"),
+        page("budget", "change", budget.pk),
+        page("team", "change", alice.team_id, app="keys"),
+    ):
+        assert left in said(admin.get(address))
+
+
 def test_lists_and_pages_show_what_is_left(admin, alice, django_assert_max_num_queries):
     Customer.objects.update(time_zone="Europe/Berlin")
     budget = Budget.objects.create(team=alice.team, amount=100)
@@ -285,6 +306,15 @@ def test_a_limit_is_added_and_changed(admin, alice):
     assert "20 at once 0 of 20 used" in said(admin.get(page("limit", "changelist")))
 
 
+@pytest.mark.parametrize(("kind", "at_once"), [("rpm", 10), ("output_tpm", 6)])
+def test_what_may_come_at_once_is_said_wherever_a_limit_is_shown(admin, alice, kind, at_once):
+    limit = Limit.objects.create(virtual_key=alice, kind=kind, rate=60)
+    assert f"{at_once} at once" in said(admin.get(page("limit", "changelist")))
+    assert f"{at_once} at once" in said(admin.get(page("limit", "change", limit.pk)))
+    assert f"0 of {at_once} at once used" in said(admin.get(page("virtualkey", "change", alice.pk, app="keys")))
+    assert "Empty: a sixth of the requests a minute" in said(admin.get(page("limit", "add")))
+
+
 def test_lists_of_limits_show_how_they_stand(admin, alice, django_assert_max_num_queries):
     for number in range(20):
         Limit.objects.create(team=alice.team, kind="parallel", rate=number + 1)
@@ -341,7 +371,7 @@ def test_limits_show_what_is_used(admin, alice):
     Limit.objects.create(virtual_key=alice, kind="input_tpm", rate=4_000_000, burst=5_000, count_cached=True)
     LimitState.objects.create(limit=limit, full_at=timezone.now() + timedelta(hours=1))
     listed = said(admin.get(page("limit", "changelist")))
-    assert "600 requests a minute 60 at once 60 of 60 used" in listed
+    assert "600 requests a minute 100 at once 100 of 100 used" in listed
     assert "20 calls at once 0 of 20 run" in listed
     assert "4,000,000 input tokens a minute 5,000 at once, read from caches too 0 of 5,000 used" in listed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -51,6 +52,13 @@ def pass_threshold(budget, threshold=80):
     """What the arbiter writes when spending passes a threshold."""
     return Alert.objects.create(
         budget=budget, start=START, threshold=threshold, spent=Decimal("81.5"), amount=100, at=timezone.now()
+    )
+
+
+def exhaust(budget, spent=93, start=START):
+    """What the arbiter writes when a budget refuses a call."""
+    return Alert.objects.create(
+        budget=budget, start=start, threshold=0, spent=spent, held=100 - spent, needed=7, amount=100, at=timezone.now()
     )
 
 
@@ -150,14 +158,137 @@ def test_each_target_is_told_of_its_customers_budgets_only(cast):
     ]
 
 
-def test_an_alert_that_nobody_is_to_be_told_of_counts_as_told(cast):
-    alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
+ALERTS = {
+    "a threshold": lambda cast: pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100)),
+    "an exhausted budget": lambda cast: exhaust(Budget.objects.create(virtual_key=cast.alice, amount=100)),
+    "an overrun": lambda cast: Alert.objects.create(
+        virtual_key=cast.alice, start=START, threshold=100, spent=2, amount=1, at=timezone.now()
+    ),
+    "a refused provider key": lambda cast: Alert.objects.create(
+        provider_key=cast.provider_key,
+        start=START,
+        threshold=0,
+        spent=0,
+        amount=0,
+        http_status=401,
+        at=timezone.now(),
+    ),
+}
+NOT_FOR_IT = {
+    "there is no alert target": lambda cast: None,
+    "the alert targets that it is for are switched off": lambda cast: [
+        tell("theirs@example.com", cast.charlie.customer, channel="email"),
+        tell("off@example.com", channel="email", active=False),
+    ],
+    "the alert targets are for other customers": lambda cast: tell(
+        "theirs@example.com", cast.charlie.customer, channel="email"
+    ),
+}
+
+
+@pytest.mark.parametrize("why", NOT_FOR_IT)
+@pytest.mark.parametrize("about", ALERTS)
+def test_an_alert_that_goes_to_nobody_is_not_delivered_and_says_why(cast, admin, about, why):
+    NOT_FOR_IT[why](cast)
+    alert = ALERTS[about](cast)
+    for _ in range(2):
+        tasks.deliver_alerts()
     alert.refresh_from_db()
-    assert alert.delivered_at
+    assert alert.delivered_at is None
+    assert not mail.outbox
+    for page in (
+        reverse("admin:usage_alert_changelist"),
+        reverse("admin:usage_alert_change", args=[alert.pk]),
+    ):
+        shown = admin.get(page).content.decode()
+        assert f"to nobody: {why} (<a href=" in shown
+        where = "changelist" if "switched off" in why else "add"
+        assert f'"{reverse(f"admin:usage_alerttarget_{where}")}"' in shown
+        assert "delivered at" not in shown.lower()
+
+
+@pytest.mark.parametrize("about", ALERTS)
+def test_a_target_that_is_added_later_gets_what_is_raised_from_then_on(cast, about):
+    ALERTS[about](cast)
+    tasks.deliver_alerts()
     tell("late@example.com", channel="email")
     tasks.deliver_alerts()
     assert not mail.outbox
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=99))
+    tasks.deliver_alerts()
+    (message,) = mail.outbox
+    assert "$99" in message.subject
+
+
+@pytest.mark.parametrize(
+    ("spent", "period", "sent"),
+    [
+        # What is spent when it refuses says that the threshold is passed.
+        (100, "month", ["budget.exhausted"]),
+        (100, "none", ["budget.exhausted"]),
+        # Most of it was held then: that all is spent is news.
+        (60, "month", ["budget.exhausted", "budget.threshold"]),
+    ],
+)
+def test_one_message_is_enough_where_it_says_all(cast, hook, spent, period, sent):
+    tell(hook.url)
+    budget = Budget.objects.create(team=cast.alice.team, amount=100, period=period)
+    pass_threshold(budget, 100)
+    exhaust(budget, spent)
+    # Another window's alert says nothing of this one.
+    exhaust(Budget.objects.create(virtual_key=cast.alice, amount=100), start=datetime(2026, 10, 1, tzinfo=UTC))
+    tasks.deliver_alerts()
+    of_budget = [said for seen in hook.seen if (said := json.loads(seen.body))["budget"]["id"] == budget.pk]
+    assert sorted(said["type"] for said in of_budget) == sent
+
+
+def test_a_threshold_is_news_where_the_budget_was_exhausted_in_another_window(cast, hook):
+    tell(hook.url)
+    budget = Budget.objects.create(team=cast.alice.team, amount=100)
+    exhaust(budget, 100, start=datetime(2026, 10, 1, tzinfo=UTC))
+    pass_threshold(budget, 100)
+    tasks.deliver_alerts()
+    assert len(hook.seen) == 2
+
+
+def test_a_hundred_percent_that_was_sent_before_a_call_is_refused_does_not_stand_for_the_refusal(cast, hook):
+    tell(hook.url)
+    budget = Budget.objects.create(team=cast.alice.team, amount=100)
+    pass_threshold(budget, 100)
+    tasks.deliver_alerts()
+    exhaust(budget, 100)
+    tasks.deliver_alerts()
+    assert [json.loads(seen.body)["type"] for seen in hook.seen] == ["budget.threshold", "budget.exhausted"]
+
+
+def test_an_alert_that_is_on_its_way_says_how_far_it_is(cast, hook, admin):
+    def shown():
+        return admin.get(reverse("admin:usage_alert_changelist")).content.decode()
+
+    tell("finance@example.com", channel="email")
+    tell(hook.url)
+    hook.answer = whole(500, b"no")
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    assert "within half a minute" in shown()
+    tasks.deliver_alerts()
+    assert "under way: 1 of 2 delivered" in shown()
+    due(created_at=timezone.now() - timedelta(days=2))
+    tasks.deliver_alerts()
+    assert "given up: 1 of 2 delivered" in shown()
+
+
+def test_what_counted_as_delivered_to_nobody_does_not_any_more_after_the_upgrade(cast):
+    migration = importlib.import_module("usage.migrations.0016_exhausted_budgets")
+    told = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    with connection.cursor() as cursor:
+        Alert.objects.update(delivered_at=timezone.now())
+        cursor.execute(migration.UNSENT)
+        assert Alert.objects.values_list("delivered_at", "unsent").get() == (None, "no_target")
+        target = tell("finance@example.com", channel="email")
+        Alert.objects.update(delivered_at=timezone.now(), unsent="")
+        Delivery.objects.create(alert=told, target=target, created_at=timezone.now(), next_at=timezone.now())
+        cursor.execute(migration.UNSENT)
+    assert Alert.objects.get().delivered_at
 
 
 def test_what_fails_is_tried_again_with_longer_and_longer_pauses(cast, hook):

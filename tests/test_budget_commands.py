@@ -11,7 +11,7 @@ from keys.models import Customer, Team, VirtualKey
 from tests.issued import make_key, make_provider_key
 from tests.test_keys_commands import refusal, run
 from usage import budget_terms, owners
-from usage.models import Budget, Limit, TopUp
+from usage.models import AlertTarget, Budget, Limit, TopUp
 
 pytestmark = pytest.mark.django_db
 
@@ -245,11 +245,31 @@ def paces(owner):
 
 
 def test_limits_are_set_and_set_again(alice):
-    said = "60 requests a minute for virtual key alice\n4 calls at once for virtual key alice\n"
+    said = "60 requests a minute for virtual key alice, 10 at once\n4 calls at once for virtual key alice\n"
     for _ in range(2):
         assert run("set_limit", "key:alice", "--rpm", "60", "--parallel", "4")[0] == said
     run("set_limit", "key:alice", "--rpm", "90")
     assert paces(alice) == [("rpm", 90, None, False, []), ("parallel", 4, None, False, [])]
+
+
+def test_issuing_a_key_says_what_may_come_at_once():
+    out, err = run(
+        "issue_virtual_key", "ci", "--customer", "Acme", "--rpm", "60", "--output-tpm", "8000", "--parallel", "4"
+    )
+    assert out.startswith("sk-bf-")
+    assert "60 requests a minute for virtual key ci, 10 at once." in err
+    assert "8,000 output tokens a minute for virtual key ci, 800 at once." in err
+    assert "calls at once for" not in err
+
+
+def test_thresholds_that_nobody_would_hear_of_are_said(alice):
+    others = Customer.objects.create(name="Others")
+    AlertTarget.objects.create(channel="email", address="theirs@example.com", customer=others)
+    ours = AlertTarget.objects.create(channel="email", address="off@example.com", active=False)
+    arguments = ("set_budget", "key:alice", "5/day", "--thresholds", "80")
+    assert "there is no active alert target" in run(*arguments)[1]
+    AlertTarget.objects.filter(pk=ours.pk).update(active=True)
+    assert run(*arguments)[1] == ""
 
 
 @pytest.mark.parametrize("owner", ["customer:Acme", "team:Acme/Research", "key:alice"])

@@ -105,23 +105,23 @@ def test_answers_say_how_the_limits_stand(web, alice, upstream):
     answer = post(web, alice.key)
     said = {name: value for name, value in answer.headers.items() if name.startswith("anthropic-ratelimit-")}
     assert said["anthropic-ratelimit-requests-limit"] == "60"
-    assert said["anthropic-ratelimit-requests-remaining"] == "5"
+    assert said["anthropic-ratelimit-requests-remaining"] == "9"
     assert said["anthropic-ratelimit-output-tokens-remaining"] == str(100_000 - 64)
     assert said["anthropic-ratelimit-tokens-limit"] == "1000000"
     for name in ("requests", "output-tokens", "tokens"):
         assert datetime.fromisoformat(said[f"anthropic-ratelimit-{name}-reset"]).tzinfo
     assert "anthropic-ratelimit-input-tokens-limit" not in said
     upstream.answer = pieces(200, events("Hi"))
-    assert post(web, alice.key, ask(stream=True)).headers["anthropic-ratelimit-requests-remaining"] == "4"
+    assert post(web, alice.key, ask(stream=True)).headers["anthropic-ratelimit-requests-remaining"] == "8"
 
 
 def test_a_call_that_comes_too_soon_is_told_when_to_come_again(web, alice, upstream):
-    Limit.objects.create(team=alice.team, kind="rpm", rate=10)
+    Limit.objects.create(team=alice.team, kind="rpm", rate=10, burst=1)
     upstream.answer = whole(200, message())
     assert post(web, alice.key).status_code == 200
     answer = post(web, alice.key)
     text = refused(answer, 429, "rate_limit_error")
-    assert text == "Limit of 10 requests a minute for team Research: try again in 6 s."
+    assert text == "Limit of 10 requests a minute, 1 at once, for team Research: try again in 6 s."
     assert answer.headers["retry-after"] == "6"
     assert answer.headers["x-should-retry"] == "true"
     assert answer.headers["anthropic-ratelimit-requests-limit"] == "10"

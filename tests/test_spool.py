@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -173,6 +175,52 @@ async def test_the_dead_letters_are_never_replayed(credential, settings):
         spool.bury(line(settlement(call)), "a test")
         assert await replay() == {}
         assert letters(settings.SPOOL_DIR) == [(line(settlement(call)), "a test")]
+
+
+@pytest.fixture
+def synced(tmp_path, monkeypatch):
+    """What was synced, in order, as the spool was when it was: names of files, and what a replay would have found."""
+    seen = []
+    sync = os.fsync
+
+    def fsync(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+        seen.append((path.name, [each.name for each in tmp_path.glob("spool/*.jsonl")]))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return seen
+
+
+def test_what_is_kept_is_on_disk_with_its_name_and_seen_as_a_whole(settings, tmp_path, synced):
+    settings.SPOOL_DIR = tmp_path / "spool"
+    spool.keep([b"one", b"two"])
+    (path,) = settings.SPOOL_DIR.iterdir()
+    assert path.read_bytes() == b"one\ntwo\n"
+    # The folder's own name, the lines while no replay sees them, and then the file's name.
+    assert synced == [(tmp_path.name, []), (path.with_suffix(".new").name, []), ("spool", [path.name])]
+
+
+def test_a_dead_letter_is_on_disk_with_its_name(settings, tmp_path, synced):
+    settings.SPOOL_DIR = tmp_path / "spool"
+    spool.bury(b"a settlement", "a test")
+    assert [name for name, _ in synced] == [tmp_path.name, spool.DEAD_LETTERS, "spool"]
+
+
+async def test_a_call_that_passed_and_can_not_be_admitted_does_not_count_as_admitted(
+    credential, settings, caplog, monkeypatch
+):
+    good, bad = admission(credential), admission(credential, ceiling=Decimal(10) ** 25)
+    async with writing() as writer:
+        async with database_away(monkeypatch):
+            writer.admit_afterwards(good)
+            writer.admit_afterwards(bad)
+        await quiet(writer)
+        writer.release(good.id)
+        await quiet(writer)
+    assert "1 calls that had passed are admitted" in caplog.text
+    assert "1 calls that had passed are dead letters" in caplog.text
+    assert [str(bad.id) in letter.decode() for letter, _ in letters(settings.SPOOL_DIR)] == [True]
 
 
 # Root may write anywhere, but not into a folder under a file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +12,7 @@ from django.core.management import call_command
 
 from tests.arbiter import arbiter, give_credential
 from tests.gateway import admin_connection
-from tests.ledger import make_cast
+from tests.ledger import make_cast, make_entry
 from usage import verification
 from usage.models import Budget, Limit, LimitState, Window
 
@@ -75,6 +76,32 @@ def test_every_wrong_counter_is_found(asked, cast, capsys):
         call_command("verify_ledger")
     assert stopped.value.code == 1
     assert capsys.readouterr().out.count("counted") == 4
+
+
+def test_a_difference_says_whose_it_is(asked, cast):
+    made = Budget.objects.create(amount=10, team=cast.alice.team)
+    limit = Limit.objects.create(kind="parallel", rate=100, virtual_key=cast.alice)
+    asked.admit(cast.alice, "0.5")
+    Window.objects.update(held=2)
+    LimitState.objects.all().delete()
+    held, running = map(str, verification.verify())
+    assert held.startswith(f"budget {made.pk} ($10 a month for team Research), window from ")
+    assert running == f"limit {limit.pk} (100 calls at once for virtual key alice), calls at once: counted 0, derived 1"
+
+
+def test_where_nothing_is_counted_yet_it_says_so(asked, cast, capsys):
+    asked.admit(cast.alice, "0.5")
+    call_command("verify_ledger")
+    assert capsys.readouterr().out == "There is no counter to verify: no call has used a budget or a limit yet.\n"
+
+
+@pytest.mark.parametrize("charge", ["(,,0.5,f)", "(7,,0.5,f)", '(7,"2026-11-01 00:00:00+00",,f)'])
+def test_a_row_that_is_charged_to_nothing_is_a_difference_or_none_and_no_crash(asked, cast, charge):
+    asked.settle(asked.admit(cast.alice, "0.5")[0])
+    make_entry(cast.alice, charges=f"{{{json.dumps(charge)}}}")
+    found = [str(difference) for difference in verification.verify()]
+    assert len(found) == ("0.5" in charge)
+    assert all("no window from None, spent: counted 0, derived 0.5" in each for each in found)
 
 
 @pytest.mark.parametrize("another_writes", [False, True])

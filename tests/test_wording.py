@@ -36,7 +36,7 @@ BUDGET = {
     "until": "2026-11-30T23:00:00+00:00",
     "time_zone": "Europe/Berlin",
 }
-LIMIT = {"kind": "rpm", "rate": 1200, "owner_kind": "virtual key", "owner": "ci", "retry_after": 6}
+LIMIT = {"kind": "rpm", "rate": 1200, "burst": 1234, "owner_kind": "virtual key", "owner": "ci", "retry_after": 6}
 
 
 def over_budget(language, tokens=9_900, **details):
@@ -96,6 +96,7 @@ def test_every_language_says_what_matters(language):
         said = wording.over_limit({**LIMIT, "kind": kind, "language": language})
         assert "ci" in said
         assert ("6" in said) == (kind != "parallel")
+        assert bool(re.search(r"1\D?234", said)) == (kind != "parallel")
         assert not re.search("[{}]", said)
     assert get_language() == "en-gb"
 
@@ -105,9 +106,9 @@ def test_one_is_not_many():
     assert wording.over_limit(one) == "Limit of 1 call at once for virtual key ci: wait until one has ended."
     polish = [wording.over_limit({**LIMIT, "rate": rate, "language": "pl"}) for rate in (1, 2, 5)]
     assert [text.split("(")[0] for text in polish] == [
-        "Limit: 1 żądanie na minutę ",
-        "Limit: 2 żądania na minutę ",
-        "Limit: 5 żądań na minutę ",
+        "Limit: 1 żądanie na minutę, naraz 1\xa0234 ",
+        "Limit: 2 żądania na minutę, naraz 1\xa0234 ",
+        "Limit: 5 żądań na minutę, naraz 1\xa0234 ",
     ]
 
 
@@ -137,11 +138,11 @@ def test_callers_are_told_in_their_customers_language(web, alice, upstream):
     )
     budget.delete_softly()
     for owner in ({"virtual_key": alice.virtual_key}, {"team": alice.team}):
-        limit = Limit.objects.create(kind="rpm", rate=10, **owner)
+        limit = Limit.objects.create(kind="rpm", rate=10, burst=1, **owner)
         upstream.answer = whole(200, message())
         assert post(web, alice.key).status_code == 200
         text = refused(post(web, alice.key), 429, "rate_limit_error")
-        assert text.startswith("Grenze von 10 Anfragen pro Minute für ")
+        assert text.startswith("Grenze von 10 Anfragen pro Minute, davon 1 auf einmal, für ")
         limit.delete_softly()
 
 

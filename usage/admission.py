@@ -429,7 +429,7 @@ class Writer:
 
     async def _admit_late(self) -> None:
         """Admit what was let through, whatever it takes: what is in a group may be a settlement of it."""
-        size, admitted = GROUP, 0
+        size, admitted, buried = GROUP, 0, 0
         while self.late:
             if self.connection is None:
                 await self._reconnect()
@@ -451,11 +451,15 @@ class Writer:
                     continue
                 logger.error("a call that passed can't be admitted: %s", type(error).__name__)
                 spool.bury(msgspec.json.encode(some[0]), type(error).__name__)
+                buried += 1
+            else:
+                admitted += len(some)
             for _ in some:
                 self.late.popleft()
-            admitted += len(some)
         self.journal.done()
         logger.warning("the arbiter is back: %d calls that had passed are admitted", admitted)
+        if buried:
+            logger.error("%d calls that had passed are dead letters in the spool folder", buried)
 
     async def _ask(self, group: Group, *, again: bool) -> dict[UUID, Verdict]:
         connection = self.connection

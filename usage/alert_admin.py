@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 
@@ -19,8 +21,8 @@ from keys import keyring
 from keys.admin import KeptAdmin
 from keys.lists import LookedAt
 from usage import alert_delivery
-from usage.alerts import AlertTarget, Channel, Delivery
-from usage.budgets import Alert, Unit
+from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent
+from usage.budgets import Unit
 from usage.lists import shown, two_lines
 
 LEAST_SECRET = 24
@@ -39,6 +41,9 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = AlertTarget
         fields = ("channel", "customer", "address", "active")
+        help_texts: ClassVar = {
+            "active": "It gets what is raised while it is switched on, and nothing of before it was added or meanwhile."
+        }
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -85,8 +90,8 @@ class AlertTargetAdmin(KeptAdmin):
     autocomplete_fields = ("customer",)
     search_fields = ("address", "customer__name")
     empty = (
-        "Nobody is told yet when a budget's threshold is passed or a provider key is refused: add an e-mail address "
-        "or a webhook. Which thresholds there are is said on each budget (50, 80, 100)."
+        "Alerts go to nobody yet: add an e-mail address or a webhook. It gets what is raised from then on: budgets "
+        "that refuse calls, thresholds (said on each budget: 50, 80, 100), and provider keys that are refused."
     )
 
     @method_decorator(sensitive_post_parameters("secret"))
@@ -107,16 +112,25 @@ class AlertTargetAdmin(KeptAdmin):
 
 @admin.register(Alert)
 class AlertAdmin(LookedAt, KeptAdmin):
-    """Thresholds that were passed, virtual keys whose calls cost more than was held, and provider keys that are
-    refused; the latest first."""
+    """Thresholds that were passed, budgets that refuse calls, virtual keys whose calls cost more than was held, and
+    provider keys that are refused; the latest first."""
 
-    list_display = ("at", "whose", "passed", "came_to", "delivered_at")
+    list_display = ("at", "whose", "passed", "came_to", "delivery")
+    fields = list_display
     list_select_related = ("budget__customer", "budget__team", "budget__virtual_key", "virtual_key", "provider_key")
     ordering = ("-pk",)
     empty = (
-        "No threshold was passed yet, and no provider key is refused. A budget alerts at the percentages that it lists "
-        "as thresholds; whom to tell is said under alert targets."
+        "No threshold was passed yet, no budget refused a call, and no provider key is refused. A budget alerts at "
+        "the percentages that it lists as thresholds, and when it refuses; whom to tell is said under alert targets."
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
+        rows: QuerySet[Alert] = super().get_queryset(request)
+        return rows.annotate(
+            targets=Count("deliveries"),
+            delivered=Count("deliveries", filter=Q(deliveries__delivered_at__isnull=False)),
+            given_up=Count("deliveries", filter=Q(deliveries__given_up_at__isnull=False)),
+        )
 
     @admin.display(description="about", ordering="budget")
     def whose(self, row: Alert) -> SafeString | str:
@@ -130,14 +144,44 @@ class AlertAdmin(LookedAt, KeptAdmin):
     def passed(self, row: Alert) -> str:
         if row.provider_key_id is not None:
             return f"refused: HTTP {row.http_status}"
+        if row.exhausted:
+            return "exhausted: refuses calls"
         return f"{row.threshold} %" if row.budget_id else "what was held"
 
     @admin.display(description="spent then")
-    def came_to(self, row: Alert) -> str:
+    def came_to(self, row: Alert) -> SafeString | str:
         if row.provider_key_id is not None:
             return "–"
         unit = row.budget.unit if row.budget is not None else Unit.USD
-        return f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
+        came_to = f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
+        if not row.exhausted:
+            return came_to
+        return two_lines(came_to, f"{shown(row.held, unit)} held; a call needed {shown(row.needed, unit)}")
+
+    @admin.display(description="delivery", ordering="delivered_at")
+    def delivery(self, row: Any) -> SafeString | str:
+        if row.unsent == Unsent.SAID:
+            return f"not sent: {row.get_unsent_display()}"
+        if row.unsent:
+            return to_nobody(row)
+        if row.delivered_at is not None:
+            return f"delivered {row.delivered_at:%Y-%m-%d %H:%M} UTC"
+        if not row.targets:
+            return "within half a minute"
+        state = "given up" if row.delivered + row.given_up == row.targets else "under way"
+        words = f"{state}: {row.delivered} of {row.targets} delivered"
+        return format_html('<a href="{}">{}</a>', reverse("admin:usage_delivery_changelist"), words)
+
+
+def to_nobody(alert: Alert) -> SafeString:
+    """That an alert went to nobody, why, and where to change that for the next one."""
+    where, what = ("changelist", "see them") if alert.unsent == Unsent.PAUSED else ("add", "add one")
+    return format_html(
+        'to nobody: {} (<a href="{}">{}</a>)',
+        alert.get_unsent_display(),
+        reverse(f"admin:usage_alerttarget_{where}"),
+        what,
+    )
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -16,20 +16,19 @@ import smtplib
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from keys import keyring
-from keys.models import Customer
-from usage import moments, overruns
-from usage.alerts import AlertTarget, Channel, Delivery
-from usage.budgets import Alert, Period, Unit, Window
+from usage import overruns
+from usage.alert_words import described, in_words, payer
+from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent, targets_for
+from usage.budgets import Period
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +57,47 @@ def sweep(seconds: float = 240) -> None:
 
 @transaction.atomic
 def plan() -> int:
-    """Make a delivery of each new alert for each of its targets; returns of how many alerts. One that nobody is to be
-    told of counts as told."""
-    new = Alert.objects.filter(~Exists(Delivery.objects.filter(alert=OuterRef("pk"))), delivered_at=None)
+    """Decide whom each new alert is sent to; returns of how many that was decided. It is decided once: a target that is
+    added later gets what is raised after it."""
+    new = Alert.objects.filter(~Exists(Delivery.objects.filter(alert=OuterRef("pk"))), delivered_at=None, unsent="")
     alerts = list(new.order_by("pk").select_for_update(skip_locked=True)[:AT_ONCE])
-    now = timezone.now()
     for alert in alerts:
-        targets = AlertTarget.objects.filter(Q(customer=None) | Q(customer=payer(alert)), active=True)
-        made = Delivery.objects.bulk_create(
-            (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in targets),
-            # Somebody else has just planned it.
-            ignore_conflicts=True,
-        )
-        if not made:
-            Alert.objects.filter(pk=alert.pk).update(delivered_at=now)
+        if already_said(alert):
+            unsent: str = Unsent.SAID
+        else:
+            targets = targets_for(payer(alert))
+            unsent = "" if address(alert, targets) else why_to_nobody(targets)
+        if unsent:
+            Alert.objects.filter(pk=alert.pk).update(unsent=unsent)
     return len(alerts)
+
+
+def address(alert: Alert, targets: QuerySet[AlertTarget]) -> bool:
+    """Make a delivery for each active target of these; whether there is one."""
+    now = timezone.now()
+    made = Delivery.objects.bulk_create(
+        (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in targets.filter(active=True)),
+        # Somebody else has just planned it.
+        ignore_conflicts=True,
+    )
+    return bool(made)
+
+
+def why_to_nobody(targets: QuerySet[AlertTarget]) -> Unsent:
+    """Why none of these is active."""
+    if targets.exists():
+        return Unsent.PAUSED
+    return Unsent.OTHERS if AlertTarget.objects.exists() else Unsent.NO_TARGET
+
+
+def already_said(alert: Alert) -> bool:
+    """Whether it is about a threshold, and the budget's alert that it is exhausted shows that as passed, too."""
+    if alert.budget is None or alert.exhausted:
+        return False
+    exhausted = Alert.objects.filter(budget=alert.budget, threshold=0)
+    if alert.budget.period != Period.NONE:
+        exhausted = exhausted.filter(start=alert.start)
+    return exhausted.filter(spent__gte=F("amount") * alert.threshold / 100).exists()
 
 
 def claim() -> Delivery | None:
@@ -122,109 +147,6 @@ def retry_now(delivery: Delivery) -> None:
     Delivery.objects.filter(pk=delivery.pk, delivered_at=None).update(
         given_up_at=None, attempts=0, created_at=now, next_at=now
     )
-
-
-# What is said
-
-
-def payer(alert: Alert) -> Customer | None:
-    """The customer whose budget or virtual key it is about, in the end; provider keys are everybody's."""
-    if alert.provider_key is not None:
-        return None
-    budget = alert.budget
-    owner = alert.virtual_key if budget is None else budget.customer or budget.team or budget.virtual_key
-    assert owner is not None
-    return owner if isinstance(owner, Customer) else owner.customer
-
-
-def described(alert: Alert) -> dict[str, Any]:
-    """An alert as webhooks get it; amounts are strings, exact, in the budget's unit, of overruns in USD."""
-    budget = alert.budget
-    if alert.provider_key is not None:
-        return {
-            "type": "provider_key.refused",
-            "id": f"alert_{alert.pk}",
-            "at": moments.show(alert.at),
-            "provider_key": alert.provider_key.name,
-            "provider": alert.provider_key.provider,
-            "http_status": alert.http_status,
-        }
-    if budget is None:
-        return {
-            "type": "virtual_key.overrun",
-            "id": f"alert_{alert.pk}",
-            "at": moments.show(alert.at),
-            "cost": plain(alert.spent),
-            "held": plain(alert.amount),
-            "virtual_key": str(alert.virtual_key),
-            "customer": str(payer(alert)),
-            "day": f"{alert.start.astimezone(UTC):%Y-%m-%d}",
-        }
-    kind = "customer" if budget.customer else "team" if budget.team else "virtual_key"
-    window = Window.objects.filter(budget=budget, start=alert.start).first()
-    return {
-        "type": "budget.threshold",
-        "id": f"alert_{alert.pk}",
-        "at": moments.show(alert.at),
-        "threshold": alert.threshold,
-        "spent": plain(alert.spent),
-        "amount": plain(alert.amount),
-        "budget": {
-            "id": budget.pk,
-            "owner": {"type": kind, "name": str(getattr(budget, kind))},
-            "customer": str(payer(alert)),
-            "models": budget.model_patterns,
-            "unit": budget.unit,
-            "period": budget.period,
-            "enforcement": budget.enforcement,
-        },
-        "window": {
-            "start": None if budget.period == Period.NONE else moments.show(alert.start),
-            "until": moments.show(window.until) if window and window.until else None,
-        },
-    }
-
-
-def in_words(alert: Alert) -> tuple[str, list[str]]:
-    """An alert as people get it: the subject, and lines."""
-    said, budget = described(alert), alert.budget
-    if alert.provider_key is not None:
-        return f"The provider refuses provider key {said['provider_key']}", [
-            f"It answered {said['http_status']}: the key isn't good any more, may not do what it is asked, or its"
-            " account is spent. Calls go to other provider keys meanwhile, or are refused where there is none. One call"
-            " every few minutes tries whether it is well again. After a new secret, or when its cool-down is ended in"
-            " the admin, the next one does.",
-            "",
-            f"Provider key: {said['provider_key']}",
-            f"Provider: {said['provider']}",
-            f"Since: {said['at']}; there is no other message of it in this hour.",
-        ]
-    if budget is None:
-        return f"Calls of virtual key {alert.virtual_key} cost more than was held for them", [
-            f"They cost {said['cost']} USD, {said['held']} USD were held. They are charged in full, so that budgets may"
-            " be passed.",
-            "",
-            f"Virtual key: {said['virtual_key']}",
-            f"Customer: {said['customer']}",
-            f"Day: {said['day']} (UTC); there is no other message of this key's on this day.",
-        ]
-    unit = " tokens" if budget.unit == Unit.TOKENS else " USD"
-    lines = [
-        f"{said['spent']}{unit} of {said['amount']}{unit} are spent: {alert.threshold} % is passed.",
-        "",
-        f"Budget: {budget}",
-        f"Customer: {said['budget']['customer']}",
-        f"Models: {', '.join(budget.model_patterns) or 'all'}",
-        f"Window: from {said['window']['start']} until {said['window']['until']}",
-    ]
-    if budget.period == Period.NONE:
-        lines.pop()
-    return f"{alert.threshold} % of {budget}", lines
-
-
-def plain(amount: Any) -> str:
-    """A decimal number without an exponent or zeros at its end."""
-    return f"{amount.normalize():f}"
 
 
 # How it is sent

@@ -1,15 +1,97 @@
-"""Whom to tell of alerts (usage.budgets.Alert, which the arbiter writes), and how far the telling is."""
+"""Alerts, which the database raises; whom they are sent to, and how far that is."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from keys.models import Customer
-from usage.budgets import Alert
+from keys.models import Customer, ProviderKey, VirtualKey
+from usage.budgets import MONEY, Budget
+
+
+class Unsent(models.TextChoices):
+    """Why an alert isn't sent by itself."""
+
+    NO_TARGET = "no_target", "there is no alert target"
+    PAUSED = "paused", "the alert targets that it is for are switched off"
+    OTHERS = "others", "the alert targets are for other customers"
+    SAID = "said", "the alert that the budget is exhausted says as much"
+
+
+class Alert(models.Model):
+    """Something that people should hear of, raised once:
+
+    - a window's spending has passed a threshold: once for each, in the transaction that counts it;
+    - a budget refuses a call (`exhausted`): once a window, in the transaction that refuses (usage/sql/exhausted.sql
+      says what `start` is where there is no window), with what that call `needed`;
+    - calls of a virtual key cost more than was held for them: once a day (UTC), which is then the window, with what
+      they cost as `spent` and what was held as `amount`;
+    - a provider refuses a provider key: once an hour, with the HTTP status that said so (usage/sql/refused.sql).
+
+    Whom it is sent to is decided within half a minute (usage.alert_delivery): from then on it has deliveries, or
+    `unsent` says why not.
+    """
+
+    budget = models.ForeignKey(
+        Budget, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="alerts"
+    )
+    virtual_key = models.ForeignKey(
+        VirtualKey,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        related_name="+",
+        help_text="Whose calls cost more than was held for them.",
+    )
+    provider_key = models.ForeignKey(
+        ProviderKey,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        null=True,
+        related_name="+",
+        help_text="Whose key or account its provider refuses.",
+    )
+    start = models.DateTimeField()
+    threshold = models.PositiveSmallIntegerField(help_text="Percent; 0 for an alert that is about no threshold.")
+    spent = models.DecimalField(**MONEY)
+    held = models.DecimalField(**MONEY, null=True, help_text="Of an exhausted budget, beside what was spent.")
+    needed = models.DecimalField(**MONEY, null=True, help_text="By the call that an exhausted budget refused.")
+    amount = models.DecimalField(**MONEY)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    at = models.DateTimeField()
+    delivered_at = models.DateTimeField(null=True, help_text="When the last of its targets had it.")
+    unsent = models.CharField(max_length=10, choices=Unsent, blank=True, db_default="")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once"),
+            models.UniqueConstraint(fields=["virtual_key", "start"], name="usage_alert_overrun_once"),
+            models.UniqueConstraint(fields=["provider_key", "start"], name="usage_alert_refused_once"),
+            models.CheckConstraint(
+                condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False) ^ Q(provider_key__isnull=False),
+                name="usage_alert_of_one",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["id"], name="usage_alert_unsent", condition=Q(delivered_at=None, unsent=""))
+        ]
+
+    def __str__(self) -> str:
+        if self.provider_key_id is not None:
+            return f"refusal of provider key {self.provider_key_id}"
+        if self.budget_id is None:
+            return f"overrun of virtual key {self.virtual_key_id}"
+        return (
+            f"budget {self.budget_id} exhausted" if self.exhausted else f"{self.threshold} % of budget {self.budget_id}"
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is about a budget that refuses calls."""
+        return self.budget_id is not None and self.threshold == 0
 
 
 class Channel(models.TextChoices):
@@ -44,6 +126,11 @@ class AlertTarget(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+
+def targets_for(customer: Customer | None) -> QuerySet[AlertTarget]:
+    """The targets of a customer's alerts, active or not; None: of what is everybody's."""
+    return AlertTarget.objects.filter(Q(customer=None) | Q(customer=customer))
 
 
 class Delivery(models.Model):

@@ -23,7 +23,7 @@ from keys.badges import state_badge
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
-from usage.lists import bar, shown, two_lines
+from usage.lists import bar, part, shown, two_lines
 from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
@@ -51,8 +51,10 @@ class Standing:
     def left_now(self, row: Any) -> SafeString | str:
         if not hasattr(row, "left"):
             return "–"
-        percent = f"{row.left / row.allowed:.0%}" if row.left > 0 else "nothing"
-        return two_lines(shown(row.left, row.unit), f"{percent} of {shown(row.allowed, row.unit)}")
+        explained = part(row.left, row.allowed, row.unit)
+        if row.exhausted_since:
+            explained = f"{explained}; exhausted since {row.exhausted_since:%Y-%m-%d %H:%M} UTC"
+        return two_lines(shown(row.left, row.unit), explained)
 
     @admin.display(description="resets at")
     def resets_at_shown(self, row: Any) -> SafeString | str:
@@ -250,6 +252,8 @@ class BudgetAdmin(Standing, OwnedAdmin):
 class LimitStanding:
     """How a limit stands; the rows are from `with_limit_standing`."""
 
+    USED = "used"
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Limit]:
         rows: QuerySet[Limit] = super().get_queryset(request)  # type: ignore[misc]
         return with_limit_standing(
@@ -262,7 +266,7 @@ class LimitStanding:
             return "–"
         most = row.rate if row.kind == LimitKind.PARALLEL else row.bucket
         used = most - row.remaining
-        words = f"{used:,} of {most:,} run" if row.kind == LimitKind.PARALLEL else f"{used:,} of {most:,} used"
+        words = f"{used:,} of {most:,} {'run' if row.kind == LimitKind.PARALLEL else self.USED}"
         return bar(used, Decimal(0), most, words)
 
 
@@ -272,7 +276,7 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
 
     form = LimitForm
     FIXED = (*OwnedAdmin.FIXED, "kind")
-    readonly_fields = ("condition", "standing")
+    readonly_fields = ("condition", "terms", "standing")
     list_display = ("owned", "terms", "standing")
     list_filter = (InForceFilter, OwnerFilter, "kind")
     empty = (
@@ -393,6 +397,8 @@ class LimitInline(LimitStanding, OwnedInline):
     model = Limit
     form = LimitForm
     SHOWN = ("standing",)
+    # There is no other column that says what may come at once.
+    USED = "at once used"
 
 
 for page in (CustomerAdmin, TeamAdmin, VirtualKeyAdmin):

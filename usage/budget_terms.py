@@ -218,7 +218,7 @@ class Pace:
     """What a limit is to allow. What isn't said of one that there is stays as it is.
 
     Attributes:
-        burst: 0 for the usual one, a tenth of the rate.
+        burst: 0 for the usual one (usage_bucket in usage/sql/bursts.sql).
     """
 
     kind: LimitKind

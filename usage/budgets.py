@@ -342,59 +342,6 @@ class Window(models.Model):
         return f"budget {self.budget_id} from {self.start:%Y-%m-%d %H:%M} UTC"
 
 
-class Alert(models.Model):
-    """A window's spending has passed a threshold: written with what passed it, once. Or calls of a virtual key cost
-    more than was held for them: once a day (UTC), which is then the window, with what they cost and what was held. Or
-    a provider refuses a provider key: once an hour, with the HTTP status that said so (usage/sql/refused.sql).
-    Telling somebody is another matter: `delivered_at` is for who does."""
-
-    budget = models.ForeignKey(
-        Budget, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="alerts"
-    )
-    virtual_key = models.ForeignKey(
-        VirtualKey,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        null=True,
-        related_name="+",
-        help_text="Whose calls cost more than was held for them.",
-    )
-    provider_key = models.ForeignKey(
-        ProviderKey,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        null=True,
-        related_name="+",
-        help_text="Whose key or account its provider refuses.",
-    )
-    start = models.DateTimeField()
-    threshold = models.PositiveSmallIntegerField(help_text="percent")
-    spent = models.DecimalField(**MONEY)
-    amount = models.DecimalField(**MONEY)
-    http_status = models.PositiveSmallIntegerField(null=True)
-    at = models.DateTimeField()
-    delivered_at = models.DateTimeField(null=True)
-
-    class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once"),
-            models.UniqueConstraint(fields=["virtual_key", "start"], name="usage_alert_overrun_once"),
-            models.UniqueConstraint(fields=["provider_key", "start"], name="usage_alert_refused_once"),
-            models.CheckConstraint(
-                condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False) ^ Q(provider_key__isnull=False),
-                name="usage_alert_of_one",
-            ),
-        ]
-        indexes: ClassVar = [models.Index(fields=["id"], name="usage_alert_untold", condition=Q(delivered_at=None))]
-
-    def __str__(self) -> str:
-        if self.provider_key_id is not None:
-            return f"refusal of provider key {self.provider_key_id}"
-        if self.budget_id is None:
-            return f"overrun of virtual key {self.virtual_key_id}"
-        return f"{self.threshold} % of budget {self.budget_id}"
-
-
 class LimitKind(models.TextChoices):
     """What a limit is about."""
 
@@ -407,8 +354,9 @@ class LimitKind(models.TextChoices):
 class Limit(Owned):
     """How fast calls may come (GCRA), or how many at once.
 
-    No minute sees more than `rate + burst`. A call of more tokens than the burst passes when nothing else was used
-    lately; what it used is paid off afterwards.
+    No minute sees more than `rate` and what may come at once: `burst`, or where that is empty, what usage_bucket in
+    usage/sql/bursts.sql says. A call of more tokens than that passes when nothing else was used lately; what it used is
+    paid off afterwards.
     """
 
     kind = models.CharField(max_length=10, choices=LimitKind)
@@ -419,7 +367,8 @@ class Limit(Owned):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="What may come at once. Empty: a tenth of the rate.",
+        help_text="What may come at once. Empty: a sixth of the requests a minute, at least 10 and at most the rate; or"
+        " a tenth of the tokens.",
     )
     count_cached = models.BooleanField(default=False, help_text="Input tokens read from caches count, too.")
 

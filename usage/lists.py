@@ -19,6 +19,13 @@ def shown(amount: Decimal | None, unit: str) -> str:
     return f"{'-' if amount < 0 else ''}${abs(amount):,.{2 if abs(amount) >= 1 or not amount else 4}f}"
 
 
+def part(left: Decimal, allowed: Decimal, unit: str) -> str:
+    """Which part of an amount is left. More may be left than there was: adjustments give back."""
+    if left > 0 and not allowed:
+        return f"more than {shown(allowed, unit)}"
+    return f"{f'{left / allowed:.0%}' if left > 0 else 'nothing'} of {shown(allowed, unit)}"
+
+
 def two_lines(first: object, second: object) -> SafeString:
     """A cell of a list: what matters, and below it what explains it."""
     return format_html('{}<br><span class="explained">{}</span>', first, second)

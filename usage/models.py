@@ -17,8 +17,8 @@ from keys import patterns
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 
 # Django finds an app's models in this module.
-from usage.alerts import AlertTarget, Delivery
-from usage.budgets import Alert, Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.alerts import Alert, AlertTarget, Delivery
+from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
 from usage.overruns import Overrun
 
 __all__ = [

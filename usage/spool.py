@@ -78,7 +78,12 @@ def keep(lines: list[bytes]) -> None:
     """Write settlements to a spool file of this process, safely on disk when it returns. Never raises: then the log is
     the last place to keep them."""
     try:
-        _append(_folder() / f"{_name()}.jsonl", lines)
+        path = _folder() / f"{_name()}.jsonl"
+        # A replay that begins meanwhile finds all of it or nothing: it deletes what it has read.
+        hidden = path.with_suffix(".new")
+        _append(hidden, lines)
+        hidden.rename(path)
+        _sync(path.parent)
     except OSError as error:
         for line in lines:
             logger.critical(
@@ -91,7 +96,9 @@ def bury(line: bytes, why: str) -> None:
     text = line.decode("utf-8", "replace")
     try:
         letter = {"at": datetime.now(UTC).isoformat(), "why": why, "settlement": text}
-        _append(_folder() / DEAD_LETTERS, [json.dumps(letter).encode()])
+        path = _folder() / DEAD_LETTERS
+        _append(path, [json.dumps(letter).encode()])
+        _sync(path.parent)
     except OSError as error:
         logger.critical("a dead letter can't be kept (%s): %s", type(error).__name__, text)
 
@@ -121,10 +128,11 @@ def replay() -> dict[str, int]:
         lines = [(line, file) for _, file in files for line in file.read().splitlines() if line.strip()]
         passed = [(call, file) for line, file in lines if line.startswith(PASSED) and (call := _admit(line))]
         verdicts.update(_settle(line) for line, _ in lines if not line.startswith(PASSED))
+        verdicts["unreadable"] += sum(line.startswith(PASSED) for line, _ in lines) - len(passed)
         verdicts.update(verdict for call, file in passed if (verdict := _interrupt(call, file)))
         for path, _ in files:
             path.unlink()
-    return dict(verdicts)
+    return dict(+verdicts)
 
 
 def _lock(path: Path, opened: ExitStack) -> BinaryIO | None:
@@ -184,8 +192,20 @@ def _name() -> str:
 
 def _folder() -> Path:
     folder: Path = settings.SPOOL_DIR
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in missing:
+        _sync(each.parent)
     return folder
+
+
+def _sync(folder: Path) -> None:
+    """The names in a folder are safely on disk; syncing a file keeps what is in it, and not its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _append(path: Path, lines: list[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from django.db.models import BigIntegerField, DateTimeField, DecimalField, F, QuerySet, Value
 from django.db.models.expressions import RawSQL
@@ -29,6 +30,7 @@ SELECT json_build_object('virtual_key', c.name, 'team', c.team, 'customer', c.cu
             'amount', trim_scale(allowed.amount)::text, 'spent', trim_scale(coalesce(w.spent, 0))::text,
             'held', trim_scale(coalesce(w.held, 0))::text,
             'left', trim_scale(allowed.amount - coalesce(w.spent + w.held, 0))::text,
+            'exhausted_since', usage_exhausted_since(b, w.start, c.moment),
             'starts_at', nullif(coalesce(w.start, next.start), 'epoch'), 'resets_at', coalesce(w.until, next.until)
         ) ORDER BY b.owner %% 4, b.id), '[]')
         FROM usage_budget b
@@ -41,7 +43,7 @@ SELECT json_build_object('virtual_key', c.name, 'team', c.team, 'customer', c.cu
     'limits', (
         SELECT coalesce(json_agg(json_build_object(
             'owner', l.owner %% 4, 'provider_key', p.name, 'models', l.model_patterns, 'kind', l.kind, 'limit', l.rate,
-            'burst', CASE WHEN l.kind <> 'parallel' THEN usage_bucket(l.rate, l.burst) END,
+            'burst', usage_bucket(l.kind, l.rate, l.burst),
             'remaining', usage_remaining(l.kind, l.rate, l.burst, s.full_at, s.running, c.moment),
             'resets_at', CASE WHEN l.kind <> 'parallel' THEN greatest(s.full_at, c.moment) END
         ) ORDER BY l.owner %% 4, l.id), '[]')
@@ -57,8 +59,8 @@ OWNERS = ("customer", "team", "virtual_key")
 
 
 def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
-    """The budgets with what they allow now, and `spent`, `held`, `left` and `resets_at` of their current
-    windows: nothing is spent and held where none has begun."""
+    """The budgets with what they allow now, and `spent`, `held`, `left`, `exhausted_since` (when they first refused a
+    call) and `resets_at` of their current windows: nothing is spent and held where none has begun."""
 
     money = DecimalField(max_digits=30, decimal_places=12)
     nothing = Value(Decimal(0), output_field=money)
@@ -72,6 +74,12 @@ def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
         held=Coalesce(
             RawSQL("(SELECT w.held FROM usage_current(usage_budget.id, usage_now()) AS w)", [], money), nothing
         ),
+        exhausted_since=RawSQL(
+            """usage_exhausted_since(
+                usage_budget, (SELECT w.start FROM usage_current(usage_budget.id, usage_now()) AS w), usage_now())""",
+            [],
+            DateTimeField(),
+        ),
         resets_at=RawSQL("(SELECT w.until FROM usage_current(usage_budget.id, usage_now()) AS w)", [], DateTimeField()),
     )
     return counted.annotate(left=F("allowed") - F("spent") - F("held"))
@@ -80,7 +88,7 @@ def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
 def with_limit_standing(limits: QuerySet[Limit]) -> QuerySet[Limit]:
     """The limits with what `remaining` is left of them, and how much a full `bucket` has."""
     return limits.annotate(
-        bucket=RawSQL("usage_bucket(usage_limit.rate, usage_limit.burst)", [], BigIntegerField()),
+        bucket=RawSQL("usage_bucket(usage_limit.kind, usage_limit.rate, usage_limit.burst)", [], BigIntegerField()),
         remaining=RawSQL(
             """coalesce((
                 SELECT usage_remaining(
@@ -91,3 +99,10 @@ def with_limit_standing(limits: QuerySet[Limit]) -> QuerySet[Limit]:
             BigIntegerField(),
         ),
     )
+
+
+def at_once(limit: Limit) -> int | None:
+    """What may come at once of a limit; None for one of calls at once."""
+    found: Any = with_limit_standing(Limit.objects.filter(pk=limit.pk)).get()
+    bucket: int | None = found.bucket
+    return bucket

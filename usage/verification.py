@@ -17,6 +17,8 @@ from typing import Any
 
 from django.db import connection
 
+from usage.budgets import Budget, Limit
+
 # So many ledger rows are summed, or windows compared, in one statement.
 PART = 20_000
 WINDOWS = 1_000
@@ -42,7 +44,7 @@ SELECT coalesce((
     SELECT (e.xid::text::numeric + 1)::text FROM usage_ledgerentry e
     WHERE e.xid >= %(low)s::xid8 AND e.xid < %(high)s::xid8 ORDER BY e.xid OFFSET %(part)s LIMIT 1), %(high)s)
 """
-SUM = f"SELECT budget, start, sum(amount) FROM ({SPENT}) AS spent GROUP BY budget, start"  # noqa: S608 - constants
+SUM = f"SELECT budget, start, coalesce(sum(amount), 0) FROM ({SPENT}) AS spent GROUP BY budget, start"  # noqa: S608 - constants
 
 # A part of the windows as they are, and what was spent since and is held in them, at one moment.
 COMPARE = f"""
@@ -67,7 +69,7 @@ ORDER BY p.budget_id, p.start
 
 # What was spent since and is held without a window.
 ORPHANS = f"""
-SELECT budget, start, sum(spent), sum(held) FROM (
+SELECT budget, start, coalesce(sum(spent), 0), coalesce(sum(held), 0) FROM (
     SELECT budget, start, amount, 0 FROM ({SPENT}) AS spent
     UNION ALL
     SELECT c.budget, c.start, 0, c.amount FROM (
@@ -80,13 +82,19 @@ GROUP BY budget, start
 
 # Counters that have no window: each compared in one statement.
 RUNNING = """
-SELECT s.limit_id, s.running, coalesce((
-    SELECT sum(t.amount) FROM usage_hold h, unnest(h.throttles) AS t WHERE t.throttle = s.limit_id), 0)
-FROM usage_limitstate s JOIN usage_limit l ON l.id = s.limit_id WHERE l.kind = 'parallel' ORDER BY s.limit_id
+SELECT l.id, coalesce(s.running, 0), coalesce(h.amount, 0)
+FROM usage_limit l LEFT JOIN usage_limitstate s ON s.limit_id = l.id LEFT JOIN (
+    SELECT t.throttle, sum(t.amount) AS amount FROM usage_hold h, unnest(h.throttles) AS t GROUP BY t.throttle
+) AS h ON h.throttle = l.id
+WHERE l.kind = 'parallel' ORDER BY l.id
 """
 PREPAID = """
 SELECT b.id, b.amount, coalesce((SELECT sum(t.amount) FROM usage_topup t WHERE t.budget_id = b.id), 0)
 FROM usage_budget b WHERE b.period = 'none' ORDER BY b.id
+"""
+COUNTERS = """
+SELECT EXISTS (SELECT FROM usage_window) OR EXISTS (SELECT FROM usage_limitstate)
+    OR EXISTS (SELECT FROM usage_budget WHERE period = 'none')
 """
 FAR = str(2**63 - 1)
 
@@ -108,6 +116,11 @@ def verify() -> list[Difference]:
     return [*_windows(), *_running(), *_prepaid()]
 
 
+def counters_exist() -> bool:
+    """Whether there is anything to verify: a budget or limit that calls have used, or a prepaid balance."""
+    return bool(_rows(COUNTERS)[0][0])
+
+
 def _windows() -> Iterator[Difference]:
     horizon = str(_rows(HORIZON)[0][0])
     settled = _settled(horizon)
@@ -115,21 +128,22 @@ def _windows() -> Iterator[Difference]:
     while True:
         part = _rows(COMPARE, {"low": horizon, "high": FAR, "budget": budget, "start": start, "windows": WINDOWS})
         for budget, start, spent, held, recent, holds in part:
-            named = f"budget {budget}, window from {start.isoformat()}"
             derived = settled.pop((budget, start), Decimal(0)) + recent
-            if spent != derived:
-                yield Difference(f"{named}, spent", spent, derived)
-            if held != holds:
-                yield Difference(f"{named}, held", held, holds)
+            for what, counted, right in (("spent", spent, derived), ("held", held, holds)):
+                if counted != right:
+                    window = f"{_named(Budget, budget)}, window from {start.isoformat()}"
+                    yield Difference(f"{window}, {what}", counted, right)
         if len(part) < WINDOWS:
             break
     orphans = {key: (amount, Decimal(0)) for key, amount in settled.items()}
     for budget, start, recent, held in _rows(ORPHANS, {"low": horizon, "high": FAR}):
         orphans[budget, start] = (settled.get((budget, start), Decimal(0)) + recent, held)
-    for (budget, start), both in sorted(orphans.items()):
+    # A row that names no budget or no window is odd, and has its place in the list like the others.
+    for (budget, start), both in sorted(orphans.items(), key=str):
         for what, derived in zip(("spent", "held"), both, strict=True):
             if derived:
-                yield Difference(f"budget {budget}, no window from {start.isoformat()}, {what}", Decimal(0), derived)
+                window = f"{_named(Budget, budget)}, no window from {start and start.isoformat()}"
+                yield Difference(f"{window}, {what}", Decimal(0), derived)
 
 
 def _settled(horizon: str) -> dict[Key, Decimal]:
@@ -148,13 +162,20 @@ def _settled(horizon: str) -> dict[Key, Decimal]:
 def _running() -> Iterator[Difference]:
     for limit, counted, derived in _rows(RUNNING):
         if counted != derived:
-            yield Difference(f"limit {limit}, calls at once", Decimal(counted), Decimal(derived))
+            yield Difference(f"{_named(Limit, limit)}, calls at once", Decimal(counted), Decimal(derived))
 
 
 def _prepaid() -> Iterator[Difference]:
     for budget, counted, derived in _rows(PREPAID):
         if counted != derived:
-            yield Difference(f"budget {budget}, prepaid", counted, derived)
+            yield Difference(f"{_named(Budget, budget)}, prepaid", counted, derived)
+
+
+def _named(kind: type[Budget | Limit], number: int) -> str:
+    """Which budget or limit it is, as far as there is one: `budget 3 ($500 a month for team Research)`."""
+    found = kind._default_manager.filter(pk=number).first()
+    name = f"{kind._meta.verbose_name} {number}"
+    return f"{name} ({found})" if found is not None else name
 
 
 def _rows(query: str, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:

@@ -33,8 +33,8 @@ APPLIES: dict[str, Schema] = {
 SCHEMAS: dict[str, Schema] = {
     "QuotaBudget": obj(
         "A budget that applies to the key's calls, in its current window.",
-        "owner provider_key models unit period rolling enforcement amount spent held left starts_at resets_at"
-        " resets_at_local",
+        "owner provider_key models unit period rolling enforcement amount spent held left"
+        " exhausted_since starts_at resets_at resets_at_local",
         **APPLIES,
         unit=enum("What it counts; tokens are all that a model reads and writes.", *Unit.values),
         period=enum("How long a window is; `none` is prepaid, without a reset.", *Period.values),
@@ -44,6 +44,7 @@ SCHEMAS: dict[str, Schema] = {
         spent=money("What was."),
         held=money("What calls under way may still cost."),
         left=money("What a call may need at the most; below zero where more was spent than there was."),
+        exhausted_since=when("When it first refused a call in this window. Null: it has refused none.", maybe=True),
         starts_at=when(
             "When the window began. Null: it is prepaid, or rolling and begins with the next call.", maybe=True
         ),
@@ -56,8 +57,8 @@ SCHEMAS: dict[str, Schema] = {
         **APPLIES,
         kind=enum("Requests, input or output tokens a minute; or calls at once.", *LimitKind.values),
         limit=integer("How many.", 60, minimum=1),
-        burst=or_null(integer("What may come at once; null for calls at once.", 6, minimum=1)),
-        remaining=integer("What may come now.", 5, minimum=0),
+        burst=or_null(integer("What may come at once; null for calls at once.", 10, minimum=1)),
+        remaining=integer("What may come now.", 9, minimum=0),
         resets_at=when("When all of the burst may come again; null for calls at once.", maybe=True),
     ),
     "Quota": obj(
@@ -99,13 +100,14 @@ EXAMPLE = {
             "spent": "0.4",
             "held": "0.016",
             "left": "99.584",
+            "exhausted_since": None,
             "starts_at": "2026-10-31T23:00:00Z",
             "resets_at": "2026-11-30T23:00:00Z",
             "resets_at_local": "2026-12-01T00:00:00+01:00",
         }
     ],
     "limits": [
-        EVERYBODYS | {"kind": "rpm", "limit": 60, "burst": 6, "remaining": 5, "resets_at": "2026-11-17T12:00:01Z"}
+        EVERYBODYS | {"kind": "rpm", "limit": 60, "burst": 10, "remaining": 9, "resets_at": "2026-11-17T12:00:01Z"}
     ],
 }
 

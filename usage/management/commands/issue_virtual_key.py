@@ -10,6 +10,8 @@ from keys.errors import Unusable
 from keys.models import Customer, ProviderKey
 from usage import budget_terms
 from usage.budget_terms import RATE_OPTIONS, Pace
+from usage.budgets import Limit
+from usage.standing import at_once
 
 
 class Command(commands.GatewayCommand):
@@ -55,15 +57,18 @@ class Command(commands.GatewayCommand):
             parser.add_argument(option, metavar="N", help=f"at most so many {kind.label}")
 
     def handle(self, **options: Any) -> None:
-        customer, plain = self.issue(**options)
+        customer, plain, limits = self.issue(**options)
         if not options["customer"]:
             self.say(f"“{options['name']}” is the customer “{customer}”'s.")
         if not options["provider_key"]:
             self.say("It maps to every active provider key.")
+        for limit in limits:
+            if burst := at_once(limit):
+                self.say(f"{limit}, {burst:,} at once.")
         self.stdout.write(plain)
 
     @transaction.atomic
-    def issue(self, **options: Any) -> tuple[Customer, str]:
+    def issue(self, **options: Any) -> tuple[Customer, str, list[Limit]]:
         budgets = [budget_terms.parse(text) for text in options["budget"]]
         if len({(terms.unit, terms.period) for terms in budgets}) < len(budgets):
             raise Unusable("--budget: there are two for the same period")
@@ -90,9 +95,7 @@ class Command(commands.GatewayCommand):
         )
         for terms in budgets:
             budget_terms.put(virtual_key, terms)
-        for pace in paces:
-            budget_terms.put_limit(virtual_key, pace)
-        return customer, plain
+        return customer, plain, [budget_terms.put_limit(virtual_key, pace) for pace in paces]
 
 
 def every_provider_key() -> list[tuple[ProviderKey, int]]:

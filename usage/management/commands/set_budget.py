@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from keys import commands
 from usage import budget_terms, owners
+from usage.alerts import targets_for
 from usage.budget_terms import Scope
 
 
@@ -52,3 +53,7 @@ class Command(commands.GatewayCommand):
         parsed = None if thresholds is None else budget_terms.parse_thresholds(thresholds)
         budget = budget_terms.put(owner, terms, scope, parsed)
         self.stdout.write(f"{budget}{budget.particulars()}")
+        if parsed and not targets_for(budget.payer()).filter(active=True).exists():
+            self.say(
+                "Its alerts go to nobody: there is no active alert target. Add one in the admin, under Alert targets."
+            )

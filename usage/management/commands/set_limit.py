@@ -14,6 +14,7 @@ from usage import budget_terms, owners
 from usage.budget_terms import RATE_OPTIONS, Pace, Scope
 from usage.budgets import LimitKind
 from usage.owners import Owner
+from usage.standing import at_once
 
 
 class Command(commands.GatewayCommand):
@@ -29,7 +30,10 @@ class Command(commands.GatewayCommand):
         for kind, option in RATE_OPTIONS.items():
             parser.add_argument(option, nargs="?", const="", metavar="N", help=f"at most so many {kind.label}")
         parser.add_argument(
-            "--burst", metavar="N", help="what may come at once; 0 for the usual: a tenth of the rate, at least 1"
+            "--burst",
+            metavar="N",
+            help="what may come at once; 0 for the usual: a sixth of the requests a minute, at least 10 and at most "
+            "all of them, or a tenth of the tokens",
         )
         parser.add_argument(
             "--count-cached",
@@ -63,7 +67,8 @@ class Command(commands.GatewayCommand):
     def put(self, owner: Owner, paces: list[Pace], scope: Scope) -> None:
         limits = [budget_terms.put_limit(owner, pace, scope) for pace in paces]
         for limit in limits:
-            self.stdout.write(str(limit))
+            burst = at_once(limit)
+            self.stdout.write(f"{limit}, {burst:,} at once" if burst else str(limit))
 
     @transaction.atomic
     def remove(self, owner: Owner, kinds: list[LimitKind], scope: Scope) -> None:

@@ -17,5 +17,9 @@ class Command(GatewayCommand):
         for difference in differences:
             self.stdout.write(str(difference))
         if differences:
+            self.say(f"Counters that differ from what the ledger and the holds say: {len(differences)}.")
             sys.exit(1)
-        self.stdout.write("Every counter is what the ledger and the holds say.")
+        if verification.counters_exist():
+            self.stdout.write("Every counter is what the ledger and the holds say.")
+        else:
+            self.stdout.write("There is no counter to verify: no call has used a budget or a limit yet.")
