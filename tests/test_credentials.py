@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from keys import credentials, issuing, pausing
-from keys.models import Credential, Customer, Gateway, VirtualKey
+from keys.models import Credential, CredentialKind, Customer, Gateway, VirtualKey
 from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows, talk, wait_until
 from tests.upstream import whole
 from usage.models import LedgerEntry, Refusal
@@ -93,7 +93,7 @@ def issue_and_forget():
 
 def test_of_many_credentials_the_first_three_are_looked_up(web, alice, upstream):
     upstream.answer = whole(200, message())
-    unknown = [credentials.make("virtual_key") for _ in range(990)]
+    unknown = [credentials.make(CredentialKind.VIRTUAL_KEY) for _ in range(990)]
     for before, status in ((2, 200), (3, 401), (990, 401)):
         offered = [*unknown[:before], alice.key]
         headers = [(b"x-api-key", each.encode()) for each in offered]

@@ -24,7 +24,7 @@ WHERE a.delivered_at IS NOT NULL AND NOT EXISTS (SELECT FROM usage_delivery d WH
 
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
-        ("usage", "0014_refused_provider_keys"),
+        ("usage", "0015_aimed_models"),
     ]
 
     operations: ClassVar = [
