@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from keys import issuing, provider_key_admin, routing_admin
-from keys.errors import Unusable
+from keys import issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
@@ -88,9 +87,9 @@ class GatewayTokenAdmin(KeptAdmin):
     actions = ("revoke",)
     fields = ("name", "virtual_key")
     empty = "There is no gateway token yet: issue one to a person or service that calls as somebody's virtual key."
-    list_display = ("name", "virtual_key", "ends", "created_at", "revoked_at")
+    list_display = ("name", "calls_as", "ends", "created_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
-    list_select_related = ("virtual_key",)
+    list_select_related = ("virtual_key__customer", "virtual_key__team")
     search_fields = ("name", "virtual_key__name")
     search_help_text = "Name, virtual key, or the last characters of the token"
     change_list_template = "admin/keys/change_list.html"
@@ -118,20 +117,20 @@ class GatewayTokenAdmin(KeptAdmin):
         kwargs["queryset"] = VirtualKey.objects.filter(passthrough=False, revoked_at=None)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
+    @admin.display(description="virtual key", ordering="virtual_key__name")
+    def calls_as(self, row: GatewayToken) -> str:
+        return virtual_keys.address(row.virtual_key)
+
     @admin.display(description="token")
     def ends(self, row: GatewayToken) -> str:
         return str(row)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        try:
-            return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
-        except Unusable as error:
-            self.message_user(request, f"Nothing was issued: {error}.", messages.ERROR)
-            return HttpResponseRedirect(request.path)
+        return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: bool) -> None:
         vars(obj)["plain"] = issuing.issue_gateway_token(obj.name, obj.virtual_key)
-        obj.pk = GatewayToken.objects.get(kind=CredentialKind.GATEWAY_TOKEN, name=obj.name).pk
+        obj.pk = self.get_queryset(request).get(virtual_key=obj.virtual_key, name=obj.name, revoked_at=None).pk
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         obj.refresh_from_db()

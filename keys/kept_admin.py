@@ -21,6 +21,7 @@ from django.utils.safestring import SafeString
 
 from keys import pausing
 from keys.badges import state_badge
+from keys.choices import VirtualKeyField
 from keys.forms import RevokeForm
 from keys.lists import Listed
 from keys.models import VirtualKey
@@ -45,6 +46,13 @@ class KeptAdmin(Listed):
         if any(part in SECRET_FIELDS for part in lookup.split("__")):
             return False
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.related_model is VirtualKey:
+            kwargs["form_class"] = VirtualKeyField
+            kwargs.setdefault("queryset", VirtualKey.objects.all())
+            kwargs["queryset"] = kwargs["queryset"].select_related("customer", "team")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
         """A page of ours in the frame of the admin, for nobody's cache."""

@@ -373,7 +373,7 @@ class VirtualKey(AnswerBounds):
     that acts on an older one is told so by the arbiter.
     """
 
-    name = models.CharField(max_length=200, unique=True)
+    name = models.CharField(max_length=200, db_index=True)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="virtual_keys")
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="virtual_keys", null=True, blank=True)
     owner = models.CharField(max_length=200, blank=True, help_text="The person or service that answers for it.")
@@ -419,6 +419,17 @@ class VirtualKey(AnswerBounds):
             models.Index(
                 fields=["cut_streams_at"], name="keys_vk_cut", condition=models.Q(cut_streams_at__isnull=False)
             )
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["customer", "team", "name"],
+                name="keys_virtualkey_name",
+                condition=models.Q(revoked_at=None),
+                nulls_distinct=False,
+            ),
+            models.UniqueConstraint(
+                fields=["passthrough"], name="keys_virtualkey_passthrough", condition=models.Q(passthrough=True)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -479,7 +490,9 @@ class Credential(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["name"], name="keys_token_name", condition=models.Q(kind=CredentialKind.GATEWAY_TOKEN)
+                fields=["virtual_key", "name"],
+                name="keys_token_name",
+                condition=models.Q(kind=CredentialKind.GATEWAY_TOKEN, revoked_at=None),
             )
         ]
 

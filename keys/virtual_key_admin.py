@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.options import InlineModelAdmin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -170,11 +170,7 @@ class VirtualKeyAdmin(PausableAdmin):
     # Adding: the function that issues keys saves everything; the page that answers shows the key.
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        try:
-            return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
-        except Unusable as error:  # somebody else was faster than the form's own checks
-            self.message_user(request, f"Nothing was issued: {error}.", messages.ERROR)
-            return HttpResponseRedirect(request.path)
+        return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:

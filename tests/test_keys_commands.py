@@ -70,7 +70,7 @@ def test_it_takes_every_term_of_a_key():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["alice"], "already"),
+        (["alice", "--team", "Research"], "already"),
         (["bob", "--provider-key", "nobody"], "no provider key “nobody”"),
         (["bob", "--provider-key", "echo:much"], "whole number"),
         (["bob", "--provider-key", "echo:0"], "whole number from 1"),
