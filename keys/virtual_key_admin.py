@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 
 from keys import issuing, pausing
 from keys.badges import state_badge
+from keys.cards import Cards
 from keys.errors import Unusable
 from keys.forms import RevokeForm, RotateForm, RouteFormSet, VirtualKeyForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, PausableAdmin
@@ -44,25 +45,23 @@ class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
         return self.has_change_permission(request, obj)
 
 
-class RouteInline(FollowsKey, admin.TabularInline):  # type: ignore[type-arg]
+class RouteInline(FollowsKey, Cards):
     """The provider keys that it maps to."""
 
     model = VirtualKeyRoute
     formset = RouteFormSet
-    extra = 0
     min_num = 1
     verbose_name = "provider key"
     verbose_name_plural = "provider keys that it maps to, and their shares of its calls"
 
 
-class CredentialInline(FollowsKey, admin.TabularInline):  # type: ignore[type-arg]
+class CredentialInline(FollowsKey, Cards):
     """What opens it: the ends of each secret, and how long it works."""
 
     model = Credential
     fields = ("ends", "kind", "name", "created_at", "expires_at", "revoked_at")
     readonly_fields = fields
     ordering = ("-pk",)
-    extra = 0
     can_delete = False
     verbose_name_plural = "secrets that open it"
 
