@@ -26,14 +26,14 @@ from messages_api.upstream import Answer, UpstreamError
 
 logger = logging.getLogger(__name__)
 
-# A person waits for it: seconds for all that is asked with one provider key, and so many of them at once.
+# A person waits for it: seconds for all that is asked with one provider key, and how many are tried at once.
 SECONDS = 8.0
 AT_ONCE = 50
 # More of an answer isn't read. OpenRouter's list of models has about one.
 MOST_BYTES = 8 << 20
 # Of what a provider says, as much is shown.
 MESSAGE_LENGTH = 200
-# A run of so many characters of a secret must not be seen; fewer give little away.
+# A run of a secret of this length must not be seen; a shorter one gives little away.
 TELLING = 6
 
 # Statuses that say that what was asked for isn't there.
@@ -204,5 +204,5 @@ def parts_of(secret: str) -> Iterator[str]:
 
 
 def runs(text: str) -> set[str]:
-    """All that is telling in a text: each run of so many characters."""
+    """All that is telling in a text: each run of TELLING characters."""
     return {text[at : at + TELLING] for at in range(len(text) - TELLING + 1)}

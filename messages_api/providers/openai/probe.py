@@ -14,7 +14,7 @@ from messages_api.upstream import Answer, Headers, UpstreamClient, plain
 # Anybody may see OpenRouter's list; this tells a key of itself (November 2026).
 # https://openrouter.ai/docs/api/api-reference/api-keys/get-current-api-key
 OPENROUTER_KEY = "/key"
-# Azure's with an `api-version`: not of deployments, but whoever asks must be known.
+# Azure's with an `api-version`: not of deployments, but it is given to those only that are known.
 # https://learn.microsoft.com/rest/api/azureopenai/models/list
 AZURE_MODELS = "/openai/models"
 # OpenAI's restricted keys may call models without it: "Missing scopes: api.model.read" (November 2026).
