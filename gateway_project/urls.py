@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import TemplateView
 
+from keys.choices import Autocomplete
 from messages_api.reference import document
 from usage.views import report
 
@@ -14,5 +15,6 @@ urlpatterns = [
     path("docs/", document.show, name="docs"),
     path("docs/openapi.json", document.serve, name="openapi"),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
+    path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     path("admin/", admin.site.urls),
 ]

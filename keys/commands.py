@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from keys.errors import Unusable
-from keys.models import ProviderKey, VirtualKey
+from keys.models import ProviderKey
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -47,18 +47,6 @@ class GatewayCommand(BaseCommand):
     def say(self, sentence: str) -> None:
         """Tell the person something, on stderr: stdout is for the result that scripts read."""
         self.stderr.write(sentence, self.style.NOTICE)
-
-
-def virtual_key(name: str) -> VirtualKey:
-    """The virtual key of this name.
-
-    Raises:
-        Unusable: there is none.
-    """
-    found = VirtualKey.objects.filter(name=name.strip()).first()
-    if found is None:
-        raise Unusable(f"there is no virtual key “{name}”")
-    return found
 
 
 def provider_key(name: str | None) -> ProviderKey | None:

@@ -11,7 +11,7 @@ from django import forms
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 
-from keys import issuing, names, provider_keys
+from keys import issuing, names, provider_keys, virtual_keys
 from keys.errors import Unusable
 from keys.models import Credential, GatewayToken, ProviderKey, VirtualKey
 
@@ -32,6 +32,15 @@ def refusals_shown() -> Iterator[None]:
         yield
     except Unusable as error:
         raise ValidationError(str(error)) from None
+
+
+@contextmanager
+def at_field(form: forms.BaseForm, field: str) -> Iterator[None]:
+    """Turn a refusal into an error beside a field, from where the whole form is looked at."""
+    try:
+        yield
+    except Unusable as error:
+        form.add_error(field, str(error))
 
 
 def usable_patterns(patterns: list[str]) -> list[str]:
@@ -97,6 +106,16 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         customer = cleaned.get("customer") or (self.instance.customer if self.instance.pk else None)
         if team and customer and team.customer_id != customer.pk:
             self.add_error("team", f"This team belongs to {team.customer}.")
+        elif customer and "name" in cleaned and "team" not in self.errors:
+            named = VirtualKey(
+                pk=self.instance.pk,
+                name=cleaned["name"],
+                customer=customer,
+                team=team,
+                revoked_at=self.instance.revoked_at,
+            )
+            with at_field(self, "name"):
+                virtual_keys.check_name(named)
         return cleaned
 
 
@@ -215,7 +234,11 @@ class GatewayTokenForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         with refusals_shown():
-            name = names.check(name, "the gateway token")
-        if GatewayToken.objects.filter(kind="gateway_token", name=name).exists():
-            raise ValidationError("There is a gateway token of this name already.")
-        return name
+            return names.check(name, "the gateway token")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not self.errors:
+            with at_field(self, "name"):
+                issuing.check_token_name(cleaned["name"], cleaned["virtual_key"])
+        return cleaned

@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Least, Now
 from django.utils import timezone
 
-from keys import credentials, keyring, names, patterns
+from keys import credentials, keyring, names, patterns, virtual_keys
 from keys.errors import Unusable
 from keys.models import (
     MOST_TOKENS,
@@ -86,12 +86,12 @@ def issue(virtual_key: VirtualKey, routes: Routes) -> str:
         Unusable: as `issue_virtual_key`.
     """
     virtual_key.name = names.check(virtual_key.name, "the virtual key")
-    if VirtualKey.objects.filter(name=virtual_key.name).exists():
-        raise Unusable(f"there is a virtual key “{virtual_key.name}” already")
+    virtual_keys.check_name(virtual_key)
     check_expiry(virtual_key.expires_at)
     check_terms(virtual_key, [provider_key for provider_key, _ in routes])
     check_weights(routes)
-    virtual_key.save()
+    with names.unique(virtual_keys.taken(virtual_key)):
+        virtual_key.save()
     VirtualKeyRoute.objects.bulk_create(
         VirtualKeyRoute(virtual_key=virtual_key, provider_key=provider_key, weight=weight)
         for provider_key, weight in routes
@@ -175,9 +175,19 @@ def issue_gateway_token(name: str, virtual_key: VirtualKey) -> str:
     """
     name = names.check(name, "the gateway token")
     row = open_key(virtual_key)
-    if Credential.objects.filter(kind=CredentialKind.GATEWAY_TOKEN, name=name).exists():
-        raise Unusable(f"there is a gateway token “{name}” already")
+    check_token_name(name, row)
+    # The key's row is locked: no other token is handed out meanwhile.
     return hand_out(row, CredentialKind.GATEWAY_TOKEN, name)
+
+
+def check_token_name(name: str, virtual_key: VirtualKey) -> None:
+    """Refuse a name that another token of the same key has.
+
+    Raises:
+        Unusable: it does, and is not revoked.
+    """
+    if virtual_key.credentials.filter(kind=CredentialKind.GATEWAY_TOKEN, name=name, revoked_at=None).exists():
+        raise Unusable(f"there is a gateway token “{name}” of “{virtual_key}” already that is not revoked")
 
 
 def revoke_token(credential: Credential) -> None:

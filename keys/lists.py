@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db import IntegrityError
+from django.http import HttpRequest, HttpResponseRedirect
+
+from keys import names
+from keys.errors import Unusable
 
 
 class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -24,6 +28,19 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         for spec in changelist.filter_specs:
             spec.template = "admin/listed/filter.html"
         return changelist
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """What the form could not see is an answer, too: somebody else was faster."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except Unusable as error:
+            reason = str(error)
+        except IntegrityError as error:
+            if not names.is_taken(error):
+                raise
+            reason = "there is another one of this name by now"
+        self.message_user(request, f"Nothing was saved: {reason}.", messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
 
 
 class LookedAt(Listed):

@@ -204,9 +204,47 @@ class ProviderKey(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def kind(self) -> type[provider_kinds.ProviderKind]:
+        """What is true of its provider."""
+        return provider_kinds.find(self.provider)
+
     def serves(self, model: str) -> bool:
         """Whether a call for this model may go to this provider key."""
         return not self.model_patterns or patterns.matches(self.model_patterns, model)
+
+
+class CheckState(models.TextChoices):
+    """What came of trying a provider key; where it was not tried, there is no row."""
+
+    WORKS = "works", "works"
+    REFUSED = "refused", "refused"
+    UNREACHABLE = "unreachable", "can't be reached"
+    # Neither: it has no list of models, it is busy, it is no API of this kind.
+    ANSWERED = "answered", "answered"
+
+
+class ProviderKeyCheck(models.Model):
+    """What came of trying a provider key's secret and address (keys/provider_checks.py).
+
+    A trigger deletes it where one of these changes. Calls don't depend on it.
+    """
+
+    provider_key = models.OneToOneField(
+        ProviderKey, on_delete=models.CASCADE, primary_key=True, related_name="last_check", db_constraint=False
+    )
+    state = models.CharField(max_length=20, choices=CheckState)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    message = models.CharField(max_length=300, blank=True)
+    checked_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.headline()}: {self.message}" if self.message else self.headline()
+
+    def headline(self) -> str:
+        """`refused (HTTP 401)`."""
+        status = f" (HTTP {self.http_status})" if self.http_status and self.state != CheckState.WORKS else ""
+        return f"{self.get_state_display()}{status}"
 
 
 class CooldownReason(models.TextChoices):
@@ -335,7 +373,7 @@ class VirtualKey(AnswerBounds):
     that acts on an older one is told so by the arbiter.
     """
 
-    name = models.CharField(max_length=200, unique=True)
+    name = models.CharField(max_length=200, db_index=True)
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="virtual_keys")
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="virtual_keys", null=True, blank=True)
     owner = models.CharField(max_length=200, blank=True, help_text="The person or service that answers for it.")
@@ -381,6 +419,17 @@ class VirtualKey(AnswerBounds):
             models.Index(
                 fields=["cut_streams_at"], name="keys_vk_cut", condition=models.Q(cut_streams_at__isnull=False)
             )
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["customer", "team", "name"],
+                name="keys_virtualkey_name",
+                condition=models.Q(revoked_at=None),
+                nulls_distinct=False,
+            ),
+            models.UniqueConstraint(
+                fields=["passthrough"], name="keys_virtualkey_passthrough", condition=models.Q(passthrough=True)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -441,7 +490,9 @@ class Credential(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["name"], name="keys_token_name", condition=models.Q(kind=CredentialKind.GATEWAY_TOKEN)
+                fields=["virtual_key", "name"],
+                name="keys_token_name",
+                condition=models.Q(kind=CredentialKind.GATEWAY_TOKEN, revoked_at=None),
             )
         ]
 

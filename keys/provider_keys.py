@@ -67,11 +67,13 @@ def save(provider_key: ProviderKey, secret: str = "") -> None:
     """
     secret = secret.strip()
     check(provider_key, secret)
+    taken = f"there is a provider key “{provider_key.name}” already"
     if ProviderKey.objects.filter(name=provider_key.name).exclude(pk=provider_key.pk).exists():
-        raise Unusable(f"there is a provider key “{provider_key.name}” already")
+        raise Unusable(taken)
     if secret:
         _take(provider_key, secret)
-    provider_key.save()
+    with names.unique(taken):
+        provider_key.save()
 
 
 def set_secret(provider_key: ProviderKey, secret: str) -> None:

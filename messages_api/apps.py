@@ -7,4 +7,9 @@ class MessagesApiConfig(AppConfig):
     verbose_name = "Messages API"
 
     def ready(self) -> None:
-        from messages_api import providers  # noqa: F401 - which ones there are is known from here on
+        from keys import provider_checks
+
+        # Which providers there are is known from here on.
+        from messages_api import provider_probe
+
+        provider_checks.register(provider_probe.outcomes)

@@ -164,7 +164,7 @@ def test_an_owners_page_shows_its_budgets_and_takes_new_ones(admin, alice):
     spend(budget, Decimal("12.5"))
     address = page("team", "change", alice.team_id, app="keys")
     shown = said(admin.get(address))
-    assert "$12.50 spent $87.50 88% of $100.00" in shown
+    assert "$12.50 spent Left: $87.50 88% of $100.00" in shown
     assert "77" not in shown
     new = {f"budgets-1-{name}": value for name, value in budget_form(amount="5", period="day").items()}
     limit = {"limits-0-kind": "rpm", "limits-0-rate": "60", "limits-0-burst": "", "limits-0-model_patterns": ""}

@@ -70,7 +70,7 @@ def test_it_takes_every_term_of_a_key():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["alice"], "already"),
+        (["alice", "--team", "Research"], "already"),
         (["bob", "--provider-key", "nobody"], "no provider key “nobody”"),
         (["bob", "--provider-key", "echo:much"], "whole number"),
         (["bob", "--provider-key", "echo:0"], "whole number from 1"),
@@ -119,11 +119,11 @@ def test_a_team_of_one_customer_says_who_pays():
 def test_a_provider_key_is_added_with_its_secret_from_the_environment(monkeypatch):
     monkeypatch.setenv("PROVIDER_SECRET", SECRET)
     out, err = run(
-        *("add_provider_key", "main", "--provider", "anthropic", "--base-url", "http://127.0.0.1:9000/"),
+        *("add_provider_key", "main", "--provider", "anthropic", "--base-url", "http://127.0.0.1:9/"),
         *("--models", "claude-*", "--secret-env", "PROVIDER_SECRET"),
     )
     main = ProviderKey.objects.get()
-    assert (main.base_url, main.model_patterns) == ("http://127.0.0.1:9000", ["claude-*"])
+    assert (main.base_url, main.model_patterns) == ("http://127.0.0.1:9", ["claude-*"])
     assert keyring.decrypt(main.secret_ciphertext) == SECRET
     assert out == ""
     assert SECRET not in err
@@ -131,20 +131,20 @@ def test_a_provider_key_is_added_with_its_secret_from_the_environment(monkeypatc
 
 def test_a_provider_key_is_added_with_its_secret_from_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET + "\n"))
-    run("add_provider_key", "main", "--provider", "anthropic", "--secret-stdin")
+    run("add_provider_key", "main", "--provider", "anthropic", "--secret-stdin", "--no-check")
     assert keyring.decrypt(ProviderKey.objects.get().secret_ciphertext) == SECRET
 
 
 def test_a_provider_key_of_a_cloud_is_added_with_its_place(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
-    run("add_provider_key", "main", "--provider", "bedrock", "--region", "eu-central-1", "--secret-stdin")
+    run("add_provider_key", "main", "--provider", "bedrock", "--region", "eu-central-1", "--secret-stdin", "--no-check")
     assert ProviderKey.objects.get().region == "eu-central-1"
 
 
 def test_a_provider_key_may_be_given_patience_of_its_own(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(SECRET))
     patience = ("--connect-seconds", "2.5", "--total-seconds", "7200", "--retry-unanswered")
-    run("add_provider_key", "main", "--provider", "anthropic", "--secret-stdin", *patience)
+    run("add_provider_key", "main", "--provider", "anthropic", "--secret-stdin", "--no-check", *patience)
     key = ProviderKey.objects.get()
     assert (key.connect_seconds, key.first_byte_seconds, key.total_seconds) == (2.5, None, 7200)
     assert key.retry_unanswered

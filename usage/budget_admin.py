@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 
 from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
 from keys.badges import state_badge
+from keys.cards import Cards
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
@@ -159,7 +160,7 @@ def record(row: Recorded, author: str) -> None:
     vars(row).update(vars(saved))
 
 
-class TopUpInline(AppendOnly, admin.TabularInline):  # type: ignore[type-arg]
+class TopUpInline(AppendOnly, Cards):
     """A prepaid budget's top-ups."""
 
     model = TopUp
@@ -167,10 +168,9 @@ class TopUpInline(AppendOnly, admin.TabularInline):  # type: ignore[type-arg]
     fields = ("amount", "reason", "author", "created_at")
     readonly_fields = ("author", "created_at")
     ordering = ("-pk",)
-    extra = 0
 
 
-class OverrideInline(AppendOnly, admin.TabularInline):  # type: ignore[type-arg]
+class OverrideInline(AppendOnly, Cards):
     """What replaces a budget's amount for a time."""
 
     model = Override
@@ -178,7 +178,6 @@ class OverrideInline(AppendOnly, admin.TabularInline):  # type: ignore[type-arg]
     fields = ("amount", "windows", "until", "reason", "author", "created_at")
     readonly_fields = ("author", "created_at")
     ordering = ("-pk",)
-    extra = 0
 
 
 @admin.register(Budget)
@@ -348,10 +347,9 @@ class OverrideAdmin(RecordedAdmin):
         return shown(row.amount, row.budget.unit)
 
 
-class OwnedInline(admin.TabularInline):  # type: ignore[type-arg]
+class OwnedInline(Cards):
     """What applies to an owner, on its page: added here, changed on a page of its own."""
 
-    extra = 0
     show_change_link = True
     can_delete = False
     formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
@@ -387,7 +385,7 @@ class BudgetInline(Standing, OwnedInline):
 
     model = Budget
     form = BudgetForm
-    # A row of its own fields is wide already; when it resets is on its own page.
+    # When it resets is on its own page.
     SHOWN = ("used_now", "left_now")
 
 

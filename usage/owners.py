@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keys import virtual_keys
 from keys.errors import Unusable
 from keys.models import Customer, Team, VirtualKey
 
@@ -23,9 +24,11 @@ def find(text: str) -> Owner:
         raise Unusable(f"“{text}” names no owner: expected customer:NAME, team:CUSTOMER/TEAM or key:NAME")
     if kind == "team":
         return _team(name)
-    found = (Customer if kind == "customer" else VirtualKey).objects.filter(name=name).first()
+    if kind == "key":
+        return virtual_keys.find(name)
+    found = Customer.objects.filter(name=name).first()
     if found is None:
-        raise Unusable(f"there is no {'customer' if kind == 'customer' else 'virtual key'} “{name}”")
+        raise Unusable(f"there is no customer “{name}”")
     return found
 
 

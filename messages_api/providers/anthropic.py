@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import SplitResult
 
+from keys.directory import KnownProviderKey
 from keys.errors import Unusable
+from keys.timeouts import Timeouts
 from messages_api import headers
 from messages_api.metering import decode, mapping
-from messages_api.providers.base import Get, Outgoing, Provider, speaks
+from messages_api.providers.base import VERSION, Get, Outgoing, Provider, counting_probe, speaks
 from messages_api.upstream import Answer, Headers, plain
 
 BASE_URL = "https://api.anthropic.com"
@@ -17,11 +19,13 @@ BASE_URL = "https://api.anthropic.com"
 # https://platform.claude.com/docs/en/release-notes/overview#september-24-2026
 # https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback#how-refusals-are-billed
 BILLED_REFUSALS = ("bio", "frontier_llm", "reasoning_extraction")
-# Of what the gateway asks in its own name.
-VERSION = b"2023-06-01"
 MODELS = "/v1/models"
 PAGE = 1000
 MOST_PAGES = 20
+# Who speaks Anthropic's API may have no list of models.
+NO_LIST = (404, 405, 501)
+# One to count the tokens of.
+SOME_MODEL = "claude-haiku-4-5"
 # OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
 OAUTH_PREFIX = "sk-ant-oat"
 
@@ -67,6 +71,23 @@ class Anthropic(Provider):
             url += "?" + call.query.decode("latin-1")
         passed = headers.upstream(call.headers, credential(call.provider_key.secret))
         return plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts))
+
+    async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        """Neither costs anything.
+
+        https://platform.claude.com/docs/en/api/models/list
+        https://platform.claude.com/docs/en/build-with-claude/token-counting
+        """
+        url = f"{key.base_url or BASE_URL}{MODELS}?limit=1"
+        asking = [*own_headers(key.secret), (b"accept-encoding", b"identity")]
+        answer = plain(await self.client.send("GET", url, asking, b"", None, timeouts))
+        if answer.status not in NO_LIST:
+            return answer
+        answer.close()
+        return await self.send(counting_probe(key, SOME_MODEL, timeouts))
+
+    def answers_probe(self, body: bytes) -> bool:
+        return super().answers_probe(body) or isinstance(mapping(decode(body)).get("data"), list)
 
     def is_about_us(self, status: int, body: bytes) -> bool:
         return super().is_about_us(status, body) or (status in (400, 429) and spent(body))

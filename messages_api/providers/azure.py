@@ -20,12 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
+from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
+from keys.timeouts import Timeouts
 from messages_api import headers
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
-from messages_api.providers.base import Outgoing, Provider, named, speaks
+from messages_api.providers.base import Outgoing, Provider, counting_probe, named, speaks
 from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
@@ -35,6 +37,8 @@ RESOURCES = re.compile(r"[a-z0-9-]+\.(?:services\.ai|openai|cognitiveservices)\.
 # A service principal's JSON, which has one of these, too.
 PRINCIPAL = ("tenant_id", "client_id")
 SECRET, CERTIFICATE = "client_secret", "certificate"
+# One to count the tokens of: deployments are called as their models, unless somebody has named them otherwise.
+SOME_MODEL = "claude-haiku-4-5"
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
@@ -71,6 +75,10 @@ class Azure(Provider):
     def check_address(cls, url: str, parts: SplitResult) -> None:
         super().check_address(url, parts)
         check_root(url)
+
+    async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        """There is no list of models (its page, November 2026)."""
+        return await self.send(counting_probe(key, SOME_MODEL, timeouts))
 
     async def send(self, call: Outgoing) -> Answer:
         key = call.provider_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from keys.directory import KnownProviderKey
 from keys.provider_kinds import ProviderKind, register
 from keys.timeouts import DEPLOYMENTS, Timeouts
+from messages_api.metering import decode, is_count, mapping
 from messages_api.upstream import Answer, Body, Headers, OnWrite, UpstreamClient
 
 
@@ -36,6 +38,8 @@ JSON = (b"content-type", b"application/json")
 PASSED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
 
 
+# The version of Anthropic's API that the gateway asks in its own name by.
+VERSION = b"2023-06-01"
 # What Anthropic says of a model whose release date is unknown.
 EPOCH = "1970-01-01T00:00:00Z"
 
@@ -73,6 +77,10 @@ def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:
     return answer
 
 
+class Inconclusive(Exception):
+    """A provider answers a probe, and that says nothing about the secret; the message says why, for administrators."""
+
+
 # Asks a provider with a GET, by address, headers and query, for JSON.
 #
 # Raises:
@@ -98,6 +106,24 @@ class Provider(ProviderKind):
         """
         raise NotImplementedError
 
+    async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        """Ask for something that costs nothing and that is given to who has the secret only, the way calls are made.
+        None: there is nothing to try.
+
+        Raises:
+            UpstreamError: there was no answer.
+            Inconclusive: there was, and it can't tell.
+        """
+        return None
+
+    def answers_probe(self, body: bytes) -> bool:
+        """Whether this is what was asked for."""
+        return is_count(mapping(decode(body)).get("input_tokens"))
+
+    def refuses_probe_only(self, message: str) -> bool:
+        """Whether a refusal of a probe means that it is not allowed, though calls may be."""
+        return False
+
     def is_about_us(self, status: int, body: bytes) -> bool:
         """Whether an error is about our own key or account there, and so no business of the caller's."""
         return status in ACCOUNT_STATUSES
@@ -113,6 +139,18 @@ class Provider(ProviderKind):
             ValueError: what it says is no list of models.
         """
         raise NotImplementedError
+
+
+def counting_probe(key: KnownProviderKey, model: str, timeouts: Timeouts) -> Outgoing:
+    """A probe that counts the tokens of a word.
+
+    Args:
+        model: whose, where the provider key names none.
+    """
+    named = next((pattern for pattern in key.model_patterns if "*" not in pattern), model)
+    body = json.dumps({"model": named, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+    given = [JSON, (b"anthropic-version", VERSION)]
+    return Outgoing("POST", COUNT_TOKENS, b"", given, body, key, lambda: None, named, timeouts)
 
 
 Speaking = TypeVar("Speaking", bound=type[Provider])

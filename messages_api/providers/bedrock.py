@@ -24,11 +24,22 @@ import msgspec
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
+from keys.timeouts import Timeouts
 from messages_api import headers, splice
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, Whole, named, passed, speaks
+from messages_api.providers.base import (
+    COUNT_TOKENS,
+    JSON,
+    Outgoing,
+    Provider,
+    Whole,
+    counting_probe,
+    named,
+    passed,
+    speaks,
+)
 from messages_api.providers.bedrock_events import HIDDEN, Events
 from messages_api.providers.tokens import Token, TokenRefused, Tokens, check_machine, http_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
@@ -48,6 +59,10 @@ UNCOUNTED = re.compile(
 # An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
 IN_A_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
 VENDOR = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
+# One to count the tokens of, and the right that it takes, which may be missing where that to call models is there.
+# https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html
+SOME_MODEL = "anthropic.claude-haiku-4-5-20251001-v1:0"
+COUNTING_RIGHT = "bedrock:counttokens"
 # What may be said of a role, and how.
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 ROLE = {
@@ -102,6 +117,13 @@ class Bedrock(Provider):
     def listed(cls, sold: str) -> tuple[str, str, bool]:
         name = IN_A_REGION.sub("", sold.lower())
         return name, VENDOR.sub("", name), not name.startswith("global.")
+
+    async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        """CountTokens is free; lists of models are at another address than calls."""
+        return await self.send(counting_probe(key, SOME_MODEL, timeouts))
+
+    def refuses_probe_only(self, message: str) -> bool:
+        return COUNTING_RIGHT in message.lower()
 
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()

@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives import serialization
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import object_of
+from keys.timeouts import Timeouts
 from messages_api import headers, splice
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, named, passed, speaks
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, passed, speaks
 from messages_api.providers.tokens import (
     LOOPBACK,
     SECONDS,
@@ -49,6 +50,8 @@ ADDRESSES = {
 NO_REGION = ("", "global")
 # Google puts a date after an @, answers with Anthropic's hyphen.
 DATE = re.compile(r"-(?=\d{8}$)")
+# One to count the tokens of.
+SOME_MODEL = "claude-haiku-4-5@20251001"
 REQUEST_IDS = (b"x-request-id", b"x-goog-request-id")
 # The JSON that Google hands out, by its type, and what it can't do without.
 # https://google.aip.dev/auth/4110 and those that follow
@@ -124,6 +127,13 @@ class Vertex(Provider):
         called = cls.called(sold)
         name = DATE.sub("@", called.lower())
         return name, name, called != sold
+
+    async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        """It is free, and takes the same right as calls do.
+
+        https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/partner-models/claude/count-tokens
+        """
+        return await self.send(counting_probe(key, SOME_MODEL, timeouts))
 
     async def send(self, call: Outgoing) -> Answer:
         key = call.provider_key

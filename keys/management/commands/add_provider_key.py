@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from keys import commands, provider_keys, provider_kinds
+from keys import commands, provider_checks, provider_keys, provider_kinds
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
+from keys.models import CheckState, ProviderKey
 from keys.timeouts import Timeouts
 
 PATIENCE = {
@@ -23,7 +24,8 @@ class Command(GatewayCommand):
     help = (
         "Add an account with a provider. Its secret is read from an environment variable or from stdin, never from "
         "the command line, and stored encrypted. Example: echo $KEY | manage.py add_provider_key main "
-        "--provider anthropic --secret-stdin"
+        "--provider anthropic --secret-stdin. It is tried with a request that costs nothing, and kept whatever the "
+        "provider says."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -52,12 +54,13 @@ class Command(GatewayCommand):
             action="store_true",
             help="try again what was sent and never answered; the first try then costs its ceiling",
         )
+        parser.add_argument("--no-check", action="store_true", help="don't try the secret and the address")
         secret = parser.add_mutually_exclusive_group()
         secret.add_argument("--secret-env", metavar="VAR", help="the environment variable that holds the secret")
         secret.add_argument("--secret-stdin", action="store_true", help="read the secret from stdin, to its end")
 
     def handle(self, **options: Any) -> None:
-        provider_keys.add_provider_key(
+        added = provider_keys.add_provider_key(
             name=options["name"],
             provider=options["provider"],
             base_url=options["base_url"],
@@ -68,7 +71,18 @@ class Command(GatewayCommand):
             timeouts=Timeouts(*(commands.seconds(options[f"{each}_seconds".replace("-", "_")]) for each in PATIENCE)),
             retry_unanswered=options["retry_unanswered"],
         )
-        self.say(f"Added the provider key “{options['name'].strip()}”.")
+        self.say(f"Added the provider key “{added}”.")
+        if not options["no_check"]:
+            self.tell(added)
+
+    def tell(self, added: ProviderKey) -> None:
+        """Try it, and say how it is."""
+        [found] = provider_checks.check(added)
+        if found is not None:
+            works = found.state == CheckState.WORKS
+            self.say(
+                f"It was tried: {found}.{'' if works else ' It is kept all the same; Test in the admin tries again.'}"
+            )
 
 
 def read_secret(variable: str | None, from_stdin: bool) -> str:

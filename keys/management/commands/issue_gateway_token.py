@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from keys import commands, issuing
+from keys import commands, issuing, virtual_keys
 
 
 class Command(commands.GatewayCommand):
@@ -15,7 +15,12 @@ class Command(commands.GatewayCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", metavar="NAME", help="who or what the token is for")
-        parser.add_argument("--virtual-key", required=True, metavar="NAME", help="the virtual key that it calls as")
+        parser.add_argument(
+            "--virtual-key",
+            required=True,
+            metavar="NAME",
+            help=f"the virtual key that it calls as: {virtual_keys.SAID}",
+        )
 
     def handle(self, **options: Any) -> None:
-        self.stdout.write(issuing.issue_gateway_token(options["name"], commands.virtual_key(options["virtual_key"])))
+        self.stdout.write(issuing.issue_gateway_token(options["name"], virtual_keys.find(options["virtual_key"])))

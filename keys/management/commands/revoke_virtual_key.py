@@ -4,18 +4,22 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from keys import commands, issuing
+from keys import commands, issuing, virtual_keys
 
 
 class Command(commands.GatewayCommand):
     help = "Take a virtual key back for good: every call after this is refused, on every process."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME", help="the virtual key")
+        parser.add_argument(
+            "name",
+            metavar="NAME",
+            help=f"the virtual key: {virtual_keys.SAID}",
+        )
         parser.add_argument("--cut-streams", action="store_true", help="end its open streams too")
 
     def handle(self, **options: Any) -> None:
-        virtual_key = commands.virtual_key(options["name"])
+        virtual_key = virtual_keys.find(options["name"])
         before = virtual_key.revoked_at
         issuing.revoke(virtual_key, cut_streams=options["cut_streams"])
         self.say(f"“{virtual_key}” was revoked on {before:%Y-%m-%d}." if before else f"Revoked “{virtual_key}”.")

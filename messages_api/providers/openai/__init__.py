@@ -12,10 +12,12 @@ from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import SplitResult
 
+from keys.directory import KnownProviderKey
 from keys.errors import Unusable
+from keys.timeouts import Timeouts
 from messages_api import errors, headers
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
-from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, request, turns
+from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, probe, request, turns
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.stream import PING
@@ -84,6 +86,15 @@ class OpenAI(Provider):
     @classmethod
     def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:
         return listing.models(base_url, secret, get)
+
+    async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        return await probe.ask(self.client, key, timeouts)
+
+    def answers_probe(self, body: bytes) -> bool:
+        return probe.is_answered(body)
+
+    def refuses_probe_only(self, message: str) -> bool:
+        return probe.LISTING_RIGHT in message
 
     async def send(self, call: Outgoing) -> Answer:
         if call.path != MESSAGES:

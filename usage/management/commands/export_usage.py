@@ -10,7 +10,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from keys.models import VirtualKey
+from keys import virtual_keys
+from keys.errors import Unusable
 from usage import export, moments
 
 
@@ -22,7 +23,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--since", metavar="T", help="calls from here on: ISO 8601; without an offset it is UTC")
         parser.add_argument("--until", metavar="T", help="calls before this")
-        parser.add_argument("--virtual-key", metavar="NAME", help="only this key's calls")
+        parser.add_argument("--virtual-key", metavar="NAME", help=f"only the calls of this key: {virtual_keys.SAID}")
         parser.add_argument("--format", choices=tuple(export.FORMATS), default="jsonl")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -50,7 +51,7 @@ def key_id(name: str | None) -> int | None:
     """The virtual key's id."""
     if name is None:
         return None
-    found = VirtualKey.objects.filter(name=name).values_list("id", flat=True).first()
-    if found is None:
-        raise CommandError(f"--virtual-key: there is no virtual key “{name}”", returncode=2)
-    return found
+    try:
+        return virtual_keys.find(name).pk
+    except Unusable as error:
+        raise CommandError(f"--virtual-key: {error}", returncode=2) from None

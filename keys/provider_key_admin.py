@@ -1,0 +1,171 @@
+"""Admin pages for provider keys: thin over keys.provider_keys and keys.provider_checks, as the commands are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_POST
+
+from keys import provider_checks, provider_keys
+from keys.badges import state_badge
+from keys.forms import ProviderKeyForm
+from keys.kept_admin import KeptAdmin
+from keys.models import CheckState, ModelList, ProviderKey, ProviderKeyCheck
+
+NOTHING_TO_TRY = "there is nothing to try"
+
+
+@admin.register(ProviderKey)
+class ProviderKeyAdmin(KeptAdmin):
+    """Accounts with providers. One that isn't wanted any more is deactivated: the ledger names it."""
+
+    actions = ("test",)
+    change_form_template = "admin/keys/providerkey/change_form.html"
+
+    # From the provider, once it has been called.
+    LEARNED = ("tried", "listed", "organization_id", "workspace_id")
+
+    form = ProviderKeyForm
+    POLICY = ("connect_seconds", "first_byte_seconds", "between_bytes_seconds", "total_seconds", "retry_unanswered")
+
+    fields = (
+        "name",
+        "provider",
+        "base_url",
+        "region",
+        "project",
+        "secret",
+        "model_patterns",
+        "active",
+        *POLICY,
+        *LEARNED,
+    )
+    readonly_fields = LEARNED
+    empty = "There is no provider key yet: add an account with a provider, and virtual keys can be mapped to it."
+    list_display = (
+        "name",
+        "provider",
+        "state",
+        "tried",
+        "address",
+        "models",
+        "hint",
+        "organization_id",
+        "workspace_id",
+    )
+    list_filter = ("provider", "active")
+    search_fields = ("name", "base_url")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderKey]:
+        return super().get_queryset(request).select_related("last_check").prefetch_related("cooldowns")
+
+    @method_decorator(sensitive_post_parameters("secret"))
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        saved: list[ProviderKey] = []
+        vars(request)["saved"] = saved
+        response = super().changeform_view(request, *args, **kwargs)
+        # Now that it is committed: a provider may take its time, and nothing must be locked for as long.
+        self.tell(request, saved, " It is saved all the same.")
+        return response
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # A field that isn't the model's can't be rendered on a page to look at only.
+        may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        hidden = {"secret": not may} | dict.fromkeys(self.LEARNED, obj is None)
+        return [field for field in self.fields if not hidden.get(field)]
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        provider_keys.save(obj, form.cleaned_data["secret"])
+        vars(request)["saved"].append(obj)
+
+    # Trying it
+
+    def get_urls(self) -> list[URLPattern]:
+        test = self.admin_site.admin_view(require_POST(self.test_view))
+        return [path("<path:object_id>/test/", test, name="keys_providerkey_test"), *super().get_urls()]
+
+    def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        provider_key: ProviderKey | None = self.get_object(request, unquote(object_id))
+        if not self.has_change_permission(request, provider_key):
+            raise PermissionDenied
+        if provider_key is None:
+            raise Http404
+        self.tell(request, [provider_key])
+        return HttpResponseRedirect(reverse("admin:keys_providerkey_change", args=[provider_key.pk]))
+
+    @admin.action(description="Test: try their secrets and addresses", permissions=["change"])
+    def test(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
+        self.tell(request, [row for row in queryset if self.has_change_permission(request, row)])
+
+    def tell(self, request: HttpRequest, rows: Sequence[ProviderKey], if_not: str = "") -> None:
+        """Try these provider keys and say how each one is; the log of changes has it, too.
+
+        Args:
+            if_not: what else is to be said of one that doesn't work.
+        """
+        for row, found in zip(rows, provider_checks.check(*rows), strict=True):
+            if found is None:
+                self.message_user(request, f"“{row}” was not tried: {NOTHING_TO_TRY}.")
+                continue
+            works = found.state == CheckState.WORKS
+            level = messages.SUCCESS if works else messages.WARNING
+            self.message_user(request, f"“{row}” was tried: {found}.{'' if works else if_not}", level)
+            self.log_change(request, row, f"Tried: {found}.")
+
+    @admin.display(description="state", ordering="active")
+    def state(self, row: ProviderKey) -> SafeString:
+        """Whether it is called: what it cools down for is on a page of its own."""
+        cooling = [each for each in row.cooldowns.all() if each.until > timezone.now() or each.is_refused]
+        if not row.active or not cooling:
+            return state_badge("active" if row.active else "inactive")
+        told = "refused" if any(each.is_refused for each in cooling) else "cooling"
+        url = reverse("admin:keys_cooldown_changelist", query={"provider_key__id__exact": row.pk})
+        return format_html('<a href="{}">{}</a>', url, state_badge(told))
+
+    @admin.display(description="last test")
+    def tried(self, row: ProviderKey) -> SafeString | str:
+        """What came of trying it, and when: it may be another one by now."""
+        found: ProviderKeyCheck | None = getattr(row, "last_check", None)
+        if found is None:
+            return "not tried" if row.kind.takes_secret else NOTHING_TO_TRY
+        when = f"{found.checked_at:%Y-%m-%d %H:%M} UTC"
+        return format_html(
+            '<span class="state {}">{}</span> <span class="explained">{}{}</span>',
+            found.state,
+            found.headline(),
+            when,
+            f": {found.message}" if found.message else "",
+        )
+
+    @admin.display(description="base URL")
+    def address(self, row: ProviderKey) -> str:
+        return row.base_url or row.region or "the provider's own"
+
+    @admin.display(description="models")
+    def models(self, row: ProviderKey) -> str:
+        return ", ".join(row.model_patterns) or "all"
+
+    @admin.display(description="models that its provider lists")
+    def listed(self, row: ProviderKey) -> str:
+        models = ModelList.objects.filter(pk=row.pk).first()
+        if models is None:
+            return "not asked for yet"
+        names = ", ".join(model["id"] for model in models.listed) or "none yet"
+        when = f" ({models.listed_at:%Y-%m-%d %H:%M} UTC)" if models.listed_at else ""
+        return names + when + (f"; the last question had no answer: {models.problem}" if models.problem else "")
+
+    @admin.display(description="secret")
+    def hint(self, row: ProviderKey) -> str:
+        return f"…{row.secret_hint}" if row.secret_hint else ("set" if row.secret_ciphertext else "none")

@@ -1,0 +1,272 @@
+"""Admin pages for virtual keys: thin over keys.issuing and keys.pausing, as the commands are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.options import InlineModelAdmin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Prefetch, Q, QuerySet
+from django.db.models.functions import Now
+from django.forms import ModelChoiceField
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from keys import issuing, pausing
+from keys.badges import state_badge
+from keys.cards import Cards
+from keys.errors import Unusable
+from keys.forms import RevokeForm, RotateForm, RouteFormSet, VirtualKeyForm
+from keys.kept_admin import ONE_WAY_TO_SAVE, PausableAdmin
+from keys.models import Credential, CredentialKind, Team, VirtualKey, VirtualKeyRoute
+
+
+class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
+    """A part of a virtual key's page: who may do what to the key may do it to this."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("keys.view_virtualkey") or request.user.has_perm("keys.change_virtualkey")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        open_to_change = obj is None or obj.pk is None or not (obj.revoked_at or obj.passthrough)
+        return open_to_change and request.user.has_perm("keys.change_virtualkey")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is None or obj.pk is None:
+            return request.user.has_perm("keys.add_virtualkey")
+        return self.has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_change_permission(request, obj)
+
+
+class RouteInline(FollowsKey, Cards):
+    """The provider keys that it maps to."""
+
+    model = VirtualKeyRoute
+    formset = RouteFormSet
+    min_num = 1
+    verbose_name = "provider key"
+    verbose_name_plural = "provider keys that it maps to, and their shares of its calls"
+
+
+class CredentialInline(FollowsKey, Cards):
+    """What opens it: the ends of each secret, and how long it works."""
+
+    model = Credential
+    fields = ("ends", "kind", "name", "created_at", "expires_at", "revoked_at")
+    readonly_fields = fields
+    ordering = ("-pk",)
+    can_delete = False
+    verbose_name_plural = "secrets that open it"
+
+    @admin.display(description="secret")
+    def ends(self, row: Credential) -> str:
+        return str(row)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class StateFilter(admin.SimpleListFilter):
+    """By state, as `VirtualKey.state` tells it."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state, state) for state in ("active", "paused", "expired", "revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        revoked, expired = Q(revoked_at__isnull=False), Q(expires_at__lte=Now())
+        states = {
+            "revoked": revoked,
+            "expired": ~revoked & expired,
+            "paused": ~revoked & ~expired & Q(active=False),
+            "active": ~revoked & ~expired & Q(active=True),
+        }
+        return queryset.filter(states[self.value() or ""]) if self.value() in states else queryset
+
+
+def found_by_end(queryset: QuerySet[Any], term: str, lookup: str) -> QuerySet[Any]:
+    """Those whose secret ends like the term; of a whole key that was pasted, no more than its end is looked at."""
+    end = term.strip()[-4:]
+    return queryset.filter(**{f"{lookup}__endswith": end}) if len(end) > 1 else queryset.none()
+
+
+@admin.register(VirtualKey)
+class VirtualKeyAdmin(PausableAdmin):
+    """Issuing, rotating, pausing, revoking and finding virtual keys."""
+
+    form = VirtualKeyForm
+    actions = ("pause", "resume", "revoke")
+    empty = "There is no virtual key yet: issue one, and copy it to whoever is to call with it."
+    list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
+    list_filter = (StateFilter, "customer", "team", "provider_keys")
+    list_select_related = ("customer", "team")
+    search_fields = ("name", "owner")
+    search_help_text = "Name, owner, or the last characters of the key"
+    change_form_template = "admin/keys/virtualkey/change_form.html"
+    change_list_template = "admin/keys/change_list.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        secrets = Credential.objects.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
+        shown = super().get_queryset(request).filter(passthrough=False)
+        return shown.prefetch_related(Prefetch("credentials", secrets, to_attr="secrets"))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        found, _ = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            found = found | found_by_end(queryset, search_term, "credentials__last")
+        return found, True
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]
+        terms += ["fallback_models", "adaptive_weights", "max_tokens", "default_max_tokens", "expires_at", "labels"]
+        if obj is None:
+            return [(None, {"fields": terms})]
+        return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        # Its rows in the ledger name its customer: another customer gets another key.
+        return ["whole_state", "customer", "created_at", "revoked_at"] if obj else []
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        return [RouteInline, CredentialInline, *self.inlines] if obj else [RouteInline]
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "team":
+            kwargs["queryset"] = Team.objects.select_related("customer")
+            kwargs["form_class"] = TeamField
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return (obj is None or not (obj.revoked_at or obj.passthrough)) and super().has_change_permission(request, obj)
+
+    @admin.display(description="state")
+    def whole_state(self, row: VirtualKey) -> SafeString:
+        if row.state == "active":
+            if row.customer.paused:
+                return state_badge("customer paused")
+            if row.team and row.team.paused:
+                return state_badge("team paused")
+        return state_badge(row.state)
+
+    @admin.display(description="key")
+    def ends(self, row: Any) -> str:
+        return str(row.secrets[0]) if row.secrets else "none"
+
+    # Adding: the function that issues keys saves everything; the page that answers shows the key.
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        if change:
+            super().save_related(request, form, formsets, change)
+        else:
+            vars(form.instance)["plain"] = issuing.issue(form.instance, formsets[0].routes())
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        return [{"added": {}}] if add else super().construct_change_message(request, form, formsets, add)
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        return self.shown_once(request, obj, f"Virtual key “{obj}”", vars(obj).pop("plain"))
+
+    # What else can be done to one key, on pages of their own.
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("<path:object_id>/rotate/", wrap(self.rotate_view), name="keys_virtualkey_rotate"),
+            path("<path:object_id>/revoke/", wrap(self.revoke_view), name="keys_virtualkey_revoke"),
+            path("<path:object_id>/pause/", wrap(require_POST(self.pause_view)), name="keys_virtualkey_pause"),
+            path("<path:object_id>/resume/", wrap(require_POST(self.resume_view)), name="keys_virtualkey_resume"),
+            *super().get_urls(),
+        ]
+
+    def permitted(self, request: HttpRequest, object_id: str, revoked_too: bool = False) -> VirtualKey:
+        """The key of this page, if this person may change it: these pages can be asked for without the buttons."""
+        virtual_key: VirtualKey | None = self.get_object(request, unquote(object_id))
+        if not super().has_change_permission(request, virtual_key):
+            raise PermissionDenied
+        if virtual_key is None:
+            raise Http404
+        if not (revoked_too or self.has_change_permission(request, virtual_key)):
+            raise PermissionDenied
+        return virtual_key
+
+    @transaction.atomic
+    def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        virtual_key = self.permitted(request, object_id)
+        if request.method == "POST":
+            VirtualKey.objects.select_for_update().get(pk=virtual_key.pk)  # of two clicks, the second sees the first
+        form = RotateForm(virtual_key, request.POST or None)
+        if form.is_valid():
+            try:
+                plain = issuing.rotate(virtual_key, form.cleaned_data["overlap"])
+            except Unusable as error:
+                form.add_error(None, str(error))
+            else:
+                self.log_change(request, virtual_key, f"Rotated; overlap {form.cleaned_data['overlap']}.")
+                return self.shown_once(request, virtual_key, f"New secret of “{virtual_key}”", plain)
+        return self.page(
+            request, "virtualkey/rotate.html", title=f"Rotate “{virtual_key}”", original=virtual_key, form=form
+        )
+
+    def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        virtual_key = self.permitted(request, object_id, revoked_too=True)
+        revoked = virtual_key.revoked_at is not None
+        form = RevokeForm(request.POST or None, initial={"cut_streams": revoked})
+        if not form.is_valid():
+            title = f"Cut the open streams of “{virtual_key}”" if revoked else f"Revoke “{virtual_key}”"
+            return self.confirm_revoking(request, [virtual_key], title, form)
+        self.take_back(request, [virtual_key], form)
+        return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
+
+    @admin.action(description="Revoke: take them back for good", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        rows = self.changeable(request, queryset)
+        form = RevokeForm(request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            return self.confirm_revoking(request, rows, "Revoke virtual keys", form, "revoke")
+        self.take_back(request, rows, form)
+        return None
+
+    def take_back(self, request: HttpRequest, rows: list[Any], form: RevokeForm) -> None:
+        cut = form.cleaned_data["cut_streams"]
+        for row in rows:
+            issuing.revoke(row, cut_streams=cut)
+        self.note(request, rows, "Revoked, open streams cut" if cut else "Revoked")
+
+    def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.set_paused(request, self.permitted(request, object_id), True)
+
+    def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.set_paused(request, self.permitted(request, object_id), False)
+
+    def set_paused(self, request: HttpRequest, virtual_key: VirtualKey, paused: bool) -> HttpResponse:
+        (pausing.pause if paused else pausing.resume)(virtual_key)
+        self.note(request, [virtual_key], "Paused" if paused else "Resumed")
+        return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
+
+
+class TeamField(ModelChoiceField):  # type: ignore[type-arg]
+    """Teams with their customers: two customers may have teams of one name."""
+
+    def label_from_instance(self, obj: Team) -> str:
+        return f"{obj.customer} / {obj}"

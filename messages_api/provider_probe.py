@@ -1,0 +1,208 @@
+"""Trying provider keys: each is called once, with a request that costs nothing (`Provider.probe`), the way calls are
+made, but in the process of the page or command that wants to know, and on an event loop that ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import ssl
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from keys import keyring
+from keys.directory import KnownProviderKey
+from keys.models import CheckState, ProviderKey
+from keys.provider_checks import Outcome
+from keys.timeouts import Timeouts
+from messages_api.errors import GatewayError
+from messages_api.providers import Provider, providers, refusals
+from messages_api.providers.base import Inconclusive
+from messages_api.runtime import upstream_client
+from messages_api.upstream import Answer, UpstreamError
+
+logger = logging.getLogger(__name__)
+
+# A person waits for it: seconds for all that is asked with one provider key, and how many are tried at once.
+SECONDS = 8.0
+AT_ONCE = 50
+# More of an answer isn't read. OpenRouter's list of models has about one.
+MOST_BYTES = 8 << 20
+# Of what a provider says, as much is shown.
+MESSAGE_LENGTH = 200
+# A run of a secret of this length must not be seen; a shorter one gives little away.
+TELLING = 6
+
+# Statuses that say that what was asked for isn't there.
+NOTHING_THERE = (404, 405, 501)
+FAULTS = {
+    "no_token": "no credentials could be had for its secret",
+    "no_answer_in_time": "no answer in time",
+    "bad_http": "what answers speaks no HTTP",
+    "bad_header": "its secret can't be sent in a header",
+}
+
+Result = TypeVar("Result")
+
+
+def outcomes(provider_keys: Sequence[ProviderKey]) -> list[Outcome | None]:
+    """What their providers make of them, in their order; None where there is nothing to try. No transaction, please."""
+    return run(_try_all([known(provider_key) for provider_key in provider_keys]))
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it on a loop of its own, which waits for nothing that is still under way then: a cloud's library may sit in a
+    thread for longer than a person wants to."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.close()
+
+
+def known(provider_key: ProviderKey) -> KnownProviderKey | None:
+    """As calls know it; None where its secret can't be read."""
+    ciphertext = bytes(provider_key.secret_ciphertext)
+    try:
+        secret = keyring.decrypt(ciphertext) if ciphertext else ""
+    except keyring.UnreadableSecret:
+        return None
+    return KnownProviderKey(
+        provider_key.pk,
+        provider_key.name,
+        provider_key.provider,
+        provider_key.base_url,
+        secret,
+        tuple(provider_key.model_patterns),
+        region=provider_key.region,
+        project=provider_key.project,
+    )
+
+
+async def _try_all(keys: Sequence[KnownProviderKey | None]) -> list[Outcome | None]:
+    client = upstream_client(settings.CONFIGURATION)
+    spoken = providers(client)
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(key: KnownProviderKey | None) -> Outcome | None:
+        if key is None:
+            return Outcome(CheckState.ANSWERED, message="nothing was asked: its secret can't be decrypted")
+        if key.provider not in spoken:
+            return None
+        async with room:
+            return await _try(spoken[key.provider], key)
+
+    try:
+        return await asyncio.gather(*map(one, keys))
+    finally:
+        await client.close()
+
+
+async def _try(provider: Provider, key: KnownProviderKey) -> Outcome | None:
+    """Ask, and say what came of it."""
+    answer: Answer | None = None
+    try:
+        async with asyncio.timeout(SECONDS):
+            answer = await provider.probe(key, Timeouts(SECONDS, SECONDS, SECONDS, SECONDS))
+            return None if answer is None else judge(provider, key, answer.status, await read(answer))
+    except TimeoutError:
+        return Outcome(CheckState.UNREACHABLE, message=f"no answer within {SECONDS:g} seconds")
+    except UpstreamError as error:
+        return Outcome(CheckState.UNREACHABLE, message=reason(error))
+    except Inconclusive as why:
+        return Outcome(CheckState.ANSWERED, message=str(why))
+    except (GatewayError, ValueError, OSError, RecursionError) as error:
+        logger.warning("provider key %s can't be tried (%s)", key.name, type(error).__name__)
+        return Outcome(CheckState.ANSWERED, message="the answer can't be read")
+    finally:
+        if answer is not None:
+            answer.close()
+
+
+async def read(answer: Answer) -> bytes:
+    """The body, as much of it as is looked at.
+
+    Raises:
+        UpstreamError: it broke off.
+    """
+    parts, size = list[bytes](), 0
+    while size < MOST_BYTES and (part := await answer.read()):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)[:MOST_BYTES]
+
+
+def judge(provider: Provider, key: KnownProviderKey, status: int, body: bytes) -> Outcome:
+    """What an answer says of a provider key."""
+    words = cleaned(refusals.words(body), key.secret)
+    if 200 <= status < 300:
+        if provider.answers_probe(body):
+            return Outcome(CheckState.WORKS, status)
+        return Outcome(CheckState.ANSWERED, status, "not as this kind of provider does: is the address right?")
+    if provider.is_about_us(status, body):
+        state = CheckState.ANSWERED if provider.refuses_probe_only(refusals.words(body)) else CheckState.REFUSED
+        return Outcome(state, status, words)
+    if 300 <= status < 400:
+        return Outcome(CheckState.ANSWERED, status, "a redirect, which is not followed: is the address right?")
+    if status in NOTHING_THERE:
+        said = f"“{words}”; " if words else ""
+        return Outcome(CheckState.ANSWERED, status, f"{said}the secret is not refused, but could not be tried")
+    return Outcome(CheckState.ANSWERED, status, words)
+
+
+def reason(error: UpstreamError) -> str:
+    """Why there is no answer, in words for who has to mend it."""
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return "TLS fails: its certificate is not trusted, or it speaks none"
+        if isinstance(cause, socket.gaierror):
+            return "there is no host of this name"
+        if isinstance(cause, ConnectionRefusedError):
+            return "the connection is refused"
+    if error.kind == "not_connected":
+        return "no connection can be made"
+    return FAULTS.get(error.kind, "the connection broke off before there was an answer")
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those behind it; aiohttp keeps the system's in a member."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        inner = getattr(seen, "os_error", None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+
+
+def cleaned(message: str, secret: str) -> str:
+    """What a provider says on one short line, without any word that has a part of the secret in it."""
+    hidden = set[str]().union(*(runs(part) for part in parts_of(secret)))
+    line = "".join(letter if letter.isprintable() else " " for letter in message[: 20 * MESSAGE_LENGTH])
+    short = " ".join("…" if hidden & runs(word) else word for word in line.split())
+    return short if len(short) <= MESSAGE_LENGTH else short[: MESSAGE_LENGTH - 1] + "…"
+
+
+def parts_of(secret: str) -> Iterator[str]:
+    """What there is to hide: the secret, or whatever its JSON says."""
+    try:
+        waiting: list[object] = [json.loads(secret) if secret.startswith("{") else secret]
+    except (ValueError, RecursionError):
+        waiting = [secret]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict | list):
+            waiting += part.values() if isinstance(part, dict) else part
+
+
+def runs(text: str) -> set[str]:
+    """All that is telling in a text: each run of TELLING characters."""
+    return {text[at : at + TELLING] for at in range(len(text) - TELLING + 1)}
