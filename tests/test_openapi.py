@@ -295,7 +295,7 @@ def test_the_page_loads_nothing_from_elsewhere(web):
     assert not [each for each in loaded if "//" in each]
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text)
     files = [each.removeprefix("/static/") for each in loaded if each.startswith("/static/")]
-    assert len(files) == 4
+    assert len(files) == 5
     assert all(finders.find(each) for each in files)
 
 
