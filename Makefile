@@ -37,8 +37,9 @@ lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy .
 
-translations: installed-dev  ## compile messages_api/locale after a change to it (a test says what is missing)
+translations: installed-dev  ## compile the catalogues after a change to them (a test says what is missing)
 	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory messages_api/locale
+	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory usage/locale
 
 requirements: installed-dev  ## compile the requirements files from the .in files, with hashes (ARGS=--upgrade)
 	$(PIP_COMPILE) $(ARGS) --output-file=requirements.txt requirements.in

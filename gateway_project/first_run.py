@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import OperationalError, connection, transaction
 
-from gateway_project import supervisor, unavailable
+from gateway_project import static_files, supervisor, unavailable
 from gateway_project.configuration import configuration
 from gateway_project.embedded_postgres import CannotStart
 
@@ -60,13 +60,13 @@ def set_up() -> FirstSecrets | None:
     """Bring the database and the static files up to date; what was made if the database was empty.
 
     Raises:
-        CannotStart: the database can't be reached, or is too old.
+        CannotStart: the database can't be reached or is too old, or the static files can't be written.
     """
     check_database()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [SET_UP_LOCK])
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("collectstatic", verbosity=0, interactive=False)
+    collect_static_files()
     # Their secrets are shown once, with the address to try them at: by a machine that has one.
     made = make_first_objects() if configuration().serves_web else None
     ensure_passthrough()
@@ -84,6 +84,13 @@ def check_database() -> None:
         (version,) = cursor.fetchone()
     if version < OLDEST_POSTGRES:
         raise CannotStart(f"DATABASE_URL: PostgreSQL {OLDEST_POSTGRES} or later is needed, this is {version}.")
+
+
+def collect_static_files() -> None:
+    try:
+        static_files.collect()
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"The static files of pages can't be collected: {error}") from None
 
 
 @transaction.atomic

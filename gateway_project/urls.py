@@ -6,12 +6,14 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import TemplateView
 
+from gateway_project import static_files
 from keys.choices import Autocomplete
 from messages_api.reference import document
 from usage.views import report
 
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
+    path("favicon.ico", static_files.favicon),
     path("docs/", document.show, name="docs"),
     path("docs/openapi.json", document.serve, name="openapi"),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),

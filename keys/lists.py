@@ -16,6 +16,8 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
     """A page that has such a list."""
 
     change_list_template = "admin/listed/change_list.html"
+    # Words above the list, such as the unit of its numbers.
+    about = ""
     # What there would be to see, and how it comes about.
     empty = "There is nothing here yet."
 
@@ -27,6 +29,7 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         changelist = super().get_changelist_instance(request)
         for spec in changelist.filter_specs:
             spec.template = "admin/listed/filter.html"
+        show_count(changelist)
         return changelist
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -41,6 +44,15 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
             reason = "there is another one of this name by now"
         self.message_user(request, f"Nothing was saved: {reason}.", messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
+
+
+def show_count(changelist: Any) -> None:
+    """Say how many rows a list has as people read it: `10,000+` where they were not counted to the end."""
+    capped = getattr(changelist.paginator, "is_capped", False)
+    changelist.counted = f"{changelist.result_count:,}{'+' if capped else ''}"
+    if capped:
+        # Or else the bound is said beside the search field, too, as if it were their number.
+        changelist.full_result_count = changelist.result_count
 
 
 class LookedAt(Listed):

@@ -120,20 +120,30 @@ class AnswerBounds(models.Model):
             )
 
 
+class TeamManager(models.Manager["Team"]):
+    """Teams with their customers, whom their names begin with."""
+
+    def get_queryset(self) -> models.QuerySet[Team]:
+        return super().get_queryset().select_related("customer")
+
+
 class Team(AnswerBounds):
-    """A group within a customer that shares virtual keys."""
+    """A group within a customer that shares virtual keys. Two customers may have teams of one name: to people it is
+    `Customer / Team`, to programs its name."""
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="teams")
     name = models.CharField(max_length=200)
     paused = models.BooleanField(default=False, help_text="Refuse the calls of every key of this team.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = TeamManager()
+
     class Meta:
         ordering: ClassVar = ["customer__name", "name"]
         constraints: ClassVar = [models.UniqueConstraint(fields=["customer", "name"], name="keys_team_name")]
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.customer} / {self.name}"
 
 
 def patience(what: str) -> models.FloatField[float | None, float | None]:
@@ -434,6 +444,16 @@ class VirtualKey(AnswerBounds):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def belongs_to(self) -> str:
+        """Whose it is: `Acme / Research`, or `Acme` where it is of no team."""
+        return str(self.team or self.customer)
+
+    @property
+    def full_name(self) -> str:
+        """It among the keys of everybody: `alice of Acme / Research`."""
+        return f"{self.name} of {self.belongs_to}"
 
     def allows(self, model: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through."""

@@ -11,7 +11,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Prefetch, Q, QuerySet
 from django.db.models.functions import Now
-from django.forms import ModelChoiceField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
@@ -23,7 +22,7 @@ from keys.cards import Cards
 from keys.errors import Unusable
 from keys.forms import RevokeForm, RotateForm, RouteFormSet, VirtualKeyForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, PausableAdmin
-from keys.models import Credential, CredentialKind, Team, VirtualKey, VirtualKeyRoute
+from keys.models import Credential, CredentialKind, VirtualKey, VirtualKeyRoute
 
 
 class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
@@ -111,7 +110,7 @@ class VirtualKeyAdmin(PausableAdmin):
     empty = "There is no virtual key yet: issue one, and copy it to whoever is to call with it."
     list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
     list_filter = (StateFilter, "customer", "team", "provider_keys")
-    list_select_related = ("customer", "team")
+    list_select_related = ("customer", "team__customer")
     search_fields = ("name", "owner")
     search_help_text = "Name, owner, or the last characters of the key"
     change_form_template = "admin/keys/virtualkey/change_form.html"
@@ -143,12 +142,6 @@ class VirtualKeyAdmin(PausableAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
         return [RouteInline, CredentialInline, *self.inlines] if obj else [RouteInline]
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "team":
-            kwargs["queryset"] = Team.objects.select_related("customer")
-            kwargs["form_class"] = TeamField
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return (obj is None or not (obj.revoked_at or obj.passthrough)) and super().has_change_permission(request, obj)
@@ -263,10 +256,3 @@ class VirtualKeyAdmin(PausableAdmin):
         (pausing.pause if paused else pausing.resume)(virtual_key)
         self.note(request, [virtual_key], "Paused" if paused else "Resumed")
         return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
-
-
-class TeamField(ModelChoiceField):  # type: ignore[type-arg]
-    """Teams with their customers: two customers may have teams of one name."""
-
-    def label_from_instance(self, obj: Team) -> str:
-        return f"{obj.customer} / {obj}"

@@ -8,15 +8,19 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from messages_api import refusal_admin
 from messages_api.models import Batch, File
 from usage.admin import ReadOnlyAdmin
+from usage.lists import KEY_OWNER
+
+__all__ = ["refusal_admin"]  # its page is registered with these
 
 
 class StoredAdmin(ReadOnlyAdmin):
     """Something at a provider."""
 
     provider_id_field = "pk"
-    list_select_related = ("virtual_key", "team", "provider_key")
+    list_select_related = (*KEY_OWNER, "team__customer", "provider_key")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -36,7 +40,7 @@ class BatchAdmin(StoredAdmin):
     search_fields = ("provider_batch_id",)
     search_help_text = "The provider's id (msgbatch_…), or the request id of the call that made it."
     empty = "There is no message batch yet."
-    list_display = ("__str__", "virtual_key", "team", "state", "settled_requests", "requests", "ceiling", "created_at")
+    list_display = ("__str__", "called_with", "team", "state", "settled_requests", "requests", "ceiling", "created_at")
     list_filter = ("state", "created_at")
 
 
@@ -48,6 +52,6 @@ class FileAdmin(StoredAdmin):
     search_fields = ("id",)
     search_help_text = "The provider's id (file_…)."
     empty = "There is no file yet."
-    list_display = ("id", "team", "virtual_key", "provider_key", "created_at", "deleted_at")
+    list_display = ("id", "team", "called_with", "provider_key", "created_at", "deleted_at")
     list_filter = ("created_at", ("deleted_at", admin.EmptyFieldListFilter))
     exclude = ("described",)

@@ -45,6 +45,7 @@ class GatewayError(APIException):
         retry_after: seconds after which trying again makes sense.
         retry: whether it ever does, where that isn't plain from the status; clients obey it.
         headers: what else goes with it.
+        facts: what the message is said from, for the log of refusals, where it is said in a customer's language.
     """
 
     # With 405: the methods that there are.
@@ -61,6 +62,7 @@ class GatewayError(APIException):
         retry: bool | None = None,
         details: dict[str, Any] | None = None,
         headers: Headers = (),
+        facts: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status_code = status
@@ -73,6 +75,7 @@ class GatewayError(APIException):
             self.retry = retry_after is not None
         self.details = details
         self.headers = headers
+        self.facts = facts
 
 
 def invalid_request(message: str, *, reason: str = "invalid_request", status: int = 400) -> GatewayError:
@@ -134,14 +137,16 @@ def account_refused() -> GatewayError:
     )
 
 
-def over_budget(message: str) -> GatewayError:
+def over_budget(message: str, *, facts: dict[str, Any]) -> GatewayError:
     """What the call may cost doesn't fit what is left; trying again won't change that."""
-    return GatewayError(429, "billing_error", message, reason="budget", retry=False)
+    return GatewayError(429, "billing_error", message, reason="budget", retry=False, facts=facts)
 
 
-def over_limit(message: str, *, retry_after: int, headers: Headers = ()) -> GatewayError:
+def over_limit(message: str, *, retry_after: int, facts: dict[str, Any], headers: Headers = ()) -> GatewayError:
     """The call comes too soon."""
-    return GatewayError(429, "rate_limit_error", message, reason="limit", retry_after=retry_after, headers=headers)
+    return GatewayError(
+        429, "rate_limit_error", message, reason="limit", retry_after=retry_after, headers=headers, facts=facts
+    )
 
 
 def interrupted(*, cut: bool) -> GatewayError:

@@ -27,7 +27,8 @@ def over_budget(details: dict[str, Any], admission: Admission) -> GatewayError:
     Args:
         details: what the arbiter says of it (usage_refusal in usage/sql/arbiter.sql).
     """
-    return errors.over_budget(wording.over_budget(details, affordable(details, admission)))
+    max_tokens = affordable(details, admission)
+    return errors.over_budget(wording.over_budget(details, max_tokens), facts=details | {"max_tokens": max_tokens})
 
 
 def affordable(details: dict[str, Any], admission: Admission) -> int:
@@ -50,7 +51,9 @@ def over_limit(details: dict[str, Any]) -> GatewayError:
     kind, seconds = details["kind"], int(details["retry_after"])
     again = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
     stands = {"kind": kind, "limit": details["rate"], "remaining": details["left"], "reset": again}
-    return errors.over_limit(wording.over_limit(details), retry_after=seconds, headers=standing([stands]))
+    return errors.over_limit(
+        wording.over_limit(details), retry_after=seconds, headers=standing([stands]), facts=details
+    )
 
 
 def nearly_empty(standing: list[dict[str, Any]] | None) -> bool:

@@ -11,7 +11,9 @@ from messages_api.models_view import ModelsView, ModelView
 from messages_api.quota_view import QuotaView
 from messages_api.views import CountTokensView, MessagesView, NotFoundView
 
-PREFIX = r"^/*(?:anthropic/+|pydanticai/anthropic/+|pydanticai/+)?(?:v1/+)?"
+# What clients' base URLs may end in, besides nothing.
+PREFIXES = ("pydanticai/anthropic/", "anthropic/", "pydanticai/")
+PREFIX = f"^/*(?:{'|'.join(prefix.removesuffix('/') + '/+' for prefix in PREFIXES)})?(?:v1/+)?"
 # Of what lives at a provider: the caller's own word, which becomes a part of the provider's path.
 ID = r"(?P<name>[A-Za-z0-9_-]{1,200})"
 

@@ -80,23 +80,28 @@ class ApiView(APIView):
         return self.render_error
 
     def render_error(self, error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-        """The answer to an error that is the caller's to know; it is noted in the log of refusals."""
+        """The answer to an error that is the caller's to know."""
         ours = errors.ours(error)
         if ours is None:
             return None
-        http: ApiRequest = self.request._request  # type: ignore[assignment]
-        runtime.current().refusals.note(
-            http.id,
-            http_status=ours.status_code,
-            error_type=ours.kind,
-            reason=ours.reason,
-            message=ours.message,
-            endpoint=self.endpoint,
-            credential_hint=http.credential_hint,
-            virtual_key=http.virtual_key,
-            requested_model=http.requested_model,
-        )
-        return errors.response(ours, http.id)
+        return refuse(self.request._request, ours, self.endpoint)  # type: ignore[arg-type]
+
+
+def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpResponse:
+    """The answer to a call that is refused; it is noted in the log of refusals."""
+    runtime.current().refusals.note(
+        http.id,
+        http_status=error.status_code,
+        error_type=error.kind,
+        reason=error.reason,
+        message=error.message,
+        endpoint=endpoint,
+        credential_hint=http.credential_hint,
+        virtual_key=http.virtual_key,
+        requested_model=http.requested_model,
+        facts=error.facts,
+    )
+    return errors.response(error, http.id)
 
 
 async def identified(request: Request) -> tuple[runtime.Runtime, ApiRequest, Presented, KnownKey]:
@@ -175,10 +180,5 @@ class NotFoundView(ApiView):
     endpoint = "unknown"
 
     async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
-        return errors.response(
-            errors.not_found(
-                f"{request.path[:200]}: There is no such endpoint. {OFFERED}",
-                reason="no_endpoint",
-            ),
-            request.id,
-        )
+        message = f"{request.path[:200]}: There is no such endpoint. {OFFERED}"
+        return refuse(request, errors.not_found(message, reason="no_endpoint"), self.endpoint)

@@ -44,6 +44,18 @@ def over_budget(details: dict[str, Any], max_tokens: int) -> str:
         return _("{refusal}; lower max_tokens to about {tokens}.").format(refusal=said, tokens=tokens)
 
 
+def again(reason: str, facts: dict[str, Any] | None, language: str) -> str:
+    """What a refused caller was told, in another language; empty where it is not known what that was said from."""
+    if not facts:
+        return ""
+    here = facts | {"language": language}
+    try:
+        return over_budget(here, facts["max_tokens"]) if reason == "budget" else over_limit(here)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        # Another version's facts.
+        return ""
+
+
 def refusal(something_left: bool, resets: bool) -> str:
     """The sentence about a budget, to be filled in."""
     if something_left and resets:

@@ -62,7 +62,6 @@ TRUNCATE usage_topup, usage_override;
 DELETE FROM usage_budget;
 DELETE FROM usage_limit;
 DELETE FROM usage_refusal;
-DELETE FROM usage_refusalcount;
 DELETE FROM messages_api_batch;
 DELETE FROM messages_api_binding;
 DELETE FROM messages_api_file;

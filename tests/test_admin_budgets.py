@@ -150,7 +150,7 @@ def test_lists_and_pages_show_what_is_left(admin, alice, django_assert_max_num_q
     with django_assert_max_num_queries(12):
         listed = said(admin.get(page("budget", "changelist")))
     assert (
-        "team Research of Acme all models $100 a month hard $12.50 spent, $0.2500 held $87.25 87% of $100.00"
+        "team Acme / Research all models $100 a month hard $12.50 spent, $0.2500 held $87.25 87% of $100.00"
         " 2100-01-01 01:00 Europe/Berlin" in listed
     )
     shown = said(admin.get(page("budget", "change", budget.pk)))
@@ -403,11 +403,13 @@ def test_a_search_that_finds_nothing_says_so(admin, alice):
 def test_lists_of_what_was_done_name_the_budget_and_the_amount(admin, alice):
     prepaid = Budget.objects.create(team=alice.team, period="none")
     prepaid.top_up(Decimal("1234.5"), reason="invoice", author="x")
-    assert "team Research $1,234.5 prepaid $1,234.50 invoice" in said(admin.get(page("topup", "changelist")))
+    assert "team Acme / Research $1,234.5 prepaid $1,234.50 invoice" in said(admin.get(page("topup", "changelist")))
     Budget.objects.create(virtual_key=alice, amount=1, unit="tokens").override(
         Decimal(5000), windows=1, reason="launch", author="x"
     )
-    assert "virtual key alice 1 tokens a month 5,000 tokens" in said(admin.get(page("override", "changelist")))
+    assert "virtual key alice of Acme / Research 1 tokens a month 5,000 tokens" in said(
+        admin.get(page("override", "changelist"))
+    )
     budget = Budget.objects.create(customer=alice.customer, amount=10_000, period="quarter", thresholds=[80])
     Alert.objects.create(
         budget=budget,

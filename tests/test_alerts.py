@@ -151,10 +151,10 @@ def test_each_target_is_told_of_its_customers_budgets_only(cast):
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     tasks.deliver_alerts()
     assert sorted((message.to[0], message.subject.split(" for ")[1]) for message in mail.outbox) == [
-        ("all@example.com", "team Research"),
-        ("all@example.com", "virtual key charlie"),
-        ("ours@example.com", "team Research"),
-        ("theirs@example.com", "virtual key charlie"),
+        ("all@example.com", "team Ours / Research"),
+        ("all@example.com", "virtual key charlie of Theirs"),
+        ("ours@example.com", "team Ours / Research"),
+        ("theirs@example.com", "virtual key charlie of Theirs"),
     ]
 
 
@@ -402,7 +402,7 @@ def test_what_the_arbiter_counts_is_what_is_told(cast):
             cursor.execute("SELECT usage_count(ARRAY[ROW(%s, %s, 0.6, 0)::usage_change])", [budget.pk, start])
     tasks.deliver_alerts()
     (message,) = mail.outbox
-    assert message.subject == "50 % of $1 a month for team Research"
+    assert message.subject == "50 % of $1 a month for team Ours / Research"
 
 
 def test_secrets_of_webhooks_are_rotated_with_the_others(cast):

@@ -83,7 +83,11 @@ def test_a_key_with_impossible_terms_is_not_issued(arguments, complaint):
 
 @pytest.mark.parametrize(
     ("owner", "said"),
-    [("customer:Acme", "customer Acme"), ("team:Acme/Research", "team Research"), ("key:alice", "virtual key alice")],
+    [
+        ("customer:Acme", "customer Acme"),
+        ("team:Acme/Research", "team Acme / Research"),
+        ("key:alice", "virtual key alice of Acme / Research"),
+    ],
 )
 def test_a_budget_is_set_and_set_again(owner, said):
     for amount in ("100", "100", "250"):
@@ -120,7 +124,10 @@ def test_budgets_of_other_units_periods_and_scopes_are_others(alice):
 def test_a_budget_is_removed_and_removed_again(alice):
     run("set_budget", "key:alice", "5/day")
     run("set_budget", "key:alice", "5tokens/day")
-    assert run("set_budget", "key:alice", "day", "--remove")[0] == "Removed: $5 a day for virtual key alice\n"
+    assert (
+        run("set_budget", "key:alice", "day", "--remove")[0]
+        == "Removed: $5 a day for virtual key alice of Acme / Research\n"
+    )
     out, err = run("set_budget", "key:alice", "7/day", "--remove")
     assert (out, "no such budget" in err) == ("", True)
     assert list(alice.budgets.filter(active=True).values_list("unit", flat=True)) == ["tokens"]
@@ -245,7 +252,8 @@ def paces(owner):
 
 
 def test_limits_are_set_and_set_again(alice):
-    said = "60 requests a minute for virtual key alice, 10 at once\n4 calls at once for virtual key alice\n"
+    owner = "virtual key alice of Acme / Research"
+    said = f"60 requests a minute for {owner}, 10 at once\n4 calls at once for {owner}\n"
     for _ in range(2):
         assert run("set_limit", "key:alice", "--rpm", "60", "--parallel", "4")[0] == said
     run("set_limit", "key:alice", "--rpm", "90")
@@ -303,7 +311,7 @@ def test_limits_are_removed_and_removed_again(alice):
     run("set_limit", "key:alice", "--rpm", "60", "--parallel", "4")
     run("set_limit", "key:alice", "--rpm", "30", "--models", "claude-opus-*")
     out, err = run("set_limit", "key:alice", "--rpm", "--remove")
-    assert (out, err) == ("Removed: 60 requests a minute for virtual key alice\n", "")
+    assert (out, err) == ("Removed: 60 requests a minute for virtual key alice of Acme / Research\n", "")
     out, err = run("set_limit", "key:alice", "--rpm", "--remove")
     assert out == ""
     assert "There is no such limit of requests a minute." in err

@@ -14,7 +14,7 @@ from django.contrib.staticfiles import finders
 from openapi_spec_validator import validate
 
 from messages_api.reference.document import document
-from tests.gateway import CLIENT, ask, post
+from tests.gateway import CLIENT, ask, credentials, post
 from tests.recordings import needs_recordings, recordings
 from tests.test_validation import BETAS, EXAMPLES, PASSES, RICH, judge
 
@@ -203,7 +203,7 @@ def test_each_error_has_its_type_and_an_example(status, kind):
 
 def test_a_spent_budget_is_among_the_errors():
     described = operation()["responses"]["429"]["content"]["application/json"]
-    assert "billing_error" in described["schema"]["properties"]["error"]["properties"]["type"]["enum"]
+    assert "billing_error" in resolve(described["schema"])["properties"]["error"]["properties"]["type"]["enum"]
 
 
 def test_a_credential_may_come_as_bearer_or_in_either_header():
@@ -218,8 +218,100 @@ def test_a_credential_may_come_as_bearer_or_in_either_header():
     assert "sk-bf-" in schemes["bearer"]["description"]
 
 
-def test_the_path_of_the_reference_page_is_served():
-    assert {each["url"] for each in document()["servers"]} >= {"/", "/pydanticai/anthropic"}
+def test_the_first_way_to_send_a_credential_is_the_reference_pages():
+    assert next(iter(document()["components"]["securitySchemes"].values()))["scheme"] == "bearer"
+    for every in (document(), *(each for _, _, each in operations())):
+        assert [[*each] for each in every["security"]] == [["bearer"], ["apiKey"], ["virtualKey"]]
+
+
+PREFIXES = ("", "/anthropic", "/pydanticai/anthropic", "/pydanticai")
+
+
+def operations():
+    return [(path, method, each) for path, methods in document()["paths"].items() for method, each in methods.items()]
+
+
+def test_every_endpoint_is_there_under_every_prefix():
+    assert "post" in document()["paths"]["/pydanticai/anthropic/v1/messages"]
+    endpoints = {(path, method) for path, method, _ in operations() if path.startswith("/v1/")}
+    assert len(endpoints) == 16
+    assert {(path, method) for path, method, _ in operations()} == {
+        (prefix + path, method) for prefix in PREFIXES for path, method in endpoints
+    }
+    assert [each["url"] for each in document()["servers"]] == ["/"]
+
+
+def test_an_operation_under_a_prefix_is_the_same_one_by_another_name():
+    for path, method, each in operations():
+        plain = operation(path[path.index("/v1/") :], method)
+        assert each | {"operationId": "", "tags": []} == plain | {"operationId": "", "tags": []}
+    names = [each["operationId"] for _, _, each in operations()]
+    assert len(set(names)) == len(names)
+    assert {"create_message", "pydanticai_anthropic_create_message"} <= set(names)
+    assert all(re.fullmatch("[a-z_]+", name) for name in names)
+
+
+def test_operations_are_grouped_and_each_group_is_described():
+    tags = {each["name"]: each["description"] for each in document()["tags"]}
+    assert all(tags.values())
+    assert {name for _, _, each in operations() for name in each["tags"]} == set(tags)
+    assert all(len(each["tags"]) == 1 for _, _, each in operations())
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_each_path_of_the_document_is_answered(web, echo_alice, prefix):
+    for path, method, _ in operations():
+        if path.startswith(prefix + "/v1/"):
+            url = web.url + re.sub(r"{\w+}", "unknown_1", path)
+            answer = CLIENT.request(method, url, headers=credentials(echo_alice.key))
+            assert answer.status_code in (200, 400, 404, 413, 415), path
+            assert "There is no such endpoint" not in answer.text, path
+
+
+SENTENCE = re.compile(r"[A-Z`].*[^.]\.", re.S)
+
+
+def nodes(value, path=()):
+    """Every object of the document that is no example, with its path."""
+    if isinstance(value, dict):
+        yield path, value
+        for name, each in value.items():
+            if name not in ("example", "examples", "enum", "const", "default"):
+                yield from nodes(each, (*path, name))
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from nodes(each, (*path, number))
+
+
+def test_everything_has_a_sentence():
+    silent = []
+    for path, node in nodes(document()):
+        last = path[-1] if path else ""
+        if last in ("properties", "securitySchemes", "schemas"):
+            silent += [(*path, name) for name, each in node.items() if not sentence(each)]
+        elif last == "headers":
+            silent += [(*path, name) for name, each in node.items() if not ("$ref" in each or sentence(each))]
+        elif last == "requestBody" or path[-2:-1] in (("responses",), ("parameters",), ("tags",)):
+            silent += [] if sentence(node) else [path]
+    assert silent == []
+    for _, _, each in operations():
+        assert each["summary"]
+        assert sentence(each)
+
+
+def sentence(node):
+    return SENTENCE.fullmatch(node.get("description", ""))
+
+
+def test_the_document_is_small_on_its_way(web):
+    plain = CLIENT.get(web.url + "/docs/openapi.json", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    packed = CLIENT.get(web.url + "/docs/openapi.json", headers={"accept-encoding": "gzip, br"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < 40_000
+    assert packed.content == plain.content
+    for answer in (packed, plain):
+        assert "accept-encoding" in answer.headers["vary"].lower()
 
 
 def full(schema):
@@ -295,7 +387,7 @@ def test_the_page_loads_nothing_from_elsewhere(web):
     assert not [each for each in loaded if "//" in each]
     assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", answer.text)
     files = [each.removeprefix("/static/") for each in loaded if each.startswith("/static/")]
-    assert len(files) == 4
+    assert len(files) == 5
     assert all(finders.find(each) for each in files)
 
 

@@ -126,8 +126,8 @@ def test_one_alert_a_key_and_day(arbiter_, cast):
     tasks.deliver_alerts()
     told = sorted((message.subject, message.body.splitlines()[0]) for message in mail.outbox)
     assert [subject for subject, _ in told] == [
-        "Calls of virtual key alice cost more than was held for them",
-        "Calls of virtual key bob cost more than was held for them",
+        "Calls of virtual key alice of Ours / Research cost more than was held for them",
+        "Calls of virtual key bob of Ours / Research cost more than was held for them",
     ]
     assert "They cost 1.25 USD, 0.5 USD were held." in told[0][1]
     arbiter_.set_clock(NOVEMBER + timedelta(days=1))

@@ -10,8 +10,9 @@ from decimal import Decimal
 import pytest
 from django.contrib.auth.models import Permission, User
 
+from keys.models import Customer, Team, VirtualKey
 from tests.ledger import START, empty_ledger, make_cast, make_entry
-from usage import reports, rollups
+from usage import export, reports, rollups
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,7 +42,7 @@ def lines(**query):
 def read_csv(client, **query):
     response = client.get("/admin/usage/report/", NOVEMBER | query | {"format": "csv"})
     assert response["Content-Type"] == "text/csv; charset=utf-8"
-    return list(csv.DictReader(io.StringIO(response.content.decode())))
+    return list(csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"))))
 
 
 def test_it_sums_by_what_is_asked_for(cast):
@@ -50,7 +51,7 @@ def test_it_sums_by_what_is_asked_for(cast):
     make_entry(cast.charlie, START + timedelta(days=1))
     rollups.roll_up()
     assert lines() == [("2026-11-02", 1), ("2026-11-03", 2)]
-    assert lines(group=["team"]) == [("Research", 2), ("–", 1)]
+    assert lines(group=["team"]) == [("Ours / Research", 2), (None, 1)]
     assert lines(group=["customer"]) == [("Ours", 2), ("Theirs", 1)]
     assert lines(group=["key"]) == [("alice", 1), ("bob", 1), ("charlie", 1)]
     assert lines(group=["model", "day"]) == [
@@ -136,6 +137,87 @@ def test_a_name_is_no_formula_in_a_spreadsheet(cast, finance):
     cast.alice.save()
     make_entry(cast.alice)
     assert read_csv(finance, group="key")[0]["Key"] == "'=HYPERLINK(1)"
+
+
+@pytest.fixture
+def namesakes(cast):
+    """Teams and keys that have others' names; a customer and a team that look like another customer's."""
+    theirs = Team.objects.create(customer=cast.charlie.customer, name="Research")
+    nested = Team.objects.create(customer=Customer.objects.create(name="Ours / Research"), name="Labs")
+    deep = Team.objects.create(customer=cast.alice.customer, name="Research / Labs")
+    teams = (cast.alice.team, theirs, nested, deep)
+    keys = [VirtualKey.objects.create(name=f"ci-{team.pk}", customer=team.customer, team=team) for team in teams]
+    for cost, key in enumerate(keys, 1):
+        make_entry(key, cost=cost)
+    make_entry(cast.charlie, cost=100)
+    rollups.roll_up()
+    return keys
+
+
+def test_teams_of_one_name_are_lines_of_their_own(namesakes, finance):
+    nested, deep = namesakes[2:]
+    expected = {
+        "Ours / Research": "1",
+        "Theirs / Research": "2",
+        f"Ours / Research / Labs #{nested.team_id}": "3",
+        f"Ours / Research / Labs #{deep.team_id}": "4",
+        "": "100",
+    }
+    assert {row["Team"]: row["Cost, USD"] for row in read_csv(finance, group="team")} == expected
+    page = finance.get("/admin/usage/report/", NOVEMBER | {"group": "team"}).content.decode()
+    shown = re.findall(r"<tr>\s*<td>(.*?)</td>", page)
+    assert set(shown) == set(expected) - {""} | {"–"}
+    [found] = re.findall(r'id="usage-chart-data"[^>]*>(.*?)</script>', page)
+    series = {each["label"]: sum(each["data"]) for each in json.loads(found)["series"]}
+    assert series == {label or "–": float(cost) for label, cost in expected.items()}
+    options = re.findall(r'<option value="\d+">(.*?)</option>', page)
+    assert {"Ours / Research", "Theirs / Research"} <= set(options)
+    assert f"ci-{namesakes[0].team_id} of Ours / Research" in options
+
+
+def test_keys_of_one_name_are_told_apart_by_their_owners():
+    group = reports.GROUPS["key"]
+    rows = [
+        dict(zip(group.fields, values, strict=True))
+        for values in (
+            (1, "ci", "Ours", "Research"),
+            (2, "ci", "Ours", "Sales"),
+            (3, "ci", "Theirs", None),
+            (4, "alice", "Ours", None),
+            (5, "ci", "Ours", "Sales"),
+            (None, None, None, None),
+        )
+    ]
+    assert reports.labels(group, rows) == {
+        1: "Ours / Research / ci",
+        2: "Ours / Sales / ci #2",
+        3: "Theirs / ci",
+        4: "alice",
+        5: "Ours / Sales / ci #5",
+        None: None,
+    }
+
+
+@pytest.mark.parametrize("group", [["team"], ["customer"], ["provider_key"], ["day", "team", "key"]])
+def test_a_file_for_people_begins_with_a_mark_and_says_nothing_of_what_is_not(cast, finance, group):
+    make_entry(cast.charlie)
+    response = finance.get("/admin/usage/report/", NOVEMBER | {"group": group, "format": "csv"})
+    assert response.content.startswith(b"\xef\xbb\xbf")
+    assert response.content.count(b"\xef\xbb\xbf") == 1
+    (row,) = read_csv(finance, group=group)
+    assert "–" not in row.values()
+    assert row.get("Team", "") == row.get("Provider key", "") == ""
+    assert row.get("Customer", "Theirs") == "Theirs"
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_no_cell_of_text_begins_like_a_formula(start):
+    (cell,) = next(csv.reader(io.StringIO(export.csv_line([start + "1+1"]), newline="")))
+    assert cell == "'" + start + "1+1"
+
+
+def test_numbers_are_numbers_even_below_nothing():
+    assert export.csv_line([Decimal("-1.500"), Decimal("1E-12"), -3, None, "x"]) == "-1.5,0.000000000001,-3,,x\n"
 
 
 def test_a_long_range_has_a_bar_a_month(cast):

@@ -65,18 +65,21 @@ def test_an_admin_sees_what_is_retained_of_which_call(lost, admin):
     for name in lost.names:
         assert name in text
     kept = Decimal("0.25") - lost.estimate
-    assert f"${kept.normalize():f} of the budget per month of team Research" in text
-    assert " tokens of the budget per day of team Research" in text
-    assert "alice of Acme claude-opus-5-5" in text
+    assert f"${kept.normalize():f} of the budget per month of team Acme / Research" in text
+    assert " tokens of the budget per day of team Acme / Research" in text
+    assert "alice of Acme / Research claude-opus-5-5" in text
     assert f"${lost.estimate.normalize():f}" in text
-    assert said(admin.get(page("retained", "change", lost.calls[0]))).count("budget per month of team Research") == 1
+    assert (
+        said(admin.get(page("retained", "change", lost.calls[0]))).count("budget per month of team Acme / Research")
+        == 1
+    )
 
 
 def test_giving_back_asks_first(lost, admin):
     before = held()
     text = said(give_back(admin, lost.calls[0]))
     assert lost.names[0] in text
-    assert "of the budget per month of team Research" in text
+    assert "of the budget per month of team Acme / Research" in text
     assert (Retained.objects.count(), held()) == (2, before)
     text = said(admin.get(give_back(admin, lost.calls[0], confirmed="yes").url))
     assert f"Given back: {lost.names[0]}." in text
@@ -103,7 +106,7 @@ def test_who_may_only_look_gives_nothing_back(lost):
 def test_the_command_lists_and_gives_back(lost):
     out, _ = run("give_back", "--list")
     assert {line.split(" since ")[0] for line in out.splitlines()} == set(lost.names)
-    assert out.count("of the budget per month of team Research") == 2
+    assert out.count("of the budget per month of team Acme / Research") == 2
     assert run("give_back", "--list", "--older-than", "1h")[0] == ""
     assert Retained.objects.count() == 2
     out, _ = run("give_back", lost.names[1])
@@ -119,7 +122,7 @@ def test_the_command_lists_and_gives_back(lost):
 def test_a_budget_that_was_deleted_gets_it_back_too(lost):
     for budget in Budget.objects.all():
         budget.delete_softly()
-    assert run("give_back", "--older-than", "0")[0].count("team Research") == 4
+    assert run("give_back", "--older-than", "0")[0].count("team Acme / Research") == 4
     assert set(held()) == {0}
 
 

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from keys.lists import show_count
+from keys.models import Team, VirtualKey
 from tests.ledger import empty_ledger, make_cast, make_entry
 from usage import request_ids
-from usage.admin import BoundedPaginator
-from usage.models import Adjustment, Hold, LedgerEntry, Price, Process, Refusal, RefusalCount, Rollup
+from usage.admin import BoundedPaginator, ModelFilter
+from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, Rollup
 
 pytestmark = pytest.mark.django_db
 
@@ -90,14 +93,13 @@ def test_a_refusal_is_found_by_its_request_id(admin):
     assert found(admin, "adjustment", q="nonsense") == 0
 
 
-def test_it_shows_what_is_under_way(cast, admin):
-    process = Process.objects.create(id=uuid.uuid4(), host="here", pid=1)
+def make_hold(key, process):
     Hold.objects.create(
-        process=process.id,
+        process=process,
         admitted_at=timezone.now(),
         credential=1,
-        virtual_key=cast.alice,
-        customer=cast.alice.customer,
+        virtual_key=key,
+        customer=key.customer,
         endpoint="messages",
         requested_model="claude-opus-5-5",
         stream=True,
@@ -109,8 +111,12 @@ def test_it_shows_what_is_under_way(cast, admin):
         output_price=1,
         price_version="test",
     )
-    RefusalCount.objects.create(minute=timezone.now(), reason="revoked", count=7)
-    for path in ("hold", "process", "refusalcount"):
+
+
+def test_it_shows_what_is_under_way(cast, admin):
+    process = Process.objects.create(id=uuid.uuid4(), host="here", pid=1)
+    make_hold(cast.alice, process.id)
+    for path in ("hold", "process"):
         assert found(admin, path) == 1
 
 
@@ -160,8 +166,77 @@ def test_a_bad_price_is_refused(admin, changes):
     assert not Price.objects.filter(note="contract").exists()
 
 
-def test_a_long_list_is_not_counted_to_its_end(cast, monkeypatch):
-    monkeypatch.setattr(BoundedPaginator, "BOUND", 3)
+@pytest.mark.parametrize(("bound", "said"), [(3, "3+ ledger rows"), (4, "4+ ledger rows"), (5, "5 ledger rows")])
+def test_a_long_list_is_not_counted_to_its_end_and_says_so(cast, admin, monkeypatch, bound, said):
+    monkeypatch.setattr(BoundedPaginator, "BOUND", bound)
     for _ in range(5):
         make_entry(cast.alice)
-    assert BoundedPaginator(LedgerEntry.objects.all(), 2).count == 3
+    assert BoundedPaginator(LedgerEntry.objects.all(), 2).count == bound
+    page = " ".join(admin.get("/admin/usage/ledgerentry/").content.decode().split())
+    assert said in page
+    assert f"{bound} results" not in page or bound == 5
+
+
+def test_thousands_are_grouped_in_counts():
+    class Long:
+        paginator = SimpleNamespace(is_capped=True)
+        result_count = 10_000
+
+    show_count(long := Long())
+    assert long.counted == "10,000+"
+
+
+def test_the_filter_by_model_says_that_there_are_more(cast, admin, monkeypatch):
+    for number in range(3):
+        Rollup.objects.create(
+            bucket=timezone.now(),
+            customer=cast.bob.customer,
+            virtual_key=cast.bob,
+            model=f"m-{number}",
+            status="failed",
+        )
+    assert "there are more" not in admin.get("/admin/usage/ledgerentry/").content.decode()
+    monkeypatch.setattr(ModelFilter, "MOST", 2)
+    page = admin.get("/admin/usage/ledgerentry/").content.decode()
+    assert "model (the first 2, there are more)" in page
+    assert "m-2" not in page
+
+
+def test_a_price_says_its_unit_wherever_it_is(admin):
+    add_price(admin)
+    price = Price.objects.get(note="contract")
+    pages = ["/admin/usage/price/add/", "/admin/usage/price/", f"/admin/usage/price/{price.pk}/change/"]
+    for path in pages:
+        page = admin.get(path).content.decode()
+        assert "USD per million tokens" in page
+        assert "USD per request" in page
+    Price.objects.update(valid_from=timezone.now() - timedelta(days=1))
+    page = admin.get(pages[-1]).content.decode()
+    assert 'name="input"' not in page
+    assert "USD per million tokens" in page
+    shown = admin.get("/admin/usage/price/").content.decode()
+    assert ">$0.2<" in shown
+    assert "000000" not in shown
+
+
+@pytest.mark.parametrize("path", ["ledgerentry", "refusal", "hold", "overrun"])
+def test_a_list_says_whose_key_it_was(cast, admin, path, django_assert_max_num_queries):
+    other = Team.objects.create(customer=cast.charlie.customer, name="Research")
+    VirtualKey.objects.filter(pk=cast.charlie.pk).update(team=other)
+    for key in (cast.alice, VirtualKey.objects.get(pk=cast.charlie.pk)):
+        make_row(path, key)
+    with django_assert_max_num_queries(12):
+        page = admin.get(f"/admin/usage/{path}/").content.decode()
+    assert "Ours / Research" in page
+    assert "Theirs / Research" in page
+
+
+def make_row(path, key):
+    if path == "ledgerentry":
+        make_entry(key)
+    elif path == "refusal":
+        make_refusal(virtual_key=key)
+    elif path == "overrun":
+        Overrun.objects.create(call=uuid.uuid4(), at=timezone.now(), virtual_key=key, cost=2, held=1)
+    else:
+        make_hold(key, uuid.uuid4())

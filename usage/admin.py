@@ -1,28 +1,26 @@
-"""Admin pages for usage: rows of record to look at, and prices to add. Nothing here edits what has been recorded."""
+"""Admin pages for usage: rows of record to look at. Nothing here edits what has been recorded."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.forms import ChoiceField, ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 
-from keys import provider_kinds
-from keys.lists import Listed, LookedAt
-from usage import alert_admin, budget_admin, request_ids, retained_admin
-from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, RefusalCount, Rollup
+from keys.lists import LookedAt
+from usage import alert_admin, budget_admin, price_admin, request_ids, retained_admin
+from usage.lists import KEY_OWNER, two_lines
+from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Process, Rollup
 from usage.price_flags import PRICE_FLAGS
-from usage.pricing import WEB_SEARCH
 from usage.tokens import TOKEN_COLUMNS
 
-__all__ = ["alert_admin", "budget_admin", "retained_admin"]  # their pages are registered with these
+__all__ = ["alert_admin", "budget_admin", "price_admin", "retained_admin"]  # their pages are registered with these
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
@@ -31,10 +29,20 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     BOUND = 10_000
 
     @cached_property
-    def count(self) -> int:
-        """The number of rows, or the bound if there are more."""
+    def counted(self) -> int:
+        """The number of rows, or one more than the bound."""
         rows: Any = self.object_list
-        return len(rows.order_by()[: self.BOUND].values_list("pk", flat=True))
+        return len(rows.order_by()[: self.BOUND + 1].values_list("pk", flat=True))
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """How many rows there are pages for."""
+        return min(self.counted, self.BOUND)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there are more."""
+        return self.counted > self.BOUND
 
 
 class ReadOnlyAdmin(LookedAt):
@@ -42,6 +50,8 @@ class ReadOnlyAdmin(LookedAt):
 
     paginator = BoundedPaginator
     show_full_result_count = False
+    # Counts beside filters would each be one of the whole table.
+    show_facets = admin.ShowFacets.NEVER
     actions = None
     list_per_page = 50
     request_id_field = "pk"
@@ -65,6 +75,12 @@ class ReadOnlyAdmin(LookedAt):
         """The row's id as callers see it."""
         return request_ids.request_id(getattr(row, self.request_id_field))
 
+    @admin.display(description="virtual key")
+    def called_with(self, row: Any) -> SafeString | str:
+        """The virtual key, and whose it is."""
+        key = row.virtual_key
+        return two_lines(key, key.belongs_to) if key is not None else "–"
+
 
 class PriceFlagFilter(admin.SimpleListFilter):
     """By how a row came to its price. The flags are known: no search for them through the ledger."""
@@ -82,12 +98,17 @@ class PriceFlagFilter(admin.SimpleListFilter):
 class ModelFilter(admin.SimpleListFilter):
     """By model: those of the last month, from the roll-ups."""
 
+    MOST = 50
+
     title = "model"
     parameter_name = "model"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
         lately = Rollup.objects.filter(bucket__gte=timezone.now() - timedelta(days=31))
-        return [(model, model) for model in lately.order_by("model").values_list("model", flat=True).distinct()[:50]]
+        models = list(lately.order_by("model").values_list("model", flat=True).distinct()[: self.MOST + 1])
+        if len(models) > self.MOST:
+            self.title = f"model (the first {self.MOST}, there are more)"
+        return [(model, model) for model in models[: self.MOST]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(model=self.value()) if self.value() else queryset
@@ -101,7 +122,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_display = (
         "request_id",
         "admitted_at",
-        "virtual_key",
+        "called_with",
         "model",
         "status",
         "cost_shown",
@@ -110,7 +131,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         "estimated",
         "duration_ms",
     )
-    list_select_related = ("virtual_key",)
+    list_select_related = KEY_OWNER
     list_filter = ("status", "estimated", PriceFlagFilter, ModelFilter, "provider_key")
     search_fields = ("id",)
     search_help_text = "A request id (req_bf_…) or the provider's request id, in full."
@@ -131,7 +152,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         return queryset.filter(provider_request_id=text)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
-        return super().get_queryset(request).select_related("virtual_key", "team", "customer", "provider_key")
+        return super().get_queryset(request).select_related(*KEY_OWNER, "team__customer", "customer", "provider_key")
 
     @admin.display(description="cost, USD", ordering="cost")
     def cost_shown(self, row: LedgerEntry) -> str:
@@ -152,46 +173,13 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
 
-@admin.register(Refusal)
-class RefusalAdmin(ReadOnlyAdmin):
-    """Calls that we refused, kept for some days."""
-
-    empty = "Nobody was refused lately."
-    list_display = (
-        "request_id",
-        "refused_at",
-        "http_status",
-        "error_type",
-        "reason",
-        "virtual_key",
-        "credential_hint",
-        "requested_model",
-    )
-    list_select_related = ("virtual_key",)
-    list_filter = ("reason", "http_status")
-    search_fields = ("id",)
-    search_help_text = "A request id (req_bf_…), in full."
-    ordering = ("-refused_at",)
-
-
-@admin.register(RefusalCount)
-class RefusalCountAdmin(ReadOnlyAdmin):
-    """How often a reason struck a key in a minute."""
-
-    empty = "Nobody was refused lately."
-    list_display = ("minute", "reason", "virtual_key", "count")
-    list_select_related = ("virtual_key",)
-    list_filter = ("reason",)
-    ordering = ("-minute",)
-
-
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
     """Calls under way, and what is held for them."""
 
     empty = "No call is under way."
-    list_display = ("request_id", "admitted_at", "virtual_key", "requested_model", "provider", "ceiling", "process")
-    list_select_related = ("virtual_key",)
+    list_display = ("request_id", "admitted_at", "called_with", "requested_model", "provider", "ceiling", "process")
+    list_select_related = KEY_OWNER
     search_fields = ("id",)
     search_help_text = "A request id (req_bf_…), in full."
     ordering = ("admitted_at",)
@@ -202,8 +190,8 @@ class OverrunAdmin(ReadOnlyAdmin):
     """Calls that cost more than was held for them, the latest first."""
 
     empty = "No call cost more than was held for it."
-    list_display = ("request_id", "at", "virtual_key", "cost", "held")
-    list_select_related = ("virtual_key",)
+    list_display = ("request_id", "at", "called_with", "cost", "held")
+    list_select_related = KEY_OWNER
     search_fields = ("call",)
     search_help_text = "A request id (req_bf_…), in full."
     ordering = ("-at",)
@@ -221,63 +209,3 @@ class ProcessAdmin(ReadOnlyAdmin):
     def holds(self, row: Process) -> int:
         """How many calls it holds money for."""
         return Hold.objects.filter(process=row.id).count()
-
-
-class PriceForm(ModelForm):  # type: ignore[type-arg]
-    """A new price. It can't reach back: what was recorded stays as it was priced."""
-
-    provider = ChoiceField(choices=lambda: [("", "any"), *provider_kinds.choices()], required=False)
-
-    class Meta:
-        model = Price
-        fields = (
-            "provider",
-            "model",
-            "valid_from",
-            "input",
-            "output",
-            "cache_read",
-            "cache_write_5m",
-            "cache_write_1h",
-            "web_search",
-            "note",
-        )
-
-    def clean_valid_from(self) -> datetime:
-        """The moment it is to win from, no earlier than now; that the form was open for a while is no mistake.
-
-        Raises:
-            ValidationError: it is more than a day ago.
-        """
-        now = timezone.now()
-        given: datetime = self.cleaned_data["valid_from"] or now
-        if given < now - timedelta(days=1):
-            raise ValidationError("A price can't reach back: give a time from now on.")
-        return max(given, now)
-
-
-@admin.register(Price)
-class PriceAdmin(Listed):
-    """Our own prices. A row is never edited once it is valid: a newer one takes over."""
-
-    form = PriceForm
-    empty = "List prices are in force: add prices of your own, negotiated ones or those of private models."
-    list_display = ("model", "provider_shown", "valid_from", "input", "output", "cache_read", "web_search", "note")
-    list_filter = ("provider",)
-    search_fields = ("model", "note")
-    actions = None
-
-    def has_change_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
-        return super().has_change_permission(request, obj) and (obj is None or obj.valid_from > timezone.now())
-
-    def has_delete_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and obj is not None and obj.valid_from > timezone.now()
-
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        initial: dict[str, Any] = {"web_search": WEB_SEARCH, "valid_from": timezone.now().replace(microsecond=0)}
-        return initial | super().get_changeform_initial_data(request)
-
-    @admin.display(description="provider", ordering="provider")
-    def provider_shown(self, row: Price) -> str:
-        """Its provider, or that it is for any."""
-        return row.provider or "any"

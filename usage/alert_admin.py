@@ -23,7 +23,7 @@ from keys.lists import LookedAt
 from usage import alert_delivery
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent
 from usage.budgets import Unit
-from usage.lists import shown, two_lines
+from usage.lists import KEY_OWNER, OWNER, shown, two_lines
 
 LEAST_SECRET = 24
 
@@ -117,7 +117,7 @@ class AlertAdmin(LookedAt, KeptAdmin):
 
     list_display = ("at", "whose", "passed", "came_to", "delivery")
     fields = list_display
-    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key", "virtual_key", "provider_key")
+    list_select_related = (*(f"budget__{owner}" for owner in OWNER), *KEY_OWNER, "provider_key")
     ordering = ("-pk",)
     empty = (
         "No threshold was passed yet, no budget refused a call, and no provider key is refused. A budget alerts at "
@@ -138,7 +138,9 @@ class AlertAdmin(LookedAt, KeptAdmin):
             return f"provider key {row.provider_key}"
         if row.budget is not None:
             return two_lines(row.budget.owned_by(), row.budget.terms())
-        return f"budget {row.budget_id} (deleted)" if row.budget_id else f"virtual key {row.virtual_key}"
+        if row.virtual_key is not None:
+            return f"virtual key {row.virtual_key.full_name}"
+        return f"budget {row.budget_id} (deleted)"
 
     @admin.display(description="passed", ordering="threshold")
     def passed(self, row: Alert) -> str:

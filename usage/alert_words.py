@@ -62,7 +62,7 @@ def about_budget(alert: Alert, budget: Budget) -> dict[str, Any]:
         "amount": plain(alert.amount),
         "budget": {
             "id": budget.pk,
-            "owner": {"type": kind, "name": str(getattr(budget, kind))},
+            "owner": {"type": kind, "name": getattr(budget, kind).name},
             "customer": str(payer(alert)),
             "models": budget.model_patterns,
             "unit": budget.unit,
@@ -99,11 +99,12 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
             f"Since: {said['at']}; there is no other message of it in this hour.",
         ]
     if budget is None:
-        return f"Calls of virtual key {alert.virtual_key} cost more than was held for them", [
+        name = alert.virtual_key.full_name if alert.virtual_key else said["virtual_key"]
+        return f"Calls of virtual key {name} cost more than was held for them", [
             f"They cost {said['cost']} USD, {said['held']} USD were held. They are charged in full, so that budgets may"
             " be passed.",
             "",
-            f"Virtual key: {said['virtual_key']}",
+            f"Virtual key: {name}",
             f"Customer: {said['customer']}",
             f"Day: {said['day']} (UTC); there is no other message of this key's on this day.",
         ]

@@ -24,7 +24,7 @@ from keys.cards import Cards
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
-from usage.lists import bar, part, shown, two_lines
+from usage.lists import OWNER, bar, part, shown, two_lines
 from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
@@ -39,7 +39,7 @@ class Standing:
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
         rows: QuerySet[Budget] = super().get_queryset(request)  # type: ignore[misc]
-        return with_standing(rows.select_related("customer", "team__customer", "virtual_key__customer", "provider_key"))
+        return with_standing(rows.select_related(*OWNER, "provider_key"))
 
     @admin.display(description="spent and held")
     def used_now(self, row: Any) -> SafeString | str:
@@ -118,7 +118,7 @@ class OwnedAdmin(KeptAdmin):
     actions: Sequence[Any] = ("delete_softly",)
     autocomplete_fields = (*OWNERS, "provider_key")
     search_fields = ("customer__name", "team__name", "virtual_key__name")
-    list_select_related: ClassVar[tuple[str, ...]] = ("customer", "team__customer", "virtual_key", "provider_key")
+    list_select_related: ClassVar[tuple[str, ...]] = (*OWNER, "provider_key")
     # What stays as it is, for what was counted would lose its meaning.
     FIXED: Sequence[str] = (*OWNERS, "provider_key")
 
@@ -130,10 +130,9 @@ class OwnedAdmin(KeptAdmin):
 
     @admin.display(description="owner")
     def owned(self, row: Any) -> SafeString:
-        whose = f"{row.owned_by()} of {row.payer()}" if row.customer is None else row.owned_by()
         scope = ", ".join(row.model_patterns) or "all models"
         scope = f"{scope} at {row.provider_key}" if row.provider_key else scope
-        return two_lines(whose, scope if row.active else format_html("{} {}", scope, self.condition(row)))
+        return two_lines(row.owned_by(), scope if row.active else format_html("{} {}", scope, self.condition(row)))
 
     @admin.display(description="state")
     def condition(self, row: Any) -> SafeString:
@@ -255,9 +254,7 @@ class LimitStanding:
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Limit]:
         rows: QuerySet[Limit] = super().get_queryset(request)  # type: ignore[misc]
-        return with_limit_standing(
-            rows.select_related("customer", "team__customer", "virtual_key__customer", "provider_key")
-        )
+        return with_limit_standing(rows.select_related(*OWNER, "provider_key"))
 
     @admin.display(description="now")
     def standing(self, row: Any) -> SafeString | str:
@@ -299,7 +296,7 @@ class RecordedAdmin(AppendOnly, KeptAdmin):
 
     autocomplete_fields = ("budget",)
     search_fields = ("reason", "author")
-    list_select_related = ("budget__customer", "budget__team", "budget__virtual_key")
+    list_select_related = tuple(f"budget__{owner}" for owner in OWNER)
     list_filter = ("author",)
     ordering = ("-pk",)
     actions = None

@@ -83,10 +83,10 @@ class Owned(models.Model):
         ]
 
     def owned_by(self) -> str:
-        """Its owner in words: `team Research`."""
-        if self.customer is not None:
-            return f"customer {self.customer}"
-        return f"team {self.team}" if self.team is not None else f"virtual key {self.virtual_key}"
+        """Its owner in words: `team Acme / Research`, `virtual key alice of Acme / Research`."""
+        if self.virtual_key is not None:
+            return f"virtual key {self.virtual_key.full_name}"
+        return f"team {self.team}" if self.team is not None else f"customer {self.customer}"
 
     def payer(self) -> Customer:
         """The customer who pays for its calls, and by whose calendar it goes."""

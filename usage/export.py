@@ -166,20 +166,30 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 FORMATS = {"jsonl": as_jsonl, "csv": as_csv}
 
 
+# Spreadsheets take a file for UTF-8 that begins with it, and else for the computer's own character set.
+BYTE_ORDER_MARK = "\ufeff"
+# A text that begins with one of these is a formula to some spreadsheet, or becomes one once a sign is trimmed away
+# (https://owasp.org/www-community/attacks/CSV_Injection, 2026-11).
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
 def csv_line(values: Iterable[Any]) -> str:
-    """One line of CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """One line of CSV: None is empty, numbers are unrounded. A text that a spreadsheet would run as a formula gets an
+    apostrophe in front."""
     line = io.StringIO()
     # The writer quotes what its line end is made of: a lone carriage return too, then.
     csv.writer(line, lineterminator="\r\n").writerow([_cell(value) for value in values])
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
-def _cell(value: Any) -> str | int | Decimal:
+def _cell(value: Any) -> str | int:
     if value is None:
         return ""
+    if isinstance(value, Decimal):
+        return money(value)
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if isinstance(value, str) and value.startswith(FORMULAS):
         return "'" + value
     return value  # type: ignore[no-any-return]
 

@@ -9,6 +9,10 @@ from django.utils.safestring import SafeString
 
 from usage.budgets import Unit
 
+# What tells whose a row with a virtual key is, and whose a budget or limit is.
+KEY_OWNER = ("virtual_key__customer", "virtual_key__team__customer")
+OWNER = ("customer", "team__customer", *KEY_OWNER)
+
 
 def shown(amount: Decimal | None, unit: str) -> str:
     """An amount for people: to the cent, or to a hundredth of one where cents say nothing."""

@@ -267,7 +267,12 @@ class RollupState(models.Model):
 
 
 class Refusal(models.Model):
-    """A call that we refused: it cost nothing and has no ledger row, but support can find it by its request id."""
+    """A call that we refused: it cost nothing and has no ledger row, but support can find it by its request id.
+
+    Of a storm the first few calls have rows of their own. The others of the same reason and key are counted in one row
+    for each `minute`, which is about the last of them. `facts`: what a budget's or a limit's refusal is said from, in
+    any language (usage/sql/arbiter.sql; `max_tokens` with which the call would fit).
+    """
 
     id = models.UUIDField(primary_key=True)
     refused_at = models.DateTimeField(db_index=True)
@@ -281,31 +286,20 @@ class Refusal(models.Model):
         VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
     )
     requested_model = models.TextField(blank=True)
+    facts = models.JSONField(null=True)
+    minute = models.DateTimeField(null=True)
+    count = models.BigIntegerField(default=1, db_default=1)
 
     class Meta:
         ordering: ClassVar = ["-refused_at"]
-
-    def __str__(self) -> str:
-        return str(self.id)
-
-
-class RefusalCount(models.Model):
-    """How often one reason struck one key in a minute: what a storm leaves instead of its single refusals."""
-
-    minute = models.DateTimeField()
-    reason = models.CharField(max_length=40)
-    virtual_key = models.ForeignKey(
-        VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
-    )
-    count = models.BigIntegerField()
-
-    class Meta:
-        ordering: ClassVar = ["-minute"]
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["minute", "reason", "virtual_key"], name="usage_refusal_cell", nulls_distinct=False
+                fields=["minute", "reason", "virtual_key"],
+                name="usage_refusal_counted",
+                condition=models.Q(minute__isnull=False),
+                nulls_distinct=False,
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.minute:%Y-%m-%d %H:%M} {self.reason} × {self.count}"
+        return str(self.id)

@@ -41,7 +41,7 @@ def _team(name: str) -> Team:
     if len(found) == 1:
         return found[0]
     if found:
-        whose = ", ".join(f"team:{team.customer}/{team}" for team in found)
+        whose = ", ".join(f"team:{team.customer}/{team.name}" for team in found)
         raise Unusable(f"several teams may be meant by “{name}”: {whose}")
     raise Unusable(f"there is no team “{name}”: expected team:CUSTOMER/TEAM")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -28,16 +28,39 @@ SERIES = 7
 DAYS_IN_CHART = 92
 MOST_DAYS = 3660
 
-# What a report can be grouped by: its title, and the fields that tell the groups apart; the last of them is shown.
-GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "day": ("Day", ("day",)),
-    "customer": ("Customer", ("customer__name",)),
-    "team": ("Team", ("team_id", "team__name")),
-    "key": ("Key", ("virtual_key__name",)),
-    "model": ("Model", ("model",)),
-    "provider_key": ("Provider key", ("provider_key__name",)),
-    "status": ("Status", ("status",)),
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What a report can be grouped by: its title, the field that tells the groups apart (None: there is none, as of
+    calls of no team), and the fields that a group is called by. Where several are called the same, `more` is added."""
+
+    title: str
+    by: str
+    names: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All that has to be read."""
+        return (self.by, *self.names, *self.more)
+
+
+# Names are not unique: two customers may have teams of one name, two teams keys.
+GROUPS: dict[str, Group] = {
+    "day": Group("Day", "day"),
+    "customer": Group("Customer", "customer_id", ("customer__name",)),
+    "team": Group("Team", "team_id", ("team__customer__name", "team__name")),
+    "key": Group(
+        "Key",
+        "virtual_key_id",
+        ("virtual_key__name",),
+        ("virtual_key__customer__name", "virtual_key__team__name"),
+    ),
+    "model": Group("Model", "model"),
+    "provider_key": Group("Provider key", "provider_key_id", ("provider_key__name",)),
+    "status": Group("Status", "status"),
 }
+NOTHING = "–"
 
 MEASURES = {
     "calls": "Calls",
@@ -62,6 +85,13 @@ class DayInput(forms.DateInput):
         super().__init__(format="%Y-%m-%d")
 
 
+class KeyField(forms.ModelChoiceField):  # type: ignore[type-arg]
+    """Virtual keys, and whose they are."""
+
+    def label_from_instance(self, obj: VirtualKey) -> str:
+        return obj.full_name
+
+
 class ReportForm(forms.Form):
     """What a report is about. Empty means this month, by day, of everything."""
 
@@ -70,12 +100,12 @@ class ReportForm(forms.Form):
     group = forms.MultipleChoiceField(
         label="Group by",
         required=False,
-        choices=[(name, title) for name, (title, _) in GROUPS.items()],
+        choices=[(name, group.title) for name, group in GROUPS.items()],
         widget=forms.CheckboxSelectMultiple,
     )
     customer = forms.ModelChoiceField(Customer.objects.all(), required=False, empty_label="all")
-    team = forms.ModelChoiceField(Team.objects.select_related("customer"), required=False, empty_label="all")
-    key = forms.ModelChoiceField(VirtualKey.objects.all(), required=False, empty_label="all")
+    team = forms.ModelChoiceField(Team.objects.all(), required=False, empty_label="all")
+    key = KeyField(VirtualKey.objects.select_related("customer", "team__customer"), required=False, empty_label="all")
     model = forms.CharField(
         required=False, max_length=200, validators=[patterns.check], help_text="a name or a pattern, such as claude-*"
     )
@@ -102,10 +132,14 @@ class ReportForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One group of a report: its labels, and a number for each of `MEASURES`."""
+    """One group of a report: its labels (None: there is none), and a number for each of `MEASURES`."""
 
-    labels: tuple[str, ...]
+    labels: tuple[str | None, ...]
     values: tuple[Any, ...]
+
+    def said(self) -> list[str]:
+        """The labels as people read them."""
+        return [NOTHING if label is None else label for label in self.labels]
 
     def shown(self) -> list[str]:
         """The numbers as people read them."""
@@ -126,14 +160,13 @@ class Report:
     @property
     def titles(self) -> list[str]:
         """The headings of the labels' columns."""
-        return [GROUPS[name][0] for name in self.groups]
+        return [GROUPS[name].title for name in self.groups]
 
     def csv(self) -> Iterator[str]:
-        """The table as CSV, with all its lines, numbers unrounded, without the totals."""
-        yield export.csv_line([*self.titles, *MEASURES.values()])
+        """The table as CSV for people, with all its lines, numbers unrounded, without the totals."""
+        yield export.BYTE_ORDER_MARK + export.csv_line([*self.titles, *MEASURES.values()])
         for line in self.lines:
-            numbers = [export.money(value) if isinstance(value, Decimal) else value for value in line.values]
-            yield export.csv_line([*line.labels, *numbers])
+            yield export.csv_line([*line.labels, *line.values])
 
 
 def make(cleaned: dict[str, Any]) -> Report:
@@ -176,24 +209,42 @@ def midnight(day: date) -> datetime:
 
 def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
     """A line for each group: by day where days are asked for, the dearest first within each."""
-    fields = [field for name in groups for field in GROUPS[name][1]]
-    shown = [GROUPS[name][1][-1] for name in groups]
+    fields = [field for name in groups for field in GROUPS[name].fields]
     order = ["day"] if "day" in groups else []
-    sums = (
+    sums = list(
         rows.annotate(day=TruncDate("bucket", tzinfo=UTC))
         .values(*fields)
         .annotate(**{f"sum_{measure}": Sum(measure) for measure in MEASURES})
         .order_by(*order, F("sum_cost").desc(), F("sum_calls").desc(), *fields)
     )
+    called = {name: labels(GROUPS[name], sums) for name in groups}
     return [
-        Line(tuple(label(row[field]) for field in shown), tuple(row[f"sum_{measure}"] for measure in MEASURES))
+        Line(
+            tuple(called[name][row[GROUPS[name].by]] for name in groups),
+            tuple(row[f"sum_{measure}"] for measure in MEASURES),
+        )
         for row in sums
     ]
 
 
-def label(value: Any) -> str:
-    """How a group is called; calls of no team, say, are under a dash."""
-    return "–" if value is None else str(value)
+def labels(group: Group, rows: Sequence[Mapping[str, Any]]) -> dict[Any, str | None]:
+    """What the groups in these rows are called, by what tells them apart: no two the same."""
+    found = {row[group.by]: row for row in rows}
+    called = {by: joined(row, group.names or (group.by,)) for by, row in found.items()}
+    for fields in ((*group.more, *group.names), ()):
+        alike = Counter(called.values())
+        # An id is not pretty, but a customer “A / B” may have a team “C”, and “A” a team “B / C”.
+        called |= {
+            by: joined(found[by], fields) if fields else f"{name} #{by}"
+            for by, name in called.items()
+            if name is not None and alike[name] > 1
+        }
+    return called
+
+
+def joined(row: Mapping[str, Any], fields: Sequence[str]) -> str | None:
+    """A name of several parts; None where there is nothing to name."""
+    return " / ".join(str(row[field]) for field in fields if row[field] is not None) or None
 
 
 def add_up(lines: Sequence[Line]) -> Line:
@@ -205,12 +256,14 @@ def chart(rows: QuerySet[Rollup], cleaned: dict[str, Any], series: str | None) -
     """Cost by day or month: labels, and a list of USD for each of the dearest series (and for the rest)."""
     monthly = cleaned["until"] - cleaned["since"] > timedelta(days=DAYS_IN_CHART)
     trunc = TruncMonth("bucket", tzinfo=UTC) if monthly else TruncDate("bucket", tzinfo=UTC)
-    fields = GROUPS[series][1] if series else ()
-    sums = rows.annotate(when=trunc).values("when", *fields).annotate(sum_cost=Sum("cost")).order_by("when")
+    group = GROUPS[series] if series else None
+    fields = group.fields if group else ()
+    sums = list(rows.annotate(when=trunc).values("when", *fields).annotate(sum_cost=Sum("cost")).order_by("when"))
     times = list(months(cleaned) if monthly else days(cleaned))
+    called = labels(group, sums) if group else {}
     costs: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for row in sums:
-        name = label(row[fields[-1]]) if fields else "Cost"
+        name = called[row[group.by]] or NOTHING if group else "Cost"
         costs[name][row["when"].isoformat()[: len(times[0])]] += row["sum_cost"]
     return {"labels": times, "series": stack(costs, times), "unit": "month" if monthly else "day"}
 

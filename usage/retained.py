@@ -20,9 +20,10 @@ def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:
     return rows.annotate(
         call=RawSQL(
             """(
-                SELECT jsonb_build_object('virtual_key', v.name, 'customer', u.name, 'model', e.requested_model,
-                    'estimate', trim_scale(e.cost)::text)
+                SELECT jsonb_build_object('virtual_key', v.name, 'owner', concat_ws(' / ', u.name, t.name),
+                    'model', e.requested_model, 'estimate', trim_scale(e.cost)::text)
                 FROM usage_ledgerentry e LEFT JOIN keys_virtualkey v ON v.id = e.virtual_key_id
+                LEFT JOIN keys_team t ON t.id = e.team_id
                 LEFT JOIN keys_customer u ON u.id = e.customer_id WHERE e.id = usage_retained.id
             )""",
             [],
@@ -32,12 +33,13 @@ def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:
             """(
                 SELECT jsonb_agg(jsonb_build_object('budget', c.budget, 'amount', trim_scale(c.amount)::text,
                     'unit', CASE WHEN c.tokens THEN 'tokens' ELSE 'usd' END, 'period', b.period,
-                    'owner', CASE WHEN u.id IS NOT NULL THEN 'customer ' || u.name
-                            WHEN t.id IS NOT NULL THEN 'team ' || t.name
-                        ELSE 'virtual key ' || v.name END) ORDER BY c.budget)
+                    'owner', CASE WHEN v.id IS NOT NULL THEN 'virtual key ' || v.name || ' of '
+                            WHEN t.id IS NOT NULL THEN 'team ' ELSE 'customer ' END
+                        || concat_ws(' / ', u.name, t.name)) ORDER BY c.budget)
                 FROM unnest(usage_retained.charges) AS c LEFT JOIN usage_budget b ON b.id = c.budget
-                LEFT JOIN keys_customer u ON u.id = b.customer_id LEFT JOIN keys_team t ON t.id = b.team_id
                 LEFT JOIN keys_virtualkey v ON v.id = b.virtual_key_id
+                LEFT JOIN keys_team t ON t.id = coalesce(b.team_id, v.team_id)
+                LEFT JOIN keys_customer u ON u.id = coalesce(b.customer_id, t.customer_id, v.customer_id)
             )""",
             [],
             JSONField(),
@@ -57,7 +59,7 @@ def give_back(rows: QuerySet[Retained]) -> list[Any]:
 
 
 def amounts_of(row: Any) -> list[str]:
-    """What is retained of a call, in words, for each budget: `$0.31 of the budget per month of team Research`."""
+    """What is retained of a call, in words, for each budget: `$0.31 of the budget per day of team Acme / Sales`."""
     return [f"{amount(each)} {budget(each)}" for each in row.amounts or ()]
 
 

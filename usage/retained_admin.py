@@ -47,7 +47,7 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
 
     @admin.display(description="made with")
     def called_by(self, row: Any) -> str:
-        return f"{row.call['virtual_key']} of {row.call['customer']}" if row.call else "–"
+        return f"{row.call['virtual_key']} of {row.call['owner']}" if row.call else "–"
 
     @admin.display(description="model")
     def asked_for(self, row: Any) -> str:

@@ -1,21 +1,19 @@
-"""The shapes of requests for messages and of their answers, for the OpenAPI document.
+"""The shapes of requests for messages, for the OpenAPI document.
 
-Written by hand rather than derived from body.py: they also say what a caller may send that nobody here checks, and
-what comes back. A test holds them against docs/validation.md. Objects are open: what isn't listed may be there.
+Written by hand rather than derived from body.py: they also say what a caller may send that nobody here checks. A test
+holds them against docs/validation.md. Objects are open: what isn't listed may be there.
 """
 
 from __future__ import annotations
 
 from messages_api.body import MAX_MESSAGES, MAX_TOKENS, MIN_THINKING, MODEL
 from messages_api.reference.shapes import (
-    ERROR_TYPES,
     Schema,
     any_of,
     array,
     boolean,
     const,
     enum,
-    error,
     integer,
     number,
     obj,
@@ -26,7 +24,6 @@ from messages_api.reference.shapes import (
 )
 
 NO_SPACES = f"^{MODEL.pattern}$"
-MAYBE_WHEN: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 # What a request is made of
 
@@ -35,47 +32,62 @@ SOURCES: dict[str, Schema] = {
         "The bytes themselves.",
         "type media_type data",
         type=const("base64"),
-        media_type=string("", "image/png", "application/pdf"),
-        data=string("In base64.", "iVBORw0KGgo="),
+        media_type=string("The type of the bytes.", "image/png", "application/pdf"),
+        data=string("The bytes in base64.", "iVBORw0KGgo="),
     ),
     "UrlSource": obj(
-        "Where the provider fetches it.", "type url", type=const("url"), url=string("", "https://example.com/a.png")
+        "Where the provider fetches it.",
+        "type url",
+        type=const("url"),
+        url=string("The address.", "https://example.com/a.png"),
     ),
     "TextSource": obj(
         "A document of plain text.",
         "type media_type data",
         type=const("text"),
-        media_type=string("", "text/plain"),
+        media_type=string("The type of the text: `text/plain`.", "text/plain"),
         data=string("The text.", "The grass is green."),
     ),
     "FileSource": obj(
-        "A file that was uploaded before.", "type file_id", type=const("file"), file_id=string("", "file_011CNha8")
+        "A file that was uploaded before.",
+        "type file_id",
+        type=const("file"),
+        file_id=string("The file's id.", "file_011CNha8"),
     ),
     "OtherSource": other("A source of another type.", ["base64", "url", "text", "file"]),
 }
 
-CACHE = or_null(ref("CacheControl"))
+CACHE = or_null(ref("CacheControl", "Ends a cached prefix here."))
+CACHE_ALL = or_null(ref("CacheControl", "Caches the request by itself: its prefix up to the last block that can be."))
 NO_CACHE: Schema = {"type": "null", "description": "No cached prefix may end with this block."}
 CITED: Schema = {
     "description": "Whether the model cites it.",
-    "anyOf": [obj("", "", enabled=boolean("Whether it does.")), {"type": "null"}],
+    "anyOf": [obj("A switch.", "", enabled=boolean("Whether it does.")), {"type": "null"}],
 }
+
+TEXTS = obj("A block.", "type", type=string("The block's type.", "text"))
 
 REQUEST_BLOCKS: dict[str, Schema] = {
     "TextBlockParam": obj(
         "What somebody said.",
         "type text",
         type=const("text"),
-        text=string("", "Hello"),
+        text=string("The text.", "Hello"),
         cache_control=CACHE,
-        citations=or_null(array(obj("One."), "Where the text is from.")),
+        citations=or_null(array(obj("A place in a source."), "Where the text is from.")),
     ),
-    "ImageBlockParam": obj("An image.", "type source", type=const("image"), source=ref("Source"), cache_control=CACHE),
+    "ImageBlockParam": obj(
+        "An image.",
+        "type source",
+        type=const("image"),
+        source=ref("Source", "Where the image comes from."),
+        cache_control=CACHE,
+    ),
     "DocumentBlockParam": obj(
         "A document to read.",
         "type source",
         type=const("document"),
-        source=ref("Source"),
+        source=ref("Source", "Where the document comes from."),
         title=or_null(string("Its title.", "The grass")),
         context=or_null(string("What the model should know of it, and not cite.")),
         citations=CITED,
@@ -85,9 +97,9 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         "Something found, to be cited.",
         "type content source title",
         type=const("search_result"),
-        content=array(obj("A block.", "type", type=string("", "text")), "Text."),
-        source=string("", "https://example.com/grass"),
-        title=string("", "The grass"),
+        content=array(TEXTS, "What was found, as text blocks."),
+        source=string("Where it was found.", "https://example.com/grass"),
+        title=string("The title of what was found.", "The grass"),
         citations=CITED,
         cache_control=CACHE,
     ),
@@ -95,15 +107,15 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         "A file for the container.",
         "type file_id",
         type=const("container_upload"),
-        file_id=string("", "file_011CNha8"),
+        file_id=string("The file's id.", "file_011CNha8"),
         cache_control=CACHE,
     ),
     "ToolUseBlockParam": obj(
         "A tool that the model asked for, as it was answered.",
         "type id name input",
         type=const("tool_use"),
-        id=string("", "toolu_01A09q90qw90lq917835lq9"),
-        name=string("", "get_weather"),
+        id=string("The id of this use, which its result names.", "toolu_01A09q90qw90lq917835lq9"),
+        name=string("The tool's name.", "get_weather"),
         input=obj("What it was asked with."),
         cache_control=CACHE,
     ),
@@ -111,8 +123,8 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         "A tool that the provider ran, as it was answered.",
         "type id name input",
         type=const("server_tool_use"),
-        id=string("", "srvtoolu_014hJH82Qum7Td6UV8gDXThB"),
-        name=string("", "web_search"),
+        id=string("The id of this use, which its result names.", "srvtoolu_014hJH82Qum7Td6UV8gDXThB"),
+        name=string("The tool's name.", "web_search"),
         input=obj("What it was asked with."),
         cache_control=CACHE,
     ),
@@ -120,12 +132,12 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         "What a tool answered.",
         "type tool_use_id",
         type=const("tool_result"),
-        tool_use_id=string("", "toolu_01A09q90qw90lq917835lq9"),
+        tool_use_id=string("The id of the use that it is the result of.", "toolu_01A09q90qw90lq917835lq9"),
         content=or_null(
             any_of(
                 "Text, or blocks: text, image, search_result, document, tool_reference.",
-                string("", "15 degrees"),
-                array(obj("A block.", "type", type=string("", "text"))),
+                string("Text.", "15 degrees"),
+                array(TEXTS, "Blocks."),
             )
         ),
         is_error=or_null(boolean("Whether the tool failed.")),
@@ -135,7 +147,7 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         "What the model thought, as it was answered.",
         "type thinking signature",
         type=const("thinking"),
-        thinking=string(),
+        thinking=string("The thought, word for word."),
         signature=string("Proves that it is the model's.", "EqQBCgIYAhIM1gbcDa9GJwZA2b3h"),
         cache_control=NO_CACHE,
     ),
@@ -143,7 +155,7 @@ REQUEST_BLOCKS: dict[str, Schema] = {
         "What the model thought, sealed.",
         "type data",
         type=const("redacted_thinking"),
-        data=string("", "EmwKAhgB"),
+        data=string("The thought, encrypted by the provider.", "EmwKAhgB"),
         cache_control=NO_CACHE,
     ),
     "FallbackBlockParam": obj("Where another model took over.", "type", type=const("fallback"), cache_control=NO_CACHE),
@@ -179,27 +191,34 @@ CHOICES: dict[str, Schema] = {
         "It has to use this one.",
         "type name",
         type=const("tool"),
-        name=string("", "get_weather"),
+        name=string("The tool's name.", "get_weather"),
         disable_parallel_tool_use=or_null(boolean("At most one tool at a time.")),
     ),
     "ToolChoiceNone": obj("It may use none.", "type", type=const("none")),
 }
 
-PROMPT = any_of("Text, or content blocks.", string("", "Hello, Claude"), array(ref("ContentBlockParam")))
+PROMPT = any_of(
+    "Text, or content blocks.", string("Text.", "Hello, Claude"), array(ref("ContentBlockParam"), "Blocks.")
+)
 
 PARTS: dict[str, Schema] = {
     "CacheControl": obj(
         "Where a cached prefix ends.",
         "type",
-        type=enum("", "ephemeral"),
+        type=enum("How it is cached: for a while.", "ephemeral"),
         ttl=enum("How long it is kept; 5 minutes unless said.", "5m", "1h", None),
     ),
     "Source": any_of("Where an image or a document comes from, by `type`.", *map(ref, SOURCES)),
     "ContentBlockParam": any_of("A content block, by `type`.", *map(ref, REQUEST_BLOCKS)),
     "MessageParam": any_of(
         "A turn of the conversation.",
-        obj("The user's or the model's.", "role content", role=enum("", "user", "assistant"), content=PROMPT),
-        obj("Instructions in mid-conversation.", "role", role=enum("", "system"), content=PROMPT),
+        obj(
+            "The user's or the model's.",
+            "role content",
+            role=enum("Whose turn it is.", "user", "assistant"),
+            content=PROMPT,
+        ),
+        obj("Instructions in mid-conversation.", "role", role=enum("Always `system`.", "system"), content=PROMPT),
     ),
     "Metadata": obj(
         "About the request.",
@@ -212,23 +231,27 @@ PARTS: dict[str, Schema] = {
             "The caller's own.",
             "name input_schema",
             type=enum("`custom`, or left out.", "custom", None),
-            name=string("", "get_weather"),
-            description=string("", "The weather at a place."),
-            input_schema=obj("The JSON schema of its input.", "", type=string("", "object")),
+            name=string("What the model calls it by.", "get_weather"),
+            description=string("What it does and when to use it, for the model.", "The weather at a place."),
+            input_schema=obj("The JSON schema of its input.", "", type=string("Always `object`.", "object")),
             cache_control=CACHE,
         ),
         obj(
             "The provider's (web_search, web_fetch, code_execution, bash, text_editor, computer, memory, tool_search, "
             "mcp_toolset, …), by `type` with its date.",
             "type",
-            type=string("", "web_search_20260318", **{"not": {"enum": ["custom", "advisor_20260301"]}}),
+            type=string(
+                "Which tool, and of which date.",
+                "web_search_20260318",
+                **{"not": {"enum": ["custom", "advisor_20260301"]}},
+            ),
             cache_control=CACHE,
         ),
         obj(
             "Another model, to be asked for advice.",
             "type model",
             type=const("advisor_20260301"),
-            model=string("", "claude-opus-5", pattern=NO_SPACES, maxLength=200),
+            model=string("The model that gives advice.", "claude-opus-5", pattern=NO_SPACES, maxLength=200),
             cache_control=CACHE,
         ),
     ),
@@ -239,8 +262,8 @@ PARTS: dict[str, Schema] = {
             "One with an address.",
             "type name url",
             type=const("url"),
-            name=string("", "docs"),
-            url=string("", "https://mcp.example.com/sse"),
+            name=string("What the model knows it by.", "docs"),
+            url=string("The server's address.", "https://mcp.example.com/sse"),
             authorization_token=or_null(string("The provider's credential for it.")),
             tool_configuration=or_null(obj("Which of its tools.")),
         ),
@@ -265,14 +288,19 @@ PARTS: dict[str, Schema] = {
     "OutputConfig": obj(
         "How the answer is made.",
         "",
-        format=or_null(ref("OutputFormat")),
-        effort=or_null(string("", "high")),
+        format=or_null(ref("OutputFormat", "The form that the answer has to have.")),
+        effort=or_null(string("How much the model thinks and writes: `low`, `medium`, `high` and others.", "high")),
         task_budget=or_null(obj("How much a task may take; a beta.")),
     ),
     "ContextManagement": obj(
         "Which parts of a long conversation to leave out; a beta.",
         "",
-        edits=or_null(array(obj("One.", "type", type=string("", "compact_20260112")))),
+        edits=or_null(
+            array(
+                obj("An edit.", "type", type=string("Which edit, and of which date.", "compact_20260112")),
+                "What to leave out or to sum up, in order.",
+            )
+        ),
     ),
     "Fallbacks": any_of(
         "What to try where the model fails. A list of strings is the gateway's own, to be tried in order; it is "
@@ -284,11 +312,11 @@ PARTS: dict[str, Schema] = {
             obj(
                 "Anthropic's own.",
                 "model",
-                model=string("", "claude-opus-5", pattern=NO_SPACES, maxLength=200),
+                model=string("The model to try.", "claude-opus-5", pattern=NO_SPACES, maxLength=200),
                 max_tokens=or_null(integer("In place of the request's.", minimum=0, maximum=MAX_TOKENS)),
-                speed=or_null(string("", "standard")),
-                thinking=or_null(ref("Thinking")),
-                output_config=or_null(ref("OutputConfig")),
+                speed=or_null(string("In place of the request's: `standard` or `fast`.", "standard")),
+                thinking=or_null(ref("Thinking", "In place of the request's.")),
+                output_config=or_null(ref("OutputConfig", "In place of the request's.")),
             )
         ),
         const("default"),
@@ -307,9 +335,9 @@ COUNTED: dict[str, Schema] = {
     "messages": array(ref("MessageParam"), "The conversation.", minItems=1, maxItems=MAX_MESSAGES),
     "system": or_null(PROMPT | {"description": "The system prompt: text, or text blocks."}),
     "tools": or_null(array(ref("Tool"), "What the model may use.")),
-    "tool_choice": or_null(ref("ToolChoice")),
-    "thinking": or_null(ref("Thinking")),
-    "cache_control": CACHE,
+    "tool_choice": or_null(ref("ToolChoice", "Whether and which tool the model uses.")),
+    "thinking": or_null(ref("Thinking", "Whether the model thinks first, and how much.")),
+    "cache_control": CACHE_ALL,
     "mcp_servers": or_null(
         array(ref("McpServer"), "Needs the header `anthropic-beta` with a value `mcp-client-<date>`.")
     ),
@@ -318,9 +346,9 @@ COUNTED: dict[str, Schema] = {
         "`structured-outputs-<date>`; newer models take `output_config.format` without one.",
         "anyOf": [ref("OutputFormat"), {"type": "null"}],
     },
-    "output_config": or_null(ref("OutputConfig")),
-    "context_management": or_null(ref("ContextManagement")),
-    "fallbacks": or_null(ref("Fallbacks")),
+    "output_config": or_null(ref("OutputConfig", "How the answer is made: its form and its effort.")),
+    "context_management": or_null(ref("ContextManagement", "What to leave out of a long conversation; a beta.")),
+    "fallbacks": or_null(ref("Fallbacks", "Models to try where the first one fails: `provider/model`, in order.")),
     "speed": or_null(string("`standard` or `fast`.", "standard")),
     "compaction": or_null(obj("Asks for a summary of the conversation; a beta, not with `context_management`.")),
     "billing_policy": or_null(obj("Who is billed; a beta.")),
@@ -338,15 +366,21 @@ ONLY_MESSAGES: dict[str, Schema] = {
     "temperature": or_null(number("Randomness.", 0.7, minimum=0, maximum=1)),
     "top_p": or_null(number("Nucleus sampling.", 0.9, minimum=0, maximum=1)),
     "top_k": or_null(integer("Only the so many likeliest tokens.", 40, minimum=0)),
-    "stop_sequences": or_null(array(string("", "END"), "Where to stop.")),
-    "metadata": or_null(ref("Metadata")),
+    "stop_sequences": or_null(array(string("A text.", "END"), "Texts at which the model stops.")),
+    "metadata": or_null(ref("Metadata", "About the request: whose it is.")),
     "service_tier": or_null(string("`auto` or `standard_only`.", "auto")),
     "inference_geo": or_null(string("Where the model runs.", "us")),
-    "container": or_null(any_of("A container to go on with.", string("", "container_011"), obj("With skills."))),
+    "container": or_null(
+        any_of("A container to go on with.", string("Its id.", "container_011"), obj("Its id and skills."))
+    ),
     "diagnostics": or_null(obj("Asks why the prompt cache was missed.")),
     "thread": or_null(obj("A conversation that the provider keeps; a beta.")),
     "fallback_credit_token": or_null(
-        any_of("From a refusal; a beta, not with `fallbacks`.", string(), obj("The token and how to redeem it."))
+        any_of(
+            "From a refusal; a beta, not with `fallbacks`.",
+            string("The token."),
+            obj("The token and how to redeem it."),
+        )
     ),
 }
 
@@ -355,244 +389,4 @@ REQUESTS = {
     "CountTokensRequest": obj("A request to count tokens.", "model messages", **COUNTED),
 }
 
-# What is answered
-
-ANSWER_BLOCKS: dict[str, Schema] = {
-    "TextBlock": obj(
-        "What the model says.",
-        "type text",
-        type=const("text"),
-        text=string("", "Hello!"),
-        citations={"type": ["array", "null"], "items": obj("Where it is from."), "description": "What it cites."},
-    ),
-    "ThinkingBlock": obj(
-        "What the model thought.",
-        "type thinking signature",
-        type=const("thinking"),
-        thinking=string(),
-        signature=string("To be sent back with it.", "EqQBCgIYAhIM1gbcDa9GJwZA2b3h"),
-    ),
-    "RedactedThinkingBlock": obj(
-        "What the model thought, sealed.", "type data", type=const("redacted_thinking"), data=string("", "EmwKAhgB")
-    ),
-    "ToolUseBlock": obj(
-        "A tool that the caller should run.",
-        "type id name input",
-        type=const("tool_use"),
-        id=string("", "toolu_01A09q90qw90lq917835lq9"),
-        name=string("", "get_weather"),
-        input=obj("What to run it with."),
-    ),
-    "ServerToolUseBlock": obj(
-        "A tool that the provider runs.",
-        "type id name input",
-        type=const("server_tool_use"),
-        id=string("", "srvtoolu_014hJH82Qum7Td6UV8gDXThB"),
-        name=string("", "web_search"),
-        input=obj("What it is run with."),
-    ),
-    "McpToolUseBlock": obj(
-        "A tool of an MCP server that the provider runs.",
-        "type id name server_name input",
-        type=const("mcp_tool_use"),
-        id=string("", "mcptoolu_014Q35RayjACSWkSj4X2yov1"),
-        name=string("", "ask_question"),
-        server_name=string("", "docs"),
-        input=obj("What it is run with."),
-    ),
-    "ToolResultBlock": obj(
-        "What a tool of the provider's or an MCP server's answered.",
-        "type tool_use_id",
-        type=enum(
-            "",
-            "tool_result",
-            "mcp_tool_result",
-            "web_search_tool_result",
-            "web_fetch_tool_result",
-            "code_execution_tool_result",
-            "bash_code_execution_tool_result",
-            "text_editor_code_execution_tool_result",
-            "tool_search_tool_result",
-            "advisor_tool_result",
-        ),
-        tool_use_id=string("", "srvtoolu_014hJH82Qum7Td6UV8gDXThB"),
-        content={"description": "Text, blocks, or an object that says what was found or went wrong."},
-        is_error=boolean("Whether it failed."),
-    ),
-    "ImageBlock": obj("An image.", "type source", type=const("image"), source=ref("Source"), cache_control=CACHE),
-    "DocumentBlock": obj(
-        "A document.",
-        "type source",
-        type=const("document"),
-        source=ref("Source"),
-        title={"type": ["string", "null"]},
-        context={"type": ["string", "null"]},
-        citations={"anyOf": [obj("", "", enabled=boolean("Whether it is cited.")), {"type": "null"}]},
-        cache_control=CACHE,
-    ),
-}
-TYPES = [
-    kind
-    for block in ANSWER_BLOCKS.values()
-    for kind in block["properties"]["type"].get("enum", [block["properties"]["type"].get("const")])
-]
-ANSWER_BLOCKS["OtherBlock"] = other("A block of another type, such as container_upload or compaction.", TYPES)
-
-STOP_REASONS = (
-    "end_turn",
-    "max_tokens",
-    "stop_sequence",
-    "tool_use",
-    "pause_turn",
-    "refusal",
-    "model_context_window_exceeded",
-)
-COUNT = {"type": ["integer", "null"], "minimum": 0}
-
-ANSWERS: dict[str, Schema] = {
-    "Usage": obj(
-        "What was used. Input is `input_tokens`, `cache_creation_input_tokens` and `cache_read_input_tokens` together.",
-        "input_tokens output_tokens",
-        input_tokens=integer("Neither read from nor written to the cache.", 25, minimum=0),
-        output_tokens=integer("Thinking among them.", 150, minimum=0),
-        cache_creation_input_tokens=COUNT | {"description": "Written to the cache."},
-        cache_read_input_tokens=COUNT | {"description": "Read from the cache."},
-        cache_creation={
-            "description": "What was written, by how long it is kept.",
-            "anyOf": [
-                obj(
-                    "",
-                    "",
-                    ephemeral_5m_input_tokens=integer("For 5 minutes.", minimum=0),
-                    ephemeral_1h_input_tokens=integer("For an hour.", minimum=0),
-                ),
-                {"type": "null"},
-            ],
-        },
-        output_tokens_details={"description": "`thinking_tokens` among the output.", "type": ["object", "null"]},
-        server_tool_use={
-            "description": "What the provider's tools did.",
-            "anyOf": [
-                obj(
-                    "",
-                    "",
-                    web_search_requests=integer("Paid for each.", minimum=0),
-                    web_fetch_requests=integer("", minimum=0),
-                ),
-                {"type": "null"},
-            ],
-        },
-        service_tier=enum("", "standard", "priority", "batch", None),
-        provider_service_tier=string("The tier in the words of an OpenAI-compatible provider.", "flex"),
-        speed=enum("", "standard", "fast", None),
-        inference_geo={"type": ["string", "null"], "description": "Where the model ran."},
-        iterations={
-            "type": ["array", "null"],
-            "items": obj("What one iteration used."),
-            "description": "Where there are any, they are what is paid for.",
-        },
-    ),
-    "ContentBlock": any_of("A content block, by `type`.", *map(ref, ANSWER_BLOCKS)),
-    "StopReason": enum(
-        "Why the model stopped: null while a stream runs.",
-        *STOP_REASONS,
-        None,
-    ),
-    "Message": obj(
-        "The model's answer.",
-        "id type role content model stop_reason stop_sequence usage",
-        id=string("", "msg_013Zva2CMHLNnXjNJJKqJ2EF"),
-        type={"type": "string", "const": "message", "default": "message"},
-        role={"type": "string", "const": "assistant", "default": "assistant"},
-        content=array(ref("ContentBlock"), "What it says."),
-        model=string("The model that answered, which may have another name than the one asked for.", "claude-opus-5-5"),
-        stop_reason=ref("StopReason"),
-        stop_sequence={"type": ["string", "null"], "description": "The stop sequence that it came to."},
-        stop_details={"type": ["object", "null"], "description": "About a refusal."},
-        container={"type": ["object", "null"], "description": "The container that tools ran in."},
-        usage=ref("Usage"),
-    ),
-    "TokenCount": obj("How long a prompt is.", "input_tokens", input_tokens=integer("Its tokens.", 2095, minimum=0)),
-    "Model": obj(
-        "A model, as its provider describes it.",
-        "type id display_name created_at",
-        type=const("model"),
-        id=string("", "claude-opus-5-5"),
-        display_name=string("", "Claude Opus 5.5"),
-        created_at=string("", "2026-02-19T00:00:00Z", format="date-time"),
-        lifecycle=enum("Whether it can be called, and for how long.", "active", "deprecated", "retired"),
-        line={"type": ["string", "null"], "description": "The line of models that it belongs to."},
-        deprecated_at=MAYBE_WHEN | {"description": "When it was deprecated."},
-        retires_at=MAYBE_WHEN | {"description": "When it can't be called any more."},
-        allowed_fallback_models={"type": ["array", "null"], "items": {"type": "string"}},
-        max_input_tokens=COUNT,
-        max_tokens=COUNT,
-        capabilities={"type": ["object", "null"]},
-    ),
-    "ModelPage": obj(
-        "A page of the models that this key may use.",
-        "data has_more first_id last_id",
-        data=array(ref("Model")),
-        has_more=boolean("Whether there are more in the direction of this page."),
-        first_id={"type": ["string", "null"], "description": "For `before_id` of the page before."},
-        last_id={"type": ["string", "null"], "description": "For `after_id` of the next page."},
-    ),
-}
-
-EVENTS: dict[str, Schema] = {
-    "MessageStartEvent": obj("", "type message", type=const("message_start"), message=ref("Message")),
-    "ContentBlockStartEvent": obj(
-        "",
-        "type index content_block",
-        type=const("content_block_start"),
-        index=integer(),
-        content_block=ref("ContentBlock"),
-    ),
-    "ContentBlockDeltaEvent": obj(
-        "",
-        "type index delta",
-        type=const("content_block_delta"),
-        index=integer(),
-        delta=obj(
-            "What is added.",
-            "type",
-            type=string(
-                "text_delta, input_json_delta, thinking_delta, signature_delta, citations_delta and others.",
-                "text_delta",
-            ),
-            text=string("Of a text_delta."),
-            partial_json=string("Of an input_json_delta: together they are the tool's input."),
-            thinking=string("Of a thinking_delta."),
-            signature=string("Of a signature_delta."),
-        ),
-    ),
-    "ContentBlockStopEvent": obj("", "type index", type=const("content_block_stop"), index=integer()),
-    "MessageDeltaEvent": obj(
-        "Its usage replaces, member by member, that of the start.",
-        "type delta usage",
-        type=const("message_delta"),
-        delta=obj(
-            "",
-            "",
-            stop_reason=ref("StopReason"),
-            stop_sequence={"type": ["string", "null"]},
-            stop_details={"type": ["object", "null"]},
-        ),
-        usage=obj("", "output_tokens", output_tokens=integer("So far.", minimum=0)),
-    ),
-    "MessageStopEvent": obj("", "type", type=const("message_stop")),
-    "PingEvent": obj("A sign of life.", "type", type=const("ping")),
-}
-
-SCHEMAS: dict[str, Schema] = {
-    **REQUESTS,
-    **PARTS,
-    **SOURCES,
-    **REQUEST_BLOCKS,
-    **CHOICES,
-    **ANSWERS,
-    **ANSWER_BLOCKS,
-    **EVENTS,
-    "StreamEvent": any_of("The data of a server-sent event, by `type`.", *map(ref, EVENTS), ref("Error")),
-    "Error": error(ERROR_TYPES),
-}
+SCHEMAS: dict[str, Schema] = {**REQUESTS, **PARTS, **SOURCES, **REQUEST_BLOCKS, **CHOICES}

@@ -172,7 +172,11 @@ class ModelsPage(ModelsView):
         summary="List the models that this key may use",
         tags=["models"],
         parameters=[
-            OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}),
+            OpenApiParameter(
+                "limit",
+                {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+                description="How many models at most.",
+            ),
             OpenApiParameter("after_id", {"type": "string"}, description="The page after this model."),
             OpenApiParameter("before_id", {"type": "string"}, description="The page before this model."),
             OpenApiParameter(
@@ -197,7 +201,12 @@ class ModelPage(ModelView):
         operation_id="get_model",
         summary="Describe a model",
         tags=["models"],
-        parameters=[OpenApiParameter("model", {"type": "string"}, OpenApiParameter.PATH), *ANSWER_HEADERS],
+        parameters=[
+            OpenApiParameter(
+                "model", {"type": "string"}, OpenApiParameter.PATH, description="The model's id, or an alias of it."
+            ),
+            *ANSWER_HEADERS,
+        ],
         auth=SECURITY,
         responses={(200, "application/json"): OpenApiResponse(ref("Model"), description="The model.")}
         | failures(400, 401, 403, 404, 405, 429, 500, 503, 529),

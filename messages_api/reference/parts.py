@@ -53,7 +53,7 @@ def failures(*statuses: int) -> dict[Any, OpenApiResponse]:
     """The errors that an endpoint may answer with, each with an example."""
     return {
         (status, "application/json"): OpenApiResponse(
-            shapes.error([kind] if status != 429 else [kind, "billing_error"]) if status < 500 else ref("Error"),
+            ref(shapes.error_name(kind) if status < 500 else "Error"),
             description=about,
             examples=[
                 OpenApiExample(

@@ -24,11 +24,13 @@ APPLIES: dict[str, Schema] = {
     "owner": obj(
         "Whose it is: all calls of all keys of the owner count.",
         "type name",
-        type=enum("", *OWNERS),
-        name=string("", "Research"),
+        type=enum("Whether it is a customer, a team or a virtual key.", *OWNERS),
+        name=string("The owner's name.", "Research"),
     ),
     "provider_key": or_null(string("Calls to this provider key only; null: all.", "main")),
-    "models": array(string("", "claude-opus-*"), "Models and patterns that it is for; empty: all."),
+    "models": array(
+        string("A model or a pattern.", "claude-opus-*"), "Models and patterns that it is for; empty: all."
+    ),
 }
 SCHEMAS: dict[str, Schema] = {
     "QuotaBudget": obj(

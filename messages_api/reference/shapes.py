@@ -7,9 +7,9 @@ from typing import Any
 Schema = dict[str, Any]
 
 
-def ref(name: str) -> Schema:
-    """A component by its name."""
-    return {"$ref": f"#/components/schemas/{name}"}
+def ref(name: str, about: str = "") -> Schema:
+    """A component by its name; as a member of an object, with what it is there."""
+    return described({"$ref": f"#/components/schemas/{name}"}, about, ())
 
 
 def obj(about: str, required: str = "", **properties: Schema) -> Schema:
@@ -40,11 +40,15 @@ def enum(about: str, *values: str | None) -> Schema:
 
 
 def const(value: str) -> Schema:
-    return {"type": "string", "const": value}
+    return {"type": "string", "const": value, "description": f"Always `{value}`."}
 
 
 def array(items: Schema, about: str = "", **more: Any) -> Schema:
     return described({"type": "array", "items": items, **more}, about, ())
+
+
+def maybe_string(about: str) -> Schema:
+    return described({"type": ["string", "null"]}, about, ())
 
 
 def described(schema: Schema, about: str, examples: tuple[Any, ...]) -> Schema:
@@ -57,17 +61,20 @@ def any_of(about: str, *schemas: Schema) -> Schema:
 
 def or_null(schema: Schema) -> Schema:
     """The member may be null, which counts as left out."""
+    if "$ref" in schema:
+        bare = {"$ref": schema["$ref"]}
+        return described({"anyOf": [bare, {"type": "null"}]}, schema.get("description", ""), ())
     if isinstance(kind := schema.get("type"), str):
         more = {"enum": [*schema["enum"], None]} if "enum" in schema else {}
         return schema | {"type": [kind, "null"]} | more
     if "anyOf" in schema:
         return schema | {"anyOf": [*schema["anyOf"], {"type": "null"}]}
-    return {"anyOf": [schema, {"type": "null"}]}
+    raise ValueError(f"a schema of no type: {schema}")
 
 
 def other(about: str, known: list[str]) -> Schema:
     """Something of a type that isn't known here: it passes as it is."""
-    return obj(about, "type", type={"type": "string", "not": {"enum": known}})
+    return obj(about, "type", type=string("Its type, which is none of the others.", **{"not": {"enum": known}}))
 
 
 # Errors
@@ -98,9 +105,21 @@ def error(kinds: list[str]) -> Schema:
         error=obj(
             "What went wrong.",
             "type message",
-            type={"type": "string", "enum": kinds},
-            message=string("For people.", "max_tokens: Field required"),
+            type=enum("What kind of error it is, for programs.", *kinds),
+            message=string("What went wrong, for people.", "max_tokens: Field required"),
             details=obj("More for programs, such as `error_code`."),
         ),
         request_id=string("What support finds the call by.", "req_bf_01JD7Z3K9X8W2V5T6R4Q1P0N"),
     )
+
+
+def error_name(kind: str) -> str:
+    """What the schema of an error of ours is called: `rate_limit_error` is a `RateLimitError`."""
+    return "".join(word.title() for word in kind.removesuffix("_error").split("_")) + "Error"
+
+
+ERROR_SCHEMAS = {
+    error_name(kind): error([kind] if status != 429 else [kind, "billing_error"])
+    for status, (kind, _) in ERRORS.items()
+    if status < 500
+} | {"Error": error(ERROR_TYPES)}

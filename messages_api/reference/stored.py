@@ -28,14 +28,20 @@ def page_of(name: str, about: str, **more: Schema) -> Schema:
     )
 
 
-COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
+COUNTS = {
+    "processing": "Requests that are not done yet.",
+    "succeeded": "Requests that were answered.",
+    "errored": "Requests that failed.",
+    "canceled": "Requests that were cancelled before they began.",
+    "expired": "Requests that did not begin in time.",
+}
 
 SCHEMAS: dict[str, Schema] = {
     "BatchRequest": obj(
         "One request of a batch.",
         "custom_id params",
         custom_id=string("By which its result is known; each is used once.", "question-1", minLength=1, maxLength=64),
-        params=ref("MessagesRequest"),
+        params=ref("MessagesRequest", "The request for a message."),
     ),
     "BatchCreateRequest": obj(
         "A batch of requests for messages.",
@@ -51,7 +57,7 @@ SCHEMAS: dict[str, Schema] = {
         request_counts=obj(
             "How many of its requests are how far; they are counted when all of it has ended.",
             " ".join(COUNTS),
-            **{name: integer("", minimum=0) for name in COUNTS},
+            **{name: integer(about, minimum=0) for name, about in COUNTS.items()},
         ),
         created_at=when("When it was made."),
         expires_at=when("When what has not begun by then expires: 24 hours later."),
@@ -76,8 +82,8 @@ SCHEMAS: dict[str, Schema] = {
             "A `message` if it succeeded, an `error` if it didn't.",
             "type",
             type=enum("How it ended.", "succeeded", "errored", "canceled", "expired"),
-            message=ref("Message"),
-            error=ref("Error"),
+            message=ref("Message", "The answer, of one that succeeded."),
+            error=ref("Error", "The error, of one that failed."),
         ),
     ),
     "File": obj(

@@ -13,7 +13,9 @@ from messages_api.reference.parts import ANSWER_HEADERS, CALL_HEADERS, QUESTION,
 from messages_api.reference.shapes import ref
 
 PAGE = [
-    OpenApiParameter("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}),
+    OpenApiParameter(
+        "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}, description="How many at most."
+    ),
     OpenApiParameter("after_id", {"type": "string"}, description="The page after this one."),
     OpenApiParameter("before_id", {"type": "string"}, description="The page before this one."),
 ]

@@ -1,0 +1,147 @@
+"""The admin page of refused calls: one list, of those that were kept and those that were counted, in the reader's
+language."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.db.models import CharField, QuerySet, Value
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.formats import number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language_from_request
+
+from messages_api import wording
+from usage import refusal_reasons, request_ids
+from usage.admin import ReadOnlyAdmin
+from usage.lists import KEY_OWNER, two_lines
+from usage.models import LedgerEntry, Refusal
+from usage.refusal_log import KEPT_SINGLY
+
+# Of what is no id of a call, the time may be any: none later than this is looked for.
+LATEST_MS = 250_000_000_000_000
+
+
+class ReasonFilter(admin.SimpleListFilter):
+    """By why. The reasons are known: no search for them through the log."""
+
+    title = "reason"
+    parameter_name = "why"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        with wording.spoken(reader(request)):
+            return [(codes[0], refusal_reasons.sentence(codes[0])) for codes in refusal_reasons.SENTENCES.values()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        sentence = refusal_reasons.SENTENCE_OF.get(self.value() or "")
+        return queryset.filter(reason__in=refusal_reasons.SENTENCES[sentence]) if sentence else queryset
+
+
+@admin.register(Refusal)
+class RefusalAdmin(ReadOnlyAdmin):
+    """Calls that we refused, kept for some days."""
+
+    empty = "No call was refused lately."
+    list_display = (
+        "request_id",
+        "refused_at",
+        "calls",
+        "why",
+        "status",
+        "called_with",
+        "credential_hint",
+        "requested_model",
+    )
+    list_select_related = KEY_OWNER
+    list_filter = (ReasonFilter,)
+    search_fields = ("id",)
+    search_help_text = "A request id (req_bf_…), in full: the caller has it as the answer's request-id and request_id."
+    ordering = ("-refused_at",)
+    fields: ClassVar = [
+        "request_id",
+        "refused_at",
+        "calls",
+        "why",
+        "message",
+        "status",
+        "error_type",
+        "reason",
+        "endpoint",
+        "called_with",
+        "credential_hint",
+        "requested_model",
+    ]
+    readonly_fields = ("request_id", "calls", "why", "status", "called_with")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Refusal]:
+        # Cells don't know who reads them.
+        return super().get_queryset(request).annotate(reader=Value(reader(request), output_field=CharField()))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """The call of this id; or, where it has no row of its own, those that were counted in its minute."""
+        found, duplicates = super().get_search_results(request, queryset, search_term)
+        if not search_term or found.exists():
+            return found, duplicates
+        try:
+            call = request_ids.parse(search_term)
+        except ValueError:
+            return found, duplicates
+        counted = queryset.filter(minute__in=minutes(call))
+        if LedgerEntry.objects.filter(pk=call).exists():
+            self.message_user(request, in_the_ledger(call), messages.INFO)
+            return found, duplicates
+        if counted.exists():
+            said = f"Of this minute's refusals, {KEPT_SINGLY} for each reason and key are kept singly; the others are "
+            self.message_user(request, said + "counted. This call may be one of those below.", messages.INFO)
+        return counted, duplicates
+
+    @admin.display(description="request id")
+    def request_id(self, row: Any) -> str:
+        """As callers see it. What an older version counted has none."""
+        return request_ids.request_id(row.pk) if row.http_status else "–"
+
+    @admin.display(description="calls", ordering="count")
+    def calls(self, row: Any) -> SafeString | str:
+        """How many the row is about."""
+        if row.minute is None:
+            return "1"
+        with wording.spoken(row.reader):
+            count = number_format(row.count, force_grouping=True)
+        return two_lines(count, f"more at {row.minute:%H:%M}; this is the last")
+
+    @admin.display(description="why", ordering="reason")
+    def why(self, row: Any) -> SafeString | str:
+        """The reason in the reader's language; with it what was said, in theirs where it can be said anew."""
+        with wording.spoken(row.reader):
+            sentence = refusal_reasons.sentence(row.reason)
+        said = wording.again(row.reason, row.facts, row.reader) or row.message
+        return two_lines(sentence, said) if said else sentence
+
+    @admin.display(description="HTTP", ordering="http_status")
+    def status(self, row: Any) -> str:
+        return str(row.http_status or "–")
+
+
+def reader(request: HttpRequest) -> str:
+    """The language of whoever reads the page, of those that refusals are said in: their cookie's or their browser's."""
+    language = get_language_from_request(request)
+    return next((each for each in (language, language.split("-")[0]) if each in wording.TRANSLATED), "en")
+
+
+def minutes(call: UUID) -> list[datetime]:
+    """In which minutes a call of this id can have been refused: its own, and the next one."""
+    minute = min(call.int >> 80, LATEST_MS) // 60_000 * 60
+    return [datetime.fromtimestamp(seconds, UTC) for seconds in (minute, minute + 60)]
+
+
+def in_the_ledger(call: UUID) -> SafeString:
+    """Where a call is that was not refused."""
+    url = reverse("admin:usage_ledgerentry_change", args=[call])
+    return format_html('The gateway let this call through: <a href="{}">its row in the ledger</a>.', url)
