@@ -20,7 +20,7 @@ UNUSED = ["redoc"]
 STAMP = "collected"
 
 
-class Storage(CompressedManifestStaticFilesStorage):
+class Storage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
     """Names with hashes, as they were collected; plain ones where nothing was, as in tests."""
 
     def stored_name(self, name: str) -> str:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import get_language_from_request
 
 from messages_api import wording
@@ -23,6 +24,8 @@ from usage.lists import KEY_OWNER, two_lines
 from usage.models import LedgerEntry, Refusal
 from usage.refusal_log import KEPT_SINGLY
 
+# Letters of a message in the list.
+BRIEF = 120
 # Of what is no id of a call, the time may be any: none later than this is looked for.
 LATEST_MS = 250_000_000_000_000
 
@@ -48,10 +51,9 @@ class RefusalAdmin(ReadOnlyAdmin):
 
     empty = "No call was refused lately."
     list_display = (
-        "request_id",
-        "refused_at",
+        "call",
         "calls",
-        "why",
+        "why_briefly",
         "status",
         "called_with",
         "credential_hint",
@@ -80,7 +82,8 @@ class RefusalAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Refusal]:
         # Cells don't know who reads them.
-        return super().get_queryset(request).annotate(reader=Value(reader(request), output_field=CharField()))
+        rows: QuerySet[Refusal] = super().get_queryset(request)
+        return rows.annotate(reader=Value(reader(request), output_field=CharField()))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -107,6 +110,11 @@ class RefusalAdmin(ReadOnlyAdmin):
         """As callers see it. What an older version counted has none."""
         return request_ids.request_id(row.pk) if row.http_status else "–"
 
+    @admin.display(description="request id", ordering="refused_at")
+    def call(self, row: Any) -> SafeString:
+        """Which call, and when."""
+        return two_lines(self.request_id(row), f"{row.refused_at:%Y-%m-%d %H:%M:%S}")
+
     @admin.display(description="calls", ordering="count")
     def calls(self, row: Any) -> SafeString | str:
         """How many the row is about."""
@@ -114,19 +122,29 @@ class RefusalAdmin(ReadOnlyAdmin):
             return "1"
         with wording.spoken(row.reader):
             count = number_format(row.count, force_grouping=True)
-        return two_lines(count, f"more at {row.minute:%H:%M}; this is the last")
+        return two_lines(f"{count} more", f"at {row.minute:%H:%M}, of which this is the last")
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> SafeString | str:
         """The reason in the reader's language; with it what was said, in theirs where it can be said anew."""
-        with wording.spoken(row.reader):
-            sentence = refusal_reasons.sentence(row.reason)
-        said = wording.again(row.reason, row.facts, row.reader) or row.message
-        return two_lines(sentence, said) if said else sentence
+        return explained(row, row.message)
+
+    @admin.display(description="why", ordering="reason")
+    def why_briefly(self, row: Any) -> SafeString | str:
+        """The same, with the beginning of a long message."""
+        return explained(row, Truncator(row.message).chars(BRIEF))
 
     @admin.display(description="HTTP", ordering="http_status")
     def status(self, row: Any) -> str:
         return str(row.http_status or "–")
+
+
+def explained(row: Any, message: str) -> SafeString | str:
+    """The reason, and below it what the caller was told: in the reader's language, or else as it was."""
+    with wording.spoken(row.reader):
+        sentence = refusal_reasons.sentence(row.reason)
+    said = wording.again(row.reason, row.facts, row.reader) or message
+    return two_lines(sentence, said) if said else sentence
 
 
 def reader(request: HttpRequest) -> str:

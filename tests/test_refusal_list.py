@@ -19,6 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from keys import issuing
+from keys.connection import Reader
 from keys.models import Customer
 from messages_api import routing
 from tests.gateway import CLIENT, ask, credentials, post, refused, wait_until
@@ -72,13 +73,13 @@ def save(log):
         log.flush().send(None)
 
 
-class Here:
+class Here(Reader):
     """Statements on the test's own connection."""
 
     def __init__(self, *failures):
         self.failures = list(failures)
 
-    async def fetch(self, statement, values):
+    async def fetch(self, statement, values=()):
         if self.failures:
             raise self.failures.pop(0)
         with connection.cursor() as cursor:
@@ -279,16 +280,15 @@ def test_facts_of_another_version_do_no_harm(admin, facts):
 def test_every_reason_has_a_sentence():
     folder = Path(routing.__file__).parent
     trees = [ast.parse(path.read_text()) for path in folder.rglob("*.py")]
-    reasons = {ast.unparse(each.value).strip("'") for tree in trees for each in ast.walk(tree) if named(each)}
+    given = [each.value for tree in trees for each in ast.walk(tree) if isinstance(each, ast.keyword) and named(each)]
+    reasons = {ast.unparse(value).strip("'") for value in given}
     kinds = {"f'lost_{one.kind}", "f'unknown_{one.kind}"}
     assert reasons >= kinds | {"budget", "limit", "database_away"}
     assert reasons - kinds <= set(refusal_reasons.SENTENCE_OF)
 
 
 def named(each):
-    return (
-        isinstance(each, ast.keyword) and each.arg == "reason" and isinstance(each.value, ast.Constant | ast.JoinedStr)
-    )
+    return each.arg == "reason" and isinstance(each.value, ast.Constant | ast.JoinedStr)
 
 
 @pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.parts[-3])

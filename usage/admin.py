@@ -35,7 +35,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return len(rows.order_by()[: self.BOUND + 1].values_list("pk", flat=True))
 
     @property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         """How many rows there are pages for."""
         return min(self.counted, self.BOUND)
 

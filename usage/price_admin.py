@@ -54,10 +54,10 @@ class PriceForm(ModelForm):  # type: ignore[type-arg]
         return max(given, now)
 
 
-def price_column(name: str, title: str) -> Callable[[Price], str]:
+def price_column(name: str) -> Callable[[Price], str]:
     """A column of the list: the amount without the zeros at its end."""
 
-    @admin.display(description=title, ordering=name)
+    @admin.display(description=name.replace("_", " "), ordering=name)
     def shown(row: Price) -> str:
         return f"${export.money(getattr(row, name))}"
 
@@ -75,8 +75,7 @@ class PriceAdmin(Listed):
         "model",
         "provider_shown",
         "valid_from",
-        *(price_column(name, f"{name.replace('_', ' ')}, $ a million") for name in PRICES),
-        price_column("web_search", "web search, $ each"),
+        *(price_column(name) for name in (*PRICES, "web_search")),
         "note",
     )
     fieldsets: ClassVar = [

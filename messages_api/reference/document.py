@@ -91,7 +91,9 @@ def document() -> dict[str, Any]:
         path: methods for prefix in PREFIXES for path, methods in below("/" + prefix, found["paths"]).items()
     }
     found["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
-    found["tags"] += [{"name": tag(prefix), "description": SAME.format(prefix=tag(prefix))} for prefix in PREFIXES]
+    found["tags"] += [
+        {"name": tag(prefix), "description": SAME.format(prefix="/" + prefix.strip("/"))} for prefix in PREFIXES
+    ]
     # The generator sorts them: the first is what clients should use.
     found["components"] |= {"headers": headers, "securitySchemes": SECURITY_SCHEMES}
     return found | {"security": SECURITY}
@@ -117,8 +119,8 @@ def below(prefix: str, paths: dict[str, dict[str, Operation]]) -> dict[str, dict
 
 
 def tag(prefix: str) -> str:
-    """What the operations under a prefix are shown by."""
-    return "/" + prefix.strip("/")
+    """What the operations under a prefix are shown by: without slashes, which the page's own links are made of."""
+    return "below " + prefix.strip("/").replace("/", "-")
 
 
 @cache

@@ -1,16 +1,23 @@
+// The same operations under other prefixes are groups named “below …”: these begin closed.
+const closePrefixes = () => ({
+  statePlugins: {
+    layout: {
+      wrapSelectors: {
+        isShown: (original) => (state, thing, otherwise) =>
+          original(thing, otherwise && !(thing[0] === "operations-tag" && thing[1]?.startsWith("below "))),
+      },
+    },
+  },
+});
+
 // The document's own address, beside this page: it works behind any prefix.
-const page = SwaggerUIBundle({
+SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#document",
   deepLinking: true,
   defaultModelsExpandDepth: 0,
-  // The same operations under other prefixes stay closed: their groups are named by the prefix.
-  docExpansion: "none",
-  onComplete() {
-    for (const { name } of page.specSelectors.specJson().get("tags").toJS()) {
-      if (!name.startsWith("/")) page.layoutActions.show(["operations-tag", name], true);
-    }
-  },
+  docExpansion: "list",
+  plugins: [closePrefixes],
   // Nothing is sent to a validator elsewhere.
   validatorUrl: null,
 });
