@@ -265,8 +265,8 @@ def test_issuing_a_key_says_what_may_come_at_once():
         "issue_virtual_key", "ci", "--customer", "Acme", "--rpm", "60", "--output-tpm", "8000", "--parallel", "4"
     )
     assert out.startswith("sk-bf-")
-    assert "60 requests a minute for virtual key ci, 10 at once." in err
-    assert "8,000 output tokens a minute for virtual key ci, 800 at once." in err
+    assert "60 requests a minute for virtual key ci of Acme, 10 at once." in err
+    assert "8,000 output tokens a minute for virtual key ci of Acme, 800 at once." in err
     assert "calls at once for" not in err
 
 

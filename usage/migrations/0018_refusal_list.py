@@ -16,7 +16,9 @@ SELECT gen_random_uuid(), minute, 0, '', reason, '', '', '', virtual_key_id, '',
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("usage", "0017_window_locks"),]
+    dependencies: ClassVar = [
+        ("usage", "0017_window_locks"),
+    ]
     operations: ClassVar = [
         migrations.AddField("refusal", "facts", models.JSONField(null=True)),
         migrations.AddField("refusal", "minute", models.DateTimeField(null=True)),
