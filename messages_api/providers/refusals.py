@@ -88,6 +88,11 @@ def masked(body: bytes) -> tuple[int, bytes] | None:
     return status, in_shape(errors.kind_of(status), message)
 
 
+def event(body: bytes) -> bytes:
+    """An error as the last event of a stream."""
+    return b"event: error\ndata: " + b" ".join(body.splitlines()) + b"\n\n"
+
+
 def meant(error: dict[str, Any]) -> int:
     """The status that an error stands for: its own code's, its type's, or 500."""
     for said in (error.get("code"), error.get("status_code"), error.get("status"), error.get("type")):
