@@ -174,6 +174,8 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         call.timeouts,
     )
     answer = await call.runtime.providers[provider_key.provider].send(outgoing)
+    if call.request.stream and answer.status == 200:
+        headers.label_stream(answer.headers)
     call.http_status = answer.status
     call.provider_request_id = headers.value_of(answer.headers, b"request-id")
     call.account = headers.account(answer.headers)

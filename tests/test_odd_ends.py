@@ -78,9 +78,11 @@ def test_an_error_that_is_no_event_of_its_own_is_one_and_free(web_once, upstream
         client.messages.stream(**ask()) as stream,
     ):
         stream.get_final_message()
+    assert isinstance(raised.value.body, dict)
     assert raised.value.body["error"]["type"] == "rate_limit_error"
     entry = row()
-    assert (entry.status, entry.cost, entry.estimated) == ("failed", 0, False)
+    assert (entry.status, entry.estimated) == ("failed", False)
+    assert not entry.cost
 
 
 def test_an_error_without_a_type_in_the_middle_of_a_stream_is_heard(web_once, upstream, alice):
@@ -94,3 +96,12 @@ def test_an_error_without_a_type_in_the_middle_of_a_stream_is_heard(web_once, up
         "message": "Worker limit reached",
     }
     assert (row().status, row().estimated) == ("failed", True)
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "text/plain; charset=utf-8"])
+def test_a_stream_without_its_type_is_one(web_once, upstream, alice, kind):
+    upstream.answer = pieces(200, PARTS, ("content-type", kind))
+    answer = post(web_once, alice.key, ask(stream=True))
+    assert answer.content == b"".join(PARTS)
+    assert answer.headers.get_list("content-type") == ["text/event-stream"]
+    assert (row().output_tokens, row().estimated) == (7, False)
