@@ -16,7 +16,8 @@ from messages_api import errors, headers
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.metering import JsonMeter, Reading, StreamMeter
-from messages_api.providers import Outgoing
+from messages_api.providers import Outgoing, refusals
+from messages_api.providers.base import JSON
 from messages_api.routing import Target
 from messages_api.upstream import Answer, Headers, UpstreamError
 from usage.models import Status
@@ -151,7 +152,7 @@ async def made(call: Call, incoming: Incoming) -> Answer | Failure:
     """
     answer = await send(call, incoming)
     if answer.status != 200 or not headers.is_stream(answer.headers):
-        kept = await whole(call, answer)
+        kept = unmasked(call, await whole(call, answer))
         return judged(call, kept) or kept
     return await beginning(call, answer) if call.journey.may_leave(call.target) else answer
 
@@ -175,6 +176,8 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         call.timeouts,
     )
     answer = await call.runtime.providers[provider_key.provider].send(outgoing)
+    if call.request.stream and answer.status == 200:
+        headers.label_stream(answer.headers)
     call.http_status = answer.status
     call.provider_request_id = headers.value_of(answer.headers, b"request-id")
     call.account = headers.account(answer.headers)
@@ -199,6 +202,19 @@ async def whole(call: Call, answer: Answer) -> Kept:
         answer.close()
     body, meter = b"".join(parts), JsonMeter()
     return Kept(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
+
+
+def unmasked(call: Call, answer: Kept) -> Kept:
+    """An error that came as a success, with the status that it means; anything else as it is."""
+    if answer.status != 200 or answer.meter is None or answer.meter.reading.countable:
+        return answer
+    told = refusals.masked(answer.body)
+    if told is None:
+        return answer
+    call.http_status, body = told
+    passed = [header for header in answer.headers if header[0] != b"content-type"]
+    meter = JsonMeter()
+    return Kept(told[0], [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
 async def piece(call: Call, answer: Answer) -> bytes:

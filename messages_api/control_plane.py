@@ -30,7 +30,10 @@ def client(provider_key: ProviderKey) -> httpx.Client:
         NoAnswer: the key can't be called with.
     """
     try:
-        return plain_client(provider_key.base_url or anthropic.BASE_URL, anthropic.own_headers(secret(provider_key)))
+        return plain_client(
+            provider_key.base_url or anthropic.BASE_URL,
+            anthropic.own_headers(secret(provider_key), provider_key.base_url),
+        )
     except httpx.InvalidURL:
         raise NoAnswer(BAD_ADDRESS) from None
 

@@ -44,6 +44,8 @@ ORGANIZATION = b"anthropic-organization-id"
 WORKSPACE = b"anthropic-workspace-id"
 
 SHOULD_RETRY = b"x-should-retry"
+# Types that say nothing of what comes.
+UNTYPED = frozenset(("", "text/plain", "application/octet-stream"))
 
 # What describes the upstream account or its front end.
 NOT_DOWNSTREAM = HOP_BY_HOP | {
@@ -116,6 +118,15 @@ def value_of(headers: Headers, name: bytes) -> str:
 def is_stream(headers: Headers) -> bool:
     """Whether an answer is server-sent events."""
     return value_of(headers, b"content-type").lower().startswith("text/event-stream")
+
+
+def label_stream(headers: Headers) -> None:
+    """Name a stream as one whose vendor gives it no type or that of plain bytes (ding113/claude-code-hub#1458, August
+    2026); what says that it is something else isn't one."""
+    kind = value_of(headers, b"content-type").partition(";")[0].strip().lower()
+    if kind in UNTYPED:
+        headers[:] = [header for header in headers if header[0] != b"content-type"]
+        headers.append((b"content-type", b"text/event-stream"))
 
 
 def account(headers: Headers) -> tuple[str, str]:

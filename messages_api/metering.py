@@ -33,6 +33,7 @@ LINE_END = re.compile(rb"\r\n|\n|\r")
 BYTES_PER_TOKEN = 3
 
 DELTA = b"event: content_block_delta"
+ERROR = re.compile(rb"^event: ?error\s*$", re.MULTILINE)
 DELTA_TEXT = re.compile(
     rb'"delta"\s*:\s*\{\s*"type"\s*:\s*"\w+"\s*,\s*"(?:text|thinking|partial_json|content)"\s*:\s*"'
 )
@@ -295,6 +296,8 @@ class StreamMeter:
         self.has_block = False
         self.stopped = False
         self.failed = False
+        # An error that clients don't hear: it lacks its `event` line or its type.
+        self.unheard = b""
         self.counted = False
         self.delivered = 0
         self.thought = False
@@ -355,6 +358,8 @@ class StreamMeter:
                 self.reading.wrote = event[start : start + 1] not in (b'"', b"")
             return
         data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
+        if not data and event.lstrip().startswith(b"{"):  # a vendor's error that is no event at all
+            data = event
         # A large block start is a tool's result: of interest if it made files.
         if not data:
             return
@@ -363,8 +368,14 @@ class StreamMeter:
             if b'"file_id"' not in data:
                 return
         message = decode(data)
-        if isinstance(message, dict):
-            self._message(message)
+        if not isinstance(message, dict):
+            return
+        if "type" not in message and (message.get("error") or message.get("success") is False):
+            message["type"] = "error"
+            self.unheard = data
+        elif message.get("type") == "error" and ERROR.search(event) is None:
+            self.unheard = data
+        self._message(message)
 
     def _message(self, message: dict[str, Any]) -> None:
         match message.get("type"):

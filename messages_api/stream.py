@@ -1,7 +1,8 @@
 """A provider's stream on its way to the client: chunk by chunk as it comes, with usage read along.
 
 Only at the boundary of two events is anything added: a `ping` while the provider is silent, an `error` when it broke
-off. A stream that just ends is a silent success to clients, so it never does.
+off, and the `message_stop` that a vendor leaves out after the answer's last `message_delta`. A stream that just ends is
+a silent success to clients, so it never does.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from messages_api import errors
 from messages_api.call import Call
 from messages_api.handler import PumpedResponse
 from messages_api.metering import StreamMeter
+from messages_api.providers import refusals
 from messages_api.upstream import Answer, Headers, UpstreamError
 from usage.models import Status
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+# Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
+# tombii/better-ccflare#307, earendil-works/pi#5592 (June and July 2026).
+LINGER_SECONDS = 2.0
 
 SendBytes = Callable[[bytes], Awaitable[None]]
 
@@ -33,6 +39,9 @@ class EventStream(PumpedResponse):
         # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
         self.waiting_since = 0.0
         self.sent_at = 0.0
+        # When the answer was seen to be complete, though its stream goes on; 0: it wasn't.
+        self.complete_at = 0.0
+        self.lingered = False
         self.unsent = b""
         timeouts = call.timeouts
         self.patience = timeouts.between_bytes or 0.0
@@ -47,12 +56,20 @@ class EventStream(PumpedResponse):
         try:
             await self._relay(send)
         except UpstreamError:
-            await self._end(send, Status.FAILED, errors.broken_off(), "broken_off")
+            if self.lingered:
+                await self._conclude(send)
+            else:
+                await self._end(send, Status.FAILED, errors.broken_off(), "broken_off")
         except asyncio.CancelledError:
             if self.call.http_request.client_gone:
                 raise
             self.call.http_request.task.uncancel()
             await self._end(send, Status.INTERRUPTED, errors.interrupted(cut=self.call.cut), "")
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer is complete: the model has stopped, whatever its stream still does."""
+        return bool(self.meter.stopped or self.meter.reading.stop_reason) and not self.meter.failed
 
     async def _relay(self, send: SendBytes) -> None:
         call, meter, read = self.call, self.meter, self.answer.read
@@ -68,6 +85,8 @@ class EventStream(PumpedResponse):
             self.sent_at = time.monotonic()
             call.saw_first_byte()
             meter.feed(chunk)
+            if self.over and (not self.complete_at or b"event: ping" not in chunk):
+                self.complete_at = self.sent_at
             if meter.stopped and not call.settled:
                 self._complete()  # before the client has the last bytes and hangs up
             # The server waits for room before it writes: cancelled there, the chunk has not been sent.
@@ -81,8 +100,8 @@ class EventStream(PumpedResponse):
         meter.finish()
         if meter.states:
             await self._keep()
-        if meter.stopped:
-            self._complete()
+        if self.over and (self.meter.stopped or self.meter.at_boundary):
+            await self._conclude(send)
         else:
             await self._end(send, Status.FAILED, errors.broken_off(), "" if meter.failed else "broken_off")
 
@@ -90,6 +109,15 @@ class EventStream(PumpedResponse):
         """Keep what the last events bind, before the client can come back with it."""
         states, self.meter.states = self.meter.states, []
         await self.call.runtime.bindings.keep(self.call, states)
+
+    async def _conclude(self, send: SendBytes) -> None:
+        """Settle a complete answer whose stream has ended or doesn't, and end it as clients expect."""
+        self._complete()
+        self.answer.close()
+        if self.pinging is not None:
+            await self.pinging
+        if last := self.unsent + (b"" if self.meter.stopped else STOP):
+            await send(last)
 
     def _complete(self) -> None:
         """The stream came to its end: settle by its last report of usage, or by what was delivered if that is none."""
@@ -106,7 +134,9 @@ class EventStream(PumpedResponse):
         self.answer.close()  # now: a slow client may take its time for the rest
         if self.pinging is not None:
             await self.pinging
-        if self.meter.stopped or self.meter.failed:
+        if told := self.meter.unheard and refusals.masked(self.meter.unheard):
+            last = self.unsent + self.meter.mend() + refusals.event(told[1])
+        elif self.meter.stopped or (self.meter.failed and not self.meter.unheard):
             last = self.unsent
         else:
             last = self.unsent + self.meter.mend() + errors.event(error.kind, error.message, self.call.id)
@@ -129,7 +159,8 @@ class EventStream(PumpedResponse):
         on."""
         if not self.waiting_since:
             return
-        if now - self.waiting_since > self.patience or (self.deadline and now > self.deadline):
+        self.lingered = 0 < self.complete_at < now - LINGER_SECONDS and self.meter.at_boundary
+        if self.lingered or now - self.waiting_since > self.patience or (self.deadline and now > self.deadline):
             self.answer.close()
         elif now - self.sent_at >= ping_seconds and self.meter.at_boundary and self.pinging is None and self.send:
             self.sent_at = now

@@ -94,8 +94,8 @@ def described(kind, path=""):
         tag = rf"\[{kind.tag}\]" if kind.tag and kind.tag_field == "type" else r"(\[\w+\])?"
         needs = getattr(kind.cls, "NEEDS", {})
         for field in kind.fields:
-            if isinstance(field.type, msgspec.inspect.AnyType) and not field.required:
-                continue  # only looked at beside another
+            if isinstance(field.type, msgspec.inspect.AnyType | msgspec.inspect.RawType) and not field.required:
+                continue  # only looked at beside another, or to be required by a type (NEEDS)
             if field.name == "type" or not any(field.name in names for names in needs.values()):
                 here = f"{path}{tag if path else ''}\\.{field.encode_name}"
                 yield here

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
@@ -28,12 +28,16 @@ NO_LIST = (404, 405, 501)
 SOME_MODEL = "claude-haiku-4-5"
 # OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
 OAUTH_PREFIX = "sk-ant-oat"
+BEARER_ONLY = ("ollama.com", ".aliyuncs.com")
 
 
 # How Anthropic says that an account is spent, by HTTP 400 or 429: what its message begins with (a caller's own words
 # may come later in one), or the end of its error code.
 SPENT = ("You have reached your specified API usage limits", "Your credit balance is too low")
 SPENT_CODE = "spend_limit_reached"
+# How vendors who speak its API say it, by HTTP 429: codes of z.ai (zai-org/feedback#789, September 2026) and Kimi
+# (https://platform.moonshot.ai/docs/api/errors).
+VENDORS_SPENT = frozenset(("1113", "exceeded_current_quota_error"))
 
 
 def check_root(url: str) -> None:
@@ -61,6 +65,10 @@ class Anthropic(Provider):
     keeps_caches_as_asked = True
 
     @classmethod
+    def check_secret(cls, secret: str) -> None:
+        super().check_secret(secret[7:].strip() if secret[:7].lower() == "bearer " else secret)
+
+    @classmethod
     def check_address(cls, url: str, parts: SplitResult) -> None:
         super().check_address(url, parts)
         check_root(url)
@@ -69,7 +77,7 @@ class Anthropic(Provider):
         url = (call.provider_key.base_url or BASE_URL) + call.path
         if call.query:
             url += "?" + call.query.decode("latin-1")
-        passed = headers.upstream(call.headers, credential(call.provider_key.secret))
+        passed = headers.upstream(call.headers, credential(call.provider_key.secret, call.provider_key.base_url))
         return plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts))
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
@@ -96,7 +104,7 @@ class Anthropic(Provider):
     def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:
         query: dict[str, str | int] = {"limit": PAGE}
         for _ in range(MOST_PAGES):
-            page = mapping(get((base_url or BASE_URL) + MODELS, own_headers(secret), query))
+            page = mapping(get((base_url or BASE_URL) + MODELS, own_headers(secret, base_url), query))
             if not isinstance(page.get("data"), list):
                 raise ValueError("not a page")
             yield from page["data"]
@@ -110,16 +118,22 @@ def spent(body: bytes) -> bool:
     """Whether an error says that our account is spent."""
     error = mapping(mapping(decode(body)).get("error"))
     code = mapping(error.get("details")).get("error_code")
+    if not VENDORS_SPENT.isdisjoint((str(error.get("code")), str(error.get("type")))):
+        return True
     return str(error.get("message")).startswith(SPENT) or str(code).endswith(SPENT_CODE)
 
 
-def credential(secret: str) -> tuple[bytes, bytes]:
-    """The header that carries a provider key's secret."""
-    if secret.startswith(OAUTH_PREFIX):
-        return b"authorization", b"Bearer " + secret.encode()
+def credential(secret: str, base_url: str = "") -> tuple[bytes, bytes]:
+    """The header that carries a provider key's secret; a secret that says `Bearer` itself goes as it is. vLLM, Ollama's
+    cloud and Alibaba's Model Studio take Bearer only (vllm-project/vllm#51572, ollama/ollama#16922, June to August
+    2026; alibabacloud.com/help/en/model-studio/anthropic-api-messages)."""
+    bearer = secret[:7].lower() == "bearer "
+    host = urlsplit(base_url).hostname or ""
+    if bearer or secret.startswith(OAUTH_PREFIX) or host.endswith(BEARER_ONLY):
+        return b"authorization", b"Bearer " + secret[7 * bearer :].strip().encode()
     return b"x-api-key", secret.encode()
 
 
-def own_headers(secret: str) -> Headers:
+def own_headers(secret: str, base_url: str = "") -> Headers:
     """What the gateway asks with in its own name."""
-    return [credential(secret), (b"anthropic-version", VERSION)]
+    return [credential(secret, base_url), (b"anthropic-version", VERSION)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from messages_api import errors, headers
 from messages_api.metering import decode, mapping
@@ -20,6 +21,11 @@ PASSED = frozenset((b"request-id", b"retry-after", b"retry-after-ms", b"x-should
 # Bedrock's words for what clients know by Anthropic's.
 UNKNOWN_MODEL = ("model identifier is invalid", "access to the model with the specified model id")
 TOO_LONG = "input is too long"
+WORDS = ("message", "Message", "msg")
+# Members of an error that no answer has.
+CODES = frozenset(("code", "status_code"))
+# Anthropic's types, by the status that goes with each.
+STATUS_OF = {kind: status for status, kind in errors.KINDS.items()} | {"invalid_request_error": 400}
 
 
 async def reshaped(answer: Answer, call: Outgoing) -> Whole:
@@ -63,18 +69,54 @@ async def read(answer: Answer, between_bytes: float | None) -> bytes:
     return b"".join(parts)
 
 
+def masked(body: bytes) -> tuple[int, bytes] | None:
+    """The status that an answer means which came as a success and is an error, and that error in Anthropic's shape;
+    None for an answer. Vendors who speak Anthropic's API send such: an aggregator whose own provider fails
+    (`{"error": {"message", "code": 502}}`), z.ai (`{"code": 500, "msg", "success": false}`), MiniMax (`{"base_resp":
+    {"status_code", "status_msg"}}`): azrtydxb/Fastllm-proxy#28, xyOz-dev/Saturn#43 (July to September 2026)."""
+    told = mapping(decode(body))
+    about = mapping(told.get("error")) or mapping(told.get("base_resp")) or told
+    message = words(body)
+    if not (told.get("error") or (message and (about.keys() & CODES or told.get("success") is False))):
+        return None
+    if isinstance(told.get("content"), list) or "input_tokens" in told:
+        return None
+    status = meant(about)
+    if told.get("type") == "error" and mapping(told.get("error")).get("type"):
+        return status, body
+    message = message or "The provider answered with an error and no words."
+    return status, in_shape(errors.kind_of(status), message)
+
+
+def event(body: bytes) -> bytes:
+    """An error as the last event of a stream."""
+    return b"event: error\ndata: " + b" ".join(body.splitlines()) + b"\n\n"
+
+
+def meant(error: dict[str, Any]) -> int:
+    """The status that an error stands for: its own code's, its type's, or 500."""
+    for said in (error.get("code"), error.get("status_code"), error.get("status"), error.get("type")):
+        status = STATUS_OF.get(said, 0) if isinstance(said, str) else said
+        if isinstance(said, str) and said.isdecimal() and len(said) == 3:
+            status = int(said)
+        if isinstance(status, int) and 400 <= status < 600:
+            return status
+    return 500
+
+
 def no_token() -> Whole:
     """The answer to a call that can't be made, for its provider key's credentials aren't taken."""
     return Whole(401, [JSON], in_shape("authentication_error", "The credentials were refused."))
 
 
 def words(body: bytes) -> str:
-    """What a cloud says, wherever it says it: AWS in `message`, Google and Azure in `error`, Google at times in a list;
-    empty where that is nothing."""
+    """What a cloud says, wherever it says it: AWS in `message`, Google and Azure in `error`, Google at times in a list,
+    z.ai in `msg`, MiniMax in `base_resp`; empty where that is nothing."""
     told = decode(body)
     about = mapping(told[0] if isinstance(told, list) and told else told)
     error = about.get("error")
-    for said in (mapping(error).get("message"), error, about.get("message"), about.get("Message")):
+    base = mapping(about.get("base_resp")).get("status_msg")
+    for said in (mapping(error).get("message"), error, *(about.get(name) for name in WORDS), base):
         if isinstance(said, str) and said:
             return said
     return ""
