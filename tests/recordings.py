@@ -149,6 +149,29 @@ def split_writes(entry: dict[str, Any], request: dict[str, Any]) -> tuple[int, i
     return five + left, hour
 
 
+def is_free_refusal(recording: Recording) -> bool:
+    """Whether it is a refusal before any output, of a category that isn't billed (docs/pricing.md)."""
+    body = recording.body.decode()
+    if recording.status != 200 or '"refusal"' not in body:
+        return False
+    if recording.streams:
+        events = [json.loads(line[5:]) for line in body.split("\n") if line.startswith("data:")]
+        deltas = [event["delta"] for event in events if event["type"] == "message_delta"]
+        ended = {name: value for delta in deltas for name, value in delta.items() if value is not None}
+        begun = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+        said = any(event["type"] == "content_block_delta" for event in events)
+    else:
+        ended = json.loads(body)
+        begun, said = ended.get("content") or [], False
+    wrote = said or any(block["type"] != "text" or block["text"] for block in begun)
+    category = (ended.get("stop_details") or {}).get("category")
+    return ended.get("stop_reason") == "refusal" and not wrote and category not in BILLED_REFUSALS
+
+
+# https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback (November 2026)
+BILLED_REFUSALS = ("bio", "frontier_llm", "reasoning_extraction")
+
+
 def asked_model(recording: Recording) -> str:
     """The model that the request named."""
     model: str = recording.request["model"]

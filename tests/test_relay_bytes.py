@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.gateway import CLIENT, PROVIDER_SECRET, ask, events, message, post, refused, row, rows
-from tests.recordings import Recording, needs_recordings, recordings, used
+from tests.recordings import Recording, is_free_refusal, needs_recordings, recordings, used
 from tests.upstream import Seen, cut, pieces, whole
 
 # As three generations of Anthropic's SDK send a call: credentials, version and path.
@@ -109,7 +109,9 @@ def test_it_relays_every_recording_byte_for_byte_and_counts_what_it_used(web_onc
         assert entry.status == ("completed" if recording.status == 200 else "refused_by_provider"), recording.name
         assert entry.provider_request_id == recording.headers.get("request-id", "")
         assert not entry.estimated, recording.name
-        assert (entry.cost > 0) == (recording.status == 200 and sum(used(recording).values()) > 0)
+        free = is_free_refusal(recording)
+        assert (entry.price_flag == "refusal_not_billed") == free, recording.name
+        assert (entry.cost > 0) == (recording.status == 200 and sum(used(recording).values()) > 0 and not free)
 
 
 @pytest.mark.wire(6)

@@ -589,7 +589,7 @@ def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
         thread = threading.Thread(target=accept)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
