@@ -16,11 +16,22 @@ def bounded(key: KnownKey, request: MessagesRequest) -> MessagesRequest:
         GatewayError: 400, it names no `max_tokens` and there is no default for them, or asks for more than the key may.
     """
     if request.lacks_max_tokens:
-        if key.default_max_tokens is None:
+        default = stand_in(key, request)
+        if default is None:
             raise invalid_request("max_tokens: Field required")
-        request = replace(request, max_tokens=max(request.max_tokens, key.default_max_tokens))
+        request = replace(request, max_tokens=max(request.max_tokens, default))
     check(key, request.max_tokens_in, request.max_tokens)
     return request
+
+
+def stand_in(key: KnownKey, request: MessagesRequest) -> int | None:
+    """The `max_tokens` of a request that names none: the key's default, beside what it may think where that would leave
+    nothing to say, and never more than the key may ask for. None: there is no default."""
+    default = key.default_max_tokens
+    if default is None or default > request.thinking_budget:
+        return default
+    most = default + request.thinking_budget
+    return most if key.max_tokens is None else min(most, key.max_tokens)
 
 
 def check(key: KnownKey, member: str, asked: int) -> None:

@@ -123,8 +123,8 @@ class Incoming:
             body = minted.without(body)
         if target.model not in ("", self.messages.model):
             body = splice.with_model(body, target.model)
-        if self.messages.lacks_max_tokens and key.default_max_tokens is not None:
-            body = splice.with_max_tokens(body, key.default_max_tokens)
+        if self.messages.lacks_max_tokens and (default := max_tokens.stand_in(key, self.messages)) is not None:
+            body = splice.with_max_tokens(body, default)
         return body
 
 

@@ -99,7 +99,7 @@ class MessagesRequest:
     `max_tokens` are the most that any attempt at it may write, and `max_tokens_in` is the member that says so;
     `lacks_max_tokens`: it names none for its own model. `fallbacks` are ours: models, each with or without its
     provider, in order. `added` are tokens that the provider adds to the prompt. `cache_writes` says for how
-    long the request asks for these.
+    long the request asks for these, `thinking_budget` how many tokens it may think.
     """
 
     model: str
@@ -111,6 +111,7 @@ class MessagesRequest:
     max_tokens_in: str = "max_tokens"
     lacks_max_tokens: bool = False
     cache_writes: CacheWrites = "5m"
+    thinking_budget: int = 0
 
 
 class Reader:
@@ -194,6 +195,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest
         any_tier = read.service_tier == "auto"
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
+    budget = read.thinking.budget_tokens or 0 if read.thinking is not None else 0
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
     plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)
@@ -205,6 +207,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest
             added=added(read, tools),
             lacks_max_tokens=lacks,
             cache_writes=cache_writes,
+            thinking_budget=budget,
         )
     theirs = read.their_fallbacks()
     named = {"max_tokens": max_tokens} | {
@@ -221,6 +224,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest
         max_tokens_in=longest,
         lacks_max_tokens=lacks,
         cache_writes=cache_writes,
+        thinking_budget=budget,
     )
 
 

@@ -51,6 +51,21 @@ def test_the_default_is_put_into_a_body_that_names_none_and_nothing_else_changes
     assert upstream.last.values("content-length") == [str(len(upstream.last.body))]
 
 
+@pytest.mark.parametrize(("ceiling", "sent"), [(None, 5000), (8000, 5000), (4500, 4500)])
+def test_the_default_leaves_room_for_what_the_request_may_think(web, alice, upstream, ceiling, sent):
+    bounds(alice.virtual_key, default_max_tokens=1000, max_tokens=ceiling)
+    upstream.answer = whole(200, message())
+    thinking = {"type": "enabled", "budget_tokens": 4000}
+    assert post(web, alice.key, unsaid(thinking=thinking)).status_code == 200
+    assert json.loads(upstream.last.body)["max_tokens"] == sent
+    post(web, alice.key, ask(thinking=thinking, max_tokens=sent))
+    without, named = rows(2)
+    assert abs(without.held - named.held) < named.held / 100
+    bounds(alice.virtual_key, default_max_tokens=4001)
+    post(web, alice.key, unsaid(thinking=thinking))
+    assert json.loads(upstream.last.body)["max_tokens"] == min(4001, ceiling or 4001)
+
+
 def test_the_default_is_what_is_held_of_the_budget(web, alice, upstream):
     bounds(alice.virtual_key, default_max_tokens=1000)
     upstream.answer = whole(200, message())
