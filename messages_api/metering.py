@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from messages_api.usage_reports import COUNTS, counts, overlaid, writes_beyond_split
+from messages_api.usage_reports import COUNTS, counts, is_reported, overlaid, writes_beyond_split
 from messages_api.usage_reports import integer as integer
 from messages_api.usage_reports import is_count as is_count
 from messages_api.usage_reports import mapping as mapping
@@ -222,10 +222,10 @@ class Reading:
         entries = self.usage.get("iterations") or []
         return (
             "estimated" not in self.usage
-            and all(is_count(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
+            and all(is_reported(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
             and isinstance(entries, list)
             and all(
-                is_count(usage[name])
+                is_reported(usage[name])
                 for usage in (self.usage, *map(mapping, entries))
                 for name in COUNTS
                 if usage.get(name) is not None
@@ -413,7 +413,7 @@ class StreamMeter:
     def _count(self, usage: object) -> None:
         """Take over a report from the end of the answer. The first that counts output takes the place of what
         `message_start` says, which is what was written until then."""
-        if is_count(mapping(usage).get("output_tokens")) and not self.counted:
+        if is_reported(mapping(usage).get("output_tokens")) and not self.counted:
             self.reading.usage.pop("output_tokens", None)
             self.counted = True
         self.reading.overlay(usage)

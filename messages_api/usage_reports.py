@@ -116,7 +116,7 @@ def prompt_tokens(usage: dict[str, Any]) -> int:
 
 def positive(old: object, new: object) -> object:
     """The newer count, but for a zero, or what is no count, in the place of a positive one."""
-    return old if integer(old) and not (is_count(new) and new) else new
+    return old if integer(old) and not (is_reported(new) and new) else new
 
 
 def largest(old: object, new: object) -> object:
@@ -131,6 +131,11 @@ def largest(old: object, new: object) -> object:
 def is_count(value: object) -> TypeGuard[int]:
     """Whether it can be a number of tokens."""
     return type(value) is int and 0 <= value < 1 << 53
+
+
+def is_reported(value: object) -> bool:
+    """Whether it is a number of tokens as a provider may write it: some write 7.0."""
+    return is_count(value) or (isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53)
 
 
 def mapping(value: object) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from messages_api.metering import Reading, StreamMeter
 from messages_api.usage_reports import MEMBERS, prompt_tokens
-from tests.gateway import ask, event, events, post, row
-from tests.upstream import broken, pieces
+from tests.gateway import ask, event, events, message, post, row
+from tests.upstream import broken, pieces, whole
 
 END = {"stop_reason": "end_turn", "stop_sequence": None}
 WORDS = events("Hello")[1:4]
@@ -214,3 +214,15 @@ def test_new_members_are_kept_up_to_a_number_only():
     meter.feed(delta(READ | OUT))
     assert len(meter.reading.usage) <= MEMBERS + 10
     assert len(meter.reading.usage["server_tool_use"]) <= MEMBERS
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_counts_with_a_fraction_of_nothing_are_counts(web, upstream, alice, stream):
+    usage = {"input_tokens": 1200.0, "cache_read_input_tokens": 5000.0, "output_tokens": 50.0}
+    if stream:
+        entry = streamed(web, alice, upstream, start(READ), *WORDS, delta(usage), STOP)
+    else:
+        upstream.answer = whole(200, message(usage=usage))
+        assert post(web, alice.key).status_code == 200
+        entry = row()
+    assert (counted(entry), entry.cost, entry.estimated) == ((1200, 5000, (0, 0), 50), COST, False)
