@@ -298,7 +298,9 @@ def unanswered(call: Call, error: UpstreamError) -> Failure:
         error=what_happened(error),
         http_status=call.http_status,
         provider_request_id=call.provider_request_id,
-        unseen_tokens=call.unseen_tokens() if began else None,
+        hopeless=error.ended,
+        # Who said that it was done, without a word, has written nothing.
+        unseen_tokens=(0 if error.ended else call.unseen_tokens()) if began else None,
         unsure=began and not error.ended,
     )
 

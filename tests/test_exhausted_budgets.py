@@ -267,7 +267,7 @@ def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upst
     assert said["budget"]["owner"] == {"type": "team", "name": "Research"}
     assert said["window"]["until"]
     (message,) = mail.outbox
-    assert message.subject == "$0.0005 a month for team Research is exhausted: calls are refused"
+    assert message.subject == "$0.0005 a month for team Acme / Research is exhausted: calls are refused"
     assert f"A call needed up to {said['needed']} USD; 0.0005 USD of 0.0005 USD are left" in message.body
     client.force_login(User.objects.create_superuser("admin"))
     try:

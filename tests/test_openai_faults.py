@@ -194,6 +194,19 @@ def test_an_answer_of_nothing_is_an_error_where_there_is_nowhere_else(web_once, 
     answer = post(web_once, alice.key, ask_gpt(stream=stream))
     assert (answer.status_code, answer.json()["error"]["type"]) == (502, "api_error")
     assert (row().status, row().error_type, row().estimated) == ("failed", "empty_answer", True)
+    # It says that it was done, and wrote nothing: once, and for what it read.
+    assert (len(upstream.seen), row().output_tokens) == (1, 0)
+    assert row().cost > 0
+
+
+@pytest.mark.parametrize("code", [400, 422, "422", 418])
+def test_a_mistake_that_anthropic_has_no_status_for_is_a_400(web, two, upstream, other, code):
+    said = {"error": {"message": "bad field", "code": code, "type": "UnprocessableEntity"}}
+    upstream.answer = pieces(200, [b"data: " + json.dumps(said).encode() + b"\n\n"])
+    answer = post(web, two.key, ask_gpt(stream=True))
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert len(upstream.seen) == 1
+    assert not other.seen
 
 
 @pytest.mark.parametrize("stream", [False, True])

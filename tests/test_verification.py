@@ -85,8 +85,9 @@ def test_a_difference_says_whose_it_is(asked, cast):
     Window.objects.update(held=2)
     LimitState.objects.all().delete()
     held, running = map(str, verification.verify())
-    assert held.startswith(f"budget {made.pk} ($10 a month for team Research), window from ")
-    assert running == f"limit {limit.pk} (100 calls at once for virtual key alice), calls at once: counted 0, derived 1"
+    assert held.startswith(f"budget {made.pk} ($10 a month for team Ours / Research), window from ")
+    whose = f"limit {limit.pk} (100 calls at once for virtual key alice of Ours / Research)"
+    assert running == f"{whose}, calls at once: counted 0, derived 1"
 
 
 def test_where_nothing_is_counted_yet_it_says_so(asked, cast, capsys):

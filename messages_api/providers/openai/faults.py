@@ -62,6 +62,8 @@ TOO_LONG = "contextlengthexceeded"
 TOO_LONG_WORDS = re.compile(r"maximum (context|prompt) length|input token count .* exceeds", re.IGNORECASE)
 # What concerns our own key is not for the caller.
 OURS = frozenset((401, 402, 403))
+# Those that Anthropic's API has for a caller's mistakes and waits (https://platform.claude.com/docs/en/api/errors).
+CALLERS = frozenset((400, 401, 402, 403, 404, 408, 409, 413, 429))
 OUR_TROUBLE = "The provider refuses the gateway's own key or account; its administrators have to see to it."
 # Of what an aggregator was told by a provider of its own.
 RAW_LENGTH = 500
@@ -106,7 +108,9 @@ def of_stream(said: object, model: str) -> bytes:
 
 def settled(status: int, told: int) -> int:
     """The status of an error whose body says another. A server that stands before others answers for their refusals by
-    a 400 or 500 of its own."""
+    a 400 or 500 of its own. What Anthropic has no status for, like FastAPI's 422, is a 400."""
+    if 400 <= told < 500 and told not in CALLERS:
+        told = 400
     if not status:
         return told or 500
     if (status == 400 or status >= 500) and 400 <= told < 500:
