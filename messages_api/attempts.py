@@ -361,7 +361,7 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
     elif several or first.unseen_tokens is None:
         call.finish(Status.FAILED, Reading(), error_type=first.error_type, free=True)
     else:
-        call.abandon(Status.FAILED, Reading(error_type=first.error_type))
+        call.finish(Status.FAILED, Reading(error_type=first.error_type), unseen_tokens=first.unseen_tokens)
     raise error
 
 
