@@ -3,7 +3,8 @@
 A strike is a failure without a success since. Those of a failing provider key only count until there are several over
 some time: one that answers every other call has a success between, and goes on. From then on each doubles the time in
 which nobody calls it (a circuit breaker). When that has passed, one call, of all processes', claims
-the right to try: its success ends the matter. Where a provider says itself how long to wait, that is what counts.
+the right to try: its success ends the matter. Where a provider says itself how long to wait, that is what counts: it
+lengthens a time that has begun, and nobody's success cuts it short.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ LIMITED_LONGEST_SECONDS = 8.0
 # Who claimed the right to try has so long.
 TRIAL_SECONDS = 10.0
 
-# While it cools down, calls that were under way before tell nothing new.
+# While it cools down, calls that were under way before tell nothing new, unless the provider wants a longer time.
 STRIKE = """
 INSERT INTO keys_cooldown AS c (provider_key_id, model, reason, http_status, strikes, since, until)
 VALUES (%(provider_key)s, %(model)s, %(reason)s, %(http_status)s, 1, clock_timestamp(),
     clock_timestamp() + make_interval(secs => CASE WHEN %(trip)s > 1 THEN 0 ELSE %(first)s END))
 ON CONFLICT (provider_key_id, model) DO UPDATE SET
     reason = excluded.reason, http_status = excluded.http_status, (strikes, until) = (
-        SELECT n, clock_timestamp() + make_interval(secs => CASE WHEN n < %(trip)s THEN 0
-            ELSE least(%(longest)s, %(first)s * 2 ^ least(n - %(trip)s, 30)) END)
-        FROM (SELECT c.strikes + CASE WHEN c.strikes + 1 = %(trip)s
+        SELECT n, greatest(CASE WHEN c.reason = 'rate_limited' THEN c.until END,
+            clock_timestamp() + make_interval(secs => CASE WHEN n < %(trip)s THEN 0
+                ELSE least(%(longest)s, %(first)s * 2 ^ least(n - %(trip)s, 30)) END))
+        FROM (SELECT c.strikes + CASE WHEN c.until > clock_timestamp() AND NOT %(trial)s OR c.strikes + 1 = %(trip)s
             AND c.since > clock_timestamp() - make_interval(secs => %(over)s) THEN 0 ELSE 1 END AS n) AS next)
-WHERE c.until <= clock_timestamp() OR %(trial)s
+WHERE c.until <= clock_timestamp() OR %(trial)s OR %(told)s AND c.until < excluded.until
 RETURNING strikes
 """
 CLAIM = """
@@ -56,11 +58,12 @@ UPDATE keys_cooldown SET until = clock_timestamp() + make_interval(secs => %(sec
 WHERE provider_key_id = %(provider_key)s AND model = %(model)s AND until <= clock_timestamp() RETURNING strikes
 """
 GIVE_BACK = """
-UPDATE keys_cooldown SET until = clock_timestamp() WHERE provider_key_id = %(provider_key)s AND model = %(model)s
+UPDATE keys_cooldown SET until = clock_timestamp()
+WHERE provider_key_id = %(provider_key)s AND model = %(model)s AND reason <> 'rate_limited'
 """
 END = """
 DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
-    AND (until <= clock_timestamp() OR %(trial)s) RETURNING model
+    AND (until <= clock_timestamp() OR %(trial)s AND reason <> 'rate_limited') RETURNING model
 """
 READ = """
 SELECT provider_key_id, model, reason, http_status, strikes, extract(epoch FROM until - clock_timestamp())::float8
@@ -135,27 +138,25 @@ class Cooldowns:
 
     async def limited(self, provider_key: KnownProviderKey, model: str, seconds: float | None, *, trial: bool) -> None:
         """The provider says that calls come too fast: it waits as long as it says, or longer each time."""
-        told = None if seconds is None else min(max(seconds, 0.0), MOST_SECONDS)
-        first, longest = (FIRST_SECONDS, LIMITED_LONGEST_SECONDS) if told is None else (told, told)
-        await self._strike(provider_key, model, CooldownReason.RATE_LIMITED, 429, 1, first, longest, trial)
+        first, longest = FIRST_SECONDS, LIMITED_LONGEST_SECONDS
+        await self._strike(
+            provider_key, model, CooldownReason.RATE_LIMITED, 429, 1, first, longest, told=seconds, trial=trial
+        )
 
     async def failed(
         self, provider_key: KnownProviderKey, model: str, http_status: int | None, seconds: float | None, *, trial: bool
     ) -> None:
         """It could not be reached, or failed: `model` is empty where that says nothing about the model."""
-        if seconds is None:
-            await self._strike(
-                provider_key, model, CooldownReason.FAILING, http_status, TRIP, FIRST_SECONDS, LONGEST_SECONDS, trial
-            )
-        else:
-            told = min(max(seconds, 0.0), MOST_SECONDS)
-            await self._strike(provider_key, model, CooldownReason.FAILING, http_status, 1, told, told, trial)
+        first, longest = FIRST_SECONDS, LONGEST_SECONDS
+        await self._strike(
+            provider_key, model, CooldownReason.FAILING, http_status, TRIP, first, longest, told=seconds, trial=trial
+        )
 
     async def refused(self, provider_key: KnownProviderKey, model: str, http_status: int, *, trial: bool) -> None:
         """Its key or account is refused, for this model or (where that is empty) for any: administrators have to see
         to it."""
         first, longest = REFUSED_FIRST_SECONDS, REFUSED_LONGEST_SECONDS
-        await self._strike(provider_key, model, CooldownReason.REFUSED, http_status, 1, first, longest, trial)
+        await self._strike(provider_key, model, CooldownReason.REFUSED, http_status, 1, first, longest, trial=trial)
 
     async def succeeded(self, provider_key: KnownProviderKey, model: str, *, trial: bool) -> None:
         """A call of this model was answered."""
@@ -171,10 +172,15 @@ class Cooldowns:
         trip: int,
         first: float,
         longest: float,
+        *,
+        told: float | None = None,
         trial: bool,
     ) -> None:
         if provider_key.id is None:  # a caller's own: what becomes of it is nobody else's business
             return
+        if told is not None:
+            trip, first = 1, min(max(told, 0.0), MOST_SECONDS)
+            longest = first
         values: dict[str, object] = {
             "provider_key": provider_key.id,
             "model": model,
@@ -184,10 +190,12 @@ class Cooldowns:
             "over": TRIP_SECONDS,
             "first": first,
             "longest": longest,
+            "told": told is not None,
             "trial": trial,
         }
+        lengthens = not trial and self.of(provider_key, model) is not None
         rows = await self._write(STRIKE, values)
-        if rows and rows[0][0] >= trip:
+        if rows and rows[0][0] >= trip and not lengthens:
             what = f"{provider_key.name}, {model or 'all models'}"
             log = logger.error if reason is CooldownReason.REFUSED else logger.warning
             log(

@@ -18,6 +18,7 @@ from tests.gateway import (  # noqa: E402, F401
     alice,
     apart,
     apart_database,
+    collected,
     echo_alice,
     one_upstream,
     served,

@@ -24,8 +24,9 @@ import httpx
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test import override_settings
 
-from gateway_project import database
+from gateway_project import database, static_files
 from keys import issuing, provider_keys
 from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
 from tests.databases import admin_connection as admin_connection
@@ -238,6 +239,15 @@ def web(served: None, start_web: Callable[..., Web]) -> Web:
 def web_once(served: None, start_web: Callable[..., Web]) -> Web:
     """One web process that makes a call once: what a provider says is the answer."""
     return start_web(retry_attempts=1)
+
+
+@pytest.fixture(scope="session")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deployment's folder with its static files, as a first start leaves it; other tests find none collected."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with override_settings(STATIC_ROOT=folder / "static"):
+        static_files.collect()
+    return folder
 
 
 @pytest.fixture(scope="session")

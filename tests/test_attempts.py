@@ -21,7 +21,20 @@ from keys import provider_keys
 from keys.models import Cooldown, ModelAlias, ProviderKey, VirtualKey
 from messages_api import tasks
 from messages_api.relay import MOST_COOLING
-from tests.gateway import CLIENT, MODEL, PROVIDER_SECRET, ask, credentials, events, issue, message, post, refused, rows
+from tests.gateway import (
+    CLIENT,
+    MODEL,
+    PROVIDER_SECRET,
+    ask,
+    credentials,
+    events,
+    issue,
+    message,
+    post,
+    refused,
+    rows,
+    wait_until,
+)
 from tests.upstream import End, Upstream, broken, pieces, whole
 from usage import verification
 from usage.budgets import Budget, Window
@@ -212,6 +225,60 @@ def test_the_only_provider_key_is_not_called_while_it_cools_down(web, served, fi
         assert 55 <= int(answer.headers["retry-after"]) <= 60
     assert len(first.seen) == 1
     rows(1)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("said", [[("retry-after-ms", "700")], []], ids=["told", "untold"])
+def test_a_call_under_way_may_be_told_to_wait_longer(web, served, first, said, status):
+    alice = issue(first)
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    longer = [0.4, *failing(status, "api_error", ("retry-after", "60"))]
+    first.answer = lambda seen: longer if len(first.seen) == 1 else failing(429, "rate_limit_error", *said)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(CLIENT.post, web.url + "/v1/messages", json=ask(), headers=headers)
+        wait_until(lambda: first.seen)
+        assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+        assert slow.result().status_code == status
+    [cooldown] = Cooldown.objects.all()
+    assert timedelta(seconds=50) < cooldown.until - timezone.now() <= timedelta(seconds=60)
+    assert cooldown.strikes == 1
+
+
+def test_nobody_else_shortens_the_time_that_a_provider_has_named(web, served, first):
+    alice = issue(first)
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    answers = iter([[0.4, *whole(200, message())], [0.4, *failing(429, "rate_limit_error")]])
+    told = failing(429, "rate_limit_error", ("retry-after", "60"))
+    first.answer = lambda seen: next(answers, told)
+    with ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(CLIENT.post, web.url + "/v1/messages", json=ask(), headers=headers) for _ in range(2)]
+        wait_until(lambda: len(first.seen) == 2)
+        assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+        assert sorted(each.result().status_code for each in slow) == [200, 429]
+    [cooldown] = Cooldown.objects.all()
+    assert timedelta(seconds=50) < cooldown.until - timezone.now() <= timedelta(seconds=60)
+
+
+def test_nor_does_who_tries_whether_it_is_well_again(web, served, first):
+    alice = issue(first)
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    Cooldown.objects.create(
+        provider_key=ProviderKey.objects.get(),
+        model=MODEL,
+        reason="failing",
+        strikes=5,
+        since=timezone.now(),
+        until=timezone.now(),
+    )
+    time.sleep(1.2)  # every process reads them once a second
+    first.answer = [0.5, *whole(200, message())]
+    with ThreadPoolExecutor(1) as pool:
+        trial = pool.submit(CLIENT.post, web.url + "/v1/messages", json=ask(), headers=headers)
+        wait_until(lambda: first.seen)
+        # Meanwhile a call that was under way on another process hears this.
+        Cooldown.objects.update(reason="rate_limited", until=timezone.now() + timedelta(seconds=60))
+        assert trial.result().status_code == 200
+    assert Cooldown.objects.get().until > timezone.now() + timedelta(seconds=50)
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503, 529])

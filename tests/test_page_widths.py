@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -70,12 +68,9 @@ def fill(owner: Customer | Team | VirtualKey, field: str) -> None:
 
 
 @pytest.fixture
-def styled(served: None, start_web: Callable[..., Web]) -> Iterator[Web]:
-    """A gateway that serves the files that its pages are made with; other tests find none collected."""
-    call_command("collectstatic", interactive=False, verbosity=0)
-    yield start_web(log_level="ERROR")  # one that starts now: it looks for files once
-    shutil.rmtree(settings.STATIC_ROOT)
-    settings.STATIC_ROOT.mkdir()
+def styled(served: None, start_web: Callable[..., Web], collected: Path) -> Web:
+    """A gateway that serves the files that its pages are made with."""
+    return start_web(var_dir=collected, secret_key=settings.SECRET_KEY)
 
 
 @pytest.fixture

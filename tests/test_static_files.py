@@ -19,15 +19,6 @@ from tests.gateway import CLIENT, ROOT
 LINKS = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 
 
-@pytest.fixture(scope="module")
-def collected(tmp_path_factory):
-    """A deployment's folder, as its first start leaves it."""
-    folder = tmp_path_factory.mktemp("deployment")
-    with override_settings(STATIC_ROOT=folder / "static"):
-        static_files.collect()
-    return folder
-
-
 @pytest.fixture
 def root(collected, tmp_path):
     """The collected files, as a copy for a test to harm."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -37,9 +38,11 @@ RARE = 9
 # Seconds after which a provider is taken for dead; one that hangs takes longer.
 PATIENCE = 1.0
 HANG = 2.0
-# How long a provider tells us to wait. A call that was on its way then arrives all the same.
-WAIT = 0.8
-UNDER_WAY = 0.5
+# How long a provider tells us to wait, and how long a busy machine may take to let both processes know. A call whose
+# turn came before that arrives all the same, however late.
+WAIT = 2.0
+KNOWN = 1.0
+QUESTION = re.compile(rb"Question (\d+)")
 SSE = ("content-type", "text/event-stream; charset=utf-8")
 
 # What an attempt came to that was sent, and never answered in whole.
@@ -89,10 +92,12 @@ PROTOCOLS = {
 
 
 class Scheduled:
-    """A provider of one protocol; it remembers what it did."""
+    """A provider of one protocol; it remembers what it did. All of them share `began`: since when each call, by its
+    number, can have been at its present attempt, so not before it began, nor before its attempt before did."""
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: Protocol, began: dict[int, float]) -> None:
         self.protocol = protocol
+        self.began = began
         self.source = random.Random(protocol.address)
         self.count = itertools.count(1)
         self.lock = threading.Lock()
@@ -112,16 +117,20 @@ class Scheduled:
                 self.is_garbage,
             ]
         )
-        # When everybody was told to wait, and when requests arrived; how many streams ended in the middle of an answer.
+        # When everybody was told to wait; of attempts, when they can have begun and arrived; how many streams ended in
+        # the middle of an answer.
         self.told: list[float] = []
-        self.arrived: list[float] = []
+        self.arrived: list[tuple[float, float]] = []
         self.late = 0
         self.did: Counter[str] = Counter()
 
     def __call__(self, seen: Seen) -> Answer:
         streams = b'"stream": true' in seen.body or b'"stream":true' in seen.body or "stream" in seen.target.lower()
+        (number,) = QUESTION.findall(seen.body)
         with self.lock:
-            self.arrived.append(time.monotonic())
+            now = time.monotonic()
+            self.arrived.append((self.began[int(number)], now))
+            self.began[int(number)] = now
             if next(self.count) % RARE:
                 return self.answers(streams)
             fault: Callable[[bool], Answer] = next(self.faults)
@@ -200,7 +209,8 @@ def test_ten_thousand_calls_over_providers_that_fail_on_a_schedule(start_web, se
     web = start_web(2, retry_attempts=5)
     outcomes: Counter[str] = Counter()
     with ExitStack() as stack:
-        schedules = {name: Scheduled(protocol) for name, protocol in PROTOCOLS.items()}
+        began: dict[int, float] = {}
+        schedules = {name: Scheduled(protocol, began) for name, protocol in PROTOCOLS.items()}
         google = stack.enter_context(Upstream())
         gone = provider_keys.add_provider_key(
             name="gone", provider="anthropic", base_url=stack.enter_context(nobody_there()), secret=PROVIDER_SECRET
@@ -225,6 +235,7 @@ def test_ten_thousand_calls_over_providers_that_fail_on_a_schedule(start_web, se
 
         def call(number: int) -> str:
             body = ask(f"Question {number}", stream=number % 2 == 0)
+            began[number] = time.monotonic()
             try:
                 answer = client.post(web.url + "/v1/messages", json=body, headers=credentials(alice.key))
             except httpx.HTTPError as fault:
@@ -240,14 +251,14 @@ def test_ten_thousand_calls_over_providers_that_fail_on_a_schedule(start_web, se
             assert text.count("event: message_start") == 1, "answered twice"
             return "ok" if text.count("event: message_stop") == 1 else "broke off"
 
-        began = time.monotonic()
+        start = time.monotonic()
         limits = httpx.Limits(max_connections=CALLERS)
         client = stack.enter_context(httpx.Client(timeout=60, trust_env=False, limits=limits))
         with ThreadPoolExecutor(CALLERS) as pool:
             for done, outcome in enumerate(pool.map(call, range(CALLS)), 1):
                 outcomes[outcome] += 1
                 if done % 1000 == 0:
-                    print(f"{done} calls after {time.monotonic() - began:.0f} s: {dict(outcomes)}")
+                    print(f"{done} calls after {time.monotonic() - start:.0f} s: {dict(outcomes)}")
 
         wait_until(lambda: not Hold.objects.exists(), 30)
         found = list(LedgerEntry.objects.filter(endpoint="messages").only("status", "cost", "attempts", "stream"))
@@ -272,8 +283,8 @@ def test_ten_thousand_calls_over_providers_that_fail_on_a_schedule(start_web, se
         if mends:
             assert (len(unmended), outcomes["garbage"]) == (late, 0)
         else:
-            assert all(row.attempts[-1]["error_type"] in UNSEEN for row in unmended)
+            assert [row.attempts for row in unmended if row.attempts[-1]["error_type"] not in UNSEEN] == []
         for name, schedule in schedules.items():
             for told in schedule.told:
-                early = [at - told for at in schedule.arrived if UNDER_WAY < at - told < WAIT]
+                early = [at - told for began_at, at in schedule.arrived if told + KNOWN < began_at and at < told + WAIT]
                 assert not early, f"{name} was called while it cooled down, after {early} s"
