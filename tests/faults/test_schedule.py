@@ -184,7 +184,7 @@ class Scheduled:
         return [b"\x16\x03\x01 nothing of HTTP\r\n\r\n", End.CLOSE]
 
     def is_garbage(self, streams: bool) -> Answer:
-        garbage = self.source.randbytes(300)
+        garbage = b"\x00" + self.source.randbytes(300)
         return pieces(200, [garbage], self.protocol.kind) if streams else whole(200, garbage)
 
 
