@@ -24,7 +24,8 @@ test-run: installed-dev  ## test `make run` itself, from a copy of the checkout 
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
 race: installed-dev  ## crashes, budgets, failing providers and large batches under load (minutes)
-	@exec $(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
+	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
+	@STATEFUL_EXAMPLES=300 $(VENV_PYTHON) -m pytest tests/test_budgets_stateful.py
 
 bench: installed-dev  ## how many microseconds of a call are ours, step by step
 	@exec $(VENV_PYTHON) bench/micro.py

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -67,6 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     url = RESOURCES.enter_context(embedded_postgres.running(SERVER_DIR))
     assert url == os.environ["DATABASE_URL"]
+    with psycopg.connect(url, user="postgres", dbname="postgres", autocommit=True) as connection:
+        # So that what may only be added to can be deleted between tests (tests/gateway.py).
+        connection.execute("GRANT SET ON PARAMETER session_replication_role TO gateway")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

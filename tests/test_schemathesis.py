@@ -24,9 +24,9 @@ from usage.models import Hold
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 # With the status that a right request has among others, and that a wrong one has. Echo keeps no batches and files.
 OPERATIONS = [
-    ("/v1/messages", "POST", 120, 200, 400),
-    ("/v1/messages/count_tokens", "POST", 60, 200, 400),
-    ("/v1/messages/batches", "POST", 40, 404, 400),
+    ("/v1/messages", "POST", 50, 200, 400),
+    ("/v1/messages/count_tokens", "POST", 30, 200, 400),
+    ("/v1/messages/batches", "POST", 15, 404, 400),
     ("/v1/messages/batches", "GET", 20, 200, 400),
     ("/v1/messages/batches/{name}", "GET", 15, 404, 404),
     ("/v1/messages/batches/{name}", "DELETE", 15, 404, 404),
