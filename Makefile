@@ -23,7 +23,7 @@ test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABAS
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
-race: installed-dev  ## crashes, budgets, failing providers and large batches under load (minutes)
+race: installed-dev  ## crashes, budgets, failing providers, and much of everything, under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
 	@STATEFUL_EXAMPLES=300 $(VENV_PYTHON) -m pytest tests/test_budgets_stateful.py
 

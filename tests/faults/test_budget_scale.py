@@ -11,7 +11,7 @@ from keys.models import VirtualKey
 from tests.arbiter import Arbiter, arbiter
 from tests.gateway import new_database, using
 
-pytestmark = pytest.mark.either_server
+pytestmark = [pytest.mark.slow, pytest.mark.either_server]
 
 MAKE = """
 INSERT INTO keys_customer (id, name, paused, created_at) SELECT 1, 'Acme', false, now() WHERE %(first)s = 1;
