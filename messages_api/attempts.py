@@ -135,7 +135,12 @@ async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
         # Its protocol can't say this; another one may.
         await call.journey.leave_trial(target)
         return Failure(target, error.reason, error=error, hopeless=True)
-    if isinstance(outcome, Failure):
+    if call.free and not (isinstance(outcome, Failure) and outcome.refused):
+        # Providers limit free calls separately: what becomes of one says nothing of those that cost something.
+        await call.journey.leave_trial(target)
+        if isinstance(outcome, Failure) and outcome.wait:
+            outcome.hopeless = True
+    elif isinstance(outcome, Failure):
         await note(call, outcome, trial=trial)
     else:
         await call.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)

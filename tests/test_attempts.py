@@ -408,6 +408,44 @@ def test_counting_costs_nothing_and_so_is_always_made_anew(web, alice, first, se
     assert post(web, alice.key, body, "/v1/messages/count_tokens").json() == {"input_tokens": 9}
 
 
+@pytest.mark.parametrize("answer", [failing(429, "rate_limit_error", ("retry-after", "600")), failing(529)])
+def test_what_counting_comes_to_keeps_nobody_from_messages(web, served, first, answer):
+    alice = issue(first)
+    first.answer = lambda seen: answer if seen.target.endswith("count_tokens") else whole(200, message())
+    body = ask()
+    body.pop("max_tokens")
+    for _ in range(6):
+        assert post(web, alice.key, body, "/v1/messages/count_tokens").status_code in (429, 529)
+    assert not Cooldown.objects.exists()
+    assert post(web, alice.key).status_code == 200
+
+
+def test_counting_is_not_tried_again_where_its_provider_says_when(web, alice, first, second):
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
+    second.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
+    body = ask()
+    body.pop("max_tokens")
+    answer = post(web, alice.key, body, "/v1/messages/count_tokens")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "600")
+    assert (len(first.seen), len(second.seen)) == (1, 1)
+
+
+def test_counting_ends_no_cool_down_of_messages(web, served, first):
+    alice = issue(first)
+    cooldown = Cooldown(provider_key=ProviderKey.objects.get(), model=MODEL, reason="failing", strikes=7)
+    cooldown.since = cooldown.until = timezone.now()
+    cooldown.save()
+    time.sleep(1.2)  # every process reads them once a second
+    first.answer = whole(200, b'{"input_tokens": 9}')
+    body = ask()
+    body.pop("max_tokens")
+    assert post(web, alice.key, body, "/v1/messages/count_tokens").json() == {"input_tokens": 9}
+    assert Cooldown.objects.get().strikes == 7
+    first.answer = whole(200, message())
+    assert post(web, alice.key).status_code == 200
+    assert not Cooldown.objects.exists()
+
+
 def test_a_provider_key_may_take_no_longer_than_it_says_in_all(web, alice, first, second):
     ProviderKey.objects.filter(name="first").update(retry_unanswered=True, total_seconds=0.5)
     first.answer = [piece for byte in whole(200, message())[0] for piece in (bytes([byte]), 0.1)]
