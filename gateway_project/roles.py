@@ -86,7 +86,7 @@ def web_role(number: int, settings: Configuration, listener: socket.socket) -> R
 def celery_role(name: str, *arguments: str) -> Role:
     """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
-    # In a container there is often nobody but root, and our messages hold no code that would make this a danger.
+    # A container often has no user but root, and our messages hold no code that would make this a danger.
     quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
     return Role(name, lambda: (processes.spawn(command, environment=quiet, cwd=BASE_DIR), None), patience=60)
 

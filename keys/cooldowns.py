@@ -4,7 +4,7 @@ A strike is a failure without a success since. Those of a failing provider key o
 some time: one that answers every other call has a success between, and goes on. From then on each doubles the time in
 which nobody calls it (a circuit breaker). When that has passed, one call, of all processes', claims
 the right to try: its success ends the matter. Where a provider says itself how long to wait, that is what counts: it
-lengthens a time that has begun, and nobody's success cuts it short.
+lengthens a time that has begun, and no success of another call ends it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class KeptAdmin(Listed):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
-        """A page of ours in the frame of the admin, for nobody's cache."""
+        """A page of ours in the frame of the admin, which no cache keeps."""
         frame = {**self.admin_site.each_context(request), "opts": self.opts}
         response = TemplateResponse(request, f"admin/keys/{template}", frame | context)
         response.headers["Cache-Control"] = "no-store"

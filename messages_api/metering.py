@@ -93,7 +93,7 @@ class Iteration:
     """One sampling step of a call, billed by its own model (empty: the answer's), or the sum of several.
 
     Attributes:
-        refusal: the category (empty: unknown) of a refusal before any output; None: it is none.
+        refusal: the category (empty: unknown) of a refusal before any output; None: the answer was not refused.
         unassigned_writes: cache writes that the provider assigns to neither five minutes nor an hour.
     """
 

@@ -126,7 +126,7 @@ class RefusalAdmin(ReadOnlyAdmin):
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> SafeString | str:
-        """The reason in the reader's language; with it what was said, in theirs where it can be said anew."""
+        """The reason in the reader's language; with it what was said, in theirs where it can be said again."""
         return explained(row, row.message)
 
     @admin.display(description="why", ordering="reason")

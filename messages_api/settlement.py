@@ -84,7 +84,7 @@ def is_free(refusal: str | None, provider: str) -> bool:
     """Whether a refusal before any output costs nothing at this kind of provider.
 
     Args:
-        refusal: its category; None: it is none.
+        refusal: its category; None: the answer was not refused.
     """
     billed = provider_kinds.find(provider).billed_refusals
     return refusal is not None and billed is not None and refusal not in billed

@@ -45,7 +45,7 @@ def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class StreamedBody:
-    """A request body that goes out as it comes; `size` in bytes, None where nobody knows it (it goes out in chunks)."""
+    """A request body that goes out as it comes; `size` in bytes, None: unknown (it goes out in chunks)."""
 
     parts: AsyncIterator[bytes]
     size: int | None

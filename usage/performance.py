@@ -60,7 +60,7 @@ GROUP BY p.id, a.model
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What attempts with a provider key at a model came to; milliseconds to the first byte, None where nobody knows."""
+    """What attempts with a provider key at a model came to; milliseconds to the first byte, None: unknown."""
 
     provider_key: int
     model: str

@@ -24,7 +24,7 @@ NUMBER = re.compile(r"[-+.0-9eE]+\Z")
 TRUNCATED = "truncated"
 # Arguments that say that there are none.
 NO_INPUT = frozenset(("", "null", "[]"))
-# Of the ways to read the fragments, so many are kept, until one of them has so many characters.
+# At most this many ways to read the fragments are kept, until one of them has this many characters.
 MOST_READINGS = 4
 MOST_DOUBTED = 4096
 

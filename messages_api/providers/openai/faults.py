@@ -166,7 +166,7 @@ def status_of(error: dict[str, Any]) -> int:
 
 
 def status_of_word(word: str) -> int:
-    """The status that a code, a type or the name of an exception stands for, 0 where nobody knows."""
+    """The status that a code, a type or the name of an exception stands for, 0: unknown."""
     return STATUSES.get(word) or (400 if word.startswith(MISTAKEN) else 0)
 
 

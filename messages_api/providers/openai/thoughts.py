@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 OPEN, CLOSE = "<think>", "</think>"
-# So many characters are kept back at most, and so much space.
+# At most this many characters are kept back, and this much space.
 MOST_KEPT = 1 << 20
 MOST_SPACE = 1000
 
