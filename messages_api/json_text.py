@@ -1,8 +1,8 @@
 """Where things are in a JSON text, exactly, also where a member's name is escaped or occurs twice. Pure.
 
 A text here is a part of a body that was checked, decoded as Latin-1: a character is a byte, so that places are the
-body's. What isn't ASCII is read wrongly thereby, which does no harm where names are looked for. Slow beside msgspec: for
-the few parts of a body that may have what is looked for.
+body's. What isn't ASCII is read wrongly thereby, which does no harm where names are looked for. Slow beside msgspec:
+for the few parts of a body that may have what is looked for.
 """
 
 from __future__ import annotations
