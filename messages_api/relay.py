@@ -380,8 +380,11 @@ async def render(call: Call, answer: Answer) -> RawResponse:
         refused(call, answer.status, body, meter.reading)
     elif call.free or (kept.understood and meter.reading.countable):
         call.finish(Status.COMPLETED, meter.reading)
-    else:
+    elif kept.understood or answer.status != 200:
         call.abandon(Status.COMPLETED, meter.reading)
+    else:
+        meter.reading.error_type = "bad_answer"
+        call.abandon(Status.FAILED, meter.reading)
     if meter.states and answer.status == 200:
         await call.runtime.bindings.keep(call, meter.states)
     await call.commit()

@@ -64,7 +64,7 @@ def test_a_call_is_signed_and_says_its_model_and_betas_where_bedrock_wants_them(
     asked = ask("Hé")
     assert sent(upstream.last) == {
         "anthropic_version": "bedrock-2023-05-31",
-        "anthropic_beta": ["context-1m-2025-08-07", "effort-2025-11-24"],
+        "anthropic_beta": ["context-1m-2025-08-07", "effort-2025-11-24", "mine"],
         "max_tokens": 64,
         "messages": asked["messages"],
     }

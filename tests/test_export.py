@@ -195,3 +195,8 @@ def test_it_ends_quietly_when_nobody_reads_on():
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["virtual_key"] == "alice"
+
+
+def test_an_option_that_does_not_exist_is_refused_in_one_line():
+    with pytest.raises(CommandError, match="unrecognized arguments: --bogus; see export_usage --help"):
+        call_command("export_usage", "--bogus")

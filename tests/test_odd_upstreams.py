@@ -53,6 +53,16 @@ def test_a_status_that_says_nothing_is_a_502_and_settled(web, upstream, alice):
     assert not any(entry.cost for entry in entries)
 
 
+@pytest.mark.parametrize("body", [b"", b'{"id":', b"<html>", b"[]"])
+def test_a_success_that_is_no_answer_is_relayed_and_failed(web, upstream, alice, body):
+    upstream.answer = whole(200, body)
+    answer = post(web, alice.key)
+    assert (answer.status_code, answer.content) == (200, body)
+    entry = row()
+    assert (entry.status, entry.error_type, entry.estimated) == ("failed", "bad_answer", True)
+    assert entry.cost > 0
+
+
 def test_an_answer_without_content_is_relayed_and_estimated(web, upstream, alice):
     upstream.answer = [head(204, [(b"request-id", b"req_1")])]
     answer = post(web, alice.key)

@@ -85,6 +85,8 @@ def test_so_do_those_in_the_body(web: Web, cloud_alice: Caller, upstream: Upstre
     call(web, cloud_alice, upstream, ask(model=MODEL) | {member: CLAUDE_CODE.split(",") * 2})
     assert betas_of(upstream.last) == TAKEN
     assert "betas" not in json.loads(inner(upstream.last))
+    call(web, cloud_alice, upstream, ask(model=MODEL) | {member: ["mine", "theirs"]}, "theirs,ours")
+    assert betas_of(upstream.last) == ["theirs", "ours", "mine"]
     call(web, cloud_alice, upstream, ask(model=MODEL) | {member: "nonsense"})
     assert betas_of(upstream.last) == []
 

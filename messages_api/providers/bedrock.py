@@ -128,7 +128,7 @@ class Bedrock(Provider):
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
         members = splice.members_of.decode(body)
-        betas = unsupported.betas(self.name, headers.beta_list(call.headers) or unsupported.body_betas(members))
+        betas = unsupported.betas(self.name, unsupported.named_betas(headers.beta_list(call.headers), members))
         if (taken := unsupported.without(self.name, body, betas)) is not body:
             body, members = taken, splice.members_of.decode(taken)
         model, action = call.model, "invoke"

@@ -171,12 +171,13 @@ def _walk(text: str, at: int, name: str, left: Collection[str], nested: Collecti
             yield from _walk(text, part.at, part.name or name, (), nested)
 
 
-def body_betas(members: Mapping[str, msgspec.Raw]) -> list[str]:
-    """The betas that a request names in its body."""
+def named_betas(header: list[str], members: Mapping[str, msgspec.Raw]) -> list[str]:
+    """The betas that a request names in its header and in its body."""
+    named = list(header)
     for name in IN_BODY:
         if name in members:
             try:
-                return msgspec.json.decode(members[name], type=list[str])
+                named += msgspec.json.decode(members[name], type=list[str])
             except msgspec.ValidationError:
                 continue
-    return []
+    return list(dict.fromkeys(named))

@@ -143,7 +143,7 @@ class Vertex(Provider):
             return refusals.no_token()
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
         members = splice.members_of.decode(body)
-        betas = unsupported.betas(self.name, headers.beta_list(call.headers) or unsupported.body_betas(members))
+        betas = unsupported.betas(self.name, unsupported.named_betas(headers.beta_list(call.headers), members))
         if call.path == COUNT_TOKENS:
             # It knows none, and needs none: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
             betas = []

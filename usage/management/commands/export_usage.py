@@ -8,14 +8,15 @@ from argparse import ArgumentParser
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from keys import virtual_keys
+from keys.commands import GatewayCommand
 from keys.errors import Unusable
 from usage import export, moments
 
 
-class Command(BaseCommand):
+class Command(GatewayCommand):
     """Writes to standard output."""
 
     help = "Export the ledger: one row a call, oldest first."
