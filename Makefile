@@ -25,7 +25,8 @@ test-run: installed-dev  ## test `make run` itself, from a copy of the checkout 
 
 race: installed-dev  ## crashes, budgets, failing providers, and much of everything, under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
-	@STATEFUL_EXAMPLES=300 $(VENV_PYTHON) -m pytest tests/test_budgets_stateful.py
+	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto tests/test_budgets_stateful.py \
+		tests/test_schemathesis.py
 
 bench: installed-dev  ## how many microseconds of a call are ours, step by step
 	@exec $(VENV_PYTHON) bench/micro.py

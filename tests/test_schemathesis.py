@@ -6,6 +6,7 @@ Requests that are right and requests that are wrong, made by schemathesis; every
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import schemathesis
@@ -22,6 +23,8 @@ from tests.gateway import credentials, wait_until
 from usage.models import Hold
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+# `make race` tries several times as many.
+TIMES = int(os.environ.get("SCHEMATHESIS_TIMES", "1"))
 # With the status that a right request has among others, and that a wrong one has. Echo keeps no batches and files.
 OPERATIONS = [
     ("/v1/messages", "POST", 50, 200, 400),
@@ -51,7 +54,11 @@ def test_it_answers_what_is_documented(web, echo_alice, path, method, count, rig
     statuses = set()
 
     @settings(
-        max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=count * TIMES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
     )
     @given(case=api[path][method].as_strategy(generation_mode=mode))
     def ask(case):
