@@ -378,13 +378,13 @@ async def render(call: Call, answer: Answer) -> RawResponse:
     assert meter is not None
     if not 200 <= answer.status < 300:
         refused(call, answer.status, body, meter.reading)
-    elif call.free or (kept.understood and meter.reading.countable):
-        call.finish(Status.COMPLETED, meter.reading)
-    elif kept.understood or answer.status != 200:
-        call.abandon(Status.COMPLETED, meter.reading)
-    else:
+    elif answer.status == 200 and not kept.understood:
         meter.reading.error_type = "bad_answer"
         call.abandon(Status.FAILED, meter.reading)
+    elif call.free or (kept.understood and meter.reading.countable):
+        call.finish(Status.COMPLETED, meter.reading)
+    else:
+        call.abandon(Status.COMPLETED, meter.reading)
     if meter.states and answer.status == 200:
         await call.runtime.bindings.keep(call, meter.states)
     await call.commit()

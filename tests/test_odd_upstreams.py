@@ -10,7 +10,7 @@ import pytest
 
 from messages_api.metering import ITERATIONS
 from messages_api.settlement import MOST_TOKENS
-from tests.gateway import CLIENT, ask, event, events, message, post, refused, row, rows
+from tests.gateway import CLIENT, MODEL, ask, event, events, message, post, refused, row, rows
 from tests.upstream import End, broken, head, pieces, whole
 
 STATUS_WITHOUT_MEANING = (300, 301, 304, 307, 399, 600, 999)
@@ -61,6 +61,14 @@ def test_a_success_that_is_no_answer_is_relayed_and_failed(web, upstream, alice,
     entry = row()
     assert (entry.status, entry.error_type, entry.estimated) == ("failed", "bad_answer", True)
     assert entry.cost > 0
+
+
+def test_so_is_one_to_counting_which_costs_nothing(web_once, upstream, alice):
+    upstream.answer = whole(200, b"<html>")
+    body = {"model": MODEL, "messages": ask()["messages"]}
+    assert post(web_once, alice.key, body, "/v1/messages/count_tokens").content == b"<html>"
+    entry = row()
+    assert (entry.status, entry.error_type, entry.cost) == ("failed", "bad_answer", 0)
 
 
 def test_an_answer_without_content_is_relayed_and_estimated(web, upstream, alice):
