@@ -68,7 +68,8 @@ def test_so_is_one_to_counting_which_costs_nothing(web_once, upstream, alice):
     body = {"model": MODEL, "messages": ask()["messages"]}
     assert post(web_once, alice.key, body, "/v1/messages/count_tokens").content == b"<html>"
     entry = row()
-    assert (entry.status, entry.error_type, entry.cost) == ("failed", "bad_answer", 0)
+    assert (entry.status, entry.error_type) == ("failed", "bad_answer")
+    assert entry.cost == 0
 
 
 def test_an_answer_without_content_is_relayed_and_estimated(web, upstream, alice):
