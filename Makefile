@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run race bench bench-arbiter lint translations requirements check-python installed \
+.PHONY: help run test test-run race attack bench bench-arbiter lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## this list
@@ -27,6 +27,9 @@ race: installed-dev  ## crashes, budgets, failing providers, and much of everyth
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
 	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto tests/test_budgets_stateful.py \
 		tests/test_schemathesis.py
+
+attack: installed-dev  ## what an attacker does to a gateway, and what its other customers feel (ARGS="--only 7,9"; minutes)
+	@exec $(VENV_PYTHON) -m attacks $(ARGS)
 
 bench: installed-dev  ## how many microseconds of a call are ours, step by step
 	@exec $(VENV_PYTHON) bench/micro.py

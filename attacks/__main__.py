@@ -1,0 +1,154 @@
+"""`make attack`: what an attacker who has read the code sends, what another customer feels, and what it takes.
+
+It starts a gateway as `make run` does (two web processes, embedded PostgreSQL) in a temporary folder, two fake
+providers, and an honest customer with 20 calls a second whose latency is measured, in peace and during each attack. It
+ends with a table, and with status 1 if a bound was broken. It takes some minutes, up to 2 GB of memory, and loopback
+only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attacks import calls as calls
+from attacks import deployment, table
+from attacks import pages as pages
+from attacks.customer import Customer
+from attacks.deployment import Gateway
+from attacks.measure import MEGABYTE, Meter
+from attacks.provider import Provider
+from attacks.scene import ATTACKS, LEAST_MEDIAN, LEAST_WORST, Attack, Bounds, Scene
+from attacks.table import COLUMNS, Felts, Outcome
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "security.md"
+# Peace before each attack, and what comes right after one, which is its doing too.
+PEACE_SECONDS = 2.0
+AFTER_SECONDS = 1.0
+# The honest customer's calls are good again after so long at most, or an attack goes on for ever.
+RECOVERY_SECONDS = 40.0
+# An attack that left more in memory than this gives the next one new processes.
+LEFT_OVER = 48 * MEGABYTE
+
+
+@contextlib.contextmanager
+def ending(what: Provider | Customer) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        what.stop()
+
+
+async def suffer(attack: Attack, scene: Scene, customer: Customer, meter: Meter) -> Outcome:
+    """One attack, and what the customer felt of it."""
+    begun = time.monotonic()
+    with meter:
+        try:
+            heard = await attack.act(scene)
+        except Exception as error:  # an attack that fails is no reason to leave out the others
+            heard = f"{type(error).__name__}: {error}"
+            scene.expect(False, f"the attack itself failed: {heard}")
+        ended = time.monotonic() + AFTER_SECONDS
+        felt = await customer.all_between(begun, ended)
+    return Outcome(attack, Felts.of(felt), meter.taken, heard, scene.faults)
+
+
+async def recovered(customer: Customer) -> bool:
+    """Whether calls are answered again, ten in a row."""
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while time.monotonic() < deadline:
+        begun = time.monotonic()
+        await asyncio.sleep(0.5)
+        found = await customer.all_between(begun, begun + 0.5)
+        if found and not any(each.failed or each.seconds > 5 for each in found):
+            return True
+    return False
+
+
+async def go_through(attacks: Sequence[Attack], gateway: Gateway, cast: deployment.Cast) -> tuple[list[Outcome], Felts]:
+    """All of these attacks, one after the other, with peace before each."""
+    outcomes, peaceful = [], []
+    customer = Customer(gateway.url, cast.honest)
+    meter = Meter(gateway, "honest")
+    with ending(customer), contextlib.closing(meter):
+        # The first calls fill caches.
+        await asyncio.sleep(3)
+        for attack in attacks:
+            begun = time.monotonic()
+            await asyncio.sleep(PEACE_SECONDS)
+            peaceful += await customer.all_between(begun, begun + PEACE_SECONDS)
+            scene = Scene(gateway.address, cast)
+            before = meter.memory()
+            outcome = await suffer(attack, scene, customer, meter)
+            outcome.judge(Felts.of(peaceful))
+            if not await recovered(customer):
+                outcome.faults.append(f"calls still fail {RECOVERY_SECONDS:.0f} s later")
+            outcomes.append(outcome)
+            say(outcome)
+            if meter.memory() - before > LEFT_OVER:
+                gateway.renew()
+                await recovered(customer)
+    return outcomes, Felts.of(peaceful)
+
+
+def say(outcome: Outcome) -> None:
+    """What came of an attack, while the others go on."""
+    print(f"{outcome.attack.point:>2}  {outcome.attack.name}: {outcome.attack.sent}.", flush=True)
+    print(f"    {outcome.cell()}", flush=True)
+    for fault in outcome.faults:
+        print(f"    BROKEN: {fault}", flush=True)
+
+
+def chosen(points: str) -> list[Attack]:
+    """The attacks of these points; all, if none is named."""
+    wanted = {int(point) for point in points.split(",") if point.strip()}
+    if unknown := wanted - {attack.point for attack in ATTACKS}:
+        raise argparse.ArgumentTypeError(f"there is no attack of point {min(unknown)}")
+    return [attack for attack in ATTACKS if not wanted or attack.point in wanted]
+
+
+def bounds() -> str:
+    usual = Bounds()
+    return (
+        f"The usual bounds: no call of the honest customer fails; its median is below {usual.median:g} times that of "
+        f"peace (at least {LEAST_MEDIAN:g} ms), its worst call below {usual.worst:g} times the 99th percentile of "
+        f"peace (at least {LEAST_WORST:g} ms); {usual.memory} MB of memory beyond what there was, {usual.temporary} MB "
+        f"of temporary files, {usual.connections} connections of PostgreSQL's in all, {usual.logged} kB of log, "
+        f"{usual.rows} rows; no web process ends."
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="make attack", description=__doc__, epilog=bounds(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", type=chosen, default="", metavar="7,9", help="the attacks of these points")
+    parser.add_argument("--write", choices=COLUMNS, help="put the figures into this column of docs/security.md")
+    parser.add_argument(
+        "--checkout", type=Path, default=ROOT, metavar="FOLDER", help="attack the gateway of another checkout"
+    )
+    options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    main_provider, other = Provider(), Provider()
+    with ending(main_provider), ending(other), deployment.running(options.checkout.resolve()) as gateway:
+        cast = gateway.cast(main_provider.url, other.url)
+        outcomes, peace = asyncio.run(go_through(options.only, gateway, cast))
+    cells = {table.key(each.attack): {COLUMNS[1]: each.cell()} for each in outcomes}
+    print(f"\n{table.rendered(options.only, cells, {COLUMNS[1]: str(peace)})}\n")
+    if options.write:
+        table.write(PAGE, ATTACKS, options.write, outcomes, peace)
+    broken = [f"{table.key(each.attack)}: {fault}" for each in outcomes for fault in each.faults]
+    print("\n".join(["Bounds that were broken:", *broken]) if broken else "No bound was broken.")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The honest customer, in a process of its own: calls at a steady rate, whatever becomes of those before (an open
+loop), every second one streamed. For each it prints when it was due (`time.monotonic`), the seconds from then to the
+last byte, and how it ended. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+A_SECOND = 20
+# A call that takes longer has failed.
+PATIENCE = 25.0
+BODY = {"model": "claude-opus-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Has Bob read it?"}]}
+
+
+@dataclass(frozen=True)
+class Felt:
+    """One call: when it was due, how long it took, and whether it was answered."""
+
+    due: float
+    seconds: float
+    ended: str
+
+    @property
+    def failed(self) -> bool:
+        return self.ended != "ok"
+
+
+class Customer:
+    """The process, and what it has felt so far."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.felt: list[Felt] = []
+        self.process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "attacks.customer", url],
+            cwd=ROOT,
+            env=os.environ | {"KEY": key},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            due, seconds, ended = line.split()
+            self.felt.append(Felt(float(due), float(seconds), ended))
+
+    def between(self, begin: float, end: float) -> list[Felt]:
+        """What was due in this time, as far as it has ended."""
+        return [each for each in list(self.felt) if begin <= each.due < end]
+
+    async def all_between(self, begin: float, end: float) -> list[Felt]:
+        """What was due in this time, once all of it has ended."""
+        deadline = end + PATIENCE + 5
+        expected = int((end - begin) * A_SECOND)
+        while len(self.between(begin, end)) < expected and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        return self.between(begin, end)
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self._listener.join()
+        self.process.stdout.close()
+
+
+async def call(client: object, due: float, *, stream: bool) -> None:
+    import httpx
+
+    assert isinstance(client, httpx.AsyncClient)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            answer = await client.post("/v1/messages", json=BODY | {"stream": stream})
+        whole = answer.status_code == 200 and (not stream or b"event: message_stop" in answer.content)
+        ended = "ok" if whole else str(answer.status_code) if answer.status_code != 200 else "cut"
+    except TimeoutError:
+        ended = "too_late"
+    except httpx.HTTPError as error:
+        ended = type(error).__name__
+    print(due, time.monotonic() - due, ended, flush=True)
+
+
+async def steadily(url: str, key: str) -> None:
+    import httpx
+
+    over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=8)
+    calls: set[asyncio.Task[None]] = set()
+    async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=None, trust_env=False) as client:  # noqa: S113
+        number, begun = 0, time.monotonic()
+        while not over.is_set():
+            due = begun + number / A_SECOND
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            task = asyncio.create_task(call(client, due, stream=number % 2 == 1))
+            calls.add(task)
+            task.add_done_callback(calls.discard)
+            number += 1
+        for task in calls:
+            task.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(steadily(sys.argv[1], os.environ["KEY"]))

@@ -1,0 +1,130 @@
+"""Attacks without any credential, mostly on pages: points 12 to 16."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Iterator
+
+from attacks import wire
+from attacks.scene import Scene, at_once, attack, counted, for_seconds
+
+LOGIN = "/admin/login/"
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+COOKIE = re.compile(rb"(?i)set-cookie: *csrftoken=([A-Za-z0-9]+)")
+FIELD = re.compile(rb'name="csrfmiddlewaretoken" value="([A-Za-z0-9]+)"')
+
+
+@attack(12, "CONNECT")
+async def connect(scene: Scene) -> str:
+    """16 connections say `CONNECT / HTTP/1.1` for 6 s, with what would be read as another head behind it"""
+    first = wire.head("CONNECT", "/", {"content-length": "0"}) + wire.head("CONNECT", "/") * 20
+    heard = await for_seconds(6, 16, lambda: wire.say(scene.address, first))
+    scene.expect(set(heard) <= {"405", "400", wire.CLOSED}, f"CONNECT was answered {counted(heard)}")
+    return counted(heard)
+
+
+@attack(12, "doubtful heads")
+async def doubtful_heads(scene: Scene) -> str:
+    """Two `Host` headers, none, and `transfer-encoding: gzip, chunked`, 20 times each"""
+    heads = {
+        "two hosts": (wire.head("GET", "/healthz", [("host", "other")]), "400"),
+        "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", "400"),
+        "gzip, chunked": (wire.head("POST", "/v1/messages", {"transfer-encoding": "gzip, chunked"}), "501"),
+    }
+    said = []
+    for name, (first, expected) in heads.items():
+        heard = [await wire.say(scene.address, first) for _ in range(20)]
+        scene.expect(set(heard) == {expected}, f"{name} was answered {counted(heard)}, not {expected}")
+        said.append(f"{name}: {counted(heard)}")
+    return "; ".join(said)
+
+
+def megabytes(count: int) -> Iterator[bytes]:
+    for _ in range(count * 4):
+        yield b"a" * 250_000
+
+
+@attack(13, "300 MB to a page", memory=64)
+async def long_form(scene: Scene) -> str:
+    """Two bodies of 300 MB to `/admin/login/`"""
+    first = wire.head("POST", LOGIN, FORM | {"content-length": "300000000"})
+    heard = await at_once(2, lambda _: wire.say(scene.address, first, megabytes(300), seconds=12))
+    return counted(heard)
+
+
+@attack(13, "forms that drip", memory=64)
+async def dripping_forms(scene: Scene) -> str:
+    """100 bodies of 2 MB to `/admin/login/`, of which half comes at once and the rest at 2 bytes a second, for 8 s"""
+    first = wire.head("POST", LOGIN, FORM | {"content-length": "2000000"}) + b"a" * 1_000_000
+    heard = await at_once(100, lambda _: wire.held(scene.address, first, b"a", 0.5, 8))
+    return f"{counted(heard)} after 8 s"
+
+
+@attack(13, "GET with a body", memory=64)
+async def get_with_body(scene: Scene) -> str:
+    """4 `GET /admin/login/` with bodies of 50 MB"""
+    first = wire.head("GET", LOGIN, {"content-length": "50000000"})
+    heard = await at_once(4, lambda _: wire.say(scene.address, first, megabytes(50)))
+    scene.expect("200" not in heard, "a GET with a body of 50 MB was served")
+    return counted(heard)
+
+
+@attack(14, "guessing passwords")
+async def guess(scene: Scene) -> str:
+    """20 clients guess the passwords of users, one after the other, for 8 s"""
+    _, page = await wire.hear(scene.address, wire.head("GET", LOGIN))
+    cookie, field = COOKIE.search(page), FIELD.search(page)
+    if cookie is None or field is None:
+        scene.expect(False, "the page to sign in didn't come")
+        return "nothing"
+    number = itertools.count()
+
+    async def once() -> str:
+        guessed = f"csrfmiddlewaretoken={field[1].decode()}&username=admin&password=guess-{next(number)}".encode()
+        about = {"cookie": f"csrftoken={cookie[1].decode()}", "content-length": str(len(guessed))}
+        heard = await wire.say(scene.address, wire.head("POST", LOGIN, FORM | about), [guessed])
+        if heard != "200":
+            # It was slowed or refused: a machine would try again at once, but that tells nothing more.
+            await asyncio.sleep(0.05)
+        return heard
+
+    heard = await for_seconds(8, 20, once)
+    return counted(heard)
+
+
+@attack(15, "900 made-up sessions")
+async def made_up_sessions(scene: Scene) -> str:
+    """900 `GET /admin/` at once, each with a session that was made up"""
+
+    async def once(number: int) -> str:
+        cookie = {"cookie": f"sessionid={'made0up' * 4}{number:04}"}
+        return await wire.say(scene.address, wire.head("GET", "/admin/", cookie), seconds=14)
+
+    return counted(await at_once(900, once))
+
+
+@attack(16, "pages that fail")
+async def failing_pages(scene: Scene) -> str:
+    """200 requests to pages that fail: unknown hosts, 1001 form fields, broken multipart, no CSRF token"""
+    fields = b"&".join(b"a%d=1" % number for number in range(1001))
+    multipart = {"content-type": "multipart/form-data; boundary=" + "x" * 300}
+    requests = [
+        (wire.head("GET", "/admin/", host="evil.example"), b""),
+        (wire.head("POST", LOGIN, FORM | {"content-length": str(len(fields))}), fields),
+        (wire.head("POST", LOGIN, multipart | {"content-length": "4"}), b"abcd"),
+        (wire.head("POST", LOGIN, FORM | {"content-length": "5"}), b"a=b&c"),
+    ]
+    heard = []
+    for first, body in requests * 50:
+        heard.append(await wire.say(scene.address, first, [body]))
+    return counted(heard)
+
+
+@attack(16, "heads that are held", memory=64)
+async def held_heads(scene: Scene) -> str:
+    """400 heads of 250 kB that never end, held for 8 s"""
+    first = b"GET /admin/ HTTP/1.1\r\nhost: localhost\r\n" + b"x-a: " + b"a" * 250_000
+    heard = await at_once(400, lambda _: wire.held(scene.address, first, b"a", 0.5, 8))
+    return f"{counted(heard)} after 8 s"

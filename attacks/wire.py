@@ -1,0 +1,136 @@
+"""What an attacker says: exact bytes on connections of its own, and no more patience than is said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from attacks.deployment import Address
+from attacks.provider import MODEL
+
+PART = 1 << 18
+NO_ANSWER = "no answer"
+CLOSED = "closed"
+
+
+def head(
+    method: str, path: str, headers: Mapping[str, str] | Iterable[tuple[str, str]] = (), host: str = "localhost"
+) -> bytes:
+    """A request's head; `localhost` is a name that every gateway answers to."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    lines = [f"{method} {path} HTTP/1.1", f"host: {host}", *(f"{name}: {value}" for name, value in pairs)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def call(key: str, path: str = "/v1/messages", length: int = 0, **headers: str) -> bytes:
+    """The head of a call with this key."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    about = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
+    return head("POST", path, about | {"content-length": str(length)} | named)
+
+
+def ask(text: str = "Has Bob read it?", **members: Any) -> bytes:
+    """A small Messages request."""
+    body = {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+    return json.dumps(body | members).encode()
+
+
+def in_parts(body: bytes) -> Iterator[bytes]:
+    """The same bytes, a part at a time."""
+    for start in range(0, len(body), PART):
+        yield body[start : start + PART]
+
+
+async def say(address: Address, first: bytes, body: Iterable[bytes] = (), seconds: float = 10) -> str:
+    """Send a head and a body on a connection, and hear the whole answer; its status, or why there is none.
+
+    Of a body, no more is sent once an answer begins.
+    """
+    status, _ = await hear(address, first, body, seconds)
+    return status
+
+
+async def hear(address: Address, first: bytes, body: Iterable[bytes] = (), seconds: float = 10) -> tuple[str, bytes]:
+    """Likewise; the head and what followed it too."""
+    try:
+        async with asyncio.timeout(seconds), connected(address) as (reader, writer):
+            answer = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
+            try:
+                await send(writer, first, body, answer.done)
+                got = await answer
+            finally:
+                answer.cancel()
+            return status_of(got), got + await rest(reader, got)
+    except TimeoutError:
+        return NO_ANSWER, b""
+    except (OSError, asyncio.IncompleteReadError):
+        return CLOSED, b""
+
+
+async def send(writer: asyncio.StreamWriter, first: bytes, body: Iterable[bytes], stop: Callable[[], bool]) -> None:
+    # An answer may lie there already when the other side has closed.
+    with contextlib.suppress(ConnectionError):
+        writer.write(first)
+        for part in body:
+            if stop():
+                return
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+        await writer.drain()
+
+
+async def rest(reader: asyncio.StreamReader, got: bytes) -> bytes:
+    """The body behind this head."""
+    lowered = got.lower()
+    _, length, value = lowered.partition(b"\r\ncontent-length:")
+    if length:
+        return await reader.readexactly(int(value.split(b"\r\n")[0]))
+    if b"\r\ntransfer-encoding: chunked" not in lowered:
+        return b""
+    parts = []
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        part = await reader.readexactly(size + 2)
+        # What is long is not looked at.
+        if sum(map(len, parts)) < PART:
+            parts.append(part[:-2])
+    await reader.readuntil(b"\r\n")
+    return b"".join(parts)
+
+
+def status_of(got: bytes) -> str:
+    return got.split(b" ", 2)[1].decode("latin-1")
+
+
+@contextlib.asynccontextmanager
+async def connected(address: Address) -> Any:
+    reader, writer = await asyncio.open_connection(*address, limit=PART)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def held(address: Address, first: bytes, drip: bytes, every: float, seconds: float) -> str:
+    """Hold a connection with a request that never ends, a bit more at a time: its answer's status, CLOSED, or
+    NO_ANSWER if it is still held after so many seconds."""
+    deadline = time.monotonic() + seconds
+    try:
+        async with asyncio.timeout(seconds + 5), connected(address) as (reader, writer):
+            writer.write(first)
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(min(every, left)):
+                        got = await reader.read(PART)
+                        return status_of(got) if got else CLOSED
+                except TimeoutError:
+                    writer.write(drip)
+            return NO_ANSWER
+    except TimeoutError:
+        return NO_ANSWER
+    except OSError:
+        return CLOSED
