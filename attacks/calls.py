@@ -33,11 +33,18 @@ async def limit_counting(scene: Scene) -> str:
     """Key R counts tokens twice a second for 5 s; the provider answers 429 with `retry-after: 6`"""
     body = counting(provider.RATE_LIMIT)
     first = wire.call(scene.cast.r, COUNT, len(body))
-    heard = []
-    for _ in range(10):
-        heard.append(await wire.say(scene.address, first, [body]))
+    return counted(await twice_a_second(scene, first, body))
+
+
+async def twice_a_second(scene: Scene, first: bytes, body: bytes) -> list[str]:
+    """Say this for 5 s, the next when the one before is answered; what was heard."""
+
+    async def once() -> str:
+        heard = await wire.say(scene.address, first, [body])
         await asyncio.sleep(0.5)
-    return counted(heard)
+        return heard
+
+    return await for_seconds(5, 1, once)
 
 
 @attack(6, "a flood of count_tokens", rows=300)
@@ -54,31 +61,27 @@ async def provoke_403(scene: Scene) -> str:
     """A paying key sends twice a second for 5 s a beta that the provider answers with 403"""
     body = wire.ask()
     first = wire.call(scene.cast.buyer, length=len(body), anthropic_beta=provider.FORBIDDEN_BETA)
-    heard = []
-    for _ in range(10):
-        heard.append(await wire.say(scene.address, first, [body]))
-        await asyncio.sleep(0.5)
-    return counted(heard)
+    return counted(await twice_a_second(scene, first, body))
 
 
 async def one_body(scene: Scene, body: bytes) -> str:
-    """Send it with a paying key, twice: it may meet each process."""
+    """Send it with a paying key for 3 s, over two connections: it may meet each process."""
     first = wire.call(scene.cast.other, length=len(body))
-    heard = await at_once(2, lambda _: wire.say(scene.address, first, wire.in_parts(body), seconds=14))
+    heard = await for_seconds(3, 2, lambda: wire.say(scene.address, first, wire.in_parts(body), seconds=14))
     scene.expect(wire.NO_ANSWER not in heard, "a body of 32 MiB wasn't answered within 14 s")
     return counted(heard)
 
 
 @attack(7, "a member's name of 32 MB", memory=400)
 async def long_name(scene: Scene) -> str:
-    """2 bodies with a member whose name has 32 MB, and `fallbacks` of ours"""
-    before = wire.ask(fallbacks=["claude-haiku-4-5"])[:-1] + b', "'
-    return await one_body(scene, filled(before, b"a", b'": 1}'))
+    """Bodies with a member whose name has 32 MB, and `fallbacks` of ours, for 3 s over 2 connections"""
+    after = b'": 1, ' + wire.ask(fallbacks=["claude-haiku-4-5"])[1:]
+    return await one_body(scene, filled(b'{"', b"a", after))
 
 
 @attack(7, "odd blocks", memory=400)
 async def odd_blocks(scene: Scene) -> str:
-    """2 bodies of 32 MB that are blocks of an unknown type"""
+    """Bodies of 32 MB that are blocks of an unknown type, for 3 s over 2 connections"""
     before = b'{"model":"%b","max_tokens":64,"messages":[{"role":"user","content":[' % MODEL.encode()
     block = b'{"type":"an odd one"},'
     return await one_body(scene, filled(before, block, b'{"type":"text","text":"a"}]}]}'))
@@ -86,7 +89,7 @@ async def odd_blocks(scene: Scene) -> str:
 
 @attack(7, "escapes", memory=400)
 async def escapes(scene: Scene) -> str:
-    """2 bodies whose text is `\\u0061` × 5 million"""
+    """Bodies whose text is `\\u0061` × 5 million, for 3 s over 2 connections"""
     before, after = wire.ask("|").split(b"|")
     return await one_body(scene, before + b"\\u0061" * 5_000_000 + after)
 
@@ -101,12 +104,12 @@ async def long_bodies(scene: Scene) -> str:
 
 
 def batch(megabytes: int) -> Iterator[bytes]:
-    """A batch of so many MB, its requests of a kilobyte each; it is sent as it is made, with chunks around it."""
-    text = "a" * 900
+    """A batch of so many MB, its requests of 2 kB each; it is sent as it is made, with chunks around it."""
+    text = "a" * 1950
     params = json.dumps({"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}]})
     yield from in_chunks(b'{"requests":[')
     for number in range(megabytes):
-        part = ",".join(f'{{"custom_id":"{number}-{each}","params":{params}}}' for each in range(950))
+        part = ",".join(f'{{"custom_id":"{number}-{each}","params":{params}}}' for each in range(480))
         yield from in_chunks((b"," if number else b"") + part.encode())
     yield from in_chunks(b"]}")
     yield b"0\r\n\r\n"
@@ -126,8 +129,8 @@ async def long_batches(scene: Scene) -> str:
 
 @attack(8, "bodies that drip", memory=64)
 async def dripping_bodies(scene: Scene) -> str:
-    """Key R begins 100 bodies of 30 MB with half a megabyte each, and goes on at 2 bytes a second for 8 s"""
-    first = wire.call(scene.cast.r, length=30_000_000) + b'{"model":"' + b"a" * 500_000
+    """Key R begins 100 bodies of 30 MB with 2 MB each, and goes on at 2 bytes a second for 8 s"""
+    first = wire.call(scene.cast.r, length=30_000_000) + b'{"model":"' + b"a" * 2_000_000
     heard = await at_once(100, lambda _: wire.held(scene.address, first, b"a", 0.5, 8))
     return f"{counted(heard)} after 8 s"
 

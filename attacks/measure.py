@@ -58,7 +58,7 @@ class Meter:
         self.over.set()
         self.thread.join()
         self.taken.logged = self.gateway.logs() - self.logged
-        self.taken.rows = self._rows() - self.rows
+        self.taken.rows = max(0, self._rows() - self.rows)
         self.taken.restarts = len(set(self.gateway.web_pids()) - set(self.pids))
 
     def close(self) -> None:

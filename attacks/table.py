@@ -70,15 +70,16 @@ class Outcome:
                 self.faults.append(fault)
 
     def cell(self) -> str:
-        """All of it, but for the faults, in one line."""
+        """All of it that is worth a word, but for the faults, in one line."""
         taken = self.taken
         parts = [
             str(self.felt),
             f"{taken.memory / MEGABYTE:,.0f} MB",
-            *([f"{taken.temporary / MEGABYTE:,.0f} MB in files"] if taken.temporary > MEGABYTE else []),
+            *([f"{taken.temporary / MEGABYTE:,.0f} MB in files"] if taken.temporary >= MEGABYTE else []),
             f"{taken.connections} connections",
-            f"{taken.logged / 1000:,.0f} kB logged",
-            f"{taken.rows:,} rows",
+            *([f"{taken.logged / 1000:,.0f} kB logged"] if taken.logged >= 1000 else []),
+            *([f"{taken.rows:,} rows"] if taken.rows else []),
+            *([f"**{taken.restarts} web processes ended**"] if taken.restarts else []),
             f"heard {self.heard}",
         ]
         return "; ".join(parts)
@@ -105,7 +106,7 @@ def differing(bounds: Bounds) -> str:
 
 def rendered(attacks: Sequence[Attack], cells: Cells, peace: dict[str, str]) -> str:
     """The table, with the columns that are known."""
-    in_peace = ["Peace", f"{'Nothing'}", *(peace.get(column, "") for column in COLUMNS)]
+    in_peace = ["Peace", "Nothing", *(peace.get(column, "") for column in COLUMNS)]
     lines = [*HEADER, row(in_peace)]
     for each in attacks:
         known = cells.get(key(each), {})

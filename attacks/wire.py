@@ -20,9 +20,14 @@ CLOSED = "closed"
 def head(
     method: str, path: str, headers: Mapping[str, str] | Iterable[tuple[str, str]] = (), host: str = "localhost"
 ) -> bytes:
-    """A request's head; `localhost` is a name that every gateway answers to."""
+    """A request's head, the last on its connection; `localhost` is a name that every gateway answers to."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    lines = [f"{method} {path} HTTP/1.1", f"host: {host}", *(f"{name}: {value}" for name, value in pairs)]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"host: {host}",
+        "connection: close",
+        *(f"{name}: {value}" for name, value in pairs),
+    ]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
@@ -50,25 +55,21 @@ async def say(address: Address, first: bytes, body: Iterable[bytes] = (), second
 
     Of a body, no more is sent once an answer begins.
     """
-    status, _ = await hear(address, first, body, seconds)
-    return status
-
-
-async def hear(address: Address, first: bytes, body: Iterable[bytes] = (), seconds: float = 10) -> tuple[str, bytes]:
-    """Likewise; the head and what followed it too."""
     try:
         async with asyncio.timeout(seconds), connected(address) as (reader, writer):
             answer = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
             try:
                 await send(writer, first, body, answer.done)
-                got = await answer
+                status = status_of(await answer)
             finally:
                 answer.cancel()
-            return status_of(got), got + await rest(reader, got)
+            while await reader.read(PART):
+                pass
+            return status
     except TimeoutError:
-        return NO_ANSWER, b""
+        return NO_ANSWER
     except (OSError, asyncio.IncompleteReadError):
-        return CLOSED, b""
+        return CLOSED
 
 
 async def send(writer: asyncio.StreamWriter, first: bytes, body: Iterable[bytes], stop: Callable[[], bool]) -> None:
@@ -82,24 +83,6 @@ async def send(writer: asyncio.StreamWriter, first: bytes, body: Iterable[bytes]
             await writer.drain()
             await asyncio.sleep(0)
         await writer.drain()
-
-
-async def rest(reader: asyncio.StreamReader, got: bytes) -> bytes:
-    """The body behind this head."""
-    lowered = got.lower()
-    _, length, value = lowered.partition(b"\r\ncontent-length:")
-    if length:
-        return await reader.readexactly(int(value.split(b"\r\n")[0]))
-    if b"\r\ntransfer-encoding: chunked" not in lowered:
-        return b""
-    parts = []
-    while size := int(await reader.readuntil(b"\r\n"), 16):
-        part = await reader.readexactly(size + 2)
-        # What is long is not looked at.
-        if sum(map(len, parts)) < PART:
-            parts.append(part[:-2])
-    await reader.readuntil(b"\r\n")
-    return b"".join(parts)
 
 
 def status_of(got: bytes) -> str:
