@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ PAGE = ROOT / "docs" / "security.md"
 # Peace before each attack, and what comes right after one, which is its doing too.
 PEACE_SECONDS = 2.0
 AFTER_SECONDS = 1.0
-# The honest customer's calls are good again after so long at most, or an attack goes on for ever.
+# After an attack, calls must be good again within this time.
 RECOVERY_SECONDS = 40.0
 # An attack that left more in memory than this gives the next one new processes.
 LEFT_OVER = 48 * MEGABYTE
@@ -135,6 +136,7 @@ def main() -> int:
         "--checkout", type=Path, default=ROOT, metavar="FOLDER", help="attack the gateway of another checkout"
     )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     main_provider, other = Provider(), Provider()

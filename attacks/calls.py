@@ -104,7 +104,7 @@ async def long_bodies(scene: Scene) -> str:
 
 
 def batch(megabytes: int) -> Iterator[bytes]:
-    """A batch of so many MB, its requests of 2 kB each; it is sent as it is made, with chunks around it."""
+    """A batch of this size, its requests of 2 kB each; it is sent as it is made, with chunks around it."""
     text = "a" * 1950
     params = json.dumps({"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}]})
     yield from in_chunks(b'{"requests":[')

@@ -3,7 +3,7 @@ addresses of two providers. It runs in the checkout that is attacked, by its com
 
 honest calls MAIN and has a budget of 1000 USD. Key R calls it too and can buy nothing: one request a minute, one at
 once, a budget of a millionth of a dollar. buyer calls MAIN, other calls OTHER, each with 1000 USD. starred may use one
-pattern of models only. The rest are well-formed keys that nobody was given.
+pattern of models only. The rest are well-formed keys that were never issued.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """The honest customer, in a process of its own: calls at a steady rate, whatever becomes of those before (an open
-loop), every second one streamed. For each it prints when it was due (`time.monotonic`), the seconds from then to the
-last byte, and how it ended. It ends when its standard input does.
+loop), every second one streamed, over connections that are kept, by turns: some to each web process.
+
+For each call it prints when it was due (`time.monotonic`), the seconds from then to the last byte, and how it ended.
+It ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,8 +17,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 ROOT = Path(__file__).resolve().parent.parent
 A_SECOND = 20
+CONNECTIONS = 10
 # A call that takes longer has failed.
 PATIENCE = 25.0
 BODY = {"model": "claude-opus-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Has Bob read it?"}]}
@@ -78,10 +84,7 @@ class Customer:
         self.process.stdout.close()
 
 
-async def call(client: object, due: float, *, stream: bool) -> None:
-    import httpx
-
-    assert isinstance(client, httpx.AsyncClient)
+async def call(client: httpx.AsyncClient, due: float, *, stream: bool) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             answer = await client.post("/v1/messages", json=BODY | {"stream": stream})
@@ -95,19 +98,23 @@ async def call(client: object, due: float, *, stream: bool) -> None:
 
 
 async def steadily(url: str, key: str) -> None:
-    import httpx
-
-    over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=8)
+    # Each keeps one connection, and opens another one only while that is busy.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=1)
     calls: set[asyncio.Task[None]] = set()
-    async with httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=None, trust_env=False) as client:  # noqa: S113
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=None, trust_env=False)  # noqa: S113
+            )
+            for _ in range(CONNECTIONS)
+        ]
         number, begun = 0, time.monotonic()
-        while not over.is_set():
+        while not over.done():
             due = begun + number / A_SECOND
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            task = asyncio.create_task(call(client, due, stream=number % 2 == 1))
+            task = asyncio.create_task(call(clients[number // 2 % CONNECTIONS], due, stream=number % 2 == 1))
             calls.add(task)
             task.add_done_callback(calls.discard)
             number += 1

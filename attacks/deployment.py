@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway_project import database, embedded_postgres
+from gateway_project import database, embedded_postgres, processes
 from gateway_project.configuration import Configuration
 
 WEB_PROCESSES = 2
@@ -72,14 +72,8 @@ class Gateway:
         self.temporary.chmod(0o1777)
         command = [sys.executable, "-m", "gateway_project.supervisor"]
         with self.screen.open("wb") as screen:
-            self.process = subprocess.Popen(  # noqa: S603
-                command,
-                cwd=self.checkout,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=screen,
-                stderr=screen,
-                start_new_session=True,
+            self.process = processes.spawn(
+                command, environment=self.environment, cwd=self.checkout, output=screen.fileno()
             )
         self._wait("The gateway doesn't start", lambda: "listens on" in self.said(), SECONDS_TO_START)
 
@@ -103,7 +97,7 @@ class Gateway:
         answer = subprocess.run(  # noqa: S603
             [sys.executable, CAST, main, other],
             cwd=self.checkout,
-            env=self.environment | {"PYTHONPATH": os.fspath(self.checkout)},
+            env=os.environ | self.environment | {"PYTHONPATH": os.fspath(self.checkout)},
             capture_output=True,
             text=True,
             check=False,
@@ -148,10 +142,8 @@ class Gateway:
 
 
 def environment(gateway: Gateway) -> dict[str, str]:
-    """Our own without any setting of a gateway, and what this one is to be."""
-    names = {name.upper() for name in Configuration.model_fields} | {"DJANGO_SETTINGS_MODULE"}
-    ours = {name: value for name, value in os.environ.items() if name not in names}
-    return ours | {
+    """What this one is to be; every other setting has its default, whatever our own environment says."""
+    return {name.upper(): "" for name in Configuration.model_fields} | {
         "ENV_FILE": os.devnull,
         "VAR_DIR": os.fspath(gateway.var),
         "TMPDIR": os.fspath(gateway.temporary),

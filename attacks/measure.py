@@ -15,7 +15,7 @@ from psycopg import sql
 from attacks.deployment import Gateway
 
 SECONDS = 0.05
-# Files and connections are looked at every so many times.
+# Files and connections are looked at with every fourth sample.
 RARELY = 4
 MEGABYTE = 1_000_000
 

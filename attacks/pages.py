@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from attacks import wire
 from attacks.scene import Scene, at_once, attack, counted, for_seconds
@@ -17,7 +17,7 @@ COOKIE = {"cookie": f"csrftoken={TOKEN}"}
 TOKEN_FIELD = f"csrfmiddlewaretoken={TOKEN}&".encode()
 
 
-def form(filled: bytes, about: Mapping[str, str] = FORM) -> bytes:
+def form(filled: bytes, about: dict[str, str] = FORM) -> bytes:
     """The head of this form, from the page to sign in."""
     return wire.head("POST", LOGIN, COOKIE | about | {"content-length": str(len(filled))})
 

@@ -1,12 +1,11 @@
-"""A fake provider in a process of its own, so that what it sends takes no time from the customer who measures. It
-prints its address. What it answers is asked for by words in the request.
+"""A fake provider in a process of its own, so that what it sends takes no time from the customer who measures.
+
+It prints its address, and ends when its standard input does. What it answers is asked for by words in the request.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import zlib
@@ -45,7 +44,7 @@ def message() -> Answer:
 
 
 def stream() -> Answer:
-    start = MESSAGE | {"content": [], "stop_reason": None, "usage": USAGE | {"output_tokens": 1}}
+    start: dict[str, object] = MESSAGE | {"content": [], "stop_reason": None, "usage": USAGE | {"output_tokens": 1}}
     return pieces(
         200,
         [
@@ -61,7 +60,7 @@ def stream() -> Answer:
 
 
 def long_json() -> Answer:
-    """A message whose text is so long; it is sent as it is made."""
+    """A message with a very long text, sent a megabyte at a time."""
     before, after = whole_message_around()
     size = len(before) + LONG_JSON_SIZE * MEGABYTE + len(after)
     first = head(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % size)])
@@ -127,21 +126,21 @@ class Provider:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "attacks.provider"], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-m", "attacks.provider"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().decode().strip()
+        self.url = self.process.stdout.readline().strip()
 
     def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.process.communicate()
 
 
 def main() -> None:
-    # Whoever started it may be killed.
-    end_with_parent()
     with Upstream() as upstream:
 
         def answer_and_forget(seen: Seen) -> Sequence[Step]:
@@ -150,15 +149,7 @@ def main() -> None:
 
         upstream.answer = answer_and_forget
         print(upstream.url, flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
-        os._exit(0)
-
-
-def end_with_parent() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    import ctypes
-
-    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

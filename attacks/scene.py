@@ -80,12 +80,12 @@ def counted(answers: list[str]) -> str:
 
 
 async def at_once(count: int, act: Callable[[int], Awaitable[str]]) -> list[str]:
-    """So many of these side by side; what each heard."""
+    """Do this `count` times, side by side; what each heard."""
     return list(await asyncio.gather(*(act(number) for number in range(count))))
 
 
 async def for_seconds(seconds: float, count: int, act: Callable[[], Awaitable[str]]) -> list[str]:
-    """So many callers that go on for so long; what they heard."""
+    """`count` callers that go on until the time is over; what they heard."""
     deadline, heard = time.monotonic() + seconds, []
 
     async def go_on(_: int) -> str:

@@ -37,7 +37,7 @@ class Felts:
 
 
 def part(values: Sequence[float], share: float) -> float:
-    """The smallest of these sorted values that so many are not above."""
+    """A percentile: the smallest of these sorted values that this share of them is not above."""
     return values[max(0, math.ceil(len(values) * share) - 1)]
 
 

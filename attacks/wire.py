@@ -51,7 +51,7 @@ def in_parts(body: bytes) -> Iterator[bytes]:
 
 
 async def say(address: Address, first: bytes, body: Iterable[bytes] = (), seconds: float = 10) -> str:
-    """Send a head and a body on a connection, and hear the whole answer; its status, or why there is none.
+    """Send a head and a body on a connection, and hear the whole answer; its status, or why it has none.
 
     Of a body, no more is sent once an answer begins.
     """
@@ -100,7 +100,7 @@ async def connected(address: Address) -> Any:
 
 async def held(address: Address, first: bytes, drip: bytes, every: float, seconds: float) -> str:
     """Hold a connection with a request that never ends, a bit more at a time: its answer's status, CLOSED, or
-    NO_ANSWER if it is still held after so many seconds."""
+    NO_ANSWER if it is still held at the end."""
     deadline = time.monotonic() + seconds
     try:
         async with asyncio.timeout(seconds + 5), connected(address) as (reader, writer):
