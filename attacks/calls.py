@@ -119,7 +119,7 @@ def in_chunks(part: bytes) -> Iterator[bytes]:
     yield b"%x\r\n%b\r\n" % (len(part), part)
 
 
-@attack(8, "4 batches of 200 MB", memory=512)
+@attack(8, "4 batches of 200 MB", memory=640)
 async def long_batches(scene: Scene) -> str:
     """Key R makes 4 batches of 200 MB at once"""
     about = {"x-api-key": scene.cast.r, "anthropic-version": "2023-06-01", "transfer-encoding": "chunked"}

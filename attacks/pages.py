@@ -77,7 +77,7 @@ async def get_with_body(scene: Scene) -> str:
     return counted(heard)
 
 
-@attack(14, "guessing passwords")
+@attack(14, "guessing passwords", memory=450)
 async def guess(scene: Scene) -> str:
     """20 clients guess the passwords of users, one after the other, for 8 s"""
     number = itertools.count()

@@ -152,6 +152,7 @@ def read(table: str, attacks: Sequence[Attack]) -> tuple[Cells, dict[str, str]]:
         if cells[0] == "Peace":
             peace = columns
         for each in attacks:
-            if cells[0] == title(each):
+            # Bounds may have changed since.
+            if cells[0].partition(" (")[0] == key(each):
                 found[key(each)] = columns
     return found, peace
