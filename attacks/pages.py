@@ -77,7 +77,7 @@ async def get_with_body(scene: Scene) -> str:
     return counted(heard)
 
 
-@attack(14, "guessing passwords", memory=450)
+@attack(14, "guessing passwords", memory=450, logged=200)
 async def guess(scene: Scene) -> str:
     """20 clients guess the passwords of users, one after the other, for 8 s"""
     number = itertools.count()
@@ -87,14 +87,14 @@ async def guess(scene: Scene) -> str:
         heard = await wire.say(scene.address, form(guessed), [guessed])
         if heard != "200":
             # It was slowed or refused: a machine would try again at once, but that tells nothing more.
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
         return heard
 
     heard = await for_seconds(8, 20, once)
     return counted(heard)
 
 
-@attack(15, "900 made-up sessions")
+@attack(15, "900 made-up sessions", logged=200)
 async def made_up_sessions(scene: Scene) -> str:
     """900 `GET /admin/` at once, each with a session that was made up"""
 
