@@ -2,8 +2,8 @@
 
 It starts a gateway as `make run` does (two web processes, embedded PostgreSQL) in a temporary folder, two fake
 providers, and an honest customer with 20 calls a second whose latency is measured, in peace and during each attack. It
-ends with a table, and with status 1 if a bound was broken. It takes some minutes, up to 2 GB of memory, and loopback
-only.
+ends with a table, and with status 1 if a bound was broken. It takes some minutes and, of a gateway that doesn't hold,
+some GB of memory. All of its traffic is on loopback.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import resource
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,13 +118,14 @@ def chosen(points: str) -> list[Attack]:
 
 def bounds() -> str:
     usual = Bounds()
-    return (
+    text = (
         f"The usual bounds: no call of the honest customer fails; its median is below {usual.median:g} times that of "
         f"peace (at least {LEAST_MEDIAN:g} ms), its worst call below {usual.worst:g} times the 99th percentile of "
         f"peace (at least {LEAST_WORST:g} ms); {usual.memory} MB of memory beyond what there was, {usual.temporary} MB "
         f"of temporary files, {usual.connections} connections of PostgreSQL's in all, {usual.logged} kB of log, "
         f"{usual.rows} rows; no web process ends."
     )
+    return textwrap.fill(text, 115)
 
 
 def main() -> int:
