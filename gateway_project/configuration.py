@@ -84,6 +84,11 @@ class Configuration(BaseSettings):
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_batch_bytes: int = Field(256 * 1024 * 1024, ge=1024)
     max_file_bytes: int = Field(500 * 1024 * 1024, ge=1024)
+    body_memory_bytes: int = Field(512 * 1024 * 1024, ge=1024 * 1024)
+    body_memory_bytes_per_key: int = Field(128 * 1024 * 1024, ge=1024 * 1024)
+    body_grace_seconds: float = Field(60, gt=0)
+    body_bytes_per_second: int = Field(16 * 1024, ge=1)
+    batch_reader_bytes: int = Field(1024 * 1024 * 1024, ge=256 * 1024 * 1024)
     admission_queue: int = Field(4000, ge=1)
     admission_seconds: float = Field(5, gt=0)
     arbiter_away: Literal["refuse", "pass"] = "refuse"

@@ -19,7 +19,7 @@ from messages_api.metering import JsonMeter, Reading, StreamMeter
 from messages_api.providers import Outgoing, refusals
 from messages_api.providers.base import JSON
 from messages_api.routing import Target
-from messages_api.upstream import Answer, Headers, UpstreamError
+from messages_api.upstream import MOST_BYTES, Answer, Headers, UpstreamError, gathered
 from usage.models import Status
 
 if TYPE_CHECKING:
@@ -194,18 +194,14 @@ async def whole(call: Call, answer: Answer) -> Kept:
     """An answer that is no stream, read to its end.
 
     Raises:
-        UpstreamError: it broke off.
+        UpstreamError: it broke off, or is too long; of an error the beginning is enough.
     """
-    parts, size = list[bytes](), 0
+    refused = answer.status >= 400
     try:
-        while part := await piece(call, answer):
-            parts.append(part)
-            size += len(part)
-            if answer.status >= 400 and size >= LONGEST_ERROR:
-                break
+        body = await gathered(lambda: piece(call, answer), LONGEST_ERROR if refused else MOST_BYTES, cut=refused)
     finally:
         answer.close()
-    body, meter = b"".join(parts), JsonMeter()
+    meter = JsonMeter()
     return Kept(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
 
 
@@ -241,12 +237,15 @@ async def piece(call: Call, answer: Answer) -> bytes:
 async def beginning(call: Call, answer: Answer) -> Kept | Failure:
     """A stream, once its first block has begun, or has been as long in coming as a client may be without a byte, or the
     provider says what is wrong with the request; what was read of it comes first."""
-    meter, parts, kind = StreamMeter(), list[bytes](), "broken_off"
+    meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
         async with asyncio.timeout(call.runtime.configuration.ping_seconds):
             while not (meter.has_block or meter.stopped or meter.failed) and (part := await piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
+                size += len(part)
+                if size > MOST_BYTES:
+                    raise UpstreamError("too_long", sent=True)
         mistaken = meter.failed and meter.reading.error_type in MISTAKES
         ended = not (meter.has_block or meter.stopped or mistaken)
     except TimeoutError:

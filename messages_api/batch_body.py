@@ -1,7 +1,8 @@
 """The body of a message batch, read request by request: is it right, and what may it cost?
 
 Checking 256 MB of JSON takes seconds. A long body is read by a process of its own (`python -m messages_api.batch_body`,
-the body as its standard input), so that no other call waits.
+the body as its standard input), so that no other call waits. It looks at one request after the other: a body as a whole
+would take sixteen times its size in memory, of which there is a bounded amount.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import asyncio
 import hashlib
 import mmap
 import os
+import re
+import resource
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
@@ -35,8 +39,18 @@ PORTION = 500
 SECONDS = 300
 # Files, containers and signatures that a batch may name.
 MOST_CARRIED = 5000
+# Bytes of what a body may have beside its requests, and of the name of a member.
+MOST_BESIDE = 1 << 20
+NAME_LENGTH = 200
 SIGNATURES = "--signatures"
 REAL = "--real"
+MEMORY = "--memory"
+
+# A member's name with what is around it. It keeps nothing to go back to.
+HEAD = re.compile(rb'[ \t\n\r]*+("(?:[^"\\]|\\.){0,%d}+")[ \t\n\r]*+:[ \t\n\r]*+' % NAME_LENGTH)
+SPACE = re.compile(rb"[ \t\n\r]*+")
+
+Buffer = bytes | mmap.mmap
 
 
 class BatchBody(Struct):
@@ -89,7 +103,7 @@ batch_body = msgspec.json.Decoder(BatchBody)
 batch_request = msgspec.json.Decoder(BatchRequest)
 
 
-def read(body: bytes, edited: int, *, signatures: bool, real: Collection[str] = ()) -> Batch:
+def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] = ()) -> Batch:
     """Check a batch's body, every request of it as a Messages request.
 
     Args:
@@ -100,16 +114,11 @@ def read(body: bytes, edited: int, *, signatures: bool, real: Collection[str] = 
     Raises:
         GatewayError: 400, naming the request and its field.
     """
-    schema.check_json(body)
-    try:
-        requests = batch_body.decode(body).requests
-    except ValidationError as error:
-        schema.refuse(schema.in_words(str(error)))
+    spans, requests = requests_of(body)
     custom_ids: dict[str, int] = {}
     names: dict[Name, None] = {}
     asked, editing = [], Editing(body, edited)
-    spans = splice.elements(body, "requests")
-    for index, (raw, (begin, _)) in enumerate(zip(requests, spans, strict=True)):
+    for index, (raw, begin) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
             asked.append(read_params(params, real))
@@ -124,6 +133,72 @@ def read(body: bytes, edited: int, *, signatures: bool, real: Collection[str] = 
     if len(names) > MOST_CARRIED:
         raise invalid_request(f"requests: They name more than {MOST_CARRIED} files and containers.")
     return Batch(digest(custom_ids), list(names), asked)
+
+
+def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
+    """Where each request of a batch begins, and the requests, which are not checked yet. All else of the body is.
+
+    Raises:
+        GatewayError: 400, it is no strict JSON, or not that of a batch.
+    """
+    if body[:3] == BOM_UTF8:
+        schema.refuse("The request body is not valid JSON: it begins with a byte order mark.")
+    try:
+        requests = batch_body.decode(body).requests
+        members = splice.members_of.decode(body)
+    except ValidationError as error:
+        schema.refuse(schema.in_words(str(error)))
+    except (ValueError, RecursionError):
+        no_json()
+    beside, size, place = list[bytes](), 0, 0
+    for name, head, value in heads(body, members):
+        if name == "requests":
+            place = head.end()
+            continue
+        size += len(head[0]) + len(value)
+        if size > MOST_BESIDE:
+            schema.refuse(f"The request body has more than {MOST_BESIDE} bytes beside its requests.")
+        beside.append(head[0] + value)
+    schema.check_json(b"{%b}" % b",".join(beside))
+    return begins(body, place + 1, requests), requests
+
+
+def heads(body: Buffer, members: dict[str, Raw]) -> Iterator[tuple[str, re.Match[bytes], memoryview]]:
+    """Each member at the top of a body that is JSON: its name, as it is written, and its value. Of one that is there
+    twice, `members` has the last only, so that it isn't where the first is looked for.
+
+    Raises:
+        GatewayError: 400, a member is there twice, or has a very long name.
+    """
+    all_of_it, seen = memoryview(body), set[str]()
+    at = SPACE.match(body).end()  # type: ignore[union-attr]
+    while body[at : at + 1] in (b"{", b","):
+        head = HEAD.match(body, at + 1)
+        if head is None:
+            if not members:
+                return
+            schema.refuse(f"The request body has a member with a name of more than {NAME_LENGTH} characters.")
+        name = msgspec.json.decode(head[1], type=str)
+        value = memoryview(members[name])
+        end = head.end() + len(value)
+        following = SPACE.match(body, end).end()  # type: ignore[union-attr]
+        if name in seen or all_of_it[head.end() : end] != value or body[following : following + 1] not in (b",", b"}"):
+            schema.refuse(f"{name[:60]}: the request body has this member twice")
+        seen.add(name)
+        yield name, head, value
+        at = following
+
+
+def begins(body: Buffer, at: int, items: list[Raw]) -> Iterator[int]:
+    """Where each item of an array begins, whose first one is at this place or after the space there."""
+    for item in items:
+        begin = SPACE.match(body, at).end()  # type: ignore[union-attr]
+        yield begin
+        at = SPACE.match(body, begin + len(memoryview(item))).end() + 1  # type: ignore[union-attr]
+
+
+def no_json() -> NoReturn:
+    schema.refuse("The request body is not valid JSON.")
 
 
 def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
@@ -182,11 +257,14 @@ def digest(custom_ids: Iterator[str] | dict[str, int]) -> str:
     return hashlib.sha256("\n".join(sorted(custom_ids)).encode("utf-8", "replace")).hexdigest()
 
 
-async def read_spooled(body: SpooledBody, *, signatures: bool, real: Collection[str] = ()) -> Batch:
+async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real: Collection[str] = ()) -> Batch:
     """The same for a body of any length, without holding up anybody.
 
+    Args:
+        memory: bytes that its reader may take.
+
     Raises:
-        GatewayError: as `read`; 503, its reader died.
+        GatewayError: as `read`; 413, it takes more memory; 503, its reader died.
     """
     if body.size <= SHORT:
         return read(body.read(), body.edited, signatures=signatures, real=real)
@@ -195,6 +273,7 @@ async def read_spooled(body: SpooledBody, *, signatures: bool, real: Collection[
         "-m",
         "messages_api.batch_body",
         str(body.edited),
+        f"{MEMORY}={memory}",
         *([SIGNATURES] if signatures else []),
         *(f"{REAL}={name}" for name in real),
         pass_fds=(body.edited,),
@@ -223,7 +302,7 @@ async def told_by(reader: asyncio.subprocess.Process) -> Batch:
     assert reader.stdout is not None
     first = msgspec.json.decode(await reader.stdout.readline())
     if "error" in first:
-        raise invalid_request(first["error"], reason=first["reason"])
+        raise GatewayError(first["status"], first["type"], first["error"], reason=first["reason"])
     names: list[Name] = [(kind, name) for kind, name in first["carried"]]
     asked: list[Asked] = []
     while line := await reader.stdout.readline():
@@ -239,17 +318,47 @@ portion = msgspec.json.Decoder(list[Asked])
 def main() -> None:
     """Read the body on standard input, and tell of it on standard output."""
     out = sys.stdout.buffer
+    given = [option.partition("=") for option in sys.argv]
+    [memory] = (int(value) for key, _, value in given if key == MEMORY)
+    # The body is not a part of that: it stays where it is.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as body:
         try:
-            real = {name for key, _, name in (given.partition("=") for given in sys.argv) if key == REAL}
-            batch = read(bytes(body), int(sys.argv[1]), signatures=SIGNATURES in sys.argv, real=real)
-        except GatewayError as error:
-            out.write(msgspec.json.encode({"error": error.message, "reason": error.reason}) + b"\n")
-            return
+            real = {name for key, _, name in given if key == REAL}
+            batch = read(body, int(sys.argv[1]), signatures=SIGNATURES in sys.argv, real=real)
+        except (GatewayError, MemoryError) as error:
+            fault = too_much(memory) if ran_out(error) else error
+            assert isinstance(fault, GatewayError)
+            said = {
+                "error": fault.message,
+                "reason": fault.reason,
+                "status": fault.status_code,
+                "type": fault.kind,
+            }
+            out.write(msgspec.json.encode(said) + b"\n")
+            out.flush()
+            # Views of the body may be left, so that it can't be closed.
+            os._exit(0)
     first = {"requests": len(batch.asked), "custom_ids": batch.custom_ids, "carried": batch.carried}
     out.write(msgspec.json.encode(first) + b"\n")
     for start in range(0, len(batch.asked), PORTION):
         out.write(msgspec.json.encode(batch.asked[start : start + PORTION]) + b"\n")
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Whether an error is, or was made of one, that there was no more memory."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__context__
+    return error is not None
+
+
+def too_much(memory: int) -> GatewayError:
+    return GatewayError(
+        413,
+        "request_too_large",
+        f"Reading the batch takes more than {memory} bytes of memory: make several smaller ones of it.",
+        reason="too_large",
+    )
 
 
 if __name__ == "__main__":

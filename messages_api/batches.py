@@ -147,7 +147,10 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         await body.receive(http, runtime.configuration.max_batch_bytes)
         async with runtime.reading_batches:
             asked = await batch_body.read_spooled(
-                body, signatures=bindings.several_accounts(key), real=await runtime.marked_names(key)
+                body,
+                memory=runtime.configuration.batch_reader_bytes,
+                signatures=bindings.several_accounts(key),
+                real=await runtime.marked_names(key),
             )
         http.requested_model = ", ".join(asked.models)[:200]
 

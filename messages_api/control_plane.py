@@ -10,6 +10,7 @@ from django.conf import settings
 
 from keys import keyring
 from keys.models import ProviderKey
+from messages_api.bounded_http import bounding
 from messages_api.providers import anthropic
 from messages_api.upstream import Headers, tls_context
 
@@ -53,6 +54,7 @@ def plain_client(base_url: str = "", headers: Headers | None = None) -> httpx.Cl
         proxy=configuration.outbound_proxy or None,
         trust_env=False,
         follow_redirects=False,
+        event_hooks=bounding(),
     )
 
 

@@ -28,7 +28,7 @@ from messages_api.relay import Endpoint, Incoming, admit, render, under_way
 from messages_api.routing import Choose
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
-from messages_api.upstream import Body, UpstreamError
+from messages_api.upstream import Body, UpstreamError, gathered
 from usage.arbitration import clean
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,8 @@ async def keep(here: Runtime, call: Call, body: bytes) -> None:
         call.key.team,
         call.provider_key.id,
         *call.account,
-        body.decode(),
+        # Without it, the provider is asked when the file is listed.
+        description(body, file_id),
     )
     # Not a time-out around it: who is cancelled in the middle of a statement waits for the database once more.
     writing = asyncio.ensure_future(here.records.fetch(KEEP, values))
@@ -293,9 +294,7 @@ async def ask(
     async with asyncio.timeout(ASK_SECONDS):
         answer = await here.providers[provider_key.provider].send(outgoing)
         try:
-            read = b""
-            while len(read) <= MOST_DESCRIBED and (part := await answer.read()):
-                read += part
-            return answer.status, read
+            # One byte more tells that it is too long.
+            return answer.status, await gathered(answer.read, MOST_DESCRIBED + 1, cut=True)
         finally:
             answer.close()

@@ -14,12 +14,14 @@ from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver
 
 from messages_api import errors
+from messages_api.intake import SHORT, Share
 from messages_api.upstream import StreamedBody
 from usage.request_ids import new_id, request_id
 
@@ -29,8 +31,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Between two parts of a request body.
-BODY_SECONDS = 60
 # Bytes of a body that is not read for just anybody.
 LONG = 1 << 20
 
@@ -58,6 +58,8 @@ class ApiRequest(ASGIRequest):
         self.watcher: asyncio.Task[None] | None = None
         self.client_gone = False
         self.answered = False
+        # Of what the process may hold, once it is known who is asking.
+        self.share: Share | None = None
         # For the log of refusals, as far as they are known.
         self.credential_hint = ""
         self.virtual_key: int | None = None
@@ -85,23 +87,29 @@ class ApiRequest(ASGIRequest):
         """Whether the body is long enough, or of unknown length, to ask first whether it is worth reading."""
         return int(self.META.get("CONTENT_LENGTH") or LONG) >= LONG
 
-    async def parts(self, limit: int, *, watch: bool = True) -> AsyncIterator[bytes]:
+    async def parts(self, limit: int, *, watch: bool = True, kept: bool = True) -> AsyncIterator[bytes]:
         """The body as it comes.
 
         Args:
             watch: once it is complete, a client that hangs up cancels the view.
+            kept: it stays in memory until the request is answered; the process has room for so much only.
 
         Raises:
-            GatewayError: 413, it is longer than `limit` bytes; 408, it stalls.
+            GatewayError: 413, it is longer than `limit` bytes; 408, it stalls, or comes too slowly; 429 or 503, there
+                is no room for it.
             ClientGone: it never came to its end.
         """
-        size, more = 0, True
+        loop, pace, share, size, more = asyncio.get_running_loop(), Pace(), self.share, 0, True
+        if share is not None and (said := int(self.META.get("CONTENT_LENGTH") or 0)) > SHORT:
+            await share.take(said if kept else 0)
         while more:
+            began = loop.time()
             try:
-                async with asyncio.timeout(BODY_SECONDS):
+                async with asyncio.timeout(pace.patience(size)):
                     message = await self.receive()
             except TimeoutError:
-                raise stalled() from None
+                raise pace.too_slow() from None
+            pace.waited += loop.time() - began
             if message["type"] == "http.disconnect":
                 self.client_gone = True
                 raise ClientGone
@@ -109,14 +117,18 @@ class ApiRequest(ASGIRequest):
             size += len(part)
             if size > limit:
                 raise too_large(limit)
+            if share is not None and (more or size > SHORT):
+                await share.take(size if kept else 0)
             yield part
+        if share is not None:
+            share.complete()
         if watch:
-            self.watcher = asyncio.get_running_loop().create_task(self._watch())
+            self.watcher = loop.create_task(self._watch())
 
     def stream_body(self, limit: int, *, watch: bool = True) -> StreamedBody:
         """The body on its way to a provider; arguments and errors are those of `parts`."""
         length = self.META.get("CONTENT_LENGTH")
-        return StreamedBody(self.parts(limit, watch=watch), int(length) if length else None)
+        return StreamedBody(self.parts(limit, watch=watch, kept=False), int(length) if length else None)
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body; from then on a client that hangs up cancels the view.
@@ -129,6 +141,12 @@ class ApiRequest(ASGIRequest):
         self.META["CONTENT_LENGTH"] = str(len(self._body) or 1)  # DRF parses nothing where it is 0
         return self._body
 
+    def forget_body(self) -> None:
+        """The body is needed no longer."""
+        self._body = b""
+        if self.share is not None:
+            self.share.let_go()
+
     async def _watch(self) -> None:
         message = await self.receive()
         if message["type"] == "http.disconnect" and not self.answered:
@@ -136,10 +154,29 @@ class ApiRequest(ASGIRequest):
             self.task.cancel()
 
 
-def stalled() -> errors.GatewayError:
-    return errors.invalid_request(
-        f"The rest of the request body did not come within {BODY_SECONDS} seconds.", reason="stalled", status=408
-    )
+class Pace:
+    """How slowly a body may come: a part every so many seconds at least, and, when these are over, so many bytes a
+    second on the whole. Only the time counts in which the client is waited for."""
+
+    __slots__ = ("grace", "rate", "waited")
+
+    def __init__(self) -> None:
+        configuration = settings.CONFIGURATION
+        self.grace: float = configuration.body_grace_seconds
+        self.rate: int = configuration.body_bytes_per_second
+        self.waited = 0.0
+
+    def patience(self, size: int) -> float:
+        """Seconds that the next part may take, after so many bytes."""
+        return min(self.grace, self.grace + size / self.rate - self.waited)
+
+    def too_slow(self) -> errors.GatewayError:
+        return errors.invalid_request(
+            f"The rest of the request body did not come in time: something of it has to come every {self.grace:g}"
+            f" seconds, and {self.rate} bytes a second on the whole.",
+            reason="stalled",
+            status=408,
+        )
 
 
 def too_large(limit: int) -> errors.GatewayError:
@@ -206,6 +243,7 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     finally:
         if request.watcher is not None:
             request.watcher.cancel()
+        request.forget_body()
         if response is not None:
             response.close()
 
@@ -250,6 +288,8 @@ async def respond(request: ApiRequest, response: HttpResponseBase, send: Send) -
         headers.append((b"content-length", b"%d" % len(body)))
     start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
     if isinstance(response, PumpedResponse):
+        # Once an answer begins, no attempt is made again.
+        request.forget_body()
         await send(start)
         await response.pump(lambda part: send({"type": "http.response.body", "body": part, "more_body": True}))
         request.answered = True

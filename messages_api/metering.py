@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from messages_api.upstream import MOST_BYTES, UpstreamError
 from messages_api.usage_reports import COUNTS, counts, is_reported, overlaid, writes_beyond_split
 from messages_api.usage_reports import integer as integer
 from messages_api.usage_reports import is_count as is_count
@@ -314,7 +315,11 @@ class StreamMeter:
         return -(-self.delivered // BYTES_PER_TOKEN)
 
     def feed(self, chunk: bytes) -> None:
-        """Take in the next bytes."""
+        """Take in the next bytes.
+
+        Raises:
+            UpstreamError: an event has no end.
+        """
         rest = self._rest
         if not rest and b"\r" not in chunk:  # the usual case: whole events, lines that end as Anthropic's do
             *events, last = chunk.split(b"\n\n")
@@ -331,6 +336,8 @@ class StreamMeter:
             start = found.end()
         if start:
             del rest[:start]
+        if len(rest) > MOST_BYTES:
+            raise UpstreamError("too_long", sent=True)
 
     def finish(self) -> None:
         """The stream has ended: an event that lacks only its blank line counts."""
@@ -343,7 +350,7 @@ class StreamMeter:
         A cut UTF-8 character is completed, and the fragment becomes a `ping`, which clients skip without reading its
         data: the last `event:` line of an event is the one that counts.
         """
-        rest = bytes(self._rest)
+        rest = bytes(self._rest[-4:])  # a character's length
         if not rest:
             return b""
         line_end = b"" if rest.endswith((b"\n", b"\r")) else b"\n"

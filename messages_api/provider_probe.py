@@ -22,7 +22,7 @@ from messages_api.errors import GatewayError
 from messages_api.providers import Provider, providers, refusals
 from messages_api.providers.base import Inconclusive
 from messages_api.runtime import upstream_client
-from messages_api.upstream import Answer, UpstreamError
+from messages_api.upstream import Answer, UpstreamError, gathered
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,11 @@ async def _try(provider: Provider, key: KnownProviderKey) -> Outcome | None:
     try:
         async with asyncio.timeout(SECONDS):
             answer = await provider.probe(key, Timeouts(SECONDS, SECONDS, SECONDS, SECONDS))
-            return None if answer is None else judge(provider, key, answer.status, await read(answer))
+            return (
+                None
+                if answer is None
+                else judge(provider, key, answer.status, await gathered(answer.read, MOST_BYTES, cut=True))
+            )
     except TimeoutError:
         return Outcome(CheckState.UNREACHABLE, message=f"no answer within {SECONDS:g} seconds")
     except UpstreamError as error:
@@ -125,19 +129,6 @@ async def _try(provider: Provider, key: KnownProviderKey) -> Outcome | None:
     finally:
         if answer is not None:
             answer.close()
-
-
-async def read(answer: Answer) -> bytes:
-    """The body, as much of it as is looked at.
-
-    Raises:
-        UpstreamError: it broke off.
-    """
-    parts, size = list[bytes](), 0
-    while size < MOST_BYTES and (part := await answer.read()):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)[:MOST_BYTES]
 
 
 def judge(provider: Provider, key: KnownProviderKey, status: int, body: bytes) -> Outcome:

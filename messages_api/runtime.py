@@ -30,11 +30,13 @@ from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
 from messages_api.bindings import Bindings, Bound
 from messages_api.carried import Name
+from messages_api.intake import Intake
 from messages_api.lean_client import LeanClient
 from messages_api.providers import providers
 from messages_api.upstream import UpstreamClient, tls_context
 from usage import pricing, spool
 from usage.admission import Writer
+from usage.parallel import ParallelLimits
 from usage.pricing import ModelPrice, PriceBook
 from usage.refusal_log import RefusalLog
 
@@ -112,6 +114,12 @@ class Runtime:
         self.tasks: list[asyncio.Task[None]] = []
         self.errands: set[asyncio.Task[None]] = set()
         self.reading_batches = asyncio.Semaphore(1)
+        self.intake = Intake(
+            configuration.body_memory_bytes,
+            configuration.body_memory_bytes_per_key,
+            configuration.admission_seconds,
+            ParallelLimits(self.reader).of,
+        )
 
     async def start(self) -> None:
         """Open what must be there before the first call.

@@ -6,6 +6,7 @@ of it whatever happens.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import AsyncIterator
 from typing import Self
@@ -64,7 +65,7 @@ async def parts(file: int, size: int) -> AsyncIterator[bytes]:
 class Editing:
     """Writes a body with edits to another file, as they are found; nothing where there are none."""
 
-    def __init__(self, body: bytes, file: int) -> None:
+    def __init__(self, body: bytes | mmap.mmap, file: int) -> None:
         self.body = memoryview(body)
         self.file = file
         self.at = 0

@@ -55,11 +55,12 @@ class EventStream(PumpedResponse):
         self.sent_at = time.monotonic()
         try:
             await self._relay(send)
-        except UpstreamError:
+        except UpstreamError as error:
             if self.lingered:
                 await self._conclude(send)
             else:
-                await self._end(send, Status.FAILED, errors.broken_off(), "broken_off")
+                kind = "too_long" if error.kind == "too_long" else "broken_off"
+                await self._end(send, Status.FAILED, errors.broken_off(), kind)
         except asyncio.CancelledError:
             if self.call.http_request.client_gone:
                 raise
@@ -84,13 +85,13 @@ class EventStream(PumpedResponse):
                 break
             self.sent_at = time.monotonic()
             call.saw_first_byte()
+            # The server waits for room before it writes: cancelled there, the chunk has not been sent.
+            self.unsent = chunk
             meter.feed(chunk)
             if self.over and (not self.complete_at or b"event: ping" not in chunk):
                 self.complete_at = self.sent_at
             if meter.stopped and not call.settled:
                 self._complete()  # before the client has the last bytes and hangs up
-            # The server waits for room before it writes: cancelled there, the chunk has not been sent.
-            self.unsent = chunk
             if meter.states:
                 await self._keep()
             if call.committed is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,9 @@ Headers = list[tuple[bytes, bytes]]
 OnWrite = Callable[[], None]
 
 # What a compressed answer is unpacked to at a time: a few bytes of it may become gigabytes.
-PIECE = 1 << 20
+PIECE = 1 << 18
+# The longest answer that is kept whole, and the longest event of a stream.
+MOST_BYTES = 64 << 20
 
 
 class UpstreamError(Exception):
@@ -124,6 +127,55 @@ class UpstreamClient(Protocol):
         """Close every connection."""
 
 
+async def gathered(read: Callable[[], Awaitable[bytes]], most: int = MOST_BYTES, *, cut: bool = False) -> bytes:
+    """All that is read, up to the empty end.
+
+    Args:
+        cut: of what is longer than `most` bytes, the beginning is enough.
+
+    Raises:
+        UpstreamError: it is longer; or as `read`.
+    """
+    parts, size = list[bytes](), 0
+    while part := await read():
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            if not cut:
+                raise UpstreamError("too_long", sent=True)
+            break
+    return b"".join(parts)[:most]
+
+
+class Inflater:
+    """Unpacks gzip or deflate, a bounded piece at a time."""
+
+    def __init__(self) -> None:
+        self.inflate = zlib.decompressobj(47)
+        self.begun = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether what was fed has come to an end."""
+        return self.inflate.eof or not self.begun
+
+    def feed(self, packed: bytes) -> Iterator[bytes]:
+        """What the next bytes are, in pieces, of which some may be empty.
+
+        Raises:
+            UpstreamError: they are packed in another way.
+        """
+        self.begun = self.begun or bool(packed)
+        while packed:
+            if self.inflate.eof:  # another member follows
+                self.inflate = zlib.decompressobj(47)
+            try:
+                yield self.inflate.decompress(packed, PIECE)
+            except zlib.error as error:
+                raise UpstreamError("bad_compression", sent=True) from error
+            packed = self.inflate.unconsumed_tail or self.inflate.unused_data
+
+
 class Unpacked:
     """An answer that came compressed, read plain. We ask for none; who compresses all the same is unpacked, so that a
     stream can be read along and added to."""
@@ -134,37 +186,37 @@ class Unpacked:
         self.headers: Headers = [
             (name, value) for name, value in answer.headers if name not in (b"content-encoding", b"content-length")
         ]
-        self.inflate = zlib.decompressobj(47)
-        self.packed = b""
+        self.inflater = Inflater()
+        self.pieces: Iterator[bytes] = iter(())
         self.begun = False
 
     async def read(self) -> bytes:
         while True:
-            if not self.packed:
-                self.packed = await self.answer.read()
-            if not self.packed:
-                if self.begun and not self.inflate.eof:
+            if self.begun:
+                # A packet may go on and on: between its pieces, it is the others' turn.
+                await asyncio.sleep(0)
+            for piece in self.pieces:
+                if piece:
+                    return piece
+                await asyncio.sleep(0)
+            packed = await self.answer.read()
+            self.begun = True
+            if not packed:
+                if not self.inflater.complete:
                     raise UpstreamError("broken_off", sent=True)
                 return b""
-            if plain := self._inflate():
-                return plain
-
-    def _inflate(self) -> bytes:
-        self.begun = True
-        if self.inflate.eof:  # another member follows
-            self.inflate = zlib.decompressobj(47)
-        try:
-            plain = self.inflate.decompress(self.packed, PIECE)
-        except zlib.error as error:
-            raise UpstreamError("bad_compression", sent=True) from error
-        self.packed = self.inflate.unconsumed_tail or self.inflate.unused_data
-        return plain
+            self.pieces = self.inflater.feed(packed)
 
     def close(self) -> None:
         self.answer.close()
 
 
+def is_packed(encoding: str) -> bool:
+    """Whether a `content-encoding` is one that is unpacked here."""
+    return encoding.strip().lower() in ("gzip", "deflate")
+
+
 def plain(answer: Answer) -> Answer:
     """The answer, unpacked if it is gzip or deflate."""
-    encoding = next((value.strip().lower() for name, value in answer.headers if name == b"content-encoding"), b"")
-    return Unpacked(answer) if encoding in (b"gzip", b"deflate") else answer
+    encoding = next((value for name, value in answer.headers if name == b"content-encoding"), b"")
+    return Unpacked(answer) if is_packed(encoding.decode("latin-1")) else answer

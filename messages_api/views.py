@@ -115,7 +115,7 @@ async def identified(request: Request) -> tuple[runtime.Runtime, ApiRequest, Pre
     presented: Any = request.auth
     http.credential_hint = presented.hint
     key = await here.identify(presented)
-    http.virtual_key = key.id
+    http.virtual_key, http.share = key.id, here.intake.share(key.id)
     return here, http, presented, key
 
 
@@ -136,7 +136,7 @@ class MessagesView(ApiView):
         http.credential_hint = presented.hint
         http.refuse_what_cannot_be_read(here.configuration.max_body_bytes)
         key = await here.identify(presented)
-        http.virtual_key = key.id
+        http.virtual_key, http.share = key.id, here.intake.share(key.id)
         if http.may_be_long:
             # Not to read for a key that may not call.
             key = await permit(here, http, presented, key, self.endpoint)

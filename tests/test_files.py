@@ -17,7 +17,9 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings as project
 from django.db import connection, transaction
+from django.test import override_settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -451,7 +453,8 @@ def test_a_provider_that_answers_early_is_heard(web: Web, alice: Caller) -> None
     assert row().status == "refused_by_provider"
 
 
-async def test_an_upload_that_stalls_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+@override_settings(CONFIGURATION=project.CONFIGURATION.model_copy(update={"body_grace_seconds": 0.05}))
+async def test_an_upload_that_stalls_is_a_408() -> None:
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"hel", "more_body": True}]
 
     async def receive() -> dict[str, Any]:
@@ -459,7 +462,6 @@ async def test_an_upload_that_stalls_is_a_408(monkeypatch: pytest.MonkeyPatch) -
             await asyncio.sleep(5)
         return messages.pop(0)
 
-    monkeypatch.setattr(handler, "BODY_SECONDS", 0.05)
     scope = {"type": "http", "method": "POST", "path": "/v1/files", "query_string": b"", "headers": []}
     parts = handler.ApiRequest(scope, receive).stream_body(100).parts
     assert await anext(parts) == b"hel"

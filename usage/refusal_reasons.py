@@ -9,7 +9,7 @@ from django.utils.translation import gettext, gettext_noop
 
 SENTENCES = {
     gettext_noop("A budget has too little left"): ("budget",),
-    gettext_noop("A limit is reached: too many calls or tokens at a time"): ("limit",),
+    gettext_noop("A limit is reached: too many calls or tokens at a time"): ("limit", "body_limit"),
     gettext_noop("No credential was sent"): ("no_credential",),
     gettext_noop("The credential is mistyped"): ("mistyped",),
     gettext_noop("The credential is not one of this gateway's"): (
@@ -54,7 +54,7 @@ SENTENCES = {
         "contradictory_bindings",
     ),
     gettext_noop("The gateway could not reach its database in time"): ("database_away", "no_hold", "stale"),
-    gettext_noop("The gateway was overloaded"): ("overloaded",),
+    gettext_noop("The gateway was overloaded"): ("overloaded", "body_memory"),
     gettext_noop("The gateway was being restarted"): ("stopping",),
     gettext_noop("The gateway failed"): ("internal", "batch_reader"),
     gettext_noop("The provider limits the rate"): ("provider_limit",),

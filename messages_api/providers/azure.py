@@ -25,6 +25,7 @@ from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
 from messages_api import headers
+from messages_api.bounded_http import TokenResponse
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import Outgoing, Provider, counting_probe, named, speaks
@@ -159,6 +160,7 @@ async def fetch(secret: str) -> Token[str]:
         proxy=None if is_managed(members) else configuration.outbound_proxy or None,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        response_class=TokenResponse,
     )
     transport = AioHttpTransport(session=session, connection_timeout=SECONDS, read_timeout=SECONDS)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 from messages_api import errors, headers
 from messages_api.metering import decode, mapping
 from messages_api.providers.base import JSON, Outgoing, Whole
-from messages_api.upstream import Answer, UpstreamError
+from messages_api.upstream import Answer, UpstreamError, gathered
 
 # An error is read to this length; those of clouds are short.
 LONGEST = 1 << 20
@@ -56,17 +56,13 @@ async def read(answer: Answer, between_bytes: float | None) -> bytes:
     Raises:
         UpstreamError: it broke off.
     """
-    parts, size = list[bytes](), 0
     try:
         async with asyncio.timeout(between_bytes):
-            while size < LONGEST and (part := await answer.read()):
-                parts.append(part)
-                size += len(part)
+            return await gathered(answer.read, LONGEST, cut=True)
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
     finally:
         answer.close()
-    return b"".join(parts)
 
 
 def masked(body: bytes) -> tuple[int, bytes] | None:

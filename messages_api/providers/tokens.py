@@ -16,6 +16,7 @@ from django.conf import settings
 
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
+from messages_api.bounded_http import MOST_OF_A_TOKEN, bounding
 from messages_api.upstream import tls_context
 
 # A machine's own proxies stand here.
@@ -114,6 +115,7 @@ def http_client(direct: Iterable[str] = ()) -> httpx.Client:
         proxy=configuration.outbound_proxy or None,
         mounts={f"all://{host}": None for host in direct},
         trust_env=False,
+        event_hooks=bounding(MOST_OF_A_TOKEN),
     )
 
 

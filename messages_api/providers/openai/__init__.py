@@ -21,7 +21,7 @@ from messages_api.providers.openai import answer, completion, dialects, faults, 
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.stream import PING
-from messages_api.upstream import Answer, Headers, UpstreamError, plain
+from messages_api.upstream import Answer, Headers, UpstreamError, gathered, plain
 
 MESSAGES = "/v1/messages"
 # Of the caller's headers, what isn't about Anthropic's API.
@@ -31,7 +31,6 @@ PASSED_DOWN = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
-MOST_BYTES = 64 * 1024 * 1024
 # A provider that keeps alive with comments is silent to a caller: so long, in seconds. As long is waited for what a
 # stream begins with, for it may be an error.
 SILENCE = 10.0
@@ -181,16 +180,13 @@ async def whole(answered: Answer, between_bytes: float | None) -> bytes:
     Raises:
         UpstreamError: it broke off, took too long, or has no end.
     """
-    body = bytearray()
+
+    async def part() -> bytes:
+        async with asyncio.timeout(between_bytes):
+            return await answered.read()
+
     try:
-        while True:
-            async with asyncio.timeout(between_bytes):
-                part = await answered.read()
-            if not part:
-                return bytes(body)
-            body += part
-            if len(body) > MOST_BYTES:
-                raise UpstreamError("too_long", sent=True)
+        return await gathered(part)
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
     except UpstreamError:

@@ -122,6 +122,7 @@ class Arguments:
         self._pieces = False
         self._readings: list[Reading] = []
         self._loose: list[str] = []
+        self._loose_length = 0
 
     @property
     def whole(self) -> bool:
@@ -132,6 +133,11 @@ class Arguments:
     def over(self) -> bool:
         """Whether no more of it can come."""
         return self._pieces and self.whole
+
+    @property
+    def length(self) -> int:
+        """Characters that are kept of it."""
+        return self._readings[0].length if self._readings else self._loose_length
 
     @property
     def empty(self) -> bool:
@@ -199,7 +205,7 @@ class Arguments:
         self.begun = bool(text)
         self.odd = self.begun and not text.startswith("{")
         if self.odd:
-            self._loose = [text]
+            self._loose, self._loose_length = [text], len(text)
         elif text:
             self._loose, self._readings = [], [Reading(text)]
 
@@ -212,6 +218,7 @@ class Arguments:
             if again.strip() == self._loose[0].strip():
                 return
         self._loose.append(fragment)
+        self._loose_length += len(fragment)
 
     def _weigh(self, fragment: str, again: str) -> None:
         """Read a fragment both as more and as all of it again, and keep what makes JSON."""

@@ -18,12 +18,14 @@ from messages_api.providers.openai.completion import Choice, Completion, ToolCal
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.thoughts import Thoughts, Told
 from messages_api.stream import PING
+from messages_api.upstream import MOST_BYTES
 
 encode = msgspec.json.Encoder().encode
 DONE = b"[DONE]"
 BOM = b"\xef\xbb\xbf"
-# The longest line, or data in several of them, that is waited for.
-MOST_LINE = 64 * 1024 * 1024
+# What a tool call counts for besides its arguments, of what is kept of a stream; and what waits, besides its text.
+CALL_BYTES = 1 << 16
+TOLD_BYTES = 100
 DELTAS = {
     "text": b'"text_delta","text":',
     "thinking": b'"thinking_delta","thinking":',
@@ -82,6 +84,8 @@ class Events:
         self._usage: dict[str, Any] = {}
         self._tier = self._told_tier = ""
         self._delivered = 0
+        # What is kept of the stream: the arguments of tools, and what waits for them to go out.
+        self._kept = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """Take in the next bytes; what goes out for them, which may be nothing.
@@ -92,7 +96,7 @@ class Events:
         first, *lines = chunk.split(b"\n")
         self._rest += first
         if not lines:
-            if len(self._rest) > MOST_LINE:
+            if len(self._rest) > MOST_BYTES:
                 raise ValueError("an endless line")
             return b""
         last = lines.pop()
@@ -162,7 +166,7 @@ class Events:
     def _lines(self, line: bytes, out: list[bytes]) -> None:
         if line.startswith(b"data:"):
             self._data += b"\n" + line[5:]
-            if len(self._data) > MOST_LINE:
+            if len(self._data) > MOST_BYTES:
                 raise ValueError("data without an end")
         elif not line:
             data = bytes(self._data)
@@ -226,6 +230,7 @@ class Events:
         self._spoke = self._spoke or kind == "text"
         if self._writing is not None or self._later:
             self._later.append(told)
+            self._keep(TOLD_BYTES + len(text))
             return
         if kind == "thinking" and not self.expected.shows_thinking:
             self._delivered += len(text)
@@ -235,8 +240,14 @@ class Events:
             self._begin(kind, {"type": kind, kind: "", **signed}, out)
         self._delta(text, out)
 
+    def _keep(self, size: int) -> None:
+        self._kept += size
+        if self._kept > MOST_BYTES:
+            raise ValueError("more than is kept of a stream")
+
     def _say_later(self, out: list[bytes]) -> None:
         later, self._later = self._later, []
+        self._kept -= sum(TOLD_BYTES + len(text) for _, text in later)
         self._say_all(later, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
@@ -278,7 +289,9 @@ class Events:
         # It may come in pieces, and be said again with every part.
         if isinstance(name, str) and name != call.name and not call.arguments.begun:
             call.name += name
+        before = call.arguments.length
         call.arguments.take(completion.arguments(part.function))
+        self._keep(call.arguments.length - before)
         self._advance(out)
 
     def _advance(self, out: list[bytes]) -> None:
@@ -303,6 +316,7 @@ class Events:
         if call is None or (names(part) and is_another(call, part, given)):
             call = Call()
             self._calls.append(call)
+            self._keep(CALL_BYTES)
             if index is not None and former is not None and former.arguments.whole:
                 # Nothing leads to it any more.
                 former.arguments.finish()
