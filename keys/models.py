@@ -526,3 +526,28 @@ class GatewayToken(Credential):
     class Meta:
         proxy = True
         verbose_name = "gateway token"
+
+
+# A user who has signed in from a network is known there for so long.
+SIGN_INS_REMEMBERED = timedelta(days=90)
+
+
+class SignInCount(models.Model):
+    """Failures to sign in: of a network, of a user, of a user from a network (keys/sign_in.py).
+
+    `subject` is a digest of whom it is about, `forgotten_at` when the last of the failures is forgotten.
+    """
+
+    subject = models.CharField(max_length=64, primary_key=True)
+    forgotten_at = models.DateTimeField(db_index=True)
+    succeeded_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.subject
+
+    @classmethod
+    def forget_past(cls) -> None:
+        """Delete what counts no more."""
+        now = timezone.now()
+        old = models.Q(succeeded_at=None) | models.Q(succeeded_at__lt=now - SIGN_INS_REMEMBERED)
+        cls.objects.filter(old, forgotten_at__lt=now).delete()
