@@ -164,6 +164,8 @@ class ProviderKey(models.Model):
     name = models.CharField(max_length=200, unique=True)
     provider = models.CharField(max_length=20, choices=provider_kinds.choices)
     base_url = models.CharField(max_length=500, blank=True, help_text="Empty: the provider's own address.")
+    # Its base URL is served although it may be private, until it is changed (keys/destinations.py).
+    predates_address_checks = models.BooleanField(default=False, db_default=False, editable=False)
     region = models.CharField(
         max_length=50,
         blank=True,
@@ -213,6 +215,11 @@ class ProviderKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def url(self) -> str:
+        """Where it is called, as `destinations.Saved`."""
+        return self.base_url
 
     @property
     def kind(self) -> type[provider_kinds.ProviderKind]:

@@ -1,4 +1,4 @@
-"""Failures to sign in are counted."""
+"""Failures to sign in are counted, and where base URLs lead to is asked; of those that are there it was not."""
 
 from __future__ import annotations
 
@@ -17,5 +17,16 @@ class Migration(migrations.Migration):
                 ("forgotten_at", models.DateTimeField(db_index=True)),
                 ("succeeded_at", models.DateTimeField(null=True)),
             ],
+        ),
+        # True for the rows that are there, without a trigger that hears of it.
+        migrations.AddField(
+            "providerkey",
+            "predates_address_checks",
+            models.BooleanField(db_default=True, default=True, editable=False),
+        ),
+        migrations.AlterField(
+            "providerkey",
+            "predates_address_checks",
+            models.BooleanField(db_default=False, default=False, editable=False),
         ),
     ]
