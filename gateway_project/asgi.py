@@ -15,6 +15,7 @@ pages = get_asgi_application()
 
 from django.conf import settings  # noqa: E402
 
+from keys.client_address import as_pages_see_it  # noqa: E402
 from messages_api import cors, handler, runtime  # noqa: E402
 from usage import metrics  # noqa: E402
 
@@ -41,7 +42,7 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
     elif scope["path"] == "/metrics" and settings.CONFIGURATION.metrics_token:
         await say(send, *await metrics.answer(dict(scope["headers"]).get(b"authorization", b"")))
     elif SERVES_PAGES and is_page(scope):
-        await pages(scope, receive, send)
+        await pages(as_pages_see_it(scope), receive, send)
     elif SERVES_API:
         await api(scope, receive, send)
     else:

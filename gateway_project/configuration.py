@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from keys import client_address, destinations
 from messages_api import allowances, cors
 from messages_api.allowances import Allowance
 
@@ -50,6 +51,7 @@ class Configuration(BaseSettings):
     trusted_origins: CommaList = []
     cors_origins: CommaList = []
     tls_in_front: bool = False
+    trusted_proxies: CommaList = []
 
     # Stores
     var_dir: Path = BASE_DIR / "var"
@@ -65,6 +67,7 @@ class Configuration(BaseSettings):
     # Upstream connections
     upstream_client: Literal["lean", "aiohttp"] = "lean"
     outbound_proxy: str = ""
+    allowed_private_hosts: CommaList = []
     ca_bundle: Path | None = None
     upstream_connect_seconds: float = Field(10, gt=0)
     upstream_first_byte_seconds: float = Field(3600, gt=0)
@@ -117,7 +120,9 @@ class Configuration(BaseSettings):
         return bool({"api", "admin"} & set(self.roles))
 
     @field_validator(
-        "roles", "allowed_hosts", "trusted_origins", "cors_origins", "master_keys", "peppers", mode="before"
+        *("roles", "allowed_hosts", "trusted_origins", "cors_origins", "trusted_proxies", "allowed_private_hosts"),
+        *("master_keys", "peppers"),
+        mode="before",
     )
     @classmethod
     def split_commas(cls, value: object) -> object:
@@ -201,6 +206,24 @@ class Configuration(BaseSettings):
                 "expected origins as browsers send them, like https://app.example.com or http://localhost:5173 (small"
                 " letters, without a path, a slash at the end or a default port), separated by commas; or * alone"
             )
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def check_trusted_proxies(cls, value: list[str]) -> list[str]:
+        try:
+            client_address.networks(tuple(value))
+        except ValueError:
+            raise ValueError("expected addresses and networks like 10.0.0.0/8, separated by commas") from None
+        return value
+
+    @field_validator("allowed_private_hosts")
+    @classmethod
+    def check_allowed_private_hosts(cls, value: list[str]) -> list[str]:
+        try:
+            destinations.read_allowed(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, separated by commas") from None
         return value
 
     @field_validator("email_from")

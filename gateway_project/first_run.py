@@ -70,6 +70,7 @@ def set_up() -> FirstSecrets | None:
     # Their secrets are shown once, with the address to try them at: by a machine that has one.
     made = make_first_objects() if configuration().serves_web else None
     ensure_passthrough()
+    tell_of_addresses()
     connection.close()
     return made
 
@@ -109,6 +110,14 @@ def make_first_objects() -> FirstSecrets | None:
     echo = add_provider_key(name="echo", provider="echo", model_patterns=["echo*"])
     _, key = issue_virtual_key(name="example", customer=customer, team=team, provider_keys=[(echo, 1)])
     return FirstSecrets(password, key)
+
+
+def tell_of_addresses() -> None:
+    """Saved addresses that lead where the deployment gives no leave to go."""
+    from usage import saved_addresses
+
+    for line in saved_addresses.uncovered():
+        print(f"Warning: {line}", file=sys.stderr, flush=True)
 
 
 def ensure_passthrough() -> None:

@@ -8,6 +8,7 @@ from django.views.generic import TemplateView
 
 from gateway_project import static_files
 from keys.choices import Autocomplete
+from keys.sign_in_forms import change_password
 from messages_api.reference import document
 from usage.views import report
 
@@ -18,5 +19,6 @@ urlpatterns = [
     path("docs/openapi.json", document.serve, name="openapi"),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
+    path("admin/password_change/", admin.site.admin_view(change_password, cacheable=True)),
     path("admin/", admin.site.urls),
 ]

@@ -16,6 +16,7 @@ from keys import issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
+from keys.sign_in_forms import SignInForm
 from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
 
 __all__ = ["CustomerAdmin", "KeptAdmin", "TeamAdmin", "VirtualKeyAdmin", "provider_key_admin", "routing_admin"]
@@ -23,6 +24,7 @@ __all__ = ["CustomerAdmin", "KeptAdmin", "TeamAdmin", "VirtualKeyAdmin", "provid
 admin.site.site_header = "Gateway administration"
 admin.site.site_title = "Gateway"
 admin.site.index_title = "Keys and usage"
+admin.site.login_form = SignInForm
 
 
 @admin.register(Gateway)

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from keys import credentials, keyring, patterns, provider_kinds
 from keys.connection import Reader
+from keys.destinations import host_of
 from keys.provider_kinds import ProviderKind
 from keys.timeouts import DEPLOYMENTS, Timeouts
 
@@ -37,9 +38,9 @@ FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id LEFT JO
 WHERE
 """
 CATALOGUE = """
-SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, p.secret_ciphertext, p.model_patterns,
-    p.organization_id, p.workspace_id, p.connect_seconds, p.first_byte_seconds, p.between_bytes_seconds,
-    p.total_seconds, p.retry_unanswered, p.region, p.project
+SELECT coalesce(g.catalogue_revision, 0), p.predates_address_checks, p.id, p.name, p.provider, p.base_url,
+    p.secret_ciphertext, p.model_patterns, p.organization_id, p.workspace_id, p.connect_seconds, p.first_byte_seconds,
+    p.between_bytes_seconds, p.total_seconds, p.retry_unanswered, p.region, p.project
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
 ALIASES = "SELECT name, target FROM keys_modelalias"
@@ -128,6 +129,8 @@ class Directory:
         self.catalogue_revision = 0
         self.catalogue: dict[int, KnownProviderKey] = {}
         self.aliases: dict[str, str] = {}
+        # Of base URLs that predate the checks of addresses (keys/destinations.py).
+        self.kept_hosts: frozenset[str] = frozenset()
         self.peppers = [pepper.key for pepper in keyring.peppers()]
 
     async def find(self, secret: str) -> KnownKey | None:
@@ -244,8 +247,8 @@ class Directory:
     async def _read_catalogue(self) -> None:
         rows = await self.reader.fetch(CATALOGUE)
         aliases = dict(await self.reader.fetch(ALIASES))
-        catalogue = {}
-        for _, key, name, provider, base_url, ciphertext, models, organization, workspace, *policy in rows:
+        catalogue, kept = {}, set()
+        for _, predates, key, name, provider, base_url, ciphertext, models, organization, workspace, *policy in rows:
             if key is None:
                 continue
             try:
@@ -253,6 +256,8 @@ class Directory:
             except keyring.UnreadableSecret:
                 logger.error("provider key %s is left out: its secret can't be decrypted", name)
                 continue
+            if predates:
+                kept.add(host_of(base_url))
             catalogue[key] = KnownProviderKey(
                 key,
                 name,
@@ -267,6 +272,7 @@ class Directory:
             )
         # The revision is the one that was read first: what has moved since is read again.
         self.catalogue, self.aliases, self.catalogue_revision = catalogue, aliases, rows[0][0]
+        self.kept_hosts = frozenset(kept)
 
 
 def is_newer(known: KnownKey, than: KnownKey | None) -> bool:

@@ -164,6 +164,8 @@ class ProviderKey(models.Model):
     name = models.CharField(max_length=200, unique=True)
     provider = models.CharField(max_length=20, choices=provider_kinds.choices)
     base_url = models.CharField(max_length=500, blank=True, help_text="Empty: the provider's own address.")
+    # Its base URL is served although it may be private, until it is changed (keys/destinations.py).
+    predates_address_checks = models.BooleanField(default=False, db_default=False, editable=False)
     region = models.CharField(
         max_length=50,
         blank=True,
@@ -213,6 +215,11 @@ class ProviderKey(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def url(self) -> str:
+        """Where it is called, as `destinations.Saved`."""
+        return self.base_url
 
     @property
     def kind(self) -> type[provider_kinds.ProviderKind]:
@@ -526,3 +533,28 @@ class GatewayToken(Credential):
     class Meta:
         proxy = True
         verbose_name = "gateway token"
+
+
+# A user who has signed in from a network is known there for so long.
+SIGN_INS_REMEMBERED = timedelta(days=90)
+
+
+class SignInCount(models.Model):
+    """Failures to sign in: of a network, of a user, of a user from a network (keys/sign_in.py).
+
+    `subject` is a digest of whom it is about, `forgotten_at` when the last of the failures is forgotten.
+    """
+
+    subject = models.CharField(max_length=64, primary_key=True)
+    forgotten_at = models.DateTimeField(db_index=True)
+    succeeded_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.subject
+
+    @classmethod
+    def forget_past(cls) -> None:
+        """Delete what counts no more."""
+        now = timezone.now()
+        old = models.Q(succeeded_at=None) | models.Q(succeeded_at__lt=now - SIGN_INS_REMEMBERED)
+        cls.objects.filter(old, forgotten_at__lt=now).delete()

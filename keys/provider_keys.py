@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from django.apps import apps
 from django.db import transaction
 
-from keys import keyring, names, provider_kinds
+from keys import destinations, keyring, names, provider_kinds
+from keys.destinations import Forbidden
 from keys.errors import Unusable
 from keys.issuing import check_pattern
 from keys.models import Gateway, ProviderKey
@@ -104,6 +105,8 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
     if not provider_kinds.is_known(provider_key.provider):
         raise Unusable(f"the provider is one of {', '.join(provider_kinds.names())}")
     provider_key.base_url = check_base_url(provider_key.base_url, provider_key.provider)
+    before = ProviderKey.objects.filter(pk=provider_key.pk).first()
+    moved = before is None or (before.provider, before.base_url) != (provider_key.provider, provider_key.base_url)
     for pattern in provider_key.model_patterns:
         check_pattern(pattern)
     for field in fields(Timeouts):
@@ -112,10 +115,25 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
         check_secret(provider_key.provider, secret, provider_key.base_url)
     elif provider_kinds.find(provider_key.provider).takes_secret and not provider_key.secret_ciphertext:
         raise Unusable("its secret is missing: the provider's API key")
-    elif provider_key.secret_ciphertext and _moved(provider_key):
+    elif provider_key.secret_ciphertext and before is not None and moved:
         # Or else whoever may edit this row could have the secret sent to a server of their own.
         raise Unusable("type the secret again: it would go to another address than before")
     check_place(provider_key, secret)
+    if moved:
+        check_destination(provider_key.base_url)
+    provider_key.predates_address_checks = before is not None and not moved and before.predates_address_checks
+
+
+def check_destination(base_url: str) -> None:
+    """Refuse a base URL that leads where the gateway must not go.
+
+    Raises:
+        Unusable: it does.
+    """
+    try:
+        destinations.current().check_url(base_url)
+    except Forbidden as error:
+        raise Unusable(f"the base URL can't be used: {error}") from None
 
 
 def check_patience(what: str, seconds: float | None) -> None:
@@ -150,11 +168,6 @@ def check_place(provider_key: ProviderKey, secret: str = "") -> None:
         if value and not pattern.fullmatch(value):
             raise Unusable(f"the {what} has characters that a {what} can't have")
     provider_key.region, provider_key.project = region, project
-
-
-def _moved(provider_key: ProviderKey) -> bool:
-    before = ProviderKey.objects.filter(pk=provider_key.pk).first()
-    return before is not None and (before.provider, before.base_url) != (provider_key.provider, provider_key.base_url)
 
 
 def check_base_url(url: str, provider: str) -> str:

@@ -7,6 +7,7 @@ a provider is said anywhere else.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, TypeVar
@@ -35,6 +36,8 @@ class ProviderKind:
         keeps_caches_as_asked: whether it keeps what it writes to a cache for as long as `cache_control` says.
         tier_rates: what the service tier of an answer costs, in list prices, where the catalogue doesn't say; `*`: any
             other. Empty: the tier changes nothing.
+        own_hosts: the hosts that it is called at where a provider key has no base URL: where they lead to is what the
+            deployment's resolver says, a private endpoint too.
     """
 
     name: ClassVar[str] = ""
@@ -56,6 +59,7 @@ class ProviderKind:
     billed_refusals: ClassVar[Mapping[str, str] | None] = None
     keeps_caches_as_asked: ClassVar[bool] = False
     tier_rates: ClassVar[Mapping[str, Decimal]] = {}
+    own_hosts: ClassVar[re.Pattern[str] | None] = None
 
     @classmethod
     def check_secret(cls, secret: str) -> None:
@@ -128,6 +132,11 @@ def names(**having: bool) -> list[str]:
     return sorted(
         name for name, kind in _kinds.items() if all(getattr(kind, each) == value for each, value in having.items())
     )
+
+
+def is_own_host(host: str) -> bool:
+    """Whether a host is that of a provider itself."""
+    return any(kind.own_hosts is not None and kind.own_hosts.fullmatch(host) for kind in _kinds.values())
 
 
 def is_known(name: str) -> bool:

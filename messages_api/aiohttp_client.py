@@ -12,10 +12,12 @@ import ssl
 from collections.abc import AsyncIterator
 from io import BytesIO
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
+from keys.destinations import Destinations, Forbidden
 from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
@@ -44,22 +46,54 @@ class AiohttpAnswer:
             self.response.close()
 
 
+class Connector(aiohttp.TCPConnector):
+    """Connects to addresses that were looked at, as far as it is given where it may (with a proxy, that resolves)."""
+
+    def __init__(self, destinations: Destinations | None, **options: Any) -> None:
+        super().__init__(**options)
+        self.destinations = destinations
+
+    async def _resolve_host(self, host: str, *args: Any, **kwargs: Any) -> Any:
+        found = await super()._resolve_host(host, *args, **kwargs)
+        if self.destinations is None:
+            return found
+        permitted = self.destinations.permitted(host, [each["host"] for each in found])
+        return [each for each in found if each["host"] in permitted]
+
+
 class AiohttpClient:
     """Calls providers through aiohttp.
 
     Args:
         tls: for https.
+        destinations: where it may connect; where a proxy leads out, only by their spelling.
         proxy: URL of an outbound proxy, or empty.
         connect_seconds: for resolving, connecting and TLS.
         first_byte_seconds: from the end of the request to the answer's headers.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, proxy: str, connect_seconds: float, first_byte_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext,
+        destinations: Destinations,
+        proxy: str,
+        connect_seconds: float,
+        first_byte_seconds: float,
+    ) -> None:
         self.proxy = proxy or None
+        self.destinations = destinations
         self.connect_seconds = connect_seconds
         self.first_byte_seconds = first_byte_seconds
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ssl=tls, force_close=True, ttl_dns_cache=60),
+            connector=Connector(
+                None if proxy else destinations,
+                limit=0,
+                limit_per_host=0,
+                ssl=tls,
+                force_close=True,
+                ttl_dns_cache=60,
+            ),
             timeout=self.timeout(connect_seconds),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -91,11 +125,13 @@ class AiohttpClient:
             if body.size is not None:
                 headers = [*headers, (b"content-length", b"%d" % body.size)]
         try:
+            where = URL(url, encoded=True)
+            self.destinations.check_spelling(where.host or "")
             async with deadline:
                 return AiohttpAnswer(
                     await self.session.request(
                         method,
-                        URL(url, encoded=True),
+                        where,
                         headers=[(name.decode("ascii"), text(value)) for name, value in headers],
                         data=data,
                         allow_redirects=False,
@@ -157,7 +193,7 @@ class Upload:
 
 def failure(error: Exception) -> UpstreamError:
     """What aiohttp's error means."""
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | ValueError):
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | ValueError | Forbidden):
         return UpstreamError("not_connected", sent=False)
     return UpstreamError("no_answer_in_time" if isinstance(error, TimeoutError) else "no_answer", sent=True)
 

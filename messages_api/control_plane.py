@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import httpx
 from django.conf import settings
 
-from keys import keyring
+from keys import destinations, guarded_http, keyring
 from keys.models import ProviderKey
 from messages_api.bounded_http import bounding
 from messages_api.providers import anthropic
@@ -32,6 +32,7 @@ def client(provider_key: ProviderKey) -> httpx.Client:
     """
     try:
         return plain_client(
+            provider_key,
             provider_key.base_url or anthropic.BASE_URL,
             anthropic.own_headers(secret(provider_key), provider_key.base_url),
         )
@@ -39,21 +40,20 @@ def client(provider_key: ProviderKey) -> httpx.Client:
         raise NoAnswer(BAD_ADDRESS) from None
 
 
-def plain_client(base_url: str = "", headers: Headers | None = None) -> httpx.Client:
-    """A client for whatever is to be asked.
+def plain_client(provider_key: ProviderKey, base_url: str = "", headers: Headers | None = None) -> httpx.Client:
+    """A client for whatever is to be asked of a provider.
 
     Raises:
         httpx.InvalidURL: there is no such address.
     """
     configuration = settings.CONFIGURATION
-    return httpx.Client(
+    return guarded_http.client(
+        destinations.current(kept=lambda: destinations.kept_hosts([provider_key])),
         base_url=base_url,
         headers=[*(headers or []), (b"accept-encoding", b"identity")],
         timeout=httpx.Timeout(SECONDS, connect=configuration.upstream_connect_seconds),
-        verify=tls_context(configuration.ca_bundle),
-        proxy=configuration.outbound_proxy or None,
-        trust_env=False,
-        follow_redirects=False,
+        tls=tls_context(configuration.ca_bundle),
+        proxy=configuration.outbound_proxy,
         event_hooks=bounding(),
     )
 

@@ -8,6 +8,7 @@ own but `host` and what frames the body. Proxies are aiohttp's business (`messag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import select
 import socket
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from keys.destinations import Destinations, resolved
 from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
@@ -309,12 +311,16 @@ class LeanClient:
 
     Args:
         tls: for https.
+        destinations: where it may connect.
         connect_seconds: for resolving, connecting and TLS, where a call says nothing else.
         first_byte_seconds: from the end of the request to the answer's headers, likewise.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, connect_seconds: float, first_byte_seconds: float) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext, destinations: Destinations, connect_seconds: float, first_byte_seconds: float
+    ) -> None:
         self.tls = tls
+        self.destinations = destinations
         self.connect_seconds = connect_seconds
         self.first_byte_seconds = first_byte_seconds
         self.loop = asyncio.get_running_loop()
@@ -366,23 +372,32 @@ class LeanClient:
         return LeanAnswer(connection)
 
     async def connect(self, origin: Origin, seconds: float) -> Connection:
-        """A new connection, within so many seconds.
+        """A new connection, within so many seconds, to an address that was looked at.
 
         Raises:
             UpstreamError: it could not be made in time; nothing was sent.
         """
-        host, port, secure = origin
+        host, port, _ = origin
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await self.loop.create_connection(
-                    lambda: Connection(self, origin),
-                    host,
-                    port,
-                    ssl=self.tls if secure else None,
-                    server_hostname=host if secure else None,
-                )
+                found = resolved(await self.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+                *others, last = self.destinations.permitted(host, found)
+                for address in others:
+                    with contextlib.suppress(OSError):
+                        return await self._connect(origin, address)
+                return await self._connect(origin, last)
         except (OSError, TimeoutError, ValueError) as error:  # TLS errors are OSErrors
             raise UpstreamError("not_connected", sent=False) from error
+
+    async def _connect(self, origin: Origin, address: str) -> Connection:
+        host, port, secure = origin
+        _, connection = await self.loop.create_connection(
+            lambda: Connection(self, origin),
+            address,
+            port,
+            ssl=self.tls if secure else None,
+            server_hostname=host if secure else None,
+        )
         return connection
 
     def take(self, origin: Origin) -> Connection | None:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 
-from keys import keyring
+from keys import destinations, keyring
+from keys.destinations import Destinations, Forbidden
 from keys.directory import KnownProviderKey
 from keys.models import CheckState, ProviderKey
 from keys.provider_checks import Outcome
@@ -50,7 +51,9 @@ Result = TypeVar("Result")
 
 def outcomes(provider_keys: Sequence[ProviderKey]) -> list[Outcome | None]:
     """What their providers make of them, in their order; None where there is nothing to try. No transaction, please."""
-    return run(_try_all([known(provider_key) for provider_key in provider_keys]))
+    kept = destinations.kept_hosts(provider_keys)
+    allowed = destinations.current(kept=lambda: kept)
+    return run(_try_all([known(provider_key) for provider_key in provider_keys], allowed))
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -87,8 +90,8 @@ def known(provider_key: ProviderKey) -> KnownProviderKey | None:
     )
 
 
-async def _try_all(keys: Sequence[KnownProviderKey | None]) -> list[Outcome | None]:
-    client = upstream_client(settings.CONFIGURATION)
+async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destinations) -> list[Outcome | None]:
+    client = upstream_client(settings.CONFIGURATION, allowed)
     spoken = providers(client)
     room = asyncio.Semaphore(AT_ONCE)
 
@@ -152,6 +155,8 @@ def judge(provider: Provider, key: KnownProviderKey, status: int, body: bytes) -
 def reason(error: UpstreamError) -> str:
     """Why there is no answer, in words for who has to mend it."""
     for cause in causes(error):
+        if isinstance(cause, Forbidden):
+            return str(cause)
         if isinstance(cause, ssl.SSLError):
             return "TLS fails: its certificate is not trusted, or it speaks none"
         if isinstance(cause, socket.gaierror):

@@ -18,9 +18,11 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from gateway_project.configuration import Configuration
+from keys import destinations
 from keys.accounts import Accounts
 from keys.connection import Reader, TooManyWait, Values
 from keys.cooldowns import Cooldowns
+from keys.destinations import Destinations
 from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
 from keys.performance import Performances
@@ -90,7 +92,7 @@ class Runtime:
             retained=configuration.retained_seconds,
             waits=configuration.arbiter_away == "refuse",
         )
-        self.client = upstream_client(configuration)
+        self.client = upstream_client(configuration, destinations.current(kept=lambda: self.directory.kept_hosts))
         self.providers = providers(self.client)
         self.refusals = RefusalLog(self.reader)
         self.accounts = Accounts(self.reader)
@@ -357,15 +359,19 @@ class Runtime:
                 call.http_request.task.cancel()
 
 
-def upstream_client(configuration: Configuration) -> UpstreamClient:
+def upstream_client(configuration: Configuration, allowed: Destinations) -> UpstreamClient:
     """The HTTP client that the deployment chose; a proxy needs aiohttp."""
     tls = tls_context(configuration.ca_bundle)
     connect, first_byte = configuration.upstream_connect_seconds, configuration.upstream_first_byte_seconds
     if configuration.outbound_proxy or configuration.upstream_client == "aiohttp":
         return AiohttpClient(
-            tls=tls, proxy=configuration.outbound_proxy, connect_seconds=connect, first_byte_seconds=first_byte
+            tls=tls,
+            destinations=allowed,
+            proxy=configuration.outbound_proxy,
+            connect_seconds=connect,
+            first_byte_seconds=first_byte,
         )
-    return LeanClient(tls=tls, connect_seconds=connect, first_byte_seconds=first_byte)
+    return LeanClient(tls=tls, destinations=allowed, connect_seconds=connect, first_byte_seconds=first_byte)
 
 
 _current: Runtime | None = None

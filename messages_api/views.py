@@ -26,6 +26,9 @@ from messages_api.handler import ApiRequest
 from messages_api.relay import COUNT_TOKENS, MESSAGES, Incoming, relay
 from messages_api.routing import Plan
 
+# The statuses of errors that say what is wrong with a request.
+ABOUT_THE_REQUEST = (400, 404, 413)
+
 
 class OneAnswer(BaseContentNegotiation):
     """Whatever `Accept` says: the SDKs send `application/json` for streams too, and `application/binary`."""
@@ -74,7 +77,18 @@ class ApiView(APIView):
             response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
             return response
         except Exception as error:
-            return self.handle_exception(error)
+            return self.handle_exception(await self.what_comes_first(error))
+
+    async def what_comes_first(self, error: Exception) -> Exception:
+        """What is wrong with a request is said to who may call; others hear that they may not."""
+        ours = errors.ours(error)
+        if ours is None or ours.status_code not in ABOUT_THE_REQUEST:
+            return error
+        try:
+            await permit(*await identified(self.request), self.endpoint)
+        except errors.GatewayError as sooner:
+            return sooner if sooner.status_code == 401 else error
+        return error
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], HttpResponse | None]:
         return self.render_error

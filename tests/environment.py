@@ -47,6 +47,8 @@ def prepare_environment() -> None:
     var_dir = make_folder()
     (var_dir / "static").mkdir()
     os.environ["VAR_DIR"] = str(var_dir)
+    # Here are the providers that tests make.
+    os.environ["ALLOWED_PRIVATE_HOSTS"] = "localhost,127.0.0.0/8,::1"
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         # Django makes this run's own database, with `test_` before its name.

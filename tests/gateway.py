@@ -75,6 +75,7 @@ DELETE FROM keys_providerkey;
 DELETE FROM keys_modelalias;
 DELETE FROM keys_team;
 DELETE FROM keys_customer;
+DELETE FROM keys_signincount;
 UPDATE keys_gateway SET paused = false;
 COMMIT;
 """

@@ -21,7 +21,7 @@ from django.utils import timezone
 from keys import keyring, provider_keys
 from tests.ledger import make_cast
 from tests.upstream import whole
-from usage import alert_delivery, tasks
+from usage import alert_delivery, saved_addresses, tasks
 from usage.models import Alert, AlertTarget, Budget, Delivery, Window
 
 pytestmark = pytest.mark.django_db
@@ -303,7 +303,7 @@ def test_what_fails_is_tried_again_with_longer_and_longer_pauses(cast, hook):
         delivery = Delivery.objects.get()
         pauses.append(round((delivery.next_at - before).total_seconds() / 30))
         due()
-    assert (len(hook.seen), delivery.attempts, delivery.problem) == (3, 3, "it answers 500")
+    assert (len(hook.seen), delivery.attempts, delivery.problem) == (3, 3, "failed")
     assert pauses == [1, 2, 4]
     hook.answer = whole(200, b"ok")
     tasks.deliver_alerts()
@@ -329,7 +329,7 @@ def test_it_is_given_up_after_a_day_and_can_be_tried_again(cast, hook, client):
     hook.answer = whole(200, b"ok")
     client.force_login(User.objects.create_superuser("admin"))
     address = reverse("admin:usage_delivery_changelist")
-    assert b"it answers 500" in client.get(address, {"state": "given up"}).content
+    assert b"failed" in client.get(address, {"state": "given up"}).content
     client.post(address, {"action": "retry_now", "_selected_action": delivery.pk})
     tasks.deliver_alerts()
     delivery.refresh_from_db()
@@ -338,20 +338,22 @@ def test_it_is_given_up_after_a_day_and_can_be_tried_again(cast, hook, client):
 
 
 @pytest.mark.parametrize(
-    ("terms", "problem"),
+    "address",
     [
-        ({"address": "http://127.0.0.1:1/"}, "can't be reached"),
-        ({"address": "http://no.such.host.invalid/"}, "can't be reached"),
-        ({"address": "http://[::1/"}, "can't be reached"),
+        "http://127.0.0.1:1/",
+        "http://no.such.host.invalid/",
+        "http://[::1/",
+        "http://169.254.169.254/",
+        "http://10.0.0.1/",
     ],
 )
-def test_one_target_that_cannot_be_reached_keeps_nobody_else_waiting(cast, terms, problem):
-    tell(**terms)
+def test_one_target_that_cannot_be_reached_keeps_nobody_else_waiting(cast, address):
+    tell(address)
     tell("finance@example.com", channel="email")
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     tasks.deliver_alerts()
     assert len(mail.outbox) == 1
-    assert problem in Delivery.objects.get(target__channel="webhook").problem
+    assert Delivery.objects.get(target__channel="webhook").problem == "failed"
 
 
 def test_a_redirect_is_not_followed(cast, hook):
@@ -360,7 +362,35 @@ def test_a_redirect_is_not_followed(cast, hook):
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     tasks.deliver_alerts()
     assert len(hook.seen) == 1
-    assert Delivery.objects.get().problem == "it answers 307"
+    assert Delivery.objects.get().problem == "failed"
+
+
+def test_a_webhook_goes_to_private_addresses_by_leave_or_where_it_went_before(cast, hook, settings, client):
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"allowed_private_hosts": []})
+    target = tell(hook.url)
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    tasks.deliver_alerts()
+    assert not hook.seen
+    AlertTarget.objects.update(predates_address_checks=True)
+    due()
+    tasks.deliver_alerts()
+    assert len(hook.seen) == 1
+    assert saved_addresses.uncovered() == [
+        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It goes on "
+        "being served until its address is changed, for it was there before this was asked."
+    ]
+
+    # Once it is changed, it is one like all others.
+    client.force_login(User.objects.create_superuser("admin"))
+    page = reverse("admin:usage_alerttarget_change", args=[target.pk])
+    form = {"channel": "webhook", "address": f"{hook.url}/other", "secret": SECRET, "active": "on"}
+    assert b"its address is private" in client.post(page, form).content
+    assert client.post(page, form | {"address": hook.url}).status_code == 302
+    target.refresh_from_db()
+    assert target.predates_address_checks
+    assert client.post(page, form | {"address": "https://8.8.8.8/"}).status_code == 302
+    target.refresh_from_db()
+    assert not target.predates_address_checks
 
 
 def test_without_a_mail_server_it_says_so(cast, settings):

@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keys.models import Customer, Team, VirtualKey
 from tests.ledger import START, empty_ledger, make_cast, make_entry
@@ -210,10 +213,18 @@ def test_a_file_for_people_begins_with_a_mark_and_says_nothing_of_what_is_not(ca
     assert row.get("Customer", "Theirs") == "Theirs"
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "﹦", "−"])
 def test_no_cell_of_text_begins_like_a_formula(start):
-    (cell,) = next(csv.reader(io.StringIO(export.csv_line([start + "1+1"]), newline="")))
-    assert cell == "'" + start + "1+1"
+    for unseen in ("", " ", "\n", "\r\n \t", "\u3000", "\u00a0", "\u200b", "\ufeff\x00", "\u202e\ufe0f"):
+        (cell,) = next(csv.reader(io.StringIO(export.csv_line([unseen + start + "1+1"]), newline="")))
+        assert cell == "'" + unseen + start + "1+1"
+
+
+@given(st.text())
+def test_a_text_gets_an_apostrophe_or_begins_with_what_is_no_sign(text):
+    (cell,) = next(csv.reader(io.StringIO(export.csv_line([text, "x"]), newline="")))[:1]
+    assert cell == text if not cell.startswith("'") else cell in (text, "'" + text)
+    assert unicodedata.normalize("NFKC", cell).lstrip()[:1] not in ("=", "+", "-", "@") or not text
 
 
 def test_numbers_are_numbers_even_below_nothing():

@@ -83,6 +83,37 @@ def test_a_new_key_works_on_every_process_at_once(both, upstream, alice):
             assert answer.status_code == 200
 
 
+def test_a_revoked_key_hears_that_first_whatever_it_asks_for(both, upstream, alice):
+    first, _ = both
+    assert ask_for(first, alice.key, "GET", "/v1/messages/batches") == 200  # this process knows the key from now on
+    wrong = {
+        ("GET", "/v1/messages/batches/msgbatch_01A"): 404,
+        ("GET", "/v1/messages/batches/msgbatch_01A/results"): 404,
+        ("POST", "/v1/messages/batches/msgbatch_01A/cancel"): 404,
+        ("DELETE", "/v1/messages/batches/msgbatch_01A"): 404,
+        ("GET", "/v1/messages/batches?limit=x"): 400,
+        ("GET", "/v1/files/file_01A"): 404,
+        ("GET", "/v1/files?limit=x"): 400,
+        ("GET", "/v1/models/no-such-model"): 404,
+        ("GET", "/v1/models?limit=x"): 400,
+        ("POST", "/v1/messages"): 400,
+        ("POST", "/v1/messages/count_tokens"): 400,
+        ("POST", "/v1/messages/batches"): 400,
+    }
+
+    def statuses(key):
+        return {(how, path): ask_for(first, key, how, path) for how, path in wrong}
+
+    assert statuses(alice.key) == wrong
+    issuing.revoke(alice.virtual_key)
+    assert statuses(alice.key) == dict.fromkeys(wrong, 401)
+
+
+def ask_for(web, key, method, path):
+    body = b"{}" if method == "POST" else None
+    return CLIENT.request(method, web.url + path, content=body, headers=credentials(key)).status_code
+
+
 def test_no_call_gets_through_that_starts_after_a_revocation_was_committed(two, upstream, alice):
     upstream.answer = whole(200, message())
     with Traffic(two, lambda: alice.key) as traffic:

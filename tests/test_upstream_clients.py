@@ -20,6 +20,7 @@ import pytest
 import uvloop
 from django.conf import settings
 
+from keys import destinations
 from messages_api import lean_client
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.lean_client import Connection, LeanClient
@@ -68,8 +69,9 @@ class Caller:
         self.run(asyncio.sleep(seconds))
 
 
-async def make(kind: str, tls: ssl.SSLContext | None = None, **seconds: float) -> UpstreamClient:
-    given = {"connect_seconds": CONNECT_SECONDS, "first_byte_seconds": FIRST_BYTE_SECONDS, **seconds}
+async def make(kind: str, tls: ssl.SSLContext | None = None, **terms: Any) -> UpstreamClient:
+    seconds = {"connect_seconds": CONNECT_SECONDS, "first_byte_seconds": FIRST_BYTE_SECONDS}
+    given: dict[str, Any] = {**seconds, "destinations": destinations.current(), **terms}
     tls = tls or ssl.create_default_context()
     return AiohttpClient(tls=tls, proxy="", **given) if kind == "aiohttp" else LeanClient(tls=tls, **given)
 
@@ -571,9 +573,9 @@ def test_a_silent_provider_is_given_up(caller: Caller, upstream: Upstream) -> No
     assert upstream.last.gone.wait(0.2)
 
 
-async def remade(caller: Caller, tls: ssl.SSLContext | None = None, **seconds: float) -> UpstreamClient:
+async def remade(caller: Caller, tls: ssl.SSLContext | None = None, **terms: Any) -> UpstreamClient:
     await caller.client.close()
-    return await make(caller.kind, tls, **seconds)
+    return await make(caller.kind, tls, **terms)
 
 
 @contextlib.contextmanager
@@ -776,7 +778,8 @@ async def configured(caller: Caller, ca_bundle: Path | None) -> UpstreamClient:
     return upstream_client(
         settings.CONFIGURATION.model_copy(
             update={"ca_bundle": ca_bundle, "upstream_client": caller.kind, "upstream_connect_seconds": 1}
-        )
+        ),
+        destinations.current(),
     )
 
 

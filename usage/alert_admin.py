@@ -17,8 +17,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 
-from keys import keyring
+from keys import destinations, keyring
 from keys.admin import KeptAdmin
+from keys.destinations import Forbidden
 from keys.lists import LookedAt
 from usage import alert_delivery
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent
@@ -69,6 +70,12 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error("address", "Expected a URL like https://hooks.example.com/budgets.")
         elif parts.username or parts.password:
             self.add_error("address", "A URL with a password would be shown in lists: the secret is what protects.")
+        elif {"address", "channel"} & set(self.changed_data):
+            self.instance.predates_address_checks = False
+            try:
+                destinations.current().check_url(address)
+            except Forbidden as error:
+                self.add_error("address", f"It can't be used: {error}.")
         if secret and len(secret) < LEAST_SECRET:
             self.add_error("secret", f"At least {LEAST_SECRET} characters.")
         stored = self.instance.secret_ciphertext and self.instance.channel == Channel.WEBHOOK

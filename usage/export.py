@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -168,9 +169,12 @@ FORMATS = {"jsonl": as_jsonl, "csv": as_csv}
 
 # Spreadsheets take a file for UTF-8 that begins with it, and else for the computer's own character set.
 BYTE_ORDER_MARK = "\ufeff"
-# A text that begins with one of these is a formula to some spreadsheet, or becomes one once a sign is trimmed away
-# (https://owasp.org/www-community/attacks/CSV_Injection, 2026-11).
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# A text that begins with one of these is a formula to some spreadsheet, in whatever width it is written, or becomes one
+# once what can't be seen is trimmed away (https://owasp.org/www-community/attacks/CSV_Injection, 2026-11).
+FORMULAS = "=+-@\u2212"
+BREAKS = "\t\r\n"
+# Control and format characters, marks that join what stands before, and spaces.
+UNSEEN = ("C", "Mn", "Me", "Z")
 
 
 def csv_line(values: Iterable[Any]) -> str:
@@ -189,9 +193,19 @@ def _cell(value: Any) -> str | int:
         return money(value)
     if isinstance(value, bool | list | dict):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value.startswith(FORMULAS):
+    if isinstance(value, str) and is_formula(value):
         return "'" + value
     return value  # type: ignore[no-any-return]
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet may run a text."""
+    for letter in text:
+        if letter in BREAKS:
+            return True
+        if not unicodedata.category(letter).startswith(UNSEEN):
+            return unicodedata.normalize("NFKC", letter)[0] in FORMULAS
+    return False
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -56,6 +57,7 @@ class Anthropic(Provider):
 
     name = "anthropic"
     label = "Anthropic"
+    own_hosts = re.compile(r"api\.anthropic\.com")
     has_batches = True
     has_files = True
     lists_models = True

@@ -20,11 +20,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
+from keys import destinations
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
 from messages_api import headers
+from messages_api.aiohttp_client import Connector
 from messages_api.bounded_http import TokenResponse
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
@@ -155,7 +157,10 @@ async def fetch(secret: str) -> Token[str]:
 
     members, configuration = json.loads(secret), settings.CONFIGURATION
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls_context(configuration.ca_bundle)),
+        connector=Connector(
+            None if is_managed(members) or configuration.outbound_proxy else destinations.current(),
+            ssl=tls_context(configuration.ca_bundle),
+        ),
         # A machine's own endpoint is no farther than the machine.
         proxy=None if is_managed(members) else configuration.outbound_proxy or None,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -81,6 +81,7 @@ class Bedrock(Provider):
 
     name = "bedrock"
     label = "Amazon Bedrock"
+    own_hosts = re.compile(r"bedrock-runtime\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
     takes_region = True
     # Nobody knows which inference profiles a region has.
     sells_claude = False

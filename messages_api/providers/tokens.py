@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 from django.conf import settings
 
+from keys import destinations, guarded_http
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from messages_api.bounded_http import MOST_OF_A_TOKEN, bounding
@@ -106,15 +107,16 @@ def http_client(direct: Iterable[str] = ()) -> httpx.Client:
     """A client for those who give tokens, which trusts whom the deployment trusts, and goes by its proxy.
 
     Args:
-        direct: hosts that are no farther than the machine: no proxy leads there.
+        direct: hosts that are no farther than the machine: no proxy leads there, and they may be link-local.
     """
     configuration = settings.CONFIGURATION
-    return httpx.Client(
+    direct = list(direct)
+    return guarded_http.client(
+        destinations.current(metadata=direct),
         timeout=SECONDS,
-        verify=tls_context(configuration.ca_bundle),
-        proxy=configuration.outbound_proxy or None,
-        mounts={f"all://{host}": None for host in direct},
-        trust_env=False,
+        tls=tls_context(configuration.ca_bundle),
+        proxy=configuration.outbound_proxy,
+        direct=direct,
         event_hooks=bounding(MOST_OF_A_TOKEN),
     )
 

@@ -78,6 +78,7 @@ class Vertex(Provider):
 
     name = "vertex"
     label = "Google Vertex AI"
+    own_hosts = MODELS
     takes_region = True
     takes_project = True
     price_lists = ("google",)
@@ -265,11 +266,13 @@ def fetched(secret: str) -> Token[str]:
     from google.auth.credentials import with_scopes_if_required
     from google.auth.exceptions import GoogleAuthError
 
-    with http_client(metadata_hosts()) as http:
+    members = json.loads(secret)
+    # Only an identity that Google or another cloud vouches for begins at a machine's metadata.
+    with http_client(metadata_hosts() if asks_metadata(members) else ()) as http:
         asking = Asking(http)
         try:
             # Users have agreed to scopes, others get those that they ask for.
-            credentials = with_scopes_if_required(found(json.loads(secret), asking), [SCOPE])  # type: ignore[no-untyped-call]
+            credentials = with_scopes_if_required(found(members, asking), [SCOPE])  # type: ignore[no-untyped-call]
             credentials.refresh(asking)
             return Token(credentials.token, credentials.expiry.replace(tzinfo=UTC).timestamp())
         except GoogleAuthError as error:
@@ -352,6 +355,11 @@ def read(members: dict[str, Any]) -> Any:
         return load[members["type"]](members)
     except (GoogleAuthError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError("no credentials of Google's") from None
+
+
+def asks_metadata(members: dict[str, Any]) -> bool:
+    """Whether credentials may begin with a proof of the machine's own cloud."""
+    return "identity" in members or members.get("type") == "external_account"
 
 
 def metadata_hosts() -> set[str]:

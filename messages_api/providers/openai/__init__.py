@@ -6,6 +6,7 @@ docs/providers.md has the table of what is translated, refused and left out.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -44,6 +45,7 @@ class OpenAI(Provider):
 
     name = "openai"
     label = "OpenAI-compatible"
+    own_hosts = re.compile(r"api\.openai\.com")
     # Nobody knows what is behind an address.
     sells_claude = False
     signs_thinking = False

@@ -1,0 +1,236 @@
+"""Signing in: who may try a password now, and the log of who did.
+
+A try is counted before its password is looked at, by one statement for all processes, and a right password takes its
+own count back: what stays are failures. Three allowances must have room for a try: that of the client's network, that
+of the user from this network, and, much larger, that of the user from anywhere. The first and the last don't bind a
+user who has signed in from this network lately, so that guesses from elsewhere lock nobody out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth.hashers import Argon2PasswordHasher
+from django.core.exceptions import ValidationError
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
+
+from keys.client_address import network_of
+from keys.models import SIGN_INS_REMEMBERED
+
+logger = logging.getLogger(__name__)
+
+# Of a user's name, as much is logged.
+NAME_LENGTH = 80
+BUSY_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How many failures may come at once, and in how many seconds one of them is forgotten."""
+
+    failures: int
+    seconds: int
+
+    @property
+    def step(self) -> timedelta:
+        """What one try adds to a count."""
+        return timedelta(seconds=self.seconds)
+
+    @property
+    def room(self) -> timedelta:
+        """How far in the future a count may lie for another try to be allowed."""
+        return (self.failures - 1) * self.step
+
+
+NETWORK = Allowance(failures=30, seconds=20)
+PAIR = Allowance(failures=5, seconds=60)
+USER = Allowance(failures=100, seconds=30)
+
+# A count is the moment when all of it is forgotten. The networks come first: with names that are made up, a network
+# makes no more rows than it has tries.
+COUNT = """
+WITH known AS (
+    SELECT FROM keys_signincount WHERE subject = %(pair)s AND succeeded_at > now() - %(remembered)s
+), network AS (
+    INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(network)s, now() + %(network_step)s)
+    ON CONFLICT (subject) DO UPDATE SET forgotten_at =
+        least(greatest(c.forgotten_at, now()), now() + %(network_room)s) + %(network_step)s
+    WHERE c.forgotten_at <= now() + %(network_room)s OR EXISTS (SELECT FROM known)
+    RETURNING 1
+), pair AS (
+    INSERT INTO keys_signincount AS c (subject, forgotten_at) SELECT %(pair)s, now() + %(pair_step)s FROM network
+    ON CONFLICT (subject) DO UPDATE SET forgotten_at = greatest(c.forgotten_at, now()) + %(pair_step)s
+    WHERE c.forgotten_at <= now() + %(pair_room)s
+    RETURNING 1
+), everywhere AS (
+    INSERT INTO keys_signincount AS c (subject, forgotten_at) SELECT %(user)s, now() + %(user_step)s FROM pair
+    ON CONFLICT (subject) DO UPDATE SET forgotten_at =
+        least(greatest(c.forgotten_at, now()), now() + %(user_room)s) + %(user_step)s
+    WHERE c.forgotten_at <= now() + %(user_room)s OR EXISTS (SELECT FROM known)
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM everywhere), (
+    SELECT max(extract(epoch FROM forgotten_at - now() - CASE subject
+        WHEN %(network)s THEN %(network_room)s WHEN %(pair)s THEN %(pair_room)s ELSE %(user_room)s END))
+    FROM keys_signincount WHERE subject IN (%(network)s, %(pair)s, %(user)s)
+)
+"""
+# A right password: what the user failed from here is forgotten, and this try was no failure.
+SUCCEEDED = """
+UPDATE keys_signincount SET
+    forgotten_at = CASE subject WHEN %(pair)s THEN now() WHEN %(network)s THEN forgotten_at - %(network_step)s
+        ELSE forgotten_at - %(user_step)s END,
+    succeeded_at = CASE subject WHEN %(pair)s THEN now() END
+WHERE subject IN (%(network)s, %(pair)s, %(user)s)
+"""
+# No password was looked at.
+NOT_TRIED = """
+UPDATE keys_signincount SET forgotten_at = forgotten_at - CASE subject
+    WHEN %(pair)s THEN %(pair_step)s WHEN %(network)s THEN %(network_step)s ELSE %(user_step)s END
+WHERE subject IN (%(network)s, %(pair)s, %(user)s)
+"""
+
+
+class Refused(Exception):
+    """A password is not looked at now.
+
+    Attributes:
+        status: of the answer.
+        seconds: after which another try makes sense.
+    """
+
+    status = 429
+    words = "Too many failed attempts to sign in."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(self.words)
+        self.seconds = seconds
+
+
+class Busy(Refused):
+    """This process has enough passwords to look at."""
+
+    status = 503
+    words = "Too many people sign in at this moment."
+
+
+@contextlib.contextmanager
+def counted(user: str, address: str) -> Iterator[None]:
+    """Count a try to prove who one is. Within, the password is looked at; a ValidationError says that it is wrong.
+
+    Raises:
+        Refused: it must wait.
+    """
+    who = f"user {user[:NAME_LENGTH]!a} from {address}"
+    values = statement_values(user, network_of(address))
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, values)
+        allowed, seconds = cursor.fetchone()
+    if not allowed:
+        logger.warning("sign-in refused, too many failures: %s", who)
+        raise Refused(max(1, math.ceil(seconds or 1)))
+    try:
+        yield
+    except ValidationError:
+        logger.warning("sign-in failed: %s", who)
+        raise
+    except Busy:
+        logger.warning("sign-in not tried, the process is busy: %s", who)
+        with connection.cursor() as cursor:
+            cursor.execute(NOT_TRIED, values)
+        raise
+    with connection.cursor() as cursor:
+        cursor.execute(SUCCEEDED, values)
+    logger.info("sign-in succeeded: %s", who)
+
+
+def statement_values(user: str, network: str) -> dict[str, object]:
+    """What the statements go by."""
+    return {
+        "network": subject("network", network),
+        "network_step": NETWORK.step,
+        "network_room": NETWORK.room,
+        "pair": subject("pair", user, network),
+        "pair_step": PAIR.step,
+        "pair_room": PAIR.room,
+        "user": subject("user", user),
+        "user_step": USER.step,
+        "user_room": USER.room,
+        "remembered": SIGN_INS_REMEMBERED,
+    }
+
+
+def subject(*parts: str) -> str:
+    """The name of what is counted, as a digest: a user's name may be a password that was typed in the wrong field."""
+    digest = hashlib.sha256(settings.SECRET_KEY.encode())
+    for part in parts:
+        text = part.encode(errors="surrogatepass")
+        digest.update(b"%d:%b" % (len(text), text))
+    return digest.hexdigest()
+
+
+class Gate:
+    """Lets so many in at a time; some more may wait a while."""
+
+    def __init__(self, *, at_once: int, waiting: int, seconds: float) -> None:
+        self.places = threading.BoundedSemaphore(at_once + waiting)
+        self.room = threading.BoundedSemaphore(at_once)
+        self.seconds = seconds
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Within, one is in.
+
+        Raises:
+            Busy: there is no place to wait, or the wait was too long.
+        """
+        if not self.places.acquire(blocking=False):
+            raise Busy(BUSY_SECONDS)
+        try:
+            if not self.room.acquire(timeout=self.seconds):
+                raise Busy(BUSY_SECONDS)
+            try:
+                yield
+            finally:
+                self.room.release()
+        finally:
+            self.places.release()
+
+
+class Hasher(Argon2PasswordHasher):
+    """Argon2, which takes 100 MB and every core for a moment: one at a time in a process, whatever asks for it."""
+
+    gate = Gate(at_once=1, waiting=8, seconds=10)
+
+    def encode(self, password: str, salt: str) -> str:
+        with self.gate.entered():
+            encoded: str = super().encode(password, salt)
+            return encoded
+
+    def verify(self, password: str, encoded: str) -> bool:
+        with self.gate.entered():
+            return bool(super().verify(password, encoded))
+
+
+class Middleware(MiddlewareMixin):
+    """Says to people that they must wait."""
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, Refused):
+            return None
+        return HttpResponse(
+            f"{error.words} Try again in {error.seconds} seconds.\n",
+            status=error.status,
+            content_type="text/plain; charset=utf-8",
+            headers={"Retry-After": str(error.seconds)},
+        )
