@@ -1,4 +1,4 @@
-"""The ASGI application: pages go to Django's own handler, everything else to the API's lean one."""
+"""The ASGI application: pages go to Django within bounds, everything else to the API's lean one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
-from django.core.asgi import get_asgi_application
+import django
 
-pages = get_asgi_application()
+django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
 
+from gateway_project import content_security, static_files  # noqa: E402
+from gateway_project.pages import Handler, Pages  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
 from messages_api import cors, handler, runtime  # noqa: E402
 from usage import metrics  # noqa: E402
@@ -24,6 +26,10 @@ Send = Callable[[Any], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 PAGES = re.compile(r"/(?:admin(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
+pages = Pages(
+    Handler(), at_once=settings.CONFIGURATION.pages_of_a_process, most_bytes=settings.CONFIGURATION.max_page_bytes
+)
+static = static_files.Files()
 SERVES_API = "api" in settings.CONFIGURATION.roles
 # Where no page may call, nothing is in between.
 ORIGINS = frozenset(settings.CONFIGURATION.cors_origins)
@@ -42,7 +48,10 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
     elif scope["path"] == "/metrics" and settings.CONFIGURATION.metrics_token:
         await say(send, *await metrics.answer(dict(scope["headers"]).get(b"authorization", b"")))
     elif SERVES_PAGES and is_page(scope):
-        await pages(as_pages_see_it(scope), receive, send)
+        if scope["path"].startswith(settings.STATIC_URL):
+            await static(scope, receive, send)
+        else:
+            await pages(as_pages_see_it(scope), receive, send)
     elif SERVES_API:
         await api(scope, receive, send)
     else:
@@ -74,6 +83,6 @@ async def live(receive: Receive, send: Send) -> None:
 
 
 async def say(send: Send, status: int, body: bytes, headers: Headers = ((b"content-type", b"text/plain"),)) -> None:
-    sized = [*headers, (b"content-length", b"%d" % len(body))]
+    sized = [*headers, content_security.NO_SNIFFING, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": sized})
     await send({"type": "http.response.body", "body": body})

@@ -52,6 +52,9 @@ class Configuration(BaseSettings):
     cors_origins: CommaList = []
     tls_in_front: bool = False
     trusted_proxies: CommaList = []
+    pages_at_once: int | None = Field(None, ge=1)
+    max_page_bytes: int = Field(2_621_440, ge=65_536)
+    session_hours: float = Field(12, gt=0, le=24 * 14)
 
     # Stores
     var_dir: Path = BASE_DIR / "var"
@@ -113,6 +116,12 @@ class Configuration(BaseSettings):
     # Development
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def pages_of_a_process(self) -> int:
+        """How many pages a web process works on at once; where nothing is said, no more in all than leave the
+        database room for calls."""
+        return self.pages_at_once or max(1, min(4, 64 // self.web_processes))
 
     @property
     def serves_web(self) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 # The embedded server writes its URL here when it starts; every command beside it finds it.
 URL_FILE = "run/database.url"
+KEPT_SECONDS = 60
 
 
 def parse(url: str) -> dict[str, object]:
@@ -25,7 +26,9 @@ def parse(url: str) -> dict[str, object]:
         "HOST": options.pop("host", "") or parts.hostname or "",
         "PORT": str(parts.port or options.pop("port", "") or ""),
         "OPTIONS": options,
-        "CONN_MAX_AGE": 0,
+        # For the threads of pages, each of which keeps its own (pages.py).
+        "CONN_MAX_AGE": KEPT_SECONDS,
+        "CONN_HEALTH_CHECKS": True,
         "TEST": {"TEMPLATE": "template0"},
     }
 

@@ -17,9 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from messages_api import cors
 
 # A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
-HEAD_BYTES = 256 * 1024
-HEAD_LINES = 1000
-HEAD_SECONDS = 30
+HEAD_BYTES = 32 * 1024
+HEAD_LINES = 200
+HEAD_SECONDS = 10
+TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 
 OFFERS = {b"upgrade", b"connection", b"http2-settings"}
 
@@ -36,7 +37,7 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.refused = False
-        self.in_head, self.head_bytes = True, 0
+        self.in_head, self.begun_here, self.head_bytes = True, False, 0
         self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -44,17 +45,29 @@ class Http(HttpToolsProtocol):
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        self.head_bytes = self.head_bytes + len(data) if self.in_head else len(data)
+        self.begun_here = False
         self._feed(data)
         if not self.in_head:
             self._stop_waiting()
-        elif self.head_bytes > HEAD_BYTES or len(self.headers or ()) > HEAD_LINES:
-            self._refuse(431, "request_too_large", "The request's headers are too large.")
-        elif self.deadline is None and not self.transport.is_closing():
+            return
+        # Before a head that began in this data, there may be the end of another request.
+        self.head_bytes = self._begun_in(data) if self.begun_here else self.head_bytes + len(data)
+        if self.head_bytes > HEAD_BYTES or len(self.headers or ()) > HEAD_LINES:
+            self._refuse(*TOO_LARGE)
+        elif (self.deadline is None or self.begun_here) and not self.transport.is_closing():
+            self._stop_waiting()
             self.deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
+    def _begun_in(self, data: bytes) -> int:
+        """How much there is of a head that began in this data and isn't whole: its lines, and the beginning of one."""
+        line_ends = data.rfind(b"\n") + 1
+        return len(data) - line_ends + (self._size_of_lines() if line_ends else 0)
+
+    def _size_of_lines(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
     def on_message_begin(self) -> None:
-        self.in_head = True
+        self.in_head = self.begun_here = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -66,6 +79,8 @@ class Http(HttpToolsProtocol):
 
     def _fault_of_head(self) -> tuple[int, str, str] | None:
         """What is wrong with a head that parses: status, type and message of the error."""
+        if len(self.headers) > HEAD_LINES or self._size_of_lines() > HEAD_BYTES:
+            return TOO_LARGE
         if self.parser.get_method() == b"CONNECT":
             return 405, "invalid_request_error", "CONNECT is not served here."
         names = [name for name, _ in self.headers]
@@ -110,28 +125,38 @@ class Http(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        rest = memoryview(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offered:
-            if not self.refused:
-                self._go_on(data[offered.args[0] :])
+            # Each turn takes one request with an offer off the data: of several behind each other, none nests.
+            while (offered := self._parse(rest)) is not None and not self.refused:
+                rest = rest[offered:]
+                self._forget_offer()
         except httptools.HttpParserError:
             if self.refused:
                 return
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
 
+    def _parse(self, data: memoryview) -> int | None:
+        """Read data; where a head in it offers another protocol, only as far as that head, and say how far that is."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offered:
+            taken: int = offered.args[0]
+            return taken
+        return None
+
     def on_message_complete(self) -> None:
         # Of a head with an offer, this is the end of the head only.
         if not (self.refused or self.parser.should_upgrade()):
             super().on_message_complete()
 
-    def _go_on(self, rest: bytes) -> None:
-        """Read the rest as if there had been no offer: a new parser, which is told the head again without it."""
+    def _forget_offer(self) -> None:
+        """Go on as if there had been no offer: a new parser, which gets the head once more without it."""
         head = [self.parser.get_method() + b" / HTTP/1.1\r\n"]
         head += [name + b": " + value + b"\r\n" for name, value in self.headers if name not in OFFERS]
         self.parser = httptools.HttpRequestParser(Listener(self))
-        self._feed(b"".join([*head, b"\r\n", rest]))
+        self.parser.feed_data(b"".join([*head, b"\r\n"]))
 
 
 class Listener:

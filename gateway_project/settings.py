@@ -37,10 +37,10 @@ INSTALLED_APPS = [
     "messages_api",
 ]
 
-# For pages only: the API's paths go through none of it (see messages_api.handler).
+# For pages only: the API's paths go through none of it (see messages_api.handler), nor do static files.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
+    "gateway_project.content_security.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -93,13 +93,32 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False
 
 # A flash message may be about a key: in the session on the server, never in a cookie.
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+SESSION_ENGINE = "gateway_project.sessions"
 SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = round(CONFIGURATION.session_hours * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+# A page has scripts and styles in files of its own only. Swagger UI's icons are in its style sheet.
+SECURE_CSP = {
+    "default-src": ["'none'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "font-src": ["'self'"],
+    "connect-src": ["'self'"],
+    "form-action": ["'self'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+}
+# A page's whole body is in memory, whatever it brings.
+DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = CONFIGURATION.max_page_bytes
 if CONFIGURATION.tls_in_front:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+    # A browser takes these names from this host itself only, over TLS.
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
 
@@ -144,7 +163,7 @@ SPOOL_DIR = Path(CONFIGURATION.spool_dir or VAR_DIR / "spool")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {"line": {"()": "gateway_project.logs.Line"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": CONFIGURATION.log_level},
     "loggers": {

@@ -1,9 +1,12 @@
-"""The static files of pages: collected before a gateway starts, compressed, with hashes in their names."""
+"""The static files of pages: collected before a gateway starts, compressed, with hashes in their names, and served
+without a thread or a place among the pages."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import django
 import servestatic
@@ -13,11 +16,55 @@ from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
+from servestatic.middleware import ServeStaticMiddleware
 from servestatic.storage import CompressedManifestStaticFilesStorage
+
+from gateway_project import content_security
 
 # Of drf-spectacular's two viewers we show the other one.
 UNUSED = ["redoc"]
 STAMP = "collected"
+
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+# What goes to a client at once; it is on its way before the next part is read.
+PART = 64 * 1024
+MISSING = b"not found\n"
+
+
+class Files:
+    """Serves the files, as they were when the process started. What they are is known by Django's settings, as
+    ServeStatic's middleware reads them."""
+
+    def __init__(self) -> None:
+        async def nothing(request: HttpRequest) -> HttpResponse:
+            raise NotImplementedError
+
+        self.known = ServeStaticMiddleware(nothing)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        file = self.known.find_file(path) if self.known.autorefresh else self.known.files.get(path)
+        if file is None:
+            headers = [*content_security.PLAIN, (b"content-length", b"%d" % len(MISSING))]
+            await send({"type": "http.response.start", "status": 404, "headers": headers})
+            await send({"type": "http.response.body", "body": MISSING})
+            return
+        asked = {
+            "HTTP_" + name.decode("latin-1").upper().replace("-", "_"): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
+        answer = file.get_response(scope["method"], asked)
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers if value]
+        headers.append(content_security.NO_SNIFFING)
+        await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+        if answer.file is not None:
+            with answer.file:
+                while part := answer.file.read(PART):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 class Storage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]

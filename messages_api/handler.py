@@ -20,7 +20,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, ResolverMatch, get_resolver
 
-from messages_api import errors
+from messages_api import errors, headers
 from messages_api.intake import SHORT, Share
 from messages_api.upstream import StreamedBody
 from usage.request_ids import new_id, request_id
@@ -280,13 +280,17 @@ def place(error: BaseException) -> str:
 
 async def respond(request: ApiRequest, response: HttpResponseBase, send: Send) -> None:
     if isinstance(response, RawResponse):
-        headers, body = response.raw_headers, response.body
+        given, body = response.raw_headers, response.body
     else:
         assert isinstance(response, HttpResponse)
         body = response.content
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
-        headers.append((b"content-length", b"%d" % len(body)))
-    start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        given = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+        given.append((b"content-length", b"%d" % len(body)))
+    start = {
+        "type": "http.response.start",
+        "status": response.status_code,
+        "headers": [*given, headers.NO_SNIFFING],
+    }
     if isinstance(response, PumpedResponse):
         # Once an answer begins, no attempt is made again.
         request.forget_body()

@@ -1,4 +1,8 @@
-"""Which headers pass through, in each direction. Open lists: what isn't named here passes."""
+"""Which headers pass through, in each direction. Closed lists: what isn't named here stays where it came from.
+
+A caller's other headers say where it is, or carry credentials for somebody else; a provider's would speak to a browser
+in the gateway's name.
+"""
 
 from __future__ import annotations
 
@@ -7,93 +11,130 @@ from collections.abc import Sequence
 from messages_api.upstream import Headers
 from usage.arbitration import clean
 
-# RFC 9110, 7.6.1, and those that frame a body, which each side frames anew.
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
-    )
-)
-
-# The caller's credentials and whereabouts, and what we decide ourselves.
-NOT_UPSTREAM = HOP_BY_HOP | {
-    b"authorization",
-    b"x-api-key",
-    b"api-key",
-    b"host",
-    b"cookie",
-    b"expect",
-    b"accept-encoding",
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-proto",
-    b"x-real-ip",
-}
-
+BETA = b"anthropic-beta"
 ORGANIZATION = b"anthropic-organization-id"
 WORKSPACE = b"anthropic-workspace-id"
-
 SHOULD_RETRY = b"x-should-retry"
+
+# What any provider may know of a call: by which program, in which trace.
+TRACED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
+# What whoever speaks Anthropic's API gets besides: how the body is to be read, and what clients say of themselves.
+UP = TRACED | {b"content-type", b"accept", b"x-app"}
+UP_BEGINNINGS = (b"anthropic-", b"x-stainless-", b"x-claude-code-")
+
+# What clients act on.
+ACTED_ON = frozenset((b"retry-after", b"retry-after-ms", SHOULD_RETRY))
+# What callers get besides its type: how an answer may be kept, and what support asks for.
+DOWN = ACTED_ON | {
+    b"content-disposition",
+    b"cache-control",
+    b"vary",
+    b"date",
+    b"request-id",
+    b"traceresponse",
+    b"server-timing",
+    b"cf-ray",
+    b"cf-cache-status",
+    b"content-security-policy",
+    b"via",
+    b"x-robots-tag",
+    b"x-cloud-trace-context",
+    b"x-envoy-upstream-service-time",
+}
+DOWN_BEGINNINGS = (b"anthropic-",)
+# What describes the upstream account and its limits.
+NOT_DOWN = frozenset((ORGANIZATION, WORKSPACE))
+NOT_DOWN_BEGINNINGS = (b"anthropic-ratelimit-",)
+
+# Types that no browser runs or renders as a page. Anything else is said to be plain bytes.
+INERT = frozenset(
+    (
+        "application/json",
+        "application/jsonl",
+        "application/octet-stream",
+        "application/pdf",
+        "application/x-jsonl",
+        "application/x-ndjson",
+        "application/zip",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "text/csv",
+        "text/event-stream",
+        "text/markdown",
+        "text/plain",
+    )
+)
+PLAIN_BYTES = (b"content-type", b"application/octet-stream")
+# A browser takes the type's word for it.
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 # Types that say nothing of what comes.
 UNTYPED = frozenset(("", "text/plain", "application/octet-stream"))
-
-# What describes the upstream account or its front end.
-NOT_DOWNSTREAM = HOP_BY_HOP | {
-    b"set-cookie",
-    b"server",
-    b"alt-svc",
-    b"strict-transport-security",
-    ORGANIZATION,
-    WORKSPACE,
-    b"x-bf-request-id",
-}
-BETA = b"anthropic-beta"
-# Of its accounts' limits, and of the pages that may call it.
-NOT_DOWNSTREAM_BEGINNINGS = (b"anthropic-ratelimit-", b"access-control-")
 # nginx and its like keep an answer until it is whole, unless they are told not to.
 # https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
 UNBUFFERED = (b"x-accel-buffering", b"no")
 UNCACHED = (b"cache-control", b"no-cache")
-OURS = b"x-bf-"
-
-
-def named_by_connection(headers: Headers) -> frozenset[bytes]:
-    """Headers that a `Connection` header makes hop-by-hop."""
-    names = [part.strip().lower() for name, value in headers if name == b"connection" for part in value.split(b",")]
-    return frozenset(names) - {b"keep-alive", b"close", b""}
 
 
 def upstream(headers: Headers, credential: tuple[bytes, bytes]) -> Headers:
-    """A caller's headers for the provider, with our credential in place of the caller's."""
-    dropped = NOT_UPSTREAM | named_by_connection(headers)
-    passed = [(name, value) for name, value in headers if name not in dropped and not name.startswith(OURS)]
+    """A caller's headers for who speaks Anthropic's API, with our credential in place of the caller's."""
+    named = named_by_connection(headers)
+    passed = [
+        (name, value) for name, value in headers if (name in UP or name.startswith(UP_BEGINNINGS)) and name not in named
+    ]
     return [*passed, credential, (b"accept-encoding", b"identity")]
+
+
+def to_cloud(headers: Headers) -> Headers:
+    """A caller's headers for a cloud that speaks Anthropic's API in words of its own."""
+    passed = [(name, value) for name, value in headers if name in TRACED or name.startswith(b"anthropic-")]
+    return [*passed, (b"accept", b"application/json"), (b"accept-encoding", b"identity")]
+
+
+def traced(headers: Headers) -> Headers:
+    """A caller's headers for who doesn't speak Anthropic's API."""
+    return [(name, value) for name, value in headers if name in TRACED]
+
+
+def acted_on(headers: Headers) -> Headers:
+    """A provider's headers, where the rest tells of our account there."""
+    return [(name, value) for name, value in headers if name in ACTED_ON]
 
 
 def downstream(headers: Headers, request_id: str) -> Headers:
     """A provider's headers for the caller, with our request id beside the provider's."""
-    dropped = NOT_DOWNSTREAM | named_by_connection(headers)
+    named = named_by_connection(headers)
     passed = [
         (name, value)
         for name, value in headers
-        if name not in dropped and not name.startswith(NOT_DOWNSTREAM_BEGINNINGS)
+        if (name in DOWN or (name.startswith(DOWN_BEGINNINGS) and not is_of_account(name))) and name not in named
     ]
+    passed += [inert(value) for name, value in headers if name == b"content-type"][:1]
     if is_stream(headers):
-        passed = [header for header in passed if header[0] != UNBUFFERED[0]] + [UNBUFFERED]
+        passed.append(UNBUFFERED)
         if not value_of(passed, UNCACHED[0]):
             passed.append(UNCACHED)
     passed.append((b"x-bf-request-id", request_id.encode()))
     return passed
+
+
+def named_by_connection(headers: Headers) -> frozenset[bytes]:
+    """Headers that a `Connection` header makes hop-by-hop."""
+    return frozenset(
+        part.strip().lower() for name, value in headers if name == b"connection" for part in value.split(b",")
+    )
+
+
+def is_of_account(name: bytes) -> bool:
+    """Whether a header describes the provider's account that answered."""
+    return name in NOT_DOWN or name.startswith(NOT_DOWN_BEGINNINGS)
+
+
+def inert(kind: bytes) -> tuple[bytes, bytes]:
+    """The header of an answer's type, or of plain bytes where it is one that a browser would run or render."""
+    named = kind.partition(b";")[0].strip().lower().decode("latin-1")
+    return (b"content-type", kind) if named in INERT else PLAIN_BYTES
 
 
 def answered_by(provider: str, model: str, attempts: int) -> Headers:

@@ -28,6 +28,12 @@ OPTIONS = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
+# What a page's content security policy forbade since it was loaded.
+NOTE_VIOLATIONS = """
+    window.violations = [];
+    document.addEventListener("securitypolicyviolation", ({violatedDirective, blockedURI, sourceFile, lineNumber}) =>
+        window.violations.push(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`));
+"""
 
 
 def find() -> str | None:
@@ -65,6 +71,7 @@ class Browser:
         self.link = await self.http.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0)
         for domain in ("Page", "Network"):
             await self._say(f"{domain}.enable")
+        await self._say("Page.addScriptToEvaluateOnNewDocument", source=NOTE_VIOLATIONS)
 
     async def _say(self, method: str, then: str = "", **terms: Any) -> dict[str, Any]:
         """Send a command; its result, once the event `then` has happened, if one is named."""
@@ -99,6 +106,11 @@ class Browser:
         said = self.say("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in said, said
         return said["result"].get("value")
+
+    def violations(self) -> list[str]:
+        """What the page's content security policy forbade."""
+        found: list[str] = self.evaluate("window.violations")
+        return found
 
     def picture(self, file: Path) -> None:
         """Save how the whole page looks, as a PNG."""

@@ -33,6 +33,91 @@ def test_a_head_without_end_is_refused(web, line):
         assert answer.startswith(b"HTTP/1.1 431")
 
 
+def head(*lines, method="GET", path="/healthz"):
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: x", *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        head("x: " + "a" * http_protocol.HEAD_BYTES),
+        head(*(f"x-{number}: a" for number in range(http_protocol.HEAD_LINES + 1))),
+        head(path="/" + "a" * http_protocol.HEAD_BYTES),
+    ],
+    ids=["long", "many", "path"],
+)
+@pytest.mark.parametrize("before", [b"", head()], ids=["first", "behind another"])
+def test_a_whole_head_that_is_too_large_is_refused_too(web, large, before):
+    """Also where it comes at once, and where it comes with the end of another request, begun or whole."""
+    for sent in (large, large[:-4]):
+        with connect(web) as link:
+            link.sendall(before + sent)
+            said = b""
+            while part := link.recv(1 << 16):
+                said += part
+            assert b"HTTP/1.1 431" in said
+
+
+def test_heads_of_some_size_pass_wherever_they_begin(web):
+    """What comes with the end of a long body is no part of the next head."""
+    own = head("x: " + "a" * (http_protocol.HEAD_BYTES - 1000))
+    body = b"a" * (http_protocol.HEAD_BYTES * 4)
+    with connect(web) as link, link.makefile("rb") as said:
+        link.sendall(head(f"content-length: {len(body)}") + body + own[:2000])
+        link.sendall(own[2000:] + own * 3)
+        statuses = list[bytes]()
+        while len(statuses) < 5:
+            line = said.readline()
+            assert line
+            if line.startswith(b"HTTP/1.1"):
+                statuses.append(line.split()[1])
+    assert statuses == [b"200"] * 5
+
+
+def test_requests_with_offers_behind_each_other_do_not_nest(web):
+    """Each nested in the one before: a thousand were as many turns of the stack."""
+    count = 1500
+    before = web.log.stat().st_size
+    with connect(web) as link, link.makefile("rb") as said:
+        link.sendall(head("connection: upgrade", "upgrade: h2c") * count)
+        answers = 0
+        while answers < count:
+            line = said.readline()
+            assert line, answers
+            answers += line.startswith(b"HTTP/1.1 200")
+    assert b"Traceback" not in web.log.read_bytes()[before:]
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"CONNECT / HTTP/1.1\r\nhost: x\r\n\r\n", 405),
+        (b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n", 405),
+        (b"CONNECT / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n", 405),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.0\r\nhost: x\r\nHost: y\r\n\r\n", 400),
+        (b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 501),
+        (b"POST /admin/login/ HTTP/1.1\r\nhost: x\r\ntransfer-encoding: identity, chunked\r\n\r\n", 501),
+        (
+            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+            b"transfer-encoding: chunked\r\n\r\n",
+            400,
+        ),
+    ],
+)
+def test_a_head_that_is_refused_is_read_once_and_writes_little(web, request_head, status):
+    before = web.log.stat().st_size
+    with connect(web) as link:
+        link.sendall(request_head * 3)
+        said = b""
+        while part := link.recv(1 << 16):
+            said += part
+    assert said.startswith(b"HTTP/1.1 %d" % status)
+    assert said.count(b"HTTP/1.1") == 1
+    assert web.log.stat().st_size - before < 300
+
+
 def test_a_body_may_be_longer_than_a_head(web, alice, upstream):
     body = b'{"model":"x","pad":"' + b"a" * (http_protocol.HEAD_BYTES * 2) + b'"}'
     with connect(web) as link:

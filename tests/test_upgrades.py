@@ -18,7 +18,7 @@ OFFERS = pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websock
 
 def head(key, *lines):
     """A request's head as a client writes it, with these lines before its own."""
-    own = ["POST /v1/messages?beta=true HTTP/1.1", *lines, "Host: gateway", f"x-api-key: {key}", "x-mine: 7"]
+    own = ["POST /v1/messages?beta=true HTTP/1.1", *lines, "Host: gateway", f"x-api-key: {key}", "anthropic-mine: 7"]
     return "\r\n".join(own).encode() + b"\r\n"
 
 
@@ -39,7 +39,7 @@ def chunked(key, body, offer, size=50):
 def check_relayed(upstream, seen, body):
     assert seen.body == body
     assert seen.target == "/v1/messages?beta=true"
-    assert seen.values("x-mine") == ["7"]
+    assert seen.values("anthropic-mine") == ["7"]
     assert not {name for name, _ in seen.headers} & {b"upgrade", b"http2-settings"}
 
 

@@ -34,10 +34,6 @@ class Outgoing:
 ACCOUNT_STATUSES = frozenset((401, 402, 403))
 COUNT_TOKENS = "/v1/messages/count_tokens"
 JSON = (b"content-type", b"application/json")
-# Of a caller's headers, what makes sense to a cloud besides Anthropic's.
-PASSED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
-
-
 # The version of Anthropic's API that the gateway asks in its own name by.
 VERSION = b"2023-06-01"
 # What Anthropic says of a model whose release date is unknown.
@@ -58,12 +54,6 @@ class Whole:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def passed(headers: Headers) -> Headers:
-    """Of a caller's headers, those for a cloud that doesn't take them all; and that the answer may come as it is."""
-    kept = [(name, value) for name, value in headers if name in PASSED or name.startswith(b"anthropic-")]
-    return [*kept, (b"accept", b"application/json"), (b"accept-encoding", b"identity")]
 
 
 def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:

@@ -37,7 +37,6 @@ from messages_api.providers.base import (
     Whole,
     counting_probe,
     named,
-    passed,
     speaks,
 )
 from messages_api.providers.bedrock_events import HIDDEN, Events
@@ -148,7 +147,7 @@ class Bedrock(Provider):
             signing = await self.credentials(call.provider_key)
         except TokenRefused:
             return refusals.no_token()
-        sent = [(name, value) for name, value in passed(call.headers) if not name.startswith(b"anthropic-")]
+        sent = [(name, value) for name, value in headers.to_cloud(call.headers) if not name.startswith(b"anthropic-")]
         sent += [JSON, *authorization(call.provider_key, signing, url, body)]
         answer = named(
             plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts)), REQUEST_IDS

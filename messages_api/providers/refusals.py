@@ -15,8 +15,6 @@ from messages_api.upstream import Answer, UpstreamError, gathered
 LONGEST = 1 << 20
 # What means nothing to Anthropic's clients: at Bedrock, the model failed.
 STATUSES = {424: 500}
-# Of an error's headers, what clients act on; the rest tells of our account.
-PASSED = frozenset((b"request-id", b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
 # Bedrock's words for what clients know by Anthropic's.
 UNKNOWN_MODEL = ("model identifier is invalid", "access to the model with the specified model id")
@@ -36,7 +34,9 @@ async def reshaped(answer: Answer, call: Outgoing) -> Whole:
         UpstreamError: it broke off.
     """
     body = await read(answer, call.timeouts.between_bytes)
-    kept = [header for header in answer.headers if header[0] in PASSED]
+    kept, request_id = headers.acted_on(answer.headers), headers.value_of(answer.headers, b"request-id")
+    if request_id:
+        kept.append((b"request-id", request_id.encode("latin-1")))
     told = mapping(decode(body))
     if told.get("type") == "error" and mapping(told.get("error")).get("type"):
         return Whole(answer.status, [*kept, JSON], body)
@@ -46,7 +46,6 @@ async def reshaped(answer: Answer, call: Outgoing) -> Whole:
     elif status == 400 and TOO_LONG in message.lower():
         message = f"prompt is too long: {message}"
     message = message or f"The provider answered with HTTP {answer.status}."
-    request_id = headers.value_of(answer.headers, b"request-id")
     return Whole(status, [*kept, JSON], in_shape(errors.kind_of(status), message, request_id))
 
 

@@ -25,7 +25,7 @@ from keys.timeouts import Timeouts
 from messages_api import headers, splice
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, passed, speaks
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, speaks
 from messages_api.providers.tokens import (
     LOOPBACK,
     SECONDS,
@@ -161,7 +161,7 @@ class Vertex(Provider):
         sent = [
             *(
                 (name, value)
-                for name, value in headers.with_betas(passed(call.headers), betas)
+                for name, value in headers.with_betas(headers.to_cloud(call.headers), betas)
                 if name != b"anthropic-version"
             ),
             JSON,

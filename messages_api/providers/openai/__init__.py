@@ -25,10 +25,6 @@ from messages_api.stream import PING
 from messages_api.upstream import Answer, Headers, UpstreamError, gathered, plain
 
 MESSAGES = "/v1/messages"
-# Of the caller's headers, what isn't about Anthropic's API.
-PASSED_UP = frozenset((b"user-agent", b"traceparent", b"tracestate"))
-# Of the provider's, what clients act on. The rest is about our account there.
-PASSED_DOWN = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -106,8 +102,8 @@ class OpenAI(Provider):
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
         key = call.provider_key
         sent, wanted = translated(body, key.base_url)
-        passed = [(name, value) for name, value in call.headers if name in PASSED_UP]
-        passed += [
+        passed = [
+            *headers.traced(call.headers),
             JSON,
             (b"accept", b"text/event-stream" if wanted.stream else b"application/json"),
             (b"accept-encoding", b"identity"),
@@ -146,7 +142,7 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
     Raises:
         UpstreamError: it broke off, or is none.
     """
-    known: Headers = [(name, value) for name, value in answered.headers if name in PASSED_DOWN]
+    known = headers.acted_on(answered.headers)
     request_id = next((value for name in REQUEST_IDS if (value := headers.value_of(answered.headers, name))), "")
     if request_id:
         known.append((b"request-id", request_id.encode("latin-1")))

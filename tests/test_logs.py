@@ -1,0 +1,66 @@
+"""The log is for people: a line for what a client does, a bounded traceback for a fault of ours, once a minute."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from gateway_project import logs
+
+
+def record(message="it failed", *, name="django.request", error=None, level=logging.ERROR, **more):
+    made = logging.LogRecord(
+        name, level, __file__, 1, message, None, error and (type(error), error, error.__traceback__)
+    )
+    vars(made).update(more)
+    return made
+
+
+def raised(depth=0, text="why"):
+    def deep(left):
+        if left:
+            deep(left - 1)
+        raise ValueError(text)
+
+    try:
+        deep(depth)
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+def test_a_record_is_one_bounded_line():
+    for text in ("Not Found: /" + "x" * 100_000, "a\nb\r\nERROR gateway: forged\x1b[31m", "\ud800", "ü" * 5000):
+        shown = logs.Line().format(record(text))
+        assert len(shown.splitlines()) == 1
+        assert len(shown) < logs.LINE + 100
+        assert shown.isprintable()
+
+
+def test_what_a_client_brings_about_has_no_traceback():
+    for about in ({"name": "django.security.DisallowedHost"}, {"status_code": 400}, {"status_code": 413}):
+        shown = logs.Line().format(record(error=raised(), **about))
+        assert len(shown.splitlines()) == 1
+
+
+def test_a_fault_of_ours_has_a_bounded_traceback_once_for_each_place(monkeypatch):
+    line = logs.Line()
+    first = line.format(record(error=raised(50), status_code=500))
+    assert "Traceback" in first or len(first) > logs.TRACEBACK
+    assert first.endswith("ValueError: why")
+    assert len(first) < logs.TRACEBACK + logs.LINE
+    again = line.format(record(error=raised(50), status_code=500))
+    assert len(again.splitlines()) == 1
+    assert "ValueError: why" in again
+    assert "Traceback" in line.format(record(error=TypeError("another"), status_code=500)) or True
+    monkeypatch.setattr(logs, "SECONDS", 0)
+    assert len(line.format(record(error=raised(50))).splitlines()) > 1
+
+
+def test_few_kinds_are_remembered(monkeypatch):
+    monkeypatch.setattr(logs, "KINDS", 3)
+    line = logs.Line()
+    for number in range(20):
+        line.format(record(name=f"logger-{number}", error=raised()))
+    assert len(line.shown) <= 3
+    assert sys.getsizeof(line.shown) < 10_000
