@@ -136,15 +136,23 @@ async def gathered(read: Callable[[], Awaitable[bytes]], most: int = MOST_BYTES,
     Raises:
         UpstreamError: it is longer; or as `read`.
     """
-    parts, size = list[bytes](), 0
+    body: bytes | bytearray = b""
     while part := await read():
-        parts.append(part)
-        size += len(part)
-        if size > most:
+        body = joined(body, part)
+        if len(body) > most:
             if not cut:
                 raise UpstreamError("too_long", sent=True)
             break
-    return b"".join(parts)[:most]
+    return bytes(body if len(body) <= most else body[:most])
+
+
+def joined(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
+    """What was read so far with the next part behind it; nothing is copied where there is one only."""
+    if not body:
+        return part
+    body = body if isinstance(body, bytearray) else bytearray(body)
+    body += part
+    return body
 
 
 class Inflater:

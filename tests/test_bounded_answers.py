@@ -8,7 +8,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -82,16 +82,13 @@ def test_what_is_gathered_ends_at_its_bound() -> None:
 BOMB = gzip.compress(bytes(100 * MIB), 9)
 
 
-@given(st.binary(max_size=2000), st.integers(1, 50), st.integers(1, 3), st.sampled_from([gzip.compress, zlib.compress]))
-def test_whatever_the_cuts_the_plain_bytes_are_the_same(
-    data: bytes, step: int, members: int, pack: Callable[[bytes], bytes]
-) -> None:
-    packed = pack(data) * (members if pack is gzip.compress else 1)
-    inflater = Inflater()
-    parts = [packed[at : at + step] for at in range(0, len(packed), step)]
-    found = b"".join(piece for part in parts for piece in inflater.feed(part))
-    assert found == data * (members if pack is gzip.compress else 1)
-    assert inflater.complete
+@given(st.binary(max_size=2000), st.integers(1, 50), st.integers(1, 3))
+def test_whatever_the_cuts_the_plain_bytes_are_the_same(data: bytes, step: int, members: int) -> None:
+    for packed, wanted in ((gzip.compress(data) * members, data * members), (zlib.compress(data), data)):
+        inflater = Inflater()
+        parts = [packed[at : at + step] for at in range(0, len(packed), step)]
+        assert b"".join(piece for part in parts for piece in inflater.feed(part)) == wanted
+        assert inflater.complete
 
 
 def test_a_few_bytes_that_become_gigabytes_are_unpacked_piece_by_piece_and_others_have_their_turn_between() -> None:

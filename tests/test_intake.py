@@ -278,12 +278,12 @@ def test_a_dripping_body_is_a_408_in_anthropics_shape(small: Web, upstream: Upst
 def test_twenty_long_bodies_of_a_key_that_may_buy_nothing_take_no_more_than_its_part(
     served: None, start_web: Any, upstream: Upstream
 ) -> None:
-    web = start_web(body_memory_bytes_per_key=8 * MIB, admission_seconds=0.2)
+    web = start_web(body_memory_bytes_per_key=4 * MIB, admission_seconds=0.2)
     caller = issue(upstream)
     before = peak(web)
-    links = [begin(web, caller.key, 16 * MIB) for _ in range(20)]
+    links = [begin(web, caller.key, 8 * MIB) for _ in range(20)]
     with closing(*links):
-        left = dict.fromkeys(links, 15 * MIB)
+        left = dict.fromkeys(links, 7 * MIB)
         while left and (ready := select.select([], list(left), [], 0.5)[1]):
             for link in ready:
                 try:
@@ -293,7 +293,7 @@ def test_twenty_long_bodies_of_a_key_that_may_buy_nothing_take_no_more_than_its_
                 if not left[link]:
                     del left[link]
         # One of them is held: parts and whole.
-        assert peak(web) - before < 4 * 16 * MIB
+        assert peak(web) - before < 4 * 8 * MIB
 
 
 def test_a_stream_lets_go_of_its_requests_body(small: Web, upstream: Upstream) -> None:

@@ -47,7 +47,7 @@ class BatchesPage(BatchesView):
         parameters=[*CALL_HEADERS, *ANSWER_HEADERS],
         auth=SECURITY,
         examples=[OpenApiExample("Two questions", BATCH, request_only=True)],
-        responses=answer("MessageBatch", "The batch, which is being processed.") | failures(*NOT_FOUND, 413),
+        responses=answer("MessageBatch", "The batch, which is being processed.") | failures(*NOT_FOUND, 408, 413),
     )
     def post(self, request: Any) -> Any:
         """Every request is checked first, and the sum of what they may cost is held until the results are read; then
