@@ -1,4 +1,4 @@
-"""Started by root, the gateway's processes are an ordinary user's, wherever the checkout is, and keep what was there."""
+"""Started by root, the gateway's processes are an ordinary user's, wherever it lies, and keep what was there."""
 
 from __future__ import annotations
 
