@@ -117,6 +117,7 @@ def test_a_child_gets_no_rights_by_what_it_starts(tmp_path: Path) -> None:
 @as_root
 def test_nothing_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can_enter() -> None:
     folder = Path(tempfile.mkdtemp(prefix="gateway-root-", dir="/tmp"))
+    before = set(embedded_postgres.SYSTEM_DIR.glob("gateway-*"))
     for part in unprivileged.CODE:
         source = BASE_DIR / part
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / part)
@@ -151,5 +152,7 @@ def test_nothing_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can_en
         run.terminate()
         run.wait(120)
         instance = (folder / "var" / "instance").read_text().strip()
+        for made in {*embedded_postgres.SYSTEM_DIR.glob("gateway-*")} - before:
+            shutil.rmtree(made)
         shutil.rmtree(embedded_postgres.SYSTEM_DIR / instance)
         shutil.rmtree(folder)
