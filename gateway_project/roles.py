@@ -7,14 +7,14 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway_project import embedded_postgres, processes
-from gateway_project.configuration import BASE_DIR, Configuration
+from gateway_project.configuration import Configuration
+from gateway_project.unprivileged import Place
 
 LOG_BYTES = 10_000_000
 
@@ -66,7 +66,7 @@ class Child:
         return self.process.poll() is None
 
 
-def web_role(number: int, settings: Configuration, listener: socket.socket) -> Role:
+def web_role(number: int, settings: Configuration, listener: socket.socket, place: Place) -> Role:
     """A web process. It says through a pipe when it can answer."""
 
     def start() -> tuple[subprocess.Popen[bytes], int]:
@@ -74,8 +74,10 @@ def web_role(number: int, settings: Configuration, listener: socket.socket) -> R
         os.set_blocking(reader, False)
         handed = (listener.fileno(), writer)
         arguments = ["--socket", str(handed[0]), "--ready", str(handed[1])]
-        command = [sys.executable, "-m", "gateway_project.web", *arguments]
-        process = processes.spawn(command, pass_fds=handed, cwd=BASE_DIR)
+        command = [place.python, "-m", "gateway_project.web", *arguments]
+        process = processes.spawn(
+            command, user=place.user, pass_fds=handed, environment=place.environment, cwd=place.code
+        )
         os.close(writer)
         return process, reader
 
@@ -83,20 +85,24 @@ def web_role(number: int, settings: Configuration, listener: socket.socket) -> R
     return Role(f"web-{number}", start, patience=settings.stop_grace_seconds + 15)
 
 
-def celery_role(name: str, *arguments: str) -> Role:
+def celery_role(name: str, place: Place, *arguments: str) -> Role:
     """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
+    command = [place.python, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
     # A container often has no user but root, and our messages hold no code that would make this a danger.
-    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
-    return Role(name, lambda: (processes.spawn(command, environment=quiet, cwd=BASE_DIR), None), patience=60)
+    environment = {**place.environment, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+
+    def start() -> tuple[subprocess.Popen[bytes], None]:
+        return processes.spawn(command, user=place.user, environment=environment, cwd=place.code), None
+
+    return Role(name, start, patience=60)
 
 
-def worker_role() -> Role:
-    return celery_role("worker", *WORKER_ARGUMENTS)
+def worker_role(place: Place) -> Role:
+    return celery_role("worker", place, *WORKER_ARGUMENTS)
 
 
-def beat_role(run_dir: Path) -> Role:
-    return celery_role("beat", "--schedule", str(run_dir / "beat-schedule"), "--pidfile", "")
+def beat_role(run_dir: Path, place: Place) -> Role:
+    return celery_role("beat", place, "--schedule", str((place.var_dir or run_dir) / "beat-schedule"), "--pidfile", "")
 
 
 def postgres_role(server: embedded_postgres.Server, var_dir: Path) -> Role:

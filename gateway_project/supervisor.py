@@ -16,13 +16,15 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gateway_project import database, embedded_postgres, env_file, processes, roles
-from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
+from gateway_project import database, embedded_postgres, env_file, processes, roles, unprivileged
+from gateway_project.configuration import Configuration, WrongConfiguration, configuration
 from gateway_project.embedded_postgres import CannotStart
 from gateway_project.roles import Child, Role
+from gateway_project.unprivileged import Place
 from gateway_project.web import BACKLOG
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
@@ -305,23 +307,25 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def start_postgres(supervisor: Supervisor, var_dir: Path) -> None:
-    """Start the embedded server, and tell every process and command where it is."""
+def start_postgres(supervisor: Supervisor, var_dir: Path) -> str:
+    """Start the embedded server, and tell every command where it is; its URL."""
     server = embedded_postgres.prepare(var_dir, say)
     child = supervisor.add(roles.postgres_role(server, var_dir))
     embedded_postgres.wait_until_ready(server, child.process, var_dir / "log" / "postgres.log")
     file = var_dir / database.URL_FILE
     file.write_text(server.url + "\n")
+    return server.url
 
 
-def set_up() -> None:
+def set_up(place: Place) -> None:
     """Migrations, static files and, on an empty database, the first objects: in a process of its own, so that this
     one stays small.
 
     Raises:
         SystemExit: it failed, and has said why.
     """
-    process = processes.spawn([sys.executable, "-m", "gateway_project.first_run"], cwd=BASE_DIR)
+    command = [place.python, "-m", "gateway_project.first_run"]
+    process = processes.spawn(command, user=place.user, environment=place.environment, cwd=place.code)
     try:
         if code := process.wait():
             sys.exit(2 if code == 2 else 1)
@@ -350,13 +354,16 @@ def run(settings: Configuration) -> None:
 def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | None) -> None:
     supervisor = Supervisor(var_dir / "run")
     try:
+        place = unprivileged.place(settings, var_dir, say)
         if settings.database_url:
             (var_dir / database.URL_FILE).unlink(missing_ok=True)
         else:
-            start_postgres(supervisor, var_dir)
-        set_up()
+            url = start_postgres(supervisor, var_dir)
+            if place.user:
+                place = replace(place, environment={**place.environment, "DATABASE_URL": url})
+        set_up(place)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        start_roles(supervisor, settings, listener)
+        start_roles(supervisor, settings, listener, place)
         supervisor.watch(announcement(settings))
         say("Stopping; open calls may end. Once more hurries.")
     except KeyboardInterrupt:
@@ -369,15 +376,15 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | 
     say("Stopped.")
 
 
-def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket | None) -> None:
+def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket | None, place: Place) -> None:
     """The processes of the deployment's roles."""
     if listener:
         for number in range(1, settings.web_processes + 1):
-            supervisor.add(roles.web_role(number, settings, listener))
+            supervisor.add(roles.web_role(number, settings, listener, place))
     if "worker" in settings.roles:
-        supervisor.add(roles.worker_role())
+        supervisor.add(roles.worker_role(place))
     if "beat" in settings.roles:
-        supervisor.add(roles.beat_role(supervisor.run_dir))
+        supervisor.add(roles.beat_role(supervisor.run_dir, place))
 
 
 def announcement(settings: Configuration) -> str:

@@ -73,6 +73,10 @@ def _draft(path: Path, lines: list[str]) -> Path:
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
+        if os.geteuid() == 0:
+            # Where root runs commands, the processes may be another user's: the folder's.
+            owner = path.parent.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         file.write("\n".join(lines) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections import defaultdict
 from functools import lru_cache
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httptools
@@ -380,14 +381,20 @@ class LeanClient:
         host, port, _ = origin
         try:
             async with asyncio.timeout(seconds):
-                found = resolved(await self.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-                *others, last = self.destinations.permitted(host, found)
+                *others, last = self.destinations.permitted(host, await self._addresses(host, port))
                 for address in others:
                     with contextlib.suppress(OSError):
                         return await self._connect(origin, address)
                 return await self._connect(origin, last)
         except (OSError, TimeoutError, ValueError) as error:  # TLS errors are OSErrors
             raise UpstreamError("not_connected", sent=False) from error
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        try:
+            ip_address(host)
+        except ValueError:
+            return resolved(await self.loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return [host]
 
     async def _connect(self, origin: Origin, address: str) -> Connection:
         host, port, secure = origin

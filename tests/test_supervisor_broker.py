@@ -11,6 +11,7 @@ import pytest
 
 from gateway_project import processes, roles, supervisor
 from gateway_project.configuration import BASE_DIR
+from gateway_project.unprivileged import Place
 
 BEAT = """
 import sys
@@ -26,7 +27,7 @@ def check_that_a_task_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
     monkeypatch.setenv("CELERY_BROKER_URL", broker_url)
     monkeypatch.chdir(BASE_DIR)
     trace = tmp_path / "trace"
-    role = roles.celery_role("worker", *roles.WORKER_ARGUMENTS, "--include", "tests.broker_task")
+    role = roles.celery_role("worker", Place(), *roles.WORKER_ARGUMENTS, "--include", "tests.broker_task")
     worker, _ = role.start()
     beat = processes.spawn([sys.executable, "-c", BEAT, str(trace), str(tmp_path / "schedule")], cwd=BASE_DIR)
     try:

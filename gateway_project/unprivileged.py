@@ -1,0 +1,277 @@
+"""Where the web processes and Celery's run when `make run` is started by root: as the system user that PostgreSQL has.
+
+They need no right of root's: the supervisor opens the listening socket and their screen, gives them the settings, and
+looks after what they read and write. What they keep (secrets, spool, static files, queues) lies in the folder of
+PostgreSQL's data, and is linked to from the data folder, so that commands find it. Where the user can't read the
+checkout, they run from a copy of it and of its virtual environment, one for each content, as PostgreSQL's programs do.
+"""
+
+from __future__ import annotations
+
+import compileall
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from gateway_project.configuration import BASE_DIR, Configuration
+from gateway_project.embedded_postgres import SYSTEM_DIR, CannotStart, Say, alone, instance, make_folder, system_user
+from gateway_project.processes import User
+
+# Of the checkout, all that runs.
+CODE = ("gateway_project", "keys", "messages_api", "usage", "templates", "manage.py")
+# What they run on, in a copy; and what of a Python no process of ours needs.
+PYTHON, VENV = "python", ".venv"
+INTERPRETER = f"python{sys.version_info.major}.{sys.version_info.minor}"
+NOT_NEEDED = shutil.ignore_patterns("test", "idlelib", "tkinter", "*.a", "share", "include", "site-packages")
+# Of the data folder, what the processes themselves read and write. All else stays root's.
+KEPT = ("secrets", "spool", "static", "broker")
+
+
+@dataclass(frozen=True)
+class Place:
+    """How a process of ours is started: by whom (None: by us), where, with which Python and environment."""
+
+    user: User | None = None
+    code: Path = BASE_DIR
+    python: Path = field(default_factory=lambda: Path(sys.executable))
+    var_dir: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def place(settings: Configuration, var_dir: Path, say: Say) -> Place:
+    """Where to start the processes of this deployment; prepares it. Doing it again changes nothing.
+
+    Raises:
+        CannotStart: what they keep can't be handed over.
+    """
+    if os.geteuid() != 0:
+        return Place()
+    try:
+        user = system_user(say)
+        code, python = reachable(user, say)
+    except CannotStart as error:
+        say(f"Warning: the gateway's processes stay root. {error}")
+        return Place()
+    folder = SYSTEM_DIR / instance(var_dir)
+    make_folder(folder, 0o700, user)
+    with alone():
+        for name in KEPT:
+            hand_over(var_dir / name, folder / name, user)
+    environment = given(settings) | {"ENV_FILE": os.devnull, "VAR_DIR": os.fspath(folder), "HOME": os.fspath(folder)}
+    if settings.spool_dir:
+        give(settings.spool_dir, user)
+    if settings.ca_bundle:
+        environment["CA_BUNDLE"] = os.fspath(readable(settings.ca_bundle, folder / "ca_bundle.pem", user))
+    if (base := code / PYTHON / "lib").is_dir():
+        # A Python that is copied looks for its own library where it was.
+        environment["LD_LIBRARY_PATH"] = os.fspath(base)
+    return Place(user, code, python, folder, environment)
+
+
+def given(settings: Configuration) -> dict[str, str]:
+    """The settings that stand in the `.env` file, for who can't read it; the environment wins."""
+    file = settings.model_config.get("env_file")
+    if not isinstance(file, str | Path) or not Path(file).is_file():
+        return {}
+    return {
+        name.upper(): value
+        for name, value in dotenv_values(file).items()
+        if value and name.lower() in Configuration.model_fields and not os.environ.get(name.upper())
+    }
+
+
+# The code
+
+
+def reachable(user: User, say: Say) -> tuple[Path, Path]:
+    """The checkout and its Python where the user can run them, else copies of them.
+
+    Raises:
+        CannotStart: the user can't run the copies either.
+    """
+    code, python = BASE_DIR, Path(sys.executable)
+    parts: dict[str, Path] = {}
+    if not may(user, Path(sys.base_prefix) / "bin" / INTERPRETER, "-c", "import encodings"):
+        # In somebody's home, as pyenv and uv put it.
+        parts[PYTHON] = Path(sys.base_prefix)
+    in_venv, read = sys.prefix != sys.base_prefix, everybody_reads
+    if in_venv and (parts or not (read([Path(sys.prefix)]) and may(user, python, "-c", "import celery"))):
+        parts[VENV] = Path(sys.prefix)
+    if parts or not (read([code / part for part in CODE]) and may(user, "test", "-r", code / CODE[-1])):
+        parts.update((part, code / part) for part in CODE)
+        code = copy(parts, say)
+    if VENV in parts:
+        python = code / VENV / "bin" / INTERPRETER
+    found = f"LD_LIBRARY_PATH={code / PYTHON / 'lib'}"
+    if not may(user, "env", found, python, "-c", "import gateway_project.web, celery", cwd=code):
+        raise CannotStart(f"The user {user.name} can't run {python} in {code}: may it enter every folder?")
+    return code, python
+
+
+def may(user: User, *command: str | Path, cwd: Path = Path("/")) -> bool:
+    """Whether this command succeeds for this user there."""
+    script = 'cd "$1" && shift && exec "$@"'
+    answer = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", script, "sh", cwd, *command],
+        user=user.uid,
+        group=user.gid,
+        extra_groups=[],
+        cwd="/",
+        # It reads no settings: those are not for this user to find.
+        env={"PATH": os.defpath, "ENV_FILE": os.devnull},
+        capture_output=True,
+        check=False,
+    )
+    return answer.returncode == 0
+
+
+def files(source: Path) -> Iterator[Path]:
+    """A file, or all that is below a folder, but for what Python compiles while it runs."""
+    yield source
+    for folder, names, found in os.walk(source):
+        names[:] = sorted(name for name in names if name != "__pycache__")
+        yield from (Path(folder, name) for name in sorted([*names, *found]))
+
+
+def everybody_reads(sources: list[Path]) -> bool:
+    """Whether the modes of these files and folders let everybody read them."""
+    for path in (path for source in sources for path in files(source)):
+        mode = path.lstat().st_mode
+        if not path.is_symlink() and mode & (wanted := 0o5 if path.is_dir() else 0o4) != wanted:
+            return False
+    return True
+
+
+def fingerprint(parts: Mapping[str, Path]) -> str:
+    """Of the names, sizes and times of all files in these parts."""
+    found = hashlib.sha256(sys.version.encode())
+    for name, source in parts.items():
+        for path in files(source):
+            status = path.lstat()
+            about = f"{status.st_size} {status.st_mtime_ns}" if not path.is_dir() else ""
+            found.update(f"{name}\0{os.fspath(path.relative_to(source))}\0{about}\0".encode(errors="surrogateescape"))
+    return found.hexdigest()[:16]
+
+
+def copy(parts: Mapping[str, Path], say: Say) -> Path:
+    """A copy of these parts that everybody can read. One process makes it, the others wait. It appears whole, and is
+    never changed: another deployment may run from it.
+
+    Raises:
+        CannotStart: it can't be made.
+    """
+    wanted = fingerprint(parts)
+    target = SYSTEM_DIR / f"gateway-{wanted}"
+    with alone():
+        if target.exists():
+            return target
+        say(f"Copying the gateway's programs to {target}, where the user that runs them can read them.")
+        draft = target.with_name(f".{target.name}")
+        try:
+            # Left by a copy that was killed: only who holds the lock comes here.
+            shutil.rmtree(draft, ignore_errors=True)
+            make_folder(draft, 0o755)
+            for name, source in parts.items():
+                if source.is_dir():
+                    ignored = NOT_NEEDED if name == PYTHON else None
+                    how = linked if name in (PYTHON, VENV) else shutil.copy2
+                    shutil.copytree(source, draft / name, symlinks=True, ignore=ignored, copy_function=how)
+                else:
+                    shutil.copy2(source, draft / name)
+            for name in CODE:
+                # The user can't write beside it what Python compiles.
+                compileall.compile_dir(draft / name, quiet=2, stripdir=draft, prependdir=target)
+            if VENV in parts:
+                settle(draft / VENV, target / PYTHON if PYTHON in parts else Path(sys.base_prefix))
+            for path in draft.rglob("*"):
+                status = path.lstat()
+                # What is linked everybody can read already.
+                if (not path.is_symlink() and status.st_nlink == 1) or path.is_dir():
+                    path.chmod(0o755 if path.is_dir() or status.st_mode & 0o111 else 0o644)
+        except (OSError, shutil.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+            raise CannotStart(f"The gateway's programs can't be copied to {draft.parent}: {reason}.") from None
+        if fingerprint(parts) != wanted:
+            raise CannotStart("The gateway's programs were changed while they were copied; start again.")
+        # A power cut must not leave a folder that only looks whole.
+        os.sync()
+        draft.rename(target)
+    return target
+
+
+def linked(source: str, target: str) -> None:
+    """What pip installs is replaced and never changed: another name for it is as good as a copy, and costs nothing."""
+    if os.stat(source).st_mode & 0o4:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
+
+
+def settle(venv: Path, base: Path) -> None:
+    """Have a copied virtual environment begin at this Python."""
+    home = base / "bin"
+    lines = (venv / "pyvenv.cfg").read_text().splitlines()
+    kept = [line for line in lines if line.partition("=")[0].strip() not in ("home", "executable", "command")]
+    # Not into the file itself: it may be linked.
+    (venv / "pyvenv.cfg").unlink()
+    (venv / "pyvenv.cfg").write_text("\n".join([f"home = {home}", *kept]) + "\n")
+    interpreter = venv / "bin" / INTERPRETER
+    interpreter.unlink(missing_ok=True)
+    interpreter.symlink_to(home / INTERPRETER)
+
+
+# The data
+
+
+def hand_over(source: Path, target: Path, user: User) -> None:
+    """Keep a folder at another place, as the user's, and link to it from where it was. A run that is killed in between
+    leaves one of both whole.
+
+    Raises:
+        CannotStart: it can't be moved.
+    """
+    moved, draft = source.with_name(f".{source.name}.moved"), SYSTEM_DIR / f".{target.parent.name}-{target.name}"
+    try:
+        if source.is_dir() and not source.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(source, draft, symlinks=True)
+            if target.exists():
+                # The folder that stands in the data folder is the one that counts, as after a restored backup.
+                target.rename(target.with_name(f"{target.name}-until-{int(target.stat().st_mtime)}"))
+            os.sync()
+            draft.rename(target)
+            source.rename(moved)
+        if not source.is_symlink():
+            source.symlink_to(target)
+        shutil.rmtree(moved, ignore_errors=True)
+        give(target, user)
+    except (OSError, shutil.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
+        raise CannotStart(f"{source} can't be handed to the user {user.name}: {reason}.") from None
+
+
+def give(folder: Path, user: User) -> None:
+    """Make a folder and all in it the user's. What the user has put there meanwhile leads nowhere else."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for _, _, found, descriptor in os.fwalk(folder):
+        os.fchown(descriptor, user.uid, user.gid)
+        for name in found:
+            os.chown(name, user.uid, user.gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def readable(source: Path, target: Path, user: User) -> Path:
+    """A copy of a file for this user."""
+    draft = SYSTEM_DIR / f".{target.parent.name}-{target.name}"
+    shutil.copyfile(source, draft)
+    os.chown(draft, user.uid, user.gid)
+    draft.replace(target)
+    return target
