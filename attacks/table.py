@@ -33,7 +33,7 @@ class Felts:
 
     def __str__(self) -> str:
         failed = f"; **{self.failed} of {self.calls} calls failed**" if self.failed else ""
-        return f"{self.p50:.0f} / {self.p99:.0f} / {self.worst:,.0f} ms{failed}"
+        return f"{self.p50:,.0f} / {self.p99:,.0f} / {self.worst:,.0f} ms{failed}"
 
 
 def part(values: Sequence[float], share: float) -> float:
