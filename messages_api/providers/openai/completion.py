@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from messages_api.metering import BYTES_PER_TOKEN, is_count, mapping
+from messages_api.metering import is_count, mapping
 from messages_api.providers.openai.thoughts import Kind
+from messages_api.seen import BYTES_PER_TOKEN
 
 REASONS = {
     "stop": "end_turn",
