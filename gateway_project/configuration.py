@@ -87,6 +87,8 @@ class Configuration(BaseSettings):
     unpriced_input_price: Decimal = Field(Decimal(30), ge=0)
     unpriced_output_price: Decimal = Field(Decimal(150), ge=0)
     allowances: Annotated[dict[str, Allowance], NoDecode] = dict(allowances.read(""))
+    read_on_calls: int = Field(32, ge=0)
+    read_on_seconds: float = Field(300, gt=0)
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     max_batch_bytes: int = Field(256 * 1024 * 1024, ge=1024)
     max_file_bytes: int = Field(500 * 1024 * 1024, ge=1024)

@@ -326,6 +326,8 @@ async def note(call: Call, failure: Failure, *, trial: bool) -> None:
 
 async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
+    if call.read_on:  # nobody waits for it
+        return False
     if failure.unsure and not (failure.target.provider_key.retry_unanswered or call.free):
         return False
     if failure.hopeless:

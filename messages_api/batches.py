@@ -122,7 +122,7 @@ class BatchCall(Call):
     """The call that makes a batch. Where nobody knows whether the provider made it, its hold stays, and it is looked
     for (messages_api/batch_upkeep.py)."""
 
-    def abandon(self, status: Status, reading: Reading, *, delivered: int = 0, hidden: bool = True) -> None:
+    def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
         if self.settled:
             return
         if self.sent:

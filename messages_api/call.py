@@ -14,16 +14,19 @@ from uuid import UUID
 
 from keys.directory import KnownKey, KnownProviderKey
 from keys.timeouts import Timeouts
-from messages_api import settlement
+from messages_api import plausibility, settlement
+from messages_api.cache_writes import CacheWrites
 from messages_api.estimates import Estimate
 from messages_api.handler import ApiRequest
-from messages_api.metering import Reading
+from messages_api.metering import Iteration, Reading
+from messages_api.plausibility import Bounds, Implausible
 from messages_api.routing import Target
 from messages_api.schema import MessagesRequest
+from messages_api.seen import Use
 from messages_api.upstream import Headers
 from usage.arbitration import Settlement, clean
 from usage.models import Status
-from usage.pricing import ModelPrice
+from usage.pricing import ModelPrice, current_models
 from usage.tokens import TOKEN_COLUMNS, TOKENS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -82,6 +85,8 @@ class Call:
     account: tuple[str, str] = ("", "")
     cut: bool = False
     sent: bool = False
+    # Its client has hung up, and the answer is read to its end all the same.
+    read_on: bool = False
     settled: bool = False
 
     @property
@@ -117,6 +122,8 @@ class Call:
         """
         if self.settled:
             return
+        if self.read_on and status is Status.COMPLETED:
+            status = Status.CLIENT_DISCONNECTED
         if self.tight:
             self.committed = asyncio.Event()
         said = self.settlement(status, reading, error_type, free, unseen_tokens)
@@ -168,12 +175,17 @@ class Call:
     def _columns(self, reading: Reading, free: bool, unseen_tokens: int | None) -> tuple[dict[str, Any], bool]:
         """The ledger's columns for what was read, and whether they are an estimate."""
         if free or self.free:
-            reading.usage, unseen_tokens = {}, None
+            reading.usage, reading.doubtful, unseen_tokens = {}, False, None
         elif unseen_tokens is not None and settlement.is_free(reading.refusal, self.provider_key.provider):
             # The end was seen, as far as it matters.
             unseen_tokens = None if reading.countable else 0
         try:
-            return self._bill(reading, unseen_tokens), unseen_tokens is not None
+            columns = self._bill(reading, unseen_tokens)
+            return columns, unseen_tokens is not None or reading.doubtful
+        except Implausible:
+            reading.usage, reading.doubtful, reading.seen.reported = {}, True, 0
+            seen = self.unseen_tokens(reading.seen.output_tokens, hidden=False)
+            return self._bill(reading, max(seen, unseen_tokens or 0)), True
         except Exception:
             # Whatever a provider reports, the call must be settled.
             logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
@@ -245,11 +257,22 @@ class Call:
 
     def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
         cache_writes = settlement.kept_for(self.request.cache_writes, self.provider_key.provider)
-        steps = reading.iterations(cache_writes != "5m")
-        if unseen_tokens is not None:
-            steps = settlement.at_least(
-                steps, input_tokens=self.estimate.likely, output_tokens=min(unseen_tokens, self.request.max_tokens)
-            )
+        reported = reading.iterations(cache_writes != "5m")
+        columns = self._priced(reported, reading, cache_writes, plausibility.bounds(self.request))
+        if unseen_tokens is None:
+            return columns
+        least = columns["cost"]
+        reckoning = self._reckoning(cache_writes)
+        uses = self._uses(reading, reckoning)
+        columns = self._priced(reckoning.steps(reported, unseen_tokens, uses), reading, cache_writes)
+        if uses and columns["cost"] > self.ceiling:
+            # An estimate takes no more than what is held; what was reported does.
+            columns["cost"] = max(self.ceiling, least)
+        return columns
+
+    def _priced(
+        self, steps: list[Iteration], reading: Reading, cache_writes: CacheWrites, bounds: Bounds | None = None
+    ) -> dict[str, Any]:
         return settlement.bill(
             steps,
             reading,
@@ -258,8 +281,34 @@ class Call:
             at=self.admitted_at,
             asked=self.price,
             prices=self._price,
+            bounds=bounds,
             cache_writes=cache_writes,
         )
+
+    def _reckoning(self, cache_writes: CacheWrites) -> settlement.Reckoning:
+        extras, provider = self.request.extras, self.provider_key.provider
+        others = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
+        return settlement.Reckoning(
+            self.estimate.likely,
+            self.request.max_tokens,
+            extras,
+            self.runtime.configuration.allowances,
+            cache_writes if self.estimate.writes else None,
+            max(others, key=lambda model: self._price(provider, model, self.admitted_at).output, default=""),
+        )
+
+    def _uses(self, reading: Reading, reckoning: settlement.Reckoning) -> list[Use]:
+        """The uses of the provider's tools that nobody counted. Of an answer in one piece nothing is seen before its
+        end: a client that doesn't wait for it pays all that may be under way, others by the time that it took."""
+        if self.request.stream or reading.content is not None:
+            return reading.seen.unreported
+        gone = self.http_request.client_gone
+        return reckoning.unseen_uses(None if gone else time.monotonic() - self.attempt_began)
+
+    @property
+    def works_unseen(self) -> bool:
+        """Whether the provider's tools may run before anything of the answer is seen."""
+        return bool(self.request.extras.uses) and not (self.request.stream or self.free)
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
         return self.runtime.price(provider, self.target.sold_as(model), at) if model else self.price
@@ -273,11 +322,10 @@ class Call:
         if not self.first_byte:
             self.first_byte = time.monotonic()
 
-    def abandon(self, status: Status, reading: Reading, *, delivered: int = 0, hidden: bool = True) -> None:
+    def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
         """Settle a call whose end nobody will see, as an estimate that leans high; one that never went out is free.
 
         Args:
-            delivered: output tokens that the client was sent.
             hidden: the model may have written what nobody was sent: it is reckoned by the time that it had.
         """
         if self.failure is not None:
@@ -285,10 +333,16 @@ class Call:
         if not self.attempting:  # between two attempts
             self.finish(status, reading, free=True)
             return
-        self.finish(status, reading, free=not self.sent, unseen_tokens=self.unseen_tokens(delivered, hidden=hidden))
+        seen = reading.seen.output_tokens
+        self.finish(status, reading, free=not self.sent, unseen_tokens=self.unseen_tokens(seen, hidden=hidden))
 
-    def unseen_tokens(self, delivered: int = 0, *, hidden: bool = True) -> int:
-        """The output tokens that an attempt is reckoned to have come to by now; arguments as for `abandon`."""
+    def unseen_tokens(self, seen: int = 0, *, hidden: bool = True) -> int:
+        """The output tokens that an attempt is reckoned to have come to by now.
+
+        Args:
+            seen: those that passed.
+            hidden: as for `abandon`.
+        """
         seconds = time.monotonic() - self.attempt_began if hidden else 0.0
         # Cancelling takes the provider up to a second, in which the model goes on.
-        return max(delivered, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND
+        return max(seen, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND

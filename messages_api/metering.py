@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from messages_api.seen import RESULT, Seen
 from messages_api.upstream import MOST_BYTES, UpstreamError
-from messages_api.usage_reports import COUNTS, counts, is_reported, overlaid, writes_beyond_split
+from messages_api.usage_reports import COUNTS, counts, is_reported, malformed, overlaid, writes_beyond_split
 from messages_api.usage_reports import integer as integer
 from messages_api.usage_reports import is_count as is_count
 from messages_api.usage_reports import mapping as mapping
@@ -30,17 +31,11 @@ from usage.tokens import TokenCounts
 BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 LINE_END = re.compile(rb"\r\n|\n|\r")
 
-# Bytes of text to a token, for output that nobody counted: leans high for English (about 4), covers CJK (3 a sign).
-BYTES_PER_TOKEN = 3
-
 DELTA = b"event: content_block_delta"
 ERROR = re.compile(rb"^event: ?error\s*$", re.MULTILINE)
 DELTA_TEXT = re.compile(
     rb'"delta"\s*:\s*\{\s*"type"\s*:\s*"\w+"\s*,\s*"(?:text|thinking|partial_json|content)"\s*:\s*"'
 )
-# The members of a delta that are output; a signature or a citation is not.
-CONTENT = ("text", "thinking", "partial_json", "content")
-
 _decode = msgspec.json.Decoder().decode
 # Iterations of one call that are billed each by itself, at most.
 ITERATIONS = 1000
@@ -122,6 +117,8 @@ class Reading:
         category: of a refusal, as the provider names it.
         wrote: there is content: text, thinking or the use of a tool, by the model that answers.
         declined: the models before that one, in order.
+        content: the blocks of an answer in one piece; None: nothing of it was seen.
+        doubtful: something was reported that can't be true.
     """
 
     model: str = ""
@@ -131,6 +128,18 @@ class Reading:
     category: str = ""
     wrote: bool = False
     declined: list[Declined] = field(default_factory=list)
+    content: list[Any] | None = None
+    doubtful: bool = False
+    _seen: Seen | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen of it. An answer in one piece is looked through when somebody asks, which is seldom."""
+        if self._seen is None:
+            self._seen = Seen()
+            for block in self.content or ():
+                self._seen.note_block(mapping(block))
+        return self._seen
 
     def iterations(self, hour_writes: bool = False) -> list[Iteration]:
         """What is to be billed: each iteration, or else the top level.
@@ -248,6 +257,7 @@ class Reading:
 
     def overlay(self, usage: object) -> None:
         """Take over a later report."""
+        self.doubtful = self.doubtful or malformed(usage)
         self.usage = overlaid(self.usage, usage)
 
 
@@ -281,7 +291,8 @@ class JsonMeter:
         self.reading.overlay(answer.get("usage"))
         self.states.extend(container_state(answer.get("container")))
         content = answer.get("content")
-        for block in content if isinstance(content, list) else ():
+        self.reading.content = content if isinstance(content, list) else []
+        for block in self.reading.content:
             self.states.extend(block_states(block))
             self.reading.note_block(block)
         return True
@@ -291,7 +302,8 @@ class StreamMeter:
     """Reads server-sent events as they come, cut at any byte. No I/O. `states` is what they bind, until it is taken."""
 
     def __init__(self) -> None:
-        self.reading = Reading()
+        self.seen = Seen()
+        self.reading = Reading(content=[], _seen=self.seen)
         self.states: list[State] = []
         self.started = False
         self.has_block = False
@@ -300,7 +312,6 @@ class StreamMeter:
         # An error that clients don't hear: it lacks its `event` line or its type.
         self.unheard = b""
         self.counted = False
-        self.delivered = 0
         self.thought = False
         self._rest = bytearray()
 
@@ -308,11 +319,6 @@ class StreamMeter:
     def at_boundary(self) -> bool:
         """Whether all that was fed are whole events, so that one of ours may follow."""
         return not self._rest
-
-    @property
-    def delivered_tokens(self) -> int:
-        """Output tokens that the delivered text amounts to, leaning high."""
-        return -(-self.delivered // BYTES_PER_TOKEN)
 
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes.
@@ -360,7 +366,7 @@ class StreamMeter:
         # The bulk of a stream: only the length of its text is of interest, and only where somebody hangs up.
         if event.startswith(DELTA) and (head := DELTA_TEXT.search(event)) is not None:
             start = head.end()
-            self.delivered += event.rfind(b'"') - start
+            self.seen.note_text(event.rfind(b'"') - start)
             if not self.reading.wrote:
                 self.reading.wrote = event[start : start + 1] not in (b'"', b"")
             return
@@ -373,6 +379,8 @@ class StreamMeter:
         if len(data) > 65_536 and b'"content_block_start"' in data[:200]:
             self.has_block = self.reading.wrote = True
             if b'"file_id"' not in data:
+                if RESULT.search(data, 0, 400) is not None:
+                    self.seen.note_result(len(data))
                 return
         message = decode(data)
         if not isinstance(message, dict):
@@ -382,23 +390,22 @@ class StreamMeter:
             self.unheard = data
         elif message.get("type") == "error" and ERROR.search(event) is None:
             self.unheard = data
-        self._message(message)
+        self._message(message, len(data))
 
-    def _message(self, message: dict[str, Any]) -> None:
+    def _message(self, message: dict[str, Any], size: int) -> None:
         match message.get("type"):
             case "content_block_delta":
                 delta = mapping(message.get("delta"))
                 if isinstance(signature := delta.get("signature"), str) and signature:
                     self.states.append(State("signature", signature))
-                written = sum(len(str(delta.get(name) or "").encode("utf-8", "replace")) for name in CONTENT)
-                self.delivered += written
-                self.reading.wrote = self.reading.wrote or written > 0
+                self.reading.wrote = self.seen.note_delta(delta) > 0 or self.reading.wrote
             case "content_block_start":
                 self.has_block = True
                 block = mapping(message.get("content_block"))
                 self.thought = self.thought or block.get("type") in ("thinking", "redacted_thinking")
                 self.states.extend(block_states(block))
                 self.reading.note_block(block)
+                self.seen.note_block(block, size)
             case "message_start":
                 self.started = True
                 start = mapping(message.get("message"))
@@ -418,12 +425,20 @@ class StreamMeter:
                 self.reading.error_type = text(mapping(message.get("error")).get("type"))
 
     def _count(self, usage: object) -> None:
-        """Take over a report from the end of the answer. The first that counts output takes the place of what
-        `message_start` says, which is what was written until then."""
-        if is_reported(mapping(usage).get("output_tokens")) and not self.counted:
-            self.reading.usage.pop("output_tokens", None)
+        """Take over a report from the end of the answer. Counts are cumulative, so that output can't become less; but
+        what `message_start` says of it may stand for nothing."""
+        told, reading = mapping(usage).get("output_tokens"), self.reading
+        if is_reported(told):
+            output = integer(told)
+            before = integer(reading.usage.get("output_tokens"))
+            if before <= PLACEHOLDER and not self.counted:
+                reading.usage.pop("output_tokens", None)
+            elif output < before and (output or not self.counted):
+                reading.doubtful = True
             self.counted = True
-        self.reading.overlay(usage)
+            if output:
+                self.seen.reported = len(self.seen.uses)
+        reading.overlay(usage)
 
 
 def complete_character(data: bytes) -> bytes:

@@ -136,13 +136,22 @@ async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
     """
     call = await admit(runtime, incoming)
     with under_way(call):
-        answer = await attempts.answered(call, incoming)
-        call.standing += headers.answered_by(
-            call.provider_key.provider, call.model, len(call.attempts) + call.attempting
-        )
-        if answer.status == 200 and headers.is_stream(answer.headers):
-            return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)) + call.standing)
-        return await render(call, answer)
+        if call.works_unseen:
+            return await runtime.reading_on.answer(call, make(call, incoming))
+        return await make(call, incoming)
+
+
+async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
+    """Make an admitted call.
+
+    Raises:
+        GatewayError: there is no answer.
+    """
+    answer = await attempts.answered(call, incoming)
+    call.standing += headers.answered_by(call.provider_key.provider, call.model, len(call.attempts) + call.attempting)
+    if answer.status == 200 and headers.is_stream(answer.headers):
+        return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)) + call.standing)
+    return await render(call, answer)
 
 
 @contextlib.contextmanager
@@ -158,6 +167,8 @@ def under_way(call: Call) -> Iterator[None]:
         call.abandon(Status.CLIENT_DISCONNECTED, Reading())
         raise
     except asyncio.CancelledError:
+        if call.read_on:
+            raise
         gone = call.http_request.client_gone
         call.abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED, Reading())
         if gone:

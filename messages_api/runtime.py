@@ -35,6 +35,7 @@ from messages_api.carried import Name
 from messages_api.intake import Intake
 from messages_api.lean_client import LeanClient
 from messages_api.providers import providers
+from messages_api.reading_on import ReadingOn
 from messages_api.upstream import UpstreamClient, tls_context
 from usage import pricing, spool
 from usage.admission import Writer
@@ -115,6 +116,7 @@ class Runtime:
         self.calls: defaultdict[int, set[Call]] = defaultdict(set)
         self.tasks: list[asyncio.Task[None]] = []
         self.errands: set[asyncio.Task[None]] = set()
+        self.reading_on = ReadingOn(configuration.read_on_calls, configuration.read_on_seconds)
         self.reading_batches = asyncio.Semaphore(1)
         self.intake = Intake(
             configuration.body_memory_bytes,
@@ -142,6 +144,7 @@ class Runtime:
         """Close everything; every settlement is written, or spooled."""
         for task in self.tasks:
             task.cancel()
+        await self.reading_on.stop()
         for call in [call for calls in self.calls.values() for call in calls]:
             logger.warning("call %s is still open", call.id)
         await self.writer.stop()

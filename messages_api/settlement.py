@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from keys import provider_kinds
+from messages_api.allowances import Allowances
 from messages_api.cache_writes import CacheWrites
+from messages_api.estimates import Extras, tokens_of
 from messages_api.metering import Iteration, Reading
+from messages_api.plausibility import Bounds
+from messages_api.seen import BYTES_PER_TOKEN, FALLBACK, Use
 from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
@@ -31,20 +35,25 @@ def bill(
     at: datetime,
     asked: ModelPrice,
     prices: PriceOf,
+    bounds: Bounds | None = None,
     cache_writes: CacheWrites = "5m",
 ) -> dict[str, Any]:
     """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
 
     Args:
         asked: the price of the model that the call was admitted for, for steps that nobody has a price of.
+        bounds: what the report can't be beyond; None: the steps are reckoned.
         cache_writes: what the request asked for.
+
+    Raises:
+        Implausible: what was reported can't be true.
     """
     total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
-    for step in steps:
-        try:
-            price = prices(provider, step.model or model, at)
-        except UnpricedModel:
-            price = asked
+    priced = [price_of(step.model or model, provider, at, asked, prices) for step in steps]
+    if bounds is not None:
+        bounds.correct(reading)
+        bounds.check(steps, priced)
+    for step, price in zip(steps, priced, strict=True):
         tier = price.for_tier(reading.service_tier)
         amount = price.cost(
             step.counts,
@@ -68,6 +77,8 @@ def bill(
                 "price_version": tier.version,
             }
         )
+    if reading.doubtful and "refusal_not_billed" not in flags:
+        flags.append("doubtful_usage")
     columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}
     return columns | {
         "cost": min(cost, MOST_COST),
@@ -78,6 +89,13 @@ def bill(
         "speed": reading.speed,
         "inference_geo": reading.inference_geo,
     }
+
+
+def price_of(model: str, provider: str, at: datetime, asked: ModelPrice, prices: PriceOf) -> ModelPrice:
+    try:
+        return prices(provider, model, at)
+    except UnpricedModel:
+        return asked
 
 
 def is_free(refusal: str | None, provider: str) -> bool:
@@ -117,11 +135,85 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def at_least(steps: list[Iteration], *, input_tokens: int, output_tokens: int) -> list[Iteration]:
-    """The steps of a call that nobody saw end, with the last one raised to what must have been used."""
-    last = steps[-1]
-    counts = last.counts
-    if not counts.prompt_tokens:
-        counts = replace(counts, input_tokens=input_tokens)
-    counts = replace(counts, output_tokens=max(counts.output_tokens, output_tokens))
-    return [*steps[:-1], replace(last, counts=counts)]
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """What a call that nobody saw end is reckoned by.
+
+    Attributes:
+        input_tokens: of its prompt, as far as nobody reported them.
+        most_output: tokens that it may write at most.
+        extras: what runs in the provider's loop, and `allowances` what each use of it comes to.
+        writes: what is found is written to a cache, for so long; None: it isn't.
+        dearest: of the models that it may mean besides its own, the dearest; empty: there are none.
+    """
+
+    input_tokens: int
+    most_output: int
+    extras: Extras
+    allowances: Allowances
+    writes: CacheWrites | None
+    dearest: str
+
+    def steps(self, steps: list[Iteration], output_tokens: int, uses: Sequence[Use]) -> list[Iteration]:
+        """The steps that were reported, with what must have been used besides.
+
+        Args:
+            uses: of the provider's tools since the report, in order. Each makes it read the prompt once more, and all
+                that was written and found by then; a use whose result wasn't seen is under way.
+        """
+        *before, last = steps
+        counts = last.counts
+        if not counts.prompt_tokens:
+            counts = replace(counts, input_tokens=self.input_tokens)
+        output_tokens = max(counts.output_tokens, min(output_tokens, self.most_output))
+        again = self._again(counts)
+        found, began = 0, 0
+        for use in uses:
+            written = min(use.output, output_tokens)
+            if use.kind == FALLBACK:
+                # What declined has written what was written until then; the model in its place reads all.
+                before.append(replace(last, counts=replace(counts, output_tokens=written - began)))
+                last = Iteration("fallback_message", use.model or self.dearest, TokenCounts())
+                counts, began = self._found(TokenCounts(input_tokens=again.prompt_tokens), found), written
+                continue
+            tokens = self._tokens(use)
+            if use.kind == "advisor":
+                read = TokenCounts(input_tokens=again.prompt_tokens + found + written, output_tokens=tokens)
+                before.append(Iteration("advisor_message", self.dearest, read))
+            found += tokens
+            counts = self._found(counts + again, found + written)
+            counts += TokenCounts(web_search_requests=int(use.kind == "web_search"))
+            last = replace(last, steps=last.steps + 1)
+        return [*before, replace(last, counts=replace(counts, output_tokens=output_tokens - began))]
+
+    def _again(self, counts: TokenCounts) -> TokenCounts:
+        """Another reading of the prompt: what was read of a cache or written to one is read of it. As long as was
+        likely, where the report says less."""
+        cached = counts.prompt_tokens - counts.input_tokens
+        longer = max(0, self.input_tokens - counts.prompt_tokens)
+        return TokenCounts(input_tokens=counts.input_tokens + longer, cache_read_input_tokens=cached)
+
+    def _found(self, counts: TokenCounts, tokens: int) -> TokenCounts:
+        """With so many tokens more that were read, which no prompt had."""
+        if self.writes is None:
+            return counts + TokenCounts(input_tokens=tokens)
+        if self.writes == "5m":
+            return counts + TokenCounts(cache_creation_5m_input_tokens=tokens)
+        return counts + TokenCounts(cache_creation_1h_input_tokens=tokens)
+
+    def _tokens(self, use: Use) -> int:
+        """The tokens of what a use found: as many as are allowed for it, or more by its length."""
+        if use.kind not in self.allowances:
+            return 0
+        allowed = max(
+            (tokens_of(one, self.allowances) for one in self.extras.uses if one.kind == use.kind),
+            default=self.allowances[use.kind].tokens,
+        )
+        return max(allowed, -(-use.size // BYTES_PER_TOKEN))
+
+    def unseen_uses(self, seconds: float | None = None) -> list[Use]:
+        """The uses of an answer of which nothing was seen: all that are allowed, or one at its start and one a second,
+        the dearest first."""
+        loop = sorted(self.extras.loop(self.allowances), key=lambda kind: -kind[2])
+        uses = [Use(kind) for kind, times, _ in loop if kind != "thread" for _ in range(times)]
+        return uses if seconds is None else uses[: 1 + int(seconds)]

@@ -153,7 +153,7 @@ class EventStream(PumpedResponse):
             return
         # Thinking that isn't shown is written all the same.
         hidden = meter.thought or not meter.started
-        self.call.abandon(status, meter.reading, delivered=meter.delivered_tokens, hidden=hidden)
+        self.call.abandon(status, meter.reading, hidden=hidden)
 
     def tend(self, now: float, ping_seconds: float) -> None:
         """Called every now and then: ping a client whose provider is silent, and end one that stays so or goes on and

@@ -236,15 +236,15 @@ def test_cache_writes_are_split_and_what_is_left_over_is_what_the_request_asked_
 
 def test_delivered_text_is_reckoned_high_enough_for_chinese():
     meter = read(*events("日本語の文章" * 100))
-    assert meter.delivered_tokens >= 600
+    assert meter.reading.seen.output_tokens >= 600
 
 
 def test_a_signature_is_no_output_and_thinking_is():
     meter = StreamMeter()
     meter.feed(event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "x" * 900}))
-    assert meter.delivered == 0
+    assert meter.reading.seen.size == 0
     meter.feed(event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "x" * 120}))
-    assert 30 <= meter.delivered_tokens <= 60
+    assert 30 <= meter.reading.seen.output_tokens <= 60
 
 
 def test_a_large_tool_result_in_one_event_is_passed_over_without_being_read():

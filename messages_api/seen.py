@@ -1,0 +1,143 @@
+"""What is seen of an answer besides its reports of usage: all that there is to reckon by where the last is missing.
+
+Text, thinking and the input of tools are counted by their bytes and by the deltas that they come in; the tools that run
+in the provider's loop by their blocks, with the length of what they found.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from messages_api.usage_reports import mapping
+
+# Bytes to a token of what tools find: mostly base64, of which a token was 3.3 to 3.7 in recordings.
+BYTES_PER_TOKEN = 3
+# Bytes of output to so many tokens, where nobody counted: leans high for English (about 4 to one, 3 of newer models),
+# covers CJK (3 a sign) and dense text (2.4 in a recording).
+OUTPUT_BYTES, OUTPUT_TOKENS = 5, 2
+# Output tokens of a block that uses a tool, besides its input: 10 to 50 in recordings.
+FOR_A_USE = 50
+# Uses that are kept by themselves; nobody waits for more in one call.
+MOST_USES = 1000
+
+# The kinds of allowances.py, by the names of the tools.
+TOOLS = {"web_search": "web_search", "web_fetch": "web_fetch", "advisor": "advisor"}
+OTHER_TOOLS = {"code_execution": "code_execution", "tool_search": "tool_search"}
+# A tool that we don't know.
+UNKNOWN = "mcp"
+# Not tools, but another reading of the prompt: a summary, and another model in the place of one that declined.
+COMPACTION, FALLBACK = "compaction", "fallback"
+
+# The members of a block or delta that are output; a citation is not.
+CONTENT = ("text", "thinking", "partial_json", "content")
+# Those that carry thinking which isn't shown.
+SEALED = ("signature", "data")
+RESULT = re.compile(rb'"type"\s*:\s*"\w+_tool_result"')
+
+
+@dataclass(slots=True)
+class Use:
+    """A step that made the provider read the prompt once more.
+
+    Attributes:
+        kind: as in allowances.py, or `COMPACTION` or `FALLBACK`; `model` is the one that takes over.
+        output: tokens that were written before it.
+        size: bytes of what it found.
+    """
+
+    kind: str
+    output: int = 0
+    size: int = 0
+    model: str = ""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen of an answer so far: bytes of output, the deltas that they came in, uses of tools."""
+
+    size: int = 0
+    deltas: int = 0
+    tools: int = 0
+    uses: list[Use] = field(default_factory=list)
+    # So many of them are covered by a report.
+    reported: int = 0
+    # The block that is being written is thinking, of which nothing was shown yet but what seals it.
+    hidden: bool = False
+
+    @property
+    def output_tokens(self) -> int:
+        """The output tokens that it amounts to, leaning high: a delta is one at least."""
+        return max(self.deltas, -(-self.size * OUTPUT_TOKENS // OUTPUT_BYTES)) + FOR_A_USE * self.tools
+
+    def note_delta(self, delta: dict[str, Any]) -> int:
+        """Count a delta; the bytes that it writes."""
+        texts = (delta.get(name) for name in CONTENT)
+        written = sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
+        self.note_text(written)
+        for name in SEALED if self.hidden else ():
+            self.size += len(sealed) if isinstance(sealed := delta.get(name), str) else 0
+        return written
+
+    def note_text(self, written: int) -> None:
+        """Count a delta that writes so many bytes."""
+        self.deltas += 1
+        self.size += written
+        if written:
+            self.hidden = False
+
+    def note_block(self, block: dict[str, Any], size: int | None = None) -> None:
+        """Count a block that begins, or a whole one.
+
+        Args:
+            size: its bytes, where they are known.
+        """
+        kind = block.get("type")
+        self.hidden = kind in ("thinking", "redacted_thinking")
+        if not isinstance(kind, str):
+            return
+        if kind.endswith("_tool_result"):
+            self.note_result(size_of(block) if size is None else size)
+        elif kind.endswith("tool_use"):
+            self.tools += 1
+            self.size += size_of(block["input"]) if block.get("input") else 0
+            if kind != "tool_use":
+                self.note_use(kind_of(block) if kind == "server_tool_use" else "mcp")
+        elif kind == FALLBACK:
+            model = mapping(block.get("to")).get("model")
+            self.note_use(FALLBACK, model if isinstance(model, str) else "")
+        else:
+            if kind == COMPACTION:
+                self.note_use(COMPACTION)
+            self.note_delta(block)
+
+    def note_use(self, kind: str, model: str = "") -> None:
+        if len(self.uses) < MOST_USES:
+            self.uses.append(Use(kind, self.output_tokens, model=model))
+
+    def note_result(self, size: int) -> None:
+        """Count what the last use found."""
+        if self.uses:
+            self.uses[-1].size += size
+
+    @property
+    def unreported(self) -> list[Use]:
+        """The uses that no report covers."""
+        return self.uses[self.reported :]
+
+
+def size_of(value: object) -> int:
+    """Bytes of JSON; 0 for what can't be written."""
+    try:
+        return len(msgspec.json.encode(value))
+    except (ValueError, RecursionError):  # half a character, which the answer's reader lets pass
+        return 0
+
+
+def kind_of(block: dict[str, Any]) -> str:
+    """The kind of a tool that the provider runs."""
+    name = str(block.get("name"))
+    return TOOLS.get(name) or next((kind for part, kind in OTHER_TOOLS.items() if part in name), UNKNOWN)
