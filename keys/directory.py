@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from keys import credentials, keyring, patterns, provider_kinds
+from keys import credentials, keyring, model_names, patterns, provider_kinds
 from keys.connection import Reader
 from keys.provider_kinds import ProviderKind
 from keys.timeouts import DEPLOYMENTS, Timeouts
@@ -42,7 +42,7 @@ SELECT coalesce(g.catalogue_revision, 0), p.id, p.name, p.provider, p.base_url, 
     p.total_seconds, p.retry_unanswered, p.region, p.project
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
-ALIASES = "SELECT name, target FROM keys_modelalias"
+ALIASES = "SELECT name, target FROM keys_modelalias ORDER BY id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,10 @@ class KnownKey:
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
         return patterns.allows(self.allowed, self.denied, *names)
+
+    def stands_for(self, name: str) -> str:
+        """What an alias of this name stands for; the name itself where there is none."""
+        return self.aliases.get(name) or self.aliases.get(model_names.fold(name), name) if self.aliases else name
 
     def with_route(self, provider_key: KnownProviderKey) -> KnownKey:
         """The same, mapped to this provider key alone."""
@@ -229,7 +233,8 @@ class Directory:
             revision,
             self.catalogue_revision,
             tuple(allowed),
-            tuple(denied),
+            # Who denies an alias denies what it stands for.
+            (*denied, *(self.aliases[name] for name in map(model_names.fold, denied) if name in self.aliases)),
             passthrough,
             routes,
             team,
@@ -243,7 +248,9 @@ class Directory:
 
     async def _read_catalogue(self) -> None:
         rows = await self.reader.fetch(CATALOGUE)
-        aliases = dict(await self.reader.fetch(ALIASES))
+        named = await self.reader.fetch(ALIASES)
+        # Two of them that differ in case alone may be there from before that was refused.
+        aliases = {model_names.fold(name): target for name, target in reversed(named)} | dict(named)
         catalogue = {}
         for _, key, name, provider, base_url, ciphertext, models, organization, workspace, *policy in rows:
             if key is None:
