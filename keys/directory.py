@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from keys import credentials, keyring, patterns, provider_kinds
+from keys import credentials, keyring, model_names, patterns, provider_kinds
 from keys.connection import Reader
 from keys.destinations import host_of
 from keys.provider_kinds import ProviderKind
@@ -43,7 +43,7 @@ SELECT coalesce(g.catalogue_revision, 0), p.predates_address_checks, p.id, p.nam
     p.between_bytes_seconds, p.total_seconds, p.retry_unanswered, p.region, p.project
 FROM (SELECT max(catalogue_revision) AS catalogue_revision FROM keys_gateway) g LEFT JOIN keys_providerkey p ON p.active
 """
-ALIASES = "SELECT name, target FROM keys_modelalias"
+ALIASES = "SELECT name, target FROM keys_modelalias ORDER BY id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,10 @@ class KnownKey:
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
         return patterns.allows(self.allowed, self.denied, *names)
+
+    def stands_for(self, name: str) -> str:
+        """What an alias of this name stands for; the name itself where there is none."""
+        return self.aliases.get(name) or self.aliases.get(model_names.fold(name), name) if self.aliases else name
 
     def with_route(self, provider_key: KnownProviderKey) -> KnownKey:
         """The same, mapped to this provider key alone."""
@@ -232,7 +236,8 @@ class Directory:
             revision,
             self.catalogue_revision,
             tuple(allowed),
-            tuple(denied),
+            # Who denies an alias denies what it stands for.
+            (*denied, *(self.aliases[name] for name in map(model_names.fold, denied) if name in self.aliases)),
             passthrough,
             routes,
             team,
@@ -246,7 +251,9 @@ class Directory:
 
     async def _read_catalogue(self) -> None:
         rows = await self.reader.fetch(CATALOGUE)
-        aliases = dict(await self.reader.fetch(ALIASES))
+        named = await self.reader.fetch(ALIASES)
+        # Two of them that differ in case alone may be there from before that was refused.
+        aliases = {model_names.fold(name): target for name, target in reversed(named)} | dict(named)
         catalogue, kept = {}, set()
         for _, predates, key, name, provider, base_url, ciphertext, models, organization, workspace, *policy in rows:
             if key is None:

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from keys import patterns, provider_kinds
+from keys.model_names import fold
 
 
 class Gateway(models.Model):
@@ -354,10 +355,15 @@ class ModelAlias(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """An alias of an alias would leave open which of them a list of allowed models means."""
-        if ModelAlias.objects.filter(name=self.target).exists() or self.target == self.name:
+        """An alias of an alias would leave open which of them a list of allowed models means; so would two that differ
+        in upper and lower case alone."""
+        others = list(ModelAlias.objects.exclude(pk=self.pk))
+        names = {fold(other.name): other.name for other in others}
+        if names.get(fold(self.name), self.name) != self.name:
+            raise ValidationError({"name": f"“{names[fold(self.name)]}” is the same name: case makes no difference."})
+        if fold(self.target) in {*names, fold(self.name)}:
             raise ValidationError({"target": f"“{self.target}” is an alias itself: name the model that it stands for."})
-        if ModelAlias.objects.filter(target=self.name).exclude(pk=self.pk).exists():
+        if fold(self.name) in {fold(other.target) for other in others}:
             raise ValidationError(
                 {"name": f"Another alias stands for “{self.name}”: an alias must not lead to another."}
             )

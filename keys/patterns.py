@@ -1,11 +1,15 @@
-"""Model names and patterns: `*` stands for any characters, everything else for itself; case matters."""
+"""Model names and patterns: `*` stands for any characters, everything else for itself, in upper case or lower."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from django.core.exceptions import ValidationError
+
+from keys import model_names
+from keys.model_names import fold
 
 PATTERN = re.compile(r"[A-Za-z0-9._:/@*+\[\]\-]{1,200}")
 
@@ -35,22 +39,52 @@ def check_name(name: str) -> None:
 
 
 def matches(patterns: Iterable[str], model: str) -> bool:
-    """Whether one of the patterns stands for this model."""
+    """Whether one of the patterns stands for this name."""
     return any(stands_for(pattern, model) for pattern in patterns)
 
 
 def stands_for(pattern: str, model: str) -> bool:
-    """Whether a pattern stands for this model. It never tries a part of the pattern at two places, as a regular
+    """Whether a pattern stands for this name. It never tries a part of the pattern at two places, as a regular
     expression would: callers choose the name, and five stars would take minutes."""
-    first, *parts = pattern.split("*")
-    if not parts:
-        return model == pattern
-    *middle, last = parts
-    if len(model) < len(first) + len(last) or not (model.startswith(first) and model.endswith(last)):
+    return fits(parts_of(pattern), fold(model))
+
+
+def catch(patterns: Iterable[str], model: str) -> bool:
+    """Whether one of the patterns stands for the model of this name, whatever it is called: what denies or counts a
+    model goes by this, what allows or serves one by `matches`, which makes no list of allowed models longer."""
+    return any(catches(pattern, model) for pattern in patterns)
+
+
+@lru_cache(maxsize=model_names.REMEMBERED)
+def catches(pattern: str, model: str) -> bool:
+    """Whether a pattern stands for the model of this name. usage_matches (usage/sql/model_names.sql) is its twin."""
+    if stands_for(pattern, model):
+        return True
+    meant = model_names.identity(model)
+    own = model_names.own_name(meant)
+    if "*" in pattern:
+        parts = parts_of(model_names.pattern_identity(pattern))
+        return fits(parts, meant) or fits(parts, own)
+    denied = model_names.identity(pattern)
+    return model_names.same(denied, meant) or model_names.same(denied, own)
+
+
+@lru_cache(maxsize=model_names.REMEMBERED)
+def parts_of(pattern: str) -> tuple[str, ...]:
+    """What is between a pattern's stars."""
+    return tuple(fold(pattern).split("*"))
+
+
+def fits(parts: tuple[str, ...], name: str) -> bool:
+    """Whether a name consists of these, with anything between them."""
+    if len(parts) == 1:
+        return name == parts[0]
+    first, *middle, last = parts
+    if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
         return False
-    at, end = len(first), len(model) - len(last)
+    at, end = len(first), len(name) - len(last)
     for part in middle:
-        at = model.find(part, at, end)
+        at = name.find(part, at, end)
         if at < 0:
             return False
         at += len(part)
@@ -61,12 +95,18 @@ def allows(allowed: Iterable[str], denied: Iterable[str], *names: str) -> bool:
     """An empty allow-list allows everything; a model that is denied by any of its names is, whatever allows it."""
     allowed, denied = tuple(allowed), tuple(denied)
     return (not allowed or any(matches(allowed, name) for name in names)) and not any(
-        matches(denied, name) for name in names
+        catch(denied, name) for name in names
     )
+
+
+def alike(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether two lists have the same patterns."""
+    return {fold(pattern) for pattern in one} == {fold(pattern) for pattern in other}
 
 
 def overlap(one: str, other: str) -> bool:
     """Whether some model name fits both patterns."""
+    one, other = fold(one), fold(other)
     reachable = {(0, 0)}
     seen = set(reachable)
     while reachable:

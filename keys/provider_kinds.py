@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from keys.errors import Unusable
+from keys.model_names import fold
 
 
 class ProviderKind:
@@ -108,7 +109,7 @@ class ProviderKind:
     def listed(cls, sold: str) -> tuple[str, str, bool]:
         """A model's name in the kind's own price lists, its name in Anthropic's, and whether inference stays in a
         region."""
-        name = cls.called(sold).lower()
+        name = fold(cls.called(sold))
         return name, name, False
 
 

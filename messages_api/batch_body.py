@@ -94,9 +94,13 @@ class Batch:
         return list(dict.fromkeys(asked.model for asked in self.asked))
 
     @property
-    def other_models(self) -> tuple[str, ...]:
-        """The models that its requests name besides their own."""
-        return tuple(dict.fromkeys(model for asked in self.asked for model in asked.extras.models))
+    def other_models(self) -> estimates.Extras:
+        """The models that its requests may mean besides their own."""
+        extras = [asked.extras for asked in self.asked if asked.extras.models or asked.extras.default_fallbacks]
+        return estimates.Extras(
+            models=tuple(dict.fromkeys(model for each in extras for model in each.models)),
+            default_fallbacks=any(each.default_fallbacks for each in extras),
+        )
 
 
 batch_body = msgspec.json.Decoder(BatchBody)

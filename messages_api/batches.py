@@ -30,11 +30,11 @@ from messages_api.bindings import Bound
 from messages_api.call import Call
 from messages_api.download import Download
 from messages_api.errors import GatewayError
-from messages_api.estimates import Extras
 from messages_api.handler import ApiRequest, RawResponse
 from messages_api.metering import Reading, decode, mapping, text
 from messages_api.paging import Wanted
 from messages_api.relay import Endpoint, Held, Incoming
+from messages_api.routing import Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.spooled_body import SpooledBody
@@ -162,7 +162,7 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
 
         held = await reckon(runtime, asked)
         model = asked.models[0] if len(asked.models) == 1 else ""
-        request = MessagesRequest(model, 0, False, extras=Extras(models=asked.other_models))
+        request = MessagesRequest(model, 0, False, extras=asked.other_models)
         incoming = Incoming(
             http, CREATE, presented, key, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall
         )
@@ -194,10 +194,11 @@ def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> Kn
         GatewayError: 403, the key may not use one of the models; 404, there is no such provider key; as
             `bindings.narrow`.
     """
-    for model in models:
-        if not key.allows(model):
-            raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
     able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.kind.has_batches]
+    for model in models:
+        places = [Target(provider_key, model) for provider_key, _ in able]
+        if not any(key.allows(*routing.names(model, place)) for place in places) and (able or not key.allows(model)):
+            raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
     if not able:
         raise errors.not_found("No provider of this key has message batches.", reason="no_batches")
     for model in models:
@@ -244,6 +245,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         share = shares[each.model]
         share.ceiling += ceiling * pricing.BATCH
         share.tokens += max(most_read, each.estimate.likely) + each.max_tokens
+        share.also += [other for other in relay.meant_besides(each.extras) if other not in share.also]
         input_cost += each.estimate.likely_cost(price)
         input_tokens += each.estimate.likely
         input_ceiling += most_read
@@ -259,7 +261,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         output_tokens,
         expires_seconds=HOLD_SECONDS,
         input_ceiling=input_ceiling,
-        shares=shares if len(shares) > 1 else None,
+        shares=shares if len(shares) > 1 or any(share.also for share in shares.values()) else None,
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import msgspec
 
+from keys.model_names import fold
 from messages_api import json_text, splice
 from messages_api.schema import MessagesRequest
 from messages_api.splice import Edit
@@ -28,10 +29,10 @@ def meant(name: str, real: Container[str] = ()) -> str:
     """The model that a name means.
 
     Args:
-        real: names that end like one with a marker, and really are some model's.
+        real: names that end like one with a marker, and really are some model's, in lower case.
     """
     found = MARKER.search(name) if name.endswith(END) else None
-    if found is None or found.end() != len(name) or name in real or name.partition("/")[2] in real:
+    if found is None or found.end() != len(name) or fold(name) in real or fold(name.partition("/")[2]) in real:
         return name
     return name[: found.start()] or name
 

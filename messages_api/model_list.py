@@ -11,6 +11,7 @@ from django.http import QueryDict
 from keys import provider_kinds
 from keys.directory import KnownKey, KnownProviderKey
 from keys.model_lists import ListedModel
+from keys.model_names import fold
 from messages_api import errors, markers, paging, routing
 from messages_api.paging import Wanted
 from messages_api.providers.base import model_info
@@ -28,9 +29,9 @@ OLDEST_VERSION = 4
 
 
 def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, ListedModel]:
-    """The models that a key may use, by the names that it calls them by, each as the first provider key that offers it
-    describes it: first what providers list, then what an administrator has written out and nobody lists (private
-    models, aliases).
+    """The models that a key may use, by the names that it calls them by (in lower case), each as the first provider key
+    that offers it describes it: first what providers list, then what an administrator has written out and nobody lists
+    (private models, aliases).
 
     Args:
         spoken: the providers whose protocol the relay speaks.
@@ -41,14 +42,14 @@ def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, Lis
         here = key.with_route(provider_key)
         for model in models:
             name = called(here, provider_key.provider, model.id, spoken)
-            if name and name not in found:
-                found[name] = model if name == model.id else renamed(model, name)
+            if name:
+                found.setdefault(fold(name), model if name == model.id else renamed(model, name))
     for provider_key, models in offers:
         here = key.with_route(provider_key)
         for name in (*provider_key.model_patterns, *key.allowed):
-            if "*" not in name and name not in found and leads_to(here, name, spoken):
+            if "*" not in name and fold(name) not in found and leads_to(here, name, spoken):
                 known = dated(name, models)
-                found[name] = renamed(known, name) if known else described(name)
+                found[fold(name)] = renamed(known, name) if known else described(name)
     return found
 
 
@@ -61,7 +62,7 @@ def find(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> List
     """
     models = usable(key, lists, spoken)
     for called in dict.fromkeys((name, markers.meant(name))):
-        model = models.get(called) or stood_for(key, lists, spoken, called)
+        model = models.get(fold(called)) or stood_for(key, lists, spoken, called)
         if model is not None:
             return model
     # Anthropic's wording, which clients match on.
@@ -75,7 +76,9 @@ def stood_for(key: KnownKey, lists: Lists, spoken: Container[str], name: str) ->
             found
             for provider_key, models in offered(key, lists, spoken)
             for target in leads_to(key.with_route(provider_key), name, spoken)
-            if (found := next((model for model in models if model.id == target), None) or dated(target, models))
+            if (
+                found := next((each for each in models if fold(each.id) == fold(target)), None) or dated(target, models)
+            )
         ),
         None,
     )
@@ -106,10 +109,15 @@ def leads_to(key: KnownKey, name: str, spoken: Container[str]) -> list[str]:
 # Models that no provider has described
 
 
+def called_so(name: str, models: Iterable[ListedModel]) -> ListedModel | None:
+    """The model of this name."""
+    return next((model for model in models if fold(model.id) == fold(name)), None)
+
+
 def dated(alias: str, models: Iterable[ListedModel]) -> ListedModel | None:
     """The model that an alias stands for: `claude-haiku-4-5` for `claude-haiku-4-5-20251001`."""
-    name = alias.removesuffix("-latest")
-    return next((model for model in models if model.id != name == pricing.SUFFIX.sub("", model.id)), None)
+    name = fold(alias).removesuffix("-latest")
+    return next((model for model in models if fold(model.id) != name == pricing.SUFFIX.sub("", fold(model.id))), None)
 
 
 def renamed(model: ListedModel, name: str) -> ListedModel:
@@ -176,8 +184,8 @@ def place(models: Sequence[ListedModel], name: str, parameter: str) -> int:
     Raises:
         GatewayError: 400, nowhere.
     """
-    ids = [model.id for model in models]
-    for called in (name, markers.meant(name)):
+    ids = [fold(model.id) for model in models]
+    for called in (fold(name), fold(markers.meant(name))):
         if called in ids:
             return ids.index(called)
     raise errors.invalid_request(f"{parameter}: there is no such model in this list.")

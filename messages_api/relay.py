@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +19,19 @@ from django.http.response import HttpResponseBase
 
 from keys import provider_kinds
 from keys.directory import KnownKey
-from messages_api import arbiter, attempts, errors, estimates, headers, max_tokens, minted, passing, quota, splice
+from messages_api import (
+    arbiter,
+    attempts,
+    errors,
+    estimates,
+    headers,
+    max_tokens,
+    minted,
+    passing,
+    quota,
+    routing,
+    splice,
+)
 from messages_api.attempts import Kept
 from messages_api.authentication import Presented
 from messages_api.call import Call
@@ -27,7 +39,7 @@ from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, ClientGone, RawResponse
 from messages_api.journey import Journey, deadlines
 from messages_api.metering import Reading
-from messages_api.routing import Planner, Target
+from messages_api.routing import Plan, Planner, Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.stream import EventStream
@@ -204,9 +216,10 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     stale = cooling = 0
     while stale < arbiter.TRIES and (not stale or time.monotonic() < client_leaves):
         try:
-            check_models(key, incoming.messages)
             messages = max_tokens.bounded(key, incoming.messages)
             plan = incoming.plan(key)
+            if messages.extras is not estimates.NO_EXTRAS:
+                check_models(key, messages, plan, await chosen_by_default(runtime, key, messages))
         except GatewayError:
             # Only what is known now may refuse.
             fresh = await runtime.identify_anew(presented, key)
@@ -247,15 +260,28 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     raise arbiter.too_fast()
 
 
-def check_models(key: KnownKey, messages: MessagesRequest) -> None:
-    """Check that the key may use whatever models a request names besides its own.
+async def chosen_by_default(runtime: Runtime, key: KnownKey, messages: MessagesRequest) -> Sequence[str]:
+    """The models that a request leaves to the provider's choice."""
+    return await runtime.default_fallbacks(key) if messages.extras.default_fallbacks else ()
+
+
+def check_models(key: KnownKey, messages: MessagesRequest, plan: Plan, by_default: Sequence[str]) -> None:
+    """Check that the key may use whatever models a request may mean besides its own, wherever it may go.
+
+    Args:
+        by_default: those that it leaves to the provider's choice.
 
     Raises:
         GatewayError: 403, it may not.
     """
-    for model in messages.extras.models:
-        if not key.allows(model):
-            raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
+    somewhere = {target.provider_key.provider: target.provider_key for targets in plan for target in targets}
+    for model in dict.fromkeys((*messages.extras.models, *by_default)):
+        for provider_key in somewhere.values():
+            if not key.allows(*routing.names(model, Target(provider_key, model))):
+                message = f"This virtual key may not use the model {model}"
+                if model not in messages.extras.models:
+                    message += ", which the default fallbacks may mean"
+                raise errors.forbidden(f"{message}.", reason="model_not_allowed")
 
 
 def open_call(
@@ -326,16 +352,24 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         price_version=call.price.version,
         client_labels=labels,
         expires_seconds=held.expires_seconds,
-        shares=held.shares or by_its_name(call, held),
+        shares=held.shares or by_its_names(call, held),
     )
 
 
-def by_its_name(call: Call, held: Held) -> dict[str, Share] | None:
-    """The whole of what is held, under the name that the model has where it is called: budgets and limits by model go
-    by that. None where it is the one that was asked for."""
-    if call.model == call.request.model:
+def by_its_names(call: Call, held: Held) -> dict[str, Share] | None:
+    """The whole of what is held, under the name that the model has where it is called, with the one that was asked for
+    and the models that the request may mean besides: budgets and limits by model go by all of them. None where that is
+    the one that was asked for."""
+    others = dict.fromkeys((call.target.asked or call.request.model, *meant_besides(call.request.extras)))
+    others.pop(call.model, None)
+    if call.model == call.request.model and not others:
         return None
-    return {call.model: Share(held.ceiling, held.input_ceiling + held.max_tokens)}
+    return {call.model: Share(held.ceiling, held.input_ceiling + held.max_tokens, list(others))}
+
+
+def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
+    """The models that a request may mean besides its own and have a price."""
+    return (*extras.models, *(current_models() if extras.default_fallbacks else ()))
 
 
 def reckon(call: Call) -> Held:
@@ -373,9 +407,8 @@ def other_prices(runtime: Runtime, provider: str, extras: estimates.Extras, regi
     """
     if extras is estimates.NO_EXTRAS:
         return []
-    models = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
     sold_as = provider_kinds.find(provider).sold_as
-    return [price_of(runtime, provider, sold_as(region, "", model)) for model in models]
+    return [price_of(runtime, provider, sold_as(region, "", model)) for model in meant_besides(extras)]
 
 
 async def render(call: Call, answer: Answer) -> RawResponse:

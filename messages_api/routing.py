@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from keys import provider_kinds
 from keys.directory import KnownKey, KnownProviderKey
+from keys.model_names import fold
 from messages_api import bindings, errors, markers
 from messages_api.bindings import Bound
 from messages_api.errors import GatewayError
@@ -22,10 +23,14 @@ Share = Callable[[KnownProviderKey, str], float]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider key, and the model as its provider knows it (empty: the request names none)."""
+    """A provider key, and the model as its provider knows it (empty: the request names none).
+
+    `asked` is the name that led here, of the request or of a fallback.
+    """
 
     provider_key: KnownProviderKey
     model: str = ""
+    asked: str = field(default="", compare=False)
 
     def sold_as(self, answered: str = "") -> str:
         """The name by which the model, or the one that answered in its place, has a price there."""
@@ -115,15 +120,15 @@ def stage(
     routes: Weighted = [(target.provider_key, weight) for target, weight in allowed]
     if bound:
         routes = bindings.narrow(key, asked, routes, bound, may_leave_signatures=not fallback)
-    models = {target.provider_key.id: target.model for target, _ in allowed}
+    targets = {target.provider_key.id: target for target, _ in allowed}
     if len(routes) > 1:
         name = conversation()
         if share is not None:
-            routes = [(route, weight * share(route, models[route.id])) for route, weight in routes]
+            routes = [(route, weight * share(route, targets[route.id].model)) for route, weight in routes]
         # Where it was thought, the thinking is of use, signed or not.
         homes = [one for one in bound if one.is_minted(key)]
         routes = sorted(routes, key=lambda one: (not at_home(homes, one[0]), distance(name, *one)))
-    return [Target(provider_key, models[provider_key.id]) for provider_key, _ in routes]
+    return [targets[provider_key.id] for provider_key, _ in routes]
 
 
 def at_home(homes: Sequence[Bound], provider_key: KnownProviderKey) -> bool:
@@ -134,19 +139,20 @@ def at_home(homes: Sequence[Bound], provider_key: KnownProviderKey) -> bool:
 def serving(key: KnownKey, asked: str, spoken: Container[str]) -> Iterator[tuple[Target, int]]:
     """The provider keys that serve a model, each with the model's name there and its weight. `provider/model` means one
     provider's, unless an administrator wrote the whole of it as a model of that provider key."""
-    name = key.aliases.get(asked, asked)
+    name = key.stands_for(asked)
     if name != asked and not any(name in provider_key.model_patterns for provider_key, _ in key.routes):
         name = markers.meant(name)
     provider, slash, model = name.partition("/")
+    provider = fold(provider)
     prefixed = bool(slash and model) and provider_kinds.is_known(provider)
     for provider_key, weight in key.routes:
         if provider_key.provider not in spoken:
             continue
         if prefixed and not (provider_key.model_patterns and provider_key.serves(name)):
             if provider_key.provider == provider and provider_key.serves(model):
-                yield Target(provider_key, model), weight
+                yield Target(provider_key, model, asked), weight
         elif provider_key.serves(name):
-            yield Target(provider_key, name), weight
+            yield Target(provider_key, name, asked), weight
 
 
 def names(asked: str, target: Target) -> set[str]:

@@ -25,6 +25,7 @@ from keys.cooldowns import Cooldowns
 from keys.destinations import Destinations
 from keys.directory import Directory, KnownKey, KnownProviderKey
 from keys.model_lists import ModelLists
+from keys.model_names import fold
 from keys.performance import Performances
 from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api import errors, markers
@@ -218,15 +219,25 @@ class Runtime:
 
     async def marked_names(self, key: KnownKey) -> frozenset[str]:
         """The names that look like one with a client's marker (markers.py) and are an alias's, or a model's that the
-        key leads to: one that was written out for a provider key, or that a provider lists."""
+        key leads to: one that was written out for a provider key, or that a provider lists. In lower case."""
+        names = {*key.aliases, *await self.listed_names(key)}
+        for provider_key, _ in key.routes:
+            names.update(provider_key.model_patterns)
+        return frozenset(fold(name) for name in names if name.endswith(markers.END))
+
+    async def default_fallbacks(self, key: KnownKey) -> Sequence[str]:
+        """The models that Anthropic may choose as fallbacks, as far as they are known: any Claude of its newest
+        generations that has a price, or that a provider of this key lists."""
+        listed = await self.listed_names(key)
+        return (*pricing.current_models(), *(name for name in listed if pricing.is_current(name)))
+
+    async def listed_names(self, key: KnownKey) -> list[str]:
+        """What the providers of this key list, as far as that is known while the database is away."""
         try:
             lists = await self.model_lists.at(self.directory.catalogue_revision)
         except psycopg.Error:
-            lists = {}
-        names = {*key.aliases}
-        for provider_key, _ in key.routes:
-            names.update(provider_key.model_patterns, (model.id for model in lists.get(provider_key.id or 0, ())))
-        return frozenset(name for name in names if name.endswith(markers.END))
+            lists = self.model_lists.lists
+        return [model.id for provider_key, _ in key.routes for model in lists.get(provider_key.id or 0, ())]
 
     # What it costs
 

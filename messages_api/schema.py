@@ -19,7 +19,6 @@ from msgspec import UNSET, ValidationError
 from messages_api.body import (
     CHECKED,
     MAX_TOKENS,
-    MODEL,
     PASSING,
     CountBody,
     Fallback,
@@ -29,6 +28,7 @@ from messages_api.body import (
     OpenMessagesBody,
     Tool,
     blocks,
+    check_model,
 )
 from messages_api.cache_writes import CacheWrites, asked_for
 from messages_api.errors import GatewayError, invalid_request
@@ -252,10 +252,8 @@ def extras_of(
     """What makes a request dearer than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
     edits = (read.context_management.edits if read.context_management else None) or ()
-    advisors = [tool for tool in tools if str(tool.type).startswith("advisor_")]
-    advised = [any_value.decode(tool.model) for tool in advisors if tool.model]
-    named = [name for name in advised if isinstance(name, str) and MODEL.fullmatch(name)]
-    models = dict.fromkeys([*(each.model for each in theirs), *named])
+    models = dict.fromkeys([*(each.model for each in theirs), *(model_of(tool) for tool in tools if tool.model)])
+    models.pop("", None)
     if len(models) > MODELS:
         refuse(f"The request names more than {MODELS} models besides its own.")
     return Extras(
@@ -271,6 +269,22 @@ def extras_of(
             *([Uses("thread", 1)] if thread else ()),
         ),
     )
+
+
+def model_of(tool: Tool) -> str:
+    """The model that a tool of the provider's runs, as an advisor's does; empty where it names none.
+
+    Raises:
+        GatewayError: 400, it is a name that can't be a model's.
+    """
+    name = any_value.decode(tool.model)
+    if not isinstance(name, str):
+        return ""
+    try:
+        check_model("tools: model", name)
+    except ValueError as error:
+        refuse(str(error))
+    return name
 
 
 def uses(tool: Tool) -> list[Uses]:

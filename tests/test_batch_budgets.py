@@ -114,7 +114,7 @@ def test_a_batch_of_several_models_is_refused_where_one_of_them_does_not_fit(arb
     assert (verdict, verdict.details["needed"]) == ("budget", "4")
 
 
-@pytest.mark.parametrize("answered", [OPUS, f"{OPUS}-20261101"])
+@pytest.mark.parametrize("answered", [OPUS, f"{OPUS}-20261101", "us.anthropic.Claude-Opus-5-5-20261101-v1:0"])
 def test_lines_are_spent_of_the_budgets_of_their_models(arbiter_, cast, answered):
     everything = budget(10, team=cast.alice.team)
     opus = budget(10, team=cast.alice.team, model_patterns=[OPUS])
@@ -133,3 +133,14 @@ def test_a_line_of_which_nobody_knows_whose_it_is_is_spent_everywhere(arbiter_, 
     call = open_batch(arbiter_, cast.alice, 5, **BOTH)
     settle_lines(arbiter_, call, "0.5", model=answered, last=True)
     assert counted(arbiter_, opus, haiku) == [(Decimal("0.5"), 0), (Decimal("0.5"), 0)]
+
+
+def test_lines_that_may_have_asked_another_model_are_spent_of_its_budgets_too(arbiter_, cast):
+    fable = budget(10, team=cast.alice.team, model_patterns=["claude-fable-*"])
+    haiku = budget(10, team=cast.alice.team, model_patterns=[HAIKU])
+    shares = {OPUS: Share(Decimal(4), 1000, ["claude-fable-5"]), HAIKU: Share(Decimal(1), 200)}
+    call = open_batch(arbiter_, cast.alice, 5, **BOTH | {"shares": shares})
+    assert counted(arbiter_, fable, haiku) == [(0, 4), (0, 1)]
+    settle_lines(arbiter_, call, "1.5", model=OPUS)
+    settle_lines(arbiter_, call, "0.5", model=HAIKU, last=True)
+    assert counted(arbiter_, fable, haiku) == [(Decimal("1.5"), 0), (Decimal("0.5"), 0)]

@@ -48,6 +48,14 @@ def read_csv(client, **query):
     return list(csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"))))
 
 
+def test_case_makes_no_two_lines_of_a_model(cast):
+    make_entry(cast.alice, model="claude-haiku-5-5")
+    make_entry(cast.alice, model="Claude-Haiku-5-5")
+    rollups.roll_up()
+    assert lines(group=["model"]) == [("claude-haiku-5-5", 2)]
+    assert lines(model="CLAUDE-haiku*", group=["model"]) == [("claude-haiku-5-5", 2)]
+
+
 def test_it_sums_by_what_is_asked_for(cast):
     make_entry(cast.alice, cost=3)
     make_entry(cast.bob, START + timedelta(days=1), model="claude-haiku-5-5", cost=2)

@@ -14,10 +14,12 @@ from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
 from keys.lists import LookedAt
+from keys.model_names import fold
 from usage import alert_admin, budget_admin, price_admin, request_ids, retained_admin
 from usage.lists import KEY_OWNER, two_lines
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Process, Rollup
 from usage.price_flags import PRICE_FLAGS
+from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
 
 __all__ = ["alert_admin", "budget_admin", "price_admin", "retained_admin"]  # their pages are registered with these
@@ -105,13 +107,14 @@ class ModelFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
         lately = Rollup.objects.filter(bucket__gte=timezone.now() - timedelta(days=31))
-        models = list(lately.order_by("model").values_list("model", flat=True).distinct()[: self.MOST + 1])
+        models = list(lately.order_by(FOLDED_MODEL).values_list(FOLDED_MODEL, flat=True).distinct()[: self.MOST + 1])
         if len(models) > self.MOST:
             self.title = f"model (the first {self.MOST}, there are more)"
         return [(model, model) for model in models[: self.MOST]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(model=self.value()) if self.value() else queryset
+        model = self.value()
+        return queryset.annotate(folded_model=FOLDED_MODEL).filter(folded_model=fold(model)) if model else queryset
 
 
 @admin.register(LedgerEntry)

@@ -36,10 +36,12 @@ class Verdict(str):
 
 
 class Share(msgspec.Struct):
-    """What one model of a call may cost: USD, and tokens that are read and written."""
+    """What one model of a call may cost: USD, and tokens that are read and written. `also` are other names of it, and
+    models that may be run besides: budgets and limits of these apply to the whole of it."""
 
     ceiling: Decimal = Decimal(0)
     tokens: int = 0
+    also: list[str] = []
 
 
 class Admission(msgspec.Struct):

@@ -11,7 +11,7 @@ from decimal import Decimal
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from keys import issuing
+from keys import issuing, patterns
 from keys.errors import Unusable
 from keys.models import ProviderKey
 from usage import owners
@@ -205,7 +205,7 @@ def find(owner: Owner, terms: Terms, scope: Scope) -> list[Budget]:
         rolling=scope.rolling,
         provider_key=scope.provider_key,
     )
-    return [budget for budget in alike.order_by("pk") if set(budget.model_patterns) == set(scope.models)]
+    return [budget for budget in alike.order_by("pk") if patterns.alike(budget.model_patterns, scope.models)]
 
 
 def one_at_a_time(owner: Owner) -> None:
@@ -268,7 +268,7 @@ def find_limits(owner: Owner, kind: LimitKind, scope: Scope) -> list[Limit]:
     alike = Limit.objects.filter(
         **{owners.field(owner): owner}, active=True, kind=kind, provider_key=scope.provider_key
     )
-    return [limit for limit in alike.order_by("pk") if set(limit.model_patterns) == set(scope.models)]
+    return [limit for limit in alike.order_by("pk") if patterns.alike(limit.model_patterns, scope.models)]
 
 
 def top_up(owner: Owner, amount: Decimal, *, tokens: bool = False, reason: str, author: str) -> TopUp:

@@ -195,7 +195,7 @@ class Budget(Owned):
         if (
             self._state.adding
             and self.active
-            and any(set(other.model_patterns) == set(self.model_patterns) for other in self.alike())
+            and any(patterns.alike(other.model_patterns, self.model_patterns) for other in self.alike())
         ):
             raise ValidationError("There is a budget of this owner, unit, period and scope already: change that one.")
 

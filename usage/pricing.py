@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from genai_prices import data_snapshot, types
 
-from keys import patterns, provider_kinds
+from keys import model_names, patterns, provider_kinds
 from usage.rates import BATCH, FAST, FREE, RATES, STANDARD_TIERS, ModelPrice, Rates
 
 CACHE_WRITE_5M = Decimal("1.25")
@@ -422,12 +422,17 @@ def current_models() -> tuple[str, ...]:
     """Anthropic's models of the generations that are its newest, Claude 4.6 and later: those that it may choose from
     where a request leaves the choice to it."""
     listed = [model.id for model in catalogue()["anthropic"].models]
-    return tuple(name for name in (*listed, *SAME_PRICE) if generation(name) >= NEWEST_GENERATIONS)
+    return tuple(name for name in (*listed, *SAME_PRICE) if is_current(name))
+
+
+def is_current(model: str) -> bool:
+    """Whether a model is a Claude of the newest generations."""
+    return generation(model_names.identity(model)) >= NEWEST_GENERATIONS
 
 
 def generation(model: str) -> tuple[int, int]:
     """A Claude model's version, (4, 6) for `claude-opus-4-6`; (0, 0) for anything else."""
-    version = CLAUDE_VERSION.search(model.lower())
+    version = CLAUDE_VERSION.search(model_names.fold(model))
     return (int(version[1]), int(version[2] or 0)) if version else (0, 0)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from django import forms
 from django.db.models import F, QuerySet, Sum
-from django.db.models.functions import TruncDate, TruncMonth
+from django.db.models.functions import Collate, Lower, TruncDate, TruncMonth
 from django.utils import timezone
 
 from keys import patterns
@@ -27,6 +27,8 @@ SERIES = 7
 # A chart of a longer range has a bar a month.
 DAYS_IN_CHART = 92
 MOST_DAYS = 3660
+# As keys.model_names.fold has it.
+FOLDED_MODEL = Lower(Collate("model", "C"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ GROUPS: dict[str, Group] = {
         ("virtual_key__name",),
         ("virtual_key__customer__name", "virtual_key__team__name"),
     ),
-    "model": Group("Model", "model"),
+    # The ledger keeps a model's name as it was written.
+    "model": Group("Model", "folded_model"),
     "provider_key": Group("Provider key", "provider_key_id", ("provider_key__name",)),
     "status": Group("Status", "status"),
 }
@@ -186,7 +189,7 @@ def make(cleaned: dict[str, Any]) -> Report:
 
 def select(cleaned: dict[str, Any]) -> QuerySet[Rollup]:
     """The roll-ups that a report is about."""
-    rows = Rollup.objects.filter(
+    rows = Rollup.objects.annotate(folded_model=FOLDED_MODEL).filter(
         bucket__gte=midnight(cleaned["since"]), bucket__lt=midnight(cleaned["until"] + timedelta(days=1))
     )
     for field, value in (
@@ -197,8 +200,8 @@ def select(cleaned: dict[str, Any]) -> QuerySet[Rollup]:
         if value is not None:
             rows = rows.filter(**{field: value})
     if cleaned["model"]:
-        parts = (re.escape(part) for part in cleaned["model"].split("*"))
-        rows = rows.filter(model__regex=f"^{'.*'.join(parts)}$")
+        parts = (re.escape(part) for part in patterns.parts_of(cleaned["model"]))
+        rows = rows.filter(folded_model__regex=f"^{'.*'.join(parts)}$")
     return rows
 
 

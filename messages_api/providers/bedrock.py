@@ -23,6 +23,7 @@ import msgspec
 
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
+from keys.model_names import fold
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
 from messages_api import headers, splice
@@ -115,7 +116,7 @@ class Bedrock(Provider):
 
     @classmethod
     def listed(cls, sold: str) -> tuple[str, str, bool]:
-        name = IN_A_REGION.sub("", sold.lower())
+        name = IN_A_REGION.sub("", fold(sold))
         return name, VENDOR.sub("", name), not name.startswith("global.")
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
+from keys.model_names import fold
 from keys.provider_kinds import object_of
 from keys.timeouts import Timeouts
 from messages_api import headers, splice
@@ -126,7 +127,7 @@ class Vertex(Provider):
     @classmethod
     def listed(cls, sold: str) -> tuple[str, str, bool]:
         called = cls.called(sold)
-        name = DATE.sub("@", called.lower())
+        name = DATE.sub("@", fold(called))
         return name, name, called != sold
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:

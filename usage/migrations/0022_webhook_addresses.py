@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("usage", "0018_refusal_list")]
+    dependencies: ClassVar = [("usage", "0021_doubtful_usage")]
     operations: ClassVar = [
         migrations.AddField(
             "alerttarget",

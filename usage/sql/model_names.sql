@@ -1,0 +1,179 @@
+-- Which model a name means, and which names a pattern stands for: the twin of keys/model_names.py, function by function.
+-- lower() by the collation C folds ASCII alone, whatever the database's locale is.
+CREATE FUNCTION usage_model_identity(p_name text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+DECLARE
+    name text := lower(p_name COLLATE "C");
+    own text;
+    path text;
+    shorter text;
+BEGIN
+    IF length(name) > 200 THEN
+        RETURN name;
+    END IF;
+    IF position('/' IN name) > 0 THEN
+        name := regexp_replace(name, '(^|/)(?:arn:.*/|(?:projects|publishers|accounts|models)/(?:.*/)?)', '\1');
+        own := usage_own_name(name);
+        path := left(name, length(name) - length(own));
+    ELSE
+        own := name;
+        path := '';
+    END IF;
+    -- Most calls are of names that mean themselves.
+    IF own ~ '^claude-[a-z]+-[0-9]+(-[0-9]+)*$' THEN
+        RETURN path || regexp_replace(own, '-([0-9]{4})-([0-9]{2})-([0-9]{2})$', '-\1\2\3');
+    END IF;
+    own := regexp_replace(own, '^(?:.*[.:]|databricks-)claude-', 'claude-');
+    IF NOT starts_with(own, 'claude-') THEN
+        RETURN name;
+    END IF;
+    own := translate(split_part(split_part(own, ':', 1), '[', 1), '.@', '--');
+    shorter := regexp_replace(own, '(?:-v[0-9]+|-latest|-default)+$', '');
+    IF shorter ~ '[0-9]' THEN
+        own := shorter;
+    END IF;
+    own := regexp_replace(own, '-([0-9]{4})-([0-9]{2})-([0-9]{2})$', '-\1\2\3');
+    RETURN path || regexp_replace(
+        own, '^claude-([4-9]|[1-9][0-9])((?:-[0-9]{1,2})?)-([a-z]+)(?=-|$)', 'claude-\3-\1\2');
+END $$;
+
+CREATE FUNCTION usage_own_name(p_meant text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+    SELECT regexp_replace(p_meant, '^.*/', '')
+$$;
+
+-- A Claude's name without its date, and that date.
+CREATE FUNCTION usage_undated(p_meant text, OUT name text, OUT date text)
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+BEGIN
+    name := p_meant;
+    date := '';
+    IF starts_with(usage_own_name(p_meant), 'claude-') THEN
+        IF p_meant ~ '-[0-9]{8}$' THEN
+            name := left(p_meant, -9);
+            date := right(p_meant, 9);
+        END IF;
+        name := regexp_replace(name, '-0$', '');
+    END IF;
+END $$;
+
+CREATE FUNCTION usage_same_model(p_one text, p_other text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+DECLARE
+    one record;
+    other record;
+BEGIN
+    IF p_one = p_other THEN
+        RETURN true;
+    END IF;
+    one := usage_undated(p_one);
+    other := usage_undated(p_other);
+    RETURN one.name = other.name AND (one.date = other.date OR one.date = '' OR other.date = '');
+END $$;
+
+-- The twin of keys.patterns.catches, for any of several patterns.
+CREATE OR REPLACE FUNCTION usage_matches(p_patterns text[], p_model text)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    called text := lower(p_model COLLATE "C");
+    pattern text;
+    meant text;
+    own text;
+    at integer;
+BEGIN
+    FOREACH pattern IN ARRAY p_patterns LOOP
+        pattern := lower(pattern COLLATE "C");
+        IF called LIKE usage_like(pattern) THEN
+            RETURN true;
+        END IF;
+        IF meant IS NULL THEN
+            meant := usage_model_identity(p_model);
+            own := usage_own_name(meant);
+        END IF;
+        IF position('*' IN pattern) = 0 THEN
+            pattern := usage_model_identity(pattern);
+            IF usage_same_model(pattern, meant) OR usage_same_model(pattern, own) THEN
+                RETURN true;
+            END IF;
+        ELSE
+            pattern := regexp_replace(pattern, '(^|/)anthropic\.claude', '\1claude');
+            at := position('claude' IN pattern);
+            IF at > 0 THEN
+                pattern := left(pattern, at - 1) || translate(substr(pattern, at), '.@', '--');
+            END IF;
+            pattern := usage_like(pattern);
+            IF meant LIKE pattern OR own LIKE pattern THEN
+                RETURN true;
+            END IF;
+        END IF;
+    END LOOP;
+    RETURN false;
+END $$;
+
+CREATE FUNCTION usage_like(p_pattern text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+    SELECT replace(replace(replace(replace(p_pattern, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+$$;
+
+-- The names of one of a call's models, of its shares: the one that it is called by, and what else it may be or mean.
+CREATE FUNCTION usage_matches_share(p_patterns text[], p_model text, p_share jsonb)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN usage_matches(p_patterns, p_model) OR EXISTS (
+        SELECT FROM jsonb_array_elements_text(p_share -> 'also') AS other WHERE usage_matches(p_patterns, other));
+END $$;
+
+CREATE OR REPLACE FUNCTION usage_matches(p_patterns text[], p_model text, p_shares jsonb)
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF p_shares IS NULL THEN
+        RETURN usage_matches(p_patterns, p_model);
+    END IF;
+    RETURN EXISTS (
+        SELECT FROM jsonb_each(p_shares) AS s (model, share) WHERE usage_matches_share(p_patterns, model, share));
+END $$;
+
+CREATE OR REPLACE FUNCTION usage_share(p_patterns text[], p_shares jsonb, p_tokens boolean)
+RETURNS numeric LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (
+        SELECT sum((share ->> CASE WHEN p_tokens THEN 'tokens' ELSE 'ceiling' END)::numeric(30, 12))
+        FROM jsonb_each(p_shares) AS s (model, share) WHERE usage_matches_share(p_patterns, model, share));
+END $$;
+
+-- What one of the lines of a call of several models has spent (usage/sql/budgets.sql): a budget of some models is charged
+-- with the lines of those, and with lines that may have asked one of them besides.
+CREATE OR REPLACE FUNCTION usage_part_spent(
+    p_charges usage_charge[], p_shares jsonb, p_model text, p_cost numeric, p_tokens numeric)
+RETURNS usage_charge[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    asked text := (
+        SELECT model FROM jsonb_object_keys(p_shares) AS model
+        WHERE usage_same_model(usage_model_identity(model), usage_model_identity(p_model))
+            OR starts_with(lower(p_model COLLATE "C"), lower(model COLLATE "C") || '-')
+        ORDER BY model = p_model DESC, length(model) DESC LIMIT 1);
+BEGIN
+    IF asked IS NULL THEN
+        RETURN usage_spent(p_charges, p_cost, p_tokens);
+    END IF;
+    RETURN nullif(ARRAY(
+        SELECT c FROM unnest(usage_spent(p_charges, p_cost, p_tokens)) AS c JOIN usage_budget b ON b.id = c.budget
+        WHERE b.model_patterns = '{}' OR usage_matches_share(b.model_patterns, asked, p_shares -> asked)
+            OR usage_matches(b.model_patterns, p_model)), '{}');
+END $$;
+
+-- What a budget's calls like this one are likely to cost (usage/sql/budgets.sql), by whatever case they name the model.
+CREATE OR REPLACE FUNCTION usage_likely(p_virtual_key bigint, p_model text, p_tokens boolean)
+RETURNS numeric LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT CASE WHEN count(*) >= 5
+        THEN round(avg(amount) + 2 * stddev_pop(amount), CASE WHEN p_tokens THEN 0 ELSE 12 END) END
+    FROM (
+        SELECT CASE WHEN p_tokens THEN usage_tokens(input_tokens, output_tokens, cache_read_input_tokens,
+            cache_creation_5m_input_tokens, cache_creation_1h_input_tokens) ELSE cost END AS amount
+        FROM (
+            SELECT * FROM usage_ledgerentry e
+            WHERE e.virtual_key_id = p_virtual_key AND e.id >= usage_first_id(clock_timestamp() - interval '7 days')
+            ORDER BY e.id DESC LIMIT 64
+        ) AS lately
+        WHERE lower(requested_model COLLATE "C") = lower(p_model COLLATE "C") AND endpoint = 'messages'
+            AND status = 'completed' LIMIT 32
+    ) AS alike);
+END $$;
