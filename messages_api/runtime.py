@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import astuple
 from datetime import datetime
 from decimal import Decimal
@@ -111,6 +111,8 @@ class Runtime:
         self.calls: defaultdict[int, set[Call]] = defaultdict(set)
         self.tasks: list[asyncio.Task[None]] = []
         self.errands: set[asyncio.Task[None]] = set()
+        # Provider keys that are tried in our own name.
+        self.probing: set[int] = set()
         self.reading_batches = asyncio.Semaphore(1)
 
     async def start(self) -> None:
@@ -266,7 +268,11 @@ class Runtime:
                     logger.warning("a record waits to be written (%s)", type(error).__name__)
                     await asyncio.sleep(1)
 
-        task = asyncio.get_running_loop().create_task(errand())
+        self.run_errand(errand())
+
+    def run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Run what nothing waits for, until the process ends."""
+        task = asyncio.get_running_loop().create_task(errand)
         self.errands.add(task)
         task.add_done_callback(self.errands.discard)
 
