@@ -27,5 +27,9 @@ app.conf.beat_schedule = {
         "schedule": crontab(minute=35),
     },
     "forget cool-downs": {"task": "messages_api.tasks.forget_cooldowns", "schedule": 600.0},
+    "forget old counts of free calls": {
+        "task": "usage.tasks.forget_free_calls",
+        "schedule": crontab(hour=3, minute=50),
+    },
     "forget old refusals": {"task": "usage.tasks.forget_refusals", "schedule": crontab(hour=3, minute=40)},
 }

@@ -27,7 +27,7 @@ from messages_api import attempts, batch_body, bindings, errors, max_tokens, pag
 from messages_api.authentication import Presented
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.bindings import Bound
-from messages_api.call import Call
+from messages_api.call import Call, Endpoint
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.estimates import Extras
@@ -35,7 +35,7 @@ from messages_api.handler import ApiRequest, RawResponse
 from messages_api.metering import Reading, decode, mapping, text
 from messages_api.paging import Wanted
 from messages_api.provider_paths import is_id
-from messages_api.relay import Endpoint, Held, Incoming
+from messages_api.relay import Held, Incoming
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.spooled_body import SpooledBody
@@ -133,6 +133,11 @@ class BatchCall(Call):
     def finish(self, *args: Any, **kwargs: Any) -> None:
         if not self.settled:
             super(BatchCall, self).finish(*args, **kwargs)
+            self.runtime.keep_recording(NEVER, [self.id])
+
+    def withdraw(self) -> None:
+        if not self.settled:
+            super(BatchCall, self).withdraw()
             self.runtime.keep_recording(NEVER, [self.id])
 
 

@@ -18,13 +18,13 @@ from keys.directory import KnownKey, KnownProviderKey
 from messages_api import attempts, errors, routing
 from messages_api.arbiter import permit
 from messages_api.authentication import Presented
-from messages_api.call import Call
+from messages_api.call import Call, Endpoint
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
 from messages_api.provider_paths import is_id
 from messages_api.providers import Outgoing
-from messages_api.relay import Endpoint, Incoming, admit, render, under_way
+from messages_api.relay import Incoming, admit, render, under_way
 from messages_api.routing import Choose
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest

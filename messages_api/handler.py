@@ -58,6 +58,8 @@ class ApiRequest(ASGIRequest):
         self.watcher: asyncio.Task[None] | None = None
         self.client_gone = False
         self.answered = False
+        # What is to be done when it is over, whatever became of it.
+        self.at_end: list[Callable[[], None]] = []
         # For the log of refusals, as far as they are known.
         self.credential_hint = ""
         self.virtual_key: int | None = None
@@ -206,6 +208,8 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     finally:
         if request.watcher is not None:
             request.watcher.cancel()
+        for done in request.at_end:
+            done()
         if response is not None:
             response.close()
 
