@@ -28,5 +28,9 @@ app.conf.beat_schedule = {
     },
     "forget cool-downs": {"task": "messages_api.tasks.forget_cooldowns", "schedule": 600.0},
     "forget failures to sign in": {"task": "keys.tasks.forget_sign_ins", "schedule": crontab(minute=50)},
+    "forget old counts of free calls": {
+        "task": "usage.tasks.forget_free_calls",
+        "schedule": crontab(hour=3, minute=50),
+    },
     "forget old refusals": {"task": "usage.tasks.forget_refusals", "schedule": crontab(hour=3, minute=40)},
 }

@@ -83,6 +83,10 @@ class Configuration(BaseSettings):
     # Policy
     passthrough_customer: str = ""
     passthrough_base_url: str = "https://api.anthropic.com"
+    passthrough_prefix: str = "sk-ant-"
+    passthrough_failures: int = Field(10, ge=1)
+    passthrough_rpm: int = Field(600, ge=1)
+    passthrough_parallel: int = Field(50, ge=1)
     unpriced_models: Literal["high-rate", "refuse"] = "high-rate"
     unpriced_input_price: Decimal = Field(Decimal(30), ge=0)
     unpriced_output_price: Decimal = Field(Decimal(150), ge=0)
@@ -103,6 +107,9 @@ class Configuration(BaseSettings):
     lease_seconds: float = Field(15, ge=1)
     retained_seconds: float = Field(3600, ge=0)
     refusal_days: int = Field(14, ge=1)
+    free_rpm: int = Field(1200, ge=1)
+    free_parallel: int = Field(50, ge=1)
+    free_call_days: int = Field(90, ge=1)
 
     # E-mail, for alerts
     email_host: str = ""

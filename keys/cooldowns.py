@@ -33,6 +33,9 @@ MOST_SECONDS = 3600.0
 # Likewise of one whose key or account is refused.
 REFUSED_FIRST_SECONDS = 3.0
 REFUSED_LONGEST_SECONDS = 300.0
+# So long a refusal of one caller's request waits for another caller's that confirms it.
+DOUBT_SECONDS = 60.0
+MOST_DOUBTS = 1000
 # Of one that limits the rate and doesn't say for how long.
 LIMITED_LONGEST_SECONDS = 8.0
 # Who claimed the right to try has so long.
@@ -93,6 +96,8 @@ class Cooldowns:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.known: dict[tuple[int, str], KnownCooldown] = {}
+        # The last refusal that nobody has confirmed, as this process knows: whose request it was, and when.
+        self.doubts: dict[tuple[int, str], tuple[int, float]] = {}
 
     async def read(self) -> None:
         """Take in what is written.
@@ -152,6 +157,18 @@ class Cooldowns:
             provider_key, model, CooldownReason.FAILING, http_status, TRIP, first, longest, told=seconds, trial=trial
         )
 
+    def confirms(self, provider_key: KnownProviderKey, model: str, virtual_key: int) -> bool:
+        """Whether a refusal of this virtual key's request is the second in a row, after another one's: a provider may
+        refuse what a caller sent, and says the same of our key. No I/O."""
+        if provider_key.id is None:
+            return False
+        now = time.monotonic()
+        before = self.doubts.get((provider_key.id, model))
+        if before is None and len(self.doubts) >= MOST_DOUBTS:
+            self.doubts.clear()
+        self.doubts[provider_key.id, model] = virtual_key, now
+        return before is not None and before[0] != virtual_key and now - before[1] < DOUBT_SECONDS
+
     async def refused(self, provider_key: KnownProviderKey, model: str, http_status: int, *, trial: bool) -> None:
         """Its key or account is refused, for this model or (where that is empty) for any: administrators have to see
         to it."""
@@ -160,6 +177,9 @@ class Cooldowns:
 
     async def succeeded(self, provider_key: KnownProviderKey, model: str, *, trial: bool) -> None:
         """A call of this model was answered."""
+        if self.doubts and provider_key.id is not None:
+            for name in ("", model):
+                self.doubts.pop((provider_key.id, name), None)
         if provider_key.id is not None and any((provider_key.id, name) in self.known for name in ("", model)):
             await self._write(END, {"provider_key": provider_key.id, "model": model, "trial": trial})
 

@@ -33,8 +33,12 @@ SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM 
     least(coalesce(v.default_max_tokens, t.default_max_tokens), v.max_tokens, t.max_tokens),
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models,
-    v.adaptive_weights
+    v.adaptive_weights, l.rpm, l.parallel
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id LEFT JOIN keys_team t ON t.id = v.team_id
+CROSS JOIN LATERAL (
+    SELECT min(rate) FILTER (WHERE kind = 'rpm') AS rpm, min(rate) FILTER (WHERE kind = 'parallel') AS parallel
+    FROM usage_limit WHERE active AND model_patterns = '{}' AND provider_key_id IS NULL
+        AND owner = ANY (ARRAY[v.customer_id * 4, v.team_id * 4 + 1, v.id * 4 + 2])) AS l
 WHERE
 """
 CATALOGUE = """
@@ -86,7 +90,8 @@ class KnownKey:
     """A virtual key as a credential opened it, at the revisions at which it was read.
 
     `max_tokens` is the ceiling for what it may ask for, the lower one of its own and its team's; `default_max_tokens`
-    stand in where it doesn't ask. None: there is none.
+    stand in where it doesn't ask. `rpm` and `parallel` are the lowest limits of requests and of calls at once, its own,
+    its team's and its customer's, for all models. None: there is none.
     """
 
     credential: int
@@ -105,6 +110,8 @@ class KnownKey:
     expires_at: datetime | None = None
     max_tokens: int | None = None
     default_max_tokens: int | None = None
+    rpm: int | None = None
+    parallel: int | None = None
 
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
@@ -221,7 +228,7 @@ class Directory:
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row
-        max_tokens, default_max_tokens, provider_keys, weights, fallbacks, adaptive_weights = rest
+        max_tokens, default_max_tokens, provider_keys, weights, fallbacks, adaptive_weights, rpm, parallel = rest
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
         routes = tuple(
@@ -247,6 +254,8 @@ class Directory:
             expires_at,
             max_tokens,
             default_max_tokens,
+            rpm,
+            parallel,
         )
 
     async def _read_catalogue(self) -> None:

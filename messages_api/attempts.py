@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from messages_api import errors, headers
+from messages_api import errors, headers, refused_keys
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.metering import JsonMeter, Reading, StreamMeter
@@ -135,7 +135,7 @@ async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
         # Its protocol can't say this; another one may.
         await call.journey.leave_trial(target)
         return Failure(target, error.reason, error=error, hopeless=True)
-    if call.free and not (isinstance(outcome, Failure) and outcome.refused):
+    if call.free:
         # Providers limit free calls separately: what becomes of one says nothing of those that cost something.
         await call.journey.leave_trial(target)
         if isinstance(outcome, Failure) and outcome.wait:
@@ -313,13 +313,11 @@ async def note(call: Call, failure: Failure, *, trial: bool) -> None:
     """What a failure says of the provider key, for all who would call it next."""
     cooldowns, target, status = call.runtime.cooldowns, failure.target, failure.http_status or 0
     if failure.refused:
-        logger.error("provider key %s was refused: HTTP %d", target.provider_key.name, status)
-        # What it may not do with one model says nothing of the others.
-        await cooldowns.refused(target.provider_key, target.model if status == 403 else "", status, trial=trial)
+        await refused_keys.note(call, failure, trial=trial)
     elif status == 429:
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
-        # Nor does a request that its provider fails at: or else one caller could take it from all.
+        # A request that its provider fails at says nothing of other models, or else one caller could take it from all.
         model = target.model if failure.http_status or failure.unseen_tokens is not None else ""
         await cooldowns.failed(target.provider_key, model, failure.http_status, failure.wait, trial=trial)
 

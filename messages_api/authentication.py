@@ -13,6 +13,7 @@ from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 
 from keys import credentials
+from messages_api import passed_keys
 from messages_api.errors import unauthenticated
 
 HEADERS = frozenset((b"authorization", b"x-api-key", b"x-bf-vk"))
@@ -23,10 +24,12 @@ ADVICE = "Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer,
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What a request brings: credentials of ours, intact, in order; or a provider's own key, to be passed through."""
+    """What a request brings: credentials of ours, intact, in order; or a provider's own key, to be passed through, and
+    the address that it comes from."""
 
     secrets: tuple[str, ...] = field(repr=False)
     provider_secret: str = field(default="", repr=False)
+    address: str = ""
 
     @property
     def hint(self) -> str:
@@ -34,8 +37,8 @@ class Presented:
         return "…".join(credentials.ends(self.secrets[0])) if self.secrets else ""
 
 
-def present(headers: list[tuple[bytes, bytes]]) -> Presented:
-    """What the headers bring; of many credentials, the first few.
+def present(headers: list[tuple[bytes, bytes]], address: str = "") -> Presented:
+    """What the headers of a request from an address bring; of many credentials, the first few.
 
     Raises:
         GatewayError: 401, there is nothing, or nothing that can be ours.
@@ -59,8 +62,9 @@ def present(headers: list[tuple[bytes, bytes]]) -> Presented:
             "The credential is mistyped or cut off: its checksum doesn't match. It was never looked up.",
             reason="mistyped",
         )
-    if settings.CONFIGURATION.passthrough_customer:
-        return Presented((), next(iter(values)))
+    foreign = next(iter(values))
+    if settings.CONFIGURATION.passthrough_customer and passed_keys.looks_like_one(foreign):
+        return Presented((), foreign, address)
     raise unauthenticated(f"The credential is not one of this gateway's. {ADVICE}", reason="foreign_credential")
 
 
@@ -74,7 +78,8 @@ class CredentialAuthentication(BaseAuthentication):
     """DRF's authentication step: `request.auth` is a `Presented`. Who that is, the arbiter says."""
 
     def authenticate(self, request: Any) -> tuple[None, Presented]:
-        return None, present(request.scope["headers"])
+        scope = request.scope
+        return None, present(scope["headers"], (scope.get("client") or ("",))[0])
 
     def authenticate_header(self, request: Any) -> str:
         return "Bearer"

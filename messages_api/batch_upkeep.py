@@ -21,10 +21,11 @@ from django.utils import timezone
 from keys.models import ProviderKey
 from messages_api import control_plane
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
-from messages_api.batches import COLUMNS, DESCRIBE, MADE, NAME, PATH, PORTION, description, moment
+from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, description, moment
 from messages_api.control_plane import NoAnswer
 from messages_api.metering import decode, integer, mapping, text
 from messages_api.models import Batch
+from messages_api.provider_paths import is_id
 from usage import pricing
 from usage.arbitration import Settlement
 from usage.models import Hold, LedgerEntry, Process, Status
@@ -209,11 +210,7 @@ def unheard_of(http: httpx.Client, since: datetime) -> Iterator[dict[str, Any]]:
             made = moment(each.get("created_at"))
             if made is not None and made < since:
                 return
-            if (
-                made
-                and NAME.fullmatch(text(each.get("id")))
-                and not Batch.objects.filter(provider_batch_id=each["id"]).exists()
-            ):
+            if made and is_id(text(each.get("id"))) and not Batch.objects.filter(provider_batch_id=each["id"]).exists():
                 yield each
         if page.get("has_more") is not True:
             return

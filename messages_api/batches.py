@@ -27,13 +27,14 @@ from messages_api import attempts, batch_body, bindings, errors, max_tokens, pag
 from messages_api.authentication import Presented
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.bindings import Bound
-from messages_api.call import Call
+from messages_api.call import Call, Endpoint
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
 from messages_api.metering import Reading, decode, mapping, text
 from messages_api.paging import Wanted
-from messages_api.relay import Endpoint, Held, Incoming
+from messages_api.provider_paths import is_id
+from messages_api.relay import Held, Incoming
 from messages_api.routing import Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
@@ -64,8 +65,6 @@ SETTLE_SECONDS = 60
 # A body that nobody needs, of requests about a batch.
 SMALL = 1 << 20
 TAIL = {CANCEL.name: "/cancel", RESULTS.name: "/results"}
-# Ids that a provider gives, as far as they can be a part of its paths.
-NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
 RESULTS_URL = re.compile(rb'("results_url"\s*:\s*)"[^"]*"')
 
@@ -136,6 +135,11 @@ class BatchCall(Call):
             super(BatchCall, self).finish(*args, **kwargs)
             self.runtime.keep_recording(NEVER, [self.id])
 
+    def withdraw(self) -> None:
+        if not self.settled:
+            super(BatchCall, self).withdraw()
+            self.runtime.keep_recording(NEVER, [self.id])
+
 
 async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
     """Make a batch.
@@ -174,7 +178,7 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
             name = text(mapping(decode(content)).get("id"))
             if 400 <= answer.status < 500:
                 relay.refused(call, answer.status, content, Reading())
-            elif answer.status == 200 and NAME.fullmatch(name):
+            elif answer.status == 200 and is_id(name):
                 await made(call, content, name)
             else:
                 # Whether it was made is to be found out; until then, what it may cost stays held.
@@ -455,7 +459,7 @@ async def page(runtime: Runtime, http: ApiRequest, key: KnownKey, wanted: Wanted
     cursor = wanted.after or wanted.before
     values: dict[str, Any] = {"key": key.id, "limit": wanted.limit + 1}
     if cursor:
-        if not NAME.fullmatch(cursor):
+        if not is_id(cursor):
             raise errors.invalid_request(f"{'after_id' if wanted.after else 'before_id'}: That is no batch's id.")
         found = await find(runtime, key, cursor, or_none=True)
         if found is None:

@@ -20,7 +20,7 @@ class BatchesView(ApiView):
 
     async def post(self, request: Request) -> HttpResponseBase:
         """Make one."""
-        here, http, presented, key = await identified(request)
+        here, http, presented, key = await identified(request, free=False)
         http.refuse_what_cannot_be_read(here.configuration.max_batch_bytes)
         key = await permit(here, http, presented, key, self.endpoint)
         return await batches.create(here, http, presented, key)

@@ -43,6 +43,15 @@ logger = logging.getLogger(__name__)
 CHARGED = tuple(name for name in TOKEN_COLUMNS if name not in ("thinking_tokens", "web_search_requests"))
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that is relayed to a provider; free calls hold nothing and are counted (usage.free_calls)."""
+
+    name: str
+    path: str
+    free: bool
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """An admitted call. Whoever finishes it first settles it; the rest changes nothing.
@@ -63,7 +72,7 @@ class Call:
     estimate: Estimate
     price: ModelPrice
     http_request: ApiRequest
-    free: bool = False
+    endpoint: Endpoint
     standing: Headers = field(default_factory=list)
     # A budget is nearly empty: the next call like this one may not fit before this one is settled.
     tight: bool = False
@@ -88,6 +97,11 @@ class Call:
     # Its client has hung up, and the answer is read to its end all the same.
     read_on: bool = False
     settled: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether it costs nothing."""
+        return self.endpoint.free
 
     @property
     def provider_key(self) -> KnownProviderKey:
@@ -121,6 +135,10 @@ class Call:
             unseen_tokens: nobody saw the end; the output tokens that it is reckoned to have come to. None: it was seen.
         """
         if self.settled:
+            return
+        if self.free:
+            self.runtime.free_calls.count(self.key.id, self.endpoint.name, status.value)
+            self.leave()
             return
         if self.read_on and status is Status.COMPLETED:
             status = Status.CLIENT_DISCONNECTED
@@ -249,6 +267,13 @@ class Call:
         self.attempting = False
         self.target = failure.target
         self.http_status, self.provider_request_id = failure.http_status, failure.provider_request_id
+
+    def withdraw(self) -> None:
+        """Give back what is held, as if the call had not been made: it leaves no row."""
+        if not self.settled:
+            if not self.free:
+                self.runtime.writer.release(self.id)
+            self.leave()
 
     def leave(self) -> None:
         """The call is settled, or somebody else will settle it."""

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import psycopg
 from django.http.response import HttpResponseBase
@@ -19,17 +18,17 @@ from keys.directory import KnownKey, KnownProviderKey
 from messages_api import attempts, errors, routing
 from messages_api.arbiter import permit
 from messages_api.authentication import Presented
-from messages_api.call import Call
+from messages_api.call import Call, Endpoint
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
+from messages_api.provider_paths import is_id
 from messages_api.providers import Outgoing
-from messages_api.relay import Endpoint, Incoming, admit, render, under_way
+from messages_api.relay import Incoming, admit, render, under_way
 from messages_api.routing import Choose
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
 from messages_api.upstream import Body, UpstreamError, gathered
-from usage.arbitration import clean
 
 logger = logging.getLogger(__name__)
 
@@ -158,11 +157,14 @@ async def relay_one(
     """
     choose: Choose = home
     file: KnownFile | None = None
-    if not key.passthrough:
+    if key.passthrough:
+        if not is_id(file_id):
+            raise missing(file_id)
+    else:
         file, key = await find(here, http, presented, key, endpoint, file_id)
         choose = holder(file)
     body = await http.read_body(MOST_BODY)
-    path = f"{PATH}/{quote(file_id, safe='')}" + ("/content" if endpoint is CONTENT else "")
+    path = f"{PATH}/{file_id}" + ("/content" if endpoint is CONTENT else "")
     response = await relay(here, Incoming(http, endpoint, presented, key, NO_MODEL, body, routing.only(choose), path))
     if file is not None and isinstance(response, RawResponse):
         await note(here, file, endpoint, response)
@@ -207,7 +209,7 @@ async def find(
     Raises:
         GatewayError: 404, there is none; or the key may not call at all.
     """
-    rows = await here.record(FIND, (clean(file_id),))
+    rows = await here.record(FIND, (file_id,)) if is_id(file_id) else []
     file = KnownFile(*rows[0]) if rows else None
     if file is None or not file.belongs_to(key):
         # Only what is known now may refuse, and a refused key hears of that instead.
@@ -271,7 +273,7 @@ def id_of(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     found = described.get("id") if isinstance(described, dict) else None
-    return found if isinstance(found, str) and found == clean(found) else ""
+    return found if isinstance(found, str) and is_id(found) else ""
 
 
 def description(body: bytes, file_id: str) -> str:
@@ -282,15 +284,18 @@ def description(body: bytes, file_id: str) -> str:
 async def ask(
     here: Runtime, http: ApiRequest, provider_key: KnownProviderKey, method: str, file_id: str
 ) -> tuple[int, bytes]:
-    """What the provider answers to a question of our own about a file, in the caller's version of its API.
+    """What the provider answers to a question of our own about a file, in the caller's version of its API. It is not
+    asked about what can't be an id: a model's answer may have named anything.
 
     Raises:
         UpstreamError, TimeoutError: nothing, or not to the end.
     """
+    if not is_id(file_id):
+        return 404, b""
     scope = http.scope
     versions = [(name, value) for name, value in scope["headers"] if name in (b"anthropic-version", b"anthropic-beta")]
     body: Body = b""
-    outgoing = Outgoing(method, f"{PATH}/{quote(file_id, safe='')}", b"", versions, body, provider_key, lambda: None)
+    outgoing = Outgoing(method, f"{PATH}/{file_id}", b"", versions, body, provider_key, lambda: None)
     async with asyncio.timeout(ASK_SECONDS):
         answer = await here.providers[provider_key.provider].send(outgoing)
         try:

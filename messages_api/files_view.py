@@ -8,7 +8,7 @@ from rest_framework.request import Request
 
 from messages_api import file_list, files
 from messages_api.arbiter import permit
-from messages_api.relay import Endpoint
+from messages_api.call import Endpoint
 from messages_api.views import ApiView, identified
 from usage.request_ids import request_id
 

@@ -60,6 +60,8 @@ class ApiRequest(ASGIRequest):
         self.answered = False
         # Of what the process may hold, once it is known who is asking.
         self.share: Share | None = None
+        # What is to be done when it is over, whatever became of it.
+        self.at_end: list[Callable[[], None]] = []
         # For the log of refusals, as far as they are known.
         self.credential_hint = ""
         self.virtual_key: int | None = None
@@ -247,6 +249,8 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if request.watcher is not None:
             request.watcher.cancel()
         request.forget_body()
+        for done in request.at_end:
+            done()
         if response is not None:
             response.close()
 

@@ -7,14 +7,13 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from keys.directory import KnownKey
-from messages_api import errors, model_list, runtime
+from messages_api import errors, model_list
 from messages_api.arbiter import permit
-from messages_api.authentication import Presented
 from messages_api.handler import ApiRequest
 from messages_api.model_list import Lists
 from messages_api.paging import Wanted
 from messages_api.runtime import DATABASE_AWAY, Runtime
-from messages_api.views import ApiView
+from messages_api.views import ApiView, identified
 from usage.request_ids import request_id
 
 
@@ -25,24 +24,19 @@ class ModelsView(ApiView):
 
     async def get(self, request: Request) -> HttpResponse:
         wanted, lifecycles = Wanted.read(request.query_params), model_list.lifecycles(request.query_params)
-        here = runtime.current()
-        key = await self.admit(here, request)
+        here, key = await self.admit(request)
         lists = await listed(here)
         models = model_list.usable(key, lists, here.providers).values()
         return self.answer(request, model_list.page(models, wanted, lifecycles))
 
-    async def admit(self, here: Runtime, request: Request) -> KnownKey:
+    async def admit(self, request: Request) -> tuple[Runtime, KnownKey]:
         """The key that calls, once the arbiter lets it.
 
         Raises:
             GatewayError: it may not call, or that can't be said now.
         """
-        http: ApiRequest = request._request  # type: ignore[assignment]
-        presented: Presented = request.auth  # type: ignore[assignment]
-        http.credential_hint = presented.hint
-        key = await here.identify(presented)
-        http.virtual_key = key.id
-        return await permit(here, http, presented, key, self.endpoint)
+        here, http, presented, key = await identified(request)
+        return here, await permit(here, http, presented, key, self.endpoint)
 
     def answer(self, request: Request, body: bytes) -> HttpResponse:
         http: ApiRequest = request._request  # type: ignore[assignment]
@@ -57,8 +51,7 @@ class ModelView(ModelsView):
     async def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
         http: ApiRequest = request._request  # type: ignore[assignment]
         http.requested_model = model
-        here = runtime.current()
-        key = await self.admit(here, request)
+        here, key = await self.admit(request)
         lists = await listed(here)
         return self.answer(request, model_list.find(key, lists, here.providers, model).info.encode())
 

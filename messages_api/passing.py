@@ -1,8 +1,9 @@
 """Letting calls pass while the arbiter can't be asked, where the deployment has chosen so (ARBITER_AWAY=pass).
 
 Such a call is written to the spool before it goes out, and admitted when the database is back (usage/sql/late.sql):
-then it has its row like any other. Only calls to models pass, with credentials that this process knows, and that the
-arbiter let in when it was last asked; what has changed since is not known.
+then it has its row like any other. One that costs nothing is counted, as ever. Only calls to models pass, with
+credentials that this process knows, and that the arbiter let in when it was last asked; what has changed since is not
+known.
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ def may(runtime: Runtime, endpoint: str, presented: Presented, key: KnownKey) ->
 
 
 def let(runtime: Runtime, call: Call, asked: Admission) -> None:
-    """Let a call pass: it is in the spool when this returns, and admitted when the database is back.
+    """Let a call pass: it is in the spool when this returns, and admitted when the database is back; unless it is free.
 
     What was asked for it may have been admitted all the same, and is given back; so it goes on under another id.
 
     Raises:
         GatewayError: 503, it can't be kept.
     """
+    if call.free:
+        # It holds nothing and has no row: there is nothing to admit.
+        runtime.remember(call)
+        return
     call.id = call.http_request.id = new_id()
     # Another object: the writer still gives back what the first one may hold.
     passed = msgspec.structs.replace(asked, id=call.id, client_labels=asked.client_labels | LABEL)

@@ -101,7 +101,7 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
         if key.provider not in spoken:
             return None
         async with room:
-            return await _try(spoken[key.provider], key)
+            return await tried(spoken[key.provider], key)
 
     try:
         return await asyncio.gather(*map(one, keys))
@@ -109,8 +109,8 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
         await client.close()
 
 
-async def _try(provider: Provider, key: KnownProviderKey) -> Outcome | None:
-    """Ask, and say what came of it."""
+async def tried(provider: Provider, key: KnownProviderKey) -> Outcome | None:
+    """What its provider makes of one; None where there is nothing to try."""
     answer: Answer | None = None
     try:
         async with asyncio.timeout(SECONDS):

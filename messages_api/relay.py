@@ -34,7 +34,7 @@ from messages_api import (
 )
 from messages_api.attempts import Kept
 from messages_api.authentication import Presented
-from messages_api.call import Call
+from messages_api.call import Call, Endpoint
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, ClientGone, RawResponse
 from messages_api.journey import Journey, deadlines
@@ -62,15 +62,6 @@ CLIENT_LABELS = {
 
 # How often a call plans again because a provider key turns out to cool down: each time it waits or aims elsewhere.
 MOST_COOLING = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An endpoint that is relayed to a provider; a free one costs nothing, and has a row all the same."""
-
-    name: str
-    path: str
-    free: bool
 
 
 MESSAGES = Endpoint("messages", "/v1/messages", free=False)
@@ -309,7 +300,7 @@ def open_call(
         estimate,
         price,
         incoming.http,
-        free=incoming.endpoint.free,
+        endpoint=incoming.endpoint,
     )
 
 
@@ -336,7 +327,7 @@ def admission(call: Call, incoming: Incoming, labels: dict[str, str]) -> Admissi
         credential=call.key.credential,
         revision=call.key.revision,
         catalogue_revision=call.key.catalogue_revision,
-        hold=True,
+        hold=not call.free,
         endpoint=incoming.endpoint.name,
         requested_model=call.request.model,
         stream=call.request.stream,
@@ -444,6 +435,11 @@ def refused(call: Call, status: int, body: bytes, reading: Reading) -> None:
     if not 400 <= status < 600:
         call.finish(Status.FAILED, reading, error_type="bad_status", free=True)
         raise errors.bad_gateway(f"The provider answered with HTTP {status}.", reason="provider_status")
+    if status == 401 and call.key.passthrough:
+        # Anybody can make one up: it leaves no row.
+        call.withdraw()
+        call.runtime.passed_keys.was_refused(call.provider_key.secret)
+        return
     call.finish(Status.REFUSED_BY_PROVIDER, reading, free=True)
     if attempts.is_about_us(call, status, body):
         logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, status)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import astuple
 from datetime import datetime
 from decimal import Decimal
@@ -32,14 +32,17 @@ from messages_api import errors, markers
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
 from messages_api.bindings import Bindings, Bound
+from messages_api.caller_limits import CallerLimits
 from messages_api.carried import Name
 from messages_api.intake import Intake
 from messages_api.lean_client import LeanClient
+from messages_api.passed_keys import PassedKeys
 from messages_api.providers import providers
 from messages_api.reading_on import ReadingOn
 from messages_api.upstream import UpstreamClient, tls_context
 from usage import pricing, spool
 from usage.admission import Writer
+from usage.free_call_counter import FreeCallCounter
 from usage.parallel import ParallelLimits
 from usage.pricing import ModelPrice, PriceBook
 from usage.refusal_log import RefusalLog
@@ -97,6 +100,9 @@ class Runtime:
         self.client = upstream_client(configuration, destinations.current(kept=lambda: self.directory.kept_hosts))
         self.providers = providers(self.client)
         self.refusals = RefusalLog(self.reader)
+        self.free_calls = FreeCallCounter(self.reader)
+        self.caller_limits = CallerLimits()
+        self.passed_keys = PassedKeys(configuration.passthrough_failures)
         self.accounts = Accounts(self.reader)
         self.cooldowns = Cooldowns(self.records)
         self.performances = Performances(self.reader)
@@ -118,6 +124,8 @@ class Runtime:
         self.tasks: list[asyncio.Task[None]] = []
         self.errands: set[asyncio.Task[None]] = set()
         self.reading_on = ReadingOn(configuration.read_on_calls, configuration.read_on_seconds)
+        # Provider keys that are tried in our own name.
+        self.probing: set[int] = set()
         self.reading_batches = asyncio.Semaphore(1)
         self.intake = Intake(
             configuration.body_memory_bytes,
@@ -150,6 +158,7 @@ class Runtime:
             logger.warning("call %s is still open", call.id)
         await self.writer.stop()
         await self.refusals.flush()
+        await self.free_calls.flush()
         await self.bindings.close()
         await self.client.close()
         for task in self.errands:
@@ -168,7 +177,7 @@ class Runtime:
         """
         with answering:
             if presented.provider_secret:
-                return await self._passed_through(presented.provider_secret)
+                return await self._passed_through(presented)
             for secret in presented.secrets:
                 key = await self.directory.find(secret)
                 if key is not None:
@@ -188,15 +197,39 @@ class Runtime:
                 await self.directory.refresh(secret, than=than)
         return await self.identify(presented)
 
-    async def _passed_through(self, secret: str) -> KnownKey:
+    def enter(self, key: KnownKey, presented: Presented, *, own_limits: bool) -> Callable[[], None]:
+        """A call begins that costs nothing, or has a provider's own key; what is to be called at its end.
+
+        Args:
+            own_limits: the key's own limits bound it, too; or else it is counted apart.
+
+        Raises:
+            GatewayError: 429, the caller has made too many lately, or too many run.
+        """
+        if presented.provider_secret:
+            rpm, parallel = self.configuration.passthrough_rpm, self.configuration.passthrough_parallel
+            caller = self.passed_keys.digest(presented.provider_secret)
+            return self.caller_limits.enter(caller, rpm, parallel, "calls")
+        rpm, parallel = self.configuration.free_rpm, self.configuration.free_parallel
+        if own_limits:
+            rpm, parallel = min(rpm, key.rpm or rpm), min(parallel, key.parallel or parallel)
+        return self.caller_limits.enter((key.id, own_limits), rpm, parallel, "calls that cost nothing")
+
+    async def _passed_through(self, presented: Presented) -> KnownKey:
         key = await self.directory.passed_through()
         if key is None:
             raise errors.unavailable(
                 "The customer for provider's own keys is not set up: start the gateway anew.", reason="no_passthrough"
             )
         own = KnownProviderKey(
-            None, "(passed through)", "anthropic", self.configuration.passthrough_base_url.rstrip("/"), secret, ()
+            None,
+            "(passed through)",
+            "anthropic",
+            self.configuration.passthrough_base_url.rstrip("/"),
+            presented.provider_secret,
+            (),
         )
+        await self.passed_keys.check(self.providers[own.provider], own, presented.address)
         return key.with_route(own)
 
     async def bound(self, key: KnownKey, body: bytes) -> list[Bound]:
@@ -290,7 +323,11 @@ class Runtime:
                     logger.warning("a record waits to be written (%s)", type(error).__name__)
                     await asyncio.sleep(1)
 
-        task = asyncio.get_running_loop().create_task(errand())
+        self.run_errand(errand())
+
+    def run_errand(self, errand: Coroutine[Any, Any, None]) -> None:
+        """Run what nothing waits for, until the process ends."""
+        task = asyncio.get_running_loop().create_task(errand)
         self.errands.add(task)
         task.add_done_callback(self.errands.discard)
 
@@ -351,11 +388,12 @@ class Runtime:
                 stream.tend(now, configuration.ping_seconds)
 
     async def _sweep(self) -> None:
-        """Every second, away from any request: write refusals and accounts, and look for streams to cut."""
+        """Every second, away from any request: write refusals, counts and accounts, and look for streams to cut."""
         while True:
             await asyncio.sleep(1)
             try:
                 await self.refusals.flush()
+                await self.free_calls.flush()
                 await self.accounts.flush()
                 await self.cooldowns.read()
                 await self.performances.read()

@@ -8,22 +8,22 @@ from django.urls import re_path
 from messages_api.batches_view import BatchesView, BatchResultsView, BatchView, CancelBatchView
 from messages_api.files_view import FileContentView, FilesView, FileView
 from messages_api.models_view import ModelsView, ModelView
+from messages_api.provider_paths import ID
 from messages_api.quota_view import QuotaView
 from messages_api.views import CountTokensView, MessagesView, NotFoundView
 
 # What clients' base URLs may end in, besides nothing.
 PREFIXES = ("pydanticai/anthropic/", "anthropic/", "pydanticai/")
 PREFIX = f"^/*(?:{'|'.join(prefix.removesuffix('/') + '/+' for prefix in PREFIXES)})?(?:v1/+)?"
-# Of what lives at a provider: the caller's own word, which becomes a part of the provider's path.
-ID = r"(?P<name>[A-Za-z0-9_-]{1,200})"
+BATCH = rf"v1/messages/batches/(?P<name>{ID})"
 
 urlpatterns = [
     re_path(PREFIX + r"v1/messages/?$", MessagesView.as_view(), name="messages"),
     re_path(PREFIX + r"v1/messages/count_tokens/?$", CountTokensView.as_view(), name="count_tokens"),
     re_path(PREFIX + r"v1/messages/batches/?$", BatchesView.as_view(), name="batches"),
-    re_path(PREFIX + rf"v1/messages/batches/{ID}/?$", BatchView.as_view(), name="batch"),
-    re_path(PREFIX + rf"v1/messages/batches/{ID}/cancel/?$", CancelBatchView.as_view(), name="cancel_batch"),
-    re_path(PREFIX + rf"v1/messages/batches/{ID}/results/?$", BatchResultsView.as_view(), name="batch_results"),
+    re_path(PREFIX + BATCH + r"/?$", BatchView.as_view(), name="batch"),
+    re_path(PREFIX + BATCH + r"/cancel/?$", CancelBatchView.as_view(), name="cancel_batch"),
+    re_path(PREFIX + BATCH + r"/results/?$", BatchResultsView.as_view(), name="batch_results"),
     re_path(PREFIX + r"v1/models/?$", ModelsView.as_view(), name="models"),
     re_path(PREFIX + r"v1/models/(?P<model>.+?)/?$", ModelView.as_view(), name="model"),
     re_path(PREFIX + r"v1/files/?$", FilesView.as_view(), name="files"),

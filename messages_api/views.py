@@ -118,11 +118,17 @@ def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpR
     return errors.response(error, http.id)
 
 
-async def identified(request: Request) -> tuple[runtime.Runtime, ApiRequest, Presented, KnownKey]:
+async def identified(
+    request: Request, *, free: bool = True, own_limits: bool = True
+) -> tuple[runtime.Runtime, ApiRequest, Presented, KnownKey]:
     """Who calls, as far as can be said without the arbiter.
 
+    Args:
+        free: the call costs nothing.
+        own_limits: such calls are bounded by the key's own limits, too, not by the deployment's alone.
+
     Raises:
-        GatewayError: nobody we know.
+        GatewayError: nobody we know; or 429, it calls for nothing, or with a provider's own key, too often.
     """
     here = runtime.current()
     http: Any = request._request
@@ -130,6 +136,8 @@ async def identified(request: Request) -> tuple[runtime.Runtime, ApiRequest, Pre
     http.credential_hint = presented.hint
     key = await here.identify(presented)
     http.virtual_key, http.share = key.id, here.intake.share(key.id)
+    if free or key.passthrough:
+        http.at_end.append(here.enter(key, presented, own_limits=own_limits))
     return here, http, presented, key
 
 
@@ -144,13 +152,10 @@ class MessagesView(ApiView):
         return self.relayed.name
 
     async def post(self, request: Request) -> HttpResponseBase:
-        here = runtime.current()
-        http: ApiRequest = request._request  # type: ignore[assignment]
-        presented: Presented = request.auth  # type: ignore[assignment]
-        http.credential_hint = presented.hint
-        http.refuse_what_cannot_be_read(here.configuration.max_body_bytes)
-        key = await here.identify(presented)
-        http.virtual_key, http.share = key.id, here.intake.share(key.id)
+        judged: Any = request._request
+        judged.credential_hint = request.auth.hint  # type: ignore[union-attr]
+        judged.refuse_what_cannot_be_read(runtime.current().configuration.max_body_bytes)
+        here, http, presented, key = await identified(request, free=self.relayed.free)
         if http.may_be_long:
             # Not to read for a key that may not call.
             key = await permit(here, http, presented, key, self.endpoint)

@@ -33,7 +33,7 @@ from tests.databases import admin_connection as admin_connection
 from tests.databases import new_database as new_database
 from tests.databases import using as using
 from tests.upstream import Upstream
-from usage.models import Hold, LedgerEntry, Process, Writer
+from usage.models import FreeCalls, Hold, LedgerEntry, Process, Writer
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-opus-5-5"
@@ -63,6 +63,7 @@ DELETE FROM usage_alert;
 DELETE FROM usage_budget;
 DELETE FROM usage_limit;
 DELETE FROM usage_refusal;
+DELETE FROM usage_freecalls;
 DELETE FROM messages_api_batch;
 DELETE FROM messages_api_binding;
 DELETE FROM messages_api_file;
@@ -400,6 +401,19 @@ def rows(count: int, seconds: float = 30) -> list[LedgerEntry]:
 def row() -> LedgerEntry:
     """The only row of the ledger."""
     return rows(1)[0]
+
+
+def free_calls(virtual_key: VirtualKey, count: int) -> dict[tuple[str, str], int]:
+    """How many free calls this key made, by endpoint and status, once so many are counted."""
+
+    def found() -> dict[tuple[str, str], int]:
+        mine = FreeCalls.objects.filter(virtual_key=virtual_key).values_list("endpoint", "status", "calls")
+        cells = {(endpoint, status): calls for endpoint, status, calls in mine}
+        return cells if sum(cells.values()) >= count else {}
+
+    counted: dict[tuple[str, str], int] = wait_until(found)
+    assert sum(counted.values()) == count
+    return counted
 
 
 def refused(answer: httpx.Response, status: int, kind: str) -> str:

@@ -231,3 +231,8 @@ def test_a_stranger_with_the_providers_own_key_sees_the_providers_list(start_web
     answer = CLIENT.get(listed["results_url"], headers=credentials(own))
     assert answer.content == provider.line("a")
     assert [row.cost for row in lines()] == [EACH]
+    entries = LedgerEntry.objects.count()
+    upstream.answer = whole(401, b'{"type":"error"}')
+    assert post(web, own, batch("a"), BATCHES).status_code == 401
+    wait_until(lambda: not Batch.objects.filter(state="creating").exists() and not held().exists())
+    assert LedgerEntry.objects.count() == entries

@@ -694,7 +694,7 @@ def test_callers_with_a_providers_own_key_are_left_alone(
     issuing.ensure_passthrough_key("Acme")
     web = start_web(passthrough_customer="Acme", passthrough_base_url=here.upstream.url, ping_seconds=13)
     here.answers(message(container=container(), content=[made_file(), thinking()]))
-    assert post(web, "sk-ant-the-callers-own", ask()).status_code == 200
+    assert post(web, "sk-ant-the-callers-own-key", ask()).status_code == 200
     assert not Binding.objects.exists()
     assert not File.objects.exists()
 

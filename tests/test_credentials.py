@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from keys import credentials, issuing, pausing
 from keys.models import Credential, CredentialKind, Customer, Gateway, VirtualKey
+from messages_api import passed_keys
 from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows, talk, wait_until
 from tests.upstream import whole
-from usage.models import LedgerEntry, Refusal
+from usage.models import Budget, LedgerEntry, Refusal, Window
 
 pytestmark = pytest.mark.either_server
 
@@ -194,6 +195,55 @@ def test_the_providers_own_key_passes_where_the_deployment_allows_it(start_web, 
     upstream.answer = whole(401, body)
     answer = post(web, FOREIGN)
     assert (answer.status_code, answer.content) == (401, body)
+
+
+def test_a_made_up_key_of_the_providers_holds_nothing_leaves_nothing_and_ends_its_address(
+    start_web, served, alice, upstream
+):
+    customer = issuing.ensure_passthrough_key("Acme").virtual_key.customer
+    Budget.objects.create(customer=customer, amount=1)
+    web = start_web(passthrough_customer="Acme", passthrough_base_url=upstream.url, passthrough_failures=3)
+    for odd in ("sk-ant-short", "sk-ant-" + "a" * 30 + "!", "sk-other-" + "a" * 30, "sk-ant-" + "a" * 500):
+        refused(post(web, odd), 401, "authentication_error")
+    assert not upstream.seen
+
+    def answer(seen):
+        known = seen.values("x-api-key") == [FOREIGN]
+        return whole(200, message()) if known else whole(401, b'{"type":"error"}')
+
+    upstream.answer = answer
+    assert post(web, FOREIGN).status_code == 200
+    said = [post(web, f"sk-ant-api03-{number:090}").status_code for number in range(6)]
+    assert said[:3] == [401, 401, 401]
+    assert 429 in said
+    made_up = [seen for seen in upstream.seen if seen.values("x-api-key") != [FOREIGN]]
+    assert {seen.method for seen in made_up} == {"GET"}, "nothing but a free request"
+    # Whom the provider has taken calls on, from the same address.
+    assert post(web, FOREIGN).status_code == 200
+    upstream.answer = whole(401, b'{"type":"error"}')
+    assert post(web, FOREIGN).status_code == 401
+    assert post(web, FOREIGN).status_code in (401, 429)
+    assert len(rows(2)) == 2
+    window = Window.objects.get()
+    assert window.held == 0
+
+
+def test_each_key_of_the_providers_has_limits_of_its_own(start_web, served, alice, upstream):
+    issuing.ensure_passthrough_key("Acme")
+    web = start_web(passthrough_customer="Acme", passthrough_base_url=upstream.url, passthrough_rpm=1)
+    assert post(web, FOREIGN).status_code == 200
+    answer = post(web, FOREIGN)
+    refused(answer, 429, "rate_limit_error")
+    assert int(answer.headers["retry-after"]) > 0
+    assert post(web, FOREIGN + "-another").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "2001:db8::/64"), ("2001:db8::1:0:0:7", "2001:db8::/64"), ("", "")],
+)
+def test_an_address_stands_for_whoever_has_it(address, network):
+    assert passed_keys.network(address) == network
 
 
 def test_a_mistyped_key_of_ours_is_never_passed_on_to_the_provider(start_web, served, alice, upstream):

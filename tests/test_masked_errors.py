@@ -34,6 +34,8 @@ def test_an_error_that_comes_as_a_success_is_one_and_free(web_once, upstream, al
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["error"] == {"type": kind, "message": words}
+    if path.endswith("count_tokens"):
+        return
     entry = row()
     assert (entry.status, entry.http_status, entry.error_type) == ("refused_by_provider", status, kind)
     assert (entry.estimated, entry.input_tokens) == (False, 0)

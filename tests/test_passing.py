@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from keys import issuing
 from keys.models import Credential, ModelAlias
-from tests.gateway import CLIENT, ask, credentials, events, issue, message, post, refused, rows, wait_until
+from tests.gateway import CLIENT, ask, credentials, events, free_calls, issue, message, post, refused, rows, wait_until
 from tests.test_admission import admission
 from tests.test_outages import database_away, started
 from tests.upstream import pieces, whole
@@ -240,7 +240,8 @@ def test_what_lives_at_a_provider_does_not_pass(web, upstream, alice, apart):
         upstream.answer = whole(200, b'{"input_tokens":3}')
         body = {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": "x"}]}
         assert post(web, alice.key, body, "/v1/messages/count_tokens").status_code == 200
-    assert afterwards(rows(2))[0].endpoint == "count_tokens"
+    assert free_calls(alice.virtual_key, 1) == {("count_tokens", "completed"): 1}
+    rows(1)
 
 
 @pytest.mark.django_db

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from keys import keyring
 from keys.models import Cooldown, CooldownReason
-from tests.gateway import message, post, refused
+from tests.gateway import message, post, refused, wait_until
 from tests.issued import make_provider_key
 from tests.upstream import whole
 from usage import tasks
@@ -43,6 +43,7 @@ def test_administrators_are_told_of_a_provider_key_that_is_refused(web, upstream
     tell("acme@example.com", alice.team.customer)
     upstream.answer = whole(status, REFUSAL)
     refused(post(web, alice.key), 503, "api_error")
+    wait_until(Cooldown.objects.exists)
     tasks.deliver_alerts()
     [told] = mail.outbox
     assert told.to == ["platform@example.com"]

@@ -17,7 +17,7 @@ from keys.lists import LookedAt
 from keys.model_names import fold
 from usage import alert_admin, budget_admin, price_admin, request_ids, retained_admin
 from usage.lists import KEY_OWNER, two_lines
-from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Process, Rollup
+from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
@@ -121,7 +121,7 @@ class ModelFilter(admin.SimpleListFilter):
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """One call a row, the newest first."""
 
-    empty = "There is no row yet: every call that reaches a provider has one."
+    empty = "There is no row yet: every call that reaches a provider and may cost something has one."
     list_display = (
         "request_id",
         "admitted_at",
@@ -161,6 +161,29 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     def cost_shown(self, row: LedgerEntry) -> str:
         """To a hundredth of a cent."""
         return f"{row.cost:,.4f}"
+
+
+@admin.register(FreeCalls)
+class FreeCallsAdmin(LookedAt):
+    """How many calls there were that cost nothing, by day."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    actions = None
+    list_per_page = 50
+    about = "Counting tokens, files, and what is asked about batches: such calls have no rows in the ledger."
+    empty = "No call that costs nothing has reached a provider lately."
+    list_display = ("day", "called_with", "endpoint", "status", "calls")
+    list_display_links = None
+    list_select_related = KEY_OWNER
+    list_filter = ("endpoint", "status")
+    date_hierarchy = "day"
+
+    @admin.display(description="virtual key")
+    def called_with(self, row: FreeCalls) -> SafeString:
+        """The virtual key, and whose it is."""
+        return two_lines(row.virtual_key, row.virtual_key.belongs_to)
 
 
 @admin.register(Adjustment)

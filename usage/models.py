@@ -19,6 +19,7 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 # Django finds an app's models in this module.
 from usage.alerts import Alert, AlertTarget, Delivery
 from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.free_calls import FreeCalls
 from usage.overruns import Overrun
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "AlertTarget",
     "Budget",
     "Delivery",
+    "FreeCalls",
     "Limit",
     "LimitState",
     "Override",
@@ -134,7 +136,7 @@ class Tokens(models.Model):
 
 
 class LedgerEntry(Call, Tokens):
-    """One call that reached a provider: inserted once, by settlement, and never edited.
+    """One call that reached a provider and may have cost something: inserted once, by settlement, and never edited.
 
     Partitioned by month over `id`, which is the UUIDv7 of the call's admission. `xid` is the transaction that wrote
     it: roll-ups follow it, since neither ids nor timestamps follow the order of commits.

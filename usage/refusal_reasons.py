@@ -16,6 +16,7 @@ SENTENCES = {
         "foreign_credential",
         "unknown_key",
         "passed_through",
+        "passed_key_refused",
         "no_passthrough",
     ),
     gettext_noop("The credential was revoked"): ("revoked", "cut"),

@@ -8,7 +8,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from usage import alert_delivery, ledger, performance, refusals, rollups, verification
+from usage import alert_delivery, free_calls, ledger, performance, refusals, rollups, verification
 
 logger = logging.getLogger(__name__)
 
@@ -56,3 +56,9 @@ def make_partitions() -> None:
 def forget_refusals() -> None:
     """Forget the refusals that are old enough."""
     refusals.forget(settings.CONFIGURATION.refusal_days)
+
+
+@shared_task
+def forget_free_calls() -> None:
+    """Forget how many free calls there were on days that are long past."""
+    free_calls.forget(settings.CONFIGURATION.free_call_days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -29,6 +30,7 @@ NO_LIST = (404, 405, 501)
 SOME_MODEL = "claude-haiku-4-5"
 # OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
 OAUTH_PREFIX = "sk-ant-oat"
+OAUTH_BETA = b"oauth-2025-04-20"
 BEARER_ONLY = ("ollama.com", ".aliyuncs.com")
 
 
@@ -88,6 +90,10 @@ class Anthropic(Provider):
         https://platform.claude.com/docs/en/api/models/list
         https://platform.claude.com/docs/en/build-with-claude/token-counting
         """
+        if key.secret.startswith(OAUTH_PREFIX):
+            # These are for calls to models only, and by this beta.
+            counting = counting_probe(key, SOME_MODEL, timeouts)
+            return await self.send(replace(counting, headers=[*counting.headers, (headers.BETA, OAUTH_BETA)]))
         url = f"{key.base_url or BASE_URL}{MODELS}?limit=1"
         asking = [*own_headers(key.secret), (b"accept-encoding", b"identity")]
         answer = plain(await self.client.send("GET", url, asking, b"", None, timeouts))

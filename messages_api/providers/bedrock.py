@@ -16,7 +16,6 @@ from base64 import b64encode
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -26,7 +25,7 @@ from keys.errors import Unusable
 from keys.model_names import fold
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
-from messages_api import headers, splice
+from messages_api import headers, provider_paths, splice
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS
@@ -140,7 +139,7 @@ class Bedrock(Provider):
             if bytes(members.get("stream", b"")) == b"true":
                 action = "invoke-with-response-stream"
             body = invoking(body, members, betas)
-        url = f"{address(call.provider_key)}/model/{quote(model, safe='-_.~')}/{action}"
+        url = f"{address(call.provider_key)}/model/{provider_paths.model(model)}/{action}"
         # Its import takes a tenth of a second, and is for this provider only.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
             await asyncio.to_thread(loaded)

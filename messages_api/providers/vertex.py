@@ -12,7 +12,7 @@ import re
 from datetime import UTC
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,7 +23,7 @@ from keys.errors import Unusable
 from keys.model_names import fold
 from keys.provider_kinds import object_of
 from keys.timeouts import Timeouts
-from messages_api import headers, splice
+from messages_api import headers, provider_paths, splice
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, speaks
@@ -168,7 +168,7 @@ class Vertex(Provider):
             JSON,
             (b"authorization", b"Bearer " + token.encode()),
         ]
-        url = f"{address(key)}/{quote(model, safe='@')}:{method}"
+        url = f"{address(key)}/{provider_paths.model(model, safe='@')}:{method}"
         answer = plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts))
         answer = named(answer, REQUEST_IDS)
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)

@@ -15,7 +15,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql" / "doubtful.sql"
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
         ("keys", "0013_virtual_key_names"),
-        ("usage", "0019_model_names"),
+        ("usage", "0020_free_calls"),
     ]
 
     operations: ClassVar = [

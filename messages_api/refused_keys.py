@@ -1,0 +1,62 @@
+"""Whether a provider refuses our key, or what one caller sent.
+
+A beta or a member of a body that our account may not use is answered with 401, 402 or 403 by some providers: if that
+took the provider key out, one caller could take it from all. So a caller's refusal stands alone until another caller's
+request is refused too, or a request in our own name, which has nothing of a caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from keys.models import CheckState
+from messages_api import provider_probe
+from messages_api.call import Call
+from messages_api.providers.base import ACCOUNT_STATUSES
+from messages_api.routing import Target
+
+if TYPE_CHECKING:
+    from messages_api.attempts import Failure
+    from messages_api.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+# A provider key is not probed again for so many seconds.
+PROBE_PAUSE = 1.0
+
+
+async def note(call: Call, failure: Failure, *, trial: bool) -> None:
+    """What a refusal says of the provider key, for all who would call it next."""
+    runtime, target, status = call.runtime, failure.target, failure.http_status or 0
+    logger.error("provider key %s was refused: HTTP %d", target.provider_key.name, status)
+    # What it may not do with one model says nothing of the others.
+    model = target.model if status == 403 else ""
+    # That an account is spent is said in words, and by other statuses.
+    if status not in ACCOUNT_STATUSES or runtime.cooldowns.confirms(target.provider_key, model, call.key.id):
+        await runtime.cooldowns.refused(target.provider_key, model, status, trial=trial)
+        return
+    await call.journey.leave_trial(target)
+    probe(runtime, target, model, status)
+
+
+def probe(runtime: Runtime, target: Target, model: str, status: int) -> None:
+    """Have the provider key tried in our own name; no call waits for that."""
+    name = target.provider_key.id
+    assert name is not None
+    if name in runtime.probing:
+        return
+    runtime.probing.add(name)
+
+    async def errand() -> None:
+        try:
+            provider = runtime.providers[target.provider_key.provider]
+            outcome = await provider_probe.tried(provider, target.provider_key)
+            if outcome is not None and (outcome.state, outcome.http_status) == (CheckState.REFUSED, status):
+                await runtime.cooldowns.refused(target.provider_key, model, status, trial=False)
+            await asyncio.sleep(PROBE_PAUSE)
+        finally:
+            runtime.probing.discard(name)
+
+    runtime.run_errand(errand())
