@@ -100,14 +100,11 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 # A page has scripts and styles in files of its own only. Swagger UI's icons are in its style sheet.
 SECURE_CSP = {
-    "default-src": ["'none'"],
-    "script-src": ["'self'"],
-    "style-src": ["'self'"],
+    "default-src": ["'self'"],
     "img-src": ["'self'", "data:"],
-    "font-src": ["'self'"],
-    "connect-src": ["'self'"],
-    "form-action": ["'self'"],
+    "object-src": ["'none'"],
     "base-uri": ["'none'"],
+    "form-action": ["'self'"],
     "frame-ancestors": ["'none'"],
 }
 # A page's whole body is in memory, whatever it brings.

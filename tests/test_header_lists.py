@@ -126,8 +126,9 @@ def test_a_type_that_browsers_run_becomes_plain_bytes(said, shown):
 @given(st.lists(st.tuples(st.sampled_from([*FOREIGN, *KNOWN, *HOSTILE, *ACTED_ON]), st.text("abc, ;", max_size=9))))
 def test_nothing_passes_that_is_on_no_list(pairs):
     sent = [(name.encode(), value.encode()) for name, value in pairs]
-    up = headers.upstream(sent, (b"x-api-key", b"ours"))
-    assert not {name.decode() for name, _ in up} & set(FOREIGN)
+    for up in (headers.upstream(sent, (b"x-api-key", b"ours")), headers.to_cloud(sent), headers.traced(sent)):
+        assert not {name.decode() for name, _ in up} & set(FOREIGN)
+    assert {name.decode() for name, _ in headers.acted_on(sent)} <= {"retry-after", "retry-after-ms", "x-should-retry"}
     down = headers.downstream(sent, "ours")
     assert {name.decode() for name, _ in down} & set(HOSTILE) <= {"x-bf-request-id"}
     assert headers.value_of(down, b"x-bf-request-id") == "ours"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 from gateway_project import logs
 
@@ -29,6 +28,13 @@ def raised(depth=0, text="why"):
     raise AssertionError
 
 
+def elsewhere():
+    try:
+        raise TypeError("another")
+    except TypeError as error:
+        return error
+
+
 def test_a_record_is_one_bounded_line():
     for text in ("Not Found: /" + "x" * 100_000, "a\nb\r\nERROR gateway: forged\x1b[31m", "\ud800", "ü" * 5000):
         shown = logs.Line().format(record(text))
@@ -46,13 +52,13 @@ def test_what_a_client_brings_about_has_no_traceback():
 def test_a_fault_of_ours_has_a_bounded_traceback_once_for_each_place(monkeypatch):
     line = logs.Line()
     first = line.format(record(error=raised(50), status_code=500))
-    assert "Traceback" in first or len(first) > logs.TRACEBACK
+    assert len(first.splitlines()) > 10
     assert first.endswith("ValueError: why")
     assert len(first) < logs.TRACEBACK + logs.LINE
     again = line.format(record(error=raised(50), status_code=500))
     assert len(again.splitlines()) == 1
     assert "ValueError: why" in again
-    assert "Traceback" in line.format(record(error=TypeError("another"), status_code=500)) or True
+    assert len(line.format(record(error=elsewhere(), status_code=500)).splitlines()) > 1
     monkeypatch.setattr(logs, "SECONDS", 0)
     assert len(line.format(record(error=raised(50))).splitlines()) > 1
 
@@ -63,4 +69,3 @@ def test_few_kinds_are_remembered(monkeypatch):
     for number in range(20):
         line.format(record(name=f"logger-{number}", error=raised()))
     assert len(line.shown) <= 3
-    assert sys.getsizeof(line.shown) < 10_000
