@@ -154,7 +154,7 @@ def counted(user: str, address: str) -> Iterator[None]:
     logger.info("sign-in succeeded: %s", who)
 
 
-def statement_values(user: str, network: str) -> dict[str, object]:
+def statement_values(user: str, network: str) -> dict[str, str | timedelta]:
     """What the statements go by."""
     return {
         "network": subject("network", network),
