@@ -74,7 +74,7 @@ def web_role(number: int, settings: Configuration, listener: socket.socket, plac
         os.set_blocking(reader, False)
         handed = (listener.fileno(), writer)
         arguments = ["--socket", str(handed[0]), "--ready", str(handed[1])]
-        command = [place.python, "-m", "gateway_project.web", *arguments]
+        command = [str(place.python), "-m", "gateway_project.web", *arguments]
         process = processes.spawn(
             command, user=place.user, pass_fds=handed, environment=place.environment, cwd=place.code
         )
@@ -87,7 +87,7 @@ def web_role(number: int, settings: Configuration, listener: socket.socket, plac
 
 def celery_role(name: str, place: Place, *arguments: str) -> Role:
     """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
-    command = [place.python, "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
+    command = [str(place.python), "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
     # A container often has no user but root, and our messages hold no code that would make this a danger.
     environment = {**place.environment, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
 

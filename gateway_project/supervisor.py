@@ -324,7 +324,7 @@ def set_up(place: Place) -> None:
     Raises:
         SystemExit: it failed, and has said why.
     """
-    command = [place.python, "-m", "gateway_project.first_run"]
+    command = [str(place.python), "-m", "gateway_project.first_run"]
     process = processes.spawn(command, user=place.user, environment=place.environment, cwd=place.code)
     try:
         if code := process.wait():

@@ -54,7 +54,7 @@ def seen_through(peer: str, forwarded: Iterable[str], proxies: Sequence[Network]
     return peer if believed is None else str(believed)
 
 
-def as_pages_see_it(scope: Scope) -> Scope:
+def as_pages_see_it(scope: Scope) -> dict[str, Any]:
     """The same request with its client's address in place of the proxy's, and nothing that only a proxy may say: for
     code that knows no proxies. Where the deployment names none, the one in front is believed about TLS only."""
     headers = scope["headers"]

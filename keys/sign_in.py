@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.hashers import Argon2PasswordHasher
@@ -154,7 +155,7 @@ def counted(user: str, address: str) -> Iterator[None]:
     logger.info("sign-in succeeded: %s", who)
 
 
-def statement_values(user: str, network: str) -> dict[str, object]:
+def statement_values(user: str, network: str) -> dict[str, Any]:
     """What the statements go by."""
     return {
         "network": subject("network", network),

@@ -17,7 +17,7 @@ from keys import sign_in
 class SignInForm(AdminAuthenticationForm):
     """Of the page to sign in."""
 
-    def clean(self) -> dict[str, Any] | None:
+    def clean(self) -> dict[str, Any]:
         name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
         if not name or not password:
             return super().clean()
@@ -42,7 +42,7 @@ class PasswordView(PasswordChangeView):
     form_class = PasswordForm
 
     def get_form(self, form_class: Any = None) -> Any:
-        form = super().get_form(form_class)
+        form: Any = super().get_form(form_class)
         form.address = self.request.META["REMOTE_ADDR"]
         return form
 

@@ -12,11 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keys import guarded_http, provider_keys
-from keys.destinations import Destinations, Forbidden
+from keys.destinations import Destinations, Forbidden, kept_hosts
 from keys.errors import Unusable
 from keys.models import ProviderKey
 from tests.gateway import Web, ask, issue, message, post
@@ -197,3 +199,22 @@ def test_calls_go_to_private_addresses_that_were_there_before_and_to_no_others(
     assert not upstream.seen
     ProviderKey.objects.update(predates_address_checks=True)
     assert json.loads(post(web, alice.key, ask()).content)["type"] == "message"
+
+
+def test_an_upgrade_goes_on_serving_the_addresses_that_are_there(apart: str) -> None:
+    executor = MigrationExecutor(connection)
+    latest = executor.loader.graph.leaf_nodes()
+    executor.migrate([("keys", "0013_virtual_key_names")])
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO keys_providerkey (name, provider, base_url, secret_ciphertext, secret_hint,"
+                " model_patterns, active, organization_id, workspace_id)"
+                " VALUES ('old', 'anthropic', 'http://10.0.0.1', '', '', '{}', true, '', '')"
+            )
+    finally:
+        MigrationExecutor(connection).migrate(latest)
+    new = ProviderKey.objects.create(name="new", provider="anthropic", base_url="http://10.0.0.2")
+    old = ProviderKey.objects.get(name="old")
+    assert (old.predates_address_checks, new.predates_address_checks) == (True, False)
+    assert kept_hosts([old, new]) == {"10.0.0.1"}
