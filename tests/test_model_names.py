@@ -102,7 +102,7 @@ def test_what_the_database_says_of_names_costs_its_planner_nothing(db):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT proname FROM pg_proc WHERE proname IN ('usage_matches', 'usage_model_identity', 'usage_same_model',"
-            " 'usage_share', 'usage_like', 'usage_own_name', 'usage_undated', 'usage_matches_share')"
+            " 'usage_share', 'usage_like', 'usage_own_name', 'usage_matches_share')"
             " AND (provolatile, proparallel) <> ('i', 's')"
         )
         assert cursor.fetchall() == []

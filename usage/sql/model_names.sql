@@ -40,33 +40,25 @@ CREATE FUNCTION usage_own_name(p_meant text) RETURNS text LANGUAGE sql IMMUTABLE
     SELECT regexp_replace(p_meant, '^.*/', '')
 $$;
 
--- A Claude's name without its date, and that date.
-CREATE FUNCTION usage_undated(p_meant text, OUT name text, OUT date text)
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
-BEGIN
-    name := p_meant;
-    date := '';
-    IF starts_with(usage_own_name(p_meant), 'claude-') THEN
-        IF p_meant ~ '-[0-9]{8}$' THEN
-            name := left(p_meant, -9);
-            date := right(p_meant, 9);
-        END IF;
-        name := regexp_replace(name, '-0$', '');
-    END IF;
-END $$;
-
 CREATE FUNCTION usage_same_model(p_one text, p_other text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 DECLARE
-    one record;
-    other record;
+    -- What undated() takes away, in one.
+    ending text := '(-0)?(-[0-9]{8})?$';
+    claude text := '(^|/)claude-[^/]*$';
+    one text;
+    other text;
 BEGIN
     IF p_one = p_other THEN
         RETURN true;
+    ELSIF regexp_replace(p_one, ending, '') <> regexp_replace(p_other, ending, '') THEN
+        RETURN false;
+    ELSIF NOT (p_one ~ claude OR p_other ~ claude) THEN
+        RETURN false;
     END IF;
-    one := usage_undated(p_one);
-    other := usage_undated(p_other);
-    RETURN one.name = other.name AND (one.date = other.date OR one.date = '' OR other.date = '');
+    one := substring(p_one FROM '-[0-9]{8}$');
+    other := substring(p_other FROM '-[0-9]{8}$');
+    RETURN one IS NULL OR other IS NULL OR one = other;
 END $$;
 
 -- The twin of keys.patterns.catches, for any of several patterns.
