@@ -18,17 +18,18 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 
-from messages_api import estimates, markers, minted, schema, splice
+from messages_api import estimates, markers, minted, plain, schema, splice
 from messages_api.cache_writes import CacheWrites
 from messages_api.carried import Name, carried
 from messages_api.errors import GatewayError, invalid_request, unavailable
+from messages_api.plain import Plain
 from messages_api.splice import Edit
 from messages_api.spooled_body import Editing, SpooledBody
 
 # https://docs.claude.com/en/docs/build-with-claude/batch-processing: so many requests, or so many bytes.
 MOST_REQUESTS = 100_000
-# Bytes that may be read in place: what a Messages request may take.
-SHORT = 1 << 20
+# Bytes that may be read in place.
+SHORT = 128 << 10
 # Requests told of at a time.
 PORTION = 500
 # For the whole reading.
@@ -100,11 +101,11 @@ def read(body: bytes, edited: int, *, signatures: bool, real: Collection[str] = 
     Raises:
         GatewayError: 400, naming the request and its field.
     """
-    schema.check_json(body)
+    plain.check(body)
     try:
         requests = batch_body.decode(body).requests
     except ValidationError as error:
-        schema.refuse(schema.in_words(str(error)))
+        plain.refuse(schema.in_words(str(error)))
     custom_ids: dict[str, int] = {}
     names: dict[Name, None] = {}
     asked, editing = [], Editing(body, edited)
@@ -112,8 +113,9 @@ def read(body: bytes, edited: int, *, signatures: bool, real: Collection[str] = 
     for index, (raw, (begin, _)) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
-            asked.append(read_params(params, real))
-            names |= dict.fromkeys(carried(params, signatures=signatures))
+            said = plain_of(params)
+            asked.append(read_params(said, real))
+            names |= dict.fromkeys(carried(said, signatures=signatures))
             if edits := sorted([*minted.cuts(params), *markers.edits(params, real)]):
                 at = begin + place_of_params(bytes(raw))
                 for edit in edits:
@@ -137,11 +139,11 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
     """
     if not raw.startswith(b"{"):
         raise invalid_request("Expected object")
-    schema.check_json(raw)
+    plain.check(raw)
     try:
         request = batch_request.decode(raw)
     except ValidationError as error:
-        schema.refuse(schema.in_words(str(error)))
+        plain.refuse(schema.in_words(str(error)))
     if not request.custom_id.isprintable():
         raise invalid_request("custom_id: It contains a character that can't be printed")
     if custom_ids.setdefault(request.custom_id, index) != index:
@@ -154,19 +156,31 @@ def place_of_params(raw: bytes) -> int:
     return dict(splice.places(raw, splice.members_of.decode(raw)))["params"].value
 
 
-def read_params(params: bytes, real: Collection[str]) -> Asked:
+def plain_of(params: bytes) -> Plain:
+    """What a Messages request in a batch says.
+
+    Raises:
+        GatewayError: 400, naming the field.
+    """
+    try:
+        return plain.of(params)
+    except GatewayError as error:
+        raise invalid_request(under("params", error.message)) from None
+
+
+def read_params(said: Plain, real: Collection[str]) -> Asked:
     """What a Messages request in a batch asks for.
 
     Raises:
         GatewayError: 400, naming the field.
     """
     try:
-        message = markers.without(schema.parse(params, betas=None), real)
+        message = markers.without(schema.read(said, betas=None), real)
     except GatewayError as error:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:
         raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
-    estimate = estimates.estimate(params, message.model, message.added, message.extras)
+    estimate = estimates.estimate(message.contents, message.model, message.added, message.extras)
     return Asked(
         message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in, message.cache_writes
     )
