@@ -124,18 +124,23 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from keys import credentials
     from keys.directory import KnownKey, KnownProviderKey
     from keys.models import CredentialKind
-    from messages_api import authentication, carried, conversation, estimates, minted, routing, schema, settlement
+    from messages_api import authentication, conversation, estimates, plain, reading, routing, settlement
     from messages_api.metering import JsonMeter, StreamMeter
     from usage import pricing
 
+    def meant(body: bytes) -> object:
+        return reading.read(body, betas="", counting=False, signatures=False, opening=False)
+
     bodies = {"2 kB": request(2_000), "100 kB": request(100_000), "1 MB": request(1_000_000)}
     for size, body in bodies.items():
-        yield f"schema.parse, {size}", lambda body=body: schema.parse(body)  # type: ignore[misc]
+        yield f"reading.read, {size}", lambda body=body: meant(body)  # type: ignore[misc]
     for size, body in bodies.items():
-        yield f"estimates.estimate, {size}", lambda body=body: estimates.estimate(body, MODEL)  # type: ignore[misc]
+        yield f"of that, plain.of, {size}", lambda body=body: plain.of(body)  # type: ignore[misc]
+        said = plain.of(body)
+        yield f"of that, estimates.contents, {size}", lambda said=said: estimates.contents(said)  # type: ignore[misc]
 
     for shape, body in shapes().items():
-        yield f"schema.parse, 1 MB: {shape}", lambda body=body: schema.parse(body)  # type: ignore[misc]
+        yield f"reading.read, 1 MB: {shape}", lambda body=body: meant(body)  # type: ignore[misc]
 
     secret = credentials.make(CredentialKind.VIRTUAL_KEY).encode()
     headers = [(b"host", b"gateway"), (b"user-agent", b"bench"), (b"authorization", b"Bearer " + secret)]
@@ -147,10 +152,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
         name = f"routing.plan, {count} provider key{'s'[: count > 1]}"
         yield name, lambda key=key: routing.plan(key, [MODEL], {"anthropic": None}, str)  # type: ignore[misc]
     for size, body in bodies.items():
-        yield f"carried, nothing, {size}", lambda body=body: carried.carried(body, signatures=False)  # type: ignore[misc]
-    for size, body in bodies.items():
-        yield f"minted.without, nothing, {size}", lambda body=body: minted.without(body)  # type: ignore[misc]
-        yield f"conversation.opening, {size}", lambda body=body: conversation.opening(body)  # type: ignore[misc]
+        said = plain.of(body)
+        yield f"conversation.opening, {size}", lambda said=said: conversation.opening(said)  # type: ignore[misc]
 
     book, now = pricing.build([]), datetime.now(UTC)
     price = book.price("anthropic", MODEL, now)

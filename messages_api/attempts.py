@@ -174,7 +174,7 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         incoming.path or incoming.endpoint.path,
         http.scope["query_string"],
         http.scope["headers"],
-        incoming.body_for(call.key, call.target),
+        await incoming.body_for(call.key, call.target),
         provider_key,
         call.goes_out,
         call.target.model,

@@ -22,17 +22,18 @@ from typing import Annotated, NoReturn
 import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 
-from messages_api import estimates, markers, minted, schema, splice
+from messages_api import estimates, markers, minted, plain, schema, splice
 from messages_api.cache_writes import CacheWrites
 from messages_api.carried import Name, carried
 from messages_api.errors import GatewayError, invalid_request, unavailable
+from messages_api.plain import Plain
 from messages_api.splice import Edit
 from messages_api.spooled_body import Editing, SpooledBody
 
 # https://docs.claude.com/en/docs/build-with-claude/batch-processing: so many requests, or so many bytes.
 MOST_REQUESTS = 100_000
-# Bytes that may be read in place: what a Messages request may take.
-SHORT = 1 << 20
+# Bytes that may be read in place.
+SHORT = 128 << 10
 # Requests told of at a time.
 PORTION = 500
 # For the whole reading.
@@ -125,8 +126,9 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
     for index, (raw, begin) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
-            asked.append(read_params(params, real))
-            names |= dict.fromkeys(carried(params, signatures=signatures))
+            said = plain_of(params)
+            asked.append(read_params(said, real))
+            names |= dict.fromkeys(carried(said, signatures=signatures))
             if edits := sorted([*minted.cuts(params), *markers.edits(params, real)]):
                 at = begin + place_of_params(bytes(raw))
                 for edit in edits:
@@ -146,12 +148,12 @@ def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
         GatewayError: 400, it is no strict JSON, or not that of a batch.
     """
     if body[:3] == BOM_UTF8:
-        schema.refuse("The request body is not valid JSON: it begins with a byte order mark.")
+        plain.refuse("The request body is not valid JSON: it begins with a byte order mark.")
     try:
         requests = batch_body.decode(body).requests
         members = splice.members_of.decode(body)
     except ValidationError as error:
-        schema.refuse(schema.in_words(str(error)))
+        plain.refuse(schema.in_words(str(error)))
     except (ValueError, RecursionError):
         no_json()
     beside, size, place = list[bytes](), 0, 0
@@ -161,9 +163,9 @@ def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
             continue
         size += len(head[0]) + len(value)
         if size > MOST_BESIDE:
-            schema.refuse(f"The request body has more than {MOST_BESIDE} bytes beside its requests.")
+            plain.refuse(f"The request body has more than {MOST_BESIDE} bytes beside its requests.")
         beside.append(head[0] + value)
-    schema.check_json(b"{%b}" % b",".join(beside))
+    plain.check(b"{%b}" % b",".join(beside))
     return begins(body, place + 1, requests), requests
 
 
@@ -181,13 +183,13 @@ def heads(body: Buffer, members: dict[str, Raw]) -> Iterator[tuple[str, re.Match
         if head is None:
             if not members:
                 return
-            schema.refuse(f"The request body has a member with a name of more than {NAME_LENGTH} characters.")
+            plain.refuse(f"The request body has a member with a name of more than {NAME_LENGTH} characters.")
         name = msgspec.json.decode(head[1], type=str)
         value = memoryview(members[name])
         end = head.end() + len(value)
         following = SPACE.match(body, end).end()  # type: ignore[union-attr]
         if name in seen or all_of_it[head.end() : end] != value or body[following : following + 1] not in (b",", b"}"):
-            schema.refuse(f"{name[:60]}: the request body has this member twice")
+            plain.refuse(f"{name[:60]}: the request body has this member twice")
         seen.add(name)
         yield name, head, value
         at = following
@@ -202,7 +204,7 @@ def begins(body: Buffer, at: int, items: list[Raw]) -> Iterator[int]:
 
 
 def no_json() -> NoReturn:
-    schema.refuse("The request body is not valid JSON.")
+    plain.refuse("The request body is not valid JSON.")
 
 
 def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
@@ -216,11 +218,11 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
     """
     if not raw.startswith(b"{"):
         raise invalid_request("Expected object")
-    schema.check_json(raw)
+    plain.check(raw)
     try:
         request = batch_request.decode(raw)
     except ValidationError as error:
-        schema.refuse(schema.in_words(str(error)))
+        plain.refuse(schema.in_words(str(error)))
     if not request.custom_id.isprintable():
         raise invalid_request("custom_id: It contains a character that can't be printed")
     if custom_ids.setdefault(request.custom_id, index) != index:
@@ -233,19 +235,31 @@ def place_of_params(raw: bytes) -> int:
     return dict(splice.places(raw, splice.members_of.decode(raw)))["params"].value
 
 
-def read_params(params: bytes, real: Collection[str]) -> Asked:
+def plain_of(params: bytes) -> Plain:
+    """What a Messages request in a batch says.
+
+    Raises:
+        GatewayError: 400, naming the field.
+    """
+    try:
+        return plain.of(params)
+    except GatewayError as error:
+        raise invalid_request(under("params", error.message)) from None
+
+
+def read_params(said: Plain, real: Collection[str]) -> Asked:
     """What a Messages request in a batch asks for.
 
     Raises:
         GatewayError: 400, naming the field.
     """
     try:
-        message = markers.without(schema.parse(params, betas=None), real)
+        message = markers.without(schema.read(said, betas=None), real)
     except GatewayError as error:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:
         raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
-    estimate = estimates.estimate(params, message.model, message.added, message.extras)
+    estimate = estimates.estimate(message.contents, message.model, message.added, message.extras)
     return Asked(
         message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in, message.cache_writes
     )

@@ -21,7 +21,7 @@ import psycopg
 from keys.connection import Reader
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api import errors
-from messages_api.carried import ID, Name, carried, digest
+from messages_api.carried import ID, Name, digest
 from messages_api.metering import State, StateKind
 
 if TYPE_CHECKING:
@@ -185,16 +185,13 @@ class Bindings:
 
     # Requests
 
-    async def of_request(self, key: KnownKey, body: bytes) -> list[Bound]:
+    async def of_request(self, key: KnownKey, names: Sequence[Name]) -> list[Bound]:
         """What a request carries that is known to be bound.
 
         Raises:
-            GatewayError: as `carried`.
             psycopg.Error: it isn't known yet, and the database can't be asked.
         """
-        if key.passthrough:
-            return []
-        bound = await self.of_names(key, carried(body, signatures=several_accounts(key)))
+        bound = await self.of_names(key, names)
         signature = next((one for one in bound if one.kind == "signature"), None)
         return [one for one in bound if one.kind != "signature" or one is signature]
 

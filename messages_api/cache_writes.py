@@ -36,8 +36,7 @@ HOUR = "1h"
 LEAVES = frozenset((Text, Image, ContainerUpload, ToolUse, ServerToolUse, Thinking, RedactedThinking, FallbackMark))
 # Readings of requests with a block whose kind isn't known.
 OPEN = (OpenCountBody, OpenMessagesBody)
-# Without one of these, JSON has no member `cache_control`: it is spelled so, or a character of it by its number.
-SPELLINGS = (b"cache_control", b"\\u00")
+MARK = b"cache_control"
 LIST, OBJECT = b"[", b"{"
 
 any_value = msgspec.json.Decoder().decode
@@ -70,7 +69,7 @@ def marks(read: CountBody[Any]) -> list[CacheControl | Raw]:
 def inner_blocks(content: Raw) -> list[Passing]:
     """The blocks in a value that may be anything; none where it can't have a `cache_control`."""
     listed = bytes(content)
-    if listed[:1] != LIST or not any(spelling in listed for spelling in SPELLINGS):
+    if listed[:1] != LIST or MARK not in listed:
         return []
     try:
         return any_blocks(listed)

@@ -1,4 +1,4 @@
-"""What a request carries that may be bound to one account of a provider, found in its bytes. Pure."""
+"""What a request carries that may be bound to one account of a provider, found in its plain spelling. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import msgspec
 
 from messages_api import errors
 from messages_api.metering import StateKind
+from messages_api.plain import Plain
+from messages_api.splice import elements_of
 
 # Files that a request may name.
 MOST_FILES = 1000
@@ -19,82 +21,99 @@ SIGNATURES = 4
 # An id as providers make them; what looks otherwise can't have been kept.
 ID = re.compile(r"[!-~]{1,200}")
 
-# A quote within a string is escaped, so these can only be a member and its value, wherever they are in a body.
-STRING = rb'("(?:[^"\\]++|\\.)*+")'
-FILE = re.compile(rb'(?<!\\)"file_id"\s*:\s*' + STRING)
-CONTAINER_ID = re.compile(rb'(?<!\\)"id"\s*:\s*' + STRING)
-SIGNATURE = re.compile(rb'(?<!\\)"signature"\s*:\s*' + STRING)
-SEALED = re.compile(rb'(?<!\\)"redacted_thinking"\s*,\s*"data"\s*:\s*' + STRING)
-SEALED_FIRST = re.compile(rb'(?<!\\)"data"\s*:\s*' + STRING + rb'\s*,\s*"type"\s*:\s*"redacted_thinking"')
-# Small letters and the underscore: nobody escapes these, except to hide a member's name.
-ESCAPED = re.compile(rb"\\u00(5[fF]|[67][0-9a-fA-F])")
+# A quote within a string is escaped, so this can only be a member and its value, wherever it is.
+FILE = re.compile(rb'"file_id":("(?:[^"\\]++|\\.)*+")')
+THINKING, SEALED = b'"signature"', b'"redacted_thinking"'
 
 # A kind, and an id or (of a signature) a digest.
 Name = tuple[StateKind, str]
 
 
-class Carrying(msgspec.Struct):
-    """The member of a request that names a container."""
+class Container(msgspec.Struct):
+    """A container by its id, with what is loaded into it."""
 
-    container: msgspec.Raw = msgspec.Raw(b"null")
+    id: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_carrying = msgspec.json.Decoder(Carrying)
+class Thought(msgspec.Struct):
+    """A block, as far as it may be a thought that is signed or sealed."""
+
+    type: str = ""
+    signature: str = ""
+    data: str = ""
+
+
+class Turn(msgspec.Struct):
+    """A turn, as far as it may have thoughts."""
+
+    content: list[msgspec.Raw] = []
+
+
 _string = msgspec.json.Decoder(str)
+_container = msgspec.json.Decoder(Container)
+_turn = msgspec.json.Decoder(Turn)
+_thought = msgspec.json.Decoder(Thought)
 
 
-def carried(body: bytes, *, signatures: bool) -> list[Name]:
+def carried(said: Plain, *, signatures: bool) -> list[Name]:
     """What a request carries that may be bound: containers, files, then signatures, the last one first.
 
     Args:
-        body: a request that was checked (schema.py).
         signatures: whether these are of interest.
 
     Raises:
         GatewayError: 400, more files than anybody needs.
     """
     names: list[Name] = []
-    written = body
-    if b"\\u00" in body:
-        body = unescaped(body)
-    if b'"container"' in body:
-        names += (("container", name) for name in containers(written))
-    if b'"file_id"' in body:
-        files = {name for found in FILE.finditer(body) if (name := string(found[1])) and ID.fullmatch(name)}
+    if b"container" in said.words and (container := container_of(said)):
+        names.append(("container", container))
+    if b"file_id" in said.words:
+        files = {name for found in FILE.finditer(said.text) if ID.fullmatch(name := string(found[1]))}
         if len(files) > MOST_FILES:
             raise errors.invalid_request(f"The request names more than {MOST_FILES} files.")
         names += (("file", name) for name in sorted(files))
-    if signatures:
-        names += (("signature", digest(name)) for name in last_signatures(body))
+    if signatures and not said.words.isdisjoint((b"signature", b"redacted_thinking")):
+        names += (("signature", digest(name)) for name in last_signatures(said))
     return names
 
 
-def unescaped(body: bytes) -> bytes:
-    """The same with plain letters in the names of members; it may no longer be JSON."""
-    return ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), body)
+def container_of(said: Plain) -> str:
+    """The id of the container that a request names; empty where it names none that a provider would make."""
+    container = bytes(said.members.get("container", b""))
+    if container.startswith(b"{"):
+        container = bytes(_container.decode(container).id)
+    name = string(container)
+    return name if ID.fullmatch(name) else ""
 
 
-def containers(body: bytes) -> Iterator[str]:
-    """The container that a request names; two, should it name two."""
-    container = unescaped(bytes(_carrying.decode(body).container))
-    found = [container] if container.startswith(b'"') else [each[1] for each in CONTAINER_ID.finditer(container)]
-    yield from (name for name in map(string, found) if ID.fullmatch(name))
-
-
-def last_signatures(body: bytes) -> Iterator[str]:
+def last_signatures(said: Plain) -> list[str]:
     """The last few signatures of a request, the last one first, and its last sealed thought."""
-    at = len(body)
-    for _ in range(SIGNATURES):
-        at = body.rfind(b'"signature"', 0, at)
-        if at < 0:
+    signed, sealed = list[str](), list[str]()
+    for turn in reversed(elements_of.decode(said.members["messages"])):
+        written = bytes(turn)
+        if THINKING not in written and SEALED not in written:
+            continue
+        for thought in thoughts(written):
+            if thought.type == "thinking" and thought.signature:
+                signed.append(thought.signature)
+            elif thought.type == "redacted_thinking" and thought.data:
+                sealed.append(thought.data)
+        if sealed and len(signed) >= SIGNATURES:
             break
-        if (found := SIGNATURE.match(body, at)) and (name := string(found[1])):
-            yield name
-    at = body.rfind(b'"redacted_thinking"')
-    if at >= 0:
-        found = SEALED.match(body, at) or SEALED_FIRST.match(body, max(0, body.rfind(b'"data"', 0, at)))
-        if found and (name := string(found[1])):
-            yield name
+    return signed[:SIGNATURES] + sealed[:1]
+
+
+def thoughts(turn: bytes) -> Iterator[Thought]:
+    """What may be a thought in a turn, the last one first."""
+    try:
+        blocks = _turn.decode(turn).content
+    except msgspec.ValidationError:  # a text
+        return
+    for block in reversed(blocks):
+        try:
+            yield _thought.decode(block)
+        except msgspec.ValidationError:
+            continue
 
 
 def string(written: bytes) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from keys.directory import KnownKey
+from messages_api.errors import Headers
 from messages_api.metering import decode
+from messages_api.plain import Plain
 from messages_api.splice import elements_of
-from messages_api.upstream import Headers
 
 SESSION = b"x-claude-code-session-id"
 # What Claude Code's system prompt begins with: a line about the client itself, which may have another `cch=…` in each
@@ -18,13 +18,6 @@ SESSION = b"x-claude-code-session-id"
 ATTRIBUTION = "x-anthropic-billing-header"
 # Beyond so many bytes, the beginning stands for the whole.
 LONG = 1 << 18
-
-
-class Opening(msgspec.Struct):
-    """The members of a request that begin with the same words in each of a conversation's calls."""
-
-    messages: list[msgspec.Raw]
-    system: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Turn(msgspec.Struct):
@@ -39,32 +32,30 @@ class Said(msgspec.Struct):
     text: str = ""
 
 
-_opening = msgspec.json.Decoder(Opening)
 _turn = msgspec.json.Decoder(Turn)
 _said = msgspec.json.Decoder(Said)
 
 
-def name(key: KnownKey, headers: Headers, body: bytes) -> str:
-    """The conversation that a request belongs to: its client's session, or else how it began.
-
-    Args:
-        body: a request that was checked (schema.py).
-    """
-    for header, value in headers:
-        if header == SESSION and value:
-            return f"{key.id} session {value.decode('latin-1')}"
-    return f"{key.id} opening {opening(body)}"
+def name(virtual_key: int, headers: Headers, opening: str) -> str:
+    """The conversation that a request belongs to: its client's session, or else how it began."""
+    session = session_of(headers)
+    return f"{virtual_key} session {session}" if session else f"{virtual_key} opening {opening}"
 
 
-def opening(body: bytes) -> str:
+def session_of(headers: Headers) -> str:
+    """The session that a client says its request belongs to; empty where it says none."""
+    return next((value.decode("latin-1") for header, value in headers if header == SESSION and value), "")
+
+
+def opening(said: Plain) -> str:
     """A digest of the system prompt and the first words of the user's. The model is no part of it, for a client may
     change that in the middle; nor are cache markers, which wander from turn to turn, nor what a client says of
     itself."""
-    read = _opening.decode(body)
-    first = next((turn for turn in read.messages if _turn.decode(turn).role == "user"), read.messages[0])
+    messages = elements_of.decode(said.members["messages"])
+    first = next((turn for turn in messages if _turn.decode(turn).role == "user"), messages[0])
     digest = blake2b(digest_size=16)
-    for part in (unattributed(memoryview(read.system)), memoryview(first)):
-        digest.update(plain(bytes(part[: LONG + 1])))
+    for part in (unattributed(memoryview(said.members.get("system", b"null"))), memoryview(first)):
+        digest.update(sorted_out(bytes(part))[: LONG + 1])
     return digest.hexdigest()
 
 
@@ -92,10 +83,8 @@ def is_attribution(block: msgspec.Raw) -> bool:
         return False
 
 
-def plain(part: bytes) -> bytes:
-    """A system prompt or a turn in one of the ways to write it."""
-    if len(part) > LONG:
-        return part
+def sorted_out(part: bytes) -> bytes:
+    """A system prompt or a turn with its members in one order."""
     value = decode(part)
     if isinstance(value, dict):
         value["content"] = unmarked(value.get("content"))
@@ -104,7 +93,7 @@ def plain(part: bytes) -> bytes:
     try:
         return msgspec.json.encode(value, order="sorted")
     except RecursionError:  # legal JSON, but too deep to be written
-        return part
+        return b"deep"
 
 
 def unmarked(content: Any) -> Any:

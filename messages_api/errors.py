@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,10 @@ class GatewayError(APIException):
         self.details = details
         self.headers = headers
         self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        made = partial(type(self), reason=self.reason)
+        return made, (self.status_code, self.kind, self.message), self.__dict__
 
 
 def invalid_request(message: str, *, reason: str = "invalid_request", status: int = 400) -> GatewayError:

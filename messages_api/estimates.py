@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from messages_api.allowances import Allowances
+from messages_api.minted import BEGINNING
+from messages_api.plain import Plain
 from usage.pricing import ModelPrice
 from usage.tokens import TokenCounts
 
@@ -42,8 +44,10 @@ DIGITS = b"0123456789"
 NOT_ASCII = bytes(range(128, 256))
 
 # Images and documents in base64: their bytes are no text.
-ENCODED = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=\\]{400,})"')
-BY_URL = re.compile(rb'"type"\s*:\s*"url"')
+ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=\\]{400,}+)"')
+BY_URL = b'"type":"url"'
+FILE = b'"file_id":'
+MINTED = BEGINNING.encode()
 # An image is width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
@@ -178,36 +182,67 @@ class Estimate:
 NOTHING = Estimate(likely=0, ceiling=0, writes=False, hour_writes=False)
 
 
-def estimate(body: bytes, model: str, added: int = FOR_ANY, extras: Extras = NO_EXTRAS) -> Estimate:
-    """Reckon a request's input from its body.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What there is to read in a request: tokens of its text for an older model, and of what it shows for an older and
+    a newer one; how many files it names and how many pages; whether it asks for cache writes, and for how long ones;
+    whether it may have thinking with a signature of ours (minted.py)."""
+
+    text: int = 0
+    shown: int = 0
+    newer_shown: int = 0
+    files: int = 0
+    pages: int = 0
+    writes: bool = False
+    hour_writes: bool = False
+    minted: bool = False
+
+
+EMPTY = Contents()
+
+
+def contents(said: Plain) -> Contents:
+    """What there is to read in a request."""
+    text, shown, newer_shown = said.text, 0, 0
+    if b"base64" in said.words:
+        parts, end = [], 0
+        for match in ENCODED.finditer(text):
+            parts.append(text[end : match.start(1)])
+            end = match.end(1)
+            shown += tokens_of_data(match[1], IMAGE_TOKENS)
+            newer_shown += tokens_of_data(match[1], NEWER_IMAGE_TOKENS)
+        text = b"".join((*parts, text[end:]))
+    writes = b"cache_control" in said.words
+    return Contents(
+        tokens_of_text(text),
+        shown,
+        newer_shown,
+        files=text.count(FILE) if b"file_id" in said.words else 0,
+        pages=text.count(BY_URL) if b"url" in said.words else 0,
+        writes=writes,
+        hour_writes=writes and b"1h" in said.words,
+        minted=text.rfind(MINTED) >= 0,
+    )
+
+
+def estimate(contents: Contents, model: str, added: int = FOR_ANY, extras: Extras = NO_EXTRAS) -> Estimate:
+    """Reckon a request's input.
 
     Args:
         added: tokens that the provider adds to the prompt.
         extras: with the other models that may read it.
     """
     older = all(OLDER.match(name) for name in (model, *extras.models)) and not extras.default_fallbacks
-    text, seen = body, 0
-    # Searching from the end is several times as fast: what it looks at first, a quote, is everywhere.
-    if body.rfind(b'"base64"') >= 0:
-        most = IMAGE_TOKENS if older else NEWER_IMAGE_TOKENS
-        parts, end = [], 0
-        for match in ENCODED.finditer(body):
-            parts.append(body[end : match.start(1)])
-            end = match.end(1)
-            seen += tokens_of_data(match[1], most)
-        text = b"".join((*parts, body[end:]))
-    tokens = tokens_of_text(text) if older else tokens_of_text(text) * NEWER // 1000
-    writes = text.rfind(b'"cache_control"') >= 0
+    tokens = contents.text if older else contents.text * NEWER // 1000
+    seen = contents.shown if older else contents.newer_shown
     # MCP servers are named by URLs, too, and have an allowance of their own.
-    pages = (
-        len(BY_URL.findall(text)) - sum(one.kind == "mcp" for one in extras.uses) if text.rfind(b'"url"') >= 0 else 0
-    )
+    pages = contents.pages - sum(one.kind == "mcp" for one in extras.uses)
     return Estimate(
         likely=round(tokens * LIKELY) + added + seen,
         ceiling=tokens + added + seen,
-        writes=writes,
-        hour_writes=writes and text.rfind(b'"1h"') >= 0,
-        references=(text.count(b'"file_id"') if text.rfind(b'"file_id"') >= 0 else 0) + max(0, pages),
+        writes=contents.writes,
+        hour_writes=contents.hour_writes,
+        references=contents.files + max(0, pages),
     )
 
 
@@ -239,7 +274,7 @@ def tokens_of_data(encoded: bytes, most: int) -> int:
 
 def size_of_image(encoded: bytes) -> tuple[int, int]:
     """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64, zeros where that can't be told."""
-    head = encoded[: IMAGE_HEAD * 4 // 3].replace(b"\\/", b"/")
+    head = encoded[: IMAGE_HEAD * 4 // 3]
     try:
         data = binascii.a2b_base64(head[: len(head) // 4 * 4])
         if data.startswith(b"\x89PNG\r\n\x1a\n"):

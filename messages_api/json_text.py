@@ -11,6 +11,9 @@ import re
 from json import JSONDecoder
 from typing import Any, NamedTuple
 
+# Small letters and the underscore by their numbers: where there are none, a name of these is spelled as it is.
+ESCAPED = re.compile(rb"\\u00(5[fF]|[67][0-9a-fA-F])")
+
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Numbers may be of any length, and none is read.
 _scan = JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode

@@ -42,11 +42,6 @@ def are_in(request: MessagesRequest) -> bool:
     return any(name.endswith(END) for name in (request.model, *request.fallbacks, *request.extras.models))
 
 
-def taken_out(request: MessagesRequest, body: bytes, real: Container[str]) -> tuple[MessagesRequest, bytes]:
-    """A request and its bytes without markers; every other byte is as it was."""
-    return without(request, real), splice.apply(body, sorted(edits(body, real)))
-
-
 def without(request: MessagesRequest, real: Container[str]) -> MessagesRequest:
     """The request as it means its models."""
     models = tuple(meant(name, real) for name in request.extras.models)
@@ -58,9 +53,12 @@ def without(request: MessagesRequest, real: Container[str]) -> MessagesRequest:
     )
 
 
-def edits(body: bytes, real: Container[str]) -> Iterator[Edit]:
-    """What takes the markers out of a request's bytes, out of order. (A list of fallbacks that is ours doesn't go
-    out.)"""
+def edits(body: bytes, real: Container[str]) -> list[Edit]:
+    """What takes the markers out of a request's bytes. (A list of fallbacks that is ours doesn't go out.)"""
+    return sorted(_edits(body, real))
+
+
+def _edits(body: bytes, real: Container[str]) -> Iterator[Edit]:
     for name, (_, begin, end, _) in splice.places(body, splice.members_of.decode(body)):
         if name == "model":
             yield from _edit(msgspec.json.decode(body[begin:end]), begin, end, real)

@@ -12,7 +12,7 @@ import secrets
 from typing import Any
 
 from messages_api import json_text, splice
-from messages_api.carried import ESCAPED
+from messages_api.json_text import ESCAPED
 from messages_api.splice import Edit, Span
 
 BEGINNING = "unsigned_"
@@ -23,11 +23,6 @@ MINTED = re.compile(BEGINNING + "[0-9a-f]{24}")
 def signature() -> str:
     """A new one."""
     return BEGINNING + secrets.token_hex(12)
-
-
-def without(body: bytes) -> bytes:
-    """A request that was read, without the thinking that has a signature of ours; every other byte is as it was."""
-    return splice.apply(body, cuts(body))
 
 
 def cuts(body: bytes) -> list[Edit]:

@@ -25,6 +25,7 @@ from messages_api import (
     errors,
     estimates,
     headers,
+    long_bodies,
     max_tokens,
     minted,
     passing,
@@ -42,6 +43,7 @@ from messages_api.metering import Reading
 from messages_api.routing import Plan, Planner, Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
+from messages_api.splice import Edit
 from messages_api.stream import EventStream
 from messages_api.upstream import Answer, Body, UpstreamError
 from usage.arbitration import Admission, Share, clean
@@ -116,19 +118,20 @@ class Incoming:
         """Whether it may be made again elsewhere."""
         return self.endpoint in (MESSAGES, COUNT_TOKENS)
 
-    def body_for(self, key: KnownKey, target: Target) -> Body:
+    async def body_for(self, key: KnownKey, target: Target) -> Body:
         """The body as it goes out with this key: with the `max_tokens` that the caller left out, the model's name as
         the target's provider knows it, and only the thinking that this provider can take."""
         body = self.body
         if not isinstance(body, bytes):
             return body
-        if target.provider_key.kind.signs_thinking:
-            body = minted.without(body)
+        edits = list[Edit]()
+        if self.messages.contents.minted and target.provider_key.kind.signs_thinking:
+            edits += await long_bodies.run(minted.cuts, body)
         if target.model not in ("", self.messages.model):
-            body = splice.with_model(body, target.model)
+            edits += await long_bodies.run(splice.model, body, target.model)
         if self.messages.lacks_max_tokens and (default := max_tokens.stand_in(key, self.messages)) is not None:
-            body = splice.with_max_tokens(body, default)
-        return body
+            edits += splice.max_tokens(body, default)
+        return splice.apply(body, sorted(edits))
 
 
 async def relay(runtime: Runtime, incoming: Incoming) -> HttpResponseBase:
@@ -196,7 +199,7 @@ async def admit(runtime: Runtime, incoming: Incoming) -> Call:
     estimate = estimates.NOTHING
     if isinstance(incoming.body, bytes):
         asked = incoming.messages
-        estimate = estimates.estimate(incoming.body, asked.model, asked.added, asked.extras)
+        estimate = estimates.estimate(asked.contents, asked.model, asked.added, asked.extras)
     labels = {
         CLIENT_LABELS[name]: clean(value.decode("latin-1"))
         for name, value in incoming.http.scope["headers"]

@@ -28,7 +28,7 @@ from keys.model_lists import ModelLists
 from keys.model_names import fold
 from keys.performance import Performances
 from keys.timeouts import DEPLOYMENTS, Timeouts
-from messages_api import errors, markers
+from messages_api import errors, long_bodies, markers
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.authentication import Presented
 from messages_api.bindings import Bindings, Bound
@@ -161,6 +161,7 @@ class Runtime:
         await self.free_calls.flush()
         await self.bindings.close()
         await self.client.close()
+        await long_bodies.close()
         for task in self.errands:
             task.cancel()
         await asyncio.gather(*self.errands, return_exceptions=True)
@@ -232,14 +233,14 @@ class Runtime:
         await self.passed_keys.check(self.providers[own.provider], own, presented.address)
         return key.with_route(own)
 
-    async def bound(self, key: KnownKey, body: bytes) -> list[Bound]:
+    async def bound(self, key: KnownKey, carried: Sequence[Name]) -> list[Bound]:
         """What a request carries that only one account understands.
 
         Raises:
-            GatewayError: 400, too much of it; 503, the database is away and it isn't known yet.
+            GatewayError: 503, the database is away and it isn't known yet.
         """
         with answering:
-            return await self.bindings.of_request(key, body)
+            return await self.bindings.of_request(key, carried)
 
     async def bound_names(self, key: KnownKey, names: Sequence[Name]) -> list[Bound]:
         """Those of these that only one account understands.

@@ -1,21 +1,21 @@
 """What a Messages request must be for us to act on it; everything that we don't know passes through untouched.
 
-Two readings of the body. The first checks that it is strict JSON (UTF-8, no NaN, bounded depth, no member twice at the
-top), since a provider may read a doubtful body differently from us. The second reads it by the types in body.py: a
-check for what is known to be wrong, never an allow-list. docs/validation.md lists every rule.
+Two readings of the body. The first checks that it is strict JSON (UTF-8, no NaN, bounded depth, no member twice that we
+read), since a provider may read a doubtful body differently from us, and brings it into one spelling (plain.py). The
+second reads that by the types in body.py: a check for what is known to be wrong, never an allow-list.
+docs/validation.md lists every rule.
 """
 
 from __future__ import annotations
 
 import re
-from codecs import BOM_UTF8
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
-import simdjson
 from msgspec import UNSET, ValidationError
 
+from messages_api import plain
 from messages_api.body import (
     CHECKED,
     MAX_TOKENS,
@@ -31,8 +31,8 @@ from messages_api.body import (
     check_model,
 )
 from messages_api.cache_writes import CacheWrites, asked_for
-from messages_api.errors import GatewayError, invalid_request
 from messages_api.estimates import (
+    EMPTY,
     FOR_A_FORMAT,
     FOR_ANY,
     FOR_EACH_TOOL,
@@ -40,19 +40,15 @@ from messages_api.estimates import (
     FOR_THINKING,
     FOR_TOOLS,
     NO_EXTRAS,
+    Contents,
     Extras,
     Uses,
+    contents,
 )
+from messages_api.plain import Plain, ascii_only, refuse
 
-# A body has a few dozen members at the top.
-MEMBERS = 1000
 # Each is priced before the call.
 MODELS = 20
-LONG_NUMBER = re.compile(rb"[0-9]{19,}")
-# simdjson keeps buffers as large as the largest document that a parser has seen.
-REUSE = 1 << 20
-# Outside of ASCII there is only text, whose characters nobody here reads: half the time goes without making them.
-ASCII = bytes(range(128)) + b"\x7f" * 128
 
 WHERE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
 INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
@@ -89,8 +85,6 @@ checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
 }
 any_value = msgspec.json.Decoder()
 
-_parser = simdjson.Parser()
-
 
 @dataclass(frozen=True, slots=True)
 class MessagesRequest:
@@ -99,7 +93,7 @@ class MessagesRequest:
     `max_tokens` are the most that any attempt at it may write, and `max_tokens_in` is the member that says so;
     `lacks_max_tokens`: it names none for its own model. `fallbacks` are ours: models, each with or without its
     provider, in order. `added` are tokens that the provider adds to the prompt. `cache_writes` says for how
-    long the request asks for these, `thinking_budget` how many tokens it may think.
+    long the request asks for these, `thinking_budget` how many tokens it may think, `contents` what there is to read.
     """
 
     model: str
@@ -112,6 +106,7 @@ class MessagesRequest:
     lacks_max_tokens: bool = False
     cache_writes: CacheWrites = "5m"
     thinking_budget: int = 0
+    contents: Contents = field(default=EMPTY, compare=False)
 
 
 class Reader:
@@ -172,9 +167,15 @@ def parse(
     Raises:
         GatewayError: 400, naming the field and what was expected.
     """
-    check_json(body)
+    return read(plain.of(body), betas=betas, counting=counting, may_lack_max_tokens=may_lack_max_tokens)
+
+
+def read(
+    said: Plain, *, betas: str | None = "", counting: bool = False, may_lack_max_tokens: bool = False
+) -> MessagesRequest:
+    """The same for one in its plain spelling."""
     try:
-        read = readers[counting].read(body if body.isascii() else body.translate(ASCII))
+        read = readers[counting].read(ascii_only(said.text))
     except ValidationError as error:
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
@@ -185,10 +186,10 @@ def parse(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
-    return in_short(read, "5m" if counting else asked_for(read))
+    return in_short(read, "5m" if counting else asked_for(read), contents(said))
 
 
-def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest:
+def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:
     """What the rest of the gateway needs to know of a request."""
     max_tokens, stream, geo, lacks, any_tier = 0, False, None, False, False
     if isinstance(read, MessagesBody):
@@ -208,6 +209,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest
             lacks_max_tokens=lacks,
             cache_writes=cache_writes,
             thinking_budget=budget,
+            contents=contents,
         )
     theirs = read.their_fallbacks()
     named = {"max_tokens": max_tokens} | {
@@ -225,6 +227,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites) -> MessagesRequest
         lacks_max_tokens=lacks,
         cache_writes=cache_writes,
         thinking_budget=budget,
+        contents=contents,
     )
 
 
@@ -353,44 +356,6 @@ def check_thinking(read: CountBody[Any], betas: str) -> None:
         refuse("thinking.budget_tokens: Expected less than max_tokens")
 
 
-def check_json(body: bytes) -> None:
-    """Check that the body is an object in strict JSON, with no member twice.
-
-    Raises:
-        GatewayError: 400, it isn't.
-    """
-    global _parser
-    if body.startswith(BOM_UTF8):
-        refuse("The request body is not valid JSON: it begins with a byte order mark.")
-    parser = _parser if len(body) < REUSE else simdjson.Parser()
-    try:
-        names = member_names(parser, body)
-    except GatewayError:
-        # The traceback keeps the document alive, and a parser can't be used again as long as one is.
-        _parser = simdjson.Parser()
-        raise
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        refuse(f"{twice[:60]}: the request body has this member twice")
-
-
-def member_names(parser: simdjson.Parser, body: bytes, *, shorten: bool = True) -> list[str]:
-    try:
-        document = parser.parse(body)
-    except UnicodeDecodeError:
-        refuse("The request body is not valid JSON: it is not UTF-8.")
-    except (ValueError, RuntimeError, MemoryError) as error:
-        if shorten and ("NUMBER" in str(error) or "BIGINT" in str(error)):
-            # Integers beyond 64 bits are legal JSON, but not to this parser: here, they may stand for any other.
-            return member_names(parser, LONG_NUMBER.sub(b"1", body), shorten=False)
-        refuse("The request body is not valid JSON" + reason(str(error)))
-    if not isinstance(document, simdjson.Object):
-        refuse("The request body must be a JSON object.")
-    if len(document) > MEMBERS:
-        refuse(f"The request body has more than {MEMBERS} members.")
-    return list(document.keys())
-
-
 def in_words(error: str, under: str = "") -> str:
     """msgspec's words in Anthropic's order: the field, then what was expected.
 
@@ -412,24 +377,3 @@ def in_words(error: str, under: str = "") -> str:
     else:
         said = KINDS.sub(lambda kind: IN_JSON[kind[0]], said.replace("`", "")).replace(" | ", " or ")
     return f"{path}: {said}" if path else said
-
-
-def reason(error: str) -> str:
-    """What simdjson found wrong, in words."""
-    for sign, words in (
-        ("DEPTH", ": it is nested too deep."),
-        ("UNESCAPED", ": a string contains a raw control character."),
-        ("STRING", ": a string contains an invalid escape."),
-        ("UTF8", ": it is not UTF-8."),
-        ("EMPTY", ": it is empty."),
-        ("NUMBER", ": a number is out of range."),
-        ("BIGINT", ": a number is out of range."),
-    ):
-        if sign in error:
-            return words
-    return "."
-
-
-def refuse(message: str) -> NoReturn:
-    error: GatewayError = invalid_request(message)
-    raise error

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 # A member's name with what is around it.
-MEMBER = re.compile(rb'[ \t\n\r]*"(?:[^"\\]|\\.)*"[ \t\n\r]*:[ \t\n\r]*')
-SPACE = re.compile(rb"[ \t\n\r]*")
+MEMBER = re.compile(rb'[ \t\n\r]*+"(?:[^"\\]++|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+')
+SPACE = re.compile(rb"[ \t\n\r]*+")
 
 members_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
 elements_of = msgspec.json.Decoder(list[msgspec.Raw])
@@ -103,19 +103,14 @@ def dropped(spans: Sequence[Span], out: Collection[int]) -> Iterator[Edit]:
             yield Edit(begin, spans[index + 1][0])
 
 
-def without(body: bytes, name: str) -> bytes:
-    """The body without one of the members at its top."""
+def cut(body: bytes, name: str) -> list[Edit]:
+    """What takes one of the members at its top out of a body, with a comma beside it."""
     for each, place in places(body, members_of.decode(body)):
         if each == name:
-            return cut(body, place)
-    return body
-
-
-def cut(body: bytes, place: Place) -> bytes:
-    """The body without the member at this place, and without a comma beside it."""
-    last = body[place.end : place.end + 1] == b"}"
-    alone = last and body[place.begin - 1 : place.begin] == b"{"
-    return body[: place.begin - (last and not alone)] + body[place.end + (not last) :]
+            last = body[place.end : place.end + 1] == b"}"
+            alone = last and body[place.begin - 1 : place.begin] == b"{"
+            return [Edit(place.begin - (last and not alone), place.end + (not last))]
+    return []
 
 
 def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Container[str], first: bytes) -> bytes:
@@ -133,15 +128,15 @@ def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Containe
     return body[:begin] + b",".join(kept) + body[end:]
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """The body with another model."""
-    for name, place in places(body, members_of.decode(body)):
-        if name == "model":
-            return body[: place.value] + msgspec.json.encode(model) + body[place.value_end :]
-    return body
+def model(body: bytes, name: str) -> list[Edit]:
+    """What gives a body another model."""
+    for each, place in places(body, members_of.decode(body)):
+        if each == "model":
+            return [Edit(place.value, place.value_end, msgspec.json.encode(name))]
+    return []
 
 
-def with_max_tokens(body: bytes, max_tokens: int) -> bytes:
-    """A body that names no `max_tokens`, with these."""
+def max_tokens(body: bytes, tokens: int) -> list[Edit]:
+    """What gives a body that names no `max_tokens` these."""
     at = body.index(b"{") + 1
-    return b'%b"max_tokens":%d,%b' % (body[:at], max_tokens, body[at:])
+    return [Edit(at, at, b'"max_tokens":%d,' % tokens)]

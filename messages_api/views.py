@@ -6,7 +6,7 @@ only. Nothing here waits on a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.http import HttpResponse
@@ -19,7 +19,18 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from keys.directory import KnownKey
-from messages_api import conversation, errors, headers, markers, routing, runtime, schema, splice
+from messages_api import (
+    bindings,
+    conversation,
+    errors,
+    headers,
+    long_bodies,
+    markers,
+    reading,
+    routing,
+    runtime,
+    splice,
+)
 from messages_api.arbiter import permit
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.handler import ApiRequest
@@ -41,19 +52,6 @@ class OneAnswer(BaseContentNegotiation):
     ) -> tuple[BaseRenderer, str]:
         renderer = next(iter(renderers))
         return renderer, renderer.media_type or ""
-
-
-class MessagesParser(BaseParser):
-    """A Messages request; whatever the content type says, it must be JSON."""
-
-    media_type = "*/*"
-
-    def parse(  # type: ignore[override]
-        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> schema.MessagesRequest:
-        counting: bool = (parser_context or {})["view"].relayed.free
-        betas = headers.betas(stream.scope["headers"])
-        return schema.parse(stream.body, betas=betas, counting=counting, may_lack_max_tokens=True)
 
 
 class ApiView(APIView):
@@ -144,7 +142,6 @@ async def identified(
 class MessagesView(ApiView):
     """POST /v1/messages, and what is relayed like it."""
 
-    parser_classes = (MessagesParser,)
     relayed = MESSAGES
 
     @property
@@ -160,19 +157,31 @@ class MessagesView(ApiView):
             # Not to read for a key that may not call.
             key = await permit(here, http, presented, key, self.endpoint)
         body = await http.read_body(here.configuration.max_body_bytes)
-        messages: schema.MessagesRequest = request.data  # type: ignore[assignment]
+        given = http.scope["headers"]
+        several = len(key.routes) > 1
+        read = await long_bodies.run(
+            reading.read,
+            body,
+            betas=headers.betas(given),
+            counting=self.relayed.free,
+            signatures=several and bindings.several_accounts(key),
+            opening=several and not conversation.session_of(given),
+        )
+        messages = read.request
         if markers.are_in(messages):
             # Only what is known now says whether something really has such a name.
             key = await permit(here, http, presented, key, self.endpoint)
-            messages, body = markers.taken_out(messages, body, await here.marked_names(key))
+            real = await here.marked_names(key)
+            messages = markers.without(messages, real)
+            body = splice.apply(body, await long_bodies.run(markers.edits, body, real))
         http.requested_model = messages.model
         if messages.fallbacks:
-            body = splice.without(body, "fallbacks")
-        bound = await here.bound(key, body)
+            body = splice.apply(body, await long_bodies.run(splice.cut, body, "fallbacks"))
+        bound = await here.bound(key, read.carried)
 
         def plan(key: KnownKey) -> Plan:
             def name() -> str:
-                return conversation.name(key, http.scope["headers"], body)
+                return conversation.name(key.id, given, read.opening)
 
             models = (messages.model, *(messages.fallbacks or map(markers.meant, key.fallbacks)))
             return routing.plan(key, models, here.providers, name, bound, here.performances.share)

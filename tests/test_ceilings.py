@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.models import VirtualKey
-from messages_api import allowances, estimates, schema, settlement, splice
+from messages_api import allowances, estimates, plain, schema, settlement, splice
 from messages_api.allowances import Allowance
 from messages_api.errors import GatewayError
 from messages_api.estimates import NO_EXTRAS, estimate
@@ -34,9 +34,13 @@ ALLOWANCES = allowances.read("")
 OPUS, HAIKU, FABLE = "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-1"
 
 
+def contents(said):
+    return estimates.contents(plain.of(json.dumps(said).encode()))
+
+
 def reckoned(body):
     request = schema.parse(body)
-    return request, estimate(body, request.model, request.added, request.extras)
+    return request, estimate(request.contents, request.model, request.added, request.extras)
 
 
 def ceiling(body, at=NOW):
@@ -127,7 +131,7 @@ def test_default_fallbacks_are_held_at_the_dearest_of_the_newest_generations():
 
 def test_our_own_fallbacks_are_not_tried_yet_and_hold_nothing_more():
     ours = json.dumps(ask(model=HAIKU, fallbacks=[FABLE])).encode()
-    assert ceiling(splice.without(ours, "fallbacks")) == held(model=HAIKU)
+    assert ceiling(splice.apply(ours, splice.cut(ours, "fallbacks"))) == held(model=HAIKU)
 
 
 def test_an_advisor_is_held_at_its_own_model_for_each_use():
@@ -205,7 +209,7 @@ def test_more_text_is_never_fewer_tokens(one, other):
 
 
 def test_newer_models_count_more_tokens_than_older_ones():
-    body = b"x" * 10_000
+    body = contents(ask("x" * 10_000))
     for older in ("claude-3-5-haiku-latest", "claude-sonnet-4-20250514", "claude-opus-4-6", "claude-2.1"):
         for newer in ("claude-opus-4-7", "claude-sonnet-5", "claude-fable-5-1", "gpt-5", "claude-sonnet-40"):
             assert estimate(body, older).ceiling * 1.3 < estimate(body, newer).ceiling, (older, newer)
@@ -238,8 +242,11 @@ PICTURES = ["png", "gif", "jpeg", "VP8X", "VP8L", "VP8 "]
 def test_an_image_is_held_by_its_size(kind, width, height):
     encoded = base64.b64encode(picture(kind, width, height) + b"x" * 600)
     assert estimates.size_of_image(encoded) == (width, height)
-    body = b'{"source":{"type":"base64","media_type":"image/png","data":"' + encoded + b'"}}'
-    seen = estimate(body, OPUS).ceiling - estimate(body.replace(encoded, b""), OPUS).ceiling
+    shown, empty = (
+        contents({"source": {"type": "base64", "media_type": "image/png", "data": data}})
+        for data in (encoded.decode(), "")
+    )
+    seen = estimate(shown, OPUS).ceiling - estimate(empty, OPUS).ceiling
     assert width * height / 750 <= seen <= width * height / 750 + 21 or seen == estimates.NEWER_IMAGE_TOKENS
 
 

@@ -56,12 +56,12 @@ def bodies(draw):
 @given(bodies())
 def test_the_member_is_taken_out_and_every_other_byte_stays(pair):
     whole_body, expected = pair
-    assert splice.without(whole_body, "fallbacks") == expected
+    assert splice.apply(whole_body, splice.cut(whole_body, "fallbacks")) == expected
 
 
 @given(bodies())
 def test_a_body_without_the_member_is_as_it_was(pair):
-    assert splice.without(pair[1], "fallbacks") == pair[1]
+    assert splice.cut(pair[1], "fallbacks") == []
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])

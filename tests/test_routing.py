@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import conversation
+from messages_api import conversation, plain
 from messages_api.errors import GatewayError
 from messages_api.routing import plan, rendezvous
 from tests.gateway import MODEL, ask
@@ -39,9 +39,13 @@ def make_key(*routes, number=1, **members):
     return KnownKey(1, number, "alice", 1, 1, (), (), False, routes, **members)
 
 
+def opening(content):
+    return conversation.opening(plain.of(content))
+
+
 def name_of(body, key=None, headers=()):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return conversation.name(key or make_key(), list(headers), content)
+    return conversation.name((key or make_key()).id, list(headers), opening(content))
 
 
 # Shares
@@ -168,18 +172,18 @@ def test_what_a_client_says_of_itself_is_no_part_of_the_name(form, prompt):
         body = json.dumps({"system": system, "messages": [{"role": "user", "content": "Hello"}]}).encode()
         if form == "an escaped text":
             body = body.replace(b"x-anthropic", rb"\u0078-anthropic")
-        return conversation.name(make_key(), [], body)
+        return name_of(body)
 
     assert name("00000") == name("7f3a1")
     other = json.dumps({"system": "Another.", "messages": [{"role": "user", "content": "Hello"}]}).encode()
-    assert name("00000") != conversation.name(make_key(), [], other)
+    assert name("00000") != name_of(other)
 
 
 def test_only_what_a_system_prompt_begins_with_is_left_out():
     def name(nonce):
         system = [{"type": "text", "text": text} for text in ("You are Claude Code.", ATTRIBUTION.format(nonce))]
         body = json.dumps({"system": system, "messages": [{"role": "user", "content": "Hello"}]}).encode()
-        return conversation.name(make_key(), [], body)
+        return name_of(body)
 
     assert name("00000") != name("7f3a1")
 
@@ -200,7 +204,6 @@ def test_a_session_is_one_conversation_however_it_begins():
         ask(messages=[{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}]),
         ask(messages=[{"role": "system"}]),
         ask("x" * 400_000),
-        b'{"messages": [{"role": "user", "content": [{"type": "later", "value": 1e999}]}]}',
         b'{"messages": [{"role": "user", "content": [{"type": "later", "value": %s}]}]}' % (b"7" * 40),
         b'{"messages": [{"role": "user", "content": [%s%s]}]}' % (b"[" * 900, b"]" * 900),
     ],

@@ -159,7 +159,6 @@ def test_what_comes_with_a_beta_that_a_cloud_knows_goes_out(web: Web, cloud_alic
 
 WRITTEN = {
     "escaped": (rb'"cache_control":{"sc\u006fpe":1,"type":"ephemeral"}', b'"cache_control":{"type":"ephemeral"}'),
-    "twice": (b'"cache_control":{"scope":1,"type":"ephemeral","scope":2}', b'"cache_control":{"type":"ephemeral"}'),
     "last": (b'"cache_control": { "type":"ephemeral" , "scope":{"a":[]}}', b'"cache_control": { "type":"ephemeral"}'),
 }
 

@@ -427,7 +427,8 @@ anything = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-5, 5000),
-    st.floats(-2, 2, allow_nan=False),
+    # Those without a fraction are integers.
+    st.floats(-2, 2, allow_nan=False).filter(lambda number: not number.is_integer()),
     st.sampled_from(WORDS),
     st.text(max_size=4),
     st.just([]),

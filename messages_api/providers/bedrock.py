@@ -25,7 +25,7 @@ from keys.errors import Unusable
 from keys.model_names import fold
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
-from messages_api import headers, provider_paths, splice
+from messages_api import headers, long_bodies, provider_paths, splice
 from messages_api.metering import decode, mapping
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS
@@ -127,18 +127,11 @@ class Bedrock(Provider):
 
     async def send(self, call: Outgoing) -> Answer:
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
-        members = splice.members_of.decode(body)
-        betas = unsupported.betas(self.name, unsupported.named_betas(headers.beta_list(call.headers), members))
-        if (taken := unsupported.without(self.name, body, betas)) is not body:
-            body, members = taken, splice.members_of.decode(taken)
-        model, action = call.model, "invoke"
-        if call.path == COUNT_TOKENS:
+        model, counts = call.model, call.path == COUNT_TOKENS
+        body, streams = await long_bodies.run(made_over, body, headers.beta_list(call.headers), counts=counts)
+        action = "invoke-with-response-stream" if streams else "invoke"
+        if counts:
             model, action = PROFILE.sub("", model), "count-tokens"
-            body = counting(body, members, betas)
-        else:
-            if bytes(members.get("stream", b"")) == b"true":
-                action = "invoke-with-response-stream"
-            body = invoking(body, members, betas)
         url = f"{address(call.provider_key)}/model/{provider_paths.model(model)}/{action}"
         # Its import takes a tenth of a second, and is for this provider only.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
@@ -196,6 +189,22 @@ def address(key: KnownProviderKey) -> str:
     """Where the region's models are called."""
     domain = "amazonaws.com.cn" if key.region.startswith("cn-") else "amazonaws.com"
     return key.base_url or f"https://bedrock-runtime.{key.region}.{domain}"
+
+
+def made_over(body: bytes, betas: list[str], *, counts: bool) -> tuple[bytes, bool]:
+    """A Messages request as Bedrock takes it, and whether it asks for a stream.
+
+    Args:
+        betas: those of its header.
+        counts: whether its tokens are to be counted.
+    """
+    members = splice.members_of.decode(body)
+    betas = unsupported.betas(Bedrock.name, unsupported.named_betas(betas, members))
+    if (taken := unsupported.without(Bedrock.name, body, betas)) is not body:
+        body, members = taken, splice.members_of.decode(taken)
+    if counts:
+        return counting(body, members, betas), False
+    return invoking(body, members, betas), bytes(members.get("stream", b"")) == b"true"
 
 
 def invoking(body: bytes, members: dict[str, msgspec.Raw], betas: list[str], *more: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from messages_api import json_text, splice
-from messages_api.carried import ESCAPED
+from messages_api.json_text import ESCAPED
 from messages_api.splice import Edit
 
 # Where a body may name betas: as Bedrock wants them, and as SDKs call them.

@@ -23,7 +23,7 @@ from keys.errors import Unusable
 from keys.model_names import fold
 from keys.provider_kinds import object_of
 from keys.timeouts import Timeouts
-from messages_api import headers, provider_paths, splice
+from messages_api import headers, long_bodies, provider_paths, splice
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, speaks
@@ -144,21 +144,13 @@ class Vertex(Provider):
         except TokenRefused:
             return refusals.no_token()
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
-        members = splice.members_of.decode(body)
-        betas = unsupported.betas(self.name, unsupported.named_betas(headers.beta_list(call.headers), members))
-        if call.path == COUNT_TOKENS:
-            # It knows none, and needs none: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
-            betas = []
-        if (taken := unsupported.without(self.name, body, betas)) is not body:
-            body, members = taken, splice.members_of.decode(taken)
-        model = DATE.sub("@", call.model)
-        if call.path == COUNT_TOKENS:
-            # The one request whose body names the model.
-            body = splice.with_model(splice.edited(body, members, without=MOVED, first=VERSION), model)
-            model, method = "count-tokens", "rawPredict"
-        else:
-            body = splice.edited(body, members, without=("model", *MOVED), first=VERSION)
-            method = "streamRawPredict" if bytes(members.get("stream", b"")) == b"true" else "rawPredict"
+        model, counts = DATE.sub("@", call.model), call.path == COUNT_TOKENS
+        body, betas, streams = await long_bodies.run(
+            made_over, body, headers.beta_list(call.headers), counts=model if counts else ""
+        )
+        method = "streamRawPredict" if streams else "rawPredict"
+        if counts:
+            model = "count-tokens"
         sent = [
             *(
                 (name, value)
@@ -172,6 +164,26 @@ class Vertex(Provider):
         answer = plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts))
         answer = named(answer, REQUEST_IDS)
         return answer if answer.status < 400 else await refusals.reshaped(answer, call)
+
+
+def made_over(body: bytes, betas: list[str], *, counts: str) -> tuple[bytes, list[str], bool]:
+    """A Messages request as Vertex takes it, the betas that go with it, and whether it asks for a stream.
+
+    Args:
+        betas: those of its header.
+        counts: the model, where its tokens are to be counted.
+    """
+    members = splice.members_of.decode(body)
+    # Counting knows none, and needs none: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
+    betas = [] if counts else unsupported.betas(Vertex.name, unsupported.named_betas(betas, members))
+    if (taken := unsupported.without(Vertex.name, body, betas)) is not body:
+        body, members = taken, splice.members_of.decode(taken)
+    if counts:
+        # The one request whose body names the model.
+        body = splice.edited(body, members, without=MOVED, first=VERSION)
+        return splice.apply(body, splice.model(body, counts)), betas, False
+    streams = bytes(members.get("stream", b"")) == b"true"
+    return splice.edited(body, members, without=("model", *MOVED), first=VERSION), betas, streams
 
 
 def check_credentials(members: dict[str, Any]) -> None:

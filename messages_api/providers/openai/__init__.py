@@ -16,7 +16,7 @@ from urllib.parse import SplitResult
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.timeouts import Timeouts
-from messages_api import errors, headers
+from messages_api import errors, headers, long_bodies
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
 from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, probe, request, turns
 from messages_api.providers.openai.events import Events
@@ -101,7 +101,7 @@ class OpenAI(Provider):
             )
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
         key = call.provider_key
-        sent, wanted = translated(body, key.base_url)
+        sent, wanted = await long_bodies.run(translated, body, key.base_url)
         passed = [
             *headers.traced(call.headers),
             JSON,
