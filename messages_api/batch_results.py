@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from messages_api import settlement
 from messages_api.metering import JsonMeter, Reading, State
+from messages_api.plausibility import OF_BATCH, Implausible
 from messages_api.settlement import PriceOf
 from usage.arbitration import clean
 from usage.models import Status
@@ -161,8 +162,12 @@ class ResultsMeter:
         self.states += meter.states
         status, estimated = UNANSWERED.get(result.type, Status.COMPLETED), False
         error_type = reading.error_type or (result.type if status is Status.FAILED else "")
-        columns = self._bill(reading)
-        if status is Status.COMPLETED and not reading.countable:
+        try:
+            columns, counted = self._bill(reading), reading.countable
+        except Implausible:
+            reading.usage, reading.doubtful = {}, True
+            columns, counted = self._bill(reading), False
+        if status is Status.COMPLETED and not counted:
             estimated = True
             # An answer that nobody can count costs its share of what was held.
             if not settlement.is_free(reading.refusal, batch.provider):
@@ -182,7 +187,7 @@ class ResultsMeter:
             "error_type": clean(error_type),
             "stop_reason": reading.stop_reason,
             "currency": "USD",
-            "estimated": estimated,
+            "estimated": estimated or reading.doubtful,
             "time_to_first_byte_ms": None,
             "duration_ms": max(0, min(round((self.ended_at - batch.created_at).total_seconds() * 1000), 2**31 - 1)),
             "attempts": [],
@@ -201,6 +206,7 @@ class ResultsMeter:
             at=self.batch.created_at,
             asked=self.asked,
             prices=self.prices,
+            bounds=OF_BATCH,
             # Which of its requests asked for what isn't known any more.
             cache_writes="both" if self.batch.hour_writes else "5m",
         )

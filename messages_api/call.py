@@ -14,14 +14,16 @@ from uuid import UUID
 
 from keys.directory import KnownKey, KnownProviderKey
 from keys.timeouts import Timeouts
-from messages_api import settlement
+from messages_api import plausibility, settlement
 from messages_api.cache_writes import CacheWrites
 from messages_api.estimates import Estimate
 from messages_api.handler import ApiRequest
 from messages_api.metering import Iteration, Reading
+from messages_api.plausibility import Bounds, Implausible
 from messages_api.routing import Target
 from messages_api.schema import MessagesRequest
 from messages_api.seen import Use
+from messages_api.settlement import Reckoning
 from messages_api.upstream import Headers
 from usage.arbitration import Settlement, clean
 from usage.models import Status
@@ -174,12 +176,17 @@ class Call:
     def _columns(self, reading: Reading, free: bool, unseen_tokens: int | None) -> tuple[dict[str, Any], bool]:
         """The ledger's columns for what was read, and whether they are an estimate."""
         if free or self.free:
-            reading.usage, unseen_tokens = {}, None
+            reading.usage, reading.doubtful, unseen_tokens = {}, False, None
         elif unseen_tokens is not None and settlement.is_free(reading.refusal, self.provider_key.provider):
             # The end was seen, as far as it matters.
             unseen_tokens = None if reading.countable else 0
         try:
-            return self._bill(reading, unseen_tokens), unseen_tokens is not None
+            columns = self._bill(reading, unseen_tokens)
+            return columns, unseen_tokens is not None or reading.doubtful
+        except Implausible:
+            reading.usage, reading.doubtful, reading.seen.reported = {}, True, 0
+            seen = self.unseen_tokens(reading.seen.output_tokens, hidden=False)
+            return self._bill(reading, max(seen, unseen_tokens or 0)), True
         except Exception:
             # Whatever a provider reports, the call must be settled.
             logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
@@ -252,7 +259,7 @@ class Call:
     def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
         cache_writes = settlement.kept_for(self.request.cache_writes, self.provider_key.provider)
         reported = reading.iterations(cache_writes != "5m")
-        columns = self._priced(reported, reading, cache_writes)
+        columns = self._priced(reported, reading, cache_writes, plausibility.bounds(self.request))
         if unseen_tokens is None:
             return columns
         least = columns["cost"]
@@ -264,7 +271,9 @@ class Call:
             columns["cost"] = max(self.ceiling, least)
         return columns
 
-    def _priced(self, steps: list[Iteration], reading: Reading, cache_writes: CacheWrites) -> dict[str, Any]:
+    def _priced(
+        self, steps: list[Iteration], reading: Reading, cache_writes: CacheWrites, bounds: Bounds | None = None
+    ) -> dict[str, Any]:
         return settlement.bill(
             steps,
             reading,
@@ -273,13 +282,14 @@ class Call:
             at=self.admitted_at,
             asked=self.price,
             prices=self._price,
+            bounds=bounds,
             cache_writes=cache_writes,
         )
 
-    def _reckoning(self, cache_writes: CacheWrites) -> settlement.Reckoning:
+    def _reckoning(self, cache_writes: CacheWrites) -> Reckoning:
         extras, provider = self.request.extras, self.provider_key.provider
         others = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
-        return settlement.Reckoning(
+        return Reckoning(
             self.estimate.likely,
             self.request.max_tokens,
             extras,
@@ -288,7 +298,7 @@ class Call:
             max(others, key=lambda model: self._price(provider, model, self.admitted_at).output, default=""),
         )
 
-    def _uses(self, reading: Reading, reckoning: settlement.Reckoning) -> list[Use]:
+    def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
         """The uses of the provider's tools that nobody counted. Of an answer in one piece nothing is seen before its
         end: a client that doesn't wait for it pays all that may be under way, others by the time that it took."""
         if self.request.stream or reading.content is not None:

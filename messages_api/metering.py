@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from messages_api.seen import RESULT, Seen
-from messages_api.usage_reports import COUNTS, counts, is_reported, overlaid, writes_beyond_split
+from messages_api.usage_reports import COUNTS, counts, is_reported, malformed, overlaid, writes_beyond_split
 from messages_api.usage_reports import integer as integer
 from messages_api.usage_reports import is_count as is_count
 from messages_api.usage_reports import mapping as mapping
@@ -117,6 +117,7 @@ class Reading:
         wrote: there is content: text, thinking or the use of a tool, by the model that answers.
         declined: the models before that one, in order.
         content: the blocks of an answer in one piece; None: nothing of it was seen.
+        doubtful: something was reported that can't be true.
     """
 
     model: str = ""
@@ -127,6 +128,7 @@ class Reading:
     wrote: bool = False
     declined: list[Declined] = field(default_factory=list)
     content: list[Any] | None = None
+    doubtful: bool = False
     _seen: Seen | None = None
 
     @property
@@ -254,6 +256,7 @@ class Reading:
 
     def overlay(self, usage: object) -> None:
         """Take over a later report."""
+        self.doubtful = self.doubtful or malformed(usage)
         self.usage = overlaid(self.usage, usage)
 
 
@@ -415,15 +418,20 @@ class StreamMeter:
                 self.reading.error_type = text(mapping(message.get("error")).get("type"))
 
     def _count(self, usage: object) -> None:
-        """Take over a report from the end of the answer. The first that counts output takes the place of what
-        `message_start` says, which is what was written until then."""
-        output = mapping(usage).get("output_tokens")
-        if is_reported(output) and not self.counted:
-            self.reading.usage.pop("output_tokens", None)
+        """Take over a report from the end of the answer. Counts are cumulative, so that output can't become less; but
+        what `message_start` says of it may stand for nothing."""
+        told, reading = mapping(usage).get("output_tokens"), self.reading
+        if is_reported(told):
+            output = integer(told)
+            before = integer(reading.usage.get("output_tokens"))
+            if before <= PLACEHOLDER and not self.counted:
+                reading.usage.pop("output_tokens", None)
+            elif output < before and (output or not self.counted):
+                reading.doubtful = True
             self.counted = True
-        if integer(output):
-            self.seen.reported = len(self.seen.uses)
-        self.reading.overlay(usage)
+            if output:
+                self.seen.reported = len(self.seen.uses)
+        reading.overlay(usage)
 
 
 def complete_character(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from messages_api.allowances import Allowances
 from messages_api.cache_writes import CacheWrites
 from messages_api.estimates import Extras, tokens_of
 from messages_api.metering import Iteration, Reading
+from messages_api.plausibility import Bounds
 from messages_api.seen import BYTES_PER_TOKEN, FALLBACK, Use
 from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
@@ -34,20 +35,25 @@ def bill(
     at: datetime,
     asked: ModelPrice,
     prices: PriceOf,
+    bounds: Bounds | None = None,
     cache_writes: CacheWrites = "5m",
 ) -> dict[str, Any]:
     """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
 
     Args:
         asked: the price of the model that the call was admitted for, for steps that nobody has a price of.
+        bounds: what the report can't be beyond; None: the steps are reckoned.
         cache_writes: what the request asked for.
+
+    Raises:
+        Implausible: what was reported can't be true.
     """
     total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
-    for step in steps:
-        try:
-            price = prices(provider, step.model or model, at)
-        except UnpricedModel:
-            price = asked
+    priced = [price_of(step.model or model, provider, at, asked, prices) for step in steps]
+    if bounds is not None:
+        bounds.correct(reading)
+        bounds.check(steps, priced)
+    for step, price in zip(steps, priced, strict=True):
         tier = price.for_tier(reading.service_tier)
         amount = price.cost(
             step.counts,
@@ -71,6 +77,8 @@ def bill(
                 "price_version": tier.version,
             }
         )
+    if reading.doubtful and "refusal_not_billed" not in flags:
+        flags.append("doubtful_usage")
     columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}
     return columns | {
         "cost": min(cost, MOST_COST),
@@ -81,6 +89,13 @@ def bill(
         "speed": reading.speed,
         "inference_geo": reading.inference_geo,
     }
+
+
+def price_of(model: str, provider: str, at: datetime, asked: ModelPrice, prices: PriceOf) -> ModelPrice:
+    try:
+        return prices(provider, model, at)
+    except UnpricedModel:
+        return asked
 
 
 def is_free(refusal: str | None, provider: str) -> bool:

@@ -18,6 +18,8 @@ READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"
 COUNTS = (*READ, "output_tokens")
 # Objects of counts within a report.
 NESTED = ("cache_creation", "server_tool_use", "output_tokens_details")
+# Their counts that are billed.
+NESTED_COUNTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "web_search_requests", "thinking_tokens")
 # Members of a report, or of an object in it, that are kept at most: a stream may bring new ones without end.
 MEMBERS = 100
 
@@ -112,6 +114,21 @@ def total(entries: list[Any]) -> int:
 def prompt_tokens(usage: dict[str, Any]) -> int:
     """All that was read, as far as a usage object counts it."""
     return counts(usage, hour_writes=False).prompt_tokens
+
+
+def malformed(usage: object) -> bool:
+    """Whether something in a report stands where a count does, and is none: negative, a fraction, a text; or did, where
+    it was translated (providers/openai)."""
+    told = mapping(usage)
+    entries = told.get("iterations")
+    reports = [told, *map(mapping, entries)] if isinstance(entries, list) else [told]
+    parts = [mapping(one.get(name)) for one in reports for name in NESTED if name in one]
+    return "doubtful" in told or any(
+        value is not None and value != "" and not is_reported(value)
+        for of, names in ((reports, COUNTS), (parts, NESTED_COUNTS))
+        for one in of
+        for value in map(one.get, names)
+    )
 
 
 def positive(old: object, new: object) -> object:

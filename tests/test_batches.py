@@ -123,6 +123,22 @@ def test_its_results_settle_it_line_by_line_at_batch_prices(web, alice, provider
     assert (the_batch().state, the_batch().settled_requests) == ("settled", 4)
 
 
+def test_a_line_that_cannot_be_true_costs_its_share_of_what_was_held(web, alice, provider):
+    create(web, alice.key, "a", "b", "c")
+    reserved = held().get().ceiling
+    provider.results = {
+        "b": {"type": "succeeded", "message": message(10**13, 5)},
+        "c": {"type": "succeeded", "message": message(10, 10**13)},
+    }
+    provider.end()
+    get(web, alice.key, f"/{NAME}/results")
+    first, *wrong = lines()
+    assert (first.cost, first.estimated) == (EACH, False)
+    for line in wrong:
+        assert (line.estimated, line.price_flag, line.input_tokens) == (True, "doubtful_usage", 0)
+        assert line.cost == (reserved / 3).quantize(line.cost)
+
+
 def test_reading_its_results_again_costs_nothing_more(web, alice, provider):
     create(web, alice.key)
     provider.end()

@@ -75,7 +75,7 @@ def streamed(web, caller, upstream, *parts):
         [start(READ), start(ZEROS | {"output_tokens": 1}), *WORDS, delta(ZEROS | OUT), STOP],
         [start(ZEROS), start(READ), *WORDS, delta(OUT), STOP],
         [start(READ), *WORDS, delta(OUT), start(ZEROS | {"output_tokens": 1}, model=""), STOP],
-        [start(READ), *WORDS, delta({"input_tokens": "", "cache_read_input_tokens": -1} | OUT), STOP],
+        [start(READ), *WORDS, delta({"input_tokens": "", "cache_read_input_tokens": ""} | OUT), STOP],
         [start(READ), *WORDS, delta(READ | OUT | {"server_tool_use": None, "output_tokens_details": {}}), STOP],
         [start(READ), *WORDS, delta(READ | OUT | {"iterations": []}), STOP],
         [start(READ), *WORDS, delta(READ | OUT | {"iterations": [{"type": "message", **ZEROS}]}), STOP],

@@ -113,7 +113,7 @@ class AlertTargetAdmin(KeptAdmin):
 @admin.register(Alert)
 class AlertAdmin(LookedAt, KeptAdmin):
     """Thresholds that were passed, budgets that refuse calls, virtual keys whose calls cost more than was held, and
-    provider keys that are refused; the latest first."""
+    provider keys that are refused or report usage that can't be true; the latest first."""
 
     list_display = ("at", "whose", "passed", "came_to", "delivery")
     fields = list_display
@@ -144,6 +144,8 @@ class AlertAdmin(LookedAt, KeptAdmin):
 
     @admin.display(description="passed", ordering="threshold")
     def passed(self, row: Alert) -> str:
+        if row.doubtful:
+            return "usage that can't be true"
         if row.provider_key_id is not None:
             return f"refused: HTTP {row.http_status}"
         if row.exhausted:

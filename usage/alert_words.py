@@ -26,12 +26,12 @@ def described(alert: Alert) -> dict[str, Any]:
     budget = alert.budget
     if alert.provider_key is not None:
         return {
-            "type": "provider_key.refused",
+            "type": "provider_key.doubtful_usage" if alert.doubtful else "provider_key.refused",
             "id": f"alert_{alert.pk}",
             "at": moments.show(alert.at),
             "provider_key": alert.provider_key.name,
             "provider": alert.provider_key.provider,
-            "http_status": alert.http_status,
+            **({} if alert.doubtful else {"http_status": alert.http_status}),
         }
     if budget is None:
         return {
@@ -87,6 +87,16 @@ def what_is_left(alert: Alert) -> dict[str, str]:
 def in_words(alert: Alert) -> tuple[str, list[str]]:
     """An alert as people get it: the subject, and lines."""
     said, budget = described(alert), alert.budget
+    if alert.doubtful:
+        return f"The provider reports doubtful usage for provider key {said['provider_key']}", [
+            "What it says that a call used can't be true: more tokens than the model takes, more output than was asked"
+            " for, or something that is no count. Such calls are charged an estimate; their ledger rows have the flag"
+            " doubtful_usage.",
+            "",
+            f"Provider key: {said['provider_key']}",
+            f"Provider: {said['provider']}",
+            f"Since: {said['at']}; there is no other message of it in this hour.",
+        ]
     if alert.provider_key is not None:
         return f"The provider refuses provider key {said['provider_key']}", [
             f"It answered {said['http_status']}: the key isn't good any more, may not do what it is asked, or its"

@@ -29,7 +29,8 @@ class Alert(models.Model):
       says what `start` is where there is no window), with what that call `needed`;
     - calls of a virtual key cost more than was held for them: once a day (UTC), which is then the window, with what
       they cost as `spent` and what was held as `amount`;
-    - a provider refuses a provider key: once an hour, with the HTTP status that said so (usage/sql/refused.sql).
+    - a provider refuses a provider key: once an hour, with the HTTP status that said so (usage/sql/refused.sql);
+    - a provider key's provider reports usage that can't be true (`doubtful`): once an hour (usage/sql/doubtful.sql).
 
     Whom it is sent to is decided within half a minute (usage.alert_delivery): from then on it has deliveries, or
     `unsent` says why not.
@@ -52,7 +53,7 @@ class Alert(models.Model):
         db_constraint=False,
         null=True,
         related_name="+",
-        help_text="Whose key or account its provider refuses.",
+        help_text="Whose key or account its provider refuses, or whose usage it reports wrong.",
     )
     start = models.DateTimeField()
     threshold = models.PositiveSmallIntegerField(help_text="Percent; 0 for an alert that is about no threshold.")
@@ -69,7 +70,14 @@ class Alert(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once"),
             models.UniqueConstraint(fields=["virtual_key", "start"], name="usage_alert_overrun_once"),
-            models.UniqueConstraint(fields=["provider_key", "start"], name="usage_alert_refused_once"),
+            models.UniqueConstraint(
+                fields=["provider_key", "start"],
+                name="usage_alert_refused_once",
+                condition=Q(http_status__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=["provider_key", "start"], name="usage_alert_doubtful_once", condition=Q(http_status=None)
+            ),
             models.CheckConstraint(
                 condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False) ^ Q(provider_key__isnull=False),
                 name="usage_alert_of_one",
@@ -80,6 +88,8 @@ class Alert(models.Model):
         ]
 
     def __str__(self) -> str:
+        if self.doubtful:
+            return f"doubtful usage of provider key {self.provider_key_id}"
         if self.provider_key_id is not None:
             return f"refusal of provider key {self.provider_key_id}"
         if self.budget_id is None:
@@ -92,6 +102,11 @@ class Alert(models.Model):
     def exhausted(self) -> bool:
         """Whether it is about a budget that refuses calls."""
         return self.budget_id is not None and self.threshold == 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is about usage that can't be true."""
+        return self.provider_key_id is not None and self.http_status is None
 
 
 class Channel(models.TextChoices):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 # With words for people; where several hold, a row has the first.
 PRICE_FLAGS = {
+    "doubtful_usage": "the provider reported what can't be true: an estimate, as far as that goes",
     "unpriced": "the high rate for models without a price",
     "similar": "that of a similar model",
     "refusal_billed": "a refusal before any output, billed by a rule that the provider's own pages don't state",

@@ -28,6 +28,9 @@ WEB_SEARCH = Decimal("0.01")
 # Sold at another model's price, and missing in the catalogue.
 SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-fable-5-1"}
 
+# Those that take more than the catalogue says, with a beta: https://docs.claude.com/en/docs/build-with-claude/context-windows
+LONG, LONG_WINDOW = re.compile(r"claude-sonnet-4|claude-4(?:[-.]5)?-sonnet"), 1_000_000
+
 # What may follow a model's name without making it another model: dates, `latest`, a version of the deployment.
 SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))+$")
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
@@ -205,7 +208,7 @@ class PriceBook:
             residency=has_residency(provider, model),
             tier_rates=provider_kinds.find(provider).tier_rates,
         )
-        return replace(price, served=tuple(served_alike(price, listed))) if listed else price
+        return replace(price, served=tuple(served_alike(price, listed)), window=listed.window) if listed else price
 
 
 def served_alike(price: ModelPrice, listed: ModelPrice) -> Iterator[tuple[str, ModelPrice]]:
@@ -266,6 +269,7 @@ class Listing:
             fast=fast.times(factor) if (fast := self.fast_rates(at)) else None,
             residency=has_residency(provider, model),
             tier_rates=provider_kinds.find(provider).tier_rates,
+            window=0 if self.similar else window_of(self.model),
         )
         return replace(price, served=tuple(self.served(at, price))) if price.tier_rates else price
 
@@ -288,6 +292,11 @@ class Listing:
         if not any(variant.when == {"speed": "fast"} for variant in self.model.price_variants or ()):
             return None
         return rates_of(self.model.get_prices(at, {"speed": "fast"}), lambda price: price.base)
+
+
+def window_of(model: types.ModelInfo) -> int:
+    """The tokens that a model can take, with any beta; 0 where the catalogue doesn't say."""
+    return LONG_WINDOW if LONG.search(model.id) else model.context_window or 0
 
 
 @cache

@@ -64,7 +64,8 @@ class ModelPrice(Rates):
 
     `tiers` are (prompt tokens, rates): above so many, the whole request is at these rates. `fast` are the rates of
     fast mode. `flag` says that this is no list price of the model: that of a `similar` name, or `unpriced`. `served`
-    are the prices of service tiers, and `tier_rates` those of others, in this one (`ProviderKind.tier_rates`).
+    are the prices of service tiers, and `tier_rates` those of others, in this one (`ProviderKind.tier_rates`). `window`
+    is how many tokens the model can take; 0: nobody knows.
     """
 
     web_search: Decimal
@@ -75,6 +76,7 @@ class ModelPrice(Rates):
     residency: bool = False
     served: tuple[tuple[str, ModelPrice], ...] = ()
     tier_rates: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
+    window: int = 0
 
     def cost(
         self,

@@ -32,7 +32,7 @@ def message(read: Completion, expected: Expected) -> bytes:
     used = completion.usage(read)
     if not delivered and not called:
         completion.check_empty(reason, used)
-    used = used or completion.guessed(delivered)
+    used = (used or completion.guessed(delivered)) | completion.doubtful(read)
     return msgspec.json.encode(
         {
             "id": name(read),

@@ -271,14 +271,17 @@ def stop_details(reason: str) -> dict[str, Any] | None:
     return {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
 
 
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+
+
 def usage(read: Completion) -> dict[str, Any]:
     """The tokens that were used, as Anthropic counts them; empty where the provider doesn't say.
 
     OpenAI's prompt tokens are all that was read, from caches too. Thinking is output: where it is told beside it, as
     xAI and Gemini do, the total is more than the sum.
     """
-    told = mapping(read.usage) or mapping(mapping(read.x_groq).get("usage"))
-    prompt, output, total = (count(told.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    told = reported(read)
+    prompt, output, total = (count(told.get(name)) for name in COUNTS)
     if output is None and prompt is not None and total is not None:
         output = max(0, total - prompt)
     if prompt is None or output is None:
@@ -304,6 +307,16 @@ def usage(read: Completion) -> dict[str, Any]:
         "cache_read_input_tokens": cached,
         "output_tokens": output,
     } | ({"output_tokens_details": {"thinking_tokens": min(thought, output)}} if thought else {})
+
+
+def reported(read: Completion) -> dict[str, Any]:
+    return mapping(read.usage) or mapping(mapping(read.x_groq).get("usage"))
+
+
+def doubtful(read: Completion) -> dict[str, Any]:
+    """What is said of usage that isn't counted in numbers of tokens, for the ledger to be flagged; empty: nothing."""
+    values = (reported(read).get(name) for name in COUNTS)
+    return {"doubtful": True} if any(value is not None and count(value) is None for value in values) else {}
 
 
 def count(value: Any) -> int | None:

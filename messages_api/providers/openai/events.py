@@ -80,6 +80,7 @@ class Events:
         self._ended: Choice | None = None
         self._refused = False
         self._usage: dict[str, Any] = {}
+        self._doubtful: dict[str, Any] = {}
         self._tier = self._told_tier = ""
         self._delivered = 0
 
@@ -173,8 +174,9 @@ class Events:
         if (error := completion.error(read)) is not None:
             self._fail(error, out)
             return
-        if (read.usage is not None or read.x_groq is not None) and (used := completion.usage(read)):
-            self._usage = used
+        if read.usage is not None or read.x_groq is not None:
+            self._usage = completion.usage(read) or self._usage
+            self._doubtful |= completion.doubtful(read)
         self._tier = completion.served(read) or self._tier
         for choice in read.choices or ():
             if not self._started:
@@ -349,7 +351,7 @@ class Events:
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
         if details := completion.stop_details(reason):
             delta["stop_details"] = details
-        used = self._usage or completion.guessed(self._delivered)
+        used = (self._usage or completion.guessed(self._delivered)) | self._doubtful
         if self._tier != self._told_tier:
             used = used | completion.tier(self._tier)
         out.append(event("message_delta", delta=delta, usage=used))

@@ -1,0 +1,235 @@
+"""What a provider reports that can't be true of a request is no bill: the row is an estimate, flagged, and people hear
+of it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import User
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keys import keyring
+from keys.models import ProviderKey
+from messages_api import schema
+from messages_api.metering import Reading
+from messages_api.plausibility import OF_BATCH, Implausible, bounds
+from messages_api.settlement import bill
+from tests.arbiter import arbiter, give_credential, settlement
+from tests.gateway import MODEL, ask, message, post, row, rows
+from tests.ledger import make_cast
+from tests.openai_provider import ask_gpt, chunks, completion, issue_openai
+from tests.recordings import needs_recordings, recordings
+from tests.test_usage_reports import OUT, READ, STOP, WORDS, delta, start, streamed
+from tests.upstream import pieces, whole
+from usage import pricing, tasks
+from usage.models import Alert, AlertTarget
+from usage.pricing import UnpricedPolicy
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+BOOK = pricing.build([], UnpricedPolicy(refuse=False, input=Decimal(30), output=Decimal(150)))
+MOST = (1 << 53) - 1
+FLAG = "doubtful_usage"
+
+ABSURD = [
+    {"input_tokens": MOST, "output_tokens": 7},
+    {"input_tokens": 11, "output_tokens": MOST},
+    {"input_tokens": 11, "output_tokens": 7, "cache_read_input_tokens": MOST},
+    {"input_tokens": 11, "output_tokens": 7, "cache_creation_input_tokens": 3_000_000},
+    {"input_tokens": 11, "output_tokens": 20_000},  # 64 were asked for
+    {"input_tokens": 11, "output_tokens": 7, "server_tool_use": {"web_search_requests": 5000}},
+    {"input_tokens": 11, "output_tokens": 7, "iterations": [{"type": "message", "input_tokens": MOST}]},
+    {"input_tokens": 11, "output_tokens": 7, "iterations": [{"type": "message", "output_tokens": -1}]},
+    {"input_tokens": 11, "output_tokens": 7, "iterations": [{"type": "message", "input_tokens": 900_000}] * 900},
+]
+
+
+def check_estimate(entry):
+    assert (entry.status, entry.estimated, entry.price_flag) == ("completed", True, FLAG)
+    assert 0 < entry.cost <= entry.held
+    assert 0 < entry.input_tokens < 1000
+    assert 0 < entry.output_tokens <= 200
+
+
+def test_absurd_counts_become_an_estimate_in_json_and_streams(web, upstream, alice):
+    for count, usage in enumerate(ABSURD):
+        upstream.answer = whole(200, message(usage=usage))
+        post(web, alice.key)
+        check_estimate(rows(2 * count + 1)[-1])
+        upstream.answer = pieces(200, [start({"input_tokens": 11, "output_tokens": 1}), *WORDS, delta(usage), STOP])
+        post(web, alice.key, ask(stream=True))
+        check_estimate(rows(2 * count + 2)[-1])
+    # All of it is one message in this hour.
+    assert [str(alert.provider_key) for alert in Alert.objects.all()] == ["main"]
+
+
+def test_absurd_counts_of_an_openai_compatible_provider_are_no_bill(web, upstream):
+    gpt_alice = issue_openai(upstream)
+    for count, prompt in enumerate((10**12, -5, "many")):
+        usage = {"prompt_tokens": prompt, "completion_tokens": 7}
+        upstream.answer = whole(200, completion(usage=usage))
+        post(web, gpt_alice.key, ask_gpt())
+        check_estimate(rows(2 * count + 1)[-1])
+        upstream.answer = pieces(200, chunks("Hello", usage=usage))
+        post(web, gpt_alice.key, ask_gpt(stream=True))
+        check_estimate(rows(2 * count + 2)[-1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input_tokens": -5},
+        {"input_tokens": 1.5},
+        {"input_tokens": "7"},
+        {"input_tokens": True},
+        {"cache_read_input_tokens": -1},
+        {"cache_creation": {"ephemeral_1h_input_tokens": -1}},
+        {"server_tool_use": {"web_search_requests": "many"}},
+    ],
+    ids=repr,
+)
+def test_what_is_no_count_changes_nothing_and_is_flagged(web, upstream, alice, wrong):
+    entry = streamed(web, alice, upstream, start(READ), *WORDS, delta(OUT | wrong), STOP)
+    assert (entry.input_tokens, entry.cache_read_input_tokens) == (1200, 5000)
+    assert (entry.estimated, entry.price_flag) == (True, FLAG)
+
+
+def test_output_that_becomes_less_stays_what_it_was_and_is_flagged(web, upstream, alice):
+    for count, (said, later) in enumerate([([500], [0]), ([500], [20]), ([1], [500, 20])], 1):
+        reports = [delta({"output_tokens": each}) for each in later]
+        upstream.answer = pieces(200, [start(READ | {"output_tokens": said[0]}), *WORDS, *reports, STOP])
+        post(web, alice.key, ask(stream=True, max_tokens=1000))
+        entry = rows(count)[-1]
+        assert (entry.output_tokens, entry.estimated, entry.price_flag) == (500, True, FLAG)
+
+
+def test_a_price_that_nobody_asked_for_is_not_charged(web, upstream, alice):
+    usage = {"input_tokens": 1000, "output_tokens": 50}
+    plain = 1000 * Decimal("0.000004") + 50 * Decimal("0.00002")
+    cases = [({}, {"speed": "fast"}), ({}, {"service_tier": "batch"}), ({"speed": "fast"}, {"speed": "fast"})]
+    for asked, said in cases:
+        upstream.answer = whole(200, message(usage=usage | said))
+        post(web, alice.key, ask(**asked))
+    first, second, third = rows(3)
+    for entry in (first, second):
+        assert (entry.cost, entry.estimated, entry.price_flag) == (plain, True, FLAG)
+    assert (third.cost, third.estimated) == (2 * plain, False)
+
+
+def test_a_large_answer_that_can_be_true_is_a_bill(web, upstream, alice):
+    usage = {"input_tokens": 900_000, "output_tokens": 64, "server_tool_use": {"web_search_requests": 20}}
+    upstream.answer = whole(200, message(usage=usage))
+    post(web, alice.key)
+    assert (row().estimated, row().price_flag, row().input_tokens) == (False, "", 900_000)
+
+
+# The bounds
+
+
+def check(body, usage, model=MODEL, provider="anthropic"):
+    reading = Reading()
+    reading.overlay(usage)
+    bill(
+        reading.iterations(),
+        reading,
+        provider=provider,
+        model=model,
+        at=NOW,
+        asked=BOOK.price(provider, model, NOW),
+        prices=BOOK.price,
+        bounds=bounds(schema.parse(json.dumps(body).encode())) if body else OF_BATCH,
+    )
+
+
+tokens = st.integers(0, 900_000)
+
+
+@given(tokens, tokens, st.integers(0, 64), st.integers(0, 100))
+def test_no_count_within_what_was_asked_for_is_doubted(read, cached, written, searches):
+    usage = {"input_tokens": read, "cache_read_input_tokens": min(cached, 950_000 - read), "output_tokens": written}
+    check(ask(), usage | {"server_tool_use": {"web_search_requests": searches}})
+    check(None, usage)
+
+
+@given(st.integers(4_000_001, MOST), st.sampled_from(["input_tokens", "cache_read_input_tokens", "output_tokens"]))
+def test_no_count_beyond_any_model_is_believed(count, name):
+    for body in (ask(), ask(model="someones-own")):
+        with pytest.raises(Implausible):
+            check(body, {"input_tokens": 1, "output_tokens": 1} | {name: count}, body["model"])
+
+
+def test_a_model_takes_what_the_catalogue_says():
+    for model, window in (("claude-haiku-4-5", 200_000), ("claude-sonnet-4-5", 1_000_000), (MODEL, 1_000_000)):
+        assert BOOK.price("anthropic", model, NOW).window == window
+        check(ask(model=model), {"input_tokens": window, "output_tokens": 64}, model)
+        with pytest.raises(Implausible):
+            check(ask(model=model), {"input_tokens": 2 * window + 1, "output_tokens": 64}, model)
+    assert BOOK.price("anthropic", "claude-of-tomorrow", NOW).window == 0
+
+
+def test_a_loop_may_read_its_prompt_as_often_as_it_has_steps():
+    tools = [{"type": "web_search_20250305", "name": "web_search", "max_uses": 10}]
+    usage = {"input_tokens": 5_000_000, "output_tokens": 64, "server_tool_use": {"web_search_requests": 10}}
+    check(ask(tools=tools), usage)
+    with pytest.raises(Implausible):
+        check(ask(), usage)
+
+
+@needs_recordings
+def test_no_recorded_answer_is_doubted():
+    for recording in recordings():
+        if recording.status == 200 and not recording.streams:
+            answer = json.loads(recording.body)
+            reading = Reading()
+            reading.overlay(answer.get("usage"))
+            assert not reading.doubtful, recording.name
+            check(recording.request, answer.get("usage") or {}, answer.get("model") or MODEL)
+
+
+# Batches and alerts
+
+
+def test_a_row_that_is_flagged_alerts_once_an_hour_for_each_provider_key(apart):
+    cast = make_cast()
+    other = ProviderKey.objects.create(name="other", provider="anthropic")
+    give_credential(cast.alice)
+    with arbiter() as asked:
+        for provider_key in (cast.provider_key, cast.provider_key, other, None):
+            call = asked.ask(cast.alice, "0.25")
+            asked.group([call])
+            provider = {"provider_key_id": provider_key.pk if provider_key else None}
+            asked.group(settlements=[settlement(call, "0.1", price_flag=FLAG, estimated=True, **provider)])
+        assert sorted(str(alert.provider_key) for alert in Alert.objects.all()) == ["main", "other"]
+
+
+def test_people_and_programs_hear_of_it(apart, upstream, settings):
+    settings.EMAIL_HOST = "mail.example.com"
+    cast = make_cast()
+    AlertTarget.objects.create(channel="email", address="platform@example.com")
+    AlertTarget.objects.create(channel="webhook", address=upstream.url, secret_ciphertext=keyring.encrypt("s" * 24))
+    upstream.answer = whole(204, b"")
+    alert = Alert.objects.create(provider_key=cast.provider_key, start=NOW, threshold=0, spent=0, amount=0, at=NOW)
+    # That its key is refused in the same hour is another matter.
+    Alert.objects.create(
+        provider_key=cast.provider_key, start=NOW, threshold=0, spent=0, amount=0, at=NOW, http_status=401
+    )
+    tasks.deliver_alerts()
+    told = [json.loads(seen.body) for seen in upstream.seen]
+    assert {
+        "type": "provider_key.doubtful_usage",
+        "id": f"alert_{alert.pk}",
+        "at": "2026-11-20T12:00:00.000000Z",
+        "provider_key": "main",
+        "provider": "anthropic",
+    } in told
+    assert "The provider reports doubtful usage for provider key main" in [each.subject for each in mail.outbox]
+    client = Client()
+    client.force_login(User.objects.create_superuser("alice"))
+    assert "usage that can&#x27;t be true" in client.get(reverse("admin:usage_alert_changelist")).content.decode()
+    User.objects.all().delete()
