@@ -13,6 +13,7 @@ from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 
 from keys import credentials
+from keys.client_address import client_address
 from messages_api import passed_keys
 from messages_api.errors import unauthenticated
 
@@ -79,7 +80,7 @@ class CredentialAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Any) -> tuple[None, Presented]:
         scope = request.scope
-        return None, present(scope["headers"], (scope.get("client") or ("",))[0])
+        return None, present(scope["headers"], client_address(scope))
 
     def authenticate_header(self, request: Any) -> str:
         return "Bearer"

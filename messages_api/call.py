@@ -23,6 +23,7 @@ from messages_api.plausibility import Bounds, Implausible
 from messages_api.routing import Target
 from messages_api.schema import MessagesRequest
 from messages_api.seen import Use
+from messages_api.settlement import Reckoning
 from messages_api.upstream import Headers
 from usage.arbitration import Settlement, clean
 from usage.models import Status
@@ -310,10 +311,10 @@ class Call:
             cache_writes=cache_writes,
         )
 
-    def _reckoning(self, cache_writes: CacheWrites) -> settlement.Reckoning:
+    def _reckoning(self, cache_writes: CacheWrites) -> Reckoning:
         extras, provider = self.request.extras, self.provider_key.provider
         others = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
-        return settlement.Reckoning(
+        return Reckoning(
             self.estimate.likely,
             self.request.max_tokens,
             extras,
@@ -322,7 +323,7 @@ class Call:
             max(others, key=lambda model: self._price(provider, model, self.admitted_at).output, default=""),
         )
 
-    def _uses(self, reading: Reading, reckoning: settlement.Reckoning) -> list[Use]:
+    def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
         """The uses of the provider's tools that nobody counted. Of an answer in one piece nothing is seen before its
         end: a client that doesn't wait for it pays all that may be under way, others by the time that it took."""
         if self.request.stream or reading.content is not None:

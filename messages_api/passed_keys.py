@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import os
 import re
 import time
@@ -16,6 +15,7 @@ from collections import OrderedDict
 
 from django.conf import settings
 
+from keys.client_address import network_of
 from keys.directory import KnownProviderKey
 from keys.timeouts import Timeouts
 from messages_api import errors
@@ -37,15 +37,6 @@ def looks_like_one(secret: str) -> bool:
     """Whether a credential may be a key of the provider's."""
     prefix: str = settings.CONFIGURATION.passthrough_prefix
     return secret.startswith(prefix) and SHAPE.fullmatch(secret[len(prefix) :]) is not None
-
-
-def network(address: str) -> str:
-    """Whom an address stands for: of IPv6, a network, for its owner has all of it."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
 
 
 class PassedKeys:
@@ -77,7 +68,7 @@ class PassedKeys:
             return
         learning = self.learning.get(name)
         if learning is None:
-            caller = network(address)
+            caller = network_of(address)
             leave = self.tries.enter(caller, self.failures, AT_ONCE, "unknown keys from this address")
             learning = self.learning[name] = asyncio.get_running_loop().create_task(self._learn(provider, key, caller))
 

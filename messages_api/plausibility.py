@@ -37,7 +37,7 @@ class Bounds:
         output: tokens of one step; 0: nobody knows what was asked for.
         steps: how often its prompt may be read.
         searches: that it may make.
-        fast: it may be answered in fast mode, and `batch`, at batch prices.
+        fast: it may be answered in fast mode, and `batch`, at Anthropic's prices of batches.
     """
 
     output: int
@@ -48,10 +48,11 @@ class Bounds:
 
     def correct(self, reading: Reading) -> None:
         """Take out of a report what would price it as something that wasn't asked for."""
-        if (reading.speed == "fast" and not self.fast) or (reading.service_tier == "batch" and not self.batch):
-            reading.doubtful = True
-            for name in ("speed", "service_tier", "provider_service_tier"):
-                reading.usage.pop(name, None)
+        for name, value, asked in (("speed", "fast", self.fast), ("service_tier", "batch", self.batch)):
+            # Where a provider has tiers of its own, it is for the answer to say which one it was.
+            if reading.usage.get(name) == value and not asked and "provider_service_tier" not in reading.usage:
+                reading.doubtful = True
+                del reading.usage[name]
 
     def check(self, steps: list[Iteration], prices: Iterable[ModelPrice]) -> None:
         """Check what was reported.

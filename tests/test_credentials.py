@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from keys import credentials, issuing, pausing
 from keys.models import Credential, CredentialKind, Customer, Gateway, VirtualKey
-from messages_api import passed_keys
 from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows, talk, wait_until
 from tests.upstream import whole
 from usage.models import Budget, LedgerEntry, Refusal, Window
@@ -236,14 +235,6 @@ def test_each_key_of_the_providers_has_limits_of_its_own(start_web, served, alic
     refused(answer, 429, "rate_limit_error")
     assert int(answer.headers["retry-after"]) > 0
     assert post(web, FOREIGN + "-another").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "2001:db8::/64"), ("2001:db8::1:0:0:7", "2001:db8::/64"), ("", "")],
-)
-def test_an_address_stands_for_whoever_has_it(address, network):
-    assert passed_keys.network(address) == network
 
 
 def test_a_mistyped_key_of_ours_is_never_passed_on_to_the_provider(start_web, served, alice, upstream):

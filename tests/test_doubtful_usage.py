@@ -205,7 +205,7 @@ def test_a_row_that_is_flagged_alerts_once_an_hour_for_each_provider_key(apart):
             asked.group([call])
             provider = {"provider_key_id": provider_key.pk if provider_key else None}
             asked.group(settlements=[settlement(call, "0.1", price_flag=FLAG, estimated=True, **provider)])
-        assert sorted(alert.provider_key.name for alert in Alert.objects.all()) == ["main", "other"]
+        assert sorted(str(alert.provider_key) for alert in Alert.objects.all()) == ["main", "other"]
 
 
 def test_people_and_programs_hear_of_it(apart, upstream, settings):
