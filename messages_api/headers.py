@@ -18,8 +18,9 @@ SHOULD_RETRY = b"x-should-retry"
 
 # What any provider may know of a call: by which program, in which trace.
 TRACED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
-# What whoever speaks Anthropic's API gets besides: how the body is to be read, and what clients say of themselves.
-UP = TRACED | {b"content-type", b"accept", b"x-app"}
+# What whoever speaks Anthropic's API gets besides: how the body is to be read, which part of a file is asked for, and
+# what clients say of themselves.
+UP = TRACED | {b"content-type", b"accept", b"range", b"x-app"}
 UP_BEGINNINGS = (b"anthropic-", b"x-stainless-", b"x-claude-code-")
 
 # What clients act on.
@@ -27,6 +28,8 @@ ACTED_ON = frozenset((b"retry-after", b"retry-after-ms", SHOULD_RETRY))
 # What callers get besides its type: how an answer may be kept, and what support asks for.
 DOWN = ACTED_ON | {
     b"content-disposition",
+    b"content-range",
+    b"accept-ranges",
     b"cache-control",
     b"vary",
     b"date",
