@@ -65,14 +65,14 @@ def carried(said: Plain, *, signatures: bool) -> list[Name]:
         GatewayError: 400, more files than anybody needs.
     """
     names: list[Name] = []
-    if b"container" in said.words and (container := container_of(said)):
+    if said.has(b"container") and (container := container_of(said)):
         names.append(("container", container))
-    if b"file_id" in said.words:
+    if said.has(b"file_id"):
         files = {name for found in FILE.finditer(said.text) if ID.fullmatch(name := string(found[1]))}
         if len(files) > MOST_FILES:
             raise errors.invalid_request(f"The request names more than {MOST_FILES} files.")
         names += (("file", name) for name in sorted(files))
-    if signatures and not said.words.isdisjoint((b"signature", b"redacted_thinking")):
+    if signatures and (said.has(b"signature") or said.has(b"redacted_thinking")):
         names += (("signature", digest(name)) for name in last_signatures(said))
     return names
 

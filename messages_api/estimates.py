@@ -204,7 +204,7 @@ EMPTY = Contents()
 def contents(said: Plain) -> Contents:
     """What there is to read in a request."""
     text, shown, newer_shown = said.text, 0, 0
-    if b"base64" in said.words:
+    if said.has(b"base64"):
         parts, end = [], 0
         for match in ENCODED.finditer(text):
             parts.append(text[end : match.start(1)])
@@ -212,15 +212,15 @@ def contents(said: Plain) -> Contents:
             shown += tokens_of_data(match[1], IMAGE_TOKENS)
             newer_shown += tokens_of_data(match[1], NEWER_IMAGE_TOKENS)
         text = b"".join((*parts, text[end:]))
-    writes = b"cache_control" in said.words
+    writes = said.has(b"cache_control")
     return Contents(
         tokens_of_text(text),
         shown,
         newer_shown,
-        files=text.count(FILE) if b"file_id" in said.words else 0,
-        pages=text.count(BY_URL) if b"url" in said.words else 0,
+        files=text.count(FILE) if said.has(b"file_id") else 0,
+        pages=text.count(BY_URL) if said.has(b"url") else 0,
         writes=writes,
-        hour_writes=writes and b"1h" in said.words,
+        hour_writes=writes and said.has(b"1h"),
         minted=text.rfind(MINTED) >= 0,
     )
 

@@ -10,7 +10,7 @@ import re
 import secrets
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import simdjson
@@ -28,10 +28,10 @@ REUSE = 1 << 20
 # making them.
 ASCII = bytes(range(128)) + b"\x7f" * 128
 
-# What some reader looks for in a request, wherever it is.
-WORDS = re.compile(rb'"(base64|cache_control|container|file_id|redacted_thinking|signature|url|1h)"')
 # simdjson writes a whole number with a fraction or an exponent so, up to 17 digits.
 FRACTION = re.compile(rb"\.0(?:[,}\]]|\Z)")
+# The same, more often right where strings have such numbers; slower.
+FRACTIONAL = re.compile(rb"(?:\A|[:,\[])-?[0-9]++\.0(?:[,}\]]|\Z)")
 WHOLE = re.compile(rb"(?:-(?=0\.0(?![0-9])))|\.0(?![0-9e])")
 # Integers beyond 64 bits are legal JSON, but not to simdjson: it reads them as strings that begin with a mark.
 LONG_NUMBER = re.compile(rb"(?<![0-9.eE+-])-?[1-9][0-9]{18,}+(?=[ \t\n\r]*+(?:[,}\]]|\Z))")
@@ -44,11 +44,15 @@ _parser = simdjson.Parser()
 
 
 class Plain(NamedTuple):
-    """A request: its text, its members, and those of `WORDS` that are in it."""
+    """A request: its text and its members."""
 
     text: bytes
     members: Mapping[str, Raw]
-    words: frozenset[bytes]
+
+    def has(self, word: bytes) -> bool:
+        """Whether a string is in it, wherever that is: a member's name or a value."""
+        # From the end, for what a search looks at first, a quote, is everywhere.
+        return self.text.rfind(b'"%b"' % word) >= 0
 
 
 def of(body: bytes) -> Plain:
@@ -58,14 +62,16 @@ def of(body: bytes) -> Plain:
         GatewayError: 400, it is no object in strict JSON, or has a member twice that we read.
     """
     text, marked = checked(body, mini=True)
-    if FRACTION.search(text):
+    if has_fraction(text):
         text = b"{%b}" % b",".join(
             b"%b:%b" % (msgspec.json.encode(name), whole(bytes(value))) for name, value in split(text).items()
         )
-    check_once(text)
+    members = split(text)
+    check_once(text, members)
     if marked:
         text = MARKED.sub(rb"\1", text)
-    return Plain(text, split(text), frozenset(WORDS.findall(text)))
+        members = split(text)
+    return Plain(text, members)
 
 
 def ascii_only(text: bytes) -> bytes:
@@ -145,68 +151,119 @@ def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> bytes:
 # No member twice
 
 
-class Known(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """What a turn, a block, a tool, a source or a `cache_control` usually has. To be read and written again: what comes
-    out is as long as what went in, unless a member was there twice."""
+class Mark(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A `cache_control`. It and the structs below are to be read and written again: what comes out is as long as what
+    went in, unless a member was there twice."""
 
     type: Raw | UnsetType = UNSET
-    role: Raw | UnsetType = UNSET
-    content: str | list[Known] | Known | UnsetType | None = UNSET
-    cache_control: Known | UnsetType | None = UNSET
-    source: str | Known | UnsetType = UNSET
+    ttl: Raw | UnsetType = UNSET
+
+
+class Source(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """What a picture or a document is made of."""
+
+    type: Raw | UnsetType = UNSET
+    media_type: Raw | UnsetType = UNSET
+    data: Raw | UnsetType = UNSET
+    url: Raw | UnsetType = UNSET
+    file_id: Raw | UnsetType = UNSET
+
+
+class Part(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False, tag_field="type"):
+    """A block of one of the usual types."""
+
+    cache_control: Mark | UnsetType | None = UNSET
+
+
+class Text(Part, tag="text"):
     text: Raw | UnsetType = UNSET
+
+
+class Image(Part, tag="image"):
+    source: Source | UnsetType = UNSET
+
+
+class Document(Part, tag="document"):
+    source: Source | UnsetType = UNSET
+    title: Raw | UnsetType = UNSET
+    context: Raw | UnsetType = UNSET
+
+
+class Thinking(Part, tag="thinking"):
+    thinking: Raw | UnsetType = UNSET
+    signature: Raw | UnsetType = UNSET
+
+
+class RedactedThinking(Part, tag="redacted_thinking"):
+    data: Raw | UnsetType = UNSET
+
+
+class ToolUse(Part, tag="tool_use"):
     id: Raw | UnsetType = UNSET
     name: Raw | UnsetType = UNSET
     input: Raw | UnsetType = UNSET
-    tool_use_id: Raw | UnsetType = UNSET
-    is_error: Raw | UnsetType = UNSET
-    thinking: Raw | UnsetType = UNSET
-    signature: Raw | UnsetType = UNSET
-    data: Raw | UnsetType = UNSET
-    media_type: Raw | UnsetType = UNSET
-    url: Raw | UnsetType = UNSET
-    file_id: Raw | UnsetType = UNSET
-    ttl: Raw | UnsetType = UNSET
-    title: Raw | UnsetType = UNSET
-    context: Raw | UnsetType = UNSET
-    citations: Raw | UnsetType = UNSET
     caller: Raw | UnsetType = UNSET
-    encrypted_content: Raw | UnsetType = UNSET
-    page_age: Raw | UnsetType = UNSET
+
+
+class ToolResult(Part, tag="tool_result"):
+    tool_use_id: Raw | UnsetType = UNSET
+    content: str | list[Text | Image | Document] | UnsetType | None = UNSET
+    is_error: Raw | UnsetType = UNSET
+
+
+class Turn(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A turn of a conversation."""
+
+    role: Raw | UnsetType = UNSET
+    content: str | list[Text | Image | Document | Thinking | RedactedThinking | ToolUse | ToolResult] | UnsetType = (
+        UNSET
+    )
+
+
+class Tool(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A tool of the client's."""
+
+    type: Raw | UnsetType = UNSET
+    name: Raw | UnsetType = UNSET
     description: Raw | UnsetType = UNSET
     input_schema: Raw | UnsetType = UNSET
+    cache_control: Mark | UnsetType | None = UNSET
     strict: Raw | UnsetType = UNSET
-    max_uses: Raw | UnsetType = UNSET
 
 
-LISTS = frozenset(("messages", "system", "tools"))
-known = msgspec.json.Decoder(list[Known])
+USUAL: dict[str, msgspec.json.Decoder[Any]] = {
+    "messages": msgspec.json.Decoder(list[Turn]),
+    "system": msgspec.json.Decoder(list[Text]),
+    "tools": msgspec.json.Decoder(list[Tool]),
+}
 anything = msgspec.json.Decoder(float_hook=lambda written: Raw(written.encode()))
 encoder = msgspec.json.Encoder()
 
 
-def check_once(text: bytes) -> None:
+def check_once(text: bytes, members: Mapping[str, Raw]) -> None:
     """Check that no object in a plain text has a member twice; of objects that only a model reads (what a tool takes),
     that may be left out.
 
     Raises:
         GatewayError: 400, one has.
     """
-    # Characters beyond ASCII as one and the same: names that differ in nothing else are looked at again.
-    for name, value in split(ascii_only(text)).items():
-        if memoryview(value)[0] in b"[{" and not (name in LISTS and seems_once(value)):
+    # Names that differ in nothing but characters beyond ASCII seem to be the same without them.
+    for name, value in (members if text.isascii() else split(ascii_only(text))).items():
+        if memoryview(value)[0] in b"[{" and not (name in USUAL and seems_once(USUAL[name], value)):
             break
     else:
         return
-    for name, value in split(text).items():
-        if memoryview(value)[0] in b"[{" and not (name in LISTS and seems_once(value)) and not is_once(value):
+    for name, value in members.items():
+        if memoryview(value)[0] not in b"[{" or (name in USUAL and seems_once(USUAL[name], value)):
+            continue
+        if not is_once(value):
             twice(name, "has an object with a member twice")
 
 
-def seems_once(value: Raw) -> bool:
+def seems_once(usual: msgspec.json.Decoder[Any], value: Raw) -> bool:
     """Whether no object in it has a member twice; False where that isn't seen at once."""
     try:
-        return len(encoder.encode(known.decode(value))) == len(memoryview(value))
+        return len(encoder.encode(usual.decode(value))) == len(memoryview(value))
     except (ValueError, RecursionError):
         return False
 
@@ -227,7 +284,12 @@ def twice(name: str, what: str = "the request body has this member twice") -> No
 
 def whole(value: bytes) -> bytes:
     """The same with numbers that have nothing behind the point as integers."""
-    return outside_strings(WHOLE, b"", value) if FRACTION.search(value) else value
+    return outside_strings(WHOLE, b"", value) if has_fraction(value) else value
+
+
+def has_fraction(text: bytes) -> bool:
+    """Whether there may be such a number in a text, outside of its strings."""
+    return FRACTION.search(text) is not None and FRACTIONAL.search(text) is not None
 
 
 def outside_strings(pattern: re.Pattern[bytes], instead: bytes, text: bytes) -> bytes:
@@ -236,6 +298,8 @@ def outside_strings(pattern: re.Pattern[bytes], instead: bytes, text: bytes) -> 
         return pattern.sub(instead, text)
     # Quotes within strings go, and nothing else changes its place.
     masked = text.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')
+    if not pattern.search(b'"'.join(masked[::2])):
+        return text
     parts, at, kept = list[bytes](), 0, 0
     for index, part in enumerate(masked):
         if not index % 2 and pattern.search(part):

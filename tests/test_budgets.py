@@ -150,7 +150,7 @@ def test_a_budget_for_models_counts_only_these(arbiter_, cast):
     assert arbiter_.admit(cast.alice)[1] == "budget"
     assert arbiter_.admit(cast.alice, requested_model="gpt_5")[1] == "budget"
     assert arbiter_.admit(cast.alice, requested_model="gpt-5")[1] == "admitted"
-    assert arbiter_.admit(cast.alice, requested_model="Claude-opus-5-5")[1] == "admitted"
+    assert arbiter_.admit(cast.alice, requested_model="Claude-opus-5-5")[1] == "budget"
 
 
 def test_a_budget_for_a_provider_key_within_a_virtual_key_counts_only_its_calls(arbiter_, cast):

@@ -53,7 +53,7 @@ def test_a_denied_model_is_denied_at_every_endpoint_by_every_name(web, alice, up
         for answer in everywhere(web, alice.key, model=name):
             assert name in refused(answer, 403, "permission_error")
         for members in ({"fallbacks": [{"model": name}]}, {"tools": [ADVISOR | {"model": name}]}):
-            assert name in refused(post(web, alice.key, ask(**members)), 403, "permission_error")
+            assert name in refused(post(web, alice.key, ask() | members), 403, "permission_error")
     for name in ("SMART", "anthropic/Claude-Opus-4-5", "quick"):
         refused(post(web, alice.key, ask(model=name)), 403, "permission_error")
     assert not upstream.seen
