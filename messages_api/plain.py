@@ -10,6 +10,7 @@ import re
 import secrets
 from codecs import BOM_UTF8
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -30,8 +31,9 @@ ASCII = bytes(range(128)) + b"\x7f" * 128
 
 # simdjson writes a whole number with a fraction or an exponent so, up to 17 digits.
 FRACTION = re.compile(rb"\.0(?:[,}\]]|\Z)")
-# The same, more often right where strings have such numbers; slower.
-FRACTIONAL = re.compile(rb"(?:\A|[:,\[])-?[0-9]++\.0(?:[,}\]]|\Z)")
+# What is before that point, in a number that is no part of a string, mostly; and how many points are looked at.
+BEFORE_POINT = re.compile(rb"(?:\A|[:,\[])-?[0-9]{1,17}\Z")
+POINTS = 500
 WHOLE = re.compile(rb"(?:-(?=0\.0(?![0-9])))|\.0(?![0-9e])")
 # Integers beyond 64 bits are legal JSON, but not to simdjson: it reads them as strings that begin with a mark.
 LONG_NUMBER = re.compile(rb"(?<![0-9.eE+-])-?[1-9][0-9]{18,}+(?=[ \t\n\r]*+(?:[,}\]]|\Z))")
@@ -289,7 +291,11 @@ def whole(value: bytes) -> bytes:
 
 def has_fraction(text: bytes) -> bool:
     """Whether there may be such a number in a text, outside of its strings."""
-    return FRACTION.search(text) is not None and FRACTIONAL.search(text) is not None
+    points = islice(FRACTION.finditer(text), POINTS + 1)
+    return any(
+        index == POINTS or BEFORE_POINT.search(text[max(0, point.start() - 20) : point.start()])
+        for index, point in enumerate(points)
+    )
 
 
 def outside_strings(pattern: re.Pattern[bytes], instead: bytes, text: bytes) -> bytes:
