@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -137,6 +138,7 @@ def in_a_batch(body: bytes, spelled: Callable[[Any], str]) -> Any:
         return error.status_code, error.message
 
 
+@cache
 def originals() -> list[dict[str, Any]]:
     found = {json.dumps(one.request): one.request for one in recordings() if one.has_request}
     return [*REQUESTS, *found.values()]
