@@ -118,7 +118,7 @@ class Weighed:
         self.request = schema.parse(body)
         extras = self.request.extras
         self.price, *others = (book.price("anthropic", name, at) for name in (self.request.model, *extras.models))
-        self.estimate = estimates.estimate(body, self.request.model, self.request.added, extras)
+        self.estimate = estimates.estimate(self.request.contents, self.request.model, self.request.added, extras)
         self.factor = pricing.BATCH if batched else Decimal(1)
         allowances = settings.CONFIGURATION.allowances
         self.held = self.factor * self.estimate.ceiling_cost(

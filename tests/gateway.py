@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -314,7 +314,7 @@ def echo_alice(served: None) -> Caller:
     return issue(None)
 
 
-def ask(text: str = "Hello", **members: Any) -> dict[str, Any]:
+def ask(text: str | Sequence[Any] = "Hello", **members: Any) -> dict[str, Any]:
     """A small Messages request."""
     return {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}]} | members
 
