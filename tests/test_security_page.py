@@ -78,3 +78,13 @@ def test_what_breaks_a_bound_is_said():
     beyond.judge(PEACE)
     assert within.faults == []
     assert beyond.faults == ["it took more than 256 MB of memory", "1 web processes ended"]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_library_is_pinned_with_its_hashes(name: str) -> None:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert lines
+    assert all(
+        re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==\S+( .*)?( +--hash=sha256:[0-9a-f]{64})+\s*", line) for line in lines
+    )
