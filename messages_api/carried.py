@@ -22,7 +22,7 @@ SIGNATURES = 4
 ID = re.compile(r"[!-~]{1,200}")
 
 # A quote within a string is escaped, so this can only be a member and its value, wherever it is.
-FILE = re.compile(rb'"file_id":("(?:[^"\\]++|\\.)*+")')
+FILE = re.compile(rb'"(?<!\\")file_id":("(?:[^"\\]++|\\.)*+")')
 THINKING, SEALED = b'"signature"', b'"redacted_thinking"'
 
 # A kind, and an id or (of a signature) a digest.

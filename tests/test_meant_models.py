@@ -8,7 +8,7 @@ import pytest
 
 from keys.models import ModelAlias, ModelList, VirtualKey
 from tests.arbiter import arbiter, give_credential
-from tests.gateway import CLIENT, MODEL, ask, credentials, message, post, refused, rows
+from tests.gateway import CLIENT, MODEL, ask, credentials, message, post, refused, row
 from tests.ledger import make_cast
 from tests.test_model_names import OTHERS, SOLD
 from tests.upstream import whole
@@ -85,7 +85,7 @@ def test_a_budget_counts_what_a_request_may_mean_besides_its_model(web, alice, u
             else:
                 refused(answer, 429, "billing_error")
     assert post(web, alice.key, ask(model="strong")).status_code == 200
-    cost = sum(row.cost for row in rows(4))
+    cost = row().cost
     assert not Window.objects.filter(budget=budget).exclude(spent=0, held=0)
     assert Window.objects.get(budget=named).spent == cost > 0
 

@@ -259,7 +259,8 @@ def test_http_that_means_two_things_is_refused_once_and_the_connection_ends(web,
 
 
 @pytest.mark.parametrize(
-    "header", [b"x-a: \xff\xfe", b"anthropic-beta: " + b"b," * 5000, b"x-a:", b"content-type: text/plain"]
+    "header",
+    [b"x-stainless-a: \xff\xfe", b"anthropic-beta: " + b"b," * 5000, b"x-stainless-a:", b"content-type: text/plain"],
 )
 def test_odd_headers_do_no_harm(web, alice, upstream, header):
     about = b"x-api-key: %b\r\nContent-Length: %d\r\n%b\r\n\r\n" % (alice.key.encode(), len(GOOD), header)

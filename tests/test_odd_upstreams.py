@@ -9,7 +9,6 @@ from decimal import Decimal
 import pytest
 
 from messages_api.metering import ITERATIONS
-from messages_api.settlement import MOST_TOKENS
 from tests.gateway import CLIENT, MODEL, ask, event, events, free_calls, message, post, refused, row, rows
 from tests.upstream import End, broken, head, pieces, whole
 
@@ -121,18 +120,18 @@ MOST = (1 << 53) - 1
 
 
 @pytest.mark.parametrize(
-    ("step", "count", "tokens"),
+    ("step", "count"),
     [
-        ({"input_tokens": MOST, "output_tokens": MOST}, 5000, ITERATIONS * MOST),
-        ({"input_tokens": 1 << 53, "output_tokens": 1 << 70}, 3, 0),
-        ({"input_tokens": -5, "output_tokens": "many"}, 3, 0),
-        ({"input_tokens": True, "output_tokens": None}, 3, 0),
-        ({"input_tokens": 1e300, "output_tokens": [1]}, 3, 0),
+        ({"input_tokens": MOST, "output_tokens": MOST}, 5000),
+        ({"input_tokens": 1 << 53, "output_tokens": 1 << 70}, 3),
+        ({"input_tokens": -5, "output_tokens": "many"}, 3),
+        ({"input_tokens": True, "output_tokens": None}, 3),
+        ({"input_tokens": 1e300, "output_tokens": [1]}, 3),
     ],
     ids=["as many as can be", "too many", "negative", "no numbers", "beyond a float"],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_absurd_counts_are_clamped_or_estimated(web, upstream, alice, step, count, tokens, stream):
+def test_absurd_counts_are_estimated(web, upstream, alice, step, count, stream):
     usage = {"input_tokens": 3, "output_tokens": 3, "iterations": [{"type": "message", **step}] * count}
     body = message(usage=usage)
     if stream:
@@ -144,12 +143,9 @@ def test_absurd_counts_are_clamped_or_estimated(web, upstream, alice, step, coun
     assert post(web, alice.key, ask(stream=stream)).content == body
     entry = row()
     assert entry.status == "completed"
-    if tokens:
-        assert entry.input_tokens == entry.output_tokens == min(tokens, MOST_TOKENS)
-    else:
-        assert entry.estimated
-        assert entry.cost > 0
-    assert len(entry.iterations) == min(count, ITERATIONS)
+    assert entry.estimated
+    assert 0 < entry.cost < 1
+    assert len(entry.iterations) <= min(count, ITERATIONS)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ SENTENCES = {
     gettext_noop("The gateway could not reach its database in time"): ("database_away", "no_hold", "stale"),
     gettext_noop("The gateway was overloaded"): ("overloaded", "body_memory"),
     gettext_noop("The gateway was being restarted"): ("stopping",),
-    gettext_noop("The gateway failed"): ("internal", "batch_reader"),
+    gettext_noop("The gateway failed"): ("internal", "batch_reader", "body_reader"),
     gettext_noop("The provider limits the rate"): ("provider_limit",),
     gettext_noop("The provider failed or did not answer"): (
         "provider_unreachable",

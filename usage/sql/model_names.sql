@@ -1,6 +1,6 @@
 -- Which model a name means, and which names a pattern stands for: the twin of keys/model_names.py, function by function.
 -- lower() by the collation C folds ASCII alone, whatever the database's locale is.
-CREATE FUNCTION usage_model_identity(p_name text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+CREATE OR REPLACE FUNCTION usage_model_identity(p_name text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 DECLARE
     name text := lower(p_name COLLATE "C");
     own text;
@@ -36,11 +36,11 @@ BEGIN
         own, '^claude-([4-9]|[1-9][0-9])((?:-[0-9]{1,2})?)-([a-z]+)(?=-|$)', 'claude-\3-\1\2');
 END $$;
 
-CREATE FUNCTION usage_own_name(p_meant text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+CREATE OR REPLACE FUNCTION usage_own_name(p_meant text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
     SELECT regexp_replace(p_meant, '^.*/', '')
 $$;
 
-CREATE FUNCTION usage_same_model(p_one text, p_other text) RETURNS boolean
+CREATE OR REPLACE FUNCTION usage_same_model(p_one text, p_other text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 DECLARE
     -- What undated() takes away, in one.
@@ -100,12 +100,12 @@ BEGIN
     RETURN false;
 END $$;
 
-CREATE FUNCTION usage_like(p_pattern text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+CREATE OR REPLACE FUNCTION usage_like(p_pattern text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
     SELECT replace(replace(replace(replace(p_pattern, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
 $$;
 
 -- The names of one of a call's models, of its shares: the one that it is called by, and what else it may be or mean.
-CREATE FUNCTION usage_matches_share(p_patterns text[], p_model text, p_share jsonb)
+CREATE OR REPLACE FUNCTION usage_matches_share(p_patterns text[], p_model text, p_share jsonb)
 RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
     RETURN usage_matches(p_patterns, p_model) OR EXISTS (
