@@ -131,7 +131,7 @@ def test_what_is_ours_or_passes_is_answered_by_another(web, two, upstream, other
     assert ([seen.method for seen in upstream.seen].count("POST"), len(other.seen)) == (1, 1)
     assert [each["http_status"] for each in row().attempts] == [status, 200]
     if status in ACCOUNT_STATUSES:  # another caller's word is needed
-        one, another = ProviderKey.objects.order_by("id")
+        one, another = (ProviderKey.objects.get(name=name) for name in ("one", "other"))
         bob = issue(None, "bob", provider_keys=[(one, 1_000_000), (another, 1)])
         post(web, bob.key, ask_gpt(stream=form != "json"))
     assert Cooldown.objects.exists() >= cools
