@@ -9,9 +9,14 @@ from __future__ import annotations
 import binascii
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
 
 from messages_api.allowances import Allowances
 from messages_api.minted import BEGINNING
@@ -44,7 +49,7 @@ DIGITS = b"0123456789"
 NOT_ASCII = bytes(range(128, 256))
 
 # Images and documents in base64: their bytes are no text.
-ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=\\]{400,}+)"')
+ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=]{400,}+)"')
 BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 MINTED = BEGINNING.encode()
@@ -206,7 +211,11 @@ def contents(said: Plain) -> Contents:
     text, shown, newer_shown = said.text, 0, 0
     if said.has(b"base64"):
         parts, end = [], 0
+        to_see = Counter(shown_in(said.members.get("messages")))
         for match in ENCODED.finditer(text):
+            if not to_see[match[1]]:  # the same letters where a model reads them, like what a tool takes
+                continue
+            to_see[match[1]] -= 1
             parts.append(text[end : match.start(1)])
             end = match.end(1)
             shown += tokens_of_data(match[1], IMAGE_TOKENS)
@@ -223,6 +232,38 @@ def contents(said: Plain) -> Contents:
         hour_writes=writes and said.has(b"1h"),
         minted=text.rfind(MINTED) >= 0,
     )
+
+
+class Showing(Struct):
+    """A turn, a block or a source, as far as a picture or a document may be in it. What a tool takes is left out:
+    whatever that is like, a model reads its letters."""
+
+    type: Any = None
+    source: Any = None
+    content: Any = None
+
+
+showing = msgspec.json.Decoder(list[Showing])
+
+
+def shown_in(messages: Raw | None) -> Iterator[bytes]:
+    """The base64 of each picture and document in the turns of a request."""
+    try:
+        inside: list[Any] = list(showing.decode(messages or b"[]"))
+    except (msgspec.ValidationError, RecursionError):
+        return
+    while inside:
+        match inside.pop():
+            case Showing(type="image" | "document", source={"type": "base64", "data": str(data)}):
+                yield data.encode()
+            case Showing(source={"type": "content"} as source):
+                inside.append(source.get("content"))
+            case Showing(content=list() | dict() as content):
+                inside.append(content)
+            case list() as blocks:
+                inside += blocks
+            case dict() as block:
+                inside.append(Showing(block.get("type"), block.get("source"), block.get("content")))
 
 
 def estimate(contents: Contents, model: str, added: int = FOR_ANY, extras: Extras = NO_EXTRAS) -> Estimate:

@@ -243,11 +243,31 @@ def test_an_image_is_held_by_its_size(kind, width, height):
     encoded = base64.b64encode(picture(kind, width, height) + b"x" * 600)
     assert estimates.size_of_image(encoded) == (width, height)
     shown, empty = (
-        contents({"source": {"type": "base64", "media_type": "image/png", "data": data}})
+        contents(ask([{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}]))
         for data in (encoded.decode(), "")
     )
     seen = estimate(shown, OPUS).ceiling - estimate(empty, OPUS).ceiling
     assert width * height / 750 <= seen <= width * height / 750 + 21 or seen == estimates.NEWER_IMAGE_TOKENS
+
+
+def test_only_what_is_shown_is_held_as_a_picture():
+    """The same letters cost what text costs where a model reads them."""
+    data = base64.b64encode(picture("png", 100, 100) + b"x" * 60_000).decode()
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    image = {"type": "image", "source": source}
+    result = {"type": "tool_result", "tool_use_id": "a", "content": [image]}
+    fetched = {"type": "web_fetch_result", "content": {"type": "document", "source": source}}
+    nested = {"type": "document", "source": {"type": "content", "content": [image]}}
+    for shown in (image, result, nested, {"type": "web_fetch_tool_result", "tool_use_id": "a", "content": fetched}):
+        assert estimate(contents(ask([shown])), OPUS).ceiling < 2_000, shown["type"]
+    for read in (
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": data}},
+        {"type": "tool_use", "id": "a", "name": "b", "input": image},
+        {"type": "tool_use", "id": "a", "name": "b", "input": {"content": [image]}},
+        {"type": "redacted_thinking", "data": data},
+    ):
+        small = estimate(contents(ask([image])), OPUS).ceiling
+        assert estimate(contents(ask([image, read])), OPUS).ceiling > small + len(data) / 3, read["type"]
 
 
 @given(st.binary(max_size=100), st.sampled_from(PICTURES), st.integers(0, 40))
