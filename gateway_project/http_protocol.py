@@ -18,7 +18,7 @@ from messages_api import cors
 
 # A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
 HEAD_BYTES = 96 * 1024
-HEAD_LINES = 1200
+HEAD_LINES = 1000
 HEAD_SECONDS = 10
 TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 
