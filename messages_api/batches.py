@@ -244,8 +244,8 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         price = prices[each.model]
         others = relay.other_prices(runtime, "anthropic", each.extras)
         ceiling = each.estimate.ceiling_cost(each.max_tokens, price, *others, allowances=allowances, extras=each.extras)
-        prompt = each.estimate.prompt(each.extras, allowances)
-        most_read = prompt.tokens + prompt.advice
+        prompt = each.estimate.prompt(each.max_tokens, each.extras, allowances)
+        most_read = prompt.tokens + prompt.besides
         share = shares[each.model]
         share.ceiling += ceiling * pricing.BATCH
         share.tokens += max(most_read, each.estimate.likely) + each.max_tokens

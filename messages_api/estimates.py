@@ -9,10 +9,12 @@ from __future__ import annotations
 import binascii
 import re
 import struct
-from collections import Counter
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -61,6 +63,12 @@ IMAGE_TOKENS, NEWER_IMAGE_TOKENS = 1_640, 4_800
 IMAGE_HEAD = 128 * 1024
 # A page of a PDF is up to 3,000 tokens of text and an image, and seldom less than 20 kB.
 PDF_BYTES_PER_TOKEN = 5
+# Many pages may share what they show, so they are counted, too. Anthropic takes up to 600
+# (https://docs.claude.com/en/docs/build-with-claude/pdf-support).
+PAGE = re.compile(rb"/Type[ \t\r\n]*+/Page(?!s)")
+PAGE_TOKENS, PAGES_UNSEEN, MOST_PAGES = 4_600, 4, 600
+PACKED = re.compile(rb"/ObjStm[^<>]{0,500}+>>\s{0,8}+stream\r?\n")
+MOST_UNPACKED = 8 << 20
 # Nobody waits for more in one call.
 MOST_USES = 50
 
@@ -79,8 +87,8 @@ class Extras:
     """What makes a request dearer than one reading of its prompt by its model.
 
     `models` may be run besides: fallbacks of the provider's, advisors; with `default_fallbacks` the provider chooses.
-    With `any_tier` any service tier may answer it. `readings` are how often the prompt may be read again, and `uses`
-    what runs in the provider's loop.
+    With `any_tier` any service tier may answer it. `readings` are how often the prompt may be read again, `answers` how
+    often an answer may be begun again (by each fallback), and `uses` what runs in the provider's loop.
     """
 
     models: tuple[str, ...] = ()
@@ -89,6 +97,7 @@ class Extras:
     inference_geo: str = ""
     any_tier: bool = False
     readings: int = 0
+    answers: int = 0
     uses: tuple[Uses, ...] = ()
 
     def loop(self, allowances: Allowances) -> Iterator[tuple[str, int, int]]:
@@ -113,12 +122,12 @@ def tokens_of(one: Uses, allowances: Allowances) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The tokens that are read at most, in all the steps of a call, and in its longest step; those that advisors may
-    write; and the searches that cost a fee each."""
+    """The tokens that are read at most, in all the steps of a call, and in its longest step; those that may be written
+    besides its answer, by advisors and where a fallback begins it again; and the searches that cost a fee."""
 
     tokens: int
     longest: int
-    advice: int = 0
+    besides: int = 0
     searches: int = 0
 
 
@@ -137,19 +146,20 @@ class Estimate:
         self, max_tokens: int, *prices: ModelPrice, allowances: Allowances, extras: Extras = NO_EXTRAS
     ) -> Decimal:
         """USD that the call may cost at most, as far as can be seen, at the dearest of these prices."""
-        prompt = self.prompt(extras, allowances)
-        return max(self._cost(prompt, max_tokens + prompt.advice, price, extras) for price in prices)
+        prompt = self.prompt(max_tokens, extras, allowances)
+        return max(self._cost(prompt, max_tokens + prompt.besides, price, extras) for price in prices)
 
-    def prompt(self, extras: Extras, allowances: Allowances) -> Prompt:
-        """What is read at most."""
+    def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
+        """What is read at most, and written besides the answer."""
+        besides = max_tokens * extras.answers
         once = self.ceiling + self.references * allowances["file"].uses * allowances["file"].tokens
         if not extras.uses:
-            return Prompt(once * (1 + extras.readings), once)
-        steps = found = advice = searches = readings = 0
+            return Prompt(once * (1 + extras.readings), once, besides)
+        steps = found = searches = readings = 0
         for kind, times, tokens in extras.loop(allowances):
             if kind == "advisor":
                 # It reads the prompt, and what it writes is read.
-                advice += times * tokens
+                besides += times * tokens
                 readings += 2 * times
             elif kind == "thread":
                 once += times * tokens
@@ -159,7 +169,7 @@ class Estimate:
                 searches += times if kind == "web_search" else 0
         # What was found is read by every step after it.
         tokens = once * (1 + extras.readings + readings + steps) + found * (steps + 1) // 2
-        return Prompt(tokens, once + found, advice, searches)
+        return Prompt(tokens, once + found, besides, searches)
 
     def _cost(self, prompt: Prompt, output: int, price: ModelPrice, extras: Extras) -> Decimal:
         rates = price.at(prompt.longest)
@@ -211,15 +221,17 @@ def contents(said: Plain) -> Contents:
     text, shown, newer_shown = said.text, 0, 0
     if said.has(b"base64"):
         parts, end = [], 0
-        to_see = Counter(shown_in(said.members.get("messages")))
+        to_see = defaultdict[bytes, list[str]](list)
+        for kind, data in shown_in(said.members.get("messages")):
+            to_see[data].append(kind)
         for match in ENCODED.finditer(text):
-            if not to_see[match[1]]:  # the same letters where a model reads them, like what a tool takes
+            if not to_see.get(match[1]):  # the same letters where a model reads them, like what a tool takes
                 continue
-            to_see[match[1]] -= 1
+            kind = to_see[match[1]].pop()
             parts.append(text[end : match.start(1)])
             end = match.end(1)
-            shown += tokens_of_data(match[1], IMAGE_TOKENS)
-            newer_shown += tokens_of_data(match[1], NEWER_IMAGE_TOKENS)
+            shown += tokens_of_data(match[1], kind, IMAGE_TOKENS)
+            newer_shown += tokens_of_data(match[1], kind, NEWER_IMAGE_TOKENS)
         text = b"".join((*parts, text[end:]))
     writes = said.has(b"cache_control")
     return Contents(
@@ -246,16 +258,16 @@ class Showing(Struct):
 showing = msgspec.json.Decoder(list[Showing])
 
 
-def shown_in(messages: Raw | None) -> Iterator[bytes]:
-    """The base64 of each picture and document in the turns of a request."""
+def shown_in(messages: Raw | None) -> Iterator[tuple[str, bytes]]:
+    """Each image and document in base64 in the turns of a request: which of the two, and its base64."""
     try:
         inside: list[Any] = list(showing.decode(messages or b"[]"))
     except (msgspec.ValidationError, RecursionError):
         return
     while inside:
         match inside.pop():
-            case Showing(type="image" | "document", source={"type": "base64", "data": str(data)}):
-                yield data.encode()
+            case Showing(type="image" | "document" as kind, source={"type": "base64", "data": str(data)}):
+                yield kind, data.encode()
             case Showing(source={"type": "content"} as source):
                 inside.append(source.get("content"))
             case Showing(content=list() | dict() as content):
@@ -301,16 +313,42 @@ def tokens_of_text(text: bytes) -> int:
     return -(-weight // 1000)
 
 
-def tokens_of_data(encoded: bytes, most: int) -> int:
+def tokens_of_data(encoded: bytes, kind: str, most: int) -> int:
     """Tokens of an image or a document in base64, at most.
 
     Args:
+        kind: which of the two.
         most: of an image.
     """
-    if encoded.startswith(b"JVBER"):  # base64 of %PDF
-        return len(encoded) // PDF_BYTES_PER_TOKEN
+    if kind == "document":
+        return max(len(encoded) // PDF_BYTES_PER_TOKEN, tokens_of_pages(encoded))
     width, height = size_of_image(encoded)
     return min(most, -(-width * height // PIXELS_PER_TOKEN) + FOR_ANY) if width and height else most
+
+
+def tokens_of_pages(encoded: bytes) -> int:
+    """Tokens of a PDF's pages, at most; of a few pages, where none are found."""
+    try:
+        data = binascii.a2b_base64(encoded)
+    except ValueError:
+        return PAGES_UNSEEN * PAGE_TOKENS
+    pages = sum(1 for part in (data, *unpacked(data)) for _ in islice(PAGE.finditer(part), MOST_PAGES))
+    return min(pages or PAGES_UNSEEN, MOST_PAGES) * PAGE_TOKENS
+
+
+def unpacked(data: bytes) -> Iterator[bytes]:
+    """The streams of a PDF that have objects in them, pages among others (ISO 32000-1, 7.5.7), up to a bound."""
+    left = MOST_UNPACKED
+    for found in PACKED.finditer(data):
+        try:
+            part = zlib.decompressobj().decompress(data[found.end() : found.end() + left], left)
+        except zlib.error:
+            continue
+        left -= len(part)
+        yield part
+        if left <= 0:
+            yield b"/Type/Page " * MOST_PAGES
+            return
 
 
 def size_of_image(encoded: bytes) -> tuple[int, int]:
@@ -360,8 +398,8 @@ def size_of_jpeg(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length (B.1.1.2, B.1.1.4)
+            at += 1 if marker == 0xFF else 2
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 5)

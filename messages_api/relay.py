@@ -382,14 +382,14 @@ def reckon(call: Call) -> Held:
     ]
     allowances = call.runtime.configuration.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
-    prompt = estimate.prompt(extras, allowances)
+    prompt = estimate.prompt(most, extras, allowances)
     return Held(
         price,
         ceiling,
         estimate.likely,
         estimate.likely_cost(price),
         most,
-        input_ceiling=prompt.tokens + prompt.advice,
+        input_ceiling=prompt.tokens + prompt.besides,
     )
 
 

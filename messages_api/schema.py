@@ -265,6 +265,7 @@ def extras_of(
         fast="fast" in (read.speed, *(each.speed for each in theirs)),
         inference_geo=geo,
         any_tier=any_tier,
+        answers=len(theirs) + by_default,
         readings=len(theirs) + by_default + any(edit.type.startswith("compact_") for edit in edits),
         uses=(
             *(each for tool in tools for each in uses(tool)),

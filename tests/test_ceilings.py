@@ -7,6 +7,7 @@ import base64
 import json
 import struct
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -96,7 +97,7 @@ def test_what_every_recorded_call_read_is_covered_without_what_is_held_for_its_a
             continue
         request, counted = reckoned(recording.request_body)
         prompt = sum(counts[name] for name in counts if name.startswith(("input", "cache")))
-        assert counted.prompt(request.extras, ALLOWANCES).tokens >= prompt, recording.name
+        assert counted.prompt(request.max_tokens, request.extras, ALLOWANCES).tokens >= prompt, recording.name
         compared += 1
     assert compared > 200
 
@@ -258,8 +259,9 @@ def test_only_what_is_shown_is_held_as_a_picture():
     result = {"type": "tool_result", "tool_use_id": "a", "content": [image]}
     fetched = {"type": "web_fetch_result", "content": {"type": "document", "source": source}}
     nested = {"type": "document", "source": {"type": "content", "content": [image]}}
-    for shown in (image, result, nested, {"type": "web_fetch_tool_result", "tool_use_id": "a", "content": fetched}):
-        assert estimate(contents(ask([shown])), OPUS).ceiling < 2_000, shown["type"]
+    page = {"type": "web_fetch_tool_result", "tool_use_id": "a", "content": fetched}
+    for shown, most in ((image, 2_000), (result, 2_000), (nested, 2_000), (page, 20_000)):
+        assert estimate(contents(ask([shown])), OPUS).ceiling < most, shown["type"]
     for read in (
         {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": data}},
         {"type": "tool_use", "id": "a", "name": "b", "input": image},
@@ -270,12 +272,51 @@ def test_only_what_is_shown_is_held_as_a_picture():
         assert estimate(contents(ask([image, read])), OPUS).ceiling > small + len(data) / 3, read["type"]
 
 
+def pdf(pages, *, packed):
+    """A PDF whose pages share what they show."""
+    objects = b"".join(b"<< /Type /Page /Parent 2 0 R /Contents 5 0 R >>\n" for _ in range(pages))
+    if packed:
+        inside = zlib.compress(objects)
+        objects = b"4 0 obj << /Type /ObjStm /N %d /First 9 /Length %d >>\nstream\n" % (pages, len(inside)) + inside
+    return b"\n%PDF-1.7\n1 0 obj << /Type /Pages >>\n" + objects + b"\n%%EOF"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pdf_is_held_by_its_pages(packed):
+    def held(pages):
+        data = base64.b64encode(pdf(pages, packed=packed) + b" " * 600).decode()
+        source = {"type": "base64", "media_type": "application/pdf", "data": data}
+        return estimate(contents(ask([{"type": "document", "source": source}])), "claude-opus-4-5").ceiling
+
+    assert held(100) - held(10) == 90 * 4_600
+    assert held(0) > 4 * 4_600
+    assert held(5_000) - held(100) >= 500 * 4_600
+
+
+def test_each_fallback_may_write_as_much_as_the_answer_itself():
+    another = [{"model": HAIKU, "max_tokens": 50_000}]
+    alone, one, two = (
+        held(max_tokens=50_000, **more) for more in ({}, {"fallbacks": another}, {"fallbacks": another * 2})
+    )
+    output = BOOK.price("anthropic", OPUS, NOW).output * 50_000 / 10**6
+    assert one - alone >= output
+    assert two - alone >= 2 * output
+
+
+def test_a_jpeg_is_as_large_as_decoders_find_it():
+    """Markers without a length hide no other size behind them."""
+    false = b"\xff\xfe" + struct.pack(">H", 12) + b"\xff\xc0" + b"\0" * 8
+    true = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 1568, 1568, 3)
+    data = b"\xff\xd8" + b"\xff\xd0" + false + true
+    assert estimates.size_of_image(base64.b64encode(data + b"x" * 600)) == (1568, 1568)
+
+
 @given(st.binary(max_size=100), st.sampled_from(PICTURES), st.integers(0, 40))
 def test_an_image_whose_size_cannot_be_told_is_held_at_the_most(noise, kind, cut):
     data = picture(kind, 100, 100)[:cut] + noise
     width, height = estimates.size_of_image(base64.b64encode(data + b"x" * 600))
     assert min(width, height) >= 0
-    assert estimates.tokens_of_data(b"????" * 200, 4_800) == 4_800
+    assert estimates.tokens_of_data(b"????" * 200, "image", 4_800) == 4_800
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
