@@ -26,8 +26,8 @@ from messages_api.errors import GatewayError, invalid_request, unavailable
 
 # Bytes that are read in place whatever they are, and those that are if they don't have too many parts: a part takes
 # up to a microsecond.
-SHORT, MEDIUM = 128 << 10, 1 << 20
-MOST_PARTS = 20_000
+SHORT, MEDIUM = 16 << 10, 1 << 20
+MOST_PARTS = 12_000
 NO_PART = bytes(set(range(256)) - set(b",[{"))
 # For one body.
 SECONDS = 60

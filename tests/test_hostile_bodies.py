@@ -43,6 +43,9 @@ def bodies(size: int) -> Iterator[tuple[str, str]]:
     yield "numbers", HEAD + TURNS + '"x":[' + many('1.0,""', size) + "]}"
     yield "long numbers", HEAD + TURNS + '"x":[' + many("1" * 20, size) + "]}"
     yield "nested lists", HEAD + TURNS + '"x":[' + many("[" * 900 + "]" * 900, size) + "]}"
+    members = ",".join(f'"k{number:07}":1' for number in reversed(range(size // 13)))
+    yield "members out of order", turn % f'{{"type":"odd",{members}}}'
+    yield "empty lists", turn % ('{"type":"odd","x":[' + many("[]", size) + "]}")
     yield "spaces", HEAD + " " * size + TURNS + '"x":1}'
 
 
@@ -75,7 +78,7 @@ def copying() -> float:
     return time.thread_time() - before
 
 
-@pytest.mark.parametrize("size", [SIZE, long_bodies.SHORT - 1000], ids=["long", "short"])
+@pytest.mark.parametrize("size", [SIZE, 128 << 10, long_bodies.SHORT - 1000], ids=["long", "medium", "short"])
 def test_no_body_holds_up_the_loop_for_longer_than_a_few_copies_take(size: int) -> None:
     try:
         for name, body in bodies(size):

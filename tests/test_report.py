@@ -223,7 +223,7 @@ def test_a_file_for_people_begins_with_a_mark_and_says_nothing_of_what_is_not(ca
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "﹦", "−"])
 def test_no_cell_of_text_begins_like_a_formula(start):
-    for unseen in ("", " ", "\n", "\r\n \t", "\u3000", "\u00a0", "\u200b", "\ufeff\x00", "\u202e\ufe0f"):
+    for unseen in ("", " ", "\n", "\r\n \t", "\u3000", "\u00a0", "\u200b", "\ufeff\x00", "\u202e\ufe0f", *export.BLANK):
         (cell,) = next(csv.reader(io.StringIO(export.csv_line([unseen + start + "1+1"]), newline="")))
         assert cell == "'" + unseen + start + "1+1"
 

@@ -175,6 +175,8 @@ FORMULAS = "=+-@\u2212"
 BREAKS = "\t\r\n"
 # Control and format characters, marks that join what stands before, and spaces.
 UNSEEN = ("C", "Mn", "Me", "Z")
+# Letters and signs that are blank: Hangul fillers and Braille's empty pattern.
+BLANK = "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def csv_line(values: Iterable[Any]) -> str:
@@ -203,7 +205,7 @@ def is_formula(text: str) -> bool:
     for letter in text:
         if letter in BREAKS:
             return True
-        if not unicodedata.category(letter).startswith(UNSEEN):
+        if letter not in BLANK and not unicodedata.category(letter).startswith(UNSEEN):
             return unicodedata.normalize("NFKC", letter)[0] in FORMULAS
     return False
 
