@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from messages_api import settlement
 from messages_api.metering import JsonMeter, Reading, State
-from messages_api.plausibility import OF_BATCH, Implausible
+from messages_api.plausibility import OF_HOLD, Implausible, of_batch
 from messages_api.settlement import PriceOf
 from usage.arbitration import clean
 from usage.models import Status
@@ -98,6 +98,8 @@ class ResultsMeter:
         self.custom_ids: list[str] = []
         # What the answers bind to the account, since it was last asked.
         self.states: list[State] = []
+        # USD that the results may still come to: more can't be true.
+        self.left = OF_HOLD * batch.ceiling
         self.ended_at = batch.ended_at or datetime.now(UTC)
         self.waiting: list[dict[str, Any]] = []
         self._rest: list[bytes] = []
@@ -174,6 +176,7 @@ class ResultsMeter:
                 columns["cost"] = (batch.ceiling / batch.requests).quantize(PLACES)
         elif status is not Status.COMPLETED:
             columns["cost"] = Decimal(0)
+        self.left = max(Decimal(0), self.left - columns["cost"])
         return {
             "part": clean(line.custom_id),
             "ended_at": self.ended_at,
@@ -206,7 +209,7 @@ class ResultsMeter:
             at=self.batch.created_at,
             asked=self.asked,
             prices=self.prices,
-            bounds=OF_BATCH,
+            bounds=of_batch(self.left),
             # Which of its requests asked for what isn't known any more.
             cache_writes="both" if self.batch.hour_writes else "5m",
         )

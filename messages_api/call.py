@@ -325,8 +325,9 @@ class Call:
 
     def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
         """The uses of the provider's tools that nobody counted. Of an answer in one piece nothing is seen before its
-        end: a client that doesn't wait for it pays all that may be under way, others by the time that it took."""
-        if self.request.stream or reading.content is not None:
+        end, nor of one that was to be a stream and hasn't begun, for it may come in one piece all the same: a client
+        that doesn't wait for it pays all that may be under way, others by the time that it took."""
+        if reading.content is not None:
             return reading.seen.unreported
         gone = self.http_request.client_gone
         return reckoning.unseen_uses(None if gone else time.monotonic() - self.attempt_began)
@@ -334,7 +335,7 @@ class Call:
     @property
     def works_unseen(self) -> bool:
         """Whether the provider's tools may run before anything of the answer is seen."""
-        return bool(self.request.extras.uses) and not (self.request.stream or self.free)
+        return bool(self.request.extras.uses) and not self.free
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
         return self.runtime.price(provider, self.target.sold_as(model), at) if model else self.price

@@ -41,6 +41,8 @@ _decode = msgspec.json.Decoder().decode
 ITERATIONS = 1000
 # Those that are a step of the conversation's own; another is an advisor's, or a summary.
 OWN_STEPS = ("message", "fallback_message")
+# Events by which a stream shows what the model does: it will show what tools do, too.
+BEGUN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop")
 # Output tokens that say nothing: AWS shows one in a refusal without content.
 PLACEHOLDER = 1
 
@@ -117,7 +119,7 @@ class Reading:
         category: of a refusal, as the provider names it.
         wrote: there is content: text, thinking or the use of a tool, by the model that answers.
         declined: the models before that one, in order.
-        content: the blocks of an answer in one piece; None: nothing of it was seen.
+        content: the blocks of an answer in one piece, none of a stream that has begun; None: nothing of it was seen.
         doubtful: something was reported that can't be true.
     """
 
@@ -303,7 +305,7 @@ class StreamMeter:
 
     def __init__(self) -> None:
         self.seen = Seen()
-        self.reading = Reading(content=[], _seen=self.seen)
+        self.reading = Reading(_seen=self.seen)
         self.states: list[State] = []
         self.started = False
         self.has_block = False
@@ -393,7 +395,10 @@ class StreamMeter:
         self._message(message, len(data))
 
     def _message(self, message: dict[str, Any], size: int) -> None:
-        match message.get("type"):
+        kind = message.get("type")
+        if self.reading.content is None and kind in BEGUN:
+            self.reading.content = []
+        match kind:
             case "content_block_delta":
                 delta = mapping(message.get("delta"))
                 if isinstance(signature := delta.get("signature"), str) and signature:

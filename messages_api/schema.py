@@ -200,7 +200,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
     plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)
-    if plain and not read.context_management:
+    if plain and not (read.context_management or read.compaction):
         return MessagesRequest(
             read.model,
             max_tokens,
@@ -255,6 +255,7 @@ def extras_of(
     """What makes a request dearer than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
     edits = (read.context_management.edits if read.context_management else None) or ()
+    compacts = bool(read.compaction) or any(edit.type.startswith("compact_") for edit in edits)
     models = dict.fromkeys([*(each.model for each in theirs), *(model_of(tool) for tool in tools if tool.model)])
     models.pop("", None)
     if len(models) > MODELS:
@@ -266,7 +267,7 @@ def extras_of(
         inference_geo=geo,
         any_tier=any_tier,
         answers=len(theirs) + by_default,
-        readings=len(theirs) + by_default + any(edit.type.startswith("compact_") for edit in edits),
+        readings=len(theirs) + by_default + compacts,
         uses=(
             *(each for tool in tools for each in uses(tool)),
             *(Uses("mcp") for _ in read.mcp_servers or ()),

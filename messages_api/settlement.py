@@ -13,7 +13,7 @@ from messages_api.allowances import Allowances
 from messages_api.cache_writes import CacheWrites
 from messages_api.estimates import Extras, tokens_of
 from messages_api.metering import Iteration, Reading
-from messages_api.plausibility import Bounds
+from messages_api.plausibility import Bounds, within_output
 from messages_api.seen import BYTES_PER_TOKEN, FALLBACK, Use
 from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
@@ -49,6 +49,8 @@ def bill(
         Implausible: what was reported can't be true.
     """
     total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
+    told, steps = steps, within_output(steps)
+    reading.doubtful = reading.doubtful or told is not steps
     priced = [price_of(step.model or model, provider, at, asked, prices) for step in steps]
     if bounds is not None:
         bounds.correct(reading)
@@ -77,6 +79,8 @@ def bill(
                 "price_version": tier.version,
             }
         )
+    if bounds is not None:
+        bounds.check_cost(cost)
     if reading.doubtful and "refusal_not_billed" not in flags:
         flags.append("doubtful_usage")
     columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}

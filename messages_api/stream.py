@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from messages_api import errors
+from messages_api import attempts, errors
 from messages_api.call import Call
 from messages_api.handler import PumpedResponse
 from messages_api.metering import StreamMeter
@@ -177,6 +177,29 @@ class EventStream(PumpedResponse):
         if self.closed:
             return
         super().close()
+        call, meter = self.call, self.meter
+        unseen = call.works_unseen and meter.reading.content is None and not meter.failed
+        if unseen and not call.settled and call.runtime.reading_on.begin(call, self._wait_for_beginning):
+            call.runtime.streams.discard(self)
+        else:
+            self._let_go()
+
+    async def _wait_for_beginning(self) -> None:
+        """Read until it is seen what the provider does: what it was asked to stream may come in one piece."""
+        meter = self.meter
+        try:
+            while meter.reading.content is None and not meter.failed:
+                if not (chunk := await attempts.piece(self.call, self.answer)):
+                    break
+                meter.feed(chunk)
+            if self.over and not self.call.settled:
+                self._complete()
+        except UpstreamError:
+            pass  # what there is of it is the answer
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         try:
             if not self.call.settled:
                 gone = self.call.http_request.client_gone

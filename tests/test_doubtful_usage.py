@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 from keys import keyring
 from keys.models import ProviderKey
 from messages_api import schema
+from messages_api.batch_results import KnownBatch, ResultsMeter
 from messages_api.metering import Reading
-from messages_api.plausibility import OF_BATCH, Implausible, bounds
+from messages_api.plausibility import Implausible, bounds, of_batch
 from messages_api.settlement import bill
 from tests.arbiter import arbiter, give_credential, settlement
 from tests.gateway import MODEL, ask, message, post, row, rows
@@ -36,6 +38,12 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BOOK = pricing.build([], UnpricedPolicy(refuse=False, input=Decimal(30), output=Decimal(150)))
 MOST = (1 << 53) - 1
 FLAG = "doubtful_usage"
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": "claude-fable-5-1"}
+STEP = {"type": "message", "input_tokens": 11, "output_tokens": 7}
+ADVICE = {"type": "advisor_message", "model": "claude-fable-5-1", "input_tokens": 900_000, "output_tokens": 100_000}
+SUMMARY = {"type": "compaction", "input_tokens": 5000, "output_tokens": 300}
+HANDED_OVER = {"type": "fallback_message", "model": MODEL, "input_tokens": 11, "output_tokens": 7}
 
 ABSURD = [
     {"input_tokens": MOST, "output_tokens": 7},
@@ -44,6 +52,8 @@ ABSURD = [
     {"input_tokens": 11, "output_tokens": 7, "cache_creation_input_tokens": 3_000_000},
     {"input_tokens": 11, "output_tokens": 20_000},  # 64 were asked for
     {"input_tokens": 11, "output_tokens": 7, "server_tool_use": {"web_search_requests": 5000}},
+    {"input_tokens": 11, "output_tokens": 7, "server_tool_use": {"web_search_requests": 1}},  # no search was asked for
+    {"input_tokens": 11, "output_tokens": 7, "iterations": [ADVICE] * 4},  # nor an advisor
     {"input_tokens": 11, "output_tokens": 7, "iterations": [{"type": "message", "input_tokens": MOST}]},
     {"input_tokens": 11, "output_tokens": 7, "iterations": [{"type": "message", "output_tokens": -1}]},
     {"input_tokens": 11, "output_tokens": 7, "iterations": [{"type": "message", "input_tokens": 900_000}] * 900},
@@ -125,7 +135,7 @@ def test_a_price_that_nobody_asked_for_is_not_charged(web, upstream, alice):
 def test_a_large_answer_that_can_be_true_is_a_bill(web, upstream, alice):
     usage = {"input_tokens": 900_000, "output_tokens": 64, "server_tool_use": {"web_search_requests": 20}}
     upstream.answer = whole(200, message(usage=usage))
-    post(web, alice.key)
+    post(web, alice.key, ask(tools=[SEARCH]))
     assert (row().estimated, row().price_flag, row().input_tokens) == (False, "", 900_000)
 
 
@@ -135,7 +145,7 @@ def test_a_large_answer_that_can_be_true_is_a_bill(web, upstream, alice):
 def check(body, usage, model=MODEL, provider="anthropic"):
     reading = Reading()
     reading.overlay(usage)
-    bill(
+    return reading, bill(
         reading.iterations(),
         reading,
         provider=provider,
@@ -143,7 +153,7 @@ def check(body, usage, model=MODEL, provider="anthropic"):
         at=NOW,
         asked=BOOK.price(provider, model, NOW),
         prices=BOOK.price,
-        bounds=bounds(schema.parse(json.dumps(body).encode())) if body else OF_BATCH,
+        bounds=bounds(schema.parse(json.dumps(body).encode(), betas=None)) if body else of_batch(Decimal(1000)),
     )
 
 
@@ -153,7 +163,9 @@ tokens = st.integers(0, 900_000)
 @given(tokens, tokens, st.integers(0, 64), st.integers(0, 100))
 def test_no_count_within_what_was_asked_for_is_doubted(read, cached, written, searches):
     usage = {"input_tokens": read, "cache_read_input_tokens": min(cached, 950_000 - read), "output_tokens": written}
-    check(ask(), usage | {"server_tool_use": {"web_search_requests": searches}})
+    check(ask(), usage)
+    usage |= {"server_tool_use": {"web_search_requests": searches}}
+    check(ask(tools=[SEARCH]), usage)
     check(None, usage)
 
 
@@ -181,6 +193,106 @@ def test_a_loop_may_read_its_prompt_as_often_as_it_has_steps():
         check(ask(), usage)
 
 
+@pytest.mark.parametrize(
+    ("step", "asked"),
+    [
+        (ADVICE, {"tools": [ADVISOR]}),
+        (SUMMARY, {"context_management": {"edits": [{"type": "compact_20260112"}]}}),
+        (SUMMARY, {"compaction": {"type": "summarize"}}),
+        (HANDED_OVER, {"fallbacks": "default"}),
+        (HANDED_OVER, {"fallbacks": [{"model": "claude-haiku-4-5"}]}),
+    ],
+)
+def test_a_step_of_a_kind_is_believed_where_the_request_asks_for_such(step, asked):
+    usage = {"input_tokens": 11, "output_tokens": 7, "iterations": [STEP, step, STEP]}
+    reading, _ = check(ask(**asked), usage)
+    assert not reading.doubtful
+    check(None, usage)
+    for body in (ask(), ask(tools=[SEARCH])):
+        with pytest.raises(Implausible):
+            check(body, usage)
+
+
+def test_an_advisor_writes_about_as_much_as_it_may():
+    tools = [ADVISOR | {"max_tokens": 700, "max_uses": 2}]
+    usage = {"input_tokens": 11, "output_tokens": 7}
+    check(ask(tools=tools), usage | {"iterations": [STEP, ADVICE | {"output_tokens": 1400}, STEP]})
+    with pytest.raises(Implausible):
+        check(ask(tools=tools), usage | {"iterations": [STEP, ADVICE, STEP]})
+
+
+def test_all_steps_together_read_no_more_than_there_is_room_for():
+    step = STEP | {"input_tokens": 900_000}
+    usage = {"input_tokens": 11, "output_tokens": 7}
+    check(ask(), usage | {"iterations": [step] * 2})
+    with pytest.raises(Implausible):
+        check(ask(), usage | {"iterations": [step] * 4})
+
+
+def test_pages_that_nobody_asked_for_are_not_believed():
+    # Each would make a long prompt several short ones, which cost less.
+    with pytest.raises(Implausible):
+        check(ask(), {"input_tokens": 11, "output_tokens": 7, "server_tool_use": {"web_fetch_requests": 10}})
+
+
+def test_thinking_is_a_part_of_output():
+    told = {"output_tokens_details": {"thinking_tokens": 9 * 10**15}}
+    first, second = STEP | {"output_tokens": 3}, STEP | {"output_tokens": 40}
+    several = {"iterations": [first, second]}
+    for body in (ask(), None):
+        for usage, most in (({}, 7), (several, 43)):
+            reading, columns = check(body, {"input_tokens": 11, "output_tokens": 7} | usage | told)
+            assert reading.doubtful
+            assert columns["price_flag"] == FLAG
+            assert columns["thinking_tokens"] <= most
+            assert all(step["thinking_tokens"] <= step["output_tokens"] for step in columns["iterations"])
+        # A sum may stand with one of the steps.
+        reading, columns = check(body, {"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 30}} | several)
+        assert (reading.doubtful, columns["thinking_tokens"]) == (False, 30)
+
+
+def test_a_row_keeps_no_more_thinking_than_output(web, upstream, alice):
+    usage = {"input_tokens": 11, "output_tokens": 7, "output_tokens_details": {"thinking_tokens": 9 * 10**15}}
+    upstream.answer = whole(200, message(usage=usage))
+    post(web, alice.key)
+    assert (row().thinking_tokens, row().output_tokens, row().estimated, row().price_flag) == (7, 7, True, FLAG)
+
+
+def results(ceiling, *answers):
+    """What the lines of a batch's results come to, of which so much was held."""
+    batch = KnownBatch(
+        uuid4(), "b", "anthropic", None, NOW, NOW, len(answers), Decimal(ceiling), "", False, False, "", ""
+    )
+    meter = ResultsMeter(batch, BOOK.price, BOOK.unpriced())
+    for count, usage in enumerate(answers):
+        result = {"type": "succeeded", "message": json.loads(message(usage=usage))}
+        meter.feed(json.dumps({"custom_id": str(count), "result": result}).encode() + b"\n")
+    return meter.waiting
+
+
+def test_a_line_of_a_batch_costs_no_more_than_can_be_by_what_was_held():
+    true = {"input_tokens": 100, "output_tokens": 20}
+    for wrong in (
+        {"input_tokens": 102_000_000, "output_tokens": 7},
+        {"input_tokens": 11, "output_tokens": 4_000_000},
+        {"input_tokens": 11, "output_tokens": 7, "iterations": [ADVICE] * 4},
+        {"input_tokens": 11, "output_tokens": 7, "server_tool_use": {"web_search_requests": 100}},
+    ):
+        first, doubted, last = results("0.003", true, wrong, true)
+        assert (first["estimated"], last["estimated"]) == (False, False)
+        assert (doubted["estimated"], doubted["price_flag"], doubted["cost"]) == (True, FLAG, Decimal("0.001"))
+    # A request that names a file of which nobody knew that it fills the window.
+    (line,) = results("0.05", {"input_tokens": 1_000_000, "output_tokens": 20})
+    assert (line["estimated"], line["price_flag"]) == (False, "")
+
+
+def test_all_lines_of_a_batch_together_cost_no_more_than_can_be():
+    lines = results("0.1", *[{"input_tokens": 900_000, "output_tokens": 20}] * 100)
+    assert not lines[0]["estimated"]
+    assert lines[99]["estimated"]
+    assert sum(line["cost"] for line in lines) < 6
+
+
 @needs_recordings
 def test_no_recorded_answer_is_doubted():
     for recording in recordings():
@@ -189,7 +301,8 @@ def test_no_recorded_answer_is_doubted():
             reading = Reading()
             reading.overlay(answer.get("usage"))
             assert not reading.doubtful, recording.name
-            check(recording.request, answer.get("usage") or {}, answer.get("model") or MODEL)
+            reading, _ = check(recording.request, answer.get("usage") or {}, answer.get("model") or MODEL)
+            assert not reading.doubtful, recording.name
 
 
 # Batches and alerts

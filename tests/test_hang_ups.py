@@ -150,6 +150,52 @@ def test_an_answer_in_one_piece_is_read_to_its_end_without_the_client(web, upstr
     assert not upstream.last.gone.is_set()
 
 
+def test_a_stream_that_comes_in_one_piece_is_read_to_its_end_without_the_client(web, upstream, alice):
+    usage = {"input_tokens": 120_000, "output_tokens": 300, "server_tool_use": {"web_search_requests": 5}}
+    pieces_of_it = whole(200, message(usage=usage))
+    head_of_it, _, rest = b"".join(pieces_of_it).partition(b"\r\n\r\n")
+    cases = ([], [head_of_it + b"\r\n\r\n"])
+    for count, before in enumerate(cases, 1):
+        done = threading.Event()
+        upstream.answer = [*before, done, rest] if before else [done, *pieces_of_it]
+        leave(web, alice.key, upstream, stream=True)
+        assert Hold.objects.exists()
+        done.set()
+        entry = rows(count)[-1]
+        assert (entry.status, entry.estimated, entry.http_status) == ("client_disconnected", False, 200)
+        assert entry.cost == 120_000 * INPUT + 300 * OUTPUT + 5 * FEE
+        assert not upstream.last.gone.is_set()
+
+
+def test_a_stream_that_has_not_begun_is_closed_once_it_has(web, upstream, alice):
+    parts, bill = searching(2)
+    begun, unused = pieces(200, parts), threading.Event()
+    for count, before in enumerate((0, 1), 1):
+        done = threading.Event()
+        upstream.answer = [*begun[:before], done, *begun[before:2], unused, *begun[2:]]
+        leave(web, alice.key, upstream, stream=True)
+        assert Hold.objects.exists()
+        done.set()
+        entry = rows(count)[-1]
+        assert (entry.status, entry.estimated, entry.web_search_requests) == ("client_disconnected", True, 0)
+        assert bill[0] <= entry.cost < entry.held / 10
+        assert upstream.last.gone.wait(5)
+
+
+def test_a_stream_that_has_not_begun_and_is_not_read_on_is_charged_for_all_that_may_be_under_way(
+    served, start_web, upstream, alice
+):
+    web = start_web(read_on_calls=1, read_on_seconds=1)
+    head_of_it = pieces(200, [])[0]
+    for count, before in enumerate(([], [head_of_it]), 1):
+        upstream.answer = [*before, threading.Event()]
+        leave(web, alice.key, upstream, stream=True)
+        entry = rows(count)[-1]
+        assert (entry.status, entry.estimated, entry.web_search_requests) == ("client_disconnected", True, 10)
+        assert entry.held * Decimal("0.8") < entry.cost <= entry.held
+        assert upstream.last.gone.wait(5)
+
+
 def test_one_that_is_not_read_on_is_charged_for_all_that_may_be_under_way(served, start_web, upstream, alice):
     upstream.answer = [threading.Event()]
     web = start_web(read_on_calls=1, read_on_seconds=1)
@@ -191,6 +237,14 @@ def leave(web, key, upstream, **members):
 
 
 # What is seen, by itself
+
+
+def test_a_stream_shows_what_it_does_once_it_has_begun():
+    meter = StreamMeter()
+    meter.feed(event("ping"))
+    assert meter.reading.content is None
+    meter.feed(started()[0])
+    assert meter.reading.content == []
 
 
 def seen(*parts):

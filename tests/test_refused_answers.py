@@ -41,7 +41,7 @@ def billed(entry):
 def called(web, caller, upstream, answer, *, stream):
     """The row of a call that is answered so."""
     upstream.answer = steps(answer, stream=stream)
-    assert post(web, caller.key, ask(stream=stream)).status_code == 200
+    assert post(web, caller.key, ask(stream=stream, fallbacks="default")).status_code == 200
     return row()
 
 
