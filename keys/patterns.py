@@ -60,13 +60,12 @@ def catches(pattern: str, model: str) -> bool:
     """Whether a pattern stands for the model of this name. usage_matches (usage/sql/model_names.sql) is its twin."""
     if stands_for(pattern, model):
         return True
-    meant = model_names.identity(model)
-    own = model_names.own_name(meant)
+    names = model_names.names(model_names.identity(model))
     if "*" in pattern:
         parts = parts_of(model_names.pattern_identity(pattern))
-        return fits(parts, meant) or fits(parts, own)
+        return any(fits(parts, name) for name in names)
     denied = model_names.identity(pattern)
-    return model_names.same(denied, meant) or model_names.same(denied, own)
+    return any(model_names.same(denied, name) for name in names)
 
 
 @lru_cache(maxsize=model_names.REMEMBERED)

@@ -104,6 +104,8 @@ class Batch:
         )
 
 
+KNOWN = frozenset(BatchBody.__struct_fields__)
+KNOWN_OF_REQUEST = frozenset(BatchRequest.__struct_fields__)
 batch_body = msgspec.json.Decoder(BatchBody)
 batch_request = msgspec.json.Decoder(BatchRequest)
 
@@ -156,6 +158,7 @@ def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
         plain.refuse(schema.in_words(str(error)))
     except (ValueError, RecursionError):
         no_json()
+    schema.check_names(members, KNOWN)
     beside, size, place = list[bytes](), 0, 0
     for name, head, value in heads(body, members):
         if name == "requests":
@@ -223,6 +226,7 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
         request = batch_request.decode(raw)
     except ValidationError as error:
         plain.refuse(schema.in_words(str(error)))
+    schema.check_names(plain.split(raw), KNOWN_OF_REQUEST)
     if not request.custom_id.isprintable():
         raise invalid_request("custom_id: It contains a character that can't be printed")
     if custom_ids.setdefault(request.custom_id, index) != index:

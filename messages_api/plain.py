@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -46,10 +46,11 @@ _parser = simdjson.Parser()
 
 
 class Plain(NamedTuple):
-    """A request: its text and its members."""
+    """A request: its text and its members, and which of these have objects with other members than the usual ones."""
 
     text: bytes
     members: Mapping[str, Raw]
+    unusual: Collection[str] = ()
 
     def has(self, word: bytes) -> bool:
         """Whether a string is in it, wherever that is: a member's name or a value."""
@@ -69,11 +70,11 @@ def of(body: bytes) -> Plain:
             b"%b:%b" % (msgspec.json.encode(name), whole(bytes(value))) for name, value in split(text).items()
         )
     members = split(text)
-    check_once(text, members)
+    unusual = check_once(text, members)
     if marked:
         text = MARKED.sub(rb"\1", text)
         members = split(text)
-    return Plain(text, members)
+    return Plain(text, members, unusual)
 
 
 def ascii_only(text: bytes) -> bytes:
@@ -242,9 +243,9 @@ anything = msgspec.json.Decoder(float_hook=lambda written: Raw(written.encode())
 encoder = msgspec.json.Encoder()
 
 
-def check_once(text: bytes, members: Mapping[str, Raw]) -> None:
+def check_once(text: bytes, members: Mapping[str, Raw]) -> list[str]:
     """Check that no object in a plain text has a member twice; of objects that only a model reads (what a tool takes),
-    that may be left out.
+    that may be left out. Which members have objects that aren't as usual.
 
     Raises:
         GatewayError: 400, one has.
@@ -254,12 +255,15 @@ def check_once(text: bytes, members: Mapping[str, Raw]) -> None:
         if memoryview(value)[0] in b"[{" and not (name in USUAL and seems_once(USUAL[name], value)):
             break
     else:
-        return
+        return []
+    unusual = []
     for name, value in members.items():
         if memoryview(value)[0] not in b"[{" or (name in USUAL and seems_once(USUAL[name], value)):
             continue
         if not is_once(value):
             twice(name, "has an object with a member twice")
+        unusual.append(name)
+    return unusual
 
 
 def seems_once(usual: msgspec.json.Decoder[Any], value: Raw) -> bool:

@@ -9,23 +9,27 @@ docs/validation.md lists every rule.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, ValidationError
+from msgspec import UNSET, Raw, ValidationError
 
 from messages_api import plain
 from messages_api.body import (
     CHECKED,
     MAX_TOKENS,
     PASSING,
+    CacheControl,
     CountBody,
     Fallback,
     InnerBlock,
+    McpServer,
     MessagesBody,
     OpenCountBody,
     OpenMessagesBody,
+    ThinkingSettings,
     Tool,
     blocks,
     check_model,
@@ -79,7 +83,22 @@ LOOPS = {
     "advisor_": "advisor",
 }
 
+# Members that are known, and those of the objects in them by which money is counted.
+KNOWN = frozenset(MessagesBody.__struct_fields__)
+KNOWN_WITHIN: dict[str, frozenset[str]] = {
+    name: frozenset(kind.__struct_fields__)
+    for name, kind in {
+        "tools": Tool,
+        "thinking": ThinkingSettings,
+        "fallbacks": Fallback,
+        "cache_control": CacheControl,
+        "mcp_servers": McpServer,
+    }.items()
+}
+
 any_block = msgspec.json.Decoder(InnerBlock)
+any_object = msgspec.json.Decoder(dict[str, Raw])
+any_objects = msgspec.json.Decoder(list[dict[str, Raw]])
 checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
     str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
 }
@@ -174,12 +193,20 @@ def read(
     said: Plain, *, betas: str | None = "", counting: bool = False, may_lack_max_tokens: bool = False
 ) -> MessagesRequest:
     """The same for one in its plain spelling."""
+    check_names(said.members, KNOWN)
+    if "models" in said.members:
+        # OpenRouter's fallbacks: models that no list of denied models and no price would know of.
+        refuse("models: Not allowed here: name other models in fallbacks")
     try:
         read = readers[counting].read(ascii_only(said.text))
     except ValidationError as error:
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
         refuse("The request body is not valid JSON.")
+    for name in said.unusual:
+        if known := KNOWN_WITHIN.get(name):
+            for path, members in objects(name, said.members[name]):
+                check_names(members, known, path)
     if isinstance(read, MessagesBody) and read.max_tokens is UNSET and not may_lack_max_tokens:
         refuse("max_tokens: Field required")
     if betas is not None:
@@ -187,6 +214,36 @@ def read(
         if read.thinking is not None:
             check_thinking(read, betas)
     return in_short(read, "5m" if counting else asked_for(read), contents(said))
+
+
+def check_names(names: Iterable[str], known: frozenset[str], path: str = "") -> None:
+    """Check that no member differs from a known one by nothing but case: we don't read it, but a provider may.
+
+    Args:
+        path: of the object, with a point at its end.
+
+    Raises:
+        GatewayError: 400, one does.
+    """
+    if known.issuperset(names):
+        return
+    for name in names:
+        # So that the long s and the sign of Kelvin are letters, too, as they are to readers that ignore case.
+        if name not in known and (meant := name.casefold()) in known:
+            refuse(f"{path}{meant}: Expected this name in lower case, not {name}")
+
+
+def objects(name: str, value: Raw) -> Iterable[tuple[str, dict[str, Raw]]]:
+    """The objects that a member is or has, each with its path."""
+    begin = memoryview(value)[0]
+    if begin == ord("{"):
+        return [(f"{name}.", any_object.decode(value))]
+    if begin == ord("["):
+        try:
+            return [(f"{name}.{index}.", each) for index, each in enumerate(any_objects.decode(value))]
+        except ValidationError:
+            pass  # fallbacks of ours are strings
+    return []
 
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:

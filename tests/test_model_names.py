@@ -37,6 +37,10 @@ SOLD = [
     "anthropic/claude-4.5-opus-20251101",
     "openrouter/anthropic/claude-opus-4.5",
     "databricks-claude-opus-4-5",
+    "system.ai.databricks-claude-opus-4-5",
+    "anthropic--claude-4.5-opus",
+    "claude-4-5-opus-20251101",
+    "Claude-Opus-4.5",
 ]
 OTHERS = [
     "claude-opus-4-6",
@@ -49,7 +53,21 @@ ODD = ["claude-opus-4-5/", "claude-opus-4-5 ", "claude-opus-4-5\u200b", "ｃlaud
 
 PARTS = [
     *("us.", "anthropic.", "Anthropic/", "claude-", "claude", "opus", "haiku", "4", "-4", "-4-5", "4.5", "-0", "-3-7"),
-    *("-20251101", "@20251101", "-2025-11-01", "-v1", ":0", "-latest", "@default", "[1m]", "models/", "arn:", "a:b/"),
+    *(
+        "-20251101",
+        "@20251101",
+        "-2025-11-01",
+        "-v1",
+        ":0",
+        "-latest",
+        "@default",
+        "[1m]",
+        "models/",
+        "arn:",
+        "a:b/",
+        "--",
+    ),
+    *("sonnet", "-3", "-5", "-opus", "gpt-5", "openai/", ":online", "-2025-08-07", "-2024-05-13", "-v2", "system.ai."),
     *(
         "projects/",
         "databricks-",
@@ -73,7 +91,9 @@ PARTS = [
     *("\u200b", "Ｃ", "é", "x" * 90),
 ]
 NAMES = st.lists(st.sampled_from(PARTS), max_size=7).map("".join) | st.sampled_from([*SOLD, *OTHERS, *ODD])
-PATTERNS = st.lists(st.sampled_from([*PARTS, "*", "*"]), max_size=6).map("".join) | st.sampled_from([*SOLD, "claude-*"])
+PATTERNS = st.lists(st.sampled_from([*PARTS, "*", "*"]), max_size=6).map("".join) | st.sampled_from(
+    [*SOLD, "claude-*", "gpt-5", "gpt-5*", "openai/gpt-5"]
+)
 PAIRS = st.lists(st.tuples(PATTERNS, NAMES), min_size=40, max_size=80)
 
 BOTH = """
@@ -102,8 +122,8 @@ def test_what_the_database_says_of_names_costs_its_planner_nothing(db):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT proname FROM pg_proc WHERE proname IN ('usage_matches', 'usage_model_identity', 'usage_same_model',"
-            " 'usage_share', 'usage_like', 'usage_own_name', 'usage_matches_share')"
-            " AND (provolatile, proparallel) <> ('i', 's')"
+            " 'usage_share', 'usage_like', 'usage_own_name', 'usage_matches_share', 'usage_model_names',"
+            " 'usage_ending') AND (provolatile, proparallel) <> ('i', 's')"
         )
         assert cursor.fetchall() == []
 
@@ -113,7 +133,10 @@ def test_what_the_database_says_of_names_costs_its_planner_nothing(db):
     [
         "claude-opus-*",
         "CLAUDE-opus-4-5*",
+        "claude-4.5-opus*",
+        "anthropic--claude-*",
         OPUS,
+        "claude-4.5-opus",
         "claude-opus-4-5-20251101",
         "us.anthropic.claude-opus-4-5-20251101-v1:0",
     ],
@@ -122,6 +145,39 @@ def test_a_denied_model_is_denied_under_every_name_by_which_it_is_sold(pattern):
     assert [name for name in SOLD if patterns.allows([], [pattern], name)] == []
     if "*" not in pattern:
         assert all(patterns.allows([], [pattern], name) for name in OTHERS)
+
+
+def test_a_claude_is_one_model_with_its_family_before_its_version_or_after_it():
+    sold = ["claude-3-5-sonnet", "claude-3.5-sonnet", "claude-sonnet-3.5", "anthropic/claude-3.5-sonnet:beta"]
+    sold += ["anthropic--claude-3.5-sonnet", "us.anthropic.claude-3-5-sonnet-20241022-v2:0"]
+    sold += ["claude-3-5-sonnet-v2@20241022"]
+    for denied in (
+        *sold[:3],
+        sold[4],
+        "claude-3-*",
+        "claude-3.5-sonnet*",
+        "claude-sonnet-*",
+        "claude-3-5-sonnet-20241022",
+    ):
+        assert [name for name in sold if patterns.allows([], [denied], name)] == [], denied
+        others = ["claude-3-5-haiku", "claude-3-sonnet", "claude-sonnet-4-5", "claude-4-5-sonnet"]
+        assert "*" in denied or all(patterns.allows([], [denied], name) for name in others)
+    assert not patterns.allows([], ["claude-opus-4"], "claude-4-opus-20250514")
+    assert patterns.allows([], ["claude-opus-4"], "claude-4-5-opus")
+
+
+def test_another_vendors_model_is_one_model_with_its_vendor_its_date_and_what_is_asked_of_it_besides():
+    sold = ["gpt-5", "openai/gpt-5", "openai/gpt-5:online", "gpt-5:online", "GPT-5-2025-08-07"]
+    sold += ["openai/gpt-5-2025-08-07", "openrouter/openai/gpt-5-2025-08-07:online"]
+    others = ["gpt-5-mini", "openai/gpt-5-mini:online", "gpt-5.1", "gpt-5-2025-08", "gpt-5-mini-2025-08-07", "o5"]
+    for denied in ("gpt-5", "gpt-5-2025-08-07"):
+        assert [name for name in sold if patterns.allows([], [denied], name)] == [], denied
+        assert all(patterns.allows([], [denied], name) for name in others)
+    assert not patterns.catches("gpt-5-2025-08-07", "gpt-5-2026-01-01")
+    assert patterns.catches("*i/gpt-5", "openai/gpt-5:online")
+    assert not patterns.catches("gpt-5:online", "gpt-5")
+    assert not patterns.catches("openai/gpt-5", "azure/gpt-5")
+    assert [name for name in sold if patterns.allows(["gpt-5"], [], name)] == ["gpt-5"]
 
 
 def test_a_name_that_could_be_taken_for_another_one_is_compared_as_it_is():

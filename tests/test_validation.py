@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from messages_api import body, schema
+from messages_api import batch_body, body, schema
 from messages_api.errors import GatewayError
 from tests.gateway import CLIENT, ROOT, ask, credentials, message, refused
 from tests.recordings import FOLDER, needs_recordings
@@ -222,6 +222,32 @@ PASSES = {
 @pytest.mark.parametrize("counting", [False, True])
 def test_what_is_not_known_to_be_wrong_passes(members, counting):
     assert judge(ask() | members, betas=BETAS, counting=counting) is None
+
+
+def test_a_known_name_in_another_case_is_refused_wherever_a_request_is_read():
+    for name in body.MessagesBody.__struct_fields__:
+        for odd in {name.upper(), name.capitalize(), name.replace("s", "\u017f"), name.replace("k", "\u212a")} - {name}:
+            for counting in (False, True):
+                said = judge(ask() | {odd: None}, counting=counting)
+                assert said == f"{name}: Expected this name in lower case, not {odd}"
+    tool = {"name": "a", "input_schema": {"Model": 1}, "Ma\u212ae": 1, "description": "Grüße"}
+    assert judge(ask(tools=[tool, {"type": "new", "Grüße": 1}])) is None
+    assert judge(ask(tools=[tool | {"ma\u212ae": 1, "Max_U\u017fes": 1}])) == (
+        "tools.0.max_uses: Expected this name in lower case, not Max_U\u017fes"
+    )
+
+
+def test_a_batch_refuses_a_known_name_in_another_case():
+    one = {"custom_id": "a", "params": ask()}
+    for batch, expected in (
+        ({"requests": [one], "Requests": [one]}, "requests: "),
+        ({"requests": [one | {"Params": {}}]}, "requests.0.params: "),
+        ({"requests": [one | {"params": ask(Model="x")}]}, "requests.0.params.model: "),
+        ({"requests": [one | {"params": ask(models=["x"])}]}, "requests.0.params.models: "),
+    ):
+        with pytest.raises(GatewayError, match=f"^{re.escape(expected)}(Expected this name|Not allowed)") as refusal:
+            batch_body.read(json.dumps(batch).encode(), -1, signatures=False)
+        assert refusal.value.status_code == 400
 
 
 def test_a_count_does_not_need_or_judge_what_is_about_the_answer():
@@ -641,6 +667,14 @@ def go_together(request):
     )
 
 
+def is_in_lower_case(request):
+    """Stricter than the page: nothing here has a name in upper case that isn't a known one."""
+    within = [request[name] for name in ("thinking", "cache_control") if request.get(name)]
+    within += [each for name in ("tools", "fallbacks", "mcp_servers") for each in request.get(name) or ()]
+    objects = [request, *(each for each in within if isinstance(each, dict))]
+    return "models" not in request and all(name == name.lower() for each in objects for name in each)
+
+
 def all_of(check, value):
     return value is None or (isinstance(value, list) and all(map(check, value)))
 
@@ -686,6 +720,7 @@ def keeps_every_rule(request):
         and all_of(typed, (get("context_management") or {}).get("edits"))
         and leaves_room_to_speak(request)
         and go_together(request)
+        and is_in_lower_case(request)
     )
 
 

@@ -22,43 +22,68 @@ BEGIN
     IF own ~ '^claude-[a-z]+-[0-9]+(-[0-9]+)*$' THEN
         RETURN path || regexp_replace(own, '-([0-9]{4})-([0-9]{2})-([0-9]{2})$', '-\1\2\3');
     END IF;
-    own := regexp_replace(own, '^(?:.*[.:]|databricks-)claude-', 'claude-');
+    own := regexp_replace(own, '^(?:.*(?:[.:]|--))?(?:databricks-)?claude-', 'claude-');
     IF NOT starts_with(own, 'claude-') THEN
         RETURN name;
     END IF;
     own := translate(split_part(split_part(own, ':', 1), '[', 1), '.@', '--');
-    shorter := regexp_replace(own, '(?:-v[0-9]+|-latest|-default)+$', '');
+    shorter := regexp_replace(own, '(?:-v[0-9]+|-latest|-default)+(?=(?:-[0-9]{8})?$)', '');
     IF shorter ~ '[0-9]' THEN
         own := shorter;
     END IF;
     own := regexp_replace(own, '-([0-9]{4})-([0-9]{2})-([0-9]{2})$', '-\1\2\3');
     RETURN path || regexp_replace(
-        own, '^claude-([4-9]|[1-9][0-9])((?:-[0-9]{1,2})?)-([a-z]+)(?=-|$)', 'claude-\3-\1\2');
+        own, '^claude-([0-9]{1,2})((?:-[0-9]{1,2})?)-([a-z]+)(?=-|$)', 'claude-\3-\1\2');
 END $$;
 
 CREATE OR REPLACE FUNCTION usage_own_name(p_meant text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
     SELECT regexp_replace(p_meant, '^.*/', '')
 $$;
 
+CREATE OR REPLACE FUNCTION usage_model_names(p_meant text) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+DECLARE
+    own text := usage_own_name(p_meant);
+    other text;
+BEGIN
+    IF starts_with(own, 'claude-') THEN
+        other := regexp_replace(
+            own, '^claude-([a-z]+)-([0-9]{1,2})((?:-[0-9]{1,2})?)(?=-|$)', 'claude-\2\3-\1');
+    ELSE
+        other := split_part(own, ':', 1);
+    END IF;
+    IF own = p_meant THEN
+        RETURN CASE WHEN other = own THEN ARRAY[own] ELSE ARRAY[own, other] END;
+    ELSIF other = own THEN
+        RETURN ARRAY[p_meant, own];
+    END IF;
+    RETURN ARRAY[p_meant, own, left(p_meant, length(p_meant) - length(own)) || other, other];
+END $$;
+
+-- What undated() takes away: a date, and of a Claude the -0 before it.
+CREATE OR REPLACE FUNCTION usage_ending(p_meant text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+BEGIN
+    RETURN substring(p_meant FROM CASE WHEN p_meant ~ '(^|/)claude-[^/]*$'
+        THEN '((?:-0)?(?:-[0-9]{8})?)$' ELSE '((?:-[0-9]{4}-[0-9]{2}-[0-9]{2})?)$' END);
+END $$;
+
 CREATE OR REPLACE FUNCTION usage_same_model(p_one text, p_other text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 DECLARE
-    -- What undated() takes away, in one.
-    ending text := '(-0)?(-[0-9]{8})?$';
-    claude text := '(^|/)claude-[^/]*$';
     one text;
     other text;
 BEGIN
     IF p_one = p_other THEN
         RETURN true;
-    ELSIF regexp_replace(p_one, ending, '') <> regexp_replace(p_other, ending, '') THEN
-        RETURN false;
-    ELSIF NOT (p_one ~ claude OR p_other ~ claude) THEN
+    END IF;
+    one := usage_ending(p_one);
+    other := usage_ending(p_other);
+    IF left(p_one, length(p_one) - length(one)) <> left(p_other, length(p_other) - length(other)) THEN
         RETURN false;
     END IF;
-    one := substring(p_one FROM '-[0-9]{8}$');
-    other := substring(p_other FROM '-[0-9]{8}$');
-    RETURN one IS NULL OR other IS NULL OR one = other;
+    one := regexp_replace(one, '^-0(?=-|$)', '');
+    other := regexp_replace(other, '^-0(?=-|$)', '');
+    RETURN one = '' OR other = '' OR one = other;
 END $$;
 
 -- The twin of keys.patterns.catches, for any of several patterns.
@@ -67,8 +92,8 @@ RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     called text := lower(p_model COLLATE "C");
     pattern text;
-    meant text;
-    own text;
+    names text[];
+    name text;
     at integer;
 BEGIN
     FOREACH pattern IN ARRAY p_patterns LOOP
@@ -76,25 +101,28 @@ BEGIN
         IF called LIKE usage_like(pattern) THEN
             RETURN true;
         END IF;
-        IF meant IS NULL THEN
-            meant := usage_model_identity(p_model);
-            own := usage_own_name(meant);
+        IF names IS NULL THEN
+            names := usage_model_names(usage_model_identity(p_model));
         END IF;
         IF position('*' IN pattern) = 0 THEN
             pattern := usage_model_identity(pattern);
-            IF usage_same_model(pattern, meant) OR usage_same_model(pattern, own) THEN
-                RETURN true;
-            END IF;
+            FOREACH name IN ARRAY names LOOP
+                IF usage_same_model(pattern, name) THEN
+                    RETURN true;
+                END IF;
+            END LOOP;
         ELSE
-            pattern := regexp_replace(pattern, '(^|/)anthropic\.claude', '\1claude');
+            pattern := regexp_replace(pattern, '(^|/)anthropic(?:\.|--)claude', '\1claude');
             at := position('claude' IN pattern);
             IF at > 0 THEN
                 pattern := left(pattern, at - 1) || translate(substr(pattern, at), '.@', '--');
             END IF;
             pattern := usage_like(pattern);
-            IF meant LIKE pattern OR own LIKE pattern THEN
-                RETURN true;
-            END IF;
+            FOREACH name IN ARRAY names LOOP
+                IF name LIKE pattern THEN
+                    RETURN true;
+                END IF;
+            END LOOP;
         END IF;
     END LOOP;
     RETURN false;
