@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, ValidationError
 
-from messages_api import plain
+from messages_api import plain, tool_additions
 from messages_api.body import (
     CHECKED,
     MAX_TOKENS,
@@ -83,6 +83,7 @@ any_block = msgspec.json.Decoder(InnerBlock)
 checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
     str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
 }
+any_tool = msgspec.json.Decoder(Tool)
 any_value = msgspec.json.Decoder()
 
 
@@ -176,6 +177,8 @@ def read(
     """The same for one in its plain spelling."""
     try:
         read = readers[counting].read(ascii_only(said.text))
+        if added_later := tools_in_turns(said):
+            read.tools = [*(read.tools or ()), *added_later]
     except ValidationError as error:
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
@@ -187,6 +190,22 @@ def read(
         if read.thinking is not None:
             check_thinking(read, betas)
     return in_short(read, "5m" if counting else asked_for(read), contents(said))
+
+
+def tools_in_turns(said: Plain) -> list[Tool]:
+    """The tools that a request defines outside of its `tools`: they do the same and cost the same.
+
+    Raises:
+        GatewayError: 400, something is known to be wrong about one.
+        RecursionError: it is nested too deep.
+    """
+    tools = []
+    for definition, path in tool_additions.definitions(said).items():
+        try:
+            tools.append(any_tool.decode(ascii_only(definition)))
+        except ValidationError as error:
+            refuse(in_words(str(error), path))
+    return tools
 
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:
