@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, ValidationError
 
-from messages_api import plain
+from messages_api import plain, tool_additions
 from messages_api.body import (
     CHECKED,
     MAX_TOKENS,
@@ -102,6 +102,7 @@ any_objects = msgspec.json.Decoder(list[dict[str, Raw]])
 checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
     str(block.__struct_config__.tag): msgspec.json.Decoder(block) for block in CHECKED
 }
+any_tool = msgspec.json.Decoder(Tool)
 any_value = msgspec.json.Decoder()
 
 
@@ -199,6 +200,8 @@ def read(
         refuse("models: Not allowed here: name other models in fallbacks")
     try:
         read = readers[counting].read(ascii_only(said.text))
+        if added_later := tools_in_turns(said):
+            read.tools = [*(read.tools or ()), *added_later]
     except ValidationError as error:
         refuse(in_words(str(error)))
     except (ValueError, RecursionError):
@@ -244,6 +247,22 @@ def objects(name: str, value: Raw) -> Iterable[tuple[str, dict[str, Raw]]]:
         except ValidationError:
             pass  # fallbacks of ours are strings
     return []
+
+
+def tools_in_turns(said: Plain) -> list[Tool]:
+    """The tools that a request defines outside of its `tools`: they do the same and cost the same.
+
+    Raises:
+        GatewayError: 400, something is known to be wrong about one.
+        RecursionError: it is nested too deep.
+    """
+    tools = []
+    for definition, path in tool_additions.definitions(said).items():
+        try:
+            tools.append(any_tool.decode(ascii_only(definition)))
+        except ValidationError as error:
+            refuse(in_words(str(error), path))
+    return tools
 
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:

@@ -42,6 +42,10 @@ def document(*blocks):
     return {"messages": [turn({"type": "document", "source": source}, TEXT)]}
 
 
+def defines(tool):
+    return {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool}}
+
+
 PLACES = {
     "at the top": lambda mark: mark,
     "system": lambda mark: {"system": [TEXT | mark]},
@@ -59,6 +63,7 @@ PLACES = {
             turn(TEXT),
         ]
     },
+    "a tool that a turn defines": lambda mark: {"messages": [turn(TEXT), turn(defines(TOOL | mark), role="system")]},
     "a kind of block that nobody knows": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_1"} | mark)]},
     "a block in one": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_2", "content": [TEXT | mark]})]},
 }

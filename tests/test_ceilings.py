@@ -6,18 +6,21 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import tempfile
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.models import VirtualKey
-from messages_api import allowances, estimates, plain, schema, settlement, splice
+from messages_api import allowances, batch_body, estimates, plain, schema, settlement, splice
 from messages_api.allowances import Allowance
 from messages_api.errors import GatewayError
 from messages_api.estimates import NO_EXTRAS, estimate
@@ -160,6 +163,90 @@ def test_searches_are_held_by_their_number():
 
     assert searching(max_uses=1) < searching(max_uses=3) < searching() <= searching(max_uses=None)
     assert searching(max_uses=1) >= held() + Decimal("0.01") + Decimal(12_000 * 4) / 1_000_000
+
+
+def adds(tool, **members):
+    return {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool}, **members}
+
+
+def turns(*blocks, role="system"):
+    return [*ask()["messages"], {"role": role, "content": list(blocks)}]
+
+
+def with_summary(*changes):
+    return {"type": "compaction", "content": "So far.", "tool_changes": list(changes)}
+
+
+SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 40}
+ADVISOR = {"type": "advisor_20260301", "name": "advisor", "model": FABLE, "max_uses": 2}
+HINT = {"type": "text", "text": "You may look things up."}
+# Where a request may define a tool besides its `tools`.
+DEFINED = {
+    "a system turn": lambda tool: {"messages": turns(HINT, adds(tool))},
+    "another turn": lambda tool: {"messages": turns(adds(tool), role="user")},
+    "a compaction": lambda tool: {"messages": turns(with_summary(adds(tool)), role="assistant")},
+    "a block in a block": lambda tool: {"messages": turns({"type": "mid_conv_system", "content": [adds(tool)]})},
+    "a block in one that nobody knows": lambda tool: {"messages": turns({"type": "new_kind", "content": adds(tool)})},
+    "the system prompt": lambda tool: {"system": [HINT, adds(tool)]},
+}
+
+
+@pytest.mark.parametrize("tool", [SEARCH, ADVISOR, {"name": "x", "input_schema": {}, "allowed_callers": ["code"]}])
+@pytest.mark.parametrize("place", DEFINED)
+def test_a_tool_is_held_for_alike_wherever_it_is_defined(place, tool):
+    said = DEFINED[place](tool)
+    usual = schema.parse(json.dumps(ask(tools=[tool])).encode())
+    for spelling in (json.dumps(ask() | said), json.dumps(ask() | said).replace("tool_", r"t\u006fol_")):
+        body = spelling.encode()
+        request = schema.parse(body)
+        assert (request.extras, request.added) == (usual.extras, usual.added)
+        assert schema.parse(body, counting=True).extras.models == usual.extras.models
+        assert ceiling(body) >= held(tools=[tool])
+    line = json.dumps({"requests": [{"custom_id": "one", "params": ask() | said}]}).encode()
+    with tempfile.TemporaryFile() as edited:
+        (asked,) = batch_body.read(line, edited.fileno(), signatures=False).asked
+    assert asked.extras == usual.extras
+
+
+def test_tools_of_turns_are_held_for_besides_the_others_and_each_once():
+    other = SEARCH | {"max_uses": 3}
+    said = {"tools": [ADVISOR], "messages": turns(adds(SEARCH), HINT, adds(SEARCH), adds(other))}
+    request = schema.parse(json.dumps(ask() | said).encode())
+    assert [(use.kind, use.times) for use in request.extras.uses] == [
+        ("advisor", 2),
+        ("web_search", 40),
+        ("web_search", 3),
+    ]
+    assert request.extras.models == (FABLE,)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        adds(None),
+        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "definition"}},
+        {"type": "tool_addition", "tool": "definition"},
+        {"type": "tool_addition"},
+        {"type": "text", "text": json.dumps(adds(SEARCH))},
+        {"type": "tool_use", "id": "toolu_1", "name": "x", "input": adds(SEARCH)},
+        {"type": "new_kind", "content": "tool_addition", "definition": SEARCH},
+    ],
+)
+def test_what_defines_no_tool_holds_for_none(block):
+    assert schema.parse(json.dumps(ask(messages=turns(block, role="assistant"))).encode()).extras is NO_EXTRAS
+
+
+def test_a_tool_within_very_many_lists_is_looked_for_in_no_time():
+    deep = f"{'[' * 900}{json.dumps([adds(SEARCH)] * 20_000)}{']' * 900}"
+    body = json.dumps(ask(messages=turns({"type": "new_kind", "content": 0}))).replace("0}]}", deep + "}]}", 1)
+    began = time.process_time()
+    assert schema.parse(body.encode()).extras is NO_EXTRAS
+    assert time.process_time() - began < 5
+
+
+def test_between_uses_of_a_tool_that_a_turn_defines_a_model_may_think_for_longer():
+    thinking = {"type": "enabled", "budget_tokens": 4096}
+    assert schema.parse(json.dumps(ask(thinking=thinking, messages=turns(adds(SEARCH)))).encode()).thinking_budget
 
 
 def test_compaction_reads_the_prompt_once_more():
@@ -356,10 +443,8 @@ def test_the_hold_in_the_database_is_at_the_dearest_model(web, alice, upstream):
 
 def test_a_key_may_use_a_model_as_a_fallback_or_advisor_only_if_it_may_use_it_at_all(web, alice, upstream):
     VirtualKey.objects.update(denied_models=["*fable*"])
-    for members in (
-        {"fallbacks": [{"model": OPUS}, {"model": FABLE}]},
-        {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": FABLE}]},
-    ):
+    asked: list[dict[str, Any]] = [{"fallbacks": [{"model": OPUS}, {"model": FABLE}]}, {"tools": [ADVISOR]}]
+    for members in (*asked, *(define(ADVISOR) for define in DEFINED.values())):
         answer = CLIENT.post(web.url + "/v1/messages", json=ask() | members, headers=credentials(alice.key))
         assert FABLE in refused(answer, 403, "permission_error")
     assert not upstream.seen

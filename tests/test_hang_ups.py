@@ -76,6 +76,21 @@ def hang_up(web, key, parts, **members):
     return True
 
 
+TURN = {
+    "role": "system",
+    "content": [{"type": "tool_addition", "tool": {"type": "tool_definition", "definition": SEARCH}}],
+}
+
+
+def test_one_that_defines_its_search_in_a_turn_pays_alike(web, upstream, alice):
+    parts, bill = searching(10)
+    upstream.answer = [*pieces(200, parts)[:-1], threading.Event()]
+    assert hang_up(web, alice.key, parts, tools=None, messages=[*ask()["messages"], TURN])
+    (entry,) = rows(1)
+    assert (entry.status, entry.estimated) == ("client_disconnected", True)
+    assert bill[-1] <= entry.cost <= entry.held
+
+
 def test_a_client_that_hangs_up_in_a_loop_of_searches_pays_what_was_done_within_what_was_held(web, upstream, alice):
     parts, bill = searching(10)
     points = [1, 2, 4, 6, 7, 12, 30, 31, 61, 63, len(parts)]
