@@ -169,7 +169,7 @@ def test_a_stream_that_comes_in_one_piece_is_read_to_its_end_without_the_client(
     usage = {"input_tokens": 120_000, "output_tokens": 300, "server_tool_use": {"web_search_requests": 5}}
     pieces_of_it = whole(200, message(usage=usage))
     head_of_it, _, rest = b"".join(pieces_of_it).partition(b"\r\n\r\n")
-    cases = ([], [head_of_it + b"\r\n\r\n"])
+    cases: tuple[list[bytes], ...] = ([], [head_of_it + b"\r\n\r\n"])
     for count, before in enumerate(cases, 1):
         done = threading.Event()
         upstream.answer = [*before, done, rest] if before else [done, *pieces_of_it]
