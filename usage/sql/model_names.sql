@@ -43,12 +43,24 @@ $$;
 CREATE OR REPLACE FUNCTION usage_model_names(p_meant text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 DECLARE
-    own text := usage_own_name(p_meant);
+    own text := p_meant;
     other text;
+    parts text[];
+    version text;
 BEGIN
-    IF starts_with(own, 'claude-') THEN
-        other := regexp_replace(
-            own, '^claude-([a-z]+)-([0-9]{1,2})((?:-[0-9]{1,2})?)(?=-|$)', 'claude-\2\3-\1');
+    IF position('/' IN p_meant) > 0 THEN
+        own := usage_own_name(p_meant);
+    END IF;
+    IF own ~ '^claude-[a-z]+-[0-9]{1,2}(-|$)' THEN
+        -- By its parts, for a regular expression that keeps what it finds takes far longer.
+        parts := string_to_array(own, '-');
+        version := parts[3];
+        IF parts[4] ~ '^[0-9]{1,2}$' THEN
+            version := version || '-' || parts[4];
+        END IF;
+        other := 'claude-' || version || '-' || parts[2] || substr(own, 9 + length(parts[2]) + length(version));
+    ELSIF starts_with(own, 'claude-') THEN
+        other := own;
     ELSE
         other := split_part(own, ':', 1);
     END IF;
@@ -75,6 +87,10 @@ DECLARE
 BEGIN
     IF p_one = p_other THEN
         RETURN true;
+    -- Most names have no ending.
+    ELSIF right(p_one, 9) !~ '(-0|-[0-9]{8}|-[0-9]{2}-[0-9]{2})$'
+            AND right(p_other, 9) !~ '(-0|-[0-9]{8}|-[0-9]{2}-[0-9]{2})$' THEN
+        RETURN false;
     END IF;
     one := usage_ending(p_one);
     other := usage_ending(p_other);
