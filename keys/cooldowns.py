@@ -33,7 +33,7 @@ MOST_SECONDS = 3600.0
 # Likewise of one whose key or account is refused.
 REFUSED_FIRST_SECONDS = 3.0
 REFUSED_LONGEST_SECONDS = 300.0
-# So long a refusal of one caller's request waits for another caller's that confirms it.
+# So long a refusal of one customer's request waits for another customer's that confirms it.
 DOUBT_SECONDS = 60.0
 MOST_DOUBTS = 1000
 # Of one that limits the rate and doesn't say for how long.
@@ -67,6 +67,13 @@ WHERE provider_key_id = %(provider_key)s AND model = %(model)s AND reason <> 'ra
 END = """
 DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
     AND (until <= clock_timestamp() OR %(trial)s AND reason <> 'rate_limited') RETURNING model
+"""
+# Whether two virtual keys belong to different customers; where the deployment has one customer only, to different
+# teams: a key without a team stands for itself.
+APART = """
+SELECT a.customer_id <> b.customer_id OR (a.team_id IS DISTINCT FROM b.team_id OR a.team_id IS NULL) AND NOT EXISTS (
+    SELECT FROM keys_virtualkey o WHERE o.customer_id <> a.customer_id AND NOT o.passthrough)
+FROM keys_virtualkey a JOIN keys_virtualkey b ON b.id = %(other)s WHERE a.id = %(one)s AND a.id <> b.id
 """
 READ = """
 SELECT provider_key_id, model, reason, http_status, strikes, extract(epoch FROM until - clock_timestamp())::float8
@@ -157,9 +164,10 @@ class Cooldowns:
             provider_key, model, CooldownReason.FAILING, http_status, TRIP, first, longest, told=seconds, trial=trial
         )
 
-    def confirms(self, provider_key: KnownProviderKey, model: str, virtual_key: int) -> bool:
-        """Whether a refusal of this virtual key's request is the second in a row, after another one's: a provider may
-        refuse what a caller sent, and says the same of our key. No I/O."""
+    async def confirms(self, provider_key: KnownProviderKey, model: str, virtual_key: int) -> bool:
+        """Whether a refusal of this virtual key's request is the second in a row, after one of another customer's: a
+        provider may refuse what a caller sent, and says the same of our key. Two keys of one team never confirm each
+        other, for one person may hold both. Where the database is away, nothing is confirmed."""
         if provider_key.id is None:
             return False
         now = time.monotonic()
@@ -167,7 +175,14 @@ class Cooldowns:
         if before is None and len(self.doubts) >= MOST_DOUBTS:
             self.doubts.clear()
         self.doubts[provider_key.id, model] = virtual_key, now
-        return before is not None and before[0] != virtual_key and now - before[1] < DOUBT_SECONDS
+        if before is None or before[0] == virtual_key or now - before[1] >= DOUBT_SECONDS:
+            return False
+        try:
+            rows = await self.reader.fetch(APART, {"one": virtual_key, "other": before[0]})
+        except psycopg.Error as error:
+            logger.warning("a refusal can't be confirmed (%s)", type(error).__name__)
+            return False
+        return bool(rows and rows[0][0])
 
     async def refused(self, provider_key: KnownProviderKey, model: str, http_status: int, *, trial: bool) -> None:
         """Its key or account is refused, for this model or (where that is empty) for any: administrators have to see

@@ -179,6 +179,7 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
             if 400 <= answer.status < 500:
                 relay.refused(call, answer.status, content, Reading())
             elif answer.status == 200 and is_id(name):
+                relay.took(call)
                 await made(call, content, name)
             else:
                 # Whether it was made is to be found out; until then, what it may cost stays held.

@@ -76,6 +76,11 @@ class CallerLimits:
         if pace := self.paces.get(caller):
             pace.full_at -= 60 / pace.rpm
 
+    def charge(self, caller: Hashable, rpm: int) -> None:
+        """One more call counts than came."""
+        if pace := self.paces.get(caller):
+            pace.full_at = max(pace.full_at, time.monotonic()) + 60 / rpm
+
     def _forget(self, now: float) -> None:
         """Drop those that have been silent for longest, as far as they would be let in as newcomers are."""
         while self.paces:

@@ -109,12 +109,17 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
         await client.close()
 
 
-async def tried(provider: Provider, key: KnownProviderKey) -> Outcome | None:
-    """What its provider makes of one; None where there is nothing to try."""
+async def tried(provider: Provider, key: KnownProviderKey, *, counting: bool = False) -> Outcome | None:
+    """What its provider makes of one; None where there is nothing to try.
+
+    Args:
+        counting: by counting tokens, and nothing else.
+    """
     answer: Answer | None = None
     try:
         async with asyncio.timeout(SECONDS):
-            answer = await provider.probe(key, Timeouts(SECONDS, SECONDS, SECONDS, SECONDS))
+            ask = provider.count if counting else provider.probe
+            answer = await ask(key, Timeouts(SECONDS, SECONDS, SECONDS, SECONDS))
             return (
                 None
                 if answer is None

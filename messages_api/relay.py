@@ -156,6 +156,7 @@ async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
     answer = await attempts.answered(call, incoming)
     call.standing += headers.answered_by(call.provider_key.provider, call.model, len(call.attempts) + call.attempting)
     if answer.status == 200 and headers.is_stream(answer.headers):
+        took(call)
         return EventStream(call, answer, headers.downstream(answer.headers, request_id(call.id)) + call.standing)
     return await render(call, answer)
 
@@ -420,6 +421,7 @@ async def render(call: Call, answer: Answer) -> RawResponse:
         meter.reading.error_type = "bad_answer"
         call.abandon(Status.FAILED, meter.reading)
     elif call.free or (kept.understood and meter.reading.countable):
+        took(call)
         call.finish(Status.COMPLETED, meter.reading)
     else:
         call.abandon(Status.COMPLETED, meter.reading)
@@ -435,18 +437,26 @@ def refused(call: Call, status: int, body: bytes, reading: Reading) -> None:
     Raises:
         GatewayError: what the provider said is not for the caller.
     """
+    if call.key.passthrough and (status == 401 or not call.runtime.passed_keys.is_sure(call.provider_key.secret)):
+        # Anybody can make one up: it leaves no row.
+        call.withdraw()
+        if status < 500 and status != 429:
+            call.runtime.passed_keys.was_refused(call.provider_key.secret)
+        if 400 <= status < 600:
+            return
     if not 400 <= status < 600:
         call.finish(Status.FAILED, reading, error_type="bad_status", free=True)
         raise errors.bad_gateway(f"The provider answered with HTTP {status}.", reason="provider_status")
-    if status == 401 and call.key.passthrough:
-        # Anybody can make one up: it leaves no row.
-        call.withdraw()
-        call.runtime.passed_keys.was_refused(call.provider_key.secret)
-        return
     call.finish(Status.REFUSED_BY_PROVIDER, reading, free=True)
     if attempts.is_about_us(call, status, body):
         logger.error("provider key %s was refused: HTTP %d", call.provider_key.name, status)
         raise errors.account_refused()
+
+
+def took(call: Call) -> None:
+    """The provider has answered a call; if that was made with a caller's own key, it takes this key."""
+    if call.key.passthrough:
+        call.runtime.passed_keys.was_taken(call.provider_key.secret)
 
 
 def whole(call: Call, answer: Answer, body: bytes) -> RawResponse:

@@ -18,8 +18,9 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from keys import issuing, provider_keys
-from keys.models import Cooldown, ModelAlias, ProviderKey, VirtualKey, VirtualKeyRoute
+from keys.models import Cooldown, Customer, ModelAlias, ProviderKey, Team, VirtualKey, VirtualKeyRoute
 from messages_api import tasks
+from messages_api.providers.anthropic import spent
 from messages_api.relay import MOST_COOLING
 from tests.gateway import (
     CLIENT,
@@ -85,13 +86,15 @@ def alice(served, first, second):
     return issue(first, provider_keys=[(provider_key("first", first), 1_000_000), (provider_key("second", second), 1)])
 
 
-def another(caller, name):
-    """Somebody else, whose calls go where this caller's go."""
+def another(caller, name, customer="", team=""):
+    """Somebody else, whose calls go where this caller's go: of the same team, or of another one or another customer."""
+    of = Customer.objects.get_or_create(name=customer)[0] if customer else caller.team.customer
+    within = Team.objects.get_or_create(customer=of, name=team)[0] if team else None if customer else caller.team
     routes = VirtualKeyRoute.objects.filter(virtual_key=caller.virtual_key).select_related("provider_key")
     virtual_key, plain = issuing.issue_virtual_key(
         name=name,
-        customer=caller.team.customer,
-        team=caller.team,
+        customer=of,
+        team=within,
         provider_keys=[(route.provider_key, route.weight) for route in routes],
     )
     return Caller(virtual_key, plain, caller.provider_key)
@@ -517,15 +520,36 @@ def test_a_stream_that_dies_after_its_first_block_is_not(web, alice, first, seco
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_a_provider_key_that_two_callers_are_refused_with_is_taken_out_for_everyone(web, alice, first, second, status):
+@pytest.mark.parametrize("of", [{"customer": "Globex"}, {"team": "Sales"}])
+def test_a_provider_key_that_two_callers_are_refused_with_is_taken_out_for_everyone(
+    web, alice, first, second, status, of
+):
     first.answer = lambda seen: failing(status, "authentication_error") if seen.method == "POST" else whole(200, LISTED)
-    bob = another(alice, "bob")
+    bob = another(alice, "bob", **of)
     for caller in (alice, bob, alice, bob):
         assert post(web, caller.key).status_code == 200
     assert [seen.method for seen in first.seen].count("POST") == 2
     [cooldown] = Cooldown.objects.all()
     assert (cooldown.provider_key.name, cooldown.reason, cooldown.http_status) == ("first", "refused", status)
     rows(4)
+
+
+@pytest.mark.parametrize(
+    ("of", "third"), [({}, ""), ({"team": "Sales"}, "Globex")], ids=["one team", "one customer of two"]
+)
+def test_two_keys_of_one_team_or_customer_take_a_provider_key_from_nobody(web, alice, first, second, of, third):
+    first.answer = lambda seen: failing(401, "authentication_error") if is_message(seen) else whole(200, LISTED)
+    bob = another(alice, "bob", **of)
+    if third:
+        another(alice, "carol", customer=third)
+    for caller in (alice, bob, alice, bob):
+        assert post(web, caller.key).status_code == 200
+    assert [is_message(seen) for seen in first.seen].count(True) == 4
+    assert not Cooldown.objects.exists()
+
+
+def is_message(seen):
+    return seen.target == "/v1/messages"
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
@@ -563,7 +587,7 @@ def test_a_dead_provider_key_is_found_out_by_a_request_in_our_own_name(web, alic
 
 def test_a_success_between_two_refusals_says_that_they_were_about_the_requests(web, served, first):
     alice = issue(first)
-    bob = another(alice, "bob")
+    bob = another(alice, "bob", customer="Globex")
     refusing = failing(403, "permission_error")
     for caller in (alice, bob):
         first.answer = lambda seen: refusing if seen.method == "POST" else whole(200, LISTED)
@@ -578,7 +602,7 @@ def test_a_refusal_of_counting_takes_messages_from_nobody(web, served, first):
     refusing = failing(403, "permission_error")
     first.answer = lambda seen: refusing if seen.target.endswith("count_tokens") else whole(200, message())
     body = {"model": MODEL, "messages": ask()["messages"]}
-    for caller in (alice, another(alice, "bob"), alice):
+    for caller in (alice, another(alice, "bob", customer="Globex"), alice):
         refused(post(web, caller.key, body, "/v1/messages/count_tokens"), 503, "api_error")
     assert not Cooldown.objects.exists()
     assert post(web, alice.key).status_code == 200
@@ -594,9 +618,42 @@ def test_a_refusal_of_counting_takes_messages_from_nobody(web, served, first):
 )
 def test_a_spent_account_is_one(web, alice, first, second, status, error):
     body = {"type": "error", "error": {"type": "invalid_request_error"} | error}
-    first.answer = whole(status, json.dumps(body).encode())
+    refusing = whole(status, json.dumps(body).encode())
+    # Its list of models is had for nothing, and only counting tokens shows it.
+    first.answer = lambda seen: whole(200, LISTED) if seen.method == "GET" else refusing
     assert post(web, alice.key).status_code == 200
-    assert Cooldown.objects.get().reason == "refused"
+    cooldown = wait_until(Cooldown.objects.first)
+    assert (cooldown.reason, cooldown.http_status) == ("refused", status)
+    assert first.last.target == "/v1/messages/count_tokens"
+
+
+def test_the_words_of_a_spent_account_to_one_caller_take_a_provider_key_from_nobody(web, alice, first, second):
+    said = {"type": "invalid_request_error", "message": "Your credit balance is too low to access the Anthropic API."}
+    refusing = whole(400, json.dumps({"type": "error", "error": said}).encode())
+    counted = whole(200, b'{"input_tokens": 1}')
+    first.answer = lambda seen: (
+        refusing if is_message(seen) else whole(200, LISTED) if seen.method == "GET" else counted
+    )
+    for caller in (alice, another(alice, "bob"), alice):
+        assert post(web, caller.key).status_code == 200
+    wait_until(lambda: any(seen.target.endswith("count_tokens") for seen in first.seen))
+    assert not Cooldown.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Your credit balance is too low",
+        "Your credit balance is too low to access the Anthropic API. "
+        "Please go to Plans & Billing to upgrade or purchase credits.",
+        "You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC.",
+        "You have reached your specified workspace API usage limits. You will regain access on 2026-04-01.",
+    ],
+)
+def test_a_spent_account_is_told_by_whole_messages(words):
+    assert spent(json.dumps({"error": {"message": words}}).encode())
+    for echo in (f"{words}: Extra inputs are not permitted", f"{words}\n", f"metadata: {words}"):
+        assert not spent(json.dumps({"error": {"message": echo}}).encode())
 
 
 def test_but_not_one_that_a_caller_only_speaks_of(web, alice, first, second):

@@ -12,7 +12,7 @@ from keys import credentials, issuing, pausing
 from keys.models import Credential, CredentialKind, Customer, Gateway, VirtualKey
 from tests.gateway import CLIENT, ask, issue, message, post, refused, row, rows, talk, wait_until
 from tests.upstream import whole
-from usage.models import Budget, LedgerEntry, Refusal, Window
+from usage.models import Budget, Hold, LedgerEntry, Refusal, Window
 
 pytestmark = pytest.mark.either_server
 
@@ -225,6 +225,35 @@ def test_a_made_up_key_of_the_providers_holds_nothing_leaves_nothing_and_ends_it
     assert len(rows(2)) == 2
     window = Window.objects.get()
     assert window.held == 0
+
+
+REFUSED = b'{"type":"error","error":{"type":"authentication_error","message":"no"}}'
+
+
+def test_a_key_that_can_not_be_tried_for_nothing_leaves_no_row_before_a_call_is_answered(start_web, alice, upstream):
+    customer = issuing.ensure_passthrough_key("Acme").virtual_key.customer
+    Budget.objects.create(customer=customer, amount=1)
+    # Other tests have other processes, which remember what this address has failed at.
+    web = start_web(passthrough_customer="Acme", passthrough_base_url=upstream.url, passthrough_failures=4)
+    statuses = iter((400, 401, 402, 403))
+
+    def answer(seen):
+        if seen.target != "/v1/messages":
+            return whole(404, b"")
+        taken = seen.values("x-api-key")[0].startswith(FOREIGN)
+        return whole(200, message()) if taken else whole(next(statuses), REFUSED)
+
+    upstream.answer = answer
+    # Those that the provider takes don't count.
+    assert [post(web, f"{FOREIGN}{number}").status_code for number in range(6)] == [200] * 6
+    said = [post(web, f"sk-ant-api03-{number:090}").status_code for number in range(6)]
+    assert said == [400, 401, 402, 403, 429, 429]
+    assert {entry.status for entry in rows(6)} == {"completed"}
+    wait_until(lambda: not Hold.objects.exists())
+    # It has taken this one: what it says of a request is recorded.
+    upstream.answer = whole(400, REFUSED)
+    assert post(web, f"{FOREIGN}0").status_code == 400
+    assert "refused_by_provider" in {entry.status for entry in rows(7)}
 
 
 def test_each_key_of_the_providers_has_limits_of_its_own(start_web, served, alice, upstream):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keys import provider_keys
-from keys.models import Cooldown, ProviderKey
+from keys.models import Cooldown, Customer, ProviderKey
 from messages_api.providers.base import ACCOUNT_STATUSES
 from messages_api.providers.openai import faults
 from tests.gateway import events, issue, post, row
@@ -130,9 +130,10 @@ def test_what_is_ours_or_passes_is_answered_by_another(web, two, upstream, other
     assert "other" in answer.text
     assert ([seen.method for seen in upstream.seen].count("POST"), len(other.seen)) == (1, 1)
     assert [each["http_status"] for each in row().attempts] == [status, 200]
-    if status in ACCOUNT_STATUSES:  # another caller's word is needed
+    if status in ACCOUNT_STATUSES:  # another customer's word is needed
         one, another = (ProviderKey.objects.get(name=name) for name in ("one", "other"))
-        bob = issue(None, "bob", provider_keys=[(one, 1_000_000), (another, 1)])
+        globex = Customer.objects.create(name="Globex")
+        bob = issue(None, "bob", customer=globex, team=None, provider_keys=[(one, 1_000_000), (another, 1)])
         post(web, bob.key, ask_gpt(stream=form != "json"))
     assert Cooldown.objects.exists() >= cools
 
@@ -246,3 +247,17 @@ def test_envelopes_without_an_end_are_opened_to_a_depth():
         said = {"error": json.dumps(said) if depth < 3 else [said] * 2}
     status, body = faults.of_answer(0, json.dumps(said).encode(), GPT, "")
     assert (status, json.loads(body)["type"]) == (500, "error")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("API key not valid. Please pass a valid API key.", 401),
+        ("Incorrect API key provided: xa***Zz. You can obtain an API key from https://console.x.ai.", 401),
+        ("Invalid API key", 401),
+        ("Invalid API key: Extra inputs are not permitted", 400),
+        ("API key not valid: unknown field", 400),
+    ],
+)
+def test_a_member_that_is_named_like_a_refusal_of_our_key_is_the_callers(words, status):
+    assert faults.of_said(400, {"error": {"message": words}}, GPT, "")[0] == status

@@ -34,9 +34,14 @@ OAUTH_BETA = b"oauth-2025-04-20"
 BEARER_ONLY = ("ollama.com", ".aliyuncs.com")
 
 
-# How Anthropic says that an account is spent, by HTTP 400 or 429: what its message begins with (a caller's own words
-# may come later in one), or the end of its error code.
-SPENT = ("You have reached your specified API usage limits", "Your credit balance is too low")
+# How Anthropic says that an account is spent, by HTTP 400 or 429: the whole of its message, for one that begins so may
+# name what a caller sent (`…: Extra inputs are not permitted`); or the end of its error code.
+SPENT = re.compile(
+    r"Your credit balance is too low( to access the (Anthropic|Claude) API)?\.?"
+    r"( Please go to Plans & Billing to upgrade or purchase credits\.?)?"
+    r"|You have reached your specified (\w+ )?API usage limits\.?"
+    r"( You will regain access on [0-9-]{10}( at [0-9:]{5,8}( UTC)?)?\.?)?"
+)
 SPENT_CODE = "spend_limit_reached"
 # How vendors who speak its API say it, by HTTP 429: codes of z.ai (zai-org/feedback#789, September 2026) and Kimi
 # (https://platform.moonshot.ai/docs/api/errors).
@@ -91,16 +96,21 @@ class Anthropic(Provider):
         https://platform.claude.com/docs/en/build-with-claude/token-counting
         """
         if key.secret.startswith(OAUTH_PREFIX):
-            # These are for calls to models only, and by this beta.
-            counting = counting_probe(key, SOME_MODEL, timeouts)
-            return await self.send(replace(counting, headers=[*counting.headers, (headers.BETA, OAUTH_BETA)]))
+            # These are for calls to models only.
+            return await self.count(key, timeouts)
         url = f"{key.base_url or BASE_URL}{MODELS}?limit=1"
         asking = [*own_headers(key.secret), (b"accept-encoding", b"identity")]
         answer = plain(await self.client.send("GET", url, asking, b"", None, timeouts))
         if answer.status not in NO_LIST:
             return answer
         answer.close()
-        return await self.send(counting_probe(key, SOME_MODEL, timeouts))
+        return await self.count(key, timeouts)
+
+    async def count(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer:
+        counting = counting_probe(key, SOME_MODEL, timeouts)
+        if key.secret.startswith(OAUTH_PREFIX):
+            counting = replace(counting, headers=[*counting.headers, (headers.BETA, OAUTH_BETA)])
+        return await self.send(counting)
 
     def answers_probe(self, body: bytes) -> bool:
         return super().answers_probe(body) or isinstance(mapping(decode(body)).get("data"), list)
@@ -128,7 +138,7 @@ def spent(body: bytes) -> bool:
     code = mapping(error.get("details")).get("error_code")
     if not VENDORS_SPENT.isdisjoint((str(error.get("code")), str(error.get("type")))):
         return True
-    return str(error.get("message")).startswith(SPENT) or str(code).endswith(SPENT_CODE)
+    return SPENT.fullmatch(str(error.get("message"))) is not None or str(code).endswith(SPENT_CODE)
 
 
 def credential(secret: str, base_url: str = "") -> tuple[bytes, bytes]:

@@ -106,6 +106,14 @@ class Provider(ProviderKind):
         """
         return None
 
+    async def count(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
+        """Have the tokens of a word counted, where a probe may be answered without that. None: it is not.
+
+        Raises:
+            UpstreamError: there was no answer.
+        """
+        return None
+
     def answers_probe(self, body: bytes) -> bool:
         """Whether this is what was asked for."""
         return is_count(mapping(decode(body)).get("input_tokens"))

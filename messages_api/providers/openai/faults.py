@@ -50,8 +50,12 @@ NOT_PLAIN = re.compile(r"[^a-z0-9]+")
 # The name of an exception at the beginning of a message, maybe with its library's.
 EXCEPTION = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception))\b")
 # Keys of ours that a provider refuses by HTTP 400 (Gemini, xAI): what its message begins with, for a caller's own words
-# may come later in one.
-OUR_KEY = re.compile(r"(incorrect|invalid) api key|api key not valid", re.IGNORECASE)
+# may come later in one; but not where it names so a member that a caller sent.
+OUR_KEY = re.compile(
+    r"((incorrect|invalid) api key|api key not valid)(?!.*\b(inputs?|fields?|parameters?|arguments?|propert(y|ies)|"
+    r"permitted|supported|unsupported|allowed|unexpected|unknown|unrecognized|required|should be|must be)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 SAYING = ("code", "status", "status_code", "statusCode", "error_code", "reason", "type", "error_type")
 WITHIN = ("error", "errors", "detail", "details", "message")
 # How deep, and how many, envelopes are looked into.
