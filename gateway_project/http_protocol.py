@@ -1,8 +1,8 @@
 """uvicorn's HTTP/1.1, with bounds on what comes before anybody is known, and deaf to offers of another protocol.
 
-uvicorn takes heads of any length, for any time. And Java's own client sends `Upgrade: h2c` with every request that it
-makes without TLS: a server may ignore that, but httptools takes what follows the head for another protocol, so that
-uvicorn calls the application with an empty body.
+uvicorn takes heads of any length, for any time, and as many requests behind each other as a client writes. And Java's
+own client sends `Upgrade: h2c` with every request that it makes without TLS: a server may ignore that, but httptools
+takes what follows the head for another protocol, so that uvicorn calls the application with an empty body.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import json
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway_project.logs import LOGGED
 from messages_api import cors
 
 # A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
@@ -22,11 +24,29 @@ HEAD_LINES = 1000
 HEAD_SECONDS = 10
 TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 
+# Requests of a connection that wait for their turn: behind these, the parser gets nothing more. It can't stop within
+# what it gets, so it gets pieces: there may be as many more requests as the last piece holds.
+WAITING = 16
+PIECE = 2048
+
+# Seconds for a client to read anything of an answer that waits for it.
+READ_SECONDS = 120
+
 OFFERS = {b"upgrade", b"connection", b"http2-settings"}
 
 
+class Flow(FlowControl):
+    """uvicorn's, which reads nothing while it is held: uvicorn reads on after each answer, and for each call."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
+
+
 class Http(HttpToolsProtocol):
-    """uvicorn's protocol, with bounded heads, and deaf to offers of another one.
+    """uvicorn's protocol, with bounded heads and queues, and deaf to offers of another one.
 
     Attributes:
         origins: of the pages that may read what it refuses.
@@ -36,17 +56,52 @@ class Http(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.refused = False
+        self.flow: Flow = Flow(transport)
+        self.refusal: bytes | None = None
+        self.logged = set[tuple[object, ...]]()
+        self.running: RequestResponseCycle | None = None
+        self.unread = memoryview(b"")
         self.in_head, self.begun_here, self.head_bytes = True, False, 0
         self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self.reader_check: asyncio.TimerHandle | None = None
+
+    @property
+    def refused(self) -> bool:
+        return self.refusal is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_watching()
+        self._drop_queue()
+        # uvicorn says it to the last request only, which may still wait for its turn.
+        if self.running is not None and not self.running.response_complete:
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
+        # While something is unread, reading is paused.
+        self.unread = memoryview(bytes(self.unread) + data if self.unread else data)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Give the parser what came, as long as few requests wait; else keep it, and read no more."""
+        while self.unread and len(self.pipeline) < WAITING and not self.refused and not self.transport.is_closing():
+            piece, self.unread = self.unread[:PIECE], self.unread[PIECE:]
+            self._read(bytes(piece))
+        if self.refused or self.transport.is_closing():
+            self.unread = memoryview(b"")
+        elif self.unread or self.pipeline:
+            self.flow.held = True
+            self.flow.pause_reading()
+            # A client can't end a head that isn't read.
+            self._stop_waiting()
+
+    def _read(self, data: bytes) -> None:
         self.begun_here = False
         self._feed(data)
+        if self.refused:
+            return
         if not self.in_head:
             self._stop_waiting()
             return
@@ -54,9 +109,52 @@ class Http(HttpToolsProtocol):
         self.head_bytes = self._begun_in(data) if self.begun_here else self.head_bytes + len(data)
         if self.head_bytes > HEAD_BYTES or len(self.headers or ()) > HEAD_LINES:
             self._refuse(*TOO_LARGE)
-        elif (self.deadline is None or self.begun_here) and not self.transport.is_closing():
-            self._stop_waiting()
-            self.deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        elif self.deadline is None or self.begun_here:
+            self._wait_for_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._drop_queue()
+        elif not self.pipeline:
+            self._read_on()
+            if self.flow.held and not (self.unread or self.pipeline):
+                self.flow.held = False
+                self.flow.resume_reading()
+                if self.in_head and self.deadline is None and not self.refused:
+                    self._wait_for_head()
+            if self.refused:
+                self._say_refusal()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _drop_queue(self) -> None:
+        self.pipeline.clear()
+        self.unread = memoryview(b"")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader(None)
+
+    def resume_writing(self) -> None:
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch_reader(self, before: int | None) -> None:
+        """End the connection if the client has read nothing since there were this many bytes to write."""
+        left = self.transport.get_write_buffer_size()
+        if before is not None and left >= before:
+            self.reader_check = None
+            self.transport.abort()
+        else:
+            self.reader_check = self.loop.call_later(READ_SECONDS, self._watch_reader, left)
+
+    def _stop_watching(self) -> None:
+        if self.reader_check is not None:
+            self.reader_check.cancel()
+            self.reader_check = None
 
     def _begun_in(self, data: bytes) -> int:
         """How much there is of a head that began in this data and isn't whole: its lines, and the beginning of one."""
@@ -69,9 +167,12 @@ class Http(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.in_head = self.begun_here = True
         super().on_message_begin()
+        self.scope["state"][LOGGED] = self.logged
 
     def on_headers_complete(self) -> None:
         self.in_head = False
+        if self.refused:
+            return
         if fault := self._fault_of_head():
             self._refuse(*fault)
         else:
@@ -100,19 +201,32 @@ class Http(HttpToolsProtocol):
             self.deadline.cancel()
             self.deadline = None
 
+    def _wait_for_head(self) -> None:
+        if not self.transport.is_closing():
+            self._stop_waiting()
+            self.deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
     def _give_up(self) -> None:
         self.deadline = None
         if not self.transport.is_closing():
             self._refuse(408, "invalid_request_error", "The request's headers did not come in time.")
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
+        if self.refused:
+            return
         self._stop_waiting()
-        self.refused = True
         body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
         head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         allowed = b"".join(b"%b: %b\r\n" % header for header in self._allowance())
-        self.transport.write(head.encode() + allowed + b"connection: close\r\n\r\n" + body)
-        self.transport.close()
+        self.refusal = head.encode() + allowed + b"connection: close\r\n\r\n" + body
+        self._say_refusal()
+
+    def _say_refusal(self) -> None:
+        """Refuse and close, unless there are answers to come before it."""
+        answered = self.running is None or self.running.response_complete
+        if self.refusal and answered and not self.pipeline and not self.transport.is_closing():
+            self.transport.write(self.refusal)
+            self.transport.close()
 
     def _allowance(self) -> cors.Headers:
         """What lets a page read a refusal, as far as the head is there."""

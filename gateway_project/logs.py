@@ -1,8 +1,8 @@
 """How a record looks in the log: one bounded line, and a traceback only where somebody has to look at it.
 
-What a client can bring about at will is a line each time. A fault of the program has its traceback beside it, the end
-of it where it is long, once a minute for each place that it comes from: the same fault is told the same way by all of
-them, and a client that has found it must not fill a disk.
+What a client can bring about at will is a line, once for each connection and reason. A fault of the program has its
+traceback beside it, the end of it where it is long, once a minute for each place that it comes from: the same fault is
+told the same way by all of them, and a client that has found it must not fill a disk.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ KINDS = 1000
 
 # What these say is about a request that is wrong.
 OF_CLIENTS = "django.security"
+
+# Where a request's scope has, in its state, what the log has about its connection.
+LOGGED = "logged"
 
 
 class Line(logging.Formatter):
@@ -53,6 +56,21 @@ class Line(logging.Formatter):
             if len(self.shown) >= KINDS:
                 self.shown.clear()
             self.shown[kind] = now
+        return True
+
+
+class OncePerConnection(logging.Filter):
+    """Passes what is wrong with a connection's requests once for each reason: they may be thousands in a second."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        scope = getattr(getattr(record, "request", None), "scope", None)
+        logged = scope.get("state", {}).get(LOGGED) if isinstance(scope, dict) else None
+        if logged is None or not is_of_client(record):
+            return True
+        reason = (record.name, getattr(record, "status_code", None))
+        if reason in logged:
+            return False
+        logged.add(reason)
         return True
 
 
