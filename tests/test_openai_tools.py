@@ -261,7 +261,7 @@ def test_tools_that_come_and_go_in_mid_conversation_are_those_that_are_offered()
     assert len(sent(messages=new, tools=[TOOL])["tools"]) == 2
     assert all(turn["role"] != "system" for turn in sent(messages=new, tools=[TOOL])["messages"])
     odd = [*turns, change("tool_addition", {"type": "tool_definition", "definition": {"type": "custom"}})]
-    assert refusal(messages=odd).startswith("messages.1.content.0.tool.definition.input_schema: ")
+    assert refusal(messages=odd).startswith("messages.1.content.0.tool.definition.")
 
 
 @pytest.mark.parametrize(

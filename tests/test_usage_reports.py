@@ -47,10 +47,10 @@ def counted(entry):
     return entry.input_tokens, entry.cache_read_input_tokens, writes, entry.output_tokens
 
 
-def streamed(web, caller, upstream, *parts):
+def streamed(web, caller, upstream, *parts, **members):
     """The row of a stream of these events."""
     upstream.answer = pieces(200, list(parts))
-    assert post(web, caller.key, ask(stream=True)).content == b"".join(parts)
+    assert post(web, caller.key, ask(stream=True, **members)).content == b"".join(parts)
     return row()
 
 
@@ -122,7 +122,7 @@ def test_searches_and_iterations_stay(web, upstream, alice):
     searches = {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0}}
     none = {"server_tool_use": {"web_search_requests": 0}, "iterations": []}
     parts = [start(READ), *WORDS, delta(READ | OUT | searches | {"iterations": [step]}), delta(ZEROS | none), STOP]
-    entry = streamed(web, alice, upstream, *parts)
+    entry = streamed(web, alice, upstream, *parts, tools=[{"type": "web_search_20250305", "name": "web_search"}])
     assert (entry.web_search_requests, len(entry.iterations)) == (2, 1)
     assert entry.cost == Decimal("0.0058") + Decimal("0.02")
 

@@ -737,7 +737,7 @@ def test_the_oracle_knows_what_is_right_and_what_is_wrong():
     assert all(keeps_every_rule(request) for request in REQUESTS)
     headers = {"mcp_servers", "output_format"}
     for members, said in EXAMPLES:
-        if not (said.split(":")[0] in headers and "Requires" in said):
+        if not (said.split(":")[0] in headers and "Requires" in said) and "tool.definition" not in said:
             assert not keeps_every_rule(ask() | members), members
 
 
