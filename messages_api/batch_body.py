@@ -34,6 +34,8 @@ from messages_api.spooled_body import Editing, SpooledBody
 MOST_REQUESTS = 100_000
 # Bytes that may be read in place.
 SHORT = 128 << 10
+# Different models that a batch may ask for, with those that its requests name besides: a price is found for each.
+MOST_MODELS = 100
 # Requests told of at a time.
 PORTION = 500
 # For the whole reading.
@@ -124,12 +126,14 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
     spans, requests = requests_of(body)
     custom_ids: dict[str, int] = {}
     names: dict[Name, None] = {}
+    models: set[str] = set()
     asked, editing = [], Editing(body, edited)
     for index, (raw, begin) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
             said = plain_of(params)
             asked.append(read_params(said, real))
+            models.update((asked[-1].model, *asked[-1].extras.models))
             names |= dict.fromkeys(carried(said, signatures=signatures))
             if edits := sorted([*minted.cuts(params), *markers.edits(params, real)]):
                 at = begin + place_of_params(bytes(raw))
@@ -137,6 +141,8 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
                     editing.edit(Edit(at + edit.begin, at + edit.end, edit.instead))
         except GatewayError as error:
             raise invalid_request(under(f"requests.{index}", error.message), reason=error.reason) from None
+        if len(models) > MOST_MODELS:
+            raise invalid_request(f"requests: They name more than {MOST_MODELS} models: make several batches.")
     editing.end()
     if len(names) > MOST_CARRIED:
         raise invalid_request(f"requests: They name more than {MOST_CARRIED} files and containers.")

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -56,7 +57,7 @@ RESULTS = Endpoint("batches.results", PATH, free=True)
 
 # A batch runs for a day at most, and its results can be read until 29 days after it was made; then we wait a day more.
 HOLD_SECONDS = 30 * 86_400
-# Requests that are priced, and lines that are settled, in one go.
+# Models of requests that are priced, and lines that are settled, in one go.
 PORTION = 200
 
 NOTHING = MessagesRequest("", 0, False)
@@ -149,23 +150,26 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
     """
     with SpooledBody() as body:
         await body.receive(http, runtime.configuration.max_batch_bytes)
-        async with runtime.reading_batches:
+        real = await runtime.marked_names(key)
+        async with turn_to_read(runtime, key, presented, body):
             asked = await batch_body.read_spooled(
                 body,
                 memory=runtime.configuration.batch_reader_bytes,
                 signatures=bindings.several_accounts(key),
-                real=await runtime.marked_names(key),
+                real=real,
             )
-        http.requested_model = ", ".join(asked.models)[:200]
+        http.body_is_understood()
+        models = asked.models
+        http.requested_model = ", ".join(models)[:200]
 
         bound = await runtime.bound_names(key, asked.carried)
 
         def choose(known: KnownKey) -> KnownProviderKey:
             check_max_tokens(known, asked.asked)
-            return route(known, asked.models, bound, str(http.id))
+            return route(known, models, bound, str(http.id))
 
         held = await reckon(runtime, asked)
-        model = asked.models[0] if len(asked.models) == 1 else ""
+        model = models[0] if len(models) == 1 else ""
         request = MessagesRequest(model, 0, False, extras=asked.other_models)
         incoming = Incoming(
             http, CREATE, presented, key, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall
@@ -187,6 +191,15 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
                 if answer.status < 500 or answer.status >= 600:
                     raise errors.bad_gateway("The provider's answer describes no batch.", reason="provider_status")
     return shown(call, answer, content)
+
+
+def turn_to_read(
+    runtime: Runtime, key: KnownKey, presented: Presented, body: SpooledBody
+) -> AbstractAsyncContextManager[object]:
+    """Within, a batch may be read: one at a time, by turns of the callers. A short one waits for nothing."""
+    if body.size <= batch_body.SHORT:
+        return nullcontext()
+    return runtime.reading_batches.turn(runtime.caller(key, presented), body.size)
 
 
 def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> KnownProviderKey:
@@ -226,7 +239,8 @@ def check_max_tokens(key: KnownKey, asked: list[batch_body.Asked]) -> None:
     """
     if key.max_tokens is not None:
         for at, each in enumerate(asked):
-            max_tokens.check(key, f"requests.{at}.params.{each.max_tokens_in}", each.max_tokens)
+            if each.max_tokens > key.max_tokens:
+                max_tokens.check(key, f"requests.{at}.params.{each.max_tokens_in}", each.max_tokens)
 
 
 async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
@@ -236,12 +250,13 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         GatewayError: 403, a model has no price, and the deployment refuses such models.
     """
     await runtime.refresh_prices()
-    prices = {model: relay.price_of(runtime, "anthropic", model) for model in asked.models}
+    models = asked.models
+    prices = {model: relay.price_of(runtime, "anthropic", model) for model in models}
     allowances = runtime.configuration.allowances
-    shares = {model: Share() for model in asked.models}
+    shares = {model: Share() for model in models}
     input_cost = Decimal(0)
-    input_tokens = input_ceiling = output_tokens = 0
-    for at, each in enumerate(asked.asked):
+    input_tokens = input_ceiling = output_tokens = priced = 0
+    for each in asked.asked:
         price = prices[each.model]
         others = relay.other_prices(runtime, "anthropic", each.extras)
         ceiling = each.estimate.ceiling_cost(each.max_tokens, price, *others, allowances=allowances, extras=each.extras)
@@ -255,9 +270,11 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
         input_tokens += each.estimate.likely
         input_ceiling += most_read
         output_tokens += each.max_tokens
-        if at % PORTION == PORTION - 1:
+        priced += 1 + len(others)
+        if priced >= PORTION:
+            priced = 0
             await asyncio.sleep(0)
-    first = prices[asked.models[0]]
+    first = prices[models[0]]
     return Held(
         first,
         sum((share.ceiling for share in shares.values()), Decimal(0)),

@@ -89,12 +89,15 @@ class ApiRequest(ASGIRequest):
         """Whether the body is long enough, or of unknown length, to ask first whether it is worth reading."""
         return int(self.META.get("CONTENT_LENGTH") or LONG) >= LONG
 
-    async def parts(self, limit: int, *, watch: bool = True, kept: bool = True) -> AsyncIterator[bytes]:
+    async def parts(
+        self, limit: int, *, watch: bool = True, kept: bool = True, understood: bool = True
+    ) -> AsyncIterator[bytes]:
         """The body as it comes.
 
         Args:
             watch: once it is complete, a client that hangs up cancels the view.
             kept: it stays in memory until the request is answered; the process has room for so much only.
+            understood: once it is complete, the key may have another body read; or else when `body_is_understood`.
 
         Raises:
             GatewayError: 413, it is longer than `limit` bytes; 408, it stalls, or comes too slowly; 429 or 503, there
@@ -122,8 +125,8 @@ class ApiRequest(ASGIRequest):
             if share is not None and (more or size > SHORT):
                 await share.take(size if kept else 0)
             yield part
-        if share is not None:
-            share.complete()
+        if understood:
+            self.body_is_understood()
         if watch:
             self.watcher = loop.create_task(self._watch())
 
@@ -132,19 +135,27 @@ class ApiRequest(ASGIRequest):
         length = self.META.get("CONTENT_LENGTH")
         return StreamedBody(self.parts(limit, watch=watch, kept=False), int(length) if length else None)
 
-    async def read_body(self, limit: int) -> bytes:
+    async def read_body(self, limit: int, *, understood: bool = True) -> bytes:
         """The whole body; from then on a client that hangs up cancels the view.
+
+        Args:
+            understood: as for `parts`.
 
         Raises:
             GatewayError, ClientGone: as `parts`.
         """
         # Not a list of parts: of a byte each, they would take forty times the body.
         body: bytes | bytearray = b""
-        async for part in self.parts(limit):
+        async for part in self.parts(limit, understood=understood):
             body = joined(body, part)
         self._body = bytes(body)
         self.META["CONTENT_LENGTH"] = str(len(self._body) or 1)  # DRF parses nothing where it is 0
         return self._body
+
+    def body_is_understood(self) -> None:
+        """What the body says is known: its key may have another one read."""
+        if self.share is not None:
+            self.share.complete()
 
     def forget_body(self) -> None:
         """The body is needed no longer."""

@@ -1,6 +1,7 @@
 """How many bytes of request bodies a process takes in and holds, and for whom.
 
-A virtual key has a part of them, the process the whole; and a key reads no more bodies at once than it may make calls.
+A virtual key has a part of them, the process the whole; and a key reads no more bodies at once than it may make calls,
+until each is understood.
 What doesn't fit waits for a moment, and is refused before its body is read. The arbiter knows nothing of this: each
 process counts for itself. Short bodies pass whatever the process holds, and those that are there in one piece are not
 counted at all: they can't add up to much before the arbiter has seen their calls.
@@ -105,7 +106,7 @@ class Intake:
                 self.waiting.remove(waiter)
 
     def release(self, share: Share, *, all_of_it: bool) -> None:
-        """Count that a body is complete, or that it is held no longer, and let in who waits for that."""
+        """Count that a body is understood, or that it is held no longer, and let in who waits for that."""
         of_key = self.keys.get(share.key)
         if of_key is None or not (share.reading or share.bytes):
             return
@@ -147,7 +148,7 @@ class Share:
         await self.intake.wait(self, size, parallel)
 
     def complete(self) -> None:
-        """The body is there: another may be read."""
+        """The body is there and understood: another may be read."""
         self.intake.release(self, all_of_it=False)
 
     def let_go(self) -> None:
@@ -165,7 +166,7 @@ def too_many(parallel: int) -> GatewayError:
         429,
         "rate_limit_error",
         f"This virtual key may make {parallel} calls at once, and the bodies of as many are just being read: send the"
-        " next one when one of them is complete.",
+        " next one when one of them is read.",
         reason="body_limit",
         retry_after=1,
     )

@@ -1,7 +1,8 @@
 """What is done with a long body is done by a process of its own, so that no other call waits: `run`.
 
-One such process belongs to a web process that has ever got a long body; it takes one body after the other. (Threads
-would not do: those who read JSON keep the interpreter's lock.)
+Two such processes belong to a web process that has ever got long bodies. Each takes one body after the other, by turns
+of the callers, and one of them no very long ones, so that these stop each other only. (Threads would not do: those who
+read JSON keep the interpreter's lock.)
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import django
 from django.core.exceptions import AppRegistryNotReady
 
 from messages_api.errors import GatewayError, invalid_request, unavailable
+from messages_api.turns import Turns
 
 # Bytes that are read in place whatever they are, and those that are if they don't have too many parts: a part takes
 # up to a microsecond.
 SHORT, MEDIUM = 16 << 10, 1 << 20
 MOST_PARTS = 12_000
 NO_PART = bytes(set(range(256)) - set(b",[{"))
-# For one body.
-SECONDS = 60
+# Bytes of the longest body for each reader.
+SIZES = (4 << 20, None)
+# For one body. What a client sends takes a tenth of it; what is made to take long takes half of it.
+SECONDS = 20
 # Of memory. What a client sends takes a few times its own length.
 MOST_MEMORY = 3 << 30
 LENGTH = struct.Struct("!Q")
@@ -38,17 +43,25 @@ LENGTH = struct.Struct("!Q")
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# For whom bodies are read: known once a request's key is.
+caller: ContextVar[Hashable] = ContextVar("caller", default=None)
+
 
 async def run(function: Callable[Concatenate[bytes, P], T], body: bytes, *args: P.args, **kwargs: P.kwargs) -> T:
     """What a pure function of a module says of a body; here, if the body is short.
 
     Raises:
-        GatewayError: as the function; 503, its process died.
+        GatewayError: as the function; 400, it takes too long; 503, its process died, or too many bodies wait.
     """
     if not is_long(body):
         return function(body, *args, **kwargs)
-    asked = asyncio.get_running_loop().run_in_executor(_thread, _reader.ask, function, body, args, kwargs)
-    done, result = await asked
+    whose = caller.get()
+    place = await _turns.take(whose, len(body))
+    reader = _readers[place]
+    asked = asyncio.get_running_loop().run_in_executor(reader.thread, reader.ask, function, body, args, kwargs)
+    # The reader reads on where the client hangs up, and takes its caller's turn until then.
+    asked.add_done_callback(lambda _: _turns.give(whose, place))
+    done, result = await asyncio.shield(asked)
     if not done:
         raise result
     return result  # type: ignore[no-any-return]
@@ -62,9 +75,10 @@ def is_long(body: bytes) -> bool:
 
 
 class Reader:
-    """The process that reads long bodies, from outside; used by one thread."""
+    """A process that reads long bodies, from outside; used by its own thread."""
 
     def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="long bodies")
         self.process: subprocess.Popen[bytes] | None = None
         self.link: socket.socket
 
@@ -86,6 +100,11 @@ class Reader:
             finally:
                 os.close(file)
             done, result = pickle.loads(received(self.link, LENGTH.unpack(received(self.link, LENGTH.size))[0]))  # noqa: S301 (it is ours)
+        except TimeoutError:
+            self.close()
+            return False, invalid_request(
+                f"The request body takes more than {SECONDS} seconds to read: send less of it, or fewer parts."
+            )
         except (OSError, EOFError):
             self.close()
             return False, unavailable("The request body could not be read: try again.", reason="body_reader")
@@ -108,13 +127,14 @@ class Reader:
             self.process = None
 
 
-_reader = Reader()
-_thread = ThreadPoolExecutor(1, thread_name_prefix="long bodies")
+_readers = [Reader() for _ in SIZES]
+_turns = Turns(SIZES)
 
 
 async def close() -> None:
-    """End the process, if there is one."""
-    await asyncio.get_running_loop().run_in_executor(_thread, _reader.close)
+    """End the processes, if there are any."""
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(reader.thread, reader.close) for reader in _readers))
 
 
 def received(link: socket.socket, length: int) -> bytearray:

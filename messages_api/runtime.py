@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import astuple
 from datetime import datetime
 from decimal import Decimal
@@ -39,6 +39,7 @@ from messages_api.lean_client import LeanClient
 from messages_api.passed_keys import PassedKeys
 from messages_api.providers import providers
 from messages_api.reading_on import ReadingOn
+from messages_api.turns import Turns
 from messages_api.upstream import UpstreamClient, tls_context
 from usage import pricing, spool
 from usage.admission import Writer
@@ -126,7 +127,7 @@ class Runtime:
         self.reading_on = ReadingOn(configuration.read_on_calls, configuration.read_on_seconds)
         # Provider keys that are tried in our own name.
         self.probing: set[int] = set()
-        self.reading_batches = asyncio.Semaphore(1)
+        self.reading_batches = Turns([None])
         self.intake = Intake(
             configuration.body_memory_bytes,
             configuration.body_memory_bytes_per_key,
@@ -198,6 +199,10 @@ class Runtime:
                 await self.directory.refresh(secret, than=than)
         return await self.identify(presented)
 
+    def caller(self, key: KnownKey, presented: Presented) -> Hashable:
+        """By whom turns are taken: callers with a provider's own key have one virtual key together."""
+        return self.passed_keys.digest(presented.provider_secret) if presented.provider_secret else key.id
+
     def enter(self, key: KnownKey, presented: Presented, *, own_limits: bool) -> Callable[[], None]:
         """A call begins that costs nothing, or has a provider's own key; what is to be called at its end.
 
@@ -209,8 +214,7 @@ class Runtime:
         """
         if presented.provider_secret:
             rpm, parallel = self.configuration.passthrough_rpm, self.configuration.passthrough_parallel
-            caller = self.passed_keys.digest(presented.provider_secret)
-            return self.caller_limits.enter(caller, rpm, parallel, "calls")
+            return self.caller_limits.enter(self.caller(key, presented), rpm, parallel, "calls")
         rpm, parallel = self.configuration.free_rpm, self.configuration.free_parallel
         if own_limits:
             rpm, parallel = min(rpm, key.rpm or rpm), min(parallel, key.parallel or parallel)

@@ -35,12 +35,12 @@ class SpooledBody:
         os.close(self.edited)
 
     async def receive(self, http: ApiRequest, limit: int) -> None:
-        """Take in the whole body.
+        """Take in the whole body; it is still to be understood.
 
         Raises:
             GatewayError, ClientGone: as `ApiRequest.parts`.
         """
-        async for part in http.parts(limit):
+        async for part in http.parts(limit, understood=False):
             while part:
                 written = os.write(self.file, part)
                 self.size += written

@@ -134,6 +134,7 @@ async def identified(
     http.credential_hint = presented.hint
     key = await here.identify(presented)
     http.virtual_key, http.share = key.id, here.intake.share(key.id)
+    long_bodies.caller.set(here.caller(key, presented))
     if free or key.passthrough:
         http.at_end.append(here.enter(key, presented, own_limits=own_limits))
     return here, http, presented, key
@@ -156,7 +157,7 @@ class MessagesView(ApiView):
         if http.may_be_long:
             # Not to read for a key that may not call.
             key = await permit(here, http, presented, key, self.endpoint)
-        body = await http.read_body(here.configuration.max_body_bytes)
+        body = await http.read_body(here.configuration.max_body_bytes, understood=False)
         given = http.scope["headers"]
         several = len(key.routes) > 1
         read = await long_bodies.run(
@@ -177,6 +178,7 @@ class MessagesView(ApiView):
         http.requested_model = messages.model
         if messages.fallbacks:
             body = splice.apply(body, await long_bodies.run(splice.cut, body, "fallbacks"))
+        http.body_is_understood()
         bound = await here.bound(key, read.carried)
 
         def plan(key: KnownKey) -> Plan:

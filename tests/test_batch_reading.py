@@ -99,6 +99,23 @@ def test_a_batch_may_be_spaced_and_spelled_as_its_client_likes() -> None:
     assert len(here(body).asked) == 2
 
 
+def test_a_batch_names_a_hundred_models_at_most_with_those_that_its_requests_mean_besides() -> None:
+    advisor = {"type": "advisor_20260301", "name": "advisor"}
+
+    def batch(models: int, advisors: int) -> bytes:
+        asked = [ask(model=f"model-{number}") for number in range(models)]
+        asked += [ask(model="model-0", tools=[advisor | {"model": f"advisor-{number}"}]) for number in range(advisors)]
+        requests = [{"custom_id": f"r{number}", "params": params} for number, params in enumerate(asked)]
+        return json.dumps({"requests": requests}).encode()
+
+    assert len(here(batch(100, 0)).models) == 100
+    assert len(here(batch(60, 40)).other_models.models) == 40
+    for models, advisors in ((101, 0), (60, 41)):
+        with pytest.raises(GatewayError, match="requests: They name more than 100 models") as caught:
+            here(batch(models, advisors))
+        assert caught.value.status_code == 400
+
+
 JSON = st.recursive(
     st.none() | st.integers(-5, 5) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 
 from messages_api import long_bodies, minted, reading, splice
 from messages_api.errors import GatewayError
+from messages_api.turns import Turns
 from tests.gateway import MODEL, ask, message, post, refused
 from tests.upstream import whole
 
@@ -108,10 +110,73 @@ def test_a_reader_that_dies_is_replaced() -> None:
 
     try:
         assert asyncio.run(read()) == 1
-        process = long_bodies._reader.process
+        process = long_bodies._readers[0].process
         assert process is not None
         process.kill()
         process.wait()
         assert asyncio.run(read()) == 1
     finally:
         asyncio.run(long_bodies.close())
+
+
+def test_a_body_that_takes_too_long_is_a_400_that_says_so_and_its_reader_is_replaced(monkeypatch) -> None:
+    body = json.dumps(ask("x" * long_bodies.MEDIUM)).encode()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(long_bodies, "SECONDS", 0.01)  # Python alone takes longer to start
+            with pytest.raises(GatewayError, match="seconds to read") as caught:
+                asyncio.run(long_bodies.run(splice.model, body, "another"))
+            assert (caught.value.status_code, caught.value.kind) == (400, "invalid_request_error")
+            assert long_bodies._readers[0].process is None
+        assert len(asyncio.run(long_bodies.run(splice.model, body, "another"))) == 1
+    finally:
+        asyncio.run(long_bodies.close())
+
+
+class Slow(long_bodies.Reader):
+    """A reader that is done with a body when it may be, and says which it had in which order."""
+
+    def __init__(self, begun: list[bytes], may: threading.Semaphore) -> None:
+        super().__init__()
+        self.begun, self.may = begun, may
+
+    def ask(self, function: object, body: bytes, args: object, kwargs: object) -> tuple[bool, bytes]:
+        self.begun.append(body[:2])
+        self.may.acquire()
+        return True, body[:2]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def test_very_long_bodies_of_one_key_stop_neither_shorter_ones_nor_the_long_one_of_another(monkeypatch) -> None:
+    begun, may = list[bytes](), [threading.Semaphore(0), threading.Semaphore(0)]
+    monkeypatch.setattr(long_bodies, "_readers", [Slow(begun, each) for each in may])
+    monkeypatch.setattr(long_bodies, "_turns", Turns(long_bodies.SIZES))
+    long, medium = 5 << 20, 2 << 20
+
+    def read(key: str, number: int, size: int) -> asyncio.Task[list[splice.Edit]]:
+        long_bodies.caller.set(key)
+        return asyncio.create_task(long_bodies.run(splice.model, f"{key}{number}".encode().ljust(size), ""))
+
+    attack = [read("a", number, long) for number in range(6)]
+    await until(lambda: begun == [b"a0"])
+    honest = [read("b", 0, long), read("c", 0, medium), read("c", 1, medium)]
+    may[0].release(2)
+    await asyncio.gather(*honest[1:])
+    assert begun == [b"a0", b"c0", b"c1"]
+    # One that is given up keeps its reader, and its key's turn, until it is read.
+    attack[0].cancel()
+    attack[1].cancel()
+    short = read("a", 7, medium)
+    await asyncio.wait(attack[:2])
+    assert len(begun) == 3
+    may[1].release(1)
+    await until(lambda: len(begun) == 5)
+    assert set(begun[3:]) == {b"b0", b"a7"}
+    may[0].release(10)
+    may[1].release(10)
+    await asyncio.gather(*attack[2:], honest[0], short)
+    assert begun[5:] == [b"a2", b"a3", b"a4", b"a5"]

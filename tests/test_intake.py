@@ -155,6 +155,20 @@ async def test_a_body_that_drips_is_a_408_however_steadily() -> None:
     assert len(await handler.ApiRequest(scope, sent(*parts, b"")).read_body(100_000)) == 50_000
 
 
+async def test_a_key_has_its_next_body_read_once_the_one_before_is_understood() -> None:
+    async def one(key: int) -> int | None:
+        return 1
+
+    room = intake(parallel=one)
+    scope = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b"", "headers": []}
+    request = handler.ApiRequest(scope, sent(b"x" * MIB, b"x"))
+    request.share = room.share(1)
+    await request.read_body(2 * MIB, understood=False)
+    assert (await refusal(room.share(1), MIB))[0] == 429
+    request.body_is_understood()
+    await room.share(1).take(MIB)
+
+
 # Over sockets
 
 
