@@ -23,8 +23,9 @@ from messages_api import control_plane
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, description, moment
 from messages_api.control_plane import NoAnswer
-from messages_api.metering import decode, integer, mapping, text
+from messages_api.metering import integer, mapping, text
 from messages_api.models import Batch
+from messages_api.outline import decode_all
 from messages_api.provider_paths import is_id
 from usage import pricing
 from usage.arbitration import Settlement
@@ -202,7 +203,7 @@ def unheard_of(http: httpx.Client, since: datetime) -> Iterator[dict[str, Any]]:
     """
     query: dict[str, str | int] = {"limit": PAGE}
     for _ in range(MOST_PAGES):
-        page = mapping(decode(control_plane.read(http, PATH, query, time.monotonic() + SECONDS)))
+        page = mapping(decode_all(control_plane.read(http, PATH, query, time.monotonic() + SECONDS)))
         listed = page.get("data")
         if not isinstance(listed, list):
             raise NoAnswer("the provider's answer is no list of batches")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from messages_api.errors import Headers
-from messages_api.metering import decode
+from messages_api.outline import decode_all
 from messages_api.plain import Plain
 from messages_api.splice import elements_of
 
@@ -85,7 +85,7 @@ def is_attribution(block: msgspec.Raw) -> bool:
 
 def sorted_out(part: bytes) -> bytes:
     """A system prompt or a turn with its members in one order."""
-    value = decode(part)
+    value = decode_all(part)
     if isinstance(value, dict):
         value["content"] = unmarked(value.get("content"))
     else:

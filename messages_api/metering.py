@@ -11,14 +11,13 @@ that is noted here, and priced in settlement.py. docs/pricing.md has the rules a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
+from messages_api.outline import Elements, Members
+from messages_api.outline import decode as decode
 from messages_api.seen import RESULT, Seen
 from messages_api.upstream import MOST_BYTES, UpstreamError
 from messages_api.usage_reports import COUNTS, counts, is_reported, malformed, overlaid, writes_beyond_split
@@ -36,7 +35,31 @@ ERROR = re.compile(rb"^event: ?error\s*$", re.MULTILINE)
 DELTA_TEXT = re.compile(
     rb'"delta"\s*:\s*\{\s*"type"\s*:\s*"\w+"\s*,\s*"(?:text|thinking|partial_json|content)"\s*:\s*"'
 )
-_decode = msgspec.json.Decoder().decode
+# What is read of an answer, and of an event, that is long and has many parts.
+BLOCK = Members(
+    type=None,
+    text=None,
+    thinking=None,
+    partial_json=None,
+    signature=None,
+    data=None,
+    name=None,
+    input=None,
+    to=None,
+    trigger=None,
+    content=Members(content=Elements(Members(file_id=None))),
+)
+END: dict[str, None] = dict.fromkeys(("stop_reason", "stop_details", "container"))
+ANSWER = Members(type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
+EVENT = Members(
+    type=None,
+    error=None,
+    success=None,
+    usage=None,
+    message=Members(model=None, usage=None, container=None),
+    content_block=BLOCK,
+    delta=Members(text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, **END),
+)
 # Iterations of one call that are billed each by itself, at most.
 ITERATIONS = 1000
 # Those that are a step of the conversation's own; another is an advisor's, or a summary.
@@ -263,18 +286,6 @@ class Reading:
         self.usage = overlaid(self.usage, usage)
 
 
-def decode(data: bytes) -> object:
-    """JSON as a provider sends it, None where it can't be read at all: usage must not get lost over a cut emoji."""
-    try:
-        return _decode(data)
-    except (ValueError, RecursionError):  # msgspec's own error, and UnicodeDecodeError, are ValueErrors
-        pass
-    try:
-        return json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
 class JsonMeter:
     """Reads a whole JSON answer. `states` is what it binds."""
 
@@ -284,7 +295,7 @@ class JsonMeter:
 
     def read(self, body: bytes) -> bool:
         """Take in the body; whether it was a JSON object."""
-        answer = decode(body)
+        answer = decode(body, ANSWER)
         if not isinstance(answer, dict):
             return False
         self.reading.model = text(answer.get("model"))
@@ -384,7 +395,7 @@ class StreamMeter:
                 if RESULT.search(data, 0, 400) is not None:
                     self.seen.note_result(len(data))
                 return
-        message = decode(data)
+        message = decode(data, EVENT)
         if not isinstance(message, dict):
             return
         if "type" not in message and (message.get("error") or message.get("success") is False):

@@ -13,6 +13,7 @@ from keys.errors import Unusable
 from keys.timeouts import Timeouts
 from messages_api import headers
 from messages_api.metering import decode, mapping
+from messages_api.outline import decode_all
 from messages_api.providers.base import VERSION, Get, Outgoing, Provider, counting_probe, speaks
 from messages_api.upstream import Answer, Headers, plain
 
@@ -113,7 +114,7 @@ class Anthropic(Provider):
         return await self.send(counting)
 
     def answers_probe(self, body: bytes) -> bool:
-        return super().answers_probe(body) or isinstance(mapping(decode(body)).get("data"), list)
+        return super().answers_probe(body) or isinstance(mapping(decode_all(body)).get("data"), list)
 
     def is_about_us(self, status: int, body: bytes) -> bool:
         return super().is_about_us(status, body) or (status in (400, 429) and spent(body))

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from messages_api.outline import is_many
+
 # What tells in JSON where an object ends; and what some models write after it.
 SIGNS = re.compile(r'["\\{}\[\]]')
 STRAY = " \t\r\n}]"
@@ -277,18 +279,23 @@ def may_be_json(text: str) -> bool:
 
 def same(one: str, other: str) -> bool:
     """Whether two texts are the same object."""
+    if is_many(one.encode("utf-8", "replace")) or is_many(other.encode("utf-8", "replace")):
+        return one == other
     try:
         return _object(one) == _object(other)
     except (ValueError, RecursionError):
         return False
 
 
-def as_object(written: str) -> dict[str, Any]:
-    """The arguments as an object. What isn't one is wrapped as Anthropic says to:
+def as_object(written: str) -> dict[str, Any] | msgspec.Raw:
+    """The arguments as an object; where it has many parts, as it was written. What isn't one is wrapped as Anthropic
+    says to:
     https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming"""
     if written.strip() in NO_INPUT:
         return {}
     try:
+        if written.lstrip()[:1] == "{" and is_many(data := written.encode()):
+            return _check(data)
         return _object(written)
     except (ValueError, RecursionError):
         return {"INVALID_JSON": written}

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from messages_api.metering import is_count, mapping
+from messages_api.outline import Elements, Members, Outline, is_many
 from messages_api.providers.openai.thoughts import Kind
 from messages_api.seen import BYTES_PER_TOKEN
 
@@ -117,15 +118,29 @@ class Completion(Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(Completion).decode
+# What is read of a completion that is long and has many parts: all that the types above name.
+FUNCTION = Members(**dict.fromkeys(Function.__struct_fields__))
+TOOL_CALL = Members(**dict.fromkeys(ToolCall.__struct_fields__) | {"function": FUNCTION})
+DELTA = Members(
+    **dict.fromkeys(Delta.__struct_fields__) | {"tool_calls": Elements(TOOL_CALL), "function_call": FUNCTION}
+)
+CHOICE = Members(**dict.fromkeys(Choice.__struct_fields__) | {"delta": DELTA, "message": DELTA})
+COMPLETION = Members(**dict.fromkeys(Completion.__struct_fields__) | {"choices": Elements(CHOICE)})
 
 
 def read(data: bytes) -> Completion:
     """The completion; what is broken in its text is replaced.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or has more parts than can be read while others wait.
     """
     try:
+        if is_many(data):
+            outline = Outline()
+            found = outline.read(data, COMPLETION)
+            if found is None or not outline.whole:
+                raise ValueError("more parts than can be read")
+            return msgspec.convert(found, Completion)
         try:
             return _decode(data)
         except ValueError:

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from keys.directory import KnownProviderKey
 from keys.timeouts import Timeouts
-from messages_api.metering import decode, mapping
+from messages_api.metering import mapping
+from messages_api.outline import decode_all
 from messages_api.providers.base import Inconclusive
 from messages_api.providers.openai import dialects
 from messages_api.upstream import Answer, Headers, UpstreamClient, plain
@@ -54,5 +55,5 @@ async def ask(client: UpstreamClient, key: KnownProviderKey, timeouts: Timeouts)
 
 def is_answered(body: bytes) -> bool:
     """Whether this is a list, or what OpenRouter tells a key of itself."""
-    told = decode(body)
+    told = decode_all(body)
     return isinstance(told, list) or isinstance(mapping(told).get("data"), list | dict)
