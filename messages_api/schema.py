@@ -272,7 +272,8 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents
         any_tier = read.service_tier == "auto"
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
-    budget = read.thinking.budget_tokens or 0 if read.thinking is not None else 0
+    budget = read.thinking.budget_tokens if read.thinking is not None else 0
+    budget = max(0, budget) if isinstance(budget, int) else 0  # of a kind that isn't known, it may be anything
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
     plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)

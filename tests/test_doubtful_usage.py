@@ -132,6 +132,13 @@ def test_a_price_that_nobody_asked_for_is_not_charged(web, upstream, alice):
     assert (third.cost, third.estimated) == (2 * plain, False)
 
 
+@pytest.mark.parametrize("budget", [{"a": 1}, "9", [], -5, 1.5, None, True])
+def test_thinking_of_a_kind_that_is_not_known_may_say_anything_of_its_budget(web, upstream, alice, budget):
+    upstream.answer = whole(200, message())
+    assert post(web, alice.key, ask(thinking={"type": "", "budget_tokens": budget})).status_code == 200
+    assert not row().estimated
+
+
 def test_a_large_answer_that_can_be_true_is_a_bill(web, upstream, alice):
     usage = {"input_tokens": 900_000, "output_tokens": 64, "server_tool_use": {"web_search_requests": 20}}
     upstream.answer = whole(200, message(usage=usage))
