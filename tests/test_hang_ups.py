@@ -200,7 +200,7 @@ def test_a_stream_that_has_not_begun_is_closed_once_it_has(web, upstream, alice)
 def test_a_stream_that_has_not_begun_and_is_not_read_on_is_charged_for_all_that_may_be_under_way(
     served, start_web, upstream, alice
 ):
-    web = start_web(read_on_calls=1, read_on_seconds=1)
+    web = start_web(read_on_calls=1, read_on_seconds=2)
     head_of_it = pieces(200, [])[0]
     for count, before in enumerate(([], [head_of_it]), 1):
         upstream.answer = [*before, threading.Event()]
@@ -213,7 +213,7 @@ def test_a_stream_that_has_not_begun_and_is_not_read_on_is_charged_for_all_that_
 
 def test_one_that_is_not_read_on_is_charged_for_all_that_may_be_under_way(served, start_web, upstream, alice):
     upstream.answer = [threading.Event()]
-    web = start_web(read_on_calls=1, read_on_seconds=1)
+    web = start_web(read_on_calls=1, read_on_seconds=1)  # of its own, for it is closed
     for _ in range(2):
         leave(web, alice.key, upstream)
     for entry in rows(2):
