@@ -2,8 +2,8 @@
 
 A beta or a member of a body that our account may not use is answered with 401, 402 or 403 by some providers: if that
 took the provider key out, one caller could take it from all. So could the words of a spent account, if a caller made
-the provider echo them. So a caller's refusal stands alone until another customer's request is refused too, or a request
-in our own name, which has nothing of a caller's.
+the provider echo them. So a caller's refusal stands alone until a request of another team or customer is refused too,
+or a request in our own name, which has nothing of a caller's.
 """
 
 from __future__ import annotations
