@@ -20,7 +20,6 @@ from tests.gateway import (  # noqa: E402, F401
     apart_database,
     collected,
     echo_alice,
-    one_upstream,
     served,
     served_database,
     start_web,
@@ -28,7 +27,7 @@ from tests.gateway import (  # noqa: E402, F401
     web,
     web_once,
 )
-from tests.google import google, one_google, private_key, service_account  # noqa: E402, F401
+from tests.google import google, private_key, service_account  # noqa: E402, F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

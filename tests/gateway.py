@@ -252,17 +252,12 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def one_upstream() -> Iterator[Upstream]:
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A provider that does what the test says (tests/upstream.py). Each test has one of its own, at an address of its
+    own: what the gateway still asks in its own name when a test ends reaches nobody."""
     with Upstream() as upstream:
         yield upstream
-
-
-@pytest.fixture
-def upstream(one_upstream: Upstream) -> Upstream:
-    """A provider that does what the test says (tests/upstream.py)."""
-    one_upstream.forget()
-    return one_upstream
 
 
 @dataclass

@@ -23,18 +23,12 @@ def private_key() -> str:
     ).decode()
 
 
-@pytest.fixture(scope="module")
-def one_google() -> Iterator[Upstream]:
-    with Upstream() as google:
-        yield google
-
-
 @pytest.fixture
-def google(one_google: Upstream) -> Upstream:
+def google() -> Iterator[Upstream]:
     """Where Google gives tokens."""
-    one_google.forget()
-    one_google.answer = whole(200, json.dumps({"access_token": TOKEN, "expires_in": 3599}).encode())
-    return one_google
+    with Upstream() as google:
+        google.answer = whole(200, json.dumps({"access_token": TOKEN, "expires_in": 3599}).encode())
+        yield google
 
 
 @pytest.fixture

@@ -53,17 +53,11 @@ def failing(status, kind="overloaded_error", *headers):
     return whole(status, body, ("request-id", f"req_up_{status}"), *headers)
 
 
-@pytest.fixture(scope="session")
-def _second():
-    with Upstream() as upstream:
-        yield upstream
-
-
 @pytest.fixture
-def second(_second):
-    _second.forget()
-    _second.answer = whole(200, message("from the second"))
-    return _second
+def second():
+    with Upstream() as upstream:
+        upstream.answer = whole(200, message("from the second"))
+        yield upstream
 
 
 @pytest.fixture

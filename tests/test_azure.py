@@ -117,20 +117,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(scope="module")
-def one_entra(authority: Authority) -> Iterator[Upstream]:
-    with Upstream(authority.server("127.0.0.1")) as entra:
-        yield entra
-
-
 @pytest.fixture
-def entra(one_entra: Upstream) -> Upstream:
+def entra(authority: Authority) -> Iterator[Upstream]:
     """Microsoft Entra, or what stands for it."""
-    one_entra.forget()
-    one_entra.answer = whole(
-        200, json.dumps({"token_type": "Bearer", "expires_in": 3599, "access_token": TOKEN}).encode()
-    )
-    return one_entra
+    token = json.dumps({"token_type": "Bearer", "expires_in": 3599, "access_token": TOKEN}).encode()
+    with Upstream(authority.server("127.0.0.1")) as entra:
+        entra.answer = whole(200, token)
+        yield entra
 
 
 @pytest.fixture

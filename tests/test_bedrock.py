@@ -197,17 +197,11 @@ def of_a_container() -> list[bytes]:
     return whole(200, json.dumps(given | {"Expiration": ends_in(3600)}).encode())
 
 
-@pytest.fixture(scope="module")
-def one_amazon() -> Iterator[Upstream]:
+@pytest.fixture
+def amazon() -> Iterator[Upstream]:
+    """Where AWS gives credentials: STS, or a container's agent."""
     with Upstream() as amazon:
         yield amazon
-
-
-@pytest.fixture
-def amazon(one_amazon: Upstream) -> Upstream:
-    """Where AWS gives credentials: STS, or a container's agent."""
-    one_amazon.forget()
-    return one_amazon
 
 
 # Nothing of the machine that the tests run on.

@@ -89,7 +89,7 @@ class Account:
         self.upstream.answer = pieces(200, parts, *self.headers)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def second_upstream() -> Iterator[Upstream]:
     with Upstream() as upstream:
         yield upstream
@@ -110,7 +110,6 @@ def here(served: None, upstream: Upstream) -> Account:
 
 @pytest.fixture
 def there(served: None, second_upstream: Upstream) -> Account:
-    second_upstream.forget()
     return account("there", second_upstream)
 
 

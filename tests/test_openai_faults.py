@@ -18,21 +18,15 @@ from tests.test_openai_stream import decode
 from tests.upstream import Upstream, pieces, whole
 
 
-@pytest.fixture(scope="session")
-def _other():
-    with Upstream() as upstream:
-        yield upstream
-
-
 @pytest.fixture
-def other(_other):
-    _other.forget()
-    _other.answer = lambda seen: (
-        pieces(200, chunks("from the other"))
-        if json.loads(seen.body).get("stream")
-        else whole(200, completion("other"))
-    )
-    return _other
+def other():
+    with Upstream() as upstream:
+        upstream.answer = lambda seen: (
+            pieces(200, chunks("from the other"))
+            if json.loads(seen.body).get("stream")
+            else whole(200, completion("other"))
+        )
+        yield upstream
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def test_each_request_of_a_batch_is_rid_of_it(web: Web, alice: Caller, upstream:
     assert upstream.last.body == batch(left)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def second_upstream() -> Iterator[Upstream]:
     with Upstream() as upstream:
         yield upstream
@@ -192,7 +192,6 @@ def second_upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def both(served: None, upstream: Upstream, second_upstream: Upstream) -> Caller:
     """Alice's key leads to a compatible provider first, and to Anthropic."""
-    second_upstream.forget()
     gpt = provider_keys.add_provider_key(
         name="compatible",
         provider="openai",

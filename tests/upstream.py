@@ -123,11 +123,6 @@ class Upstream:
         self._thread.join(10)
         assert not self.faults, self.faults
 
-    def forget(self) -> None:
-        """Begin anew: nothing seen, nothing to answer."""
-        self.seen.clear()
-        self.answer = whole(500, b'{"type":"error","error":{"type":"api_error","message":"unset"}}')
-
     @property
     def last(self) -> Seen:
         """The latest request."""
