@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -33,6 +34,8 @@ INTERPRETER = f"python{sys.version_info.major}.{sys.version_info.minor}"
 NOT_NEEDED = shutil.ignore_patterns("test", "idlelib", "tkinter", "*.a", "share", "include", "site-packages")
 # Of the data folder, what the processes themselves read and write. All else stays root's.
 KEPT = ("secrets", "spool", "static", "broker")
+# Descriptors of the copies that this process has locked.
+kept: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def fingerprint(parts: Mapping[str, Path]) -> str:
 
 def copy(parts: Mapping[str, Path], say: Say) -> Path:
     """A copy of these parts that everybody can read. One process makes it, the others wait. It appears whole, and is
-    never changed: another deployment may run from it.
+    never changed: another deployment may run from it. Copies that no deployment runs from are removed.
 
     Raises:
         CannotStart: it can't be made.
@@ -172,7 +175,9 @@ def copy(parts: Mapping[str, Path], say: Say) -> Path:
     target = SYSTEM_DIR / f"gateway-{wanted}"
     with alone():
         if target.exists():
+            keep(target)
             return target
+        remove_unused_copies()
         say(f"Copying the gateway's programs to {target}, where the user that runs them can read them.")
         draft = target.with_name(f".{target.name}")
         try:
@@ -204,7 +209,35 @@ def copy(parts: Mapping[str, Path], say: Say) -> Path:
         # A power cut must not leave a folder that only looks whole.
         os.sync()
         draft.rename(target)
+        keep(target)
     return target
+
+
+def keep(copy: Path) -> None:
+    """Lock a copy against removal until this process ends."""
+    descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    kept.append(descriptor)
+
+
+def remove_unused_copies() -> None:
+    """Remove the copies that no supervisor keeps and no process runs from. The caller holds the lock of `alone`."""
+    # Supervisors of earlier versions lock nothing, but their children run in the folder.
+    in_use = set[str]()
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        # A process that ends meanwhile, or that even root may not look into, is none of the gateway's.
+        with contextlib.suppress(OSError):
+            in_use.add(os.readlink(link))
+    for copy in SYSTEM_DIR.glob("gateway-*"):
+        descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fspath(copy) not in in_use:
+                shutil.rmtree(copy, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)
 
 
 def linked(source: str, target: str) -> None:

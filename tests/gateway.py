@@ -27,6 +27,7 @@ from django.db import connection
 from django.test import override_settings
 
 from gateway_project import database, static_files
+from gateway_project.processes import spawn
 from keys import issuing, provider_keys
 from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
 from tests.databases import admin_connection as admin_connection
@@ -165,15 +166,14 @@ class Web:
         command = [sys.executable, "-m", "gateway_project.web", "--socket", str(self.listener.fileno())]
         with self.log.open("ab") as log:
             self.processes.append(
-                subprocess.Popen(
+                spawn(
                     [*command, "--ready", str(writing)],
+                    # A run that is killed leaves none behind.
+                    dies_with=signal.SIGKILL,
                     cwd=ROOT,
-                    env=self.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
+                    environment=self.environment,
+                    output=log.fileno(),
                     pass_fds=(self.listener.fileno(), writing),
-                    start_new_session=True,
                 )
             )
         os.close(writing)

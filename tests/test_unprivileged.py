@@ -105,6 +105,34 @@ def test_a_copy_is_made_once_for_each_content_and_can_be_read_by_everybody(tmp_p
     assert [path.name for path in shared.iterdir() if path.name.startswith(".gateway")] == []
 
 
+def test_a_copy_that_no_deployment_runs_from_is_removed_when_the_next_is_made(tmp_path: Path, shared: Path) -> None:
+    code = tmp_path / "gateway_project"
+    code.mkdir()
+
+    def copy(text: str) -> Path:
+        (code / "module.py").write_text(text)
+        return unprivileged.copy({"gateway_project": code}, lambda _: None)
+
+    def release() -> None:
+        while unprivileged.kept:
+            os.close(unprivileged.kept.pop())
+
+    first = copy("x = 1\n")
+    second = copy("x = 22\n")
+    assert first.exists(), "its supervisor is still there"
+    release()
+    with spawn(["sleep", "60"], cwd=first) as child:
+        third = copy("x = 333\n")
+        assert first.exists(), "a process still runs there"
+        assert not second.exists()
+        child.kill()
+    release()
+    fourth = copy("x = 4444\n")
+    assert list(shared.glob("gateway-*")) == [fourth]
+    assert not third.exists()
+    release()
+
+
 def test_a_child_gets_no_rights_by_what_it_starts(tmp_path: Path) -> None:
     said = tmp_path / "said"
     with said.open("wb") as output:
