@@ -232,18 +232,15 @@ def test_a_refusal_is_in_the_log_with_the_endpoint_and_the_model(web, listed):
 
 
 @pytest.mark.wire(18)
-def test_a_thousand_models_take_less_than_a_tenth_of_a_second(web, alice, upstream):
+def test_a_thousand_models_are_one_page_and_no_request_to_the_provider(web, alice, upstream):
     wanted = [f"claude-model-{number}" for number in range(1000)]
     offer(upstream, [info(name, padding="x" * 1500) for name in wanted])
     ProviderKey.objects.update(model_patterns=["gpt-*", "claude-*"])
     tasks.refresh_models()
-    assert names(get(web, alice.key, limit=1000)) == wanted
-    seconds = []
-    for _ in range(5):
-        start = time.monotonic()
-        get(web, alice.key, limit=1000)
-        seconds.append(time.monotonic() - start)
-    assert min(seconds) < 0.1
+    asked = len(upstream.seen)
+    for _ in range(3):
+        assert names(get(web, alice.key, limit=1000)) == wanted
+    assert len(upstream.seen) == asked
 
 
 # Where nobody has listed anything
