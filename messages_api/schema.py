@@ -128,6 +128,11 @@ class MessagesRequest:
     thinking_budget: int = 0
     contents: Contents = field(default=EMPTY, compare=False)
 
+    @property
+    def threaded(self) -> bool:
+        """Whether the provider is to keep the conversation."""
+        return any(one.kind == "thread" for one in self.extras.uses)
+
 
 class Reader:
     """Reads one kind of request.

@@ -35,7 +35,7 @@ class EventStream(PumpedResponse):
         super().__init__(answer.status, headers)
         self.call = call
         self.answer = answer
-        self.meter = StreamMeter()
+        self.meter = StreamMeter(threaded=call.request.threaded)
         # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
         self.waiting_since = 0.0
         self.sent_at = 0.0
