@@ -153,6 +153,7 @@ class Reading:
         declined: the models before that one, in order.
         content: the blocks of an answer in one piece, none of a stream that has begun; None: nothing of it was seen.
         doubtful: something was reported that can't be true.
+        unread: seconds in which the provider went on and nobody read it, for the client took nothing.
     """
 
     model: str = ""
@@ -164,6 +165,7 @@ class Reading:
     declined: list[Declined] = field(default_factory=list)
     content: list[Any] | None = None
     doubtful: bool = False
+    unread: float = 0.0
     _seen: Seen | None = None
 
     @property
