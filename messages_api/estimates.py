@@ -75,11 +75,13 @@ MOST_USES = 50
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """How often a tool of the provider's may run, and the tokens of each time; None: the request doesn't say."""
+    """How often a tool of the provider's may run, and the tokens of each time; None: the request doesn't say. Of one that
+    is `excluded`, the answer leaves out the uses by code that the provider runs."""
 
     kind: str
     times: int | None = None
     tokens: int | None = None
+    excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,22 @@ def test_a_hard_budget_is_never_passed_by_what_sixty_clients_that_hang_up_have_s
     assert sum(entry.cost for entry in rows(sum(called))) == Window.objects.get().spent
 
 
+def test_searches_that_an_answer_leaves_out_are_paid_by_who_hangs_up_too(web, upstream, alice):
+    tools = [
+        SEARCH | {"type": "web_search_20260318", "response_inclusion": "excluded"},
+        {"type": "code_execution_20260521", "name": "code_execution"},
+    ]
+    use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "code_execution", "input": {}}
+    text = block(1, {"type": "text", "text": ""}, *({"type": "text_delta", "text": "ab"} for _ in range(40)))
+    # Before any code was run, there is nothing to leave out.
+    for count, (parts, searches) in enumerate((([*started(), *text], 0), ([*started(), *block(0, use), *text], 10)), 1):
+        upstream.answer = [*pieces(200, parts)[:-1], threading.Event()]
+        assert hang_up(web, alice.key, parts, tools=tools)
+        entry = rows(count)[-1]
+        assert (entry.status, entry.estimated, entry.web_search_requests) == ("client_disconnected", True, searches)
+        assert searches * FEE <= entry.cost <= entry.held
+
+
 # Clients that don't read
 
 
