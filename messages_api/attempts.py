@@ -201,7 +201,7 @@ async def whole(call: Call, answer: Answer) -> Kept:
         body = await gathered(lambda: piece(call, answer), LONGEST_ERROR if refused else MOST_BYTES, cut=refused)
     finally:
         answer.close()
-    meter = JsonMeter()
+    meter = JsonMeter(threaded=call.request.threaded)
     return Kept(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
 
 

@@ -293,6 +293,7 @@ class Tool(Typed):
     max_tokens: Any = None
     max_content_tokens: Any = None
     allowed_callers: Any = None
+    response_inclusion: Any = None
     allowed_domains: Any = None
     blocked_domains: Any = None
 

@@ -324,11 +324,14 @@ class Call:
         )
 
     def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
-        """The uses of the provider's tools that nobody counted. Of an answer in one piece nothing is seen before its
-        end, nor of one that was to be a stream and hasn't begun, for it may come in one piece all the same: a client
-        that doesn't wait for it pays all that may be under way, others by the time that it took."""
+        """The uses of the provider's tools that nobody counted, with those that an answer leaves out, and one for each
+        second in which nobody read. Of an answer in one piece nothing is seen before its end, nor of one that was to be
+        a stream and hasn't begun, for it may come in one piece all the same: a client that doesn't wait for it pays all
+        that may be under way, others by the time that it took."""
         if reading.content is not None:
-            return reading.seen.unreported
+            left = len(reckoning.unseen_uses()) - len(reading.seen.uses)
+            unread = reckoning.unseen_uses()[: max(0, min(left, int(reading.unread)))]
+            return [*reading.seen.unreported, *reckoning.excluded_uses(reading.seen.unreported), *unread]
         gone = self.http_request.client_gone
         return reckoning.unseen_uses(None if gone else time.monotonic() - self.attempt_began)
 
@@ -360,7 +363,7 @@ class Call:
         if not self.attempting:  # between two attempts
             self.finish(status, reading, free=True)
             return
-        seen = reading.seen.output_tokens
+        seen = reading.seen.output_tokens + round(reading.unread * TOKENS_PER_SECOND)
         self.finish(status, reading, free=not self.sent, unseen_tokens=self.unseen_tokens(seen, hidden=hidden))
 
     def unseen_tokens(self, seen: int = 0, *, hidden: bool = True) -> int:

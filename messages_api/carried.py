@@ -35,6 +35,12 @@ class Container(msgspec.Struct):
     id: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class Thread(msgspec.Struct):
+    """A conversation that the provider keeps, by its last answer."""
+
+    previous_message_id: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class Thought(msgspec.Struct):
     """A block, as far as it may be a thought that is signed or sealed."""
 
@@ -51,12 +57,13 @@ class Turn(msgspec.Struct):
 
 _string = msgspec.json.Decoder(str)
 _container = msgspec.json.Decoder(Container)
+_thread = msgspec.json.Decoder(Thread)
 _turn = msgspec.json.Decoder(Turn)
 _thought = msgspec.json.Decoder(Thought)
 
 
 def carried(said: Plain, *, signatures: bool) -> list[Name]:
-    """What a request carries that may be bound: containers, files, then signatures, the last one first.
+    """What a request carries that may be bound: containers, threads, files, then signatures, the last one first.
 
     Args:
         signatures: whether these are of interest.
@@ -67,6 +74,8 @@ def carried(said: Plain, *, signatures: bool) -> list[Name]:
     names: list[Name] = []
     if said.has(b"container") and (container := container_of(said)):
         names.append(("container", container))
+    if said.has(b"thread") and (thread := thread_of(said)):
+        names.append(("thread", thread))
     if said.has(b"file_id"):
         files = {name for found in FILE.finditer(said.text) if ID.fullmatch(name := string(found[1]))}
         if len(files) > MOST_FILES:
@@ -83,6 +92,13 @@ def container_of(said: Plain) -> str:
     if container.startswith(b"{"):
         container = bytes(_container.decode(container).id)
     name = string(container)
+    return name if ID.fullmatch(name) else ""
+
+
+def thread_of(said: Plain) -> str:
+    """The id of the answer that a request goes on from at its provider; empty where it names none."""
+    thread = bytes(said.members.get("thread", b""))
+    name = string(bytes(_thread.decode(thread).previous_message_id)) if thread.startswith(b"{") else ""
     return name if ID.fullmatch(name) else ""
 
 

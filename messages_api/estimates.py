@@ -75,11 +75,13 @@ MOST_USES = 50
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """How often a tool of the provider's may run, and the tokens of each time; None: the request doesn't say."""
+    """How often a tool of the provider's may run, and the tokens of each time; None: the request doesn't say. Of one
+    that is `excluded`, the answer leaves out the uses by code that the provider runs."""
 
     kind: str
     times: int | None = None
     tokens: int | None = None
+    excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +358,10 @@ def size_of_image(encoded: bytes) -> tuple[int, int]:
     head = encoded[: IMAGE_HEAD * 4 // 3]
     try:
         data = binascii.a2b_base64(head[: len(head) // 4 * 4])
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
             width, height = struct.unpack_from(">II", data, 16)
         elif data.startswith((b"GIF87a", b"GIF89a")):
-            width, height = struct.unpack_from("<HH", data, 6)
+            width, height = size_of_gif(data)
         elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             width, height = size_of_webp(data)
         elif data.startswith(b"\xff\xd8"):
@@ -369,6 +371,26 @@ def size_of_image(encoded: bytes) -> tuple[int, int]:
     except (ValueError, struct.error, IndexError):
         return 0, 0
     return width, height
+
+
+def size_of_gif(data: bytes) -> tuple[int, int]:
+    """What its screen and its first picture cover together, as decoders take it: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+
+    Raises:
+        struct.error, IndexError: there is no picture in it.
+    """
+    colours = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
+    at = 13 + colours
+    while data[at] == 0x21:  # an extension, in parts up to an empty one
+        at += 2
+        while size := data[at]:
+            at += 1 + size
+        at += 1
+    if data[at] != 0x2C:
+        return 0, 0
+    width, height = struct.unpack_from("<HH", data, 6)
+    left, top, wide, high = struct.unpack_from("<HHHH", data, at + 1)
+    return max(width, left + wide), max(height, top + high)
 
 
 def size_of_webp(data: bytes) -> tuple[int, int]:
@@ -398,7 +420,8 @@ def size_of_jpeg(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:  # without a length (B.1.1.2, B.1.1.4)
+        # Without a length (B.1.1.2, B.1.1.4), or no marker at all.
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
             at += 1 if marker == 0xFF else 2
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):

@@ -22,6 +22,10 @@ TRACED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
 # what clients say of themselves.
 UP = TRACED | {b"content-type", b"accept", b"range", b"x-app"}
 UP_BEGINNINGS = (b"anthropic-", b"x-stainless-", b"x-claude-code-")
+# In whose name a call is made, and who is billed for it (`billing_policy`), where a credential leaves the choice. Where
+# that is a provider key of ours, the caller has none.
+# https://platform.claude.com/docs/en/api/messages/create (`workspace_id`, `user_profile_id`; November 2026)
+NOT_UP = frozenset((ORGANIZATION, WORKSPACE, b"anthropic-user-profile-id"))
 
 # What clients act on.
 ACTED_ON = frozenset((b"retry-after", b"retry-after-ms", SHOULD_RETRY))
@@ -80,9 +84,15 @@ UNBUFFERED = (b"x-accel-buffering", b"no")
 UNCACHED = (b"cache-control", b"no-cache")
 
 
-def upstream(headers: Headers, credential: tuple[bytes, bytes]) -> Headers:
-    """A caller's headers for who speaks Anthropic's API, with our credential in place of the caller's."""
+def upstream(headers: Headers, credential: tuple[bytes, bytes], *, own: bool = False) -> Headers:
+    """A caller's headers for who speaks Anthropic's API, with the credential that the call is made with.
+
+    Args:
+        own: that credential is the caller's own.
+    """
     named = named_by_connection(headers)
+    if not own:
+        named |= NOT_UP
     passed = [
         (name, value) for name, value in headers if (name in UP or name.startswith(UP_BEGINNINGS)) and name not in named
     ]
@@ -91,7 +101,11 @@ def upstream(headers: Headers, credential: tuple[bytes, bytes]) -> Headers:
 
 def to_cloud(headers: Headers) -> Headers:
     """A caller's headers for a cloud that speaks Anthropic's API in words of its own."""
-    passed = [(name, value) for name, value in headers if name in TRACED or name.startswith(b"anthropic-")]
+    passed = [
+        (name, value)
+        for name, value in headers
+        if name in TRACED or (name.startswith(b"anthropic-") and name not in NOT_UP)
+    ]
     return [*passed, (b"accept", b"application/json"), (b"accept-encoding", b"identity")]
 
 

@@ -50,13 +50,13 @@ BLOCK = Members(
     content=Members(content=Elements(Members(file_id=None))),
 )
 END: dict[str, None] = dict.fromkeys(("stop_reason", "stop_details", "container"))
-ANSWER = Members(type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
+ANSWER = Members(id=None, type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
 EVENT = Members(
     type=None,
     error=None,
     success=None,
     usage=None,
-    message=Members(model=None, usage=None, container=None),
+    message=Members(id=None, model=None, usage=None, container=None),
     content_block=BLOCK,
     delta=Members(text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, **END),
 )
@@ -69,15 +69,15 @@ BEGUN = ("message_start", "content_block_start", "content_block_delta", "message
 # Output tokens that say nothing: AWS shows one in a refusal without content.
 PLACEHOLDER = 1
 
-StateKind = Literal["container", "file", "signature"]
+StateKind = Literal["container", "file", "signature", "thread"]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """Something in an answer that only the account which gave it understands.
 
-    `name` is the id of a container or file, or the signature (or sealed thought) itself; `expires_at` is the
-    provider's word, for a container.
+    `name` is the id of a container or file, the signature (or sealed thought) itself, or the id of an answer whose
+    conversation the provider keeps (a thread); `expires_at` is the provider's word, for a container.
     """
 
     kind: StateKind
@@ -91,6 +91,15 @@ def container_state(container: object) -> Iterator[State]:
     if isinstance(name := told.get("id"), str) and name:
         expires_at = told.get("expires_at")
         yield State("container", name, expires_at if isinstance(expires_at, str) else "")
+
+
+def thread_state(message: dict[str, Any]) -> Iterator[State]:
+    """The thread that an answer to a request with one belongs to: the next request names this answer.
+
+    https://platform.claude.com/docs/en/api/beta/messages/create (`thread`; November 2026)
+    """
+    if isinstance(name := message.get("id"), str) and name:
+        yield State("thread", name)
 
 
 def block_states(block: object) -> Iterator[State]:
@@ -144,6 +153,7 @@ class Reading:
         declined: the models before that one, in order.
         content: the blocks of an answer in one piece, none of a stream that has begun; None: nothing of it was seen.
         doubtful: something was reported that can't be true.
+        unread: seconds in which the provider went on and nobody read it, for the client took nothing.
     """
 
     model: str = ""
@@ -155,6 +165,7 @@ class Reading:
     declined: list[Declined] = field(default_factory=list)
     content: list[Any] | None = None
     doubtful: bool = False
+    unread: float = 0.0
     _seen: Seen | None = None
 
     @property
@@ -287,9 +298,14 @@ class Reading:
 
 
 class JsonMeter:
-    """Reads a whole JSON answer. `states` is what it binds."""
+    """Reads a whole JSON answer. `states` is what it binds.
 
-    def __init__(self) -> None:
+    Args:
+        threaded: the provider keeps the conversation.
+    """
+
+    def __init__(self, *, threaded: bool = False) -> None:
+        self.threaded = threaded
         self.reading = Reading()
         self.states: list[State] = []
 
@@ -303,6 +319,8 @@ class JsonMeter:
         self.reading.error_type = text(mapping(answer.get("error")).get("type"))
         self.reading.overlay(answer.get("usage"))
         self.states.extend(container_state(answer.get("container")))
+        if self.threaded:
+            self.states.extend(thread_state(answer))
         content = answer.get("content")
         self.reading.content = content if isinstance(content, list) else []
         for block in self.reading.content:
@@ -312,9 +330,14 @@ class JsonMeter:
 
 
 class StreamMeter:
-    """Reads server-sent events as they come, cut at any byte. No I/O. `states` is what they bind, until it is taken."""
+    """Reads server-sent events as they come, cut at any byte. No I/O. `states` is what they bind, until it is taken.
 
-    def __init__(self) -> None:
+    Args:
+        threaded: the provider keeps the conversation.
+    """
+
+    def __init__(self, *, threaded: bool = False) -> None:
+        self.threaded = threaded
         self.seen = Seen()
         self.reading = Reading(_seen=self.seen)
         self.states: list[State] = []
@@ -428,6 +451,8 @@ class StreamMeter:
                 self.reading.model = text(start.get("model")) or self.reading.model
                 self.reading.overlay(start.get("usage"))
                 self.states.extend(container_state(start.get("container")))
+                if self.threaded:
+                    self.states.extend(thread_state(start))
             case "message_delta":
                 delta = mapping(message.get("delta"))
                 self.reading.note_end(delta)

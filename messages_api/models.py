@@ -57,7 +57,8 @@ class File(Kept):
 
 
 class Binding(Kept):
-    """What a conversation carries that only one account understands: a container, or a signature by its digest."""
+    """What a conversation carries that only one account understands: a container, a signature by its digest, or a
+    conversation that the provider keeps, by its last answer (kind `thread`, bindings.py)."""
 
     class Kind(models.TextChoices):
         CONTAINER = "container", "container"

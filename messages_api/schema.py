@@ -128,6 +128,11 @@ class MessagesRequest:
     thinking_budget: int = 0
     contents: Contents = field(default=EMPTY, compare=False)
 
+    @property
+    def threaded(self) -> bool:
+        """Whether the provider is to keep the conversation."""
+        return any(one.kind == "thread" for one in self.extras.uses)
+
 
 class Reader:
     """Reads one kind of request.
@@ -376,7 +381,7 @@ def uses(tool: Tool) -> list[Uses]:
         # One of the caller's own may be called by code that the provider runs.
         return [Uses("code_execution")] if tool.allowed_callers else []
     tokens = {"advisor": tool.max_tokens, "web_fetch": tool.max_content_tokens}.get(kind)
-    return [Uses(kind, count(tool.max_uses), count(tokens))]
+    return [Uses(kind, count(tool.max_uses), count(tokens), tool.response_inclusion == "excluded")]
 
 
 def count(value: object) -> int | None:

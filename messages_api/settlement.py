@@ -11,7 +11,7 @@ from typing import Any
 from keys import provider_kinds
 from messages_api.allowances import Allowances
 from messages_api.cache_writes import CacheWrites
-from messages_api.estimates import Extras, tokens_of
+from messages_api.estimates import MOST_USES, Extras, tokens_of
 from messages_api.metering import Iteration, Reading
 from messages_api.plausibility import Bounds, within_output
 from messages_api.seen import BYTES_PER_TOKEN, FALLBACK, Use
@@ -214,6 +214,20 @@ class Reckoning:
             default=self.allowances[use.kind].tokens,
         )
         return max(allowed, -(-use.size // BYTES_PER_TOKEN))
+
+    def excluded_uses(self, seen: Sequence[Use]) -> list[Use]:
+        """The uses that an answer with these leaves out: all that are allowed, if code was run that may have made them.
+
+        https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (November 2026)
+        """
+        if not any(use.kind == "code_execution" for use in seen):
+            return []
+        return [
+            Use(one.kind)
+            for one in self.extras.uses
+            if one.excluded
+            for _ in range(self.allowances[one.kind].uses if one.times is None else min(one.times, MOST_USES))
+        ]
 
     def unseen_uses(self, seconds: float | None = None) -> list[Use]:
         """The uses of an answer of which nothing was seen: all that are allowed, or one at its start and one a second,

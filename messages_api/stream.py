@@ -24,6 +24,8 @@ STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
 # Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
 # tombii/better-ccflare#307, earendil-works/pi#5592 (June and July 2026).
 LINGER_SECONDS = 2.0
+# Who waits longer for the next bytes (seconds) has read all that there was.
+AT_ONCE = 0.001
 
 SendBytes = Callable[[bytes], Awaitable[None]]
 
@@ -35,10 +37,12 @@ class EventStream(PumpedResponse):
         super().__init__(answer.status, headers)
         self.call = call
         self.answer = answer
-        self.meter = StreamMeter()
+        self.meter = StreamMeter(threaded=call.request.threaded)
         # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
         self.waiting_since = 0.0
         self.sent_at = 0.0
+        # When all was read that the provider had written by then.
+        self.read_all_at = time.monotonic()
         # When the answer was seen to be complete, though its stream goes on; 0: it wasn't.
         self.complete_at = 0.0
         self.lingered = False
@@ -77,6 +81,8 @@ class EventStream(PumpedResponse):
         while True:
             self.waiting_since = time.monotonic()
             chunk = await read()
+            if (now := time.monotonic()) - self.waiting_since > AT_ONCE or not chunk:
+                self.read_all_at = now
             self.waiting_since = 0.0
             if self.pinging is not None:
                 await self.pinging
@@ -151,6 +157,8 @@ class EventStream(PumpedResponse):
         if meter.failed and not meter.started:
             self.call.finish(status, meter.reading, free=True)  # an error instead of an answer
             return
+        # A client that takes nothing has us read nothing, while the provider goes on.
+        meter.reading.unread = 0.0 if self.waiting_since else time.monotonic() - self.read_all_at
         # Thinking that isn't shown is written all the same.
         hidden = meter.thought or not meter.started
         self.call.abandon(status, meter.reading, hidden=hidden)
@@ -191,6 +199,7 @@ class EventStream(PumpedResponse):
             while meter.reading.content is None and not meter.failed:
                 if not (chunk := await attempts.piece(self.call, self.answer)):
                     break
+                self.read_all_at = time.monotonic()
                 meter.feed(chunk)
             if self.over and not self.call.settled:
                 self._complete()

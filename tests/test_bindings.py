@@ -397,6 +397,35 @@ def test_another_teams_is_as_if_it_were_not_there(
     assert len(there.upstream.seen) + len(here.upstream.seen) == asked
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_conversation_that_its_provider_keeps_goes_on_for_its_team_alone(
+    web: Web, alice: Caller, here: Account, there: Account, streamed: bool
+) -> None:
+    said = f"msg_{secrets.token_hex(12)}"
+    if streamed:
+        there.streams(*stream_of(id=said))
+    else:
+        there.answers(message(id=said))
+    prefer(alice, there)
+    assert goes_to(web, alice, ask(thread={"type": "create"}, stream=streamed)) == "there"
+    there.answers(message())
+    prefer(alice, here)
+    going_on = ask("What did I say?", thread={"type": "continue", "previous_message_id": said})
+    assert goes_to(web, alice, going_on) == "there"
+    charlie = other_team(alice)
+    asked = len(there.upstream.seen) + len(here.upstream.seen)
+    for spelled in (json.dumps(going_on), json.dumps(going_on).replace("previous_", "previous\\u005f")):
+        answer = post(web, charlie.key, spelled.encode())
+        assert refused(answer, 404, "not_found_error") == f"Thread not found: {said}"
+    assert len(there.upstream.seen) + len(here.upstream.seen) == asked
+
+
+def test_an_answer_without_a_thread_is_not_kept(web: Web, alice: Caller, here: Account, there: Account) -> None:
+    prefer(alice, there)
+    goes_to(web, alice, ask())
+    assert not Binding.objects.exists()
+
+
 def test_what_the_database_has_forgotten_every_process_has(
     web: Web, alice: Caller, here: Account, there: Account
 ) -> None:

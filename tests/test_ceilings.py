@@ -309,7 +309,9 @@ def picture(kind, width, height):
         case "png":
             return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"\x08\x02\0\0\0"
         case "gif":
-            return b"GIF89a" + struct.pack("<HH", width, height)
+            comment = b"!\xfe\x03abc\x02,,\0"
+            screen = b"GIF89a" + struct.pack("<HH", width, height) + b"\x81\0\0" + b"\0" * 12
+            return screen + comment + b"," + struct.pack("<HHHH", 0, 0, width, height)
         case "jpeg":
             thumbnail = b"\xff\xe1" + struct.pack(">H", 1002) + b"\xff\xc0" * 500
             frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3)
@@ -396,6 +398,24 @@ def test_a_jpeg_is_as_large_as_decoders_find_it():
     true = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 1568, 1568, 3)
     data = b"\xff\xd8" + b"\xff\xd0" + false + true
     assert estimates.size_of_image(base64.b64encode(data + b"x" * 600)) == (1568, 1568)
+
+
+def false_sizes():
+    """Files that say first that they are small, and are not."""
+    size = struct.pack(">II", 1, 1)
+    yield b"\x89PNG\r\n\x1a\n\0\0\0\x08tEXt" + size + b"\0\0\0\0" + picture("png", 1500, 1500)[8:], (0, 0)
+    frame = b"," + struct.pack("<HHHH", 10, 20, 1500, 1400)
+    yield b"GIF89a" + struct.pack("<HH", 1, 1) + b"\0\0\0" + frame, (1510, 1420)
+    yield b"GIF89a" + struct.pack("<HH", 1, 1) + b"\0\0\0" + b"x" + frame, (0, 0)
+    true, false = (b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, size, size, 3) + b"\0" * 9 for size in (1500, 1))
+    hidden = true + b"\xff\xfe" + struct.pack(">H", 2 + len(false)) + false
+    yield b"\xff\xd8\xff\0" + struct.pack(">H", 2 + len(true) + 4) + hidden, (0, 0)
+
+
+@pytest.mark.parametrize(("data", "size"), list(false_sizes()), ids=["png", "gif", "odd gif", "jpeg"])
+def test_no_image_is_held_as_a_smaller_one_than_decoders_find(data, size):
+    """A size of zeros is one that can't be told, which is held at the most."""
+    assert estimates.size_of_image(base64.b64encode(data + b"x" * 600)) == size
 
 
 @given(st.binary(max_size=100), st.sampled_from(PICTURES), st.integers(0, 40))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -147,6 +148,71 @@ def test_a_hard_budget_is_never_passed_by_what_sixty_clients_that_hang_up_have_s
     assert sum(called) * bill[-1] <= amount
     assert Window.objects.get().spent + Window.objects.get().held <= amount
     assert sum(entry.cost for entry in rows(sum(called))) == Window.objects.get().spent
+
+
+def test_searches_that_an_answer_leaves_out_are_paid_by_who_hangs_up_too(web, upstream, alice):
+    tools = [
+        SEARCH | {"type": "web_search_20260318", "response_inclusion": "excluded"},
+        {"type": "code_execution_20260521", "name": "code_execution"},
+    ]
+    use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "code_execution", "input": {}}
+    text = block(1, {"type": "text", "text": ""}, *({"type": "text_delta", "text": "ab"} for _ in range(40)))
+    # Before any code was run, there is nothing to leave out.
+    for count, (parts, searches) in enumerate((([*started(), *text], 0), ([*started(), *block(0, use), *text], 10)), 1):
+        upstream.answer = [*pieces(200, parts)[:-1], threading.Event()]
+        assert hang_up(web, alice.key, parts, tools=tools)
+        entry = rows(count)[-1]
+        assert (entry.status, entry.estimated, entry.web_search_requests) == ("client_disconnected", True, searches)
+        assert searches * FEE <= entry.cost <= entry.held
+
+
+# Clients that don't read
+
+
+def read_nothing(web, key, upstream, seconds, **members):
+    """Call, take nothing of the answer for a while, and hang up."""
+    content = json.dumps(ask(stream=True, max_tokens=2000) | members).encode()
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.connect(web.address)
+        lines = [f"{name}: {value}" for name, value in credentials(key).items()]
+        head = "\r\n".join(["POST /v1/messages HTTP/1.1", "host: x", f"content-length: {len(content)}", *lines])
+        link.sendall(head.encode() + b"\r\n\r\n" + content)
+        wait_until(lambda: upstream.seen)
+        time.sleep(seconds)
+
+
+# More than there is room for on the way.
+PADDING = [event("ping", padding="x" * 60_000)] * 300
+
+
+def test_a_client_that_does_not_read_pays_for_what_may_have_been_written_meanwhile(web, upstream, alice):
+    words = block(0, {"type": "text", "text": ""}, *({"type": "text_delta", "text": "ab"} for _ in range(600)))
+    upstream.answer = [*pieces(200, [*started(), *PADDING, *words])[:-1], threading.Event()]
+    read_nothing(web, alice.key, upstream, 4)
+    (entry,) = rows(1)
+    assert (entry.status, entry.estimated) == ("client_disconnected", True)
+    assert 300 <= entry.output_tokens <= 2000
+
+
+def test_a_client_that_does_not_read_pays_for_the_searches_that_may_have_been_made_meanwhile(web, upstream, alice):
+    parts, _ = searching(10)
+    upstream.answer = [*pieces(200, [parts[0], *PADDING, *parts[1:]])[:-1], threading.Event()]
+    read_nothing(web, alice.key, upstream, 4, tools=[SEARCH])
+    (entry,) = rows(1)
+    assert (entry.status, entry.estimated) == ("client_disconnected", True)
+    assert 3 <= entry.web_search_requests <= 10
+    assert entry.cost <= entry.held
+
+
+def test_a_client_that_reads_late_but_all_pays_what_is_reported(web, upstream, alice):
+    upstream.answer = pieces(200, [*started(), *PADDING, *events("Hi")[1:]])
+    body = ask(stream=True)
+    with CLIENT.stream("POST", web.url + "/v1/messages", json=body, headers=credentials(alice.key)) as answer:
+        time.sleep(2)
+        answer.read()
+    (entry,) = rows(1)
+    assert (entry.status, entry.estimated, entry.output_tokens) == ("completed", False, 7)
 
 
 # Answers in one piece

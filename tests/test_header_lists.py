@@ -29,6 +29,12 @@ FOREIGN = {
     "x-bf-anything": "1",
     "x-mine": "7",
 }
+# In whose name, and at whose expense, a credential of several workspaces or customers calls: ours is not the caller's.
+CHOOSING = {
+    "anthropic-workspace-id": "wrkspc_other",
+    "anthropic-organization-id": "org_other",
+    "anthropic-user-profile-id": "uprof_other",
+}
 # What clients say to Anthropic (wire.md lists them).
 KNOWN = {
     "anthropic-version": "2023-06-01",
@@ -71,11 +77,19 @@ def test_a_callers_headers_go_to_the_provider_where_they_are_meant_for_it(web, a
         "/v1/messages/count_tokens": {name: value for name, value in ask().items() if name != "max_tokens"},
     }
     for path, body in bodies.items():
-        CLIENT.post(web.url + path, json=body, headers=FOREIGN | KNOWN | {"x-api-key": alice.key})
+        CLIENT.post(web.url + path, json=body, headers=FOREIGN | CHOOSING | KNOWN | {"x-api-key": alice.key})
         seen = {name.decode(): value.decode() for name, value in upstream.last.headers}
         assert KNOWN.items() <= seen.items()
         assert set(seen) == {*KNOWN, "host", "content-length", "accept-encoding", "x-api-key"}
         assert not any("foreign" in value for value in seen.values())
+
+
+def test_a_caller_with_a_key_of_its_own_says_in_whose_name_it_calls():
+    given = [(name.encode(), value.encode()) for name, value in (CHOOSING | KNOWN).items()]
+    credential = (b"x-api-key", b"secret")
+    assert {*given} < {*headers.upstream(given, credential, own=True)}
+    for passed in (headers.upstream(given, credential), headers.to_cloud(given)):
+        assert not {name.encode() for name in CHOOSING} & {name for name, _ in passed}
 
 
 @pytest.mark.parametrize("status", [200, 400])

@@ -87,7 +87,8 @@ class Anthropic(Provider):
         url = (call.provider_key.base_url or BASE_URL) + call.path
         if call.query:
             url += "?" + call.query.decode("latin-1")
-        passed = headers.upstream(call.headers, credential(call.provider_key.secret, call.provider_key.base_url))
+        key = call.provider_key
+        passed = headers.upstream(call.headers, credential(key.secret, key.base_url), own=key.id is None)
         return plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts))
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
