@@ -16,7 +16,7 @@ django.setup(set_prefix=False)
 from django.conf import settings  # noqa: E402
 
 from gateway_project import content_security, static_files  # noqa: E402
-from gateway_project.pages import Handler, Pages  # noqa: E402
+from gateway_project.pages import Handler, Pages, bound_statements  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
 from messages_api import cors, handler, runtime  # noqa: E402
 from usage import metrics  # noqa: E402
@@ -26,6 +26,7 @@ Send = Callable[[Any], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 PAGES = re.compile(r"/(?:admin(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
+bound_statements(settings.DATABASES["default"]["OPTIONS"])
 pages = Pages(
     Handler(), at_once=settings.CONFIGURATION.pages_of_a_process, most_bytes=settings.CONFIGURATION.max_page_bytes
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from typing import Any, ClassVar
 
 import httptools
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway_project.logs import LOGGED
 from messages_api import cors
+from messages_api.known_callers import KNOWN
 
 # A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
 HEAD_BYTES = 96 * 1024
@@ -31,6 +33,12 @@ PIECE = 2048
 
 # Seconds for a client to read anything of an answer that waits for it.
 READ_SECONDS = 120
+
+# Connections of a process on which nobody known is calling: they wait for a request, for the rest of one, or for its
+# client to read the answer. Of more, the one that was silent for longest makes room. They may be a quarter of the files
+# that the process may open: without one there is no call to a provider, and no connection to the database.
+STRANGERS = 4000
+OTHER_FILES = 128
 
 OFFERS = {b"upgrade", b"connection", b"http2-settings"}
 
@@ -53,9 +61,12 @@ class Http(HttpToolsProtocol):
     """
 
     origins: ClassVar[frozenset[str]] = frozenset()
+    # Those of all connections on which nobody known is calling, the one that has been so for longest first.
+    strangers: ClassVar[dict[Http, None]] = {}
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._is_stranger()
         self.flow: Flow = Flow(transport)
         self.refusal: bytes | None = None
         self.logged = set[tuple[object, ...]]()
@@ -69,7 +80,23 @@ class Http(HttpToolsProtocol):
     def refused(self) -> bool:
         return self.refusal is not None
 
+    def _is_stranger(self) -> None:
+        """For now, nobody known is calling; one that has been unknown for longer may have to make room."""
+        if self.transport.is_closing():
+            return
+        strangers = self.strangers
+        strangers.pop(self, None)
+        strangers[self] = None
+        if len(strangers) > most_strangers():
+            oldest = next(iter(strangers))
+            del strangers[oldest]
+            oldest.transport.abort()
+
+    def _is_known(self) -> None:
+        self.strangers.pop(self, None)
+
     def connection_lost(self, error: Exception | None) -> None:
+        self._is_known()
         self._stop_waiting()
         self._stop_watching()
         self._drop_queue()
@@ -113,6 +140,7 @@ class Http(HttpToolsProtocol):
             self._wait_for_head()
 
     def on_response_complete(self) -> None:
+        self._is_stranger()
         super().on_response_complete()
         if self.transport.is_closing():
             self._drop_queue()
@@ -128,6 +156,7 @@ class Http(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.running = cycle
+        self._is_stranger()
         super()._start_asgi_task(cycle, app)
 
     def _drop_queue(self) -> None:
@@ -167,7 +196,7 @@ class Http(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.in_head = self.begun_here = True
         super().on_message_begin()
-        self.scope["state"][LOGGED] = self.logged
+        self.scope["state"] |= {LOGGED: self.logged, KNOWN: self._is_known}
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -271,6 +300,12 @@ class Http(HttpToolsProtocol):
         head += [name + b": " + value + b"\r\n" for name, value in self.headers if name not in OFFERS]
         self.parser = httptools.HttpRequestParser(Listener(self))
         self.parser.feed_data(b"".join([*head, b"\r\n"]))
+
+
+def most_strangers() -> int:
+    """How many connections there may be on which nobody known is calling."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return STRANGERS if files == resource.RLIM_INFINITY else max(1, min(STRANGERS, (files - OTHER_FILES) // 4))
 
 
 class Listener:

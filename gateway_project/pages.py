@@ -9,7 +9,7 @@ no new one, and all pages together never have more than there are threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,6 +34,8 @@ LONG_BODIES = 4
 WAITING = 256
 WAIT_SECONDS = 10
 RETRY_SECONDS = 5
+# For a statement of a page: what somebody looks for may take the database hours.
+STATEMENT_SECONDS = 30
 
 
 class Refused(Exception):
@@ -171,6 +173,11 @@ class Pages:
             yield thread
         finally:
             self.threads.put_nowait(thread)
+
+
+def bound_statements(options: MutableMapping[str, Any]) -> None:
+    """Have connections with these options of Django's give up a statement that takes too long."""
+    options["options"] = f"{options.get('options', '')} -c statement_timeout={STATEMENT_SECONDS}s".strip()
 
 
 async def parts(receive: Receive) -> AsyncIterator[bytes]:

@@ -6,10 +6,16 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db import IntegrityError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 
 from keys import names
 from keys.errors import Unusable
+
+# Nothing that is looked for is longer. Of many words, each is compared with each field, and PostgreSQL plans for hours.
+LONGEST_TERM = 250
+# Look-ups whose patterns may take PostgreSQL as long to read.
+PATTERNS = ("regex", "iregex")
 
 
 class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -31,6 +37,18 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
             spec.template = "admin/listed/filter.html"
         show_count(changelist)
         return changelist
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if len(search_term) > LONGEST_TERM:
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        if lookup.rpartition("__")[2] in PATTERNS:
+            return False
+        return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """What the form could not see is an answer, too: somebody else was faster."""

@@ -27,7 +27,11 @@ from usage.pricing import ModelPrice
 logger = logging.getLogger(__name__)
 
 # A line is an answer of a model: a few MB at most.
-LONGEST_LINE = 64 << 20
+LONGEST_LINE = 16 << 20
+# Of a custom id, this much tells that it is none of ours.
+ID_LENGTH = 65
+# There is one line for each request; of any more than these besides, nothing is read.
+SPARE = 100
 PLACES = Decimal(1).scaleb(-12)
 
 # How the results of requests that no model answered are booked, at no cost.
@@ -104,10 +108,17 @@ class ResultsMeter:
         self.waiting: list[dict[str, Any]] = []
         self._rest: list[bytes] = []
         self._rest_bytes = 0
-        self._too_long = False
+        self._lines = self._unreadable = 0
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there were more results than can be."""
+        return self._lines > self.batch.requests + SPARE
 
     def feed(self, chunk: bytes) -> None:
         """Take in the next bytes."""
+        if self.too_many:
+            return
         *lines, rest = chunk.split(b"\n")
         if lines:
             first = b"".join((*self._rest, lines[0]))
@@ -126,6 +137,11 @@ class ResultsMeter:
         """The results have come to their end: a last line that lacks only its end counts. Whether they are complete."""
         self._line(b"".join(self._rest))
         self._rest.clear()
+        if self._unreadable:
+            # Whose they are nobody can say: their share stays held.
+            logger.error("%d lines of the results of batch %s can't be read", self._unreadable, self.batch.id)
+        if self.too_many:
+            logger.error("batch %s has more results than requests", self.batch.id)
         complete = len(set(self.custom_ids)) >= self.batch.requests
         if not complete:
             logger.error("batch %s: %d of %d results", self.batch.id, len(self.custom_ids), self.batch.requests)
@@ -147,13 +163,15 @@ class ResultsMeter:
     def _line(self, line: bytes) -> None:
         if not line.strip():
             return
+        self._lines += 1
+        if self.too_many:
+            return
         try:
             read = line_of.decode(line)
         except (ValueError, RecursionError):
-            # Whose it is nobody can say: its share stays held.
-            logger.error("a line of the results of batch %s can't be read", self.batch.id)
+            self._unreadable += 1
             return
-        self.custom_ids.append(read.custom_id)
+        self.custom_ids.append(read.custom_id[:ID_LENGTH])
         self.waiting.append(self._settlement(read))
 
     def _settlement(self, line: Line) -> dict[str, Any]:

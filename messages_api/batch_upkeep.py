@@ -21,7 +21,7 @@ from django.utils import timezone
 from keys.models import ProviderKey
 from messages_api import control_plane
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
-from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, description, moment
+from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, described, description, moment
 from messages_api.control_plane import NoAnswer
 from messages_api.metering import integer, mapping, text
 from messages_api.models import Batch
@@ -250,7 +250,7 @@ def take_over(orphan: Batch, stray: dict[str, Any]) -> None:
     said = {
         "id": orphan.id,
         "provider_batch_id": text(stray["id"]),
-        "described": json.dumps(stray),
+        "described": described(json.dumps(stray).encode()),
         "organization_id": "",
         "workspace_id": "",
         "settlement": msgspec.json.encode(settlement).decode(),

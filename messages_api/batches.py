@@ -8,6 +8,7 @@ https://docs.claude.com/en/api/creating-message-batches
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import time
@@ -59,6 +60,10 @@ RESULTS = Endpoint("batches.results", PATH, free=True)
 HOLD_SECONDS = 30 * 86_400
 # Models of requests that are priced, and lines that are settled, in one go.
 PORTION = 200
+# Bytes of results that are read at a time: a line may be short, and takes up to 100 microseconds.
+PIECE = 8 << 10
+# What is kept of a provider's word about a batch, which has some hundred bytes; lists are made of these.
+MOST_DESCRIBED = 64 << 10
 
 NOTHING = MessagesRequest("", 0, False)
 # For the results of a batch that is about to be deleted.
@@ -87,7 +92,7 @@ WITH opened AS (
     FROM usage_hold h WHERE h.id = %(id)s
 )
 UPDATE messages_api_batch b SET state = 'running', process = NULL, provider_batch_id = %(provider_batch_id)s,
-    described = %(described)s, asked_at = clock_timestamp(), organization_id = %(organization_id)s,
+    described = coalesce(%(described)s, described), asked_at = clock_timestamp(), organization_id = %(organization_id)s,
     workspace_id = %(workspace_id)s
 FROM opened WHERE b.id = %(id)s AND b.state = 'creating'
 RETURNING b.id
@@ -95,7 +100,7 @@ RETURNING b.id
 DOUBT = "UPDATE messages_api_batch SET process = NULL WHERE id = %s AND state = 'creating' RETURNING id"
 NEVER = "DELETE FROM messages_api_batch WHERE id = %s AND state = 'creating' RETURNING id"
 DESCRIBE = """
-UPDATE messages_api_batch SET described = %(described)s, asked_at = clock_timestamp(),
+UPDATE messages_api_batch SET described = coalesce(%(described)s, described), asked_at = clock_timestamp(),
     ended_at = coalesce(ended_at, %(ended_at)s)
 WHERE id = %(id)s RETURNING id
 """
@@ -309,7 +314,7 @@ async def made(call: Call, content: bytes, name: str) -> None:
     values = {
         "id": call.id,
         "provider_batch_id": name,
-        "described": content.decode("utf-8", "replace").replace("\x00", ""),
+        "described": described(content),
         "organization_id": call.account[0],
         "workspace_id": call.account[1],
         "settlement": msgspec.json.encode(call.settlement(Status.COMPLETED, Reading(), free=True)).decode(),
@@ -382,12 +387,15 @@ class Settling:
 
     async def chunk(self, chunk: bytes) -> None:
         """The next bytes."""
-        self.meter.feed(chunk)
-        if states := self.meter.states:
-            self.meter.states = []
-            await self.call.runtime.bindings.keep(self.call, states)
-        while len(self.meter.waiting) >= PORTION:
-            await self._settle(last=False)
+        for start in range(0, len(chunk), PIECE):
+            if start:
+                await asyncio.sleep(0)
+            self.meter.feed(chunk[start : start + PIECE])
+            if states := self.meter.states:
+                self.meter.states = []
+                await self.call.runtime.bindings.keep(self.call, states)
+            while len(self.meter.waiting) >= PORTION:
+                await self._settle(last=False)
 
     async def end(self) -> None:
         """All of it has been read."""
@@ -491,7 +499,7 @@ async def page(runtime: Runtime, http: ApiRequest, key: KnownKey, wanted: Wanted
     if wanted.before:
         chosen.reverse()
     base = whereabouts(http)
-    entries = [(name, with_our_url(described.encode(), base, name)) for name, described in chosen]
+    entries = [(name, with_our_url((said or bare(name)).encode(), base, name)) for name, said in chosen]
     return paging.page(entries, has_more=has_more)
 
 
@@ -565,9 +573,19 @@ def description(batch: UUID, body: bytes) -> dict[str, Any]:
     """What a provider says of a batch, to be kept."""
     return {
         "id": batch,
-        "described": body.decode("utf-8", "replace").replace("\x00", ""),
+        "described": described(body),
         "ended_at": moment(mapping(decode(body)).get("ended_at")),
     }
+
+
+def bare(name: str) -> str:
+    """A batch of which nothing is known but its id."""
+    return json.dumps({"id": name, "type": "message_batch"})
+
+
+def described(body: bytes) -> str | None:
+    """What is kept of a provider's word about a batch; None: nothing new."""
+    return body.decode("utf-8", "replace").replace("\x00", "") if len(body) <= MOST_DESCRIBED else None
 
 
 def moment(value: object) -> datetime | None:

@@ -19,6 +19,8 @@ from messages_api.errors import GatewayError, unavailable
 SHORT = 64 * 1024
 # Bodies that may wait; their first bytes are in the process's memory.
 MOST_WAITING = 1000
+# Of one virtual key.
+MOST_WAITING_OF_KEY = 100
 
 # How many calls at once a virtual key may make; None: any number.
 Parallel = Callable[[int], Awaitable[int | None]]
@@ -92,7 +94,8 @@ class Intake:
         """
         if (refusal := self.refusal(share, size, parallel)) is None:
             return self.take(share, size)
-        if len(self.waiting) >= MOST_WAITING:
+        of_key = sum(waiter.share.key == share.key for waiter in self.waiting)
+        if of_key >= MOST_WAITING_OF_KEY or len(self.waiting) >= MOST_WAITING:
             raise refusal
         waiter = Waiter(share, size, parallel, asyncio.get_running_loop().create_future())
         self.waiting.append(waiter)

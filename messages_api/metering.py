@@ -366,7 +366,8 @@ class StreamMeter:
         if not rest and b"\r" not in chunk:  # the usual case: whole events, lines that end as Anthropic's do
             *events, last = chunk.split(b"\n\n")
             for event in events:
-                self._event(event)
+                if event:
+                    self._event(event)
             rest += last
             return
         searched = max(0, len(rest) - 3)

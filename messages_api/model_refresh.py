@@ -33,6 +33,10 @@ SECONDS = 30.0
 MOST_BYTES = 16 * 1024 * 1024
 # Of a model's id; those of the ledger are cut off there.
 ID_LENGTH = 200
+# Models of a list, and bytes of what is said of one: each process keeps all lists, and goes through those of a key for
+# each of its questions about models. The longest lists (of resellers) have a few hundred models, of some kB each.
+MOST_MODELS = 2000
+MOST_DESCRIBED = 16 * 1024
 
 
 def refresh_due() -> None:
@@ -91,6 +95,9 @@ def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
 
             secret = control_plane.secret(provider_key)
             for model in providers.find(provider_key.provider).list_models(provider_key.base_url, secret, get):
+                if len(models) == MOST_MODELS:
+                    logger.warning("provider key %s lists more models than are kept", provider_key.name)
+                    break
                 if usable(model):
                     models.setdefault(model["id"], model)
     except httpx.HTTPError as error:
@@ -108,6 +115,7 @@ def usable(model: Any) -> bool:
     if not isinstance(model, dict) or not isinstance(model.get("id"), str) or not 1 <= len(model["id"]) <= ID_LENGTH:
         return False
     try:
-        return b"\\u0000" not in json.dumps(model, ensure_ascii=False, allow_nan=False).encode()
+        described = json.dumps(model, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
         return False
+    return len(described) <= MOST_DESCRIBED and b"\\u0000" not in described

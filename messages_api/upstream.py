@@ -18,6 +18,8 @@ OnWrite = Callable[[], None]
 
 # What a compressed answer is unpacked to at a time: a few bytes of it may become gigabytes.
 PIECE = 1 << 18
+# What is read of an answer at a time: a part may be thousands of events, of which each takes microseconds.
+PART = 1 << 15
 # The longest answer that is kept whole, and the longest event of a stream.
 MOST_BYTES = 64 << 20
 
@@ -219,12 +221,37 @@ class Unpacked:
         self.answer.close()
 
 
+class InParts:
+    """An answer that is read in short parts: between those that came in one, it is the others' turn."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.status = answer.status
+        self.headers = answer.headers
+        self.rest: bytes | memoryview = b""
+
+    async def read(self) -> bytes:
+        if self.rest:
+            await asyncio.sleep(0)
+        else:
+            whole = await self.answer.read()
+            if len(whole) <= PART:
+                return whole
+            self.rest = memoryview(whole)
+        part, self.rest = bytes(self.rest[:PART]), self.rest[PART:]
+        return part
+
+    def close(self) -> None:
+        self.rest = b""
+        self.answer.close()
+
+
 def is_packed(encoding: str) -> bool:
     """Whether a `content-encoding` is one that is unpacked here."""
     return encoding.strip().lower() in ("gzip", "deflate")
 
 
 def plain(answer: Answer) -> Answer:
-    """The answer, unpacked if it is gzip or deflate."""
+    """The answer in short parts, unpacked if it is gzip or deflate."""
     encoding = next((value for name, value in answer.headers if name == b"content-encoding"), b"")
-    return Unpacked(answer) if is_packed(encoding.decode("latin-1")) else answer
+    return InParts(Unpacked(answer) if is_packed(encoding.decode("latin-1")) else answer)

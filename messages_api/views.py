@@ -24,6 +24,7 @@ from messages_api import (
     conversation,
     errors,
     headers,
+    known_callers,
     long_bodies,
     markers,
     reading,
@@ -133,6 +134,7 @@ async def identified(
     presented: Any = request.auth
     http.credential_hint = presented.hint
     key = await here.identify(presented)
+    known_callers.note(http.scope)
     http.virtual_key, http.share = key.id, here.intake.share(key.id)
     long_bodies.caller.set(here.caller(key, presented))
     if free or key.passthrough:

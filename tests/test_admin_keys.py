@@ -306,6 +306,21 @@ def test_a_list_answers_no_questions_about_secrets(alice_may_everything, model, 
     assert alice_may_everything.get(page(model, "changelist"), {lookup: "a"}).status_code == 400
 
 
+@pytest.mark.parametrize("lookup", ["name__regex", "customer__name__iregex"])
+def test_a_list_takes_no_pattern_that_the_database_would_be_hours_at(alice_may_everything, lookup):
+    make_key()
+    hours = {lookup: "((((a?){9}){9}){9})b"}
+    assert alice_may_everything.get(page("virtualkey", "changelist"), hours).status_code == 400
+
+
+def test_a_list_looks_for_no_more_words_than_people_write(alice_may_everything):
+    alice, _ = make_key()
+    list_of_keys = page("virtualkey", "changelist")
+    for words, count in (([alice.name], 1), ([alice.name] * 300, 0)):
+        answer = alice_may_everything.get(list_of_keys, {"q": " ".join(words)})
+        assert (answer.status_code, answer.context["cl"].result_count) == (200, count)
+
+
 @pytest.mark.parametrize("model", ["virtualkey", "customer", "team", "providerkey", "gatewaytoken", "gateway"])
 def test_nothing_that_the_ledger_names_is_deleted(alice_may_everything, model):
     alice, _ = make_key()

@@ -187,6 +187,18 @@ def test_the_list_comes_from_our_own_tables_a_page_at_a_time(web, upstream, alic
     assert "limit" in refused(get(web, alice.key, limit=0), 400, "invalid_request_error")
 
 
+def test_a_word_without_measure_is_passed_on_and_kept_by_no_list(web, upstream, alice, provider):
+    create(web, alice.key)
+    short = get(web, alice.key, f"/{NAME}").json()
+    provider.batches[NAME]["more"] = "x" * 1_000_000
+    long = get(web, alice.key, f"/{NAME}").json()
+    assert long == short | {"more": "x" * 1_000_000}
+    assert get(web, alice.key).json()["data"] == [short]
+    # One that was made so: its id is what there is.
+    Batch.objects.update(described="")
+    assert get(web, alice.key).json()["data"] == [{"id": NAME, "type": "message_batch"}]
+
+
 def test_it_can_be_cancelled(web, alice, provider):
     create(web, alice.key)
     answer = CLIENT.post(f"{web.url}{BATCHES}/{NAME}/cancel", headers=credentials(alice.key))

@@ -25,7 +25,7 @@ from messages_api.metering import StreamMeter
 from messages_api.providers.openai import events as openai_events
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected
-from messages_api.upstream import MOST_BYTES, PIECE, Headers, Inflater, Unpacked, UpstreamError, gathered, plain
+from messages_api.upstream import MOST_BYTES, PART, PIECE, Headers, Inflater, Unpacked, UpstreamError, gathered, plain
 from tests.bedrock_provider import frames
 from tests.clouds import issue_for
 from tests.gateway import Caller, Web, ask, event, events, issue, post, refused, row, rows
@@ -118,6 +118,29 @@ def test_a_few_bytes_that_become_gigabytes_are_unpacked_piece_by_piece_and_other
         assert tracemalloc.get_traced_memory()[1] < 8 * MIB
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("event", [b"\n\n", b"data:{}\n\n", b"\r\r"])
+async def test_events_of_a_few_bytes_that_come_at_once_leave_others_their_turn(event: bytes) -> None:
+    turns = longest = 0
+    sent, read = event * (MIB // len(event)), bytearray()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(others())
+    answer, meter = plain(Parts(iter([sent]))), StreamMeter()
+    while part := await answer.read():
+        meter.feed(part)
+        read += part
+        longest = max(longest, len(part))
+    task.cancel()
+    assert read == sent
+    assert longest <= PART
+    assert turns >= MIB / PART - 1
 
 
 def test_members_with_nothing_in_them_leave_others_their_turn() -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from gateway_project import http_protocol
+from keys.models import Cooldown
+from tests.gateway import message, post, wait_until
+from tests.upstream import whole
 
 
 def connect(web):
@@ -138,3 +146,22 @@ def test_a_head_that_does_not_come_is_not_waited_for(web, begun):
         link.sendall(begun)
         assert link.recv(1 << 16).startswith(b"HTTP/1.1 408")
     assert time.monotonic() - began < http_protocol.HEAD_SECONDS + 20
+
+
+def test_connections_of_strangers_take_no_files_that_calls_need(start_web, served, alice, upstream):
+    web, may = start_web(ping_seconds=14), threading.Event()
+    process = web.processes[0].pid
+    _, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (200, hard))
+    upstream.answer = [may, *whole(200, message(), ("connection", "close"))]
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(1) as thread:
+        under_way = thread.submit(post, web, alice.key)
+        wait_until(lambda: upstream.seen)
+        for _ in range(250):
+            opened.enter_context(connect(web)).sendall(b"GET / HTTP/1.1\r\n")
+            time.sleep(0.005)
+        files = len(list(Path(f"/proc/{process}/fd").iterdir()))
+        may.set()
+        assert [under_way.result().status_code, *(post(web, alice.key).status_code for _ in range(3))] == [200] * 4
+        assert files < 150
+    assert not Cooldown.objects.exists()

@@ -7,17 +7,24 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
+import msgspec
 import pytest
 
 from messages_api import outline
+from messages_api.batch_results import ID_LENGTH, SPARE, KnownBatch, ResultsMeter
+from messages_api.batches import PORTION
 from messages_api.metering import JsonMeter, State, StreamMeter
 from messages_api.providers import refusals
 from messages_api.providers.openai import completion, faults
 from messages_api.providers.openai.answer import message
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected
+from usage import pricing
 
 SIZE = 15 << 20
 COPIED = 32 << 20
@@ -178,3 +185,20 @@ def test_an_outline_says_whether_it_left_something_out() -> None:
     read = outline.Outline()
     assert read.read(b'{"a":%b,"b":%b}' % ((many("[]", 1 << 18).encode(),) * 2), shape) is not None
     assert not read.whole
+
+
+@pytest.mark.parametrize(
+    "line", [b"no line", b'{"custom_id":"%b","result":{"type":"expired"}}' % (b"a" * 1000)], ids=["broken", "made up"]
+)
+def test_results_without_end_take_neither_memory_nor_the_log(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    now = datetime.now(UTC)
+    batch = KnownBatch(uuid4(), "b", "anthropic", None, now, now, 2, Decimal(1), "", False, False, "", "")
+    book = pricing.build([])
+    meter, settled = ResultsMeter(batch, book.price, book.unpriced()), 0
+    for _ in range(100):
+        meter.feed((line + b"\n") * 100)
+        settled += len(msgspec.json.decode(meter.take(PORTION)))
+    assert not meter.finish()
+    assert settled <= batch.requests + SPARE
+    assert sum(map(len, meter.custom_ids)) <= (batch.requests + SPARE) * ID_LENGTH
+    assert len(caplog.records) <= 4

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from messages_api import handler
 from messages_api.errors import GatewayError
-from messages_api.intake import SHORT, Intake, Share
+from messages_api.intake import MOST_WAITING, SHORT, Intake, Share
 from tests.gateway import Web, ask, issue, message, post, wait_until
 from tests.upstream import Upstream, whole
 from usage.budgets import LimitKind
@@ -43,6 +43,26 @@ async def refusal(share: Share, size: int) -> tuple[int, str]:
         await share.take(size)
     assert caught.value.retry_after is not None
     return caught.value.status_code, caught.value.kind
+
+
+async def test_bodies_of_one_key_that_wait_leave_room_for_those_of_others_to_wait() -> None:
+    async def one(key: int) -> int | None:
+        return 1
+
+    room = intake(parallel=one, patience=10)
+    under_way = [room.share(key) for key in (1, 2)]
+    for share in under_way:
+        await share.take(1)
+    attack = [asyncio.ensure_future(room.share(1).take(1)) for _ in range(MOST_WAITING + 1)]
+    waits = asyncio.ensure_future(room.share(2).take(1))
+    await asyncio.sleep(0.1)
+    assert sum(task.done() for task in attack) > MOST_WAITING // 2
+    assert not waits.done()
+    under_way[1].let_go()
+    await waits
+    for task in attack:
+        task.cancel()
+    await asyncio.gather(*attack, return_exceptions=True)
 
 
 async def test_a_key_holds_its_part_and_the_process_the_whole_but_short_bodies_pass() -> None:

@@ -392,11 +392,20 @@ def test_what_cannot_be_kept_of_a_list_is_left_out(alice, upstream):
         None,
         "c",
         info(""),
+        info("long", x="x" * 20_000),
     ]
     body = json.dumps({"data": [good[0], *bad, good[0] | {"again": 1}, good[1]], "has_more": True, "last_id": None})
     upstream.answer = whole(200, body.encode())
     tasks.refresh_models()
     assert ModelList.objects.get().listed == good
+
+
+def test_a_list_of_half_a_million_models_is_kept_in_part(alice, upstream):
+    body = json.dumps({"data": [{"id": f"m{number}"} for number in range(500_000)], "has_more": False})
+    upstream.answer = whole(200, body.encode())
+    tasks.refresh_models()
+    listed = ModelList.objects.get().listed
+    assert [model["id"] for model in listed] == [f"m{number}" for number in range(model_refresh.MOST_MODELS)]
 
 
 def test_a_list_without_an_end_is_read_so_far_only(alice, upstream):

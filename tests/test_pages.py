@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -234,6 +235,16 @@ async def test_few_long_bodies_are_held_at_once_and_short_ones_always():
     again = Visitor(b"a" * 100_000)
     await pages(scope(), again.receive, again.send)
     assert (again.status, pages.long_bodies) == (200, 0)
+
+
+@pytest.mark.django_db
+def test_a_statement_of_a_page_is_given_up_after_a_while(monkeypatch):
+    monkeypatch.setattr(bounds, "STATEMENT_SECONDS", 1)
+    options = dict(settings.DATABASES["default"]["OPTIONS"])
+    bounds.bound_statements(options)
+    given = connection.get_connection_params() | {"options": options["options"]}
+    with psycopg.connect(**given) as link, pytest.raises(psycopg.errors.QueryCanceled):
+        link.execute("SELECT repeat('ab', 100) ~ '((((a?){9}){9}){9})b'")
 
 
 def test_many_processes_leave_the_database_room():
