@@ -22,7 +22,7 @@ from typing import Annotated, NoReturn
 import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 
-from messages_api import estimates, markers, minted, plain, schema, splice
+from messages_api import checks, estimates, markers, minted, plain, schema, splice
 from messages_api.cache_writes import CacheWrites
 from messages_api.carried import Name, carried
 from messages_api.errors import GatewayError, invalid_request, unavailable
@@ -161,10 +161,10 @@ def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
         requests = batch_body.decode(body).requests
         members = splice.members_of.decode(body)
     except ValidationError as error:
-        plain.refuse(schema.in_words(str(error)))
+        plain.refuse(checks.in_words(str(error)))
     except (ValueError, RecursionError):
         no_json()
-    schema.check_names(members, KNOWN)
+    checks.check_names(members, KNOWN)
     beside, size, place = list[bytes](), 0, 0
     for name, head, value in heads(body, members):
         if name == "requests":
@@ -231,8 +231,8 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
     try:
         request = batch_request.decode(raw)
     except ValidationError as error:
-        plain.refuse(schema.in_words(str(error)))
-    schema.check_names(plain.split(raw), KNOWN_OF_REQUEST)
+        plain.refuse(checks.in_words(str(error)))
+    checks.check_names(plain.split(raw), KNOWN_OF_REQUEST)
     if not request.custom_id.isprintable():
         raise invalid_request("custom_id: It contains a character that can't be printed")
     if custom_ids.setdefault(request.custom_id, index) != index:

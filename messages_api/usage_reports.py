@@ -8,9 +8,9 @@ report zeros, empty objects or less in a later event: that never lowers what was
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
-from typing import Any, TypeGuard
+from typing import Any
 
+from messages_api.lenient import integer, is_reported, mapping
 from usage.tokens import TokenCounts
 
 # What a model read; a prompt is their sum.
@@ -140,27 +140,3 @@ def largest(old: object, new: object) -> object:
     """The larger count; what is no count takes no positive one's place."""
     newer = positive(old, new)
     return old if integer(old) > integer(newer) else newer
-
-
-# Values as providers send them
-
-
-def is_count(value: object) -> TypeGuard[int]:
-    """Whether it can be a number of tokens."""
-    return type(value) is int and 0 <= value < 1 << 53
-
-
-def is_reported(value: object) -> bool:
-    """Whether it is a number of tokens as a provider may write it: some write 7.0."""
-    return is_count(value) or (isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53)
-
-
-def mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def integer(value: object) -> int:
-    """A count as a provider reports it; what can't be one is 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return 0
-    return int(value) if 0 <= value < 1 << 53 else 0

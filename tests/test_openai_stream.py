@@ -15,7 +15,7 @@ from anthropic.lib.streaming._messages import accumulate_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages_api.metering import StreamMeter
+from messages_api.events import StreamMeter
 from messages_api.providers.openai import answer, completion, faults
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected

@@ -12,8 +12,8 @@ from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.timeouts import Timeouts
 from messages_api import headers
-from messages_api.metering import decode, mapping
-from messages_api.outline import decode_all
+from messages_api.lenient import mapping
+from messages_api.outline import decode, decode_all
 from messages_api.providers.base import VERSION, Get, Outgoing, Provider, counting_probe, speaks
 from messages_api.upstream import Answer, Headers, plain
 

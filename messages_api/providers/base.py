@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeVar
 from keys.directory import KnownProviderKey
 from keys.provider_kinds import ProviderKind, register
 from keys.timeouts import DEPLOYMENTS, Timeouts
-from messages_api.metering import decode, is_count, mapping
+from messages_api.lenient import is_count, mapping
+from messages_api.outline import decode
 from messages_api.upstream import Answer, Body, Headers, OnWrite, UpstreamClient
 
 

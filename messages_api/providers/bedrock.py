@@ -26,7 +26,8 @@ from keys.model_names import fold
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
 from messages_api import headers, long_bodies, provider_paths, splice
-from messages_api.metering import decode, mapping
+from messages_api.lenient import mapping
+from messages_api.outline import decode
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import (

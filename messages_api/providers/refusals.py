@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from messages_api import errors, headers
-from messages_api.metering import decode, mapping
+from messages_api.lenient import mapping
+from messages_api.outline import decode
 from messages_api.providers.base import JSON, Outgoing, Whole
 from messages_api.upstream import Answer, UpstreamError, gathered
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from messages_api.metering import is_count, mapping
+from messages_api.lenient import is_count, mapping
 from messages_api.outline import Elements, Members, Outline, is_many
 from messages_api.providers.openai.thoughts import Kind
 from messages_api.seen import BYTES_PER_TOKEN

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from messages_api.errors import kind_of
-from messages_api.metering import decode, mapping
+from messages_api.lenient import mapping
+from messages_api.outline import decode
 
 # Codes, types and reasons that say more than a status, or stand in the place of one: small letters and digits only.
 WORDS = {

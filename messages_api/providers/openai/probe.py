@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from keys.directory import KnownProviderKey
 from keys.timeouts import Timeouts
-from messages_api.metering import mapping
+from messages_api.lenient import mapping
 from messages_api.outline import decode_all
 from messages_api.providers.base import Inconclusive
 from messages_api.providers.openai import dialects
