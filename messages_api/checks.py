@@ -1,4 +1,4 @@
-"""What is known to be wrong with a Messages request, beyond the types in body.py, and how it is said to the caller. Pure."""
+"""Rules for a Messages request beyond the types in body.py, and the wording of what is wrong. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING = re.compile(r"Object missing required field `(\w+)`")
 OWN_WORDS = re.compile(r"([\w.]+): (.*)", re.DOTALL)
 
 IN_JSON = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-# What stands for a value that is none of those that are known: the value itself may be anything.
+# The expected values, by the end of the path. The message doesn't repeat the wrong value, which may be anything.
 CHOICES = {
     "role": "'user', 'assistant' or 'system'",
     "cache_control.type": "'ephemeral'",
@@ -28,7 +28,7 @@ CHOICES = {
     "fallbacks": "'default' or array",
 }
 INTERLEAVED = "interleaved-thinking-"
-# Members that a provider only knows with a beta, and how the names of its versions begin.
+# Members that need a beta, and the beginning of that beta's name.
 BETAS = {"mcp_servers": "mcp-client-", "output_format": "structured-outputs-"}
 
 any_block = msgspec.json.Decoder(InnerBlock)
@@ -40,24 +40,24 @@ checked_blocks: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 def check_names(names: Iterable[str], known: frozenset[str], path: str = "") -> None:
-    """Check that no member differs from a known one by nothing but case: we don't read it, but a provider may.
+    """Check that no member differs from a known one by case only: the gateway doesn't read it, but a provider may.
 
     Args:
         path: of the object, with a point at its end.
 
     Raises:
-        GatewayError: 400, one does.
+        GatewayError: 400, a member does.
     """
     if known.issuperset(names):
         return
     for name in names:
-        # So that the long s and the sign of Kelvin are letters, too, as they are to readers that ignore case.
+        # casefold() also maps the long s and the Kelvin sign to letters, as readers that ignore case do.
         if name not in known and (meant := name.casefold()) in known:
             refuse(f"{path}{meant}: Expected this name in lower case, not {name}")
 
 
 def objects(name: str, value: Raw) -> Iterable[tuple[str, dict[str, Raw]]]:
-    """The objects that a member is or has, each with its path."""
+    """The object that a member is, or those in its list, each with its path."""
     begin = memoryview(value)[0]
     if begin == ord("{"):
         return [(f"{name}.", any_object.decode(value))]
@@ -65,12 +65,12 @@ def objects(name: str, value: Raw) -> Iterable[tuple[str, dict[str, Raw]]]:
         try:
             return [(f"{name}.{index}.", each) for index, each in enumerate(any_objects.decode(value))]
         except ValidationError:
-            pass  # fallbacks of ours are strings
+            pass  # the gateway's own fallbacks are strings
     return []
 
 
 def check_blocks(content: object, path: str) -> set[str]:
-    """Check the blocks that we know among others; the types of the others.
+    """Check the known blocks of a content, and return the types of the others.
 
     Raises:
         GatewayError: 400, something is known to be wrong.
@@ -90,11 +90,13 @@ def check_blocks(content: object, path: str) -> set[str]:
 
 
 def check_betas(read: CountBody[Any], betas: str) -> None:
-    """Check that what only a beta knows comes with its header, where any beta is named. A request that names none is
-    left to the provider, for recorded requests of clients that it has answered are like that.
+    """Check that a member that needs a beta comes with its header, if the request names any beta.
+
+    A request without any beta is left to the provider: there are recorded requests of this kind that a provider has
+    answered.
 
     Raises:
-        GatewayError: 400, it doesn't.
+        GatewayError: 400, the header lacks the beta.
     """
     if not betas.strip():
         return
@@ -104,10 +106,10 @@ def check_betas(read: CountBody[Any], betas: str) -> None:
 
 
 def check_thinking(read: CountBody[Any], betas: str) -> None:
-    """Check that something is left to say after thinking; between uses of tools, a model may think for longer.
+    """Check that tokens are left for the answer after thinking. With tools, a model may think for longer.
 
     Raises:
-        GatewayError: 400, it isn't.
+        GatewayError: 400, no tokens are left.
     """
     thinking = read.thinking
     if (
@@ -121,23 +123,23 @@ def check_thinking(read: CountBody[Any], betas: str) -> None:
 
 
 def in_words(error: str, under: str = "") -> str:
-    """msgspec's words in Anthropic's order: the field, then what was expected.
+    """An error of msgspec's in Anthropic's order: the field, then what was expected.
 
     Args:
-        under: the path of what was read.
+        under: the path of the value that msgspec has read.
     """
     where = WHERE.search(error)
     path = ".".join(filter(None, (under, INDEX.sub(r".\1", where[1]) if where else ""))).lstrip(".")
-    said = WHERE.sub("", error)
-    if missing := MISSING.search(said):
-        path, said = f"{path}.{missing[1]}".lstrip("."), "Field required"
-    elif said.startswith("Invalid "):
+    message = WHERE.sub("", error)
+    if missing := MISSING.search(message):
+        path, message = f"{path}.{missing[1]}".lstrip("."), "Field required"
+    elif message.startswith("Invalid "):
         named = (choices for end, choices in CHOICES.items() if f".{path}".endswith(f".{end}"))
-        said = f"Expected {next(named, 'another value')}"
-    elif said.startswith("Expected `null`, got"):
-        said = "Not allowed here"
-    elif own := OWN_WORDS.match(said):
-        path, said = f"{path}.{own[1]}".lstrip("."), own[2]
+        message = f"Expected {next(named, 'another value')}"
+    elif message.startswith("Expected `null`, got"):
+        message = "Not allowed here"
+    elif own := OWN_WORDS.match(message):
+        path, message = f"{path}.{own[1]}".lstrip("."), own[2]
     else:
-        said = KINDS.sub(lambda kind: IN_JSON[kind[0]], said.replace("`", "")).replace(" | ", " or ")
-    return f"{path}: {said}" if path else said
+        message = KINDS.sub(lambda kind: IN_JSON[kind[0]], message.replace("`", "")).replace(" | ", " or ")
+    return f"{path}: {message}" if path else message

@@ -1,8 +1,7 @@
-"""Reading along the bytes of a streamed answer: where an event ends, and what it says.
+"""What a streamed answer reports, read from its bytes while they pass: where an event ends, and what it says.
 
-Facts about Anthropic's stream: the first usage comes in `message_start`; each `message_delta.usage` overlays it with
-cumulative counts (replace, never add; null changes nothing); the split of cache writes by time to live comes only in
-`message_start`.
+Facts about Anthropic's stream: the first usage is in `message_start`; each `message_delta.usage` overlays it with
+cumulative counts (replace, never add; null changes nothing); only `message_start` splits cache writes by time to live.
 Source: https://docs.claude.com/en/docs/build-with-claude/streaming and recorded exchanges.
 """
 
@@ -34,12 +33,15 @@ EVENT = Members(
     content_block=BLOCK,
     delta=Members(text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, **END),
 )
-# Events by which a stream shows what the model does: it will show what tools do, too.
+# After one of these events, a stream shows all that the model and its tools do.
 BEGUN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop")
 
 
 class StreamMeter:
-    """Reads server-sent events as they come, cut at any byte. No I/O. `states` is what they bind, until it is taken."""
+    """Reads server-sent events while they arrive, cut at any byte. No I/O.
+
+    `states` is what the events bind; the caller takes it out.
+    """
 
     def __init__(self) -> None:
         self.seen = Seen()
@@ -49,7 +51,7 @@ class StreamMeter:
         self.has_block = False
         self.stopped = False
         self.failed = False
-        # An error that clients don't hear: it lacks its `event` line or its type.
+        # An error that clients don't notice: it lacks its `event` line or its type.
         self.unheard = b""
         self.counted = False
         self.thought = False
@@ -57,17 +59,17 @@ class StreamMeter:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether all that was fed are whole events, so that one of ours may follow."""
+        """Whether the bytes end with a whole event, so that the gateway may add one."""
         return not self._rest
 
     def feed(self, chunk: bytes) -> None:
-        """Take in the next bytes.
+        """Read the next bytes.
 
         Raises:
-            UpstreamError: an event has no end.
+            UpstreamError: an event is longer than `MOST_BYTES`.
         """
         rest = self._rest
-        if not rest and b"\r" not in chunk:  # the usual case: whole events, lines that end as Anthropic's do
+        if not rest and b"\r" not in chunk:  # the usual case: whole events, with Anthropic's line ends
             *events, last = chunk.split(b"\n\n")
             for event in events:
                 self._event(event)
@@ -86,15 +88,15 @@ class StreamMeter:
             raise UpstreamError("too_long", sent=True)
 
     def finish(self) -> None:
-        """The stream has ended: an event that lacks only its blank line counts."""
+        """Read what is left at the end of the stream: an event that lacks only its blank line counts."""
         if self._rest:
             self._event(bytes(self._rest))
 
     def mend(self) -> bytes:
-        """What makes the events that were sent so far whole, should the stream break off here.
+        """The bytes that turn a cut event at the end of the stream into a valid one.
 
-        A cut UTF-8 character is completed, and the fragment becomes a `ping`, which clients skip without reading its
-        data: the last `event:` line of an event is the one that counts.
+        They complete a cut UTF-8 character and make the fragment a `ping`, which clients skip without reading its data:
+        of several `event:` lines in an event, the last one counts.
         """
         rest = bytes(self._rest[-4:])  # a character's length
         if not rest:
@@ -103,7 +105,7 @@ class StreamMeter:
         return complete_character(rest) + line_end + b"event: ping\n\n"
 
     def _event(self, event: bytes) -> None:
-        # The bulk of a stream: only the length of its text is of interest, and only where somebody hangs up.
+        # Most events are text. Only its length matters, and only if the client disconnects.
         if event.startswith(DELTA) and (head := DELTA_TEXT.search(event)) is not None:
             start = head.end()
             self.seen.note_text(event.rfind(b'"') - start)
@@ -111,11 +113,11 @@ class StreamMeter:
                 self.reading.wrote = event[start : start + 1] not in (b'"', b"")
             return
         data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
-        if not data and event.lstrip().startswith(b"{"):  # a vendor's error that is no event at all
+        if not data and event.lstrip().startswith(b"{"):  # a vendor's error, sent as bare JSON
             data = event
-        # A large block start is a tool's result: of interest if it made files.
         if not data:
             return
+        # A large block start is a tool's result: it is parsed only if it may name files.
         if len(data) > 65_536 and b'"content_block_start"' in data[:200]:
             self.has_block = self.reading.wrote = True
             if b'"file_id"' not in data:
@@ -168,11 +170,14 @@ class StreamMeter:
                 self.reading.error_type = text(mapping(message.get("error")).get("type"))
 
     def _count(self, usage: object) -> None:
-        """Take over a report from the end of the answer. Counts are cumulative, so that output can't become less; but
-        what `message_start` says of it may stand for nothing."""
-        told, reading = mapping(usage).get("output_tokens"), self.reading
-        if is_reported(told):
-            output = integer(told)
+        """Lay a report from the end of the answer over the usage.
+
+        Counts are cumulative, so output can't shrink. The exception is the count in `message_start`, which may be a
+        mere placeholder.
+        """
+        reported, reading = mapping(usage).get("output_tokens"), self.reading
+        if is_reported(reported):
+            output = integer(reported)
             before = integer(reading.usage.get("output_tokens"))
             if before <= PLACEHOLDER and not self.counted:
                 reading.usage.pop("output_tokens", None)
@@ -185,7 +190,7 @@ class StreamMeter:
 
 
 def complete_character(data: bytes) -> bytes:
-    """The bytes that complete the UTF-8 character in whose middle the data ends; none where it doesn't."""
+    """The bytes that complete a UTF-8 character that is cut at the end of the data; empty if none is cut."""
     for back in range(1, min(3, len(data)) + 1):
         lead = data[-back]
         if lead & 0xC0 == 0x80:

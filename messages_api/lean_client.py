@@ -1,8 +1,8 @@
 """The relay's HTTP/1.1 client: `httptools` on asyncio's protocols, a fifth of aiohttp's CPU.
 
-It does what a relay needs and nothing else: requests with a whole body or one that comes in parts, answers read as
-they come, connections kept alive. It decides nothing: no redirects, cookies, decompression, retries or headers of its
-own but `host` and what frames the body. Proxies are aiohttp's business (`messages_api/aiohttp_client.py`).
+It does what a relay needs: it sends requests with a whole or a streamed body, reads answers as they arrive, and keeps
+connections alive. It follows no redirects, keeps no cookies, decompresses nothing, retries nothing, and adds no headers
+but `host` and the body's framing. Outbound proxies need aiohttp (`messages_api/aiohttp_client.py`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.lean_connection import Connection, Origin
 from messages_api.upstream import Answer, Body, Headers, OnWrite, UpstreamError
 
-# Connections that nobody used for so long are closed by us, before a provider's front end does it under a request.
+# Idle connections are closed after this time, before a provider's front end closes them under a request.
 KEEP_ALIVE_SECONDS = 30.0
 
-# What no request line can carry.
+# Bytes that a request line can't carry.
 UNFIT = re.compile(rb"[\x00-\x20\x7f]")
 
 
 class LeanAnswer:
-    """An answer that holds its connection until it is read or let go; afterwards it touches it no more."""
+    """An answer that holds its connection until it is read to the end or closed."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection | None = connection
@@ -53,13 +53,13 @@ class LeanAnswer:
 
 
 class LeanClient:
-    """Calls providers over connections of its own.
+    """Calls providers.
 
     Args:
         tls: for https.
         destinations: where it may connect.
-        connect_seconds: for resolving, connecting and TLS, where a call says nothing else.
-        first_byte_seconds: from the end of the request to the answer's headers, likewise.
+        connect_seconds: for resolving, connecting and TLS, unless a call sets another time-out.
+        first_byte_seconds: from the end of the request to the answer's headers, unless a call sets another time-out.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class LeanClient:
         return LeanAnswer(connection)
 
     async def connect(self, origin: Origin, seconds: float) -> Connection:
-        """A new connection, within so many seconds, to an address that was looked at.
+        """Open a connection to a permitted address.
 
         Raises:
-            UpstreamError: it could not be made in time; nothing was sent.
+            UpstreamError: this failed or took more than `seconds`; nothing was sent.
         """
         host, port, _ = origin
         try:
@@ -153,7 +153,7 @@ class LeanClient:
         return connection
 
     def take(self, origin: Origin) -> Connection | None:
-        """A kept connection that is still good, the one that was used last."""
+        """The idle connection that was used last and is still open."""
         kept = self.kept.get(origin)
         while kept:
             connection = kept.pop()
@@ -165,7 +165,7 @@ class LeanClient:
         return None
 
     def keep(self, connection: Connection) -> None:
-        """A connection is free again."""
+        """Keep an idle connection for the next call."""
         connection.idle = True
         connection.idle_since = time.monotonic()
         self.kept[connection.origin].append(connection)
@@ -173,7 +173,7 @@ class LeanClient:
             self.sweeping = self.loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
     def drop(self, connection: Connection) -> None:
-        """A kept connection was closed by the other side."""
+        """Forget an idle connection that the provider has closed."""
         kept = self.kept.get(connection.origin)
         if kept and connection in kept:
             kept.remove(connection)
@@ -200,13 +200,13 @@ class LeanClient:
         await asyncio.sleep(0)
 
 
-# Few URLs are called, again and again; but a caller's query is a part of them.
+# A deployment calls few different URLs. The cache is bounded because a client's query is a part of them.
 @lru_cache(maxsize=128)
 def parse(url: str) -> tuple[Origin, bytes, bytes]:
     """A URL's origin, its `host` header, and its path with the query, byte for byte (characters are Latin-1).
 
     Raises:
-        UpstreamError: it can't be called.
+        UpstreamError: the URL is malformed, or isn't http or https.
     """
     try:
         parts = urlsplit(url)

@@ -1,5 +1,6 @@
-"""One HTTP/1.1 connection to a provider: `httptools` on asyncio's protocols. Which connection serves which call is
-decided in lean_client.py.
+"""One HTTP/1.1 connection to a provider: `httptools` on asyncio's protocols.
+
+lean_client.py opens, keeps and chooses connections.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from messages_api.upstream import Headers, StreamedBody, UpstreamError
 # An answer's headers and trailers, and its header lines, at most.
 HEAD_BYTES = 256 * 1024
 HEAD_LINES = 500
-# A client that reads slowly holds its provider back once so many bytes wait.
+# When this many bytes wait for a slow client, reading from the provider pauses.
 HIGH_WATER = 256 * 1024
 
 Origin = tuple[str, int, bool]
 
 
 class Keeper(Protocol):
-    """What a connection asks of the client that it belongs to."""
+    """The client that owns the connections."""
 
     loop: asyncio.AbstractEventLoop
     connections: set[Connection]
@@ -35,7 +36,7 @@ class Keeper(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a provider, and the answer that is being read from it."""
+    """A connection, and the answer that is being read from it."""
 
     def __init__(self, client: Keeper, origin: Origin) -> None:
         self.client = client
@@ -74,11 +75,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.idle or self.complete or self.parser is None:
-            # Nobody asked: whatever this is, the next request must not take it for its answer.
+            # No request is open: the next request must not take these bytes for its answer.
             self.reusable = False
             self.abort()
             return
-        # What the parser goes through without telling us of anything: an endless line.
+        # Grows while the parser consumes bytes without a callback, as with an endless line.
         self.unread_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -97,13 +98,13 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        # The parser holds on to us, as the transport does: nothing is left for the garbage collector.
+        # The parser and the transport refer to this object: break the cycles without the garbage collector.
         self.transport = self.parser = None
         self.client.connections.discard(self)
         if self.idle:
             self.client.drop(self)
         if not self.complete:
-            # Without a length or chunks, a body ends with its connection.
+            # A body without a length and without chunks ends with its connection.
             if self.has_head and not self.delimited and error is None and not self.fault:
                 self.complete = True
             else:
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        if self.complete:  # a second answer behind the first: nobody asked for it
+        if self.complete:  # a second answer to a single request
             raise httptools.HttpParserError("unexpected answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -142,8 +143,8 @@ class Connection(asyncio.Protocol):
         assert self.parser is not None
         status = self.parser.get_status_code()
         if status == 101:
-            raise httptools.HttpParserError("nobody asked for another protocol")
-        if status < 200:  # 100, 103: the answer is still to come
+            raise httptools.HttpParserError("unrequested change of protocol")
+        if status < 200:  # 100, 103: the final answer follows
             self.headers = []
             self.delimited = False
             return
@@ -165,14 +166,14 @@ class Connection(asyncio.Protocol):
     # What the client calls
 
     async def send(self, body: StreamedBody, patience: float) -> None:
-        """Send a body as it comes, until it is complete or its answer is there.
+        """Send a body while it arrives, until it is complete or the provider answers.
 
         Args:
-            patience: seconds that the provider may take to make room for more.
+            patience: seconds that the provider may take to accept more.
 
         Raises:
-            UpstreamError: the provider takes no more, or the body isn't as long as was said.
-            Exception: whatever its parts raise.
+            UpstreamError: the provider accepts no more, or the body is longer or shorter than its `size`.
+            Exception: whatever the parts of the body raise.
         """
         self.unfinished = True
         sending = self.loop.create_task(self._send(body, patience))
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
         """Wait for the head of the answer.
 
         Raises:
-            UpstreamError: there is none to come.
+            UpstreamError: the connection ended or failed before it.
         """
         while not self.has_head and not self.fault:
             await self._wait()
@@ -217,7 +218,7 @@ class Connection(asyncio.Protocol):
         """The next bytes of the body, empty at the end.
 
         Raises:
-            UpstreamError: it broke off.
+            UpstreamError: the provider disconnected before the end.
         """
         while not self.parts:
             if self.complete:
@@ -235,8 +236,8 @@ class Connection(asyncio.Protocol):
         return body
 
     def close(self) -> None:
-        """Let go: reuse the connection if its answer is complete, cut it off otherwise."""
-        # Whoever still waits for this answer must not wake up to the next one.
+        """End the use of the answer: keep the connection if the answer is complete, abort it otherwise."""
+        # A task that still waits for this answer must not wake up to the next one.
         if self.complete and self.waiter is None:
             self.release()
         else:
@@ -245,7 +246,7 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def is_open(self) -> bool:
-        """Whether the other side keeps it open and silent, as far as the kernel knows; the event loop hears later."""
+        """Whether the connection is open with nothing to read, as the kernel knows it: the event loop learns later."""
         if self.transport is None or self.transport.is_closing():
             return False
         poll = select.poll()
@@ -253,7 +254,7 @@ class Connection(asyncio.Protocol):
         return not poll.poll(0)
 
     def release(self) -> None:
-        """The answer is complete: keep the connection, unless either side has not read all that the other sent."""
+        """Keep the connection after a complete answer, unless one side hasn't read all that the other sent."""
         if self.transport is None or self.idle:
             return
         unsent = self.transport.get_write_buffer_size()

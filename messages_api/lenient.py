@@ -1,4 +1,4 @@
-"""Values of JSON as providers send them, read without trust: what is not of the expected type counts as absent."""
+"""Values in providers' JSON, read without trust: a value of another type than the expected one counts as absent."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from usage.arbitration import clean
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether it can be a number of tokens."""
+    """Whether a value can be a number of tokens."""
     return type(value) is int and 0 <= value < 1 << 53
 
 
 def is_reported(value: object) -> bool:
-    """Whether it is a number of tokens as a provider may write it: some write 7.0."""
+    """Whether a value is a number of tokens as providers write it: some write 7.0."""
     return is_count(value) or (isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53)
 
 
@@ -23,7 +23,7 @@ def mapping(value: object) -> dict[str, Any]:
 
 
 def integer(value: object) -> int:
-    """A count as a provider reports it; what can't be one is 0."""
+    """A count; 0 for a value that can't be one."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return 0
     return int(value) if 0 <= value < 1 << 53 else 0

@@ -1,12 +1,10 @@
-"""Reading along the bytes of an answer: what it cost, why it stopped, what it binds, and where an event ends.
+"""What an answer reports: its usage, why it stopped, and what it binds to an account. events.py does this for streams.
 
-Facts about Anthropic's stream: the first usage comes in `message_start`; each `message_delta.usage` overlays it with
-cumulative counts (replace, never add; null changes nothing); the split of cache writes by time to live comes only in
-`message_start`. With `usage.iterations` the top level is not the bill: every entry is, each with its own model.
-Source: https://docs.claude.com/en/docs/build-with-claude/streaming and recorded exchanges.
+With `usage.iterations` the top level of a usage report is not the bill: every entry is, each with its own model.
+Source: recorded exchanges.
 
-A model may refuse before it has written anything, which costs nothing at some providers: what an answer's blocks say of
-that is noted here, and priced in settlement.py. docs/pricing.md has the rules and their sources.
+A model may refuse before it has written anything. Some providers don't bill that, so the reading notes what the blocks
+of an answer say about it, and settlement.py prices it. docs/pricing.md has the rules and their sources.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from messages_api.seen import Seen
 from messages_api.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
 from usage.tokens import TokenCounts
 
-# What is read of an answer, and of an event, that is long and has many parts.
+# The members that are read of an answer that is long and has many parts; events.py has those of an event.
 BLOCK = Members(
     type=None,
     text=None,
@@ -37,11 +35,11 @@ BLOCK = Members(
 )
 END: dict[str, None] = dict.fromkeys(("stop_reason", "stop_details", "container"))
 ANSWER = Members(type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
-# Iterations of one call that are billed each by itself, at most.
+# The most iterations of one call that are billed.
 ITERATIONS = 1000
-# Those that are a step of the conversation's own; another is an advisor's, or a summary.
+# Steps of the conversation itself; the others are an advisor's, or summaries.
 OWN_STEPS = ("message", "fallback_message")
-# Output tokens that say nothing: AWS shows one in a refusal without content.
+# Output tokens that don't prove any output: AWS reports one in a refusal without content.
 PLACEHOLDER = 1
 
 StateKind = Literal["container", "file", "signature"]
@@ -49,10 +47,10 @@ StateKind = Literal["container", "file", "signature"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Something in an answer that only the account which gave it understands.
+    """Something in an answer that only the provider's account which gave it understands.
 
-    `name` is the id of a container or file, or the signature (or sealed thought) itself; `expires_at` is the
-    provider's word, for a container.
+    `name` is the id of a container or file, or the signature (or sealed thought) itself; `expires_at` is what the
+    provider says of a container.
     """
 
     kind: StateKind
@@ -61,15 +59,15 @@ class State:
 
 
 def container_state(container: object) -> Iterator[State]:
-    """The container that an answer names, if it does."""
-    told = mapping(container)
-    if isinstance(name := told.get("id"), str) and name:
-        expires_at = told.get("expires_at")
+    """The container that an answer names, if any."""
+    members = mapping(container)
+    if isinstance(name := members.get("id"), str) and name:
+        expires_at = members.get("expires_at")
         yield State("container", name, expires_at if isinstance(expires_at, str) else "")
 
 
 def block_states(block: object) -> Iterator[State]:
-    """What a content block binds: thinking by its signature, or files that a tool of the provider's made."""
+    """What a content block binds: thinking by its signature, or files that one of the provider's tools made."""
     members = mapping(block)
     kind = members.get("type")
     if kind == "thinking" or kind == "redacted_thinking":
@@ -86,10 +84,10 @@ def block_states(block: object) -> Iterator[State]:
 
 @dataclass(slots=True)
 class Iteration:
-    """One sampling step of a call, billed by its own model (empty: the answer's), or the sum of several.
+    """One sampling step of a call, or the sum of several, billed at the price of its model (empty: the answer's).
 
     Attributes:
-        refusal: the category (empty: unknown) of a refusal before any output; None: the answer was not refused.
+        refusal: the category (empty: unknown) of a refusal before any output; None: no such refusal.
         unassigned_writes: cache writes that the provider assigns to neither five minutes nor an hour.
     """
 
@@ -103,7 +101,7 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A model that declined, and in whose place another one answered; whether it had written something before."""
+    """A model that declined, after which another one answered. `wrote`: it had written something before."""
 
     category: str = ""
     wrote: bool = False
@@ -111,14 +109,14 @@ class Declined:
 
 @dataclass(slots=True)
 class Reading:
-    """What was read of an answer so far.
+    """What was read of an answer up to now.
 
     Attributes:
         category: of a refusal, as the provider names it.
-        wrote: there is content: text, thinking or the use of a tool, by the model that answers.
-        declined: the models before that one, in order.
-        content: the blocks of an answer in one piece, none of a stream that has begun; None: nothing of it was seen.
-        doubtful: something was reported that can't be true.
+        wrote: the model that answers has written content: text, thinking or the use of a tool.
+        declined: the models that declined before it, in order.
+        content: the blocks of an answer in one piece, empty for a stream that has begun; None: nothing was seen yet.
+        doubtful: the provider reported something that can't be true.
     """
 
     model: str = ""
@@ -134,7 +132,7 @@ class Reading:
 
     @property
     def seen(self) -> Seen:
-        """What was seen of it. An answer in one piece is looked through when somebody asks, which is seldom."""
+        """What was delivered. An answer in one piece is counted on first use, for few calls need it."""
         if self._seen is None:
             self._seen = Seen()
             for block in self.content or ():
@@ -142,17 +140,17 @@ class Reading:
         return self._seen
 
     def iterations(self, hour_writes: bool = False) -> list[Iteration]:
-        """What is to be billed: each iteration, or else the top level.
+        """What is billed: each iteration, or else the top level of the report.
 
         Args:
-            hour_writes: the request asked for cache writes of one hour; what the split leaves over is one of those.
+            hour_writes: the request asked for cache writes of one hour; cache writes beyond the split count as those.
         """
         server_tools = mapping(self.usage.get("server_tool_use"))
         searches = integer(server_tools.get("web_search_requests"))
         thinking = integer(mapping(self.usage.get("output_tokens_details")).get("thinking_tokens"))
         listed = self.usage.get("iterations")
         if not isinstance(listed, list) or not listed:
-            # Each use of a server's tool is a step, which read the prompt once more.
+            # Each use of a provider's tool is a step that read the prompt once more.
             steps = 1 + searches + integer(server_tools.get("web_fetch_requests"))
             used = counts(self.usage, hour_writes, thinking, searches)
             return [Iteration("message", "", used, steps, self.refusal, writes_beyond_split(self.usage))]
@@ -163,8 +161,8 @@ class Reading:
             own = integer(mapping(entry.get("output_tokens_details")).get("thinking_tokens"))
             used = counts(entry, hour_writes, own)
             billed.append(Iteration(kind, model, used, 1, refusal, writes_beyond_split(entry)))
-        # Searches are told of the call as a whole, thinking as a rule too: they go with the first step of its own that
-        # wrote something.
+        # Searches are reported for the call as a whole, and usually thinking too. They are added to the first step of
+        # the conversation that wrote something.
         own_steps = [step for step in billed if step.kind in OWN_STEPS]
         first = next((step for step in own_steps if step.refusal is None), (own_steps or billed)[0])
         missing = max(0, thinking - sum(step.counts.thinking_tokens for step in billed))
@@ -173,20 +171,20 @@ class Reading:
 
     @property
     def refusal(self) -> str | None:
-        """The category (empty: unknown) of a refusal before any output; None: the answer is none."""
+        """The category (empty: unknown) of a refusal before any output; None: no such refusal."""
         return self.category if self.stop_reason == "refusal" and not self.wrote else None
 
     def refusals(self, entries: list[dict[str, Any]]) -> Iterator[str | None]:
         """`Iteration.refusal` of each iteration.
 
-        The steps before a `fallback_message` are of models that declined, each of which may have made several; the rest
-        is what the answer itself is about. An answer in one piece leaves out what a model wrote before it declined, so
-        its tokens count, too.
+        The steps before a `fallback_message` belong to models that declined, with one or more steps each; the steps
+        after it belong to the answer itself. An answer in one piece leaves out what a model wrote before it declined,
+        so its output tokens count as writing, too.
         https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback, read in November 2026
         """
         kinds = [text(entry.get("type")) for entry in entries]
         answering = kinds.index("fallback_message") if "fallback_message" in kinds else 0
-        # The model that each of these steps is of, by its number.
+        # For each of these steps, the number of its model among those that declined.
         turns: dict[int, int] = {}
         wrote, number, before = set[int](), -1, ""
         for at in (at for at in range(answering) if kinds[at] in OWN_STEPS):
@@ -206,8 +204,10 @@ class Reading:
                 yield None if declined.wrote or turn in wrote else declined.category
 
     def note_block(self, block: object) -> None:
-        """Note what a content block says of who wrote something: that there is content, or that another model takes
-        over. Thinking is content even where it is empty, for it may be written and not shown."""
+        """Note that a content block is output, or that another model takes over with it.
+
+        Thinking is output even if it is empty, because a model may write it without showing it.
+        """
         members = mapping(block)
         kind = members.get("type")
         if kind == "fallback":
@@ -221,14 +221,14 @@ class Reading:
             self.wrote = True
 
     def note_end(self, members: dict[str, Any]) -> None:
-        """Note why the answer ends, where that is said: a later event may leave it out."""
+        """Note why the answer ends, if these members say so: a later event may leave it out."""
         self.stop_reason = text(members.get("stop_reason")) or self.stop_reason
         self.category = text(mapping(members.get("stop_details")).get("category")) or self.category
 
     @property
     def countable(self) -> bool:
-        """Whether the usage can be billed as it was reported: input and output are there, every count is one, and it is
-        no estimate of ours (providers/openai), for a provider that reported none."""
+        """Whether the usage can be billed as reported: it has input and output, every count is a number of tokens, and
+        it isn't the gateway's own estimate for a provider that reported nothing (providers/openai)."""
         entries = self.usage.get("iterations") or []
         return (
             "estimated" not in self.usage
@@ -244,7 +244,7 @@ class Reading:
 
     @property
     def service_tier(self) -> str:
-        """The tier that answered, in its provider's own word where that is another (providers/openai)."""
+        """The tier that answered, in the provider's own word if that differs from Anthropic's (providers/openai)."""
         return text(self.usage.get("provider_service_tier") or self.usage.get("service_tier"))
 
     @property
@@ -256,20 +256,20 @@ class Reading:
         return text(self.usage.get("inference_geo"))
 
     def overlay(self, usage: object) -> None:
-        """Take over a later report."""
+        """Lay a later report over the usage."""
         self.doubtful = self.doubtful or malformed(usage)
         self.usage = overlaid(self.usage, usage)
 
 
 class JsonMeter:
-    """Reads a whole JSON answer. `states` is what it binds."""
+    """Reads an answer in one piece. `states` is what the answer binds."""
 
     def __init__(self) -> None:
         self.reading = Reading()
         self.states: list[State] = []
 
     def read(self, body: bytes) -> bool:
-        """Take in the body; whether it was a JSON object."""
+        """Read the body. False: it isn't a JSON object."""
         answer = decode(body, ANSWER)
         if not isinstance(answer, dict):
             return False

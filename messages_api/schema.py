@@ -1,9 +1,9 @@
-"""What a Messages request must be for us to act on it; everything that we don't know passes through untouched.
+"""The check of a Messages request, and what the gateway needs to know of it. Unknown members pass untouched.
 
-Two readings of the body. The first checks that it is strict JSON (UTF-8, no NaN, bounded depth, no member twice that we
-read), since a provider may read a doubtful body differently from us, and brings it into one spelling (plain.py). The
-second reads that by the types in body.py: a check for what is known to be wrong, never an allow-list.
-docs/validation.md lists every rule.
+The body is read twice. First it is checked to be strict JSON (UTF-8, no NaN, bounded depth, no duplicate of a member
+that the gateway reads), because a provider may read a doubtful body differently; this also brings it into one spelling
+(plain.py). Then it is read by the types in body.py and the rules in checks.py, which refuse what is known to be wrong
+and are never an allow-list. docs/validation.md lists every rule.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from messages_api.estimates import (
 )
 from messages_api.plain import Plain, ascii_only, refuse
 
-# Each is priced before the call.
+# The most models that a request may name besides its own: each of them is priced before the call.
 MODELS = 20
 
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
-# Tools that run in a provider's loop, by how their types begin.
+# Tools that run in a provider's loop, by the beginning of their types.
 LOOPS = {
     "web_search_": "web_search",
     "web_fetch_": "web_fetch",
@@ -62,7 +62,7 @@ LOOPS = {
     "advisor_": "advisor",
 }
 
-# Members that are known, and those of the objects in them by which money is counted.
+# Known members, and those of the objects that prices depend on.
 KNOWN = frozenset(MessagesBody.__struct_fields__)
 KNOWN_WITHIN: dict[str, frozenset[str]] = {
     name: frozenset(kind.__struct_fields__)
@@ -83,10 +83,14 @@ any_value = msgspec.json.Decoder()
 class MessagesRequest:
     """What decides how a request is routed, held and answered.
 
-    `max_tokens` are the most that any attempt at it may write, and `max_tokens_in` is the member that says so;
-    `lacks_max_tokens`: it names none for its own model. `fallbacks` are ours: models, each with or without its
-    provider, in order. `added` are tokens that the provider adds to the prompt. `cache_writes` says for how
-    long the request asks for these, `thinking_budget` how many tokens it may think, `contents` what there is to read.
+    Attributes:
+        max_tokens: the most tokens that any attempt may write; `max_tokens_in`: the member that says so.
+        fallbacks: those of the gateway: models, each with or without its provider, in order.
+        added: tokens that the provider adds to the prompt.
+        lacks_max_tokens: the request sets no `max_tokens` for its own model.
+        cache_writes: for how long the request asks to keep them.
+        thinking_budget: tokens that the model may think.
+        contents: the basis for an estimate of the prompt's tokens.
     """
 
     model: str
@@ -105,11 +109,11 @@ class MessagesRequest:
 class Reader:
     """Reads one kind of request.
 
-    A union of msgspec's is closed, so a body with a block of a type that isn't named in it is read again, block by
-    block; what types those were is learnt, so that this happens once and not with each.
+    A union of msgspec's types is closed, so a body with a block of an unknown type is read again, block by block. The
+    reader learns the types of such blocks, so that this happens once per type and not with each request.
     """
 
-    # Enough for what a few releases of clients bring; whoever makes types up only takes away the others' haste.
+    # Enough for the new types of a few releases of clients. A client that invents types only slows down new ones.
     LEARNT = 32
     NAME = re.compile(r"[a-z0-9_]{1,64}")
 
@@ -124,7 +128,7 @@ class Reader:
 
         Raises:
             ValidationError: something is known to be wrong.
-            GatewayError: 400, likewise, in a block that was read by itself.
+            GatewayError: 400, something is known to be wrong in a block that was read separately.
         """
         try:
             return self.quick.decode(body)
@@ -139,7 +143,7 @@ class Reader:
         return read
 
     def learn(self, types: set[str]) -> None:
-        """Read blocks of these types, of which nothing is known to be wrong, at once from now on."""
+        """Accept blocks of these unknown types in the first reading from now on."""
         if types and len(self.learnt | types) <= self.LEARNT:
             self.learnt |= types
             self.quick = msgspec.json.Decoder(self.body[blocks(*self.learnt)])
@@ -154,8 +158,8 @@ def parse(
     """Read a Messages request, or one to count its tokens.
 
     Args:
-        betas: the values of `anthropic-beta`, separated by commas; None: they aren't known here.
-        may_lack_max_tokens: whoever calls this knows what then holds (max_tokens.py).
+        betas: the values of `anthropic-beta`, separated by commas; None: unknown here.
+        may_lack_max_tokens: `max_tokens` may be missing, because the caller has a default for it (max_tokens.py).
 
     Raises:
         GatewayError: 400, naming the field and what was expected.
@@ -166,10 +170,10 @@ def parse(
 def read(
     said: Plain, *, betas: str | None = "", counting: bool = False, may_lack_max_tokens: bool = False
 ) -> MessagesRequest:
-    """The same for one in its plain spelling."""
+    """As `parse`, for a request in its plain spelling."""
     check_names(said.members, KNOWN)
     if "models" in said.members:
-        # OpenRouter's fallbacks: models that no list of denied models and no price would know of.
+        # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
         refuse("models: Not allowed here: name other models in fallbacks")
     try:
         read = readers[counting].read(ascii_only(said.text))
@@ -196,8 +200,8 @@ def tools_in_turns(said: Plain) -> list[Tool]:
     """The tools that a request defines outside of its `tools`: they do the same and cost the same.
 
     Raises:
-        GatewayError: 400, something is known to be wrong about one.
-        RecursionError: it is nested too deep.
+        GatewayError: 400, something is known to be wrong with one of them.
+        RecursionError: the request is nested too deep.
     """
     tools = []
     for definition, path in tool_additions.definitions(said).items():
@@ -209,14 +213,14 @@ def tools_in_turns(said: Plain) -> list[Tool]:
 
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:
-    """What the rest of the gateway needs to know of a request."""
+    """Summarise a checked request for the rest of the gateway."""
     max_tokens, stream, geo, lacks, any_tier = 0, False, None, False, False
     if isinstance(read, MessagesBody):
         any_tier = read.service_tier == "auto"
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
     budget = read.thinking.budget_tokens if read.thinking is not None else 0
-    budget = max(0, budget) if isinstance(budget, int) else 0  # of a kind that isn't known, it may be anything
+    budget = max(0, budget) if isinstance(budget, int) else 0  # with an unknown type of thinking, it may be anything
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
     plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)
@@ -255,7 +259,7 @@ def added(read: CountBody[Any], tools: list[Tool]) -> int:
     """Tokens that a provider adds to the prompt.
 
     Args:
-        tools: those that bring more than what the request says of them.
+        tools: those that add more to the prompt than their definitions in the request.
     """
     tokens = FOR_ANY
     if read.tools:
@@ -272,7 +276,7 @@ def added(read: CountBody[Any], tools: list[Tool]) -> int:
 def extras_of(
     read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str, *, thread: bool, any_tier: bool
 ) -> Extras:
-    """What makes a request dearer than one reading of its prompt by its model."""
+    """What makes a request cost more than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
     edits = (read.context_management.edits if read.context_management else None) or ()
     compacts = bool(read.compaction) or any(edit.type.startswith("compact_") for edit in edits)
@@ -297,10 +301,10 @@ def extras_of(
 
 
 def model_of(tool: Tool) -> str:
-    """The model that a tool of the provider's runs, as an advisor's does; empty where it names none.
+    """The model that one of the provider's tools runs, such as an advisor; empty: it names none.
 
     Raises:
-        GatewayError: 400, it is a name that can't be a model's.
+        GatewayError: 400, a model can't have this name.
     """
     name = any_value.decode(tool.model)
     if not isinstance(name, str):
@@ -313,15 +317,15 @@ def model_of(tool: Tool) -> str:
 
 
 def uses(tool: Tool) -> list[Uses]:
-    """How often the provider may use a tool of its own within one call, and what that may come to."""
+    """How often the provider may use one of its own tools within one call, and the tokens of each use."""
     kind = next((kind for prefix, kind in LOOPS.items() if str(tool.type).startswith(prefix)), None)
     if kind is None:
-        # One of the caller's own may be called by code that the provider runs.
+        # Code that the provider runs may call a tool of the client's own.
         return [Uses("code_execution")] if tool.allowed_callers else []
     tokens = {"advisor": tool.max_tokens, "web_fetch": tool.max_content_tokens}.get(kind)
     return [Uses(kind, count(tool.max_uses), count(tokens))]
 
 
 def count(value: object) -> int | None:
-    """What a tool says of itself, as far as it is a number; no larger than can be held."""
+    """A number in a tool's definition, limited to `MAX_TOKENS`; None for anything else."""
     return min(value, MAX_TOKENS) if type(value) is int and value >= 0 else None

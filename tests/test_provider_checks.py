@@ -238,11 +238,11 @@ def test_a_redirect_is_not_followed(upstream, provider, status):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ([End.CLOSE], "broke off"),
-        ([End.RESET], "broke off"),
-        ([b"SSH-2.0-OpenSSH_9.6\r\n", End.CLOSE], "no HTTP"),
-        (broken([b'{"data": ['], End.RESET), "broke off"),
-        ([head(200, [(b"x", b"y" * 300_000)]), End.CLOSE], "no HTTP"),
+        ([End.CLOSE], "closed before"),
+        ([End.RESET], "closed before"),
+        ([b"SSH-2.0-OpenSSH_9.6\r\n", End.CLOSE], "speak HTTP"),
+        (broken([b'{"data": ['], End.RESET), "closed before"),
+        ([head(200, [(b"x", b"y" * 300_000)]), End.CLOSE], "speak HTTP"),
     ],
 )
 def test_a_provider_that_gives_no_answer_cannot_be_reached(upstream, answer, words):

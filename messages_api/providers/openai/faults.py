@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from messages_api.errors import kind_of
+from messages_api.errors import ACCOUNT_REFUSED, kind_of
 from messages_api.lenient import mapping
 from messages_api.outline import decode
 
@@ -69,7 +69,7 @@ TOO_LONG_WORDS = re.compile(r"maximum (context|prompt) length|input token count 
 OURS = frozenset((401, 402, 403))
 # Those that Anthropic's API has for a caller's mistakes and waits (https://platform.claude.com/docs/en/api/errors).
 CALLERS = frozenset((400, 401, 402, 403, 404, 408, 409, 413, 429))
-OUR_TROUBLE = "The provider refuses the gateway's own key or account; its administrators have to see to it."
+
 # Of what an aggregator was told by a provider of its own.
 RAW_LENGTH = 500
 
@@ -105,7 +105,7 @@ def of_stream(said: object, model: str) -> bytes:
     fault = understood(said, model)
     status = fault.status or 500
     if status in OURS:
-        kind, message = "api_error", OUR_TROUBLE
+        kind, message = "api_error", ACCOUNT_REFUSED
     else:
         kind, message = kind_of(status), fault.message or "The provider broke off."
     return b"event: error\ndata: " + _body(kind, message) + b"\n\n"
