@@ -33,7 +33,9 @@ KINDS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-# What a client reads instead of a provider's words about the gateway's own key.
+# The message to a client whose stream ends with an error that the provider doesn't explain.
+STREAM_ENDED_EARLY = "The provider ended its answer too early."
+# The message to a client instead of a provider's words about the gateway's own key.
 ACCOUNT_REFUSED = "The provider refuses the gateway's own key or account: tell an administrator of the gateway."
 
 
