@@ -25,7 +25,7 @@ DATE = re.compile(r"-?\d{4}-?\d{2}-?\d{2}$")
 
 
 class Left(NamedTuple):
-    """Something that a cloud refuses, with the source and the date. `unless`: it is accepted with one of these betas."""
+    """Something that a cloud refuses, with the source and the date. `unless`: betas with which it is accepted."""
 
     cloud: str
     name: str
