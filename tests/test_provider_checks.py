@@ -158,8 +158,8 @@ def test_tokens_are_counted_of_a_model_that_the_provider_key_names(upstream):
     [
         ("openai", whole(404, NO_PATH), 404, "“no such path”; the secret is not refused"),
         ("openai", whole(405, b""), 405, "the secret is not refused"),
-        ("openai", whole(200, b'{"data": []}'), None, "lists its models for anybody"),
-        ("openai", whole(200, b'{"error": "something"}'), None, "lists its models for anybody"),
+        ("openai", whole(200, b'{"data": []}'), None, "list of models is public"),
+        ("openai", whole(200, b'{"error": "something"}'), None, "list of models is public"),
         (
             "openai",
             whole(403, b'{"error": {"message": "Missing scopes: api.model.read. Ask somebody."}}'),
