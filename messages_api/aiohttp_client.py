@@ -102,6 +102,7 @@ class AiohttpClient:
             trace_configs=[writes()],
         )
 
+    # The signature is that of UpstreamClient.send, whose docstring applies.
     async def send(
         self,
         method: str,

@@ -75,6 +75,7 @@ class LeanClient:
         self.sweeping: asyncio.TimerHandle | None = None
         self.closed = False
 
+    # The signature is that of UpstreamClient.send, whose docstring applies.
     async def send(
         self,
         method: str,
