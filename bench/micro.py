@@ -125,7 +125,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from keys.directory import KnownKey, KnownProviderKey
     from keys.models import CredentialKind
     from messages_api import authentication, conversation, estimates, plain, reading, routing, settlement
-    from messages_api.metering import JsonMeter, StreamMeter
+    from messages_api.events import StreamMeter
+    from messages_api.metering import JsonMeter
     from usage import pricing
 
     def meant(body: bytes) -> object:

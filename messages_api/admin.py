@@ -1,4 +1,4 @@
-"""Admin pages for what lives at providers: to look at, and to find by the provider's id or ours."""
+"""Read-only admin pages for batches and files at providers, with a search by the provider's id or the request id."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from messages_api.models import Batch, File
 from usage.admin import ReadOnlyAdmin
 from usage.lists import KEY_OWNER
 
-__all__ = ["refusal_admin"]  # its page is registered with these
+__all__ = ["refusal_admin"]  # imported so that its page is registered
 
 
 class StoredAdmin(ReadOnlyAdmin):
-    """Something at a provider."""
-
     provider_id_field = "pk"
     list_select_related = (*KEY_OWNER, "team__customer", "provider_key")
 
@@ -33,12 +31,12 @@ class StoredAdmin(ReadOnlyAdmin):
 
 @admin.register(Batch)
 class BatchAdmin(StoredAdmin):
-    """Message batches: how far they are, and what is held for them."""
+    """Message batches: their state, and what the budgets hold for them."""
 
     provider_id_field = "provider_batch_id"
     request_id_field = "id"
     search_fields = ("provider_batch_id",)
-    search_help_text = "The provider's id (msgbatch_…), or the request id of the call that made it."
+    search_help_text = "The provider's id (msgbatch_…), or the request id of the call that created the batch."
     empty = "There is no message batch yet."
     list_display = ("__str__", "called_with", "team", "state", "settled_requests", "requests", "ceiling", "created_at")
     list_filter = ("state", "created_at")
@@ -46,7 +44,7 @@ class BatchAdmin(StoredAdmin):
 
 @admin.register(File)
 class FileAdmin(StoredAdmin):
-    """Files: whose they are. What is in them is nowhere here."""
+    """Files and their owners. The gateway doesn't store their contents."""
 
     request_id_field = "pk"
     search_fields = ("id",)

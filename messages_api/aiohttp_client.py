@@ -1,8 +1,8 @@
-"""The relay's HTTP client on aiohttp: for outbound proxies, and for who prefers it (`UPSTREAM_CLIENT=aiohttp`).
+"""The relay's HTTP client on aiohttp: for outbound proxies, or by choice (`UPSTREAM_CLIENT=aiohttp`).
 
-Everything that aiohttp would decide by itself is set here: no redirects, no cookies, no decompression, no total
-time-out (its default ends a stream after 300 s), no limit on connections (default 100), no headers of its own, and no
-connection kept: it would take what arrives on an idle one for the answer to the next request.
+Each default of aiohttp that would change a call is overridden here: no redirects, no cookies, no decompression, no
+total time-out (the default ends a stream after 300 s), no limit on connections (default 100) and no added headers. No
+connection is kept alive: aiohttp would take bytes that arrive on an idle connection for the answer to the next request.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from keys.destinations import Destinations, Forbidden
 from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream import Answer, Body, Headers, OnWrite, StreamedBody, UpstreamError
 
-# aiohttp warns of larger bodies given as bytes, and would send them in one go.
+# aiohttp warns about a larger body that is given as bytes, and would send it in one write.
 LARGE = 1 << 20
 
 
 class AiohttpAnswer:
-    """An answer over aiohttp."""
-
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
         self.status = response.status
@@ -47,7 +45,7 @@ class AiohttpAnswer:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connects to addresses that were looked at, as far as it is given where it may (with a proxy, that resolves)."""
+    """Connects to permitted addresses only. Without `destinations` it checks none: then a proxy resolves the names."""
 
     def __init__(self, destinations: Destinations | None, **options: Any) -> None:
         super().__init__(**options)
@@ -66,7 +64,7 @@ class AiohttpClient:
 
     Args:
         tls: for https.
-        destinations: where it may connect; where a proxy leads out, only by their spelling.
+        destinations: where it may connect. With a proxy only the spelling of the host is checked.
         proxy: URL of an outbound proxy, or empty.
         connect_seconds: for resolving, connecting and TLS.
         first_byte_seconds: from the end of the request to the answer's headers.
@@ -104,6 +102,7 @@ class AiohttpClient:
             trace_configs=[writes()],
         )
 
+    # The signature is that of UpstreamClient.send, whose docstring applies.
     async def send(
         self,
         method: str,
@@ -150,7 +149,7 @@ class AiohttpClient:
 
     @staticmethod
     def timeout(connect_seconds: float) -> aiohttp.ClientTimeout:
-        """No bound but one on connecting: the others are kept outside of aiohttp."""
+        """A bound on connecting only: the relay enforces the others itself."""
         return aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=None)
 
     async def close(self) -> None:
@@ -158,10 +157,10 @@ class AiohttpClient:
 
 
 class Upload:
-    """A streamed body on its way through aiohttp, which sends it in a task of its own.
+    """A streamed request body. aiohttp sends it in a separate task.
 
     Args:
-        patience: seconds that the provider may take to make room for a part, and to answer after the last one.
+        patience: seconds that the provider may take to accept a part, and to answer after the last one.
     """
 
     def __init__(self, body: StreamedBody, patience: float) -> None:
@@ -172,17 +171,18 @@ class Upload:
         self.answered = False
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """What aiohttp is given to send. While the caller's next part is waited for, no time is counted."""
+        """The parts that aiohttp sends. The deadline is paused while the client's next part is awaited."""
         try:
             async for part in self.body.exact():
                 if self.answered:
-                    # Not the end, which would make what was sent look complete: aiohttp ends us with the answer.
+                    # To return would end the body properly, so that it looked complete. aiohttp cancels this task
+                    # when the answer ends.
                     await asyncio.get_running_loop().create_future()
                 self._count_from_now(self.patience)
                 yield part
                 self._count_from_now(None)
         except Exception as error:
-            self.fault = error  # aiohttp would make an error of its own of it
+            self.fault = error  # aiohttp replaces it with an exception of its own type
             raise
         self._count_from_now(self.patience)
 
@@ -192,26 +192,26 @@ class Upload:
 
 
 def failure(error: Exception) -> UpstreamError:
-    """What aiohttp's error means."""
+    """The UpstreamError that an error of aiohttp's stands for."""
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | ValueError | Forbidden):
         return UpstreamError("not_connected", sent=False)
     return UpstreamError("no_answer_in_time" if isinstance(error, TimeoutError) else "no_answer", sent=True)
 
 
 def writes() -> aiohttp.TraceConfig:
-    """Tells each request's `on_write`, which is its context."""
+    """A trace that calls the `on_write` of each request, which travels as the request's context."""
 
-    async def tell(_: aiohttp.ClientSession, context: SimpleNamespace, about: object) -> None:
+    async def written(_: aiohttp.ClientSession, context: SimpleNamespace, about: object) -> None:
         if context.trace_request_ctx is not None:
             context.trace_request_ctx()
 
     trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(tell)
+    trace.on_request_headers_sent.append(written)
     return trace
 
 
 def text(value: bytes) -> str:
-    """A header's value for aiohttp, which writes UTF-8."""
+    """A header's value for aiohttp, which encodes headers as UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,9 +1,9 @@
-"""What a request may set in motion that can't be seen in it, as so many uses of so many tokens each.
+"""Allowances for tokens that a request doesn't show: a number of uses, and the tokens of each use.
 
-A provider's own tools run in a loop: it uses them, reads what they found together with all that came before, and goes
-on. What they find, and what a file or a page is that the request only names, nobody knows beforehand: these are
-allowances. Recorded calls came to 7,000 to 12,000 tokens a web search (ten at the most, where the tool says no
-`max_uses`), 3,000 a page, a few hundred a run of code.
+A provider's own tools run in a loop: the model uses a tool, reads what it found together with all that came before, and
+goes on. What tools find is unknown in advance, and so is the length of a file or page that a request only names.
+Recorded calls took 7,000 to 12,000 tokens a web search (ten searches at most, if the tool sets no `max_uses`), 3,000 a
+page, a few hundred a run of code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Of each kind: how often at most where the request doesn't say, and the tokens of each time.
+# For each kind: the most uses if the request doesn't limit them, and the tokens of each use.
 DEFAULT = (
     "web_search=10x8000,web_fetch=5x15000,code_execution=5x1000,tool_search=3x1500,mcp=5x4000,advisor=3x2000,"
     "file=1x20000,thread=1x50000"
@@ -23,8 +23,6 @@ ONE = re.compile(r"([a-z_]+)=([0-9]{1,3})x([0-9]{1,7})")
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """So many uses, of so many tokens each."""
-
     uses: int
     tokens: int
 
@@ -33,10 +31,10 @@ Allowances = Mapping[str, Allowance]
 
 
 def read(written: str) -> Allowances:
-    """The allowances as `DEFAULT` writes them; what isn't named stays as it is there.
+    """Allowances in the notation of `DEFAULT`; a kind that isn't named keeps its default.
 
     Raises:
-        ValueError: with a sentence for whoever wrote it.
+        ValueError: the text is malformed; with a message for the administrator.
     """
     found: dict[str, Allowance] = {}
     for one in (*DEFAULT.split(","), *filter(None, (part.strip() for part in written.split(",")))):

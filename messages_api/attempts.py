@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from messages_api import errors, headers, refused_keys
 from messages_api.call import Call
 from messages_api.errors import GatewayError
-from messages_api.metering import JsonMeter, Reading, StreamMeter
+from messages_api.events import StreamMeter
+from messages_api.metering import JsonMeter, Reading
 from messages_api.providers import Outgoing, refusals
 from messages_api.providers.base import JSON
 from messages_api.routing import Target

@@ -1,8 +1,8 @@
-"""The body of a message batch, read request by request: is it right, and what may it cost?
+"""The body of a message batch, checked request by request, with an estimate of what each may cost.
 
-Checking 256 MB of JSON takes seconds. A long body is read by a process of its own (`python -m messages_api.batch_body`,
-the body as its standard input), so that no other call waits. It looks at one request after the other: a body as a whole
-would take sixteen times its size in memory, of which there is a bounded amount.
+Checking 256 MB of JSON takes seconds. A separate process reads a long body (`python -m messages_api.batch_body`, with
+the body as its standard input), so that no other call waits. It reads one request after the other: a whole body would
+take sixteen times its size in memory, and the memory is bounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Annotated, NoReturn
 import msgspec
 from msgspec import Meta, Raw, Struct, ValidationError
 
-from messages_api import estimates, markers, minted, plain, schema, splice
+from messages_api import checks, estimates, markers, minted, plain, schema, splice
 from messages_api.cache_writes import CacheWrites
 from messages_api.carried import Name, carried
 from messages_api.errors import GatewayError, invalid_request, unavailable
@@ -30,26 +30,26 @@ from messages_api.plain import Plain
 from messages_api.splice import Edit
 from messages_api.spooled_body import Editing, SpooledBody
 
-# https://docs.claude.com/en/docs/build-with-claude/batch-processing: so many requests, or so many bytes.
+# Anthropic's limit: https://docs.claude.com/en/docs/build-with-claude/batch-processing.
 MOST_REQUESTS = 100_000
-# Bytes that may be read in place.
+# Bytes of the longest body that is read in this process.
 SHORT = 128 << 10
-# Different models that a batch may ask for, with those that its requests name besides: a price is found for each.
+# The most different models in a batch, with those that its requests name besides their own: each needs a price.
 MOST_MODELS = 100
-# Requests told of at a time.
+# Requests in one line of the reading process's output.
 PORTION = 500
-# For the whole reading.
+# The most time for the whole reading.
 SECONDS = 300
-# Files, containers and signatures that a batch may name.
+# The most files, containers and signatures that a batch may name.
 MOST_CARRIED = 5000
-# Bytes of what a body may have beside its requests, and of the name of a member.
+# The most bytes that a body may have beside its requests, and those of a member's name.
 MOST_BESIDE = 1 << 20
 NAME_LENGTH = 200
 SIGNATURES = "--signatures"
 REAL = "--real"
 MEMORY = "--memory"
 
-# A member's name with what is around it. It keeps nothing to go back to.
+# A member's name with the space and the colon around it. Possessive quantifiers avoid backtracking.
 HEAD = re.compile(rb'[ \t\n\r]*+("(?:[^"\\]|\\.){0,%d}+")[ \t\n\r]*+:[ \t\n\r]*+' % NAME_LENGTH)
 SPACE = re.compile(rb"[ \t\n\r]*+")
 
@@ -57,20 +57,16 @@ Buffer = bytes | mmap.mmap
 
 
 class BatchBody(Struct):
-    """A batch."""
-
     requests: Annotated[list[Raw], Meta(min_length=1, max_length=MOST_REQUESTS)]
 
 
 class BatchRequest(Struct):
-    """One request of a batch."""
-
     custom_id: Annotated[str, Meta(min_length=1, max_length=64)]
     params: Raw
 
 
 class Asked(Struct, array_like=True):
-    """What one request may cost, as far as can be seen. `max_tokens_in` is the member that asks for the most."""
+    """The basis for the most that one request may cost. `max_tokens_in` is the member that asks for the most tokens."""
 
     model: str
     max_tokens: int
@@ -82,7 +78,7 @@ class Asked(Struct, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch that is right.
+    """A batch that was checked.
 
     `custom_ids` is the SHA-256 of its sorted custom ids, a line each; `carried` is what may be bound to an account.
     """
@@ -93,12 +89,12 @@ class Batch:
 
     @property
     def models(self) -> list[str]:
-        """The models that it asks for, each once."""
+        """The models of the requests, without duplicates."""
         return list(dict.fromkeys(asked.model for asked in self.asked))
 
     @property
     def other_models(self) -> estimates.Extras:
-        """The models that its requests may mean besides their own."""
+        """The models that may run besides the requests' own."""
         extras = [asked.extras for asked in self.asked if asked.extras.models or asked.extras.default_fallbacks]
         return estimates.Extras(
             models=tuple(dict.fromkeys(model for each in extras for model in each.models)),
@@ -113,12 +109,12 @@ batch_request = msgspec.json.Decoder(BatchRequest)
 
 
 def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] = ()) -> Batch:
-    """Check a batch's body, every request of it as a Messages request.
+    """Check a batch's body, and each request in it as a Messages request.
 
     Args:
-        edited: a file for the body as it goes out, where that differs.
-        signatures: whether these are of interest, among what is carried.
-        real: names of models that really end like one with a client's marker.
+        edited: a file that gets the body for the provider, if that differs.
+        signatures: include signatures in `carried`.
+        real: names of real models that end like a name with a client's marker.
 
     Raises:
         GatewayError: 400, naming the request and its field.
@@ -142,18 +138,20 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
         except GatewayError as error:
             raise invalid_request(under(f"requests.{index}", error.message), reason=error.reason) from None
         if len(models) > MOST_MODELS:
-            raise invalid_request(f"requests: They name more than {MOST_MODELS} models: make several batches.")
+            raise invalid_request(f"requests: They name more than {MOST_MODELS} models: split them into batches.")
     editing.end()
     if len(names) > MOST_CARRIED:
-        raise invalid_request(f"requests: They name more than {MOST_CARRIED} files and containers.")
+        raise invalid_request(
+            f"requests: They name more than {MOST_CARRIED} files and containers: split them into batches."
+        )
     return Batch(digest(custom_ids), list(names), asked)
 
 
 def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
-    """Where each request of a batch begins, and the requests, which are not checked yet. All else of the body is.
+    """The position of each request of a batch, and the requests. All of the body but the requests is checked here.
 
     Raises:
-        GatewayError: 400, it is no strict JSON, or not that of a batch.
+        GatewayError: 400, the body isn't strict JSON, or not a batch.
     """
     if body[:3] == BOM_UTF8:
         plain.refuse("The request body is not valid JSON: it begins with a byte order mark.")
@@ -161,10 +159,10 @@ def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
         requests = batch_body.decode(body).requests
         members = splice.members_of.decode(body)
     except ValidationError as error:
-        plain.refuse(schema.in_words(str(error)))
+        plain.refuse(checks.in_words(str(error)))
     except (ValueError, RecursionError):
         no_json()
-    schema.check_names(members, KNOWN)
+    checks.check_names(members, KNOWN)
     beside, size, place = list[bytes](), 0, 0
     for name, head, value in heads(body, members):
         if name == "requests":
@@ -179,11 +177,12 @@ def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
 
 
 def heads(body: Buffer, members: dict[str, Raw]) -> Iterator[tuple[str, re.Match[bytes], memoryview]]:
-    """Each member at the top of a body that is JSON: its name, as it is written, and its value. Of one that is there
-    twice, `members` has the last only, so that it isn't where the first is looked for.
+    """Each member at the top of a JSON body: its name, the match of its name in the body, and its value.
+
+    Of duplicate members, `members` has only the last one: its value differs from that at the first one's position.
 
     Raises:
-        GatewayError: 400, a member is there twice, or has a very long name.
+        GatewayError: 400, a member occurs twice, or has a very long name.
     """
     all_of_it, seen = memoryview(body), set[str]()
     at = SPACE.match(body).end()  # type: ignore[union-attr]
@@ -205,7 +204,7 @@ def heads(body: Buffer, members: dict[str, Raw]) -> Iterator[tuple[str, re.Match
 
 
 def begins(body: Buffer, at: int, items: list[Raw]) -> Iterator[int]:
-    """Where each item of an array begins, whose first one is at this place or after the space there."""
+    """The position of each item of an array. The first one is at `at`, or after the space there."""
     for item in items:
         begin = SPACE.match(body, at).end()  # type: ignore[union-attr]
         yield begin
@@ -217,10 +216,10 @@ def no_json() -> NoReturn:
 
 
 def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
-    """The Messages request in one request of a batch.
+    """Check one request of a batch, and return the Messages request in it.
 
     Args:
-        custom_ids: those so far, with where they are; this one's is added.
+        custom_ids: those of the requests before, with their indexes; this one's is added.
 
     Raises:
         GatewayError: 400, naming the field.
@@ -231,8 +230,8 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
     try:
         request = batch_request.decode(raw)
     except ValidationError as error:
-        plain.refuse(schema.in_words(str(error)))
-    schema.check_names(plain.split(raw), KNOWN_OF_REQUEST)
+        plain.refuse(checks.in_words(str(error)))
+    checks.check_names(plain.split(raw), KNOWN_OF_REQUEST)
     if not request.custom_id.isprintable():
         raise invalid_request("custom_id: It contains a character that can't be printed")
     if custom_ids.setdefault(request.custom_id, index) != index:
@@ -241,12 +240,12 @@ def params_of(raw: bytes, index: int, custom_ids: dict[str, int]) -> bytes:
 
 
 def place_of_params(raw: bytes) -> int:
-    """Where a request of a batch has its Messages request."""
+    """The position of the Messages request in a request of a batch."""
     return dict(splice.places(raw, splice.members_of.decode(raw)))["params"].value
 
 
 def plain_of(params: bytes) -> Plain:
-    """What a Messages request in a batch says.
+    """A Messages request of a batch in its plain spelling.
 
     Raises:
         GatewayError: 400, naming the field.
@@ -258,7 +257,7 @@ def plain_of(params: bytes) -> Plain:
 
 
 def read_params(said: Plain, real: Collection[str]) -> Asked:
-    """What a Messages request in a batch asks for.
+    """Check a Messages request of a batch, and estimate its tokens.
 
     Raises:
         GatewayError: 400, naming the field.
@@ -268,7 +267,7 @@ def read_params(said: Plain, real: Collection[str]) -> Asked:
     except GatewayError as error:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:
-        raise invalid_request("params.fallbacks: A list of models is for the gateway, and not for batches")
+        raise invalid_request("params.fallbacks: A list of models is the gateway's own form: not supported in batches")
     estimate = estimates.estimate(message.contents, message.model, message.added, message.extras)
     return Asked(
         message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in, message.cache_writes
@@ -276,23 +275,23 @@ def read_params(said: Plain, real: Collection[str]) -> Asked:
 
 
 def under(path: str, message: str) -> str:
-    """What is wrong within something, with the path to that; a message begins with a field, or is a sentence."""
+    """An error message with a path before it. The message begins with a field, or is a sentence."""
     return f"{path}: {message}" if message[:1].isupper() else f"{path}.{message}"
 
 
 def digest(custom_ids: Iterator[str] | dict[str, int]) -> str:
-    """By which a batch is known again from its results."""
+    """The digest by which a batch is recognised from its results."""
     return hashlib.sha256("\n".join(sorted(custom_ids)).encode("utf-8", "replace")).hexdigest()
 
 
 async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real: Collection[str] = ()) -> Batch:
-    """The same for a body of any length, without holding up anybody.
+    """As `read`, for a body of any length, without delaying other calls.
 
     Args:
-        memory: bytes that its reader may take.
+        memory: bytes that the reading process may use.
 
     Raises:
-        GatewayError: as `read`; 413, it takes more memory; 503, its reader died.
+        GatewayError: as `read`; 413, the body takes more memory; 503, the reading process died.
     """
     if body.size <= SHORT:
         return read(body.read(), body.edited, signatures=signatures, real=real)
@@ -311,21 +310,21 @@ async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real
     )
     try:
         async with asyncio.timeout(SECONDS):
-            return await told_by(reader)
+            return await reported_by(reader)
     except (TimeoutError, ValueError):
-        raise unavailable("The batch could not be read.", reason="batch_reader") from None
+        raise unavailable("The batch could not be read: try again.", reason="batch_reader") from None
     finally:
         if reader.returncode is None:
             reader.kill()
             await reader.wait()
 
 
-async def told_by(reader: asyncio.subprocess.Process) -> Batch:
-    """What the reading process tells, a portion at a time.
+async def reported_by(reader: asyncio.subprocess.Process) -> Batch:
+    """The batch from the output of the reading process, which comes in portions.
 
     Raises:
-        GatewayError: 400, what it found wrong.
-        ValueError: it didn't come to its end.
+        GatewayError: 400 or 413, the process refused the batch.
+        ValueError: the process ended early.
     """
     assert reader.stdout is not None
     first = msgspec.json.decode(await reader.stdout.readline())
@@ -336,7 +335,7 @@ async def told_by(reader: asyncio.subprocess.Process) -> Batch:
     while line := await reader.stdout.readline():
         asked += portion.decode(line)
     if len(asked) != first["requests"]:
-        raise ValueError("not all of it")
+        raise ValueError("incomplete")
     return Batch(first["custom_ids"], names, asked)
 
 
@@ -344,11 +343,11 @@ portion = msgspec.json.Decoder(list[Asked])
 
 
 def main() -> None:
-    """Read the body on standard input, and tell of it on standard output."""
+    """Read the body on standard input, and write the result to standard output."""
     out = sys.stdout.buffer
     given = [option.partition("=") for option in sys.argv]
     [memory] = (int(value) for key, _, value in given if key == MEMORY)
-    # The body is not a part of that: it stays where it is.
+    # The limit excludes the body, which is a mapped file.
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with mmap.mmap(sys.stdin.fileno(), 0, access=mmap.ACCESS_READ) as body:
         try:
@@ -357,15 +356,15 @@ def main() -> None:
         except (GatewayError, MemoryError) as error:
             fault = too_much(memory) if ran_out(error) else error
             assert isinstance(fault, GatewayError)
-            said = {
+            refused = {
                 "error": fault.message,
                 "reason": fault.reason,
                 "status": fault.status_code,
                 "type": fault.kind,
             }
-            out.write(msgspec.json.encode(said) + b"\n")
+            out.write(msgspec.json.encode(refused) + b"\n")
             out.flush()
-            # Views of the body may be left, so that it can't be closed.
+            # Views of the body may still exist, so that closing the map would fail.
             os._exit(0)
     first = {"requests": len(batch.asked), "custom_ids": batch.custom_ids, "carried": batch.carried}
     out.write(msgspec.json.encode(first) + b"\n")
@@ -374,7 +373,7 @@ def main() -> None:
 
 
 def ran_out(error: BaseException | None) -> bool:
-    """Whether an error is, or was made of one, that there was no more memory."""
+    """Whether an error is a MemoryError, or was raised while one was handled."""
     while error is not None and not isinstance(error, MemoryError):
         error = error.__context__
     return error is not None
@@ -384,7 +383,7 @@ def too_much(memory: int) -> GatewayError:
     return GatewayError(
         413,
         "request_too_large",
-        f"Reading the batch takes more than {memory} bytes of memory: make several smaller ones of it.",
+        f"Reading the batch takes more than {memory} bytes of memory: split it into smaller batches.",
         reason="too_large",
     )
 

@@ -23,7 +23,7 @@ from messages_api import control_plane
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, described, description, moment
 from messages_api.control_plane import NoAnswer
-from messages_api.metering import integer, mapping, text
+from messages_api.lenient import integer, mapping, text
 from messages_api.models import Batch
 from messages_api.outline import decode_all
 from messages_api.provider_paths import is_id

@@ -33,7 +33,9 @@ from messages_api.call import Call, Endpoint
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
-from messages_api.metering import Reading, decode, mapping, text
+from messages_api.lenient import mapping, text
+from messages_api.metering import Reading
+from messages_api.outline import decode
 from messages_api.paging import Wanted
 from messages_api.provider_paths import is_id
 from messages_api.relay import Held, Incoming

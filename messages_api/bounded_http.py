@@ -1,5 +1,5 @@
-"""Bounds on the answers to what is asked beside calls: by tasks and by the clouds' own libraries, which read them whole
-and unpack what is compressed in one go.
+"""Bounds on the answers that background tasks and the clouds' own libraries get: these read an answer whole, and unpack
+a compressed one at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import httpx
 
 from messages_api.upstream import Inflater, UpstreamError, is_packed
 
-# An access token and what is around it takes a few kB.
+# The longest answer with an access token; real ones have a few kB.
 MOST_OF_A_TOKEN = 1 << 20
 
 
@@ -19,7 +19,7 @@ def plain(parts: Iterable[bytes], encoding: str, most: int | None) -> Iterator[b
     """The parts of an answer, unpacked piece by piece.
 
     Raises:
-        UpstreamError: it is longer than `most` bytes, or can't be unpacked.
+        UpstreamError: the answer is longer than `most` bytes, or can't be unpacked.
     """
     inflater, packed, size = Inflater(), is_packed(encoding), 0
     for part in parts:
@@ -49,7 +49,7 @@ class PlainStream(httpx.SyncByteStream):
 
 
 def bounding(most: int | None = None) -> dict[str, list[Callable[[httpx.Response], None]]]:
-    """Event hooks of an httpx client whose answers are at most so long; httpx has nothing to unpack of them."""
+    """Event hooks for an httpx client that limit its answers to `most` bytes and unpack them before httpx would."""
 
     def bound(answer: httpx.Response) -> None:
         assert isinstance(answer.stream, httpx.SyncByteStream)
@@ -59,13 +59,13 @@ def bounding(most: int | None = None) -> dict[str, list[Callable[[httpx.Response
 
 
 class TokenResponse(aiohttp.ClientResponse):
-    """An answer over aiohttp that is read whole, by who unpacks it afterwards (auto_decompress is off)."""
+    """An answer over aiohttp, bounded. The library that reads it unpacks it itself (auto_decompress is off)."""
 
     async def read(self) -> bytes:
         """The body.
 
         Raises:
-            aiohttp.ClientPayloadError: it is too long for a token, or would be, unpacked.
+            aiohttp.ClientPayloadError: packed or unpacked, the body is too long for a token.
         """
         if self._body is None:
             parts, size = list[bytes](), 0

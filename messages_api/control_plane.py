@@ -1,4 +1,4 @@
-"""Asking providers beside the path of calls, for tasks: plain HTTP, with our key, in our own name."""
+"""Requests to providers by background tasks: plain HTTP with a provider key, not on behalf of a client."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BAD_ADDRESS = "its address can't be called"
 
 
 class NoAnswer(Exception):
-    """What was asked can't be had; the message says why, for administrators, without quoting anything."""
+    """The request failed. The message says why, for administrators, and quotes nothing."""
 
 
 def client(provider_key: ProviderKey) -> httpx.Client:
     """A client for the paths of Anthropic's API (`/v1/…`).
 
     Raises:
-        NoAnswer: the key can't be called with.
+        NoAnswer: the secret can't be decrypted, or the address is invalid.
     """
     try:
         return plain_client(
@@ -41,10 +41,10 @@ def client(provider_key: ProviderKey) -> httpx.Client:
 
 
 def plain_client(provider_key: ProviderKey, base_url: str = "", headers: Headers | None = None) -> httpx.Client:
-    """A client for whatever is to be asked of a provider.
+    """A client for any path of a provider.
 
     Raises:
-        httpx.InvalidURL: there is no such address.
+        httpx.InvalidURL: the address is invalid.
     """
     configuration = settings.CONFIGURATION
     return guarded_http.client(
@@ -59,10 +59,10 @@ def plain_client(provider_key: ProviderKey, base_url: str = "", headers: Headers
 
 
 def secret(provider_key: ProviderKey) -> str:
-    """What a provider key calls with.
+    """The secret of a provider key.
 
     Raises:
-        NoAnswer: it can't be read.
+        NoAnswer: it can't be decrypted.
     """
     try:
         return keyring.decrypt(provider_key.secret_ciphertext)
@@ -78,15 +78,15 @@ def read(
     most_bytes: int = 16 << 20,
     headers: Headers | None = None,
 ) -> bytes:
-    """The body of an answer.
+    """Ask with a GET, and read the body of the answer.
 
     Args:
-        path: after the client's address, or an address of its own.
-        deadline: `time.monotonic()` by which it must be there, however it trickles in.
+        path: relative to the client's address, or a whole address.
+        deadline: `time.monotonic()` by which the whole body must have arrived.
 
     Raises:
-        NoAnswer: it is another one than wanted, too long or too slow.
-        httpx.HTTPError: there was none.
+        NoAnswer: the status isn't 200, or the answer is too long or too slow.
+        httpx.HTTPError: there was no answer.
     """
     body = b""
     with http.stream("GET", path, params=query, headers=headers) as answer:
@@ -94,6 +94,8 @@ def read(
             raise NoAnswer(f"the provider answers {answer.status_code}")
         for part in answer.iter_bytes():
             body += part
-            if len(body) > most_bytes or time.monotonic() > deadline:
+            if len(body) > most_bytes:
+                raise NoAnswer("the provider's answer is too long")
+            if time.monotonic() > deadline:
                 raise NoAnswer("the provider's answer takes too long")
     return body

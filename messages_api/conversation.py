@@ -1,4 +1,4 @@
-"""What a conversation is known by, so that all its calls go to the account that has its cached prefix."""
+"""The identity of a conversation: all its calls go to the provider's account that has its prefix in the cache."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from messages_api.plain import Plain
 from messages_api.splice import elements_of
 
 SESSION = b"x-claude-code-session-id"
-# What Claude Code's system prompt begins with: a line about the client itself, which may have another `cch=…` in each
-# request (seen in 2.1.x, November 2026).
+# Claude Code's system prompt begins with a line about the client itself, in which `cch=…` may change with each request
+# (seen in 2.1.x, November 2026).
 ATTRIBUTION = "x-anthropic-billing-header"
-# Beyond so many bytes, the beginning stands for the whole.
+# A longer part is identified by its first bytes only.
 LONG = 1 << 18
 
 
 class Turn(msgspec.Struct):
-    """Whose turn it is."""
-
     role: str
 
 
 class Said(msgspec.Struct):
-    """A block, as far as it may be text."""
+    """A block, of which only the text is read."""
 
     text: str = ""
 
@@ -37,20 +35,22 @@ _said = msgspec.json.Decoder(Said)
 
 
 def name(virtual_key: int, headers: Headers, opening: str) -> str:
-    """The conversation that a request belongs to: its client's session, or else how it began."""
+    """The name of the conversation that a request belongs to: the client's session, or else a digest of its opening."""
     session = session_of(headers)
     return f"{virtual_key} session {session}" if session else f"{virtual_key} opening {opening}"
 
 
 def session_of(headers: Headers) -> str:
-    """The session that a client says its request belongs to; empty where it says none."""
+    """The session that the client names in a header; empty: it names none."""
     return next((value.decode("latin-1") for header, value in headers if header == SESSION and value), "")
 
 
 def opening(said: Plain) -> str:
-    """A digest of the system prompt and the first words of the user's. The model is no part of it, for a client may
-    change that in the middle; nor are cache markers, which wander from turn to turn, nor what a client says of
-    itself."""
+    """A digest of the system prompt and the user's first turn.
+
+    It leaves out what may change in the middle of a conversation: the model, cache markers, which move from turn to
+    turn, and what the client says about itself.
+    """
     messages = elements_of.decode(said.members["messages"])
     first = next((turn for turn in messages if _turn.decode(turn).role == "user"), messages[0])
     digest = blake2b(digest_size=16)
@@ -60,7 +60,7 @@ def opening(said: Plain) -> str:
 
 
 def unattributed(system: memoryview) -> memoryview:
-    """A system prompt without what a client says of itself: its first blocks, or the first lines of a text."""
+    """A system prompt without what the client says about itself in the first blocks, or the first lines of a text."""
     if bytes(system[:1]) == b"[":
         blocks = elements_of.decode(system)
         first = next((at for at, block in enumerate(blocks) if not is_attribution(block)), len(blocks))
@@ -76,7 +76,7 @@ def unattributed(system: memoryview) -> memoryview:
 
 
 def is_attribution(block: msgspec.Raw) -> bool:
-    """Whether a block of a system prompt is what a client says of itself."""
+    """Whether a block of a system prompt is what the client says about itself."""
     try:
         return _said.decode(block).text.lower().startswith(ATTRIBUTION)
     except msgspec.ValidationError:
@@ -84,7 +84,7 @@ def is_attribution(block: msgspec.Raw) -> bool:
 
 
 def sorted_out(part: bytes) -> bytes:
-    """A system prompt or a turn with its members in one order."""
+    """A system prompt or a turn as JSON with sorted members and without cache markers."""
     value = decode_all(part)
     if isinstance(value, dict):
         value["content"] = unmarked(value.get("content"))
@@ -92,19 +92,19 @@ def sorted_out(part: bytes) -> bytes:
         value = unmarked(value)
     try:
         return msgspec.json.encode(ordered(value))
-    except RecursionError:  # legal JSON, but too deep to be written
+    except RecursionError:  # valid JSON, but too deeply nested to be encoded
         return b"deep"
 
 
 def ordered(value: Any) -> Any:
-    """The same with the members of objects by their names. (msgspec's own order takes quadratic time.)"""
+    """The value with the members of objects sorted by name. (msgspec's own sorting takes quadratic time.)"""
     if isinstance(value, dict):
         return {name: ordered(value[name]) for name in sorted(value)}
     return [ordered(one) for one in value] if isinstance(value, list) else value
 
 
 def unmarked(content: Any) -> Any:
-    """Text and blocks without cache markers; a text is a list of one block, as it becomes when it gets a marker."""
+    """Content without cache markers. A text becomes a list of one block, as clients write it once it has a marker."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     for block in content if isinstance(content, list) else ():

@@ -1,7 +1,7 @@
 """Which web pages may call the API from a browser: those of the deployment's `CORS_ORIGINS`.
 
-https://fetch.spec.whatwg.org/#http-cors-protocol. Preflights are answered here: they carry no credential, and nothing
-is looked up for them. Cookies are never allowed, for the API knows none.
+https://fetch.spec.whatwg.org/#http-cors-protocol. Preflights are answered here, without a look at the database: they
+carry no credential. Cookies are never allowed, because the API uses none.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ ANY = "*"
 # An origin as browsers write it: no path, no slash at the end, small letters.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 DEFAULT_PORTS = ("http", ":80"), ("https", ":443")
-# The API, also below the prefixes of its addresses (urls.py); pages are for people.
+# The paths of the API, also below the prefixes in urls.py. The admin's and other pages are not among them.
 PATHS = re.compile(r"/(?:anthropic/|pydanticai/anthropic/|pydanticai/)?v1(?:/.*)?", re.DOTALL)
 METHODS = b"GET, HEAD, POST, DELETE"
-# Names of headers, separated by commas, as they are echoed.
+# A list of header names that is safe to echo.
 NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 LONGEST_NAMES = 8192
-# Seconds for which a browser need not ask again; Chrome keeps to two hours at most.
+# Seconds for which a browser may cache a preflight; Chrome caches it for two hours at most.
 MAX_AGE = b"7200"
 VARY = (b"vary", b"Origin")
 VARY_PREFLIGHT = (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
-# What a page may read of an answer's headers; browsers know no wildcard for the end of a name.
+# Headers of an answer that a page may read, by name or prefix. Browsers support no wildcard for the end of a name, so
+# the names are listed for each answer.
 EXPOSED = frozenset((b"request-id", b"x-should-retry", b"retry-after", b"retry-after-ms"))
 EXPOSED_BEGINNINGS = (b"anthropic-", b"x-bf-")
 
 
 def is_origin(value: str) -> bool:
-    """Whether a browser may send this as an `Origin`."""
+    """Whether a browser can send this value as its `Origin`."""
     scheme = value.partition("://")[0]
     default = any(scheme == each and value.endswith(port) for each, port in DEFAULT_PORTS)
     return ORIGIN.fullmatch(value) is not None and not default
 
 
 def allowing(origins: Collection[str], api: Application) -> Application:
-    """The API, for pages of these origins too."""
+    """The API with CORS for pages of these origins."""
 
     async def with_cors(scope: Any, receive: Receive, send: Send) -> None:
         if not PATHS.fullmatch(scope["path"]):
@@ -69,7 +70,7 @@ def allowing(origins: Collection[str], api: Application) -> Application:
 
 
 def allowance(origins: Collection[str], origin: bytes | None) -> Headers:
-    """The header that lets a page read an answer; none for a page that may not."""
+    """The header that lets a page read an answer; empty: the page may not."""
     if origin is None:
         return []
     if ANY in origins:
@@ -78,7 +79,7 @@ def allowance(origins: Collection[str], origin: bytes | None) -> Headers:
 
 
 def preflight(given: dict[bytes, bytes]) -> Headers:
-    """What a page may send: these methods, and whatever headers it asks for."""
+    """The headers of a preflight's answer: a page may use these methods, and send all headers that it asks for."""
     allowed: Headers = [(b"access-control-allow-methods", METHODS), (b"access-control-max-age", MAX_AGE)]
     wanted = given.get(b"access-control-request-headers", b"").strip()
     if len(wanted) <= LONGEST_NAMES and NAMES.fullmatch(wanted):
@@ -87,7 +88,7 @@ def preflight(given: dict[bytes, bytes]) -> Headers:
 
 
 def exposing(headers: Headers) -> Headers:
-    """The header that lets a page read those of an answer's headers that clients act on."""
+    """The header that lets a page read the headers that clients act on."""
     names = {name.lower() for name, _ in headers}
     exposed = sorted(name for name in names if name in EXPOSED or name.startswith(EXPOSED_BEGINNINGS))
     return [(b"access-control-expose-headers", b", ".join(exposed))] if exposed else []

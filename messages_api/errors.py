@@ -1,6 +1,6 @@
-"""Errors of ours, in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+"""The gateway's own errors, in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
 
-Types and statuses are Anthropic's own: https://docs.claude.com/en/api/errors
+Types and statuses are Anthropic's: https://docs.claude.com/en/api/errors
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from usage.request_ids import request_id
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-# `error.type` by status, where it says more than whose mistake it was.
+# `error.type` by status. All other statuses are an `invalid_request_error` or an `api_error`.
 KINDS = {
     401: "authentication_error",
     402: "billing_error",
@@ -33,23 +33,28 @@ KINDS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+# The message to a client whose stream ends with an error that the provider doesn't explain.
+STREAM_ENDED_EARLY = "The provider ended its answer too early."
+# The message to a client instead of a provider's words about the gateway's own key.
+ACCOUNT_REFUSED = "The provider refuses the gateway's own key or account: tell an administrator of the gateway."
 
 
 class GatewayError(APIException):
-    """A refusal or failure of ours.
+    """A refusal or failure of the gateway.
 
     Args:
         status: HTTP status.
         kind: Anthropic's `error.type`.
-        message: for the caller: which field, what to do. No key and no content.
+        message: for the client: which field is wrong, and what to do. It has no key and no content of a request.
         reason: a short constant for the log of refusals and its counts.
-        retry_after: seconds after which trying again makes sense.
-        retry: whether it ever does, where that isn't plain from the status; clients obey it.
-        headers: what else goes with it.
-        facts: what the message is said from, for the log of refusals, where it is said in a customer's language.
+        retry_after: seconds after which a retry makes sense.
+        retry: whether a retry ever makes sense, if the status doesn't say so; clients obey it.
+        details: more for programs, in the error's JSON.
+        headers: of the answer.
+        facts: the values in a message that is in the customer's language: the log of refusals repeats it in others.
     """
 
-    # With 405: the methods that there are.
+    # The allowed methods, for a 405.
     allow = "POST"
 
     def __init__(
@@ -84,12 +89,12 @@ class GatewayError(APIException):
 
 
 def invalid_request(message: str, *, reason: str = "invalid_request", status: int = 400) -> GatewayError:
-    """The request can't be understood, and no repetition will change that."""
+    """The request is wrong, and a retry of the same request fails again."""
     return GatewayError(status, "invalid_request_error", message, reason=reason)
 
 
 def wrong_method(allowed: Iterable[str]) -> GatewayError:
-    """The endpoint is there, but not for this method."""
+    """The endpoint exists, but not with this method."""
     methods = [method for method in allowed if method != "OPTIONS"]
     error = invalid_request(f"This endpoint takes {' and '.join(methods)} only.", reason="method", status=405)
     error.allow = ", ".join(methods)
@@ -97,79 +102,76 @@ def wrong_method(allowed: Iterable[str]) -> GatewayError:
 
 
 def unauthenticated(message: str, *, reason: str) -> GatewayError:
-    """The credential is missing, or not (or no longer) one of ours."""
+    """The credential is missing, unknown or no longer valid."""
     return GatewayError(401, "authentication_error", message, reason=reason)
 
 
 def forbidden(message: str, *, reason: str) -> GatewayError:
-    """The credential is fine; this is not for it."""
+    """The credential is valid, but may not do this."""
     return GatewayError(403, "permission_error", message, reason=reason)
 
 
 def not_found(message: str, *, reason: str) -> GatewayError:
-    """There is no such model or endpoint."""
     return GatewayError(404, "not_found_error", message, reason=reason)
 
 
 def unavailable(
     message: str, *, reason: str, retry_after: int | None = None, retry: bool | None = None, status: int = 503
 ) -> GatewayError:
-    """Our trouble, or the provider's: never the caller's mistake."""
+    """A fault of the gateway or the provider, never a mistake of the client."""
     return GatewayError(status, "api_error", message, reason=reason, retry_after=retry_after, retry=retry)
 
 
 def bad_gateway(message: str, *, reason: str) -> GatewayError:
-    """The provider could not be reached, or didn't answer to the end."""
+    """The gateway can't reach the provider, or the provider didn't complete its answer."""
     return GatewayError(502, "api_error", message, reason=reason)
 
 
 def broken_off() -> GatewayError:
     """The provider's answer ended too early."""
-    return bad_gateway("The provider broke off before its answer was complete.", reason="provider_broke_off")
+    return bad_gateway(
+        "The provider closed the connection before its answer was complete.", reason="provider_broke_off"
+    )
 
 
 def timed_out() -> GatewayError:
-    """The provider did not answer within this deployment's patience."""
+    """The provider did not answer within the time-out of its key or of the deployment."""
     return GatewayError(504, "timeout_error", "The provider did not answer in time.", reason="provider_timeout")
 
 
 def account_refused() -> GatewayError:
-    """No provider key that the call may go to is taken by its provider."""
-    return unavailable(
-        "The provider refuses the gateway's own key or account; its administrators have to see to it.",
-        reason="provider_account",
-        retry=False,
-    )
+    """The providers refuse all provider keys that the call may use."""
+    return unavailable(ACCOUNT_REFUSED, reason="provider_account", retry=False)
 
 
 def over_budget(message: str, *, facts: dict[str, Any]) -> GatewayError:
-    """What the call may cost doesn't fit what is left; trying again won't change that."""
+    """The call may cost more than is left of a budget; a retry doesn't change that."""
     return GatewayError(429, "billing_error", message, reason="budget", retry=False, facts=facts)
 
 
 def over_limit(message: str, *, retry_after: int, facts: dict[str, Any], headers: Headers = ()) -> GatewayError:
-    """The call comes too soon."""
+    """The call exceeds a rate limit for now."""
     return GatewayError(
         429, "rate_limit_error", message, reason="limit", retry_after=retry_after, headers=headers, facts=facts
     )
 
 
 def interrupted(*, cut: bool) -> GatewayError:
-    """We ended the call: its key was revoked with its open calls, or the gateway stops."""
+    """The gateway ends the call: its key was revoked together with its open calls (`cut`), or the gateway stops."""
     if cut:
         return forbidden("This key was revoked.", reason="cut")
     return unavailable("The gateway is being restarted: try again.", reason="stopping", retry_after=1)
 
 
 def overloaded() -> GatewayError:
-    """More calls wait for admission than this deployment allows."""
+    """More calls wait for admission than the deployment allows."""
     return GatewayError(
         529, "overloaded_error", "The gateway is overloaded: try again shortly.", reason="overloaded", retry_after=1
     )
 
 
 def kind_of(status: int) -> str:
-    """The `error.type` for a status of somebody else's."""
+    """The `error.type` for a provider's status."""
     return KINDS.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
@@ -189,7 +191,7 @@ def event(kind: str, message: str, call: UUID) -> bytes:
 
 
 def response(error: GatewayError, call: UUID) -> HttpResponse:
-    """An error as an answer. Clients obey `x-should-retry` before they look at the status."""
+    """An error as an answer. For clients, `x-should-retry` overrides the status."""
     answer = HttpResponse(
         body(error.kind, error.message, call, error.details), status=error.status_code, content_type="application/json"
     )
@@ -208,7 +210,7 @@ def response(error: GatewayError, call: UUID) -> HttpResponse:
 
 
 def ours(error: Exception) -> GatewayError | None:
-    """DRF's and Django's own exceptions in Anthropic's terms; None for what is a fault in the gateway."""
+    """A GatewayError for an exception of DRF's or Django's; None: the exception is a fault in the gateway."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, exceptions.UnsupportedMediaType):

@@ -1,7 +1,8 @@
-"""What a call may use, reckoned before anybody has counted: for the hold, and for calls that nobody saw end.
+"""Estimates of the tokens that a call may use: for the hold before the call, and for calls without a final report.
 
-Tokens are reckoned from bytes by what these are. The weights are half as high again as what recorded prompts came to,
-over several generations of tokenisers; what a provider adds of its own (instructions for tools and formats) likewise.
+Tokens are estimated from bytes, with a weight for each kind of byte. The weights are half as high again as measured in
+recorded prompts, over several generations of tokenisers; so is what a provider adds to the prompt (instructions for
+tools and formats).
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from messages_api.plain import Plain
 from usage.pricing import ModelPrice
 from usage.tokens import TokenCounts
 
-# Tokens a byte, in thousandths: small letters and spaces, capitals (dense where they are many: base64), digits, what is
-# none of these, and characters beyond ASCII.
+# Thousandths of a token per byte: small letters and spaces, capitals (text with many of them is dense: base64), digits,
+# other ASCII, and characters beyond ASCII.
 SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
-# Models up to 4.6 count fewer tokens for the same text: newer ones up to 1.35 times as many by their maker's word
-# (https://platform.claude.com/docs/en/about-claude/models/migration-guide), some more in a recording. Models that we
-# don't know are new.
+# Models up to 4.6 count fewer tokens for the same text. Newer ones count up to 1.35 times as many, Anthropic says
+# (https://platform.claude.com/docs/en/about-claude/models/migration-guide), and some more in a recording. An unknown
+# model counts as new.
 OLDER = re.compile(r"claude-(?:[23]|instant|(?:opus|sonnet|haiku)-4(?:-[0-6])?(?:-20\d{6}|@20\d{6}|$))")
 NEWER = 1450
-# What is likely, of what is the ceiling.
+# The likely tokens of text, as a part of the ceiling.
 LIKELY = 0.75
 
 # Tokens that a provider adds to the prompt.
@@ -50,7 +51,7 @@ CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIGITS = b"0123456789"
 NOT_ASCII = bytes(range(128, 256))
 
-# Images and documents in base64: their bytes are no text.
+# Images and documents in base64: their bytes don't count as text.
 ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=]{400,}+)"')
 BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
@@ -59,24 +60,24 @@ MINTED = BEGINNING.encode()
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
 IMAGE_TOKENS, NEWER_IMAGE_TOKENS = 1_640, 4_800
-# The size of a JPEG comes after its thumbnails and profiles.
+# Bytes of an image that are searched for its size: in a JPEG it follows thumbnails and profiles.
 IMAGE_HEAD = 128 * 1024
-# A page of a PDF is up to 3,000 tokens of text and an image, and seldom less than 20 kB.
+# A page of a PDF is up to 3,000 tokens of text plus an image, and seldom less than 20 kB.
 PDF_BYTES_PER_TOKEN = 5
-# Many pages may share what they show, so they are counted, too. Anthropic takes up to 600
+# Many pages may share the same content, so pages are counted, too. Anthropic accepts up to 600
 # (https://docs.claude.com/en/docs/build-with-claude/pdf-support).
 PAGE = re.compile(rb"/Type[ \t\r\n]*+/Page(?!s)")
 PAGE_TOKENS, PAGES_UNSEEN, MOST_PAGES = 4_600, 4, 600
 PACKED = re.compile(rb"/ObjStm[^<>]{0,500}+>>\s{0,8}+stream\r?\n")
 MOST_UNPACKED = 8 << 20
-# Nobody waits for more in one call.
+# The most uses of a tool in one call: clients don't wait for more.
 MOST_USES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """How often a tool of the provider's may run, and the tokens of each time; None: the request doesn't say. Of one
-    that is `excluded`, the answer leaves out the uses by code that the provider runs."""
+    """How often one of the provider's tools may run, and the tokens of each use; None: the request doesn't say. The
+    answer leaves out the uses by the provider's own code of one that is `excluded`."""
 
     kind: str
     times: int | None = None
@@ -86,11 +87,15 @@ class Uses:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What makes a request dearer than one reading of its prompt by its model.
+    """What makes a request cost more than one reading of its prompt by its model.
 
-    `models` may be run besides: fallbacks of the provider's, advisors; with `default_fallbacks` the provider chooses.
-    With `any_tier` any service tier may answer it. `readings` are how often the prompt may be read again, `answers` how
-    often an answer may be begun again (by each fallback), and `uses` what runs in the provider's loop.
+    Attributes:
+        models: other models that may run: the provider's fallbacks, advisors.
+        default_fallbacks: the provider chooses fallbacks.
+        any_tier: any service tier may answer.
+        readings: how often the prompt may be read again.
+        answers: how often an answer may be started again (by each fallback).
+        uses: the tools that run in the provider's loop.
     """
 
     models: tuple[str, ...] = ()
@@ -103,13 +108,16 @@ class Extras:
     uses: tuple[Uses, ...] = ()
 
     def loop(self, allowances: Allowances) -> Iterator[tuple[str, int, int]]:
-        """Of each kind that may run: how often, and the tokens of each time. What says nothing of itself shares one
-        loop: together it runs as often as the one of it that may most often, the dearest first."""
-        said = [one for one in self.uses if one.times is not None]
-        unsaid = [one for one in self.uses if one.times is None]
-        yield from ((one.kind, min(one.times or 0, MOST_USES), tokens_of(one, allowances)) for one in said)
-        left = max((allowances[one.kind].uses for one in unsaid), default=0)
-        for one in sorted(unsaid, key=lambda one: -tokens_of(one, allowances)):
+        """Each kind of tool that may run, how often, and the tokens of each use.
+
+        Tools without a limit in the request share one loop: together they run as often as the highest of their
+        allowances, the most expensive tool first.
+        """
+        limited = [one for one in self.uses if one.times is not None]
+        unlimited = [one for one in self.uses if one.times is None]
+        yield from ((one.kind, min(one.times or 0, MOST_USES), tokens_of(one, allowances)) for one in limited)
+        left = max((allowances[one.kind].uses for one in unlimited), default=0)
+        for one in sorted(unlimited, key=lambda one: -tokens_of(one, allowances)):
             times = min(left, allowances[one.kind].uses)
             left -= times
             yield one.kind, times, tokens_of(one, allowances)
@@ -124,8 +132,14 @@ def tokens_of(one: Uses, allowances: Allowances) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The tokens that are read at most, in all the steps of a call, and in its longest step; those that may be written
-    besides its answer, by advisors and where a fallback begins it again; and the searches that cost a fee."""
+    """The most that a call may read.
+
+    Attributes:
+        tokens: read in all steps together.
+        longest: read in the longest step.
+        besides: written besides the answer, by advisors and by fallbacks that start the answer again.
+        searches: how many web searches cost a fee.
+    """
 
     tokens: int
     longest: int
@@ -135,8 +149,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Tokens of a request's input: likely, and at most; whether it asks for cache writes, and how long ones; how many
-    files and pages it names whose length nobody knows."""
+    """Tokens of a request's input.
+
+    Attributes:
+        likely: the probable number.
+        ceiling: the highest possible number.
+        writes: the request asks for cache writes; `hour_writes`: for those of an hour.
+        references: files and pages of unknown length that the request names.
+    """
 
     likely: int
     ceiling: int
@@ -147,12 +167,12 @@ class Estimate:
     def ceiling_cost(
         self, max_tokens: int, *prices: ModelPrice, allowances: Allowances, extras: Extras = NO_EXTRAS
     ) -> Decimal:
-        """USD that the call may cost at most, as far as can be seen, at the dearest of these prices."""
+        """The most that the call is expected to cost, in USD, at the highest of these prices."""
         prompt = self.prompt(max_tokens, extras, allowances)
         return max(self._cost(prompt, max_tokens + prompt.besides, price, extras) for price in prices)
 
     def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
-        """What is read at most, and written besides the answer."""
+        """The most that the call reads, and writes besides the answer."""
         besides = max_tokens * extras.answers
         once = self.ceiling + self.references * allowances["file"].uses * allowances["file"].tokens
         if not extras.uses:
@@ -160,7 +180,7 @@ class Estimate:
         steps = found = searches = readings = 0
         for kind, times, tokens in extras.loop(allowances):
             if kind == "advisor":
-                # It reads the prompt, and what it writes is read.
+                # An advisor reads the prompt, and the model reads what the advisor writes.
                 besides += times * tokens
                 readings += 2 * times
             elif kind == "thread":
@@ -169,7 +189,7 @@ class Estimate:
                 steps += times
                 found += times * tokens
                 searches += times if kind == "web_search" else 0
-        # What was found is read by every step after it.
+        # Each step reads what all steps before it found.
         tokens = once * (1 + extras.readings + readings + steps) + found * (steps + 1) // 2
         return Prompt(tokens, once + found, besides, searches)
 
@@ -192,7 +212,7 @@ class Estimate:
         )
 
     def likely_cost(self, price: ModelPrice) -> Decimal:
-        """USD that its input is likely to cost."""
+        """The probable cost of the input, in USD."""
         return (price.at(self.likely).input * self.likely).scaleb(-6)
 
 
@@ -201,9 +221,15 @@ NOTHING = Estimate(likely=0, ceiling=0, writes=False, hour_writes=False)
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What there is to read in a request: tokens of its text for an older model, and of what it shows for an older and
-    a newer one; how many files it names and how many pages; whether it asks for cache writes, and for how long ones;
-    whether it may have thinking with a signature of ours (minted.py)."""
+    """The contents of a request, before the model is known.
+
+    Attributes:
+        text: tokens of its text, for an older model.
+        shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one.
+        files: how many files it names; `pages`: how many URLs.
+        writes: it asks for cache writes; `hour_writes`: for those of an hour.
+        minted: it may have thinking with a signature that the gateway made (minted.py).
+    """
 
     text: int = 0
     shown: int = 0
@@ -219,7 +245,6 @@ EMPTY = Contents()
 
 
 def contents(said: Plain) -> Contents:
-    """What there is to read in a request."""
     text, shown, newer_shown = said.text, 0, 0
     if said.has(b"base64"):
         parts, end = [], 0
@@ -227,7 +252,7 @@ def contents(said: Plain) -> Contents:
         for kind, data in shown_in(said.members.get("messages")):
             to_see[data].append(kind)
         for match in ENCODED.finditer(text):
-            if not to_see.get(match[1]):  # the same letters where a model reads them, like what a tool takes
+            if not to_see.get(match[1]):  # base64 that the model reads as text, like the input of a tool
                 continue
             kind = to_see[match[1]].pop()
             parts.append(text[end : match.start(1)])
@@ -249,8 +274,10 @@ def contents(said: Plain) -> Contents:
 
 
 class Showing(Struct):
-    """A turn, a block or a source, as far as a picture or a document may be in it. What a tool takes is left out:
-    whatever that is like, a model reads its letters."""
+    """A turn, a block or a source, with the members that may hold an image or a document.
+
+    The input of a tool is not among them: whatever it looks like, the model reads it as text.
+    """
 
     type: Any = None
     source: Any = None
@@ -261,7 +288,7 @@ showing = msgspec.json.Decoder(list[Showing])
 
 
 def shown_in(messages: Raw | None) -> Iterator[tuple[str, bytes]]:
-    """Each image and document in base64 in the turns of a request: which of the two, and its base64."""
+    """Each image and document in base64 in the turns of a request: `image` or `document`, and its base64."""
     try:
         inside: list[Any] = list(showing.decode(messages or b"[]"))
     except (msgspec.ValidationError, RecursionError):
@@ -281,16 +308,15 @@ def shown_in(messages: Raw | None) -> Iterator[tuple[str, bytes]]:
 
 
 def estimate(contents: Contents, model: str, added: int = FOR_ANY, extras: Extras = NO_EXTRAS) -> Estimate:
-    """Reckon a request's input.
+    """Estimate a request's input for its model, and for all others in `extras`.
 
     Args:
         added: tokens that the provider adds to the prompt.
-        extras: with the other models that may read it.
     """
     older = all(OLDER.match(name) for name in (model, *extras.models)) and not extras.default_fallbacks
     tokens = contents.text if older else contents.text * NEWER // 1000
     seen = contents.shown if older else contents.newer_shown
-    # MCP servers are named by URLs, too, and have an allowance of their own.
+    # The URL of an MCP server is counted as a page, too, but MCP servers have their own allowance.
     pages = contents.pages - sum(one.kind == "mcp" for one in extras.uses)
     return Estimate(
         likely=round(tokens * LIKELY) + added + seen,
@@ -302,7 +328,7 @@ def estimate(contents: Contents, model: str, added: int = FOR_ANY, extras: Extra
 
 
 def tokens_of_text(text: bytes) -> int:
-    """Tokens of JSON at most, for an older model."""
+    """The most tokens of JSON for an older model."""
     others = text.translate(None, SMALLS)
     small = len(text) - len(others)
     plain = others if others.isascii() else others.translate(None, NOT_ASCII)
@@ -316,11 +342,11 @@ def tokens_of_text(text: bytes) -> int:
 
 
 def tokens_of_data(encoded: bytes, kind: str, most: int) -> int:
-    """Tokens of an image or a document in base64, at most.
+    """The most tokens of an image or a document in base64.
 
     Args:
-        kind: which of the two.
-        most: of an image.
+        kind: `image` or `document`.
+        most: the most tokens of an image.
     """
     if kind == "document":
         return max(len(encoded) // PDF_BYTES_PER_TOKEN, tokens_of_pages(encoded))
@@ -329,7 +355,7 @@ def tokens_of_data(encoded: bytes, kind: str, most: int) -> int:
 
 
 def tokens_of_pages(encoded: bytes) -> int:
-    """Tokens of a PDF's pages, at most; of a few pages, where none are found."""
+    """The most tokens of a PDF's pages; if no page is found, the tokens of `PAGES_UNSEEN` pages."""
     try:
         data = binascii.a2b_base64(encoded)
     except ValueError:
@@ -339,7 +365,7 @@ def tokens_of_pages(encoded: bytes) -> int:
 
 
 def unpacked(data: bytes) -> Iterator[bytes]:
-    """The streams of a PDF that have objects in them, pages among others (ISO 32000-1, 7.5.7), up to a bound."""
+    """The unpacked object streams of a PDF, in which pages may be (ISO 32000-1, 7.5.7), up to a bound."""
     left = MOST_UNPACKED
     for found in PACKED.finditer(data):
         try:
@@ -354,7 +380,7 @@ def unpacked(data: bytes) -> Iterator[bytes]:
 
 
 def size_of_image(encoded: bytes) -> tuple[int, int]:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64, zeros where that can't be told."""
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64; zeros if unknown."""
     head = encoded[: IMAGE_HEAD * 4 // 3]
     try:
         data = binascii.a2b_base64(head[: len(head) // 4 * 4])
@@ -397,7 +423,7 @@ def size_of_webp(data: bytes) -> tuple[int, int]:
     """https://developers.google.com/speed/webp/docs/riff_container
 
     Raises:
-        struct.error, IndexError: it is too short.
+        struct.error, IndexError: the data is too short.
     """
     kind = data[12:16]
     if kind == b"VP8X":
@@ -412,10 +438,10 @@ def size_of_webp(data: bytes) -> tuple[int, int]:
 
 
 def size_of_jpeg(data: bytes) -> tuple[int, int]:
-    """From the first frame header (ITU T.81, B.2.2).
+    """The size in the first frame header (ITU T.81, B.2.2).
 
     Raises:
-        struct.error, IndexError: there is none in it.
+        struct.error, IndexError: the data has no frame header.
     """
     at = 2
     while data[at] == 0xFF:

@@ -1,6 +1,6 @@
-"""The list of a team's files: from our own table, newest first, for clients of either generation of the API.
+"""The list of a team's files: from the gateway's table, newest first, for clients of both generations of the API.
 
-The first pages by `after_id` and `before_id`, the second by an opaque `page`, or asks for some by `ids`.
+The first generation pages by `after_id` and `before_id`; the second by an opaque `page`, or asks for `ids`.
 Source: `pagination.py` and `resources/files.py` of Anthropic's Python SDKs 0.121 and 2.12.
 """
 
@@ -31,43 +31,43 @@ from messages_api.runtime import Runtime
 from messages_api.upstream import UpstreamError
 from usage.arbitration import clean
 
-# In one list of ids, as at Anthropic.
+# The most ids in one request, as at Anthropic.
 MOST_IDS = 100
 CURSOR = "page_"
-# What a model made is described by the provider: seconds for a page, and how many at a time.
+# The provider is asked to describe files that a model made: seconds for a page, and requests at a time.
 DESCRIBE_SECONDS = 30
 AT_A_TIME = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants of the list: a page of it, or those of `ids`."""
+    """What a client asks for: a page of the list, or the files of `ids`."""
 
     limit: int
     after: str
     before: str
     ids: tuple[str, ...]
-    # The parameter that `after` came in.
+    # The parameter that names the place in the list.
     cursor: str
 
     @classmethod
     def read(cls, query: QueryDict) -> Self:
-        """From a query string, of either generation of the API.
+        """Read a query string of either generation of the API.
 
         Raises:
-            GatewayError: 400, it says something that can't be.
+            GatewayError: 400, a parameter is invalid, or excludes another.
         """
         given = [name for name in ("after_id", "before_id", "page") if query.get(name)]
         if len(given) > 1:
-            raise errors.invalid_request(f"{', '.join(given)}: give one of them, not several.")
+            raise errors.invalid_request(f"{', '.join(given)}: use only one of these parameters.")
         ids = tuple(dict.fromkeys((*query.getlist("ids[]"), *query.getlist("ids"))))
         others = given + ["limit"] * ("limit" in query)
         if ids and others:
-            raise errors.invalid_request(f"ids, {', '.join(others)}: ids can't be combined with these.")
+            raise errors.invalid_request(f"ids: can't be combined with {', '.join(others)}.")
         if len(ids) > MOST_IDS:
-            raise errors.invalid_request(f"ids: at most {MOST_IDS} can be asked for at once.")
+            raise errors.invalid_request(f"ids: at most {MOST_IDS} per request.")
         if query.get("scope_id"):
-            raise errors.invalid_request("scope_id: this gateway lists all files of your team, by no scope.")
+            raise errors.invalid_request("scope_id: not supported: this gateway lists all files of your team.")
         cursor = query.get("page", "")
         after = place_of(cursor) if cursor else query.get("after_id", "")
         return cls(
@@ -80,15 +80,15 @@ class Wanted:
 
 
 def cursor_of(file_id: str) -> str:
-    """The page that follows a file."""
+    """The name of the page that follows a file."""
     return CURSOR + base64.urlsafe_b64encode(file_id.encode()).decode().rstrip("=")
 
 
 def place_of(cursor: str) -> str:
-    """The file that a page follows.
+    """The id of the file that a page follows.
 
     Raises:
-        GatewayError: 400, this is no page's name.
+        GatewayError: 400, this isn't the name of a page.
     """
     try:
         encoded = cursor.removeprefix(CURSOR).encode("ascii")
@@ -96,22 +96,23 @@ def place_of(cursor: str) -> str:
     except ValueError:
         found = ""
     if not found or not cursor.startswith(CURSOR):
-        raise errors.invalid_request("page: it must be the next_page of an earlier answer.")
+        raise errors.invalid_request("page: must be the next_page of an earlier answer.")
     return found
 
 
 async def page(here: Runtime, http: ApiRequest, key: KnownKey, wanted: Wanted) -> bytes:
-    """The JSON of the page that is wanted, for clients of either generation.
+    """The JSON of one page, for clients of both generations.
 
     Raises:
-        GatewayError: 400, there is no such place in the list; 503, a file on it can't be described now.
+        GatewayError: 400, the list has no file of the given id; 503, the provider can't describe a file of the page.
     """
     while True:
         files, more = await select(here, key, wanted)
         unknown = [file for file in files if not file.described]
         if not unknown:
             return page_of(files, more, wanted)
-        # What a model made. Afterwards each has a description, or is gone, and others take its place on the page.
+        # Files that a model made have no description yet. The provider describes each, or has lost it: then the row is
+        # marked as deleted, and another file takes its place on the page.
         try:
             async with asyncio.timeout(DESCRIBE_SECONDS):
                 for start in range(0, len(unknown), AT_A_TIME):
@@ -119,15 +120,17 @@ async def page(here: Runtime, http: ApiRequest, key: KnownKey, wanted: Wanted) -
                     await asyncio.gather(*(describe(here, http, key, file) for file in some))
         except (TimeoutError, UpstreamError):
             raise errors.unavailable(
-                "The provider doesn't say now what some of the files are.", reason="files_undescribed", retry_after=5
+                "The provider can't describe some of the files now: try again.",
+                reason="files_undescribed",
+                retry_after=5,
             ) from None
 
 
 async def describe(here: Runtime, http: ApiRequest, key: KnownKey, file: KnownFile) -> None:
-    """Learn from the provider what a file is, or that it is no more.
+    """Store the provider's description of a file, or that the file is gone.
 
     Raises:
-        UpstreamError, TimeoutError: it doesn't say.
+        UpstreamError, TimeoutError: the provider says neither.
     """
     status, body = await ask(here, http, holder(file)(key), "GET", file.id)
     described = description(body, file.id) if status == 200 else ""
@@ -140,15 +143,15 @@ async def describe(here: Runtime, http: ApiRequest, key: KnownKey, file: KnownFi
 
 
 async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[KnownFile], bool]:
-    """The files of a page, newest first, and whether there are more in its direction.
+    """The files of a page, newest first, and whether more follow in the direction of the page.
 
     Raises:
-        GatewayError: 400, there is no such place in the list.
+        GatewayError: 400, the list has no file of the given id.
     """
     owned = "(f.team_id = %s OR f.team_id IS NULL AND f.virtual_key_id = %s)"
     owner = (key.team, key.id)
     reached = [provider_key.id for provider_key, _ in key.routes if provider_key.kind.has_files]
-    # What nobody has described yet is left out where it can't be asked for.
+    # A file without a description is left out if the key can't reach the account that stores it.
     conditions = f"{owned} AND f.deleted_at IS NULL AND (f.described <> '' OR f.provider_key_id = ANY(%s::bigint[]))"
     values: list[object] = [*owner, reached]
     order, limit = "f.created_at DESC, f.id", wanted.limit + 1
@@ -158,11 +161,11 @@ async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[Kno
         limit = MOST_IDS
     elif wanted.cursor:
         place = wanted.after or wanted.before
-        # One that was deleted since still has its place.
+        # A file that was deleted meanwhile still has its place in the list.
         place_query = f"SELECT f.created_at FROM messages_api_file f WHERE {owned} AND f.id = %s"  # noqa: S608
         rows = await here.record(place_query, (*owner, place))
         if not rows:
-            raise errors.invalid_request(f"{wanted.cursor}: there is no such file in this list.")
+            raise errors.invalid_request(f"{wanted.cursor}: this list has no such file.")
         if wanted.before:
             order = "f.created_at, f.id DESC"
             conditions += " AND f.created_at >= %s AND (f.created_at > %s OR f.id < %s)"
@@ -179,7 +182,7 @@ async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[Kno
 
 
 def page_of(files: Sequence[KnownFile], more: bool, wanted: Wanted) -> bytes:
-    """A page's JSON: what the first generation of the API reads (`has_more`, `first_id`, `last_id`), and the second."""
+    """A page's JSON: `has_more`, `first_id` and `last_id` are for the first generation, `next_page` for the second."""
     first, last = (files[at].id if files else None for at in (0, -1))
     following = cursor_of(last) if last and more and not wanted.before else None
     members = {"has_more": more, "first_id": first, "last_id": last, "next_page": following}

@@ -1,7 +1,7 @@
-"""Files: kept by the provider, owned by the team of the key that uploaded them.
+"""Files: stored at the provider, owned by the team of the key that uploaded them.
 
-Their bytes only pass through. A provider knows files of its account, ours whose they are; so somebody else's file is
-not found here, without the provider being asked.
+Their bytes only pass through. The provider knows which files its account has; the gateway's table knows who owns each.
+A request for another team's file gets a 404 without a call to the provider.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ CONTENT = Endpoint("files.content", PATH, free=True)
 DELETE = Endpoint("files.delete", PATH, free=True)
 
 NO_MODEL = MessagesRequest("", 0, False)
-# A request that should have no body.
+# Bytes of the body of a request that should have none.
 MOST_BODY = 64 * 1024
-# Until a new file's row is written; beyond it, the file is deleted again.
+# The most time to write a new file's row; after that, the file is deleted again.
 KEEP_SECONDS = 5
-# What we ask a provider ourselves: seconds for an answer, and its bytes.
+# The gateway's own requests about a file: seconds for an answer, and bytes of it.
 ASK_SECONDS = 10
 MOST_DESCRIBED = 64 * 1024
 COLUMNS = "f.id, f.virtual_key_id, f.team_id, f.provider_key_id, f.organization_id, f.workspace_id, f.described"
@@ -60,7 +60,7 @@ MARK_DELETED = "UPDATE messages_api_file SET deleted_at = clock_timestamp() WHER
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file as our row tells of it."""
+    """A file's row in the gateway's table."""
 
     id: str
     virtual_key: int
@@ -71,12 +71,12 @@ class KnownFile:
     described: str
 
     def belongs_to(self, key: KnownKey) -> bool:
-        """Whether it is this key's, or its team's."""
+        """Whether the key, or its team, owns the file."""
         return self.virtual_key == key.id if self.team is None else self.team == key.team
 
 
 def missing(file_id: str) -> GatewayError:
-    """There is no such file for this caller; whose it may be otherwise, nobody learns."""
+    """The caller has no such file. The error doesn't reveal whether another team has it."""
     return errors.not_found(f"File not found: {file_id[:200]}", reason="unknown_file")
 
 
@@ -84,15 +84,15 @@ def missing(file_id: str) -> GatewayError:
 
 
 def home(key: KnownKey) -> KnownProviderKey:
-    """The provider key that keeps what this key's team uploads: the same one for all of them, as long as it is mapped.
+    """The provider key that stores the uploads of this key's team: always the same one while the key routes to it.
 
     Raises:
-        GatewayError: 404, none of the key's providers keeps files.
+        GatewayError: 404, none of the key's providers stores files.
     """
     able = [(provider_key, weight) for provider_key, weight in key.routes if provider_key.kind.has_files]
     if not able:
         raise errors.not_found(
-            "None of this virtual key's providers keeps files: only anthropic does.", reason="no_file_provider"
+            "None of this virtual key's providers stores files: only anthropic does.", reason="no_file_provider"
         )
     owner = f"key {key.id}" if key.team is None else f"team {key.team}"
     return routing.rendezvous(owner, able)
@@ -108,8 +108,8 @@ def holder(file: KnownFile) -> Choose:
         if found is not None:
             return found
         raise errors.not_found(
-            f"File not found: {file.id}: it is kept in a provider's account that this virtual key has no provider key"
-            " of (any more).",
+            f"File not found: {file.id}: it is stored in a provider's account to which this virtual key has no"
+            " provider key (any more).",
             reason="file_out_of_reach",
         )
 
@@ -120,11 +120,11 @@ def holder(file: KnownFile) -> Choose:
 
 
 async def upload(here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
-    """Pass an upload on as it comes. Once its body is complete it is carried out, even if the caller hangs up: its file
-    would be nobody's.
+    """Relay an upload while it arrives. Once its body is complete, the upload goes on even if the client disconnects:
+    otherwise the provider would have a file without an owner.
 
     Raises:
-        GatewayError: it was refused, or the file could not be kept.
+        GatewayError: the call was refused, or the file's row could not be written.
     """
     body = http.stream_body(here.configuration.max_file_bytes, watch=False)
     incoming = Incoming(http, UPLOAD, presented, key, NO_MODEL, body, routing.only(home))
@@ -138,10 +138,10 @@ async def upload(here: Runtime, http: ApiRequest, presented: Presented, key: Kno
 
 
 async def relay_list(here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
-    """The provider's own list, for a caller with a key of the provider's.
+    """The provider's own list, for a client with a provider's key.
 
     Raises:
-        GatewayError: it was refused, or the provider could not answer it.
+        GatewayError: the call was refused, or failed at the provider.
     """
     body = await http.read_body(MOST_BODY)
     return await relay(here, Incoming(http, LIST, presented, key, NO_MODEL, body, routing.only(home)))
@@ -150,10 +150,10 @@ async def relay_list(here: Runtime, http: ApiRequest, presented: Presented, key:
 async def relay_one(
     here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: Endpoint, file_id: str
 ) -> HttpResponseBase:
-    """A call about one file: its metadata, its content, or its end.
+    """A call about one file: its metadata, its content, or its deletion.
 
     Raises:
-        GatewayError: it was refused, or the provider could not answer it.
+        GatewayError: the call was refused, or failed at the provider.
     """
     choose: Choose = home
     file: KnownFile | None = None
@@ -172,10 +172,10 @@ async def relay_one(
 
 
 async def relay(here: Runtime, incoming: Incoming) -> HttpResponseBase:
-    """Admit a call and make it; a file's content goes to the caller as it comes.
+    """Admit a call and make it; a file's content goes to the client while it arrives.
 
     Raises:
-        GatewayError: it was refused, or the provider could not answer it.
+        GatewayError: the call was refused, or failed at the provider.
     """
     call = await admit(here, incoming)
     with under_way(call):
@@ -186,7 +186,7 @@ async def relay(here: Runtime, incoming: Incoming) -> HttpResponseBase:
 
 
 async def note(here: Runtime, file: KnownFile, endpoint: Endpoint, response: RawResponse) -> None:
-    """Keep what the provider's answer tells of a file. Where that fails the answer is as true: it is told again."""
+    """Store what the provider's answer says about a file. A failure is harmless: a later answer says it again."""
     try:
         if endpoint is DELETE and response.status_code in (200, 404):
             await here.records.fetch(MARK_DELETED, (file.id,))
@@ -195,24 +195,24 @@ async def note(here: Runtime, file: KnownFile, endpoint: Endpoint, response: Raw
             if described and described != file.described:
                 await here.records.fetch(DESCRIBE, (described, file.id))
     except psycopg.Error as error:
-        logger.warning("what was learned of file %s is not written (%s)", file.id, type(error).__name__)
+        logger.warning("the description of file %s could not be updated (%s)", file.id, type(error).__name__)
 
 
-# Our row
+# The gateway's rows
 
 
 async def find(
     here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: Endpoint, file_id: str
 ) -> tuple[KnownFile, KnownKey]:
-    """A file of this key's team, and the key as it is known by then.
+    """A file of this key's team, and the key (read again if the file wasn't found at first).
 
     Raises:
-        GatewayError: 404, there is none; or the key may not call at all.
+        GatewayError: 404, the team has no such file; or the key may not call at all.
     """
     rows = await here.record(FIND, (file_id,)) if is_id(file_id) else []
     file = KnownFile(*rows[0]) if rows else None
     if file is None or not file.belongs_to(key):
-        # Only what is known now may refuse, and a refused key hears of that instead.
+        # The key may be outdated: check it before a refusal. An error about the key takes precedence.
         key = await permit(here, http, presented, key, endpoint.name)
         if file is None or not file.belongs_to(key):
             raise missing(file_id)
@@ -220,14 +220,14 @@ async def find(
 
 
 async def keep(here: Runtime, call: Call, body: bytes) -> None:
-    """Write down whose a new file is, before its owner hears of it.
+    """Write the row of a new file, before the client gets its answer.
 
     Raises:
-        GatewayError: 503, that can't be done; the file is deleted again.
+        GatewayError: 503, the row can't be written; the file is deleted again.
     """
     file_id = id_of(body)
     if not file_id:
-        logger.error("call %s: the provider's answer to an upload names no file", call.id)
+        logger.error("call %s: the provider's answer to the upload names no file", call.id)
         return
     values = (
         file_id,
@@ -235,39 +235,39 @@ async def keep(here: Runtime, call: Call, body: bytes) -> None:
         call.key.team,
         call.provider_key.id,
         *call.account,
-        # Without it, the provider is asked when the file is listed.
+        # If this is empty, listing the file asks the provider.
         description(body, file_id),
     )
-    # Not a time-out around it: who is cancelled in the middle of a statement waits for the database once more.
+    # Not asyncio.timeout: a task that is cancelled in the middle of a statement waits for the database again.
     writing = asyncio.ensure_future(here.records.fetch(KEEP, values))
     await asyncio.wait((writing,), timeout=KEEP_SECONDS)
     if writing.done() and writing.exception() is None:
         return
     error = writing.exception() if writing.done() else TimeoutError()
-    logger.error("the row of file %s is not written (%s)", file_id, type(error).__name__)
+    logger.error("the row of file %s could not be written (%s)", file_id, type(error).__name__)
     writing.cancel()
     await discard(here, call, file_id)
-    # Should the row have come about all the same.
+    # The row may have been written after all.
     here.keep_recording(MARK_DELETED, (file_id,))
     raise errors.unavailable(
-        "The gateway's database is away: the file could not be kept, and was deleted again.",
+        "The gateway's database is unavailable: the file could not be stored, and was deleted again.",
         reason="database_away",
         retry_after=2,
     )
 
 
 async def discard(here: Runtime, call: Call, file_id: str) -> None:
-    """Delete a file that nobody could get at."""
+    """Delete a file at the provider that has no row, and so no owner."""
     try:
         status, _ = await ask(here, call.http_request, call.provider_key, "DELETE", file_id)
     except (UpstreamError, TimeoutError):
         status = 0
     if status not in (200, 404):
-        logger.error("file %s is left at provider key %s: it has no owner here", file_id, call.provider_key.name)
+        logger.error("file %s stays at provider key %s without an owner here", file_id, call.provider_key.name)
 
 
 def id_of(body: bytes) -> str:
-    """The id of the file that a provider's answer describes; empty where it describes none."""
+    """The id of the file that a provider's answer describes; empty: it describes none."""
     try:
         described = json.loads(body.decode())
     except (ValueError, RecursionError):
@@ -277,18 +277,19 @@ def id_of(body: bytes) -> str:
 
 
 def description(body: bytes, file_id: str) -> str:
-    """The JSON that describes this file; empty where it is none."""
+    """A provider's answer if it describes this file and is short enough to store; else empty."""
     return body.decode() if len(body) <= MOST_DESCRIBED and id_of(body) == file_id else ""
 
 
 async def ask(
     here: Runtime, http: ApiRequest, provider_key: KnownProviderKey, method: str, file_id: str
 ) -> tuple[int, bytes]:
-    """What the provider answers to a question of our own about a file, in the caller's version of its API. It is not
-    asked about what can't be an id: a model's answer may have named anything.
+    """The provider's answer to the gateway's own request about a file, in the client's version of the API.
+
+    A name that can't be an id is a 404 without a request: a model's answer may have named anything.
 
     Raises:
-        UpstreamError, TimeoutError: nothing, or not to the end.
+        UpstreamError, TimeoutError: there was no complete answer.
     """
     if not is_id(file_id):
         return 404, b""
@@ -299,7 +300,7 @@ async def ask(
     async with asyncio.timeout(ASK_SECONDS):
         answer = await here.providers[provider_key.provider].send(outgoing)
         try:
-            # One byte more tells that it is too long.
+            # One byte more shows that the answer is too long.
             return answer.status, await gathered(answer.read, MOST_DESCRIBED + 1, cut=True)
         finally:
             answer.close()

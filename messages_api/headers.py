@@ -1,7 +1,7 @@
-"""Which headers pass through, in each direction. Closed lists: what isn't named here stays where it came from.
+"""Which headers pass through, in each direction. The lists are closed: a header that isn't named here doesn't pass.
 
-A caller's other headers say where it is, or carry credentials for somebody else; a provider's would speak to a browser
-in the gateway's name.
+A client's other headers describe its network, or carry credentials for other services. A provider's other headers would
+speak to a browser in the gateway's name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ORGANIZATION = b"anthropic-organization-id"
 WORKSPACE = b"anthropic-workspace-id"
 SHOULD_RETRY = b"x-should-retry"
 
-# What any provider may know of a call: by which program, in which trace.
+# Headers for every provider: the client's program, and the trace of the call.
 TRACED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
-# What whoever speaks Anthropic's API gets besides: how the body is to be read, which part of a file is asked for, and
-# what clients say of themselves.
+# More headers for providers that speak Anthropic's API: how to read the body, which part of a file is requested, and
+# what clients say about themselves.
 UP = TRACED | {b"content-type", b"accept", b"range", b"x-app"}
 UP_BEGINNINGS = (b"anthropic-", b"x-stainless-", b"x-claude-code-")
 # In whose name a call is made, and who is billed for it (`billing_policy`), where a credential leaves the choice. Where
@@ -27,9 +27,9 @@ UP_BEGINNINGS = (b"anthropic-", b"x-stainless-", b"x-claude-code-")
 # https://platform.claude.com/docs/en/api/messages/create (`workspace_id`, `user_profile_id`; November 2026)
 NOT_UP = frozenset((ORGANIZATION, WORKSPACE, b"anthropic-user-profile-id"))
 
-# What clients act on.
+# Headers that clients act on.
 ACTED_ON = frozenset((b"retry-after", b"retry-after-ms", SHOULD_RETRY))
-# What callers get besides its type: how an answer may be kept, and what support asks for.
+# Headers of an answer that clients get in addition to its type: how to cache it, and what support asks for.
 DOWN = ACTED_ON | {
     b"content-disposition",
     b"content-range",
@@ -49,11 +49,11 @@ DOWN = ACTED_ON | {
     b"x-envoy-upstream-service-time",
 }
 DOWN_BEGINNINGS = (b"anthropic-",)
-# What describes the upstream account and its limits.
+# Headers about the provider's account and its limits.
 NOT_DOWN = frozenset((ORGANIZATION, WORKSPACE))
 NOT_DOWN_BEGINNINGS = (b"anthropic-ratelimit-",)
 
-# Types that no browser runs or renders as a page. Anything else is said to be plain bytes.
+# Types that no browser runs or renders as a page. Every other type becomes plain bytes.
 INERT = frozenset(
     (
         "application/json",
@@ -74,21 +74,21 @@ INERT = frozenset(
     )
 )
 PLAIN_BYTES = (b"content-type", b"application/octet-stream")
-# A browser takes the type's word for it.
+# Makes browsers trust the type instead of guessing one from the content.
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-# Types that say nothing of what comes.
+# Types that say nothing about the content.
 UNTYPED = frozenset(("", "text/plain", "application/octet-stream"))
-# nginx and its like keep an answer until it is whole, unless they are told not to.
+# nginx and similar proxies buffer an answer until it is complete, unless this header forbids it.
 # https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffering
 UNBUFFERED = (b"x-accel-buffering", b"no")
 UNCACHED = (b"cache-control", b"no-cache")
 
 
 def upstream(headers: Headers, credential: tuple[bytes, bytes], *, own: bool = False) -> Headers:
-    """A caller's headers for who speaks Anthropic's API, with the credential that the call is made with.
+    """A client's headers for a provider that speaks Anthropic's API, with the credential that the call is made with.
 
     Args:
-        own: that credential is the caller's own.
+        own: the credential is the caller's own, not a provider key's.
     """
     named = named_by_connection(headers)
     if not own:
@@ -100,7 +100,7 @@ def upstream(headers: Headers, credential: tuple[bytes, bytes], *, own: bool = F
 
 
 def to_cloud(headers: Headers) -> Headers:
-    """A caller's headers for a cloud that speaks Anthropic's API in words of its own."""
+    """A client's headers for a cloud that wraps Anthropic's API in its own."""
     passed = [
         (name, value)
         for name, value in headers
@@ -110,17 +110,17 @@ def to_cloud(headers: Headers) -> Headers:
 
 
 def traced(headers: Headers) -> Headers:
-    """A caller's headers for who doesn't speak Anthropic's API."""
+    """A client's headers for a provider that doesn't speak Anthropic's API."""
     return [(name, value) for name, value in headers if name in TRACED]
 
 
 def acted_on(headers: Headers) -> Headers:
-    """A provider's headers, where the rest tells of our account there."""
+    """Those of a provider's headers that clients act on; the others describe the gateway's account."""
     return [(name, value) for name, value in headers if name in ACTED_ON]
 
 
 def downstream(headers: Headers, request_id: str) -> Headers:
-    """A provider's headers for the caller, with our request id beside the provider's."""
+    """A provider's headers for the client, with the gateway's request id beside the provider's."""
     named = named_by_connection(headers)
     passed = [
         (name, value)
@@ -149,13 +149,13 @@ def is_of_account(name: bytes) -> bool:
 
 
 def inert(kind: bytes) -> tuple[bytes, bytes]:
-    """The header of an answer's type, or of plain bytes where it is one that a browser would run or render."""
+    """The `content-type` of an answer, or that of plain bytes if a browser would run or render this type."""
     named = kind.partition(b";")[0].strip().lower().decode("latin-1")
     return (b"content-type", kind) if named in INERT else PLAIN_BYTES
 
 
 def answered_by(provider: str, model: str, attempts: int) -> Headers:
-    """What tells a caller who answered, and how often it was tried."""
+    """Headers that name the provider and model that answered, and the number of attempts."""
     return [
         (b"x-bf-provider", provider.encode()),
         (b"x-bf-model", model.encode("ascii", "replace")),
@@ -164,12 +164,11 @@ def answered_by(provider: str, model: str, attempts: int) -> Headers:
 
 
 def attempts_made(count: int) -> tuple[bytes, bytes]:
-    """How often a call was tried."""
     return b"x-bf-attempts", b"%d" % count
 
 
 def value_of(headers: Headers, name: bytes) -> str:
-    """The first value of a header, empty where it is missing."""
+    """The first value of a header; empty: the header is missing."""
     return next((value.decode("latin-1") for other, value in headers if other == name), "")
 
 
@@ -179,8 +178,8 @@ def is_stream(headers: Headers) -> bool:
 
 
 def label_stream(headers: Headers) -> None:
-    """Name a stream as one whose vendor gives it no type or that of plain bytes (ding113/claude-code-hub#1458, August
-    2026); what says that it is something else isn't one."""
+    """Set the type of a stream if the vendor gives none, or that of plain bytes (ding113/claude-code-hub#1458, August
+    2026). An answer with any other type is not a stream."""
     kind = value_of(headers, b"content-type").partition(";")[0].strip().lower()
     if kind in UNTYPED:
         headers[:] = [header for header in headers if header[0] != b"content-type"]
@@ -188,7 +187,7 @@ def label_stream(headers: Headers) -> None:
 
 
 def account(headers: Headers) -> tuple[str, str]:
-    """The provider's organisation and workspace that gave an answer, empty where it doesn't say."""
+    """The organisation and workspace at the provider that answered; empty: unknown."""
     organization = workspace = ""
     for name, value in headers:
         if name == ORGANIZATION:
@@ -199,12 +198,11 @@ def account(headers: Headers) -> tuple[str, str]:
 
 
 def beta_list(headers: Headers) -> list[str]:
-    """Each value of `anthropic-beta`."""
     return [beta for given in betas(headers).split(",") if (beta := given.strip())]
 
 
 def with_betas(headers: Headers, betas: Sequence[str]) -> Headers:
-    """Headers with these values of `anthropic-beta` in place of theirs."""
+    """The headers with these values of `anthropic-beta` instead of their own."""
     others = [header for header in headers if header[0] != BETA]
     return [*others, (BETA, ",".join(betas).encode("latin-1"))] if betas else others
 

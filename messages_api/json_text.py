@@ -1,8 +1,8 @@
-"""Where things are in a JSON text, exactly, also where a member's name is escaped or occurs twice. Pure.
+"""The exact positions of members and elements in a JSON text, even if a name is escaped or occurs twice. Pure.
 
-A text here is a part of a body that was checked, decoded as Latin-1: a character is a byte, so that places are the
-body's. What isn't ASCII is read wrongly thereby, which does no harm where names are looked for. Slow beside msgspec:
-for the few parts of a body that may have what is looked for.
+A text here is a part of a checked body, decoded as Latin-1: a character is a byte, so that positions are those of the
+body. Characters beyond ASCII are misread, which doesn't matter for finding names. This is slow compared to msgspec, and
+only for the few parts of a body that may have the wanted name.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import re
 from json import JSONDecoder
 from typing import Any, NamedTuple
 
-# Small letters and the underscore by their numbers: where there are none, a name of these is spelled as it is.
+# An escaped small letter or underscore: in a text without any, a name of these characters stands unescaped.
 ESCAPED = re.compile(rb"\\u00(5[fF]|[67][0-9a-fA-F])")
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Numbers may be of any length, and none is read.
+# Numbers stay strings: they may be of any length, and their values don't matter here.
 _scan = JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
 
 
 class Part(NamedTuple):
-    """A member of an object, or an element of an array, which has no name: where it is, where its value begins, and
-    the value."""
+    """A member of an object, or an element of an array (without a name).
+
+    It extends from `begin` to `end`; its value begins at `at`.
+    """
 
     name: str
     begin: int
@@ -31,10 +33,10 @@ class Part(NamedTuple):
 
 
 def members(text: str, at: int = 0) -> list[Part]:
-    """The members of the object that begins here, in order, each as often as it occurs.
+    """The members of the object at this position, in order, duplicates included.
 
     Raises:
-        RecursionError: it is nested deeper than Python reads.
+        RecursionError: the object is nested deeper than Python reads.
     """
     found = list[Part]()
     at = _after_space(text, at + 1)
@@ -48,10 +50,10 @@ def members(text: str, at: int = 0) -> list[Part]:
 
 
 def elements(text: str, at: int = 0) -> list[Part]:
-    """The elements of the array that begins here.
+    """The elements of the array at this position.
 
     Raises:
-        RecursionError: it is nested deeper than Python reads.
+        RecursionError: the array is nested deeper than Python reads.
     """
     found = list[Part]()
     at = _after_space(text, at + 1)
@@ -63,7 +65,7 @@ def elements(text: str, at: int = 0) -> list[Part]:
 
 
 def last(found: list[Part], name: str) -> Part | None:
-    """The member of this name that counts: of several, the last."""
+    """The last member of this name: of several, this one counts."""
     return next((part for part in reversed(found) if part.name == name), None)
 
 

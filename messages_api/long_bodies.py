@@ -1,8 +1,8 @@
-"""What is done with a long body is done by a process of its own, so that no other call waits: `run`.
+"""Work on long bodies in separate processes, so that other calls don't wait for it: `run`.
 
-Two such processes belong to a web process that has ever got long bodies. Each takes one body after the other, by turns
-of the callers, and one of them no very long ones, so that these stop each other only. (Threads would not do: those who
-read JSON keep the interpreter's lock.)
+A web process starts two of these readers with the first long body. Each reads one body at a time, and callers take
+turns. One of the two takes no very long bodies, so that very long bodies delay only each other. (Threads don't help:
+JSON decoders hold the interpreter's lock.)
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from django.core.exceptions import AppRegistryNotReady
 from messages_api.errors import GatewayError, invalid_request, unavailable
 from messages_api.turns import Turns
 
-# Bytes that are read in place whatever they are, and those that are if they don't have too many parts: a part takes
-# up to a microsecond.
+# A body of up to SHORT bytes is read in place; one of up to MEDIUM bytes is, too, unless it has too many parts: a part
+# takes up to a microsecond.
 SHORT, MEDIUM = 16 << 10, 1 << 20
 MOST_PARTS = 12_000
 NO_PART = bytes(set(range(256)) - set(b",[{"))
-# Bytes of the longest body for each reader.
+# Bytes of the longest body that each reader takes.
 SIZES = (4 << 20, None)
-# For one body. What a client sends takes a tenth of it; what is made to take long takes half of it.
+# The most time for one body. Clients' real bodies take a tenth of it; bodies built to be slow take half of it.
 SECONDS = 20
-# Of memory. What a client sends takes a few times its own length.
+# Bytes of memory of a reader. Clients' real bodies take a few times their own length.
 MOST_MEMORY = 3 << 30
 LENGTH = struct.Struct("!Q")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# For whom bodies are read: known once a request's key is.
+# The caller that bodies are read for; set once the key of a request is known.
 caller: ContextVar[Hashable] = ContextVar("caller", default=None)
 
 
 async def run(function: Callable[Concatenate[bytes, P], T], body: bytes, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What a pure function of a module says of a body; here, if the body is short.
+    """Call a pure function of a module with a body: in this process if the body is short, else in a reader.
 
     Raises:
-        GatewayError: as the function; 400, it takes too long; 503, its process died, or too many bodies wait.
+        GatewayError: as the function; 400, it takes too long; 503, the reader died, or too many bodies wait.
     """
     if not is_long(body):
         return function(body, *args, **kwargs)
@@ -59,7 +59,7 @@ async def run(function: Callable[Concatenate[bytes, P], T], body: bytes, *args: 
     place = await _turns.take(whose, len(body))
     reader = _readers[place]
     asked = asyncio.get_running_loop().run_in_executor(reader.thread, reader.ask, function, body, args, kwargs)
-    # The reader reads on where the client hangs up, and takes its caller's turn until then.
+    # If the client disconnects, the reader still finishes, and occupies its place until then.
     asked.add_done_callback(lambda _: _turns.give(whose, place))
     done, result = await asyncio.shield(asked)
     if not done:
@@ -68,14 +68,14 @@ async def run(function: Callable[Concatenate[bytes, P], T], body: bytes, *args: 
 
 
 def is_long(body: bytes) -> bool:
-    """Whether reading it takes so long that others would have to wait."""
+    """Whether a body takes long enough to read that other calls would notice."""
     if len(body) <= SHORT:
         return False
     return len(body) > MEDIUM or len(body.translate(None, NO_PART)) > MOST_PARTS
 
 
 class Reader:
-    """A process that reads long bodies, from outside; used by its own thread."""
+    """The handle of a process that reads long bodies; only its own thread uses it."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="long bodies")
@@ -85,7 +85,7 @@ class Reader:
     def ask(
         self, function: Callable[..., object], body: bytes, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> tuple[bool, Any]:
-        """Whether it was done, and the result or the error."""
+        """Run a function in the process. Returns whether it succeeded, and its result or error."""
         try:
             if self.process is None or self.process.poll() is not None:
                 self.start()
@@ -103,7 +103,7 @@ class Reader:
         except TimeoutError:
             self.close()
             return False, invalid_request(
-                f"The request body takes more than {SECONDS} seconds to read: send less of it, or fewer parts."
+                f"The request body takes more than {SECONDS} seconds to read: send less, or fewer lists and objects."
             )
         except (OSError, EOFError):
             self.close()
@@ -111,7 +111,7 @@ class Reader:
         return done, result
 
     def start(self) -> None:
-        """Start the process. It ends when its link does."""
+        """Start the process. It ends when its link closes."""
         self.close()
         self.link, theirs = socket.socketpair()
         self.link.settimeout(SECONDS)
@@ -119,7 +119,6 @@ class Reader:
             self.process = subprocess.Popen([sys.executable, "-m", "messages_api.long_bodies"], stdin=theirs.fileno())
 
     def close(self) -> None:
-        """End the process."""
         if self.process is not None:
             self.link.close()
             self.process.kill()
@@ -132,16 +131,16 @@ _turns = Turns(SIZES)
 
 
 async def close() -> None:
-    """End the processes, if there are any."""
+    """End the processes."""
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.run_in_executor(reader.thread, reader.close) for reader in _readers))
 
 
 def received(link: socket.socket, length: int) -> bytearray:
-    """The next bytes.
+    """The next bytes of a link.
 
     Raises:
-        EOFError: it ends before.
+        EOFError: the link ends before.
     """
     message = bytearray(length)
     rest = memoryview(message)
@@ -154,7 +153,7 @@ def received(link: socket.socket, length: int) -> bytearray:
 
 
 def done_with(function: Callable[..., object], file: int, args: tuple[object, ...], kwargs: Any) -> tuple[bool, object]:
-    """Whether it was done, and the result or the error."""
+    """Whether the function succeeded, and its result or error."""
     try:
         body = os.pread(file, os.fstat(file).st_size, 0)
         return True, function(body, *args, **kwargs)
@@ -165,7 +164,7 @@ def done_with(function: Callable[..., object], file: int, args: tuple[object, ..
 
 
 def loaded(asked: bytearray) -> Any:
-    """What is asked for. What a provider does with a body needs Django, which takes a second."""
+    """Unpickle a task. Django takes a second to set up, so it is set up only for functions that need it: providers'."""
     try:
         return pickle.loads(asked)  # noqa: S301 (it is ours)
     except AppRegistryNotReady:
@@ -175,8 +174,8 @@ def loaded(asked: bytearray) -> Any:
 
 
 def main() -> None:
-    """Do what is asked for on standard input, until that ends."""
-    # A stop that reaches the whole group is not for this process: its link ends with the last call.
+    """Serve tasks from standard input until it closes."""
+    # A signal to the whole process group must not stop this process: its link closes after the last call.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.RLIM_INFINITY))

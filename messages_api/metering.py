@@ -1,41 +1,25 @@
-"""Reading along the bytes of an answer: what it cost, why it stopped, what it binds, and where an event ends.
+"""What an answer reports: its usage, why it stopped, and what it binds to an account. events.py does this for streams.
 
-Facts about Anthropic's stream: the first usage comes in `message_start`; each `message_delta.usage` overlays it with
-cumulative counts (replace, never add; null changes nothing); the split of cache writes by time to live comes only in
-`message_start`. With `usage.iterations` the top level is not the bill: every entry is, each with its own model.
-Source: https://docs.claude.com/en/docs/build-with-claude/streaming and recorded exchanges.
+With `usage.iterations` the top level of a usage report is not the bill: every entry is, each with its own model.
+Source: recorded exchanges.
 
-A model may refuse before it has written anything, which costs nothing at some providers: what an answer's blocks say of
-that is noted here, and priced in settlement.py. docs/pricing.md has the rules and their sources.
+A model may refuse before it has written anything. Some providers don't bill that, so the reading notes what the blocks
+of an answer say about it, and settlement.py prices it. docs/pricing.md has the rules and their sources.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from messages_api.outline import Elements, Members
-from messages_api.outline import decode as decode
-from messages_api.seen import RESULT, Seen
-from messages_api.upstream import MOST_BYTES, UpstreamError
-from messages_api.usage_reports import COUNTS, counts, is_reported, malformed, overlaid, writes_beyond_split
-from messages_api.usage_reports import integer as integer
-from messages_api.usage_reports import is_count as is_count
-from messages_api.usage_reports import mapping as mapping
-from usage.arbitration import clean
+from messages_api.lenient import integer, is_reported, mapping, text
+from messages_api.outline import Elements, Members, decode
+from messages_api.seen import Seen
+from messages_api.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
 from usage.tokens import TokenCounts
 
-BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-LINE_END = re.compile(rb"\r\n|\n|\r")
-
-DELTA = b"event: content_block_delta"
-ERROR = re.compile(rb"^event: ?error\s*$", re.MULTILINE)
-DELTA_TEXT = re.compile(
-    rb'"delta"\s*:\s*\{\s*"type"\s*:\s*"\w+"\s*,\s*"(?:text|thinking|partial_json|content)"\s*:\s*"'
-)
-# What is read of an answer, and of an event, that is long and has many parts.
+# The members that are read of an answer that is long and has many parts; events.py has those of an event.
 BLOCK = Members(
     type=None,
     text=None,
@@ -51,22 +35,11 @@ BLOCK = Members(
 )
 END: dict[str, None] = dict.fromkeys(("stop_reason", "stop_details", "container"))
 ANSWER = Members(id=None, type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
-EVENT = Members(
-    type=None,
-    error=None,
-    success=None,
-    usage=None,
-    message=Members(id=None, model=None, usage=None, container=None),
-    content_block=BLOCK,
-    delta=Members(text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, **END),
-)
-# Iterations of one call that are billed each by itself, at most.
+# The most iterations of one call that are billed.
 ITERATIONS = 1000
-# Those that are a step of the conversation's own; another is an advisor's, or a summary.
+# Steps of the conversation itself; the others are an advisor's, or summaries.
 OWN_STEPS = ("message", "fallback_message")
-# Events by which a stream shows what the model does: it will show what tools do, too.
-BEGUN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop")
-# Output tokens that say nothing: AWS shows one in a refusal without content.
+# Output tokens that don't prove any output: AWS reports one in a refusal without content.
 PLACEHOLDER = 1
 
 StateKind = Literal["container", "file", "signature", "thread"]
@@ -74,10 +47,10 @@ StateKind = Literal["container", "file", "signature", "thread"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Something in an answer that only the account which gave it understands.
+    """Something in an answer that only the provider's account which gave it understands.
 
     `name` is the id of a container or file, the signature (or sealed thought) itself, or the id of an answer whose
-    conversation the provider keeps (a thread); `expires_at` is the provider's word, for a container.
+    conversation the provider keeps (a thread); `expires_at` is what the provider says of a container.
     """
 
     kind: StateKind
@@ -86,10 +59,10 @@ class State:
 
 
 def container_state(container: object) -> Iterator[State]:
-    """The container that an answer names, if it does."""
-    told = mapping(container)
-    if isinstance(name := told.get("id"), str) and name:
-        expires_at = told.get("expires_at")
+    """The container that an answer names, if any."""
+    members = mapping(container)
+    if isinstance(name := members.get("id"), str) and name:
+        expires_at = members.get("expires_at")
         yield State("container", name, expires_at if isinstance(expires_at, str) else "")
 
 
@@ -103,7 +76,7 @@ def thread_state(message: dict[str, Any]) -> Iterator[State]:
 
 
 def block_states(block: object) -> Iterator[State]:
-    """What a content block binds: thinking by its signature, or files that a tool of the provider's made."""
+    """What a content block binds: thinking by its signature, or files that one of the provider's tools made."""
     members = mapping(block)
     kind = members.get("type")
     if kind == "thinking" or kind == "redacted_thinking":
@@ -120,10 +93,10 @@ def block_states(block: object) -> Iterator[State]:
 
 @dataclass(slots=True)
 class Iteration:
-    """One sampling step of a call, billed by its own model (empty: the answer's), or the sum of several.
+    """One sampling step of a call, or the sum of several, billed at the price of its model (empty: the answer's).
 
     Attributes:
-        refusal: the category (empty: unknown) of a refusal before any output; None: the answer was not refused.
+        refusal: the category (empty: unknown) of a refusal before any output; None: no such refusal.
         unassigned_writes: cache writes that the provider assigns to neither five minutes nor an hour.
     """
 
@@ -137,7 +110,7 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A model that declined, and in whose place another one answered; whether it had written something before."""
+    """A model that declined, after which another one answered. `wrote`: it had written something before."""
 
     category: str = ""
     wrote: bool = False
@@ -145,15 +118,16 @@ class Declined:
 
 @dataclass(slots=True)
 class Reading:
-    """What was read of an answer so far.
+    """What was read of an answer up to now.
 
     Attributes:
         category: of a refusal, as the provider names it.
-        wrote: there is content: text, thinking or the use of a tool, by the model that answers.
-        declined: the models before that one, in order.
-        content: the blocks of an answer in one piece, none of a stream that has begun; None: nothing of it was seen.
-        doubtful: something was reported that can't be true.
-        unread: seconds in which the provider went on and nobody read it, for the client took nothing.
+        wrote: the model that answers has written content: text, thinking or the use of a tool.
+        declined: the models that declined before it, in order.
+        content: the blocks of an answer in one piece, empty for a stream that has begun; None: nothing was seen yet.
+        doubtful: the provider reported something that can't be true.
+        unread: seconds in which the provider went on writing and the gateway read nothing, because the client took
+            nothing.
     """
 
     model: str = ""
@@ -170,7 +144,7 @@ class Reading:
 
     @property
     def seen(self) -> Seen:
-        """What was seen of it. An answer in one piece is looked through when somebody asks, which is seldom."""
+        """What was delivered. An answer in one piece is counted on first use, for few calls need it."""
         if self._seen is None:
             self._seen = Seen()
             for block in self.content or ():
@@ -178,17 +152,17 @@ class Reading:
         return self._seen
 
     def iterations(self, hour_writes: bool = False) -> list[Iteration]:
-        """What is to be billed: each iteration, or else the top level.
+        """What is billed: each iteration, or else the top level of the report.
 
         Args:
-            hour_writes: the request asked for cache writes of one hour; what the split leaves over is one of those.
+            hour_writes: the request asked for cache writes of one hour; cache writes beyond the split count as those.
         """
         server_tools = mapping(self.usage.get("server_tool_use"))
         searches = integer(server_tools.get("web_search_requests"))
         thinking = integer(mapping(self.usage.get("output_tokens_details")).get("thinking_tokens"))
         listed = self.usage.get("iterations")
         if not isinstance(listed, list) or not listed:
-            # Each use of a server's tool is a step, which read the prompt once more.
+            # Each use of a provider's tool is a step that read the prompt once more.
             steps = 1 + searches + integer(server_tools.get("web_fetch_requests"))
             used = counts(self.usage, hour_writes, thinking, searches)
             return [Iteration("message", "", used, steps, self.refusal, writes_beyond_split(self.usage))]
@@ -199,8 +173,8 @@ class Reading:
             own = integer(mapping(entry.get("output_tokens_details")).get("thinking_tokens"))
             used = counts(entry, hour_writes, own)
             billed.append(Iteration(kind, model, used, 1, refusal, writes_beyond_split(entry)))
-        # Searches are told of the call as a whole, thinking as a rule too: they go with the first step of its own that
-        # wrote something.
+        # Searches are reported for the call as a whole, and usually thinking too. They are added to the first step of
+        # the conversation that wrote something.
         own_steps = [step for step in billed if step.kind in OWN_STEPS]
         first = next((step for step in own_steps if step.refusal is None), (own_steps or billed)[0])
         missing = max(0, thinking - sum(step.counts.thinking_tokens for step in billed))
@@ -209,20 +183,20 @@ class Reading:
 
     @property
     def refusal(self) -> str | None:
-        """The category (empty: unknown) of a refusal before any output; None: the answer is none."""
+        """The category (empty: unknown) of a refusal before any output; None: no such refusal."""
         return self.category if self.stop_reason == "refusal" and not self.wrote else None
 
     def refusals(self, entries: list[dict[str, Any]]) -> Iterator[str | None]:
         """`Iteration.refusal` of each iteration.
 
-        The steps before a `fallback_message` are of models that declined, each of which may have made several; the rest
-        is what the answer itself is about. An answer in one piece leaves out what a model wrote before it declined, so
-        its tokens count, too.
+        The steps before a `fallback_message` belong to models that declined, with one or more steps each; the steps
+        after it belong to the answer itself. An answer in one piece leaves out what a model wrote before it declined,
+        so its output tokens count as writing, too.
         https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback, read in November 2026
         """
         kinds = [text(entry.get("type")) for entry in entries]
         answering = kinds.index("fallback_message") if "fallback_message" in kinds else 0
-        # The model that each of these steps is of, by its number.
+        # For each of these steps, the number of its model among those that declined.
         turns: dict[int, int] = {}
         wrote, number, before = set[int](), -1, ""
         for at in (at for at in range(answering) if kinds[at] in OWN_STEPS):
@@ -242,8 +216,10 @@ class Reading:
                 yield None if declined.wrote or turn in wrote else declined.category
 
     def note_block(self, block: object) -> None:
-        """Note what a content block says of who wrote something: that there is content, or that another model takes
-        over. Thinking is content even where it is empty, for it may be written and not shown."""
+        """Note that a content block is output, or that another model takes over with it.
+
+        Thinking is output even if it is empty, because a model may write it without showing it.
+        """
         members = mapping(block)
         kind = members.get("type")
         if kind == "fallback":
@@ -257,14 +233,14 @@ class Reading:
             self.wrote = True
 
     def note_end(self, members: dict[str, Any]) -> None:
-        """Note why the answer ends, where that is said: a later event may leave it out."""
+        """Note why the answer ends, if these members say so: a later event may leave it out."""
         self.stop_reason = text(members.get("stop_reason")) or self.stop_reason
         self.category = text(mapping(members.get("stop_details")).get("category")) or self.category
 
     @property
     def countable(self) -> bool:
-        """Whether the usage can be billed as it was reported: input and output are there, every count is one, and it is
-        no estimate of ours (providers/openai), for a provider that reported none."""
+        """Whether the usage can be billed as reported: it has input and output, every count is a number of tokens, and
+        it isn't the gateway's own estimate for a provider that reported nothing (providers/openai)."""
         entries = self.usage.get("iterations") or []
         return (
             "estimated" not in self.usage
@@ -280,7 +256,7 @@ class Reading:
 
     @property
     def service_tier(self) -> str:
-        """The tier that answered, in its provider's own word where that is another (providers/openai)."""
+        """The tier that answered, in the provider's own word if that differs from Anthropic's (providers/openai)."""
         return text(self.usage.get("provider_service_tier") or self.usage.get("service_tier"))
 
     @property
@@ -292,13 +268,13 @@ class Reading:
         return text(self.usage.get("inference_geo"))
 
     def overlay(self, usage: object) -> None:
-        """Take over a later report."""
+        """Lay a later report over the usage."""
         self.doubtful = self.doubtful or malformed(usage)
         self.usage = overlaid(self.usage, usage)
 
 
 class JsonMeter:
-    """Reads a whole JSON answer. `states` is what it binds.
+    """Reads an answer in one piece. `states` is what the answer binds.
 
     Args:
         threaded: the provider keeps the conversation.
@@ -310,7 +286,7 @@ class JsonMeter:
         self.states: list[State] = []
 
     def read(self, body: bytes) -> bool:
-        """Take in the body; whether it was a JSON object."""
+        """Read the body. False: it isn't a JSON object."""
         answer = decode(body, ANSWER)
         if not isinstance(answer, dict):
             return False
@@ -327,177 +303,3 @@ class JsonMeter:
             self.states.extend(block_states(block))
             self.reading.note_block(block)
         return True
-
-
-class StreamMeter:
-    """Reads server-sent events as they come, cut at any byte. No I/O. `states` is what they bind, until it is taken.
-
-    Args:
-        threaded: the provider keeps the conversation.
-    """
-
-    def __init__(self, *, threaded: bool = False) -> None:
-        self.threaded = threaded
-        self.seen = Seen()
-        self.reading = Reading(_seen=self.seen)
-        self.states: list[State] = []
-        self.started = False
-        self.has_block = False
-        self.stopped = False
-        self.failed = False
-        # An error that clients don't hear: it lacks its `event` line or its type.
-        self.unheard = b""
-        self.counted = False
-        self.thought = False
-        self._rest = bytearray()
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether all that was fed are whole events, so that one of ours may follow."""
-        return not self._rest
-
-    def feed(self, chunk: bytes) -> None:
-        """Take in the next bytes.
-
-        Raises:
-            UpstreamError: an event has no end.
-        """
-        rest = self._rest
-        if not rest and b"\r" not in chunk:  # the usual case: whole events, lines that end as Anthropic's do
-            *events, last = chunk.split(b"\n\n")
-            for event in events:
-                if event:
-                    self._event(event)
-            rest += last
-            return
-        searched = max(0, len(rest) - 3)
-        rest += chunk
-        start = 0
-        while (found := BOUNDARY.search(rest, max(start, searched))) is not None:
-            if found.start() > start:
-                self._event(bytes(rest[start : found.start()]))
-            start = found.end()
-        if start:
-            del rest[:start]
-        if len(rest) > MOST_BYTES:
-            raise UpstreamError("too_long", sent=True)
-
-    def finish(self) -> None:
-        """The stream has ended: an event that lacks only its blank line counts."""
-        if self._rest:
-            self._event(bytes(self._rest))
-
-    def mend(self) -> bytes:
-        """What makes the events that were sent so far whole, should the stream break off here.
-
-        A cut UTF-8 character is completed, and the fragment becomes a `ping`, which clients skip without reading its
-        data: the last `event:` line of an event is the one that counts.
-        """
-        rest = bytes(self._rest[-4:])  # a character's length
-        if not rest:
-            return b""
-        line_end = b"" if rest.endswith((b"\n", b"\r")) else b"\n"
-        return complete_character(rest) + line_end + b"event: ping\n\n"
-
-    def _event(self, event: bytes) -> None:
-        # The bulk of a stream: only the length of its text is of interest, and only where somebody hangs up.
-        if event.startswith(DELTA) and (head := DELTA_TEXT.search(event)) is not None:
-            start = head.end()
-            self.seen.note_text(event.rfind(b'"') - start)
-            if not self.reading.wrote:
-                self.reading.wrote = event[start : start + 1] not in (b'"', b"")
-            return
-        data = b"\n".join(line[5:].removeprefix(b" ") for line in LINE_END.split(event) if line[:5] == b"data:")
-        if not data and event.lstrip().startswith(b"{"):  # a vendor's error that is no event at all
-            data = event
-        # A large block start is a tool's result: of interest if it made files.
-        if not data:
-            return
-        if len(data) > 65_536 and b'"content_block_start"' in data[:200]:
-            self.has_block = self.reading.wrote = True
-            if b'"file_id"' not in data:
-                if RESULT.search(data, 0, 400) is not None:
-                    self.seen.note_result(len(data))
-                return
-        message = decode(data, EVENT)
-        if not isinstance(message, dict):
-            return
-        if "type" not in message and (message.get("error") or message.get("success") is False):
-            message["type"] = "error"
-            self.unheard = data
-        elif message.get("type") == "error" and ERROR.search(event) is None:
-            self.unheard = data
-        self._message(message, len(data))
-
-    def _message(self, message: dict[str, Any], size: int) -> None:
-        kind = message.get("type")
-        if self.reading.content is None and kind in BEGUN:
-            self.reading.content = []
-        match kind:
-            case "content_block_delta":
-                delta = mapping(message.get("delta"))
-                if isinstance(signature := delta.get("signature"), str) and signature:
-                    self.states.append(State("signature", signature))
-                self.reading.wrote = self.seen.note_delta(delta) > 0 or self.reading.wrote
-            case "content_block_start":
-                self.has_block = True
-                block = mapping(message.get("content_block"))
-                self.thought = self.thought or block.get("type") in ("thinking", "redacted_thinking")
-                self.states.extend(block_states(block))
-                self.reading.note_block(block)
-                self.seen.note_block(block, size)
-            case "message_start":
-                self.started = True
-                start = mapping(message.get("message"))
-                self.reading.model = text(start.get("model")) or self.reading.model
-                self.reading.overlay(start.get("usage"))
-                self.states.extend(container_state(start.get("container")))
-                if self.threaded:
-                    self.states.extend(thread_state(start))
-            case "message_delta":
-                delta = mapping(message.get("delta"))
-                self.reading.note_end(delta)
-                self.states.extend(container_state(delta.get("container")))
-                self._count(message.get("usage"))
-            case "message_stop":
-                self._count(message.get("usage"))
-                self.stopped = True
-            case "error":
-                self.failed = True
-                self.reading.error_type = text(mapping(message.get("error")).get("type"))
-
-    def _count(self, usage: object) -> None:
-        """Take over a report from the end of the answer. Counts are cumulative, so that output can't become less; but
-        what `message_start` says of it may stand for nothing."""
-        told, reading = mapping(usage).get("output_tokens"), self.reading
-        if is_reported(told):
-            output = integer(told)
-            before = integer(reading.usage.get("output_tokens"))
-            if before <= PLACEHOLDER and not self.counted:
-                reading.usage.pop("output_tokens", None)
-            elif output < before and (output or not self.counted):
-                reading.doubtful = True
-            self.counted = True
-            if output:
-                self.seen.reported = len(self.seen.uses)
-        reading.overlay(usage)
-
-
-def complete_character(data: bytes) -> bytes:
-    """The bytes that complete the UTF-8 character in whose middle the data ends; none where it doesn't."""
-    for back in range(1, min(3, len(data)) + 1):
-        lead = data[-back]
-        if lead & 0xC0 == 0x80:
-            continue
-        length = 2 if lead & 0xE0 == 0xC0 else 3 if lead & 0xF0 == 0xE0 else 4 if lead & 0xF8 == 0xF0 else 1
-        missing = length - back
-        if missing <= 0:
-            return b""
-        # The second byte has a narrower range after E0 and F0: 80 would be an overlong form.
-        second = {0xE0: b"\xa0", 0xF0: b"\x90"}.get(lead, b"\x80") if back == 1 else b"\x80"
-        return second + b"\x80" * (missing - 1)
-    return b""
-
-
-def text(value: object) -> str:
-    return clean(value) if isinstance(value, str) else ""

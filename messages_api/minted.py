@@ -1,8 +1,8 @@
-"""Signatures of ours, for thinking that its provider doesn't sign, and how such thinking is cut out of a request to a
-provider that does.
+"""Signatures that the gateway makes for thinking that a provider doesn't sign; and how that thinking is cut out of a
+request to a provider that signs.
 
-Clients pass signed thinking back only, and a provider that signs refuses what others have signed: a conversation that
-one of the former has begun could never go on at one of the latter.
+Clients send back signed thinking only, and a provider that signs refuses the signatures of others. Without this, a
+conversation that begins at a provider without signatures could never go on at one with signatures.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ MINTED = re.compile(BEGINNING + "[0-9a-f]{24}")
 
 
 def signature() -> str:
-    """A new one."""
     return BEGINNING + secrets.token_hex(12)
 
 
 def cuts(body: bytes) -> list[Edit]:
-    """What takes the thinking that has a signature of ours out of a request. A turn that has nothing else goes as a
-    whole, for providers take no empty one, and two turns of the user's in a row as one. If no turn would be left, all
-    of them stay.
+    """The edits that remove thinking with a signature of the gateway's from a request.
 
-    What becomes of a turn depends on no other: what is left of a conversation is the same in each of its requests, so
-    that providers find it in their caches.
+    A turn that has nothing else is removed too, because providers refuse an empty turn and accept two user turns in a
+    row. If no turn would be left, all of them stay.
+
+    The edits of a turn don't depend on other turns: what is left of a conversation is the same in each of its requests,
+    so that providers find it in their caches.
     """
     if not may_have(body):
         return []
@@ -52,13 +52,12 @@ def cuts(body: bytes) -> list[Edit]:
 
 
 def may_have(part: bytes) -> bool:
-    """Whether a signature of ours may be in a part of a request, however it is written."""
-    # Python looks for a word several times as fast from the end.
+    """Whether a part of a request may have a signature of the gateway's, escaped or not."""
+    # Python's search from the end is several times as fast.
     return part.rfind(_BEGINNING) >= 0 or (part.rfind(b"\\u00") >= 0 and ESCAPED.search(part) is not None)
 
 
 def content(turn: bytes) -> list[json_text.Part]:
-    """The blocks of a turn."""
     text = turn.decode("latin-1")
     try:
         found = json_text.last(json_text.members(text), "content")
@@ -68,7 +67,7 @@ def content(turn: bytes) -> list[json_text.Part]:
 
 
 def is_ours(block: Any) -> bool:
-    """Whether a block is thinking with a signature of ours."""
+    """Whether a block is thinking with a signature of the gateway's."""
     if not isinstance(block, dict) or block.get("type") != "thinking":
         return False
     signed = block.get("signature")

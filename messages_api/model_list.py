@@ -1,4 +1,4 @@
-"""Which models a virtual key may use, and pages of them. Pure: what providers said was read before."""
+"""The models that a virtual key may use, and pages of them. Pure: the providers' lists are arguments."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ LIFECYCLES = (*CALLABLE, "retired")
 OLDEST_VERSION = 4
 
 
-# What a key may use
+# The models of a key
 
 
 def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, ListedModel]:
-    """The models that a key may use, by the names that it calls them by (in lower case), each as the first provider key
-    that offers it describes it: first what providers list, then what an administrator has written out and nobody lists
-    (private models, aliases).
+    """The models that a key may use, by the names (in lower case) that calls use for them.
+
+    The first provider key that offers a model describes it. Models that providers list come first, then those that only
+    an administrator names (private models, aliases).
 
     Args:
         spoken: the providers whose protocol the relay speaks.
@@ -54,11 +55,11 @@ def usable(key: KnownKey, lists: Lists, spoken: Container[str]) -> dict[str, Lis
 
 
 def find(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> ListedModel:
-    """One model that the key may use. An alias, or a name with its provider's, gives the model that it stands for, as
-    Anthropic's aliases do.
+    """One model that the key may use. An alias, or a name of the form provider/model, returns the model that it stands
+    for, as Anthropic's aliases do.
 
     Raises:
-        GatewayError: 404, the key may not use it, or nobody offers it.
+        GatewayError: 404, the key may not use it, or no provider key offers it.
     """
     models = usable(key, lists, spoken)
     for called in dict.fromkeys((name, markers.meant(name))):
@@ -70,15 +71,13 @@ def find(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> List
 
 
 def stood_for(key: KnownKey, lists: Lists, spoken: Container[str], name: str) -> ListedModel | None:
-    """The model that an alias, or a name with its provider's, stands for."""
+    """The model that an alias, or a name of the form provider/model, stands for."""
     return next(
         (
             found
             for provider_key, models in offered(key, lists, spoken)
             for target in leads_to(key.with_route(provider_key), name, spoken)
-            if (
-                found := next((each for each in models if fold(each.id) == fold(target)), None) or dated(target, models)
-            )
+            if (found := named(target, models) or dated(target, models))
         ),
         None,
     )
@@ -87,20 +86,20 @@ def stood_for(key: KnownKey, lists: Lists, spoken: Container[str], name: str) ->
 def offered(
     key: KnownKey, lists: Lists, spoken: Container[str]
 ) -> Iterator[tuple[KnownProviderKey, Sequence[ListedModel]]]:
-    """The key's provider keys with what their providers listed; with what is on sale there, until one has."""
+    """The key's provider keys with the models that their providers listed, or until then, those presumably on sale."""
     for provider_key, _ in key.routes:
         if provider_key.provider in spoken:
             yield provider_key, lists.get(provider_key.id or 0) or on_sale(provider_key.provider)
 
 
 def called(key: KnownKey, provider: str, model: str, spoken: Container[str]) -> str:
-    """The name by which a key calls a provider's model: its own, or with the provider's before it, where without it
-    something else would be called. Empty: the key may not call it."""
+    """The name by which a key calls a provider's model: the model's own name, or provider/model if the own name leads
+    to another model. Empty: the key may not call it."""
     return next((name for name in (model, f"{provider}/{model}") if model in leads_to(key, name, spoken)), "")
 
 
 def leads_to(key: KnownKey, name: str, spoken: Container[str]) -> list[str]:
-    """The models that a call by this name may go to: names with slashes may be a provider's and a model's."""
+    """The models that a call by this name may go to. A name with a slash may mean provider/model."""
     return [
         target.model for target, _ in routing.serving(key, name, spoken) if key.allows(*routing.names(name, target))
     ]
@@ -109,8 +108,7 @@ def leads_to(key: KnownKey, name: str, spoken: Container[str]) -> list[str]:
 # Models that no provider has described
 
 
-def called_so(name: str, models: Iterable[ListedModel]) -> ListedModel | None:
-    """The model of this name."""
+def named(name: str, models: Iterable[ListedModel]) -> ListedModel | None:
     return next((model for model in models if fold(model.id) == fold(name)), None)
 
 
@@ -121,13 +119,13 @@ def dated(alias: str, models: Iterable[ListedModel]) -> ListedModel | None:
 
 
 def renamed(model: ListedModel, name: str) -> ListedModel:
-    """The same model under another name of it."""
+    """The model under another name."""
     return ListedModel(name, model.lifecycle, json.dumps(json.loads(model.info) | {"id": name}))
 
 
 @lru_cache(maxsize=4096)
 def described(name: str) -> ListedModel:
-    """What is known of a model without its provider: what the price catalogue says of it."""
+    """A model as the price catalogue describes it, without a provider's description."""
     listing = pricing.find_listing("anthropic", name)
     entry = listing.model if listing and not listing.similar else None
     shown, window = (entry.name or "", entry.context_window) if entry else ("", None)
@@ -137,7 +135,7 @@ def described(name: str) -> ListedModel:
 
 @cache
 def on_sale(provider: str) -> tuple[ListedModel, ...]:
-    """What a provider may be taken to offer before it was asked."""
+    """The models that a provider presumably offers, until it has listed them."""
     kind = provider_kinds.find(provider)
     names = [entry.id for entry in pricing.catalogue()["anthropic"].models] if kind.sells_claude else []
     versions = ((name, pricing.CLAUDE_VERSION.match(name)) for name in names)
@@ -149,10 +147,10 @@ def on_sale(provider: str) -> tuple[ListedModel, ...]:
 
 
 def lifecycles(query: QueryDict) -> tuple[str, ...]:
-    """Of which models a caller wants to hear, by a query string.
+    """The lifecycles of the models that a query string asks for.
 
     Raises:
-        GatewayError: 400, it says something that can't be.
+        GatewayError: 400, one of them doesn't exist.
     """
     wanted = (*query.getlist("lifecycle[]"), *query.getlist("lifecycle"))
     if any(lifecycle not in LIFECYCLES for lifecycle in wanted):
@@ -161,10 +159,10 @@ def lifecycles(query: QueryDict) -> tuple[str, ...]:
 
 
 def page(models: Iterable[ListedModel], wanted: Wanted, lifecycles: tuple[str, ...] = CALLABLE) -> bytes:
-    """The JSON of the page that is wanted.
+    """The JSON of one page.
 
     Raises:
-        GatewayError: 400, there is no such place in the list.
+        GatewayError: 400, the list has no model of the given id.
     """
     listed = [model for model in models if model.lifecycle in lifecycles]
     if wanted.before:
@@ -179,13 +177,13 @@ def page(models: Iterable[ListedModel], wanted: Wanted, lifecycles: tuple[str, .
 
 
 def place(models: Sequence[ListedModel], name: str, parameter: str) -> int:
-    """Where a model is in the list.
+    """The position of a model in the list.
 
     Raises:
-        GatewayError: 400, nowhere.
+        GatewayError: 400, the list doesn't have it.
     """
     ids = [fold(model.id) for model in models]
     for called in (fold(name), fold(markers.meant(name))):
         if called in ids:
             return ids.index(called)
-    raise errors.invalid_request(f"{parameter}: there is no such model in this list.")
+    raise errors.invalid_request(f"{parameter}: this list has no such model.")

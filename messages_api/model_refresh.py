@@ -1,7 +1,7 @@
-"""Asking providers which models they offer, and keeping the answers; web processes read them from there.
+"""The refresh of providers' lists of models in the database, from where web processes read them.
 
-A provider is asked once an hour, soon after its key was added or changed, and more often while it has no answer. What
-it listed last stays until it lists something else.
+A provider is asked every hour, soon after its key was added or changed, and more often while it fails to answer. Its
+last list stays until it returns another one.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 EVERY = timedelta(hours=1)
 AGAIN_AFTER_A_PROBLEM = timedelta(minutes=5)
 
-# For a whole list, however it trickles in.
+# The most time for a whole list, all pages together.
 SECONDS = 30.0
 MOST_BYTES = 16 * 1024 * 1024
-# Of a model's id; those of the ledger are cut off there.
+# The longest id of a model: the ledger cuts off longer ones.
 ID_LENGTH = 200
 # Models of a list, and bytes of what is said of one: each process keeps all lists, and goes through those of a key for
 # each of its questions about models. The longest lists (of resellers) have a few hundred models, of some kB each.
@@ -40,7 +40,7 @@ MOST_DESCRIBED = 16 * 1024
 
 
 def refresh_due() -> None:
-    """Ask every provider that is due, each key by one process only."""
+    """Ask each provider whose list is due. Of all processes, only one asks for a given key."""
     unlisted = ProviderKey.objects.filter(active=True, provider__in=providers.lists_models(), model_list=None)
     ModelList.objects.bulk_create(
         [ModelList(provider_key=provider_key) for provider_key in unlisted], ignore_conflicts=True
@@ -50,7 +50,7 @@ def refresh_due() -> None:
 
 
 def due() -> QuerySet[ModelList]:
-    """The lists that are to be asked for now; not with a provider key that nobody calls for a while."""
+    """The lists to refresh now, except those of provider keys that are cooling down."""
     now = timezone.now()
     cooling = Cooldown.objects.filter(provider_key=OuterRef("provider_key"), model="", until__gt=now)
     return ModelList.objects.select_related("provider_key").filter(
@@ -62,7 +62,8 @@ def due() -> QuerySet[ModelList]:
 
 
 def refresh(models: ModelList) -> None:
-    """Ask for one list, unless somebody else just does, or the key is changed meanwhile: then it is due again."""
+    """Refresh one list. Does nothing if another process has just claimed it; discards the answer if the key is changed
+    meanwhile, which makes the list due again."""
     now = timezone.now()
     row = ModelList.objects.filter(pk=models.pk)
     if not row.filter(asked_at=models.asked_at).update(asked_at=now):
@@ -70,20 +71,20 @@ def refresh(models: ModelList) -> None:
     try:
         listed = fetch(models.provider_key)
     except NoAnswer as problem:
-        logger.warning("no list of models for provider key %s: %s", models.provider_key.name, problem)
+        logger.warning("cannot refresh the models of provider key %s: %s", models.provider_key.name, problem)
         row.filter(asked_at=now).update(problem=str(problem)[:200])
     else:
         with transaction.atomic():
-            # As everybody who changes what a call depends on: this row first, or two wait for each other.
+            # Every change of the directory locks this row first: another order could deadlock.
             Gateway.objects.select_for_update().first()
             row.filter(asked_at=now).update(listed=listed, listed_at=now, problem="")
 
 
 def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
-    """The models that the provider lists, as Anthropic describes them.
+    """The models that the provider lists, in Anthropic's format.
 
     Raises:
-        NoAnswer: it has none for us.
+        NoAnswer: the provider can't be reached, or its answer is no list of models.
     """
     deadline = time.monotonic() + SECONDS
     models: dict[str, dict[str, Any]] = {}
@@ -110,7 +111,7 @@ def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
 
 
 def usable(model: Any) -> bool:
-    """Whether this describes a model, and can be kept: PostgreSQL's JSON has no null bytes, infinities and halves of
+    """Whether this describes a model and can be stored: PostgreSQL's JSON has no null bytes, no infinities and no half
     characters."""
     if not isinstance(model, dict) or not isinstance(model.get("id"), str) or not 1 <= len(model["id"]) <= ID_LENGTH:
         return False

@@ -1,7 +1,7 @@
-"""What lives at a provider and belongs to somebody here: batches, files, and what else a conversation is bound to.
+"""What is stored at a provider for a key or team: batches, files, and what binds a conversation to an account.
 
-A provider knows its own account only; whose a batch or a file is, these tables say, and lists are served from them.
-Like holds, rows name keys and teams without foreign-key constraints: nothing that they name is ever deleted.
+A provider only knows its own account. These tables say who owns a batch or a file, and lists are served from them.
+Like holds, rows name keys and teams without foreign-key constraints: keys and teams are never deleted.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ DELETED_AT_ONCE = 10_000
 
 
 class Kept(models.Model):
-    """Something at a provider: who made it here, and through which account it can be reached again.
+    """Something that is stored at a provider: the key that created it, and the account that has it.
 
-    `organization_id` and `workspace_id` are the provider's own, learned from its headers; empty where it said none.
+    `organization_id` and `workspace_id` are the provider's, from its headers; empty: it named none.
     """
 
     virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
@@ -37,9 +37,10 @@ class Kept(models.Model):
 
 
 class File(Kept):
-    """A file at a provider, owned by the team of the key that uploaded or made it; by the key where it has no team.
+    """A file at a provider. It belongs to the team of the key that uploaded it or whose model made it, or to the key
+    itself if that has no team.
 
-    `described` is the provider's JSON, as it came; empty for a file that a model made, until somebody asks for it.
+    `described` is the provider's JSON, unchanged; empty for a file that a model made, until a client asks for it.
     """
 
     id = models.TextField(primary_key=True)
@@ -57,7 +58,7 @@ class File(Kept):
 
 
 class Binding(Kept):
-    """What a conversation carries that only one account understands: a container, a signature by its digest, or a
+    """Something in a conversation that only one account understands: a container, a signature (as a digest), or a
     conversation that the provider keeps, by its last answer (kind `thread`, bindings.py)."""
 
     class Kind(models.TextChoices):
@@ -76,18 +77,20 @@ class Binding(Kept):
 
     @classmethod
     def forget_expired(cls) -> None:
-        """Delete what has expired, in short transactions."""
+        """Delete expired bindings, in short transactions."""
         expired = cls.objects.filter(expires_at__lt=timezone.now())
         while ids := list(expired.values_list("pk", flat=True)[:DELETED_AT_ONCE]):
             expired.filter(pk__in=ids).delete()
 
 
 class Batch(Kept):
-    """A message batch, owned by the virtual key that made it. `id` is the id of the call that made it, and of its hold,
-    which has no process: it lasts until every request is settled, or until `usage_hold.expires_at`.
+    """A message batch, owned by the virtual key that created it.
 
-    It is written before the provider hears of it. Where nobody knows whether the provider made it (`process` is gone
-    or null while it is still being created), it is looked for there: see messages_api/batch_upkeep.py.
+    `id` is also the id of the call that created it, and of the hold. The hold has no process: it lasts until every
+    request is settled, or until `usage_hold.expires_at`.
+
+    The row is written before the provider gets the batch. If it is unknown whether the provider created the batch
+    (`process` is gone or null while the state is `creating`), batch_upkeep.py searches for it at the provider.
     """
 
     class State(models.TextChoices):

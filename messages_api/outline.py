@@ -1,5 +1,5 @@
-"""JSON as providers send it, read at a cost that its sender can't choose: what is long and has many parts is read in
-outline, as far as its reader names members that it looks at. The rest is skipped, and no object is made of it.
+"""Providers' JSON, read at a bounded cost: of long JSON with many parts, only the members that the caller names are
+read. The rest is skipped, and no objects are created for it.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from msgspec import UNSET, Raw, UnsetType, defstruct
 
 from messages_api.long_bodies import MOST_PARTS, NO_PART, SHORT
 
-# Elements of a list, and of all lists, that an outline has at most.
+# The most elements that an outline reads of a list, and of all lists together.
 MOST_ELEMENTS = 1000
 ALL_ELEMENTS = 5 * MOST_ELEMENTS
-# What is long and has many parts is read by Python's slower reader, which lets half a character pass, up to this size.
+# Bytes of the longest JSON with many parts that Python's slower, more tolerant decoder reads if msgspec's fails: it
+# replaces half characters.
 MENDED = 512 << 10
-# And this much of it can't be read: each level of an outline is another pass over the bytes, and no model's answer is
-# that long but for files in it, which have few parts.
+# Longer JSON with many parts isn't read at all. Each level of an outline is another pass over the bytes, and only
+# files make a model's answer as long, which have few parts.
 LONGEST = 16 << 20
 
 _decode = msgspec.json.Decoder().decode
 
 
 class Members:
-    """An object of which some members are read: each in whole (None), or as it says."""
+    """An object of which only these members are read: each whole (None), or in outline."""
 
     def __init__(self, **members: Members | Elements | None) -> None:
         self.members = members
@@ -35,7 +36,7 @@ class Members:
 
 
 class Elements:
-    """A list whose first elements are read, each as it says."""
+    """A list of which only the first elements are read, each in outline."""
 
     fields = tuple(f"at_{n}" for n in range(MOST_ELEMENTS))
     decode = msgspec.json.Decoder(
@@ -50,7 +51,7 @@ class Outline:
     """Reads one outline.
 
     Attributes:
-        whole: everything that is named was read. What was not is there as `Raw`, which is neither object nor list.
+        whole: everything that the shape names was read. A value that was not read is a `Raw` in the result.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class Outline:
         self.elements = ALL_ELEMENTS
 
     def read(self, data: bytes, shape: Members) -> dict[str, Any] | None:
-        """The object; None where it is none, or can't be read."""
+        """The object; None if the data isn't one, or can't be read."""
         if len(data) > LONGEST:
             return None
         try:
@@ -86,7 +87,7 @@ class Outline:
                 return self._members(value, shape)
             if isinstance(shape, Elements):
                 return list(self._some(value, shape.each))
-        except msgspec.ValidationError:  # it is something else
+        except msgspec.ValidationError:  # another type than the shape says
             pass
         self.whole = False
         return value
@@ -104,10 +105,10 @@ class Outline:
 
 
 def decode(data: bytes, shape: Members | None = None) -> object:
-    """JSON as a provider sends it, None where it can't be read at all: usage must not get lost over a cut emoji.
+    """Decode a provider's JSON; None if it can't be read. A cut emoji is replaced: it must not cost the usage report.
 
     Args:
-        shape: what is read of a long one with many parts; None: nothing.
+        shape: the members that are read of long JSON with many parts; None: no member.
     """
     if not is_many(data):
         return decode_all(data)
@@ -116,7 +117,7 @@ def decode(data: bytes, shape: Members | None = None) -> object:
 
 
 def decode_all(data: bytes) -> object:
-    """As `decode`, in whole: for where no other call waits, or what is short."""
+    """Decode JSON completely: for short JSON, or where no other call has to wait meanwhile."""
     try:
         return _decode(data)
     except (ValueError, RecursionError):  # msgspec's own error, and UnicodeDecodeError, are ValueErrors
@@ -128,12 +129,12 @@ def decode_all(data: bytes) -> object:
 
 
 def is_many(data: bytes) -> bool:
-    """Whether it may have so many parts that others would have to wait while it is read in whole."""
+    """Whether the JSON may have too many parts to be decoded completely while other calls wait."""
     return len(data) > SHORT and data[:1] != b'"' and parts_of(data, MOST_PARTS) > MOST_PARTS
 
 
 def parts_of(data: bytes | memoryview, most: int) -> int:
-    """Lists, objects and members at most, counted up to a number: signs within strings count, too."""
+    """An upper bound of the lists, objects and members, counted until it passes `most`: signs in strings count, too."""
     count = 0
     for start in range(0, len(data), SHORT):
         count += len(bytes(data[start : start + SHORT]).translate(None, NO_PART))

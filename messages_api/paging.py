@@ -18,7 +18,7 @@ MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants of a list."""
+    """The part of a list that a client asks for."""
 
     limit: int
     after: str
@@ -26,27 +26,27 @@ class Wanted:
 
     @classmethod
     def read(cls, query: QueryDict) -> Self:
-        """From a query string.
+        """Read a query string.
 
         Raises:
-            GatewayError: 400, it says something that can't be.
+            GatewayError: 400, a parameter is invalid, or excludes another.
         """
         limit = limit_of(query)
         after, before = query.get("after_id", ""), query.get("before_id", "")
         if after and before:
-            raise errors.invalid_request("after_id, before_id: give one of them, not both.")
+            raise errors.invalid_request("after_id, before_id: use only one of these parameters.")
         return cls(limit, after, before)
 
 
 def limit_of(query: QueryDict) -> int:
-    """How many a page may have.
+    """The most entries of a page.
 
     Raises:
-        GatewayError: 400, that can't be.
+        GatewayError: 400, the limit is out of range.
     """
     limit = query.get("limit", str(DEFAULT_LIMIT))
     if not re.fullmatch(r"[0-9]{1,9}", limit) or not 1 <= int(limit) <= MOST:
-        raise errors.invalid_request(f"limit: it must be a whole number from 1 to {MOST}.")
+        raise errors.invalid_request(f"limit: must be a whole number from 1 to {MOST}.")
     return int(limit)
 
 

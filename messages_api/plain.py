@@ -1,7 +1,8 @@
-"""What a request says, in one spelling: what a request means is read from this, never from the caller's bytes.
+"""A request in one spelling. The gateway reads what a request means from this, never from the client's bytes.
 
-JSON has many spellings: characters by their numbers, spaces, members in any order, 1e3 for 1000. Here each has one, but
-for the order of members, which nothing may depend on. What goes to a provider stays as the caller wrote it. Pure.
+JSON allows many spellings of the same value: escaped characters, spaces, members in any order, 1e3 for 1000. Here each
+value has one spelling. Only the order of members stays, and no code may depend on it. The provider gets the body as the
+client wrote it. Pure.
 """
 
 from __future__ import annotations
@@ -20,49 +21,48 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from messages_api.errors import invalid_request
 from messages_api.splice import members_of
 
-# A body has a few dozen members at the top, with names of a few letters.
+# The most members at the top of a body, and characters of their names. Real bodies have a few dozen, with short names.
 MEMBERS = 1000
 NAME = 200
-# simdjson keeps buffers as large as the largest document that a parser has seen.
+# Longer bodies get a parser of their own: simdjson's parsers keep buffers as large as their largest document.
 REUSE = 1 << 20
-# Outside of ASCII there is only text, whose characters are of no interest to most readers: half the time goes without
-# making them.
+# Replaces each byte beyond ASCII. Most readers don't look at text, and reading takes half the time without decoding it.
 ASCII = bytes(range(128)) + b"\x7f" * 128
 
-# simdjson writes a whole number with a fraction or an exponent so, up to 17 digits.
+# How simdjson writes a whole number that had a fraction or an exponent, up to 17 digits.
 FRACTION = re.compile(rb"\.0(?:[,}\]]|\Z)")
-# What is before that point, in a number that is no part of a string, mostly; and how many points are looked at.
+# What precedes that point in a number, and seldom within a string; and the most points that are examined.
 BEFORE_POINT = re.compile(rb"(?:\A|[:,\[])-?[0-9]{1,17}\Z")
 POINTS = 500
 WHOLE = re.compile(rb"(?:-(?=0\.0(?![0-9])))|\.0(?![0-9e])")
-# Integers beyond 64 bits are legal JSON, but not to simdjson: it reads them as strings that begin with a mark.
+# Integers beyond 64 bits are valid JSON, but simdjson refuses them: it gets them as strings that begin with a mark.
 LONG_NUMBER = re.compile(rb"(?<![0-9.eE+-])-?[1-9][0-9]{18,}+(?=[ \t\n\r]*+(?:[,}\]]|\Z))")
 MARK = secrets.token_hex(8).encode()
 MARKED = re.compile(b'"' + MARK + b'(-?[0-9]+)"')
-# What simdjson raises.
+# The exceptions that simdjson raises.
 WRONG = (ValueError, RuntimeError, MemoryError)
 
 _parser = simdjson.Parser()
 
 
 class Plain(NamedTuple):
-    """A request: its text and its members, and which of these have objects with other members than the usual ones."""
+    """A request: its text, its members, and the names of those members that have objects with unusual members."""
 
     text: bytes
     members: Mapping[str, Raw]
     unusual: Collection[str] = ()
 
     def has(self, word: bytes) -> bool:
-        """Whether a string is in it, wherever that is: a member's name or a value."""
-        # From the end, for what a search looks at first, a quote, is everywhere.
+        """Whether the text has this string anywhere, as a member's name or as a value."""
+        # A search from the start compares quotes first, which are everywhere; rfind is faster.
         return self.text.rfind(b'"%b"' % word) >= 0
 
 
 def of(body: bytes) -> Plain:
-    """What a body says.
+    """Check a body and bring it into one spelling.
 
     Raises:
-        GatewayError: 400, it is no object in strict JSON, or has a member twice that we read.
+        GatewayError: 400, it isn't an object in strict JSON, or an object that the gateway reads has a member twice.
     """
     text, marked = checked(body, mini=True)
     if has_fraction(text):
@@ -78,12 +78,12 @@ def of(body: bytes) -> Plain:
 
 
 def ascii_only(text: bytes) -> bytes:
-    """The same without characters beyond ASCII, as long as before."""
+    """The text of the same length, with each byte beyond ASCII replaced."""
     return text if text.isascii() else text.translate(ASCII)
 
 
 def split(text: bytes) -> dict[str, Raw]:
-    """The members at the top."""
+    """The members at the top of a body."""
     try:
         return members_of.decode(text)
     except RecursionError:
@@ -94,7 +94,7 @@ def split(text: bytes) -> dict[str, Raw]:
 
 
 def check(body: bytes) -> None:
-    """Check that a body is an object in strict JSON, with no member twice at the top.
+    """Check that a body is an object in strict JSON without duplicate members at the top.
 
     Raises:
         GatewayError: 400, it isn't.
@@ -103,10 +103,10 @@ def check(body: bytes) -> None:
 
 
 def checked(body: bytes, *, mini: bool) -> tuple[bytes, bool]:
-    """The body as simdjson writes it, if that is of interest, and whether numbers are marked in it.
+    """The body as simdjson writes it (empty unless `mini`), and whether long numbers are marked in it.
 
     Raises:
-        GatewayError: 400, it is no object in strict JSON, or has a member twice at the top.
+        GatewayError: 400, it isn't an object in strict JSON, or has a member twice at the top.
     """
     if body.startswith(BOM_UTF8):
         refuse("The request body is not valid JSON: it begins with a byte order mark.")
@@ -124,10 +124,10 @@ def checked(body: bytes, *, mini: bool) -> tuple[bytes, bool]:
 
 
 def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> bytes:
-    """The same for a body without such numbers.
+    """The body as simdjson writes it (empty unless `mini`).
 
     Raises:
-        ValueError, RuntimeError, MemoryError: it is no JSON.
+        ValueError, RuntimeError, MemoryError: simdjson can't read it.
         GatewayError: as `checked`.
     """
     try:
@@ -142,7 +142,7 @@ def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> bytes:
         names = list(document.keys())
         text: Any = document.mini if mini else b""  # bytes, whatever the stubs say
     finally:
-        # A traceback would keep it alive, and a parser can't be used again as long as it is.
+        # A traceback would keep the document alive, and its parser can't be reused until it is gone.
         del document
     if any(len(name) > NAME for name in names):
         refuse(f"The request body has a member whose name is longer than {NAME} characters.")
@@ -155,15 +155,18 @@ def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> bytes:
 
 
 class Mark(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A `cache_control`. It and the structs below are to be read and written again: what comes out is as long as what
-    went in, unless a member was there twice."""
+    """A `cache_control`.
+
+    This struct and those below are decoded and encoded again: the result is as long as the input unless the input has a
+    duplicate member.
+    """
 
     type: Raw | UnsetType = UNSET
     ttl: Raw | UnsetType = UNSET
 
 
 class Source(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """What a picture or a document is made of."""
+    """The source of an image or a document."""
 
     type: Raw | UnsetType = UNSET
     media_type: Raw | UnsetType = UNSET
@@ -215,8 +218,6 @@ class ToolResult(Part, tag="tool_result"):
 
 
 class Turn(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A turn of a conversation."""
-
     role: Raw | UnsetType = UNSET
     content: str | list[Text | Image | Document | Thinking | RedactedThinking | ToolUse | ToolResult] | UnsetType = (
         UNSET
@@ -224,7 +225,7 @@ class Turn(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
 
 
 class Tool(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A tool of the client's."""
+    """A client's own tool."""
 
     type: Raw | UnsetType = UNSET
     name: Raw | UnsetType = UNSET
@@ -244,13 +245,17 @@ encoder = msgspec.json.Encoder()
 
 
 def check_once(text: bytes, members: Mapping[str, Raw]) -> list[str]:
-    """Check that no object in a plain text has a member twice; of objects that only a model reads (what a tool takes),
-    that may be left out. Which members have objects that aren't as usual.
+    """Check that no object in a plain text has a member twice. Objects that only a model reads may be skipped, such as
+    the input of a tool.
+
+    Returns:
+        The members at the top that have unusual objects.
 
     Raises:
-        GatewayError: 400, one has.
+        GatewayError: 400, an object has a member twice.
     """
-    # Names that differ in nothing but characters beyond ASCII seem to be the same without them.
+    # The ASCII text is faster to read. But two names that differ only beyond ASCII look alike in it: hence the second
+    # loop, over the full text.
     for name, value in (members if text.isascii() else split(ascii_only(text))).items():
         if memoryview(value)[0] in b"[{" and not (name in USUAL and seems_once(USUAL[name], value)):
             break
@@ -267,7 +272,7 @@ def check_once(text: bytes, members: Mapping[str, Raw]) -> list[str]:
 
 
 def seems_once(usual: msgspec.json.Decoder[Any], value: Raw) -> bool:
-    """Whether no object in it has a member twice; False where that isn't seen at once."""
+    """Whether this type's decoder proves that no object in the value has a member twice; False: unknown."""
     try:
         return len(encoder.encode(usual.decode(value))) == len(memoryview(value))
     except (ValueError, RecursionError):
@@ -289,12 +294,12 @@ def twice(name: str, what: str = "the request body has this member twice") -> No
 
 
 def whole(value: bytes) -> bytes:
-    """The same with numbers that have nothing behind the point as integers."""
+    """The value with each number like 1.0 written as an integer."""
     return outside_strings(WHOLE, b"", value) if has_fraction(value) else value
 
 
 def has_fraction(text: bytes) -> bool:
-    """Whether there may be such a number in a text, outside of its strings."""
+    """Whether a text may have a number like 1.0 outside of its strings."""
     points = islice(FRACTION.finditer(text), POINTS + 1)
     return any(
         index == POINTS or BEFORE_POINT.search(text[max(0, point.start() - 20) : point.start()])
@@ -303,10 +308,10 @@ def has_fraction(text: bytes) -> bool:
 
 
 def outside_strings(pattern: re.Pattern[bytes], instead: bytes, text: bytes) -> bytes:
-    """The same with what a pattern finds between the strings of a JSON text replaced."""
+    """The JSON text with each match of the pattern outside of strings replaced."""
     if b'"' not in text:
         return pattern.sub(instead, text)
-    # Quotes within strings go, and nothing else changes its place.
+    # Mask escaped quotes without moving anything: then each quote begins or ends a string.
     masked = text.replace(rb"\\", b"__").replace(rb"\"", b"__").split(b'"')
     if not pattern.search(b'"'.join(masked[::2])):
         return text
@@ -320,7 +325,7 @@ def outside_strings(pattern: re.Pattern[bytes], instead: bytes, text: bytes) -> 
 
 
 def reason(error: str) -> str:
-    """What simdjson found wrong, in words."""
+    """The end of a message that says what simdjson found wrong."""
     for sign, words in (
         ("DEPTH", ": it is nested too deep."),
         ("UNESCAPED", ": a string contains a raw control character."),

@@ -1,5 +1,7 @@
-"""Trying provider keys: each is called once, with a request that costs nothing (`Provider.probe`), the way calls are
-made, but in the process of the page or command that wants to know, and on an event loop that ends with it."""
+"""Checks of provider keys: the gateway sends each key's provider a request that costs nothing (`Provider.probe`).
+
+It goes out in the same way as a call, but from the process of the admin page or command, on an event loop of its own.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +29,22 @@ from messages_api.upstream import Answer, UpstreamError, gathered
 
 logger = logging.getLogger(__name__)
 
-# A person waits for it: seconds for all that is asked with one provider key, and how many are tried at once.
+# A person waits for the result: seconds for all requests with one provider key, and keys that are checked at once.
 SECONDS = 8.0
 AT_ONCE = 50
-# More of an answer isn't read. OpenRouter's list of models has about one.
+# The most bytes that are read of an answer. OpenRouter's list of models has about 1 MiB.
 MOST_BYTES = 8 << 20
-# Of what a provider says, as much is shown.
+# The most characters that are shown of a provider's message.
 MESSAGE_LENGTH = 200
-# A run of a secret of this length must not be seen; a shorter one gives little away.
-TELLING = 6
+# No run of a secret of this length may be shown; shorter ones reveal little.
+REVEALING = 6
 
-# Statuses that say that what was asked for isn't there.
+# Statuses for a path or method that doesn't exist.
 NOTHING_THERE = (404, 405, 501)
 FAULTS = {
-    "no_token": "no credentials could be had for its secret",
+    "no_token": "the cloud gave no credentials for its secret",
     "no_answer_in_time": "no answer in time",
-    "bad_http": "what answers speaks no HTTP",
+    "bad_http": "the server doesn't speak HTTP",
     "bad_header": "its secret can't be sent in a header",
 }
 
@@ -50,15 +52,18 @@ Result = TypeVar("Result")
 
 
 def outcomes(provider_keys: Sequence[ProviderKey]) -> list[Outcome | None]:
-    """What their providers make of them, in their order; None where there is nothing to try. No transaction, please."""
+    """Check provider keys. Returns the outcomes in the same order; None: there is nothing to check.
+
+    Call it outside of a transaction, because it takes seconds.
+    """
     kept = destinations.kept_hosts(provider_keys)
     allowed = destinations.current(kept=lambda: kept)
     return run(_try_all([known(provider_key) for provider_key in provider_keys], allowed))
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run it on a loop of its own, which waits for nothing that is still under way then: a cloud's library may sit in a
-    thread for longer than a person wants to."""
+    """Run a coroutine on a new event loop, and don't wait for its threads: a cloud's library may block one for longer
+    than a person wants to wait."""
     loop = asyncio.new_event_loop()
     try:
         return loop.run_until_complete(work)
@@ -72,7 +77,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def known(provider_key: ProviderKey) -> KnownProviderKey | None:
-    """As calls know it; None where its secret can't be read."""
+    """The provider key in the form that calls use; None: its secret can't be decrypted."""
     ciphertext = bytes(provider_key.secret_ciphertext)
     try:
         secret = keyring.decrypt(ciphertext) if ciphertext else ""
@@ -97,7 +102,7 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
 
     async def one(key: KnownProviderKey | None) -> Outcome | None:
         if key is None:
-            return Outcome(CheckState.ANSWERED, message="nothing was asked: its secret can't be decrypted")
+            return Outcome(CheckState.ANSWERED, message="not called: its secret can't be decrypted")
         if key.provider not in spoken:
             return None
         async with room:
@@ -110,10 +115,10 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
 
 
 async def tried(provider: Provider, key: KnownProviderKey, *, counting: bool = False) -> Outcome | None:
-    """What its provider makes of one; None where there is nothing to try.
+    """Check one provider key; None: there is nothing to check.
 
     Args:
-        counting: by counting tokens, and nothing else.
+        counting: only ask the provider to count tokens.
     """
     answer: Answer | None = None
     try:
@@ -132,7 +137,7 @@ async def tried(provider: Provider, key: KnownProviderKey, *, counting: bool = F
     except Inconclusive as why:
         return Outcome(CheckState.ANSWERED, message=str(why))
     except (GatewayError, ValueError, OSError, RecursionError) as error:
-        logger.warning("provider key %s can't be tried (%s)", key.name, type(error).__name__)
+        logger.warning("the check of provider key %s failed (%s)", key.name, type(error).__name__)
         return Outcome(CheckState.ANSWERED, message="the answer can't be read")
     finally:
         if answer is not None:
@@ -140,41 +145,41 @@ async def tried(provider: Provider, key: KnownProviderKey, *, counting: bool = F
 
 
 def judge(provider: Provider, key: KnownProviderKey, status: int, body: bytes) -> Outcome:
-    """What an answer says of a provider key."""
+    """The outcome that an answer means for a provider key."""
     words = cleaned(refusals.words(body), key.secret)
     if 200 <= status < 300:
         if provider.answers_probe(body):
             return Outcome(CheckState.WORKS, status)
-        return Outcome(CheckState.ANSWERED, status, "not as this kind of provider does: is the address right?")
+        return Outcome(CheckState.ANSWERED, status, "this kind of provider answers otherwise: is the address right?")
     if provider.is_about_us(status, body):
         state = CheckState.ANSWERED if provider.refuses_probe_only(refusals.words(body)) else CheckState.REFUSED
         return Outcome(state, status, words)
     if 300 <= status < 400:
         return Outcome(CheckState.ANSWERED, status, "a redirect, which is not followed: is the address right?")
     if status in NOTHING_THERE:
-        said = f"“{words}”; " if words else ""
-        return Outcome(CheckState.ANSWERED, status, f"{said}the secret is not refused, but could not be tried")
+        quoted = f"“{words}”; " if words else ""
+        return Outcome(CheckState.ANSWERED, status, f"{quoted}the secret is not refused, but could not be checked")
     return Outcome(CheckState.ANSWERED, status, words)
 
 
 def reason(error: UpstreamError) -> str:
-    """Why there is no answer, in words for who has to mend it."""
+    """Why there is no answer, in words for administrators."""
     for cause in causes(error):
         if isinstance(cause, Forbidden):
             return str(cause)
         if isinstance(cause, ssl.SSLError):
-            return "TLS fails: its certificate is not trusted, or it speaks none"
+            return "TLS fails: its certificate is not trusted, or the address doesn't speak TLS"
         if isinstance(cause, socket.gaierror):
-            return "there is no host of this name"
+            return "the host's name can't be resolved"
         if isinstance(cause, ConnectionRefusedError):
             return "the connection is refused"
     if error.kind == "not_connected":
         return "no connection can be made"
-    return FAULTS.get(error.kind, "the connection broke off before there was an answer")
+    return FAULTS.get(error.kind, "the connection was closed before the answer was complete")
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those behind it; aiohttp keeps the system's in a member."""
+    """An error and its causes. aiohttp keeps the system's error in `os_error`."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
@@ -183,7 +188,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def cleaned(message: str, secret: str) -> str:
-    """What a provider says on one short line, without any word that has a part of the secret in it."""
+    """A provider's message on one short line, without the words that contain a part of the secret."""
     hidden = set[str]().union(*(runs(part) for part in parts_of(secret)))
     line = "".join(letter if letter.isprintable() else " " for letter in message[: 20 * MESSAGE_LENGTH])
     short = " ".join("…" if hidden & runs(word) else word for word in line.split())
@@ -191,7 +196,7 @@ def cleaned(message: str, secret: str) -> str:
 
 
 def parts_of(secret: str) -> Iterator[str]:
-    """What there is to hide: the secret, or whatever its JSON says."""
+    """The strings to hide: the secret, or all strings in its JSON."""
     try:
         waiting: list[object] = [json.loads(secret) if secret.startswith("{") else secret]
     except (ValueError, RecursionError):
@@ -205,5 +210,5 @@ def parts_of(secret: str) -> Iterator[str]:
 
 
 def runs(text: str) -> set[str]:
-    """All that is telling in a text: each run of TELLING characters."""
-    return {text[at : at + TELLING] for at in range(len(text) - TELLING + 1)}
+    """Each run of REVEALING characters in a text."""
+    return {text[at : at + REVEALING] for at in range(len(text) - REVEALING + 1)}

@@ -1,4 +1,4 @@
-"""What a Messages request means: read once, from its plain spelling. Pure."""
+"""One reading of a Messages request for all that the gateway needs to know of it. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from messages_api.schema import MessagesRequest
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A request, what it carries that may be bound to an account, and the digest of how its conversation began: empty
-    where that wasn't asked for."""
+    """A request that was read.
+
+    Attributes:
+        carried: names in it that may be bound to a provider's account.
+        opening: a digest of how the conversation began; empty: not asked for.
+    """
 
     request: MessagesRequest
     carried: list[Name]
@@ -20,12 +24,13 @@ class Read:
 
 
 def read(body: bytes, *, betas: str | None, counting: bool, signatures: bool, opening: bool) -> Read:
-    """What a request means.
+    """Check and read a request.
 
     Args:
         betas: the values of `anthropic-beta`, separated by commas.
-        counting: it is to count tokens.
-        signatures: whether these are of interest, among what is carried.
+        counting: it is a request to count tokens.
+        signatures: include signatures in `carried`.
+        opening: compute the digest of the opening.
 
     Raises:
         GatewayError: 400, naming the field and what was expected.

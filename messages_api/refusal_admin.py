@@ -1,5 +1,4 @@
-"""The admin page of refused calls: one list, of those that were kept and those that were counted, in the reader's
-language."""
+"""The admin page of refused calls: calls with their own row and counted calls in one list, in the reader's language."""
 
 from __future__ import annotations
 
@@ -24,14 +23,14 @@ from usage.lists import KEY_OWNER, two_lines
 from usage.models import LedgerEntry, Refusal
 from usage.refusal_log import KEPT_SINGLY
 
-# Letters of a message in the list.
+# Characters of a message in the list.
 BRIEF = 120
-# Of what is no id of a call, the time may be any: none later than this is looked for.
+# The latest time of a call that is searched: a made-up id may contain any time.
 LATEST_MS = 250_000_000_000_000
 
 
 class ReasonFilter(admin.SimpleListFilter):
-    """By why. The reasons are known: no search for them through the log."""
+    """Filters by reason. The choices are a fixed list, which avoids a query for all reasons in the log."""
 
     title = "reason"
     parameter_name = "why"
@@ -47,9 +46,9 @@ class ReasonFilter(admin.SimpleListFilter):
 
 @admin.register(Refusal)
 class RefusalAdmin(ReadOnlyAdmin):
-    """Calls that we refused, kept for some days."""
+    """Calls that the gateway refused in the last days (REFUSAL_DAYS)."""
 
-    empty = "No call was refused lately."
+    empty = "The gateway has refused no call lately."
     list_display = (
         "call",
         "calls",
@@ -62,7 +61,7 @@ class RefusalAdmin(ReadOnlyAdmin):
     list_select_related = KEY_OWNER
     list_filter = (ReasonFilter,)
     search_fields = ("id",)
-    search_help_text = "A request id (req_bf_…), in full: the caller has it as the answer's request-id and request_id."
+    search_help_text = "A full request id (req_bf_…). The client finds it in the answer, as request-id and request_id."
     ordering = ("-refused_at",)
     fields: ClassVar = [
         "request_id",
@@ -81,14 +80,14 @@ class RefusalAdmin(ReadOnlyAdmin):
     readonly_fields = ("request_id", "calls", "why", "status", "called_with")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Refusal]:
-        # Cells don't know who reads them.
+        # The methods of columns don't get the request, so each row carries the reader's language.
         rows: QuerySet[Refusal] = super().get_queryset(request)
         return rows.annotate(reader=Value(reader(request), output_field=CharField()))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """The call of this id; or, where it has no row of its own, those that were counted in its minute."""
+        """The call of this id; or, if it has no row, the rows of the calls that were counted in its minute."""
         found, duplicates = super().get_search_results(request, queryset, search_term)
         if not search_term or found.exists():
             return found, duplicates
@@ -101,23 +100,23 @@ class RefusalAdmin(ReadOnlyAdmin):
             self.message_user(request, in_the_ledger(call), messages.INFO)
             return found, duplicates
         if counted.exists():
-            said = f"Of this minute's refusals, {KEPT_SINGLY} for each reason and key are kept singly; the others are "
-            self.message_user(request, said + "counted. This call may be one of those below.", messages.INFO)
+            kept = f"Of this minute's refusals, {KEPT_SINGLY} for each reason and key have their own row; the others "
+            self.message_user(request, kept + "are counted. This call may be one of those below.", messages.INFO)
         return counted, duplicates
 
     @admin.display(description="request id")
     def request_id(self, row: Any) -> str:
-        """As callers see it. What an older version counted has none."""
+        """The id that clients see. Rows that older versions counted have none."""
         return request_ids.request_id(row.pk) if row.http_status else "–"
 
     @admin.display(description="request id", ordering="refused_at")
     def call(self, row: Any) -> SafeString:
-        """Which call, and when."""
+        """The id and the time of the call."""
         return two_lines(self.request_id(row), f"{row.refused_at:%Y-%m-%d %H:%M:%S}")
 
     @admin.display(description="calls", ordering="count")
     def calls(self, row: Any) -> SafeString | str:
-        """How many the row is about."""
+        """The number of calls in the row."""
         if row.minute is None:
             return "1"
         with wording.spoken(row.reader):
@@ -126,12 +125,12 @@ class RefusalAdmin(ReadOnlyAdmin):
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> SafeString | str:
-        """The reason in the reader's language; with it what was said, in theirs where it can be said again."""
+        """The reason and the message, in the reader's language if the message can be translated."""
         return explained(row, row.message)
 
     @admin.display(description="why", ordering="reason")
     def why_briefly(self, row: Any) -> SafeString | str:
-        """The same, with the beginning of a long message."""
+        """As `why`, with only the beginning of a long message."""
         return explained(row, Truncator(row.message).chars(BRIEF))
 
     @admin.display(description="HTTP", ordering="http_status")
@@ -140,26 +139,25 @@ class RefusalAdmin(ReadOnlyAdmin):
 
 
 def explained(row: Any, message: str) -> SafeString | str:
-    """The reason, and below it what the caller was told: in the reader's language, or else as it was."""
+    """The reason, and below it the message to the client: in the reader's language, or else as it was sent."""
     with wording.spoken(row.reader):
         sentence = refusal_reasons.sentence(row.reason)
-    said = wording.again(row.reason, row.facts, row.reader) or message
-    return two_lines(sentence, said) if said else sentence
+    shown = wording.again(row.reason, row.facts, row.reader) or message
+    return two_lines(sentence, shown) if shown else sentence
 
 
 def reader(request: HttpRequest) -> str:
-    """The language of whoever reads the page, of those that refusals are said in: their cookie's or their browser's."""
+    """The language of the page's reader, by cookie or browser, if refusals are translated to it; else English."""
     language = get_language_from_request(request)
     return next((each for each in (language, language.split("-")[0]) if each in wording.TRANSLATED), "en")
 
 
 def minutes(call: UUID) -> list[datetime]:
-    """In which minutes a call of this id can have been refused: its own, and the next one."""
+    """The minutes in which a call of this id may have been refused: that of its id, and the next one."""
     minute = min(call.int >> 80, LATEST_MS) // 60_000 * 60
     return [datetime.fromtimestamp(seconds, UTC) for seconds in (minute, minute + 60)]
 
 
 def in_the_ledger(call: UUID) -> SafeString:
-    """Where a call is that was not refused."""
     url = reverse("admin:usage_ledgerentry_change", args=[call])
     return format_html('The gateway let this call through: <a href="{}">its row in the ledger</a>.', url)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from messages_api.usage_reports import mapping
+from messages_api.lenient import mapping
 
 # Bytes to a token of what tools find: mostly base64, of which a token was 3.3 to 3.7 in recordings.
 BYTES_PER_TOKEN = 3

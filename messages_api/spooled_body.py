@@ -1,7 +1,6 @@
-"""A request body that is kept whole, outside of the event loop's memory, until it is known to be good: up to 256 MB.
+"""A request body of up to 256 MB that is kept whole, outside of the process's heap, until it is checked.
 
-It lies in a file that has no name and is on no disk (memfd), so that another process can read it, and nothing is left
-of it whatever happens.
+It is in an anonymous file in memory (memfd): another process can read it, and nothing of it is left after a crash.
 """
 
 from __future__ import annotations
@@ -19,8 +18,10 @@ PART = 256 * 1024
 
 
 class SpooledBody:
-    """The bytes of a request body, in a file descriptor, and in another one as they go out, if that differs. Close
-    it."""
+    """A request body in a file descriptor. A second one holds the edited body for the provider, if that differs.
+
+    Use it in a `with` block, which closes both.
+    """
 
     def __init__(self) -> None:
         self.file = os.memfd_create("body")
@@ -35,7 +36,7 @@ class SpooledBody:
         os.close(self.edited)
 
     async def receive(self, http: ApiRequest, limit: int) -> None:
-        """Take in the whole body; it is still to be understood.
+        """Receive the whole body, which is still to be checked.
 
         Raises:
             GatewayError, ClientGone: as `ApiRequest.parts`.
@@ -47,23 +48,22 @@ class SpooledBody:
                 part = part[written:]
 
     def read(self) -> bytes:
-        """All of it."""
         return os.pread(self.file, self.size, 0)
 
     def outgoing(self) -> StreamedBody:
-        """What goes out, to be sent from its beginning."""
+        """The body for the provider, edited or not, from its beginning."""
         size = os.fstat(self.edited).st_size
         return StreamedBody(parts(self.edited, size) if size else parts(self.file, self.size), size or self.size)
 
 
 async def parts(file: int, size: int) -> AsyncIterator[bytes]:
-    """What a file has, bit by bit."""
+    """The contents of a file, part by part."""
     for start in range(0, size, PART):
         yield os.pread(file, PART, start)
 
 
 class Editing:
-    """Writes a body with edits to another file, as they are found; nothing where there are none."""
+    """Writes an edited copy of a body to a file, edit by edit; without edits it writes nothing."""
 
     def __init__(self, body: bytes | mmap.mmap, file: int) -> None:
         self.body = memoryview(body)
@@ -71,13 +71,13 @@ class Editing:
         self.at = 0
 
     def edit(self, edit: Edit) -> None:
-        """The next one in order."""
+        """Apply the next edit, in the order of positions."""
         self._write(self.body[self.at : edit.begin])
         self._write(memoryview(edit.instead))
         self.at = edit.end
 
     def end(self) -> None:
-        """There are no more."""
+        """Write the rest of the body after the last edit."""
         if self.at:
             self._write(self.body[self.at :])
 

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 
 from messages_api import attempts, errors
 from messages_api.call import Call
+from messages_api.events import StreamMeter
 from messages_api.handler import PumpedResponse
-from messages_api.metering import StreamMeter
 from messages_api.providers import refusals
 from messages_api.upstream import Answer, Headers, UpstreamError
 from usage.models import Status

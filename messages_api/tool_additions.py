@@ -1,7 +1,7 @@
-"""The tools that a request defines in mid-conversation, beside those in its `tools`.
+"""The tools that a request defines in the middle of the conversation, in addition to those in its `tools`.
 
-A system turn may have a block `tool_addition` whose `tool` has a `definition`, which is what an entry of `tools` is
-(beta `inline-tools-2026-09-15`). So may the `tool_changes` of a `compaction`, which come back as the provider wrote
+A system turn may have a block `tool_addition` whose `tool` has a `definition` in the form of an entry of `tools` (beta
+`inline-tools-2026-09-15`). So may the `tool_changes` of a `compaction`, which clients send back as the provider wrote
 them.
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview, and the types of Anthropic's SDK (November 2026)
 """
@@ -21,12 +21,12 @@ from messages_api.splice import elements_of
 ADDITION = "tool_addition"
 WORD, DEFINITION = b"tool_addition", b"definition"
 QUOTED = b'"%b"' % WORD
-# From the list of turns to a block within a block: each level on the way reads what is within it once more.
+# Levels from the list of turns to a block within a block: each of them reads what is within it once more.
 LEVELS = 8
 
 
 class Part(Struct, gc=False):
-    """A turn or a block, as far as it may add a tool or have blocks that do."""
+    """A turn or a block, with the members that may add a tool or have blocks that do."""
 
     type: Any = None
     tool: Raw = MISSING
@@ -35,7 +35,7 @@ class Part(Struct, gc=False):
 
 
 class Added(Struct, gc=False):
-    """What a block adds: a tool that it defines, or one that is known by now."""
+    """What a block adds: a tool that it defines, or (without a definition) one that the request defines elsewhere."""
 
     definition: Raw = MISSING
 
@@ -45,11 +45,11 @@ _added = msgspec.json.Decoder(Added)
 
 
 def definitions(said: Plain) -> dict[bytes, str]:
-    """The definitions of tools in the turns and the system prompt of a request, each once, with the path of the first
-    like it. A tool that went again since is among them.
+    """The definitions of tools in the turns and the system prompt of a request, each with the path where it occurs
+    first. Tools that the conversation removes later are included.
 
     Raises:
-        RecursionError: it is nested too deep.
+        RecursionError: the request is nested too deep.
     """
     found: dict[bytes, str] = {}
     if said.has(WORD) and said.has(DEFINITION):
@@ -60,11 +60,7 @@ def definitions(said: Plain) -> dict[bytes, str]:
 
 
 def inside(path: str, value: bytes, levels: int) -> Iterator[tuple[str, bytes]]:
-    """The definitions in a turn, in a block or in a list of these, with their paths.
-
-    Args:
-        levels: how deep to look.
-    """
+    """The definitions in a turn, a block or a list of these, with their paths, down to a depth of `levels`."""
     if not levels or QUOTED not in value:
         return
     if value[:1] == b"[":
@@ -79,9 +75,9 @@ def inside(path: str, value: bytes, levels: int) -> Iterator[tuple[str, bytes]]:
 
 
 def definition_of(tool: Raw) -> bytes:
-    """The definition in what is added; empty where there is none."""
+    """The definition of an added tool; empty: it has none."""
     try:
         definition = bytes(_added.decode(tool).definition)
-    except msgspec.DecodeError:  # no object, or nothing
+    except msgspec.DecodeError:  # not an object, or missing
         return b""
     return b"" if definition == b"null" else definition

@@ -1,6 +1,6 @@
-"""Who goes next where few may work at a time: callers by turns, one piece of work of each at a time, short ones first.
+"""A queue for few places: callers take turns, each with one task at a time, the shortest first.
 
-It knows nothing of other processes, and of work only how much it is.
+It is local to the process, and knows only the size of a task.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from dataclasses import dataclass
 
 from messages_api.errors import GatewayError, unavailable
 
-# Pieces of work that may wait.
+# The most tasks that may wait.
 MOST_WAITING = 200
 
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A piece of work that has no place yet."""
+    """A task that waits for a place."""
 
     size: int
     place: asyncio.Future[int]
 
 
 class Turns:
-    """Places to work at.
+    """Places that tasks take in turn.
 
     Args:
-        sizes: of each place, the largest work that it takes (None: any); the smallest first.
-        most: pieces of work that wait. Of more, the last one of the caller with the most of them is refused.
+        sizes: for each place, the size of the largest task that it takes (None: any); the smallest first.
+        most: tasks that may wait. If there are more, the largest task of the caller with the most tasks is refused.
     """
 
     def __init__(self, sizes: Sequence[int | None], most: int = MOST_WAITING) -> None:
@@ -43,7 +43,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, caller: Hashable, size: int) -> AsyncIterator[int]:
-        """Within, the work has a place.
+        """Hold a place in the `with` block.
 
         Raises:
             GatewayError: as `take`.
@@ -55,10 +55,10 @@ class Turns:
             self.give(caller, place)
 
     async def take(self, caller: Hashable, size: int) -> int:
-        """The place for a piece of work, when it is its turn; give it back.
+        """Wait for the caller's turn and take a place, which must be given back.
 
         Raises:
-            GatewayError: 503, too much waits.
+            GatewayError: 503, too many tasks wait.
         """
         waiter = Waiter(size, asyncio.get_running_loop().create_future())
         insort(self.waiting.setdefault(caller, []), waiter, key=lambda one: one.size)
@@ -75,7 +75,7 @@ class Turns:
             raise
 
     def give(self, caller: Hashable, place: int) -> None:
-        """The work is done."""
+        """Give a place back. The caller goes to the end of the queue."""
         self.working.remove(caller)
         self.idle.add(place)
         if caller in self.waiting:

@@ -1,4 +1,4 @@
-"""What the relay needs of an HTTP client, and no more: send a request, read the answer as it comes, let go of it."""
+"""What the relay needs of an HTTP client: send a request, read the answer as it arrives, close it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Protocol
 from keys.timeouts import DEPLOYMENTS, Timeouts
 
 Headers = list[tuple[bytes, bytes]]
-# Told just before the first byte of a request goes out: from then on it may be billed.
+# Called just before the first byte of a request goes out: from then on the provider may bill it.
 OnWrite = Callable[[], None]
 
-# What a compressed answer is unpacked to at a time: a few bytes of it may become gigabytes.
+# Bytes that a compressed answer is unpacked to at a time: a few packed bytes may expand to gigabytes.
 PIECE = 1 << 18
-# What is read of an answer at a time: a part may be thousands of events, of which each takes microseconds.
+# Bytes of an answer that are read at a time: a part may hold thousands of events, each of which takes microseconds.
 PART = 1 << 15
-# The longest answer that is kept whole, and the longest event of a stream.
+# Bytes of the longest answer that is kept whole, and of the longest event of a stream.
 MOST_BYTES = 64 << 20
 
 
@@ -30,7 +30,7 @@ class UpstreamError(Exception):
     Attributes:
         sent: whether the request may have reached the provider, and so may be billed.
         kind: a short constant for the ledger.
-        ended: the provider said that it is done, so that another attempt makes nothing twice.
+        ended: the provider said that the call is over, so that a retry doesn't make anything twice.
     """
 
     def __init__(self, kind: str, *, sent: bool, ended: bool = False) -> None:
@@ -41,7 +41,7 @@ class UpstreamError(Exception):
 
 
 def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Whom to trust: the system's certificate authorities, and the deployment's own."""
+    """TLS that trusts the system's certificate authorities and the deployment's own."""
     context = ssl.create_default_context()
     if ca_bundle:
         context.load_verify_locations(ca_bundle)
@@ -50,16 +50,16 @@ def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class StreamedBody:
-    """A request body that goes out as it comes; `size` in bytes, None: unknown (it goes out in chunks)."""
+    """A request body that is sent while it arrives; `size` in bytes, None: unknown (it is sent in chunks)."""
 
     parts: AsyncIterator[bytes]
     size: int | None
 
     async def exact(self) -> AsyncIterator[bytes]:
-        """The parts, none of them empty, the last one only once it is known that there is no more.
+        """The parts without empty ones. With a `size`, the last part is held back until the body has really ended.
 
         Raises:
-            UpstreamError: they are longer or shorter than `size`.
+            UpstreamError: the body is longer or shorter than `size`.
         """
         left, last = self.size, b""
         async for part in self.parts:
@@ -79,7 +79,7 @@ class StreamedBody:
             yield last
 
     async def read(self) -> bytes:
-        """All of it, for who can't do with less."""
+        """The whole body, for providers that need it in one piece."""
         return b"".join([part async for part in self.parts])
 
 
@@ -93,14 +93,14 @@ class Answer(Protocol):
     headers: Headers
 
     async def read(self) -> bytes:
-        """The next bytes as they came, empty at the end.
+        """The next bytes as they arrived, empty at the end.
 
         Raises:
-            UpstreamError: it broke off.
+            UpstreamError: the provider disconnected before the end.
         """
 
     def close(self) -> None:
-        """Let go of it; what is still under way is cancelled."""
+        """Release the connection; whatever is still under way is cancelled."""
 
 
 class UpstreamClient(Protocol):
@@ -117,26 +117,25 @@ class UpstreamClient(Protocol):
     ) -> Answer:
         """Send a request and wait for the headers of its answer; their names are in lower case.
 
-        Of a streamed body no more is taken than the provider has room for. An answer that comes before its end is the
-        answer: the rest isn't sent. What its parts raise ends the call, and is raised here. Of `timeouts`, the client
-        keeps `connect` and `first_byte`; whoever reads the answer keeps the others.
+        A streamed body is read only as fast as the provider takes it. If the provider answers before the body has
+        ended, the rest isn't sent. An exception of the body's parts ends the call and is raised here. The client
+        enforces `connect` and `first_byte` of `timeouts`; the reader of the answer enforces the others.
 
         Raises:
             UpstreamError: there was no answer; `sent` says whether the request may have arrived.
         """
 
-    async def close(self) -> None:
-        """Close every connection."""
+    async def close(self) -> None: ...
 
 
 async def gathered(read: Callable[[], Awaitable[bytes]], most: int = MOST_BYTES, *, cut: bool = False) -> bytes:
-    """All that is read, up to the empty end.
+    """All that `read` returns until it returns nothing.
 
     Args:
-        cut: of what is longer than `most` bytes, the beginning is enough.
+        cut: return the first `most` bytes of a longer body instead of raising.
 
     Raises:
-        UpstreamError: it is longer; or as `read`.
+        UpstreamError: the body is longer than `most` bytes; or as `read`.
     """
     body: bytes | bytearray = b""
     while part := await read():
@@ -149,7 +148,7 @@ async def gathered(read: Callable[[], Awaitable[bytes]], most: int = MOST_BYTES,
 
 
 def joined(body: bytes | bytearray, part: bytes) -> bytes | bytearray:
-    """What was read so far with the next part behind it; nothing is copied where there is one only."""
+    """What was read up to now with the next part appended; a single part is not copied."""
     if not body:
         return part
     body = body if isinstance(body, bytearray) else bytearray(body)
@@ -166,14 +165,14 @@ class Inflater:
 
     @property
     def complete(self) -> bool:
-        """Whether what was fed has come to an end."""
+        """Whether the packed data has ended, or has not begun."""
         return self.inflate.eof or not self.begun
 
     def feed(self, packed: bytes) -> Iterator[bytes]:
-        """What the next bytes are, in pieces, of which some may be empty.
+        """Unpack the next bytes, in pieces, some of which may be empty.
 
         Raises:
-            UpstreamError: they are packed in another way.
+            UpstreamError: the data is neither gzip nor deflate.
         """
         self.begun = self.begun or bool(packed)
         while packed:
@@ -187,8 +186,11 @@ class Inflater:
 
 
 class Unpacked:
-    """An answer that came compressed, read plain. We ask for none; who compresses all the same is unpacked, so that a
-    stream can be read along and added to."""
+    """A compressed answer, read unpacked.
+
+    The gateway asks for no compression. If a provider compresses all the same, the answer is unpacked, so that the
+    gateway can meter a stream and add events to it.
+    """
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -203,7 +205,7 @@ class Unpacked:
     async def read(self) -> bytes:
         while True:
             if self.begun:
-                # A packet may go on and on: between its pieces, it is the others' turn.
+                # One packet may unpack to very many pieces: let other calls run between them.
                 await asyncio.sleep(0)
             for piece in self.pieces:
                 if piece:
@@ -247,7 +249,7 @@ class InParts:
 
 
 def is_packed(encoding: str) -> bool:
-    """Whether a `content-encoding` is one that is unpacked here."""
+    """Whether this `content-encoding` is one that `Inflater` unpacks."""
     return encoding.strip().lower() in ("gzip", "deflate")
 
 

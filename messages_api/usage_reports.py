@@ -1,26 +1,26 @@
-"""What a provider reports of tokens: the counts in a usage object, and what several reports of one call come to.
+"""What a provider reports about tokens: the counts in a usage object, and how several reports of one call are merged.
 
-Anthropic's reports are cumulative: a later one takes the place of an earlier one, null changes nothing
-(https://platform.claude.com/docs/en/build-with-claude/streaming, read in November 2026). Vendors that speak its API
-report zeros, empty objects or less in a later event: that never lowers what was read.
+Anthropic's reports are cumulative: a later one replaces an earlier one, null changes nothing
+(https://platform.claude.com/docs/en/build-with-claude/streaming, read in November 2026). Some vendors that speak its
+API report zeros, empty objects or less in a later event: that never lowers the counts that were read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
-from typing import Any, TypeGuard
+from typing import Any
 
+from messages_api.lenient import integer, is_reported, mapping
 from usage.tokens import TokenCounts
 
-# What a model read; a prompt is their sum.
+# Tokens that a model read; the prompt is their sum.
 READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 COUNTS = (*READ, "output_tokens")
-# Objects of counts within a report.
+# Objects in a report that hold counts.
 NESTED = ("cache_creation", "server_tool_use", "output_tokens_details")
-# Their counts that are billed.
+# The billed counts in them.
 NESTED_COUNTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "web_search_requests", "thinking_tokens")
-# Members of a report, or of an object in it, that are kept at most: a stream may bring new ones without end.
+# The most members that are kept of a report, or of an object in it: a stream may bring new ones without end.
 MEMBERS = 100
 
 Pick = Callable[[object, object], object]
@@ -30,7 +30,7 @@ def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches
     """Token counts of a usage object.
 
     Args:
-        hour_writes: cache writes beyond the reported split are kept for an hour, not for five minutes.
+        hour_writes: cache writes beyond the reported split count as kept for an hour, not for five minutes.
     """
     split = mapping(usage.get("cache_creation"))
     five, hour = integer(split.get("ephemeral_5m_input_tokens")), integer(split.get("ephemeral_1h_input_tokens"))
@@ -47,7 +47,7 @@ def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches
 
 
 def writes_beyond_split(usage: dict[str, Any]) -> int:
-    """The cache writes that a usage object doesn't assign to five minutes or an hour."""
+    """The cache writes that a usage object assigns to neither five minutes nor an hour."""
     split = mapping(usage.get("cache_creation"))
     assigned = sum(integer(split.get(f"ephemeral_{ttl}_input_tokens")) for ttl in ("5m", "1h"))
     return max(0, integer(usage.get("cache_creation_input_tokens")) - assigned)
@@ -56,21 +56,21 @@ def writes_beyond_split(usage: dict[str, Any]) -> int:
 def overlaid(known: dict[str, Any], later: object) -> dict[str, Any]:
     """A report with a later one laid over it.
 
-    A positive count takes the place of an earlier one as long as the whole prompt gets no shorter; where it would, each
-    count stays at its largest. So a vendor may divide its prompt anew (first all of it as input, then a part as read
-    from a cache), and none can take back what was read.
+    A positive count replaces an earlier one unless this makes the whole prompt shorter; then each count stays at its
+    largest. So a vendor may redistribute its prompt (first all of it as input, then a part as read from a cache), but
+    can't take back what was read.
     """
-    said = mapping(later)
-    newest = merged(known, said, positive)
+    reported = mapping(later)
+    newest = merged(known, reported, positive)
     if prompt_tokens(newest) < prompt_tokens(known):
-        return merged(known, said, largest)
+        return merged(known, reported, largest)
     return newest
 
 
-def merged(known: dict[str, Any], said: dict[str, Any], pick: Pick) -> dict[str, Any]:
-    """Both reports in one; of two counts of what was read, `pick` chooses."""
+def merged(known: dict[str, Any], later: dict[str, Any], pick: Pick) -> dict[str, Any]:
+    """Both reports in one. `pick` chooses between two counts of tokens that were read."""
     result = dict(known)
-    for name, value in said.items():
+    for name, value in later.items():
         old = known.get(name)
         if value is None or value == "" or (name not in known and len(result) >= MEMBERS):
             continue
@@ -87,7 +87,7 @@ def merged(known: dict[str, Any], said: dict[str, Any], pick: Pick) -> dict[str,
 
 
 def merged_counts(old: object, new: object) -> object:
-    """Both objects of counts in one: of two counts, the larger."""
+    """Both objects in one, with the larger of two counts."""
     if not isinstance(old, dict) or not isinstance(new, dict):
         return new if isinstance(new, dict) or not old else old
     result = dict(old)
@@ -98,8 +98,8 @@ def merged_counts(old: object, new: object) -> object:
 
 
 def longer(old: object, new: object) -> object:
-    """The list of iterations that says more of what was read, the newer one if both say as much; None for a list that
-    says nothing."""
+    """The list of iterations with the longer prompts, or the newer one if both are equal. A list without any count
+    never replaces the old value."""
     if isinstance(new, list) and not any(mapping(entry).get(name) for entry in new for name in COUNTS):
         return old
     if isinstance(old, list) and (not isinstance(new, list) or total(new) < total(old)):
@@ -112,18 +112,18 @@ def total(entries: list[Any]) -> int:
 
 
 def prompt_tokens(usage: dict[str, Any]) -> int:
-    """All that was read, as far as a usage object counts it."""
+    """The length of the prompt by a usage object."""
     return counts(usage, hour_writes=False).prompt_tokens
 
 
 def malformed(usage: object) -> bool:
-    """Whether something in a report stands where a count does, and is none: negative, a fraction, a text; or did, where
-    it was translated (providers/openai)."""
-    told = mapping(usage)
-    entries = told.get("iterations")
-    reports = [told, *map(mapping, entries)] if isinstance(entries, list) else [told]
+    """Whether a report has something else in the place of a count: a negative number, a fraction, a text. `doubtful`
+    says this of a report that was translated (providers/openai)."""
+    report = mapping(usage)
+    entries = report.get("iterations")
+    reports = [report, *map(mapping, entries)] if isinstance(entries, list) else [report]
     parts = [mapping(one.get(name)) for one in reports for name in NESTED if name in one]
-    return "doubtful" in told or any(
+    return "doubtful" in report or any(
         value is not None and value != "" and not is_reported(value)
         for of, names in ((reports, COUNTS), (parts, NESTED_COUNTS))
         for one in of
@@ -132,35 +132,11 @@ def malformed(usage: object) -> bool:
 
 
 def positive(old: object, new: object) -> object:
-    """The newer count, but for a zero, or what is no count, in the place of a positive one."""
+    """The newer count, unless the older one is positive and the newer one is zero or invalid."""
     return old if integer(old) and not (is_reported(new) and new) else new
 
 
 def largest(old: object, new: object) -> object:
-    """The larger count; what is no count takes no positive one's place."""
+    """The larger count; an invalid one never replaces a positive one."""
     newer = positive(old, new)
     return old if integer(old) > integer(newer) else newer
-
-
-# Values as providers send them
-
-
-def is_count(value: object) -> TypeGuard[int]:
-    """Whether it can be a number of tokens."""
-    return type(value) is int and 0 <= value < 1 << 53
-
-
-def is_reported(value: object) -> bool:
-    """Whether it is a number of tokens as a provider may write it: some write 7.0."""
-    return is_count(value) or (isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53)
-
-
-def mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def integer(value: object) -> int:
-    """A count as a provider reports it; what can't be one is 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        return 0
-    return int(value) if 0 <= value < 1 << 53 else 0

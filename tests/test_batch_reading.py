@@ -54,7 +54,7 @@ def test_a_batch_whose_reading_takes_too_much_memory_is_a_413_that_says_what_to_
         b'{"requests":[%b]}' % dense(1, times=10),
         b'{"requests":[%b]}' % b",".join([b"1"] * 2 * MIB),
     ):
-        with pytest.raises(GatewayError, match="make several smaller ones") as caught:
+        with pytest.raises(GatewayError, match="split it into smaller batches") as caught:
             spooled(body)
         assert (caught.value.status_code, caught.value.kind) == (413, "request_too_large")
 

@@ -22,7 +22,8 @@ from keys.connection import Reader
 from keys.directory import KnownProviderKey
 from keys.models import Gateway, ProviderKey, Team, VirtualKeyRoute
 from messages_api import bindings, carried, plain, tasks
-from messages_api.metering import JsonMeter, StreamMeter
+from messages_api.events import StreamMeter
+from messages_api.metering import JsonMeter
 from messages_api.models import Binding, File
 from tests.gateway import (
     CLIENT,

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys import provider_keys
-from messages_api import attempts, metering
+from messages_api import attempts
 from messages_api.bounded_http import MOST_OF_A_TOKEN, TokenResponse, bounding
-from messages_api.metering import StreamMeter
+from messages_api.events import StreamMeter
 from messages_api.providers.openai import events as openai_events
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected
@@ -245,7 +245,7 @@ def test_a_stream_that_never_begins_is_given_up_and_begun_elsewhere(monkeypatch:
 
 
 def test_a_meter_waits_for_the_end_of_an_event_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metering, "MOST_BYTES", 10_000)
+    monkeypatch.setattr("messages_api.events.MOST_BYTES", 10_000)
     meter = StreamMeter()
     for _ in range(100):
         meter.feed(event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x" * 9000}))

@@ -24,7 +24,8 @@ from messages_api import allowances, batch_body, estimates, plain, schema, settl
 from messages_api.allowances import Allowance
 from messages_api.errors import GatewayError
 from messages_api.estimates import NO_EXTRAS, estimate
-from messages_api.metering import JsonMeter, StreamMeter
+from messages_api.events import StreamMeter
+from messages_api.metering import JsonMeter
 from tests.gateway import CLIENT, ask, credentials, message, refused
 from tests.recordings import needs_recordings, recordings, used
 from tests.upstream import whole

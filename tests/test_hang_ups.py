@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api import allowances, schema
-from messages_api.metering import JsonMeter, StreamMeter
+from messages_api.events import StreamMeter
+from messages_api.metering import JsonMeter
 from messages_api.seen import Use
 from messages_api.settlement import Reckoning
 from tests.gateway import CLIENT, MODEL, ask, credentials, event, events, message, post, rows, wait_until

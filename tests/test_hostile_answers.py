@@ -18,7 +18,8 @@ import pytest
 from messages_api import outline
 from messages_api.batch_results import ID_LENGTH, SPARE, KnownBatch, ResultsMeter
 from messages_api.batches import PORTION
-from messages_api.metering import JsonMeter, State, StreamMeter
+from messages_api.events import StreamMeter
+from messages_api.metering import JsonMeter, State
 from messages_api.providers import refusals
 from messages_api.providers.openai import completion, faults
 from messages_api.providers.openai.answer import message

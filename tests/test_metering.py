@@ -10,7 +10,8 @@ from anthropic._streaming import SSEDecoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messages_api.metering import JsonMeter, Reading, StreamMeter, complete_character
+from messages_api.events import StreamMeter, complete_character
+from messages_api.metering import JsonMeter, Reading
 from tests.gateway import event, events
 from tests.recordings import COLUMNS, needs_recordings, recordings, streams, used
 from usage.tokens import TokenCounts

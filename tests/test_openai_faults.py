@@ -254,4 +254,4 @@ def test_envelopes_without_an_end_are_opened_to_a_depth():
     ],
 )
 def test_a_member_that_is_named_like_a_refusal_of_our_key_is_the_callers(words, status):
-    assert faults.of_said(400, {"error": {"message": words}}, GPT, "")[0] == status
+    assert faults.of_json(400, {"error": {"message": words}}, GPT, "")[0] == status

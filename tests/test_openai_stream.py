@@ -15,7 +15,7 @@ from anthropic.lib.streaming._messages import accumulate_event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages_api.metering import StreamMeter
+from messages_api.events import StreamMeter
 from messages_api.providers.openai import answer, completion, faults
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected
@@ -522,7 +522,7 @@ def test_what_follows_the_end_is_nobodys():
         ("out of memory", "api_error", "out of memory"),
         ({"message": "Your key sk-123 is bad", "code": "invalid_api_key"}, "api_error", "the gateway's own key"),
         ({"message": "Failed.", "code": "tool_use_failed", "status_code": 400}, "invalid_request_error", "Failed."),
-        ({}, "api_error", "broke off"),
+        ({}, "api_error", "ended its answer too early"),
     ],
 )
 def test_an_error_in_a_stream_is_its_last_event(error, kind, words):

@@ -158,8 +158,8 @@ def test_tokens_are_counted_of_a_model_that_the_provider_key_names(upstream):
     [
         ("openai", whole(404, NO_PATH), 404, "“no such path”; the secret is not refused"),
         ("openai", whole(405, b""), 405, "the secret is not refused"),
-        ("openai", whole(200, b'{"data": []}'), None, "lists its models for anybody"),
-        ("openai", whole(200, b'{"error": "something"}'), None, "lists its models for anybody"),
+        ("openai", whole(200, b'{"data": []}'), None, "list of models is public"),
+        ("openai", whole(200, b'{"error": "something"}'), None, "list of models is public"),
         (
             "openai",
             whole(403, b'{"error": {"message": "Missing scopes: api.model.read. Ask somebody."}}'),
@@ -238,11 +238,11 @@ def test_a_redirect_is_not_followed(upstream, provider, status):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ([End.CLOSE], "broke off"),
-        ([End.RESET], "broke off"),
-        ([b"SSH-2.0-OpenSSH_9.6\r\n", End.CLOSE], "no HTTP"),
-        (broken([b'{"data": ['], End.RESET), "broke off"),
-        ([head(200, [(b"x", b"y" * 300_000)]), End.CLOSE], "no HTTP"),
+        ([End.CLOSE], "closed before"),
+        ([End.RESET], "closed before"),
+        ([b"SSH-2.0-OpenSSH_9.6\r\n", End.CLOSE], "speak HTTP"),
+        (broken([b'{"data": ['], End.RESET), "closed before"),
+        ([head(200, [(b"x", b"y" * 300_000)]), End.CLOSE], "speak HTTP"),
     ],
 )
 def test_a_provider_that_gives_no_answer_cannot_be_reached(upstream, answer, words):

@@ -21,9 +21,10 @@ import uvloop
 from django.conf import settings
 
 from keys import destinations
-from messages_api import lean_client
+from messages_api import lean_client, lean_connection
 from messages_api.aiohttp_client import AiohttpClient
-from messages_api.lean_client import Connection, LeanClient
+from messages_api.lean_client import LeanClient
+from messages_api.lean_connection import Connection
 from messages_api.runtime import upstream_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 from tests.authority import Authority
@@ -436,7 +437,7 @@ def test_a_half_read_answer_that_is_closed_cuts_the_provider_off(caller: Caller,
 
 def test_a_large_answer_that_nobody_reads_does_not_block_the_next(caller: Caller, upstream: Upstream) -> None:
     # Its last byte is the one too many, so that reading stops at the answer's very end.
-    body = b"a" * (lean_client.HIGH_WATER + 1)
+    body = b"a" * (lean_connection.HIGH_WATER + 1)
     upstream.answer = in_turn(whole(200, body), whole(200, b"next"))
 
     async def begin() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages_api.metering import Reading, StreamMeter
+from messages_api.events import StreamMeter
+from messages_api.metering import Reading
 from messages_api.usage_reports import MEMBERS, prompt_tokens
 from tests.gateway import ask, event, events, message, post, row
 from tests.upstream import broken, pieces, whole

@@ -1,5 +1,5 @@
-"""The protocols that the relay can speak: a file each, found in this folder, with a class that says all that there is
-to know of its provider."""
+"""The protocols that the relay speaks. Each is a module or package in this folder, found by itself, with one class that
+has all facts about its provider."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
 
 
 def providers(client: UpstreamClient) -> dict[str, Provider]:
-    """Every provider by its name."""
     return {name: provider(client) for name, provider in SPOKEN.items()}
 
 
 def find(name: str) -> type[Provider]:
-    """The provider of this name."""
     return SPOKEN[name]
 
 
 def lists_models() -> list[str]:
-    """The names of those that can be asked which models they have."""
+    """The names of the providers that can list their models."""
     return [name for name, provider in SPOKEN.items() if provider.lists_models]

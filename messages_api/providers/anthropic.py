@@ -1,4 +1,4 @@
-"""Anthropic, or whoever speaks its Messages API: the bytes go through as they came."""
+"""Anthropic, or a vendor that speaks its Messages API: the bytes pass unchanged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.timeouts import Timeouts
 from messages_api import headers
-from messages_api.metering import decode, mapping
-from messages_api.outline import decode_all
+from messages_api.lenient import mapping
+from messages_api.outline import decode, decode_all
 from messages_api.providers.base import VERSION, Get, Outgoing, Provider, counting_probe, speaks
 from messages_api.upstream import Answer, Headers, plain
 
@@ -25,18 +25,19 @@ BILLED_REFUSALS = ("bio", "frontier_llm", "reasoning_extraction")
 MODELS = "/v1/models"
 PAGE = 1000
 MOST_PAGES = 20
-# Who speaks Anthropic's API may have no list of models.
+# Statuses of vendors that have no list of models.
 NO_LIST = (404, 405, 501)
-# One to count the tokens of.
+# The model whose tokens a check counts.
 SOME_MODEL = "claude-haiku-4-5"
-# OAuth tokens are taken as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as x-api-key).
+# Anthropic takes OAuth tokens as Bearer only; API keys in either header (SDK 2 sends them as Bearer, SDK 1 as
+# x-api-key).
 OAUTH_PREFIX = "sk-ant-oat"
 OAUTH_BETA = b"oauth-2025-04-20"
 BEARER_ONLY = ("ollama.com", ".aliyuncs.com")
 
 
-# How Anthropic says that an account is spent, by HTTP 400 or 429: the whole of its message, for one that begins so may
-# name what a caller sent (`…: Extra inputs are not permitted`); or the end of its error code.
+# Anthropic's messages for a spent account, by HTTP 400 or 429; and below, the end of its error code. Only a whole
+# message counts: a longer one may be about what a client sent (`…: Extra inputs are not permitted`).
 SPENT = re.compile(
     r"Your credit balance is too low( to access the (Anthropic|Claude) API)?\.?"
     r"( Please go to Plans & Billing to upgrade or purchase credits\.?)?"
@@ -44,13 +45,13 @@ SPENT = re.compile(
     r"( You will regain access on [0-9-]{10}( at [0-9:]{5,8}( UTC)?)?\.?)?"
 )
 SPENT_CODE = "spend_limit_reached"
-# How vendors who speak its API say it, by HTTP 429: codes of z.ai (zai-org/feedback#789, September 2026) and Kimi
-# (https://platform.moonshot.ai/docs/api/errors).
+# Error codes for a spent account, by HTTP 429, of vendors that speak Anthropic's API: z.ai (zai-org/feedback#789,
+# September 2026) and Kimi (https://platform.moonshot.ai/docs/api/errors).
 VENDORS_SPENT = frozenset(("1113", "exceeded_current_quota_error"))
 
 
 def check_root(url: str) -> None:
-    """Refuse a base URL that ends where the gateway's own paths begin.
+    """Refuse a base URL that includes a path of the API, which the gateway adds itself.
 
     Raises:
         Unusable: it does.
@@ -61,8 +62,6 @@ def check_root(url: str) -> None:
 
 @speaks
 class Anthropic(Provider):
-    """Relays over HTTP."""
-
     name = "anthropic"
     label = "Anthropic"
     own_hosts = re.compile(r"api\.anthropic\.com")
@@ -92,13 +91,13 @@ class Anthropic(Provider):
         return plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts))
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
-        """Neither costs anything.
+        """List one model, or count tokens where that isn't possible. Neither costs anything.
 
         https://platform.claude.com/docs/en/api/models/list
         https://platform.claude.com/docs/en/build-with-claude/token-counting
         """
         if key.secret.startswith(OAUTH_PREFIX):
-            # These are for calls to models only.
+            # OAuth tokens may call models, but not list them.
             return await self.count(key, timeouts)
         url = f"{key.base_url or BASE_URL}{MODELS}?limit=1"
         asking = [*own_headers(key.secret), (b"accept-encoding", b"identity")]
@@ -135,7 +134,7 @@ class Anthropic(Provider):
 
 
 def spent(body: bytes) -> bool:
-    """Whether an error says that our account is spent."""
+    """Whether an error says that the gateway's account is spent."""
     error = mapping(mapping(decode(body)).get("error"))
     code = mapping(error.get("details")).get("error_code")
     if not VENDORS_SPENT.isdisjoint((str(error.get("code")), str(error.get("type")))):
@@ -144,9 +143,12 @@ def spent(body: bytes) -> bool:
 
 
 def credential(secret: str, base_url: str = "") -> tuple[bytes, bytes]:
-    """The header that carries a provider key's secret; a secret that says `Bearer` itself goes as it is. vLLM, Ollama's
-    cloud and Alibaba's Model Studio take Bearer only (vllm-project/vllm#51572, ollama/ollama#16922, June to August
-    2026; alibabacloud.com/help/en/model-studio/anthropic-api-messages)."""
+    """The header that carries a provider key's secret.
+
+    A secret that begins with `Bearer` is sent as Bearer, for vLLM (vllm-project/vllm#51572, June to August 2026). So is
+    every secret for Ollama's cloud and Alibaba's Model Studio, which take nothing else (ollama/ollama#16922, June to
+    August 2026; alibabacloud.com/help/en/model-studio/anthropic-api-messages).
+    """
     bearer = secret[:7].lower() == "bearer "
     host = urlsplit(base_url).hostname or ""
     if bearer or secret.startswith(OAUTH_PREFIX) or host.endswith(BEARER_ONLY):
@@ -155,5 +157,5 @@ def credential(secret: str, base_url: str = "") -> tuple[bytes, bytes]:
 
 
 def own_headers(secret: str, base_url: str = "") -> Headers:
-    """What the gateway asks with in its own name."""
+    """The headers of the gateway's own requests, outside of clients' calls."""
     return [credential(secret, base_url), (b"anthropic-version", VERSION)]

@@ -1,4 +1,4 @@
-"""Claude in Azure AI Foundry: Anthropic's API at an address of the customer's, with Azure's credentials.
+"""Claude in Azure AI Foundry: Anthropic's API at the address of a customer's resource, with Azure's credentials.
 
 https://platform.claude.com/docs/en/build-with-claude/claude-in-microsoft-foundry
 """
@@ -35,27 +35,25 @@ from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, 
 from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
-# Where resources are called. Not every host of azure.com is Microsoft's: customers' machines are there, too.
+# Hosts of resources. The pattern is narrow because customers' own machines have names below azure.com, too.
 RESOURCES = re.compile(r"[a-z0-9-]+\.(?:services\.ai|openai|cognitiveservices)\.azure\.(?:com|us|cn)")
-# A service principal's JSON, which has one of these, too.
+# The members of a service principal's JSON: these, and a secret or a certificate.
 PRINCIPAL = ("tenant_id", "client_id")
 SECRET, CERTIFICATE = "client_secret", "certificate"
-# One to count the tokens of: deployments are called as their models, unless somebody has named them otherwise.
+# The model whose tokens a check counts. Deployments have the names of their models unless a customer renames them.
 SOME_MODEL = "claude-haiku-4-5"
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
 @speaks
 class Azure(Provider):
-    """Relays over HTTP."""
-
     name = "azure"
     label = "Azure AI Foundry"
     needs_base_url = "Azure has an address for each resource"
     price_lists = ("azure", "anthropic")
     guesses = ("openai",)
     keeps_residency = True
-    # Microsoft's pages say nothing of them; Anthropic's names Foundry.
+    # Anthropic's page names Foundry; Microsoft's pages don't mention billed refusals.
     billed_refusals = dict.fromkeys(BILLED_REFUSALS, "")
     keeps_caches_as_asked = True
 
@@ -80,7 +78,7 @@ class Azure(Provider):
         check_root(url)
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
-        """There is no list of models (its page, November 2026)."""
+        """Count tokens, because Foundry has no list of models (its page, November 2026)."""
         return await self.send(counting_probe(key, SOME_MODEL, timeouts))
 
     async def send(self, call: Outgoing) -> Answer:
@@ -107,10 +105,10 @@ class Azure(Provider):
 
 
 def check_identity(secret: str) -> None:
-    """Refuse what is neither a service principal nor the machine's identity.
+    """Refuse a JSON secret that is neither a service principal nor the machine's identity.
 
     Raises:
-        Unusable: it isn't.
+        Unusable: it is neither.
     """
     members = object_of(secret)
     if "identity" in members:
@@ -123,33 +121,33 @@ def check_identity(secret: str) -> None:
 
 
 def check_certificate(pem: bytes) -> None:
-    """Refuse what is no certificate with its key.
+    """Refuse a certificate without its private key.
 
     https://learn.microsoft.com/python/api/azure-identity/azure.identity.certificatecredential
 
     Raises:
-        Unusable: it isn't.
+        Unusable: the PEM is invalid, or its key doesn't fit.
     """
     try:
         key = load_pem_private_key(pem, password=None)
         certificate = x509.load_pem_x509_certificate(pem)
         belong = certificate.public_key() == key.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Unusable("the certificate in the secret is no PEM with its private key, without a password") from None
+        raise Unusable("the secret's certificate must be a PEM with its private key, without a password") from None
     if not isinstance(key, RSAPrivateKey):
-        raise Unusable("the certificate in the secret has no RSA key: Microsoft Entra takes no other")
+        raise Unusable("the secret's certificate has no RSA key: Microsoft Entra takes no other")
     if not belong:
-        raise Unusable("the private key in the secret is not that of its first certificate")
+        raise Unusable("the secret's private key doesn't belong to its first certificate")
 
 
 async def fetch(secret: str) -> Token[str]:
-    """A token of Microsoft Entra's for a service principal, or for the machine.
+    """Get a token from Microsoft Entra for a service principal or for the machine.
 
     Raises:
         TokenRefused: as `tokens.Fetch`.
         UpstreamError: likewise.
     """
-    # Hundreds of milliseconds, the first time.
+    # The first import takes hundreds of milliseconds.
     await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
     from azure.core.exceptions import AzureError, ClientAuthenticationError
     from azure.core.pipeline.transport import AioHttpTransport
@@ -161,7 +159,7 @@ async def fetch(secret: str) -> Token[str]:
             None if is_managed(members) or configuration.outbound_proxy else destinations.current(),
             ssl=tls_context(configuration.ca_bundle),
         ),
-        # A machine's own endpoint is no farther than the machine.
+        # The endpoint of a managed identity is on the machine: no proxy leads there.
         proxy=None if is_managed(members) else configuration.outbound_proxy or None,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -172,17 +170,17 @@ async def fetch(secret: str) -> Token[str]:
         async with (
             asyncio.timeout(SECONDS),
             session,
-            # Certificates take their time to be read.
+            # Reading a certificate takes time, too.
             await asyncio.to_thread(credential, members, transport) as given,
         ):
             token = await given.get_token(SCOPE)
-    except CredentialUnavailableError:  # the machine has none, or nobody there says so
+    except CredentialUnavailableError:  # the machine has no identity, or its endpoint doesn't answer
         raise UpstreamError("no_token", sent=False) from None
     except ClientAuthenticationError as error:
         if error.status_code == 429 or (error.status_code or 0) >= 500:
             raise UpstreamError("no_token", sent=False) from None
         raise TokenRefused from None
-    except ValueError:  # no such tenant, or none that could be
+    except ValueError:  # an unknown or invalid tenant
         raise TokenRefused from None
     except (AzureError, TimeoutError, OSError):
         raise UpstreamError("no_token", sent=False) from None
@@ -190,8 +188,8 @@ async def fetch(secret: str) -> Token[str]:
 
 
 def is_managed(members: dict[str, str]) -> bool:
-    """Whether the identity is a managed one, which is asked of the machine's own endpoint. Where the machine has a
-    federated token, that is meant.
+    """Whether the machine's identity is a managed one, whose tokens come from the machine's own endpoint. A federated
+    token on the machine takes precedence.
 
     https://learn.microsoft.com/azure/aks/workload-identity-overview
     """
@@ -199,10 +197,10 @@ def is_managed(members: dict[str, str]) -> bool:
 
 
 def credential(members: dict[str, str], transport: Any) -> Any:
-    """What gets tokens for a secret.
+    """Azure's credential object for a secret, which gets tokens.
 
     Raises:
-        ValueError: nothing can.
+        ValueError: the library rejects the secret.
     """
     from azure.identity.aio import (
         CertificateCredential,
@@ -213,7 +211,7 @@ def credential(members: dict[str, str], transport: Any) -> Any:
 
     if is_managed(members):
         return ManagedIdentityCredential(client_id=members.get("client_id"), transport=transport)
-    # Without discovery, an authority of a company's own isn't looked up at Microsoft's.
+    # With discovery, the library would look up a company's own authority at Microsoft.
     common = {"transport": transport, "retry_total": 1, "disable_instance_discovery": True}
     if "identity" in members:
         return WorkloadIdentityCredential(client_id=members.get("client_id"), **common)

@@ -1,4 +1,4 @@
-"""What the relay asks of a provider, and what it gets back."""
+"""The interface between the relay and a provider."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any, ClassVar, TypeVar
 from keys.directory import KnownProviderKey
 from keys.provider_kinds import ProviderKind, register
 from keys.timeouts import DEPLOYMENTS, Timeouts
-from messages_api.metering import decode, is_count, mapping
+from messages_api.lenient import is_count, mapping
+from messages_api.outline import decode
 from messages_api.upstream import Answer, Body, Headers, OnWrite, UpstreamClient
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A call on its way to a provider: the caller's request as it came (but for the name of its model, which is the
-    provider's), the key to make it with, whom to tell when it goes out, and how long it may take."""
+    """A call on its way to a provider: the client's request, but with the provider's name of the model; the provider
+    key; a callback for the moment when it goes out; and the time-outs."""
 
     method: str
     path: str
@@ -30,18 +31,18 @@ class Outgoing:
     timeouts: Timeouts = DEPLOYMENTS
 
 
-# A provider that refuses our key or account with these is our trouble, not the caller's.
+# Statuses by which a provider refuses the gateway's key or account. They are not the client's mistake.
 ACCOUNT_STATUSES = frozenset((401, 402, 403))
 COUNT_TOKENS = "/v1/messages/count_tokens"
 JSON = (b"content-type", b"application/json")
-# The version of Anthropic's API that the gateway asks in its own name by.
+# The version of Anthropic's API in the gateway's own requests.
 VERSION = b"2023-06-01"
-# What Anthropic says of a model whose release date is unknown.
+# Anthropic's value for an unknown release date of a model.
 EPOCH = "1970-01-01T00:00:00Z"
 
 
 class Whole:
-    """An answer that is all there."""
+    """An answer that has arrived completely."""
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
         self.status = status
@@ -53,12 +54,11 @@ class Whole:
         return body
 
     def close(self) -> None:
-        """Nothing is open."""
+        """There is no connection to close."""
 
 
 def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:
-    """The answer with its provider's name for the request as `request-id`, the header that clients know, where it has
-    none."""
+    """Add the header `request-id`, which clients know, to an answer that has the provider's id under another name."""
     found = dict(reversed(answer.headers))
     if b"request-id" not in found:
         name = next((name for name in names if name in found), None)
@@ -68,20 +68,21 @@ def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:
 
 
 class Inconclusive(Exception):
-    """A provider answers a probe, and that says nothing about the secret; the message says why, for administrators."""
+    """A provider answers a probe, but the answer doesn't show whether the secret is valid. The message says why, for
+    administrators."""
 
 
-# Asks a provider with a GET, by address, headers and query, for JSON.
+# Sends a GET with an address, headers and a query, and returns the JSON of the answer.
 #
 # Raises:
-#     ValueError: it isn't JSON. (Others that are the asker's own affair pass through.)
+#     ValueError: the answer isn't JSON. (Exceptions of the HTTP client pass through.)
 Get = Callable[[str, Headers, Mapping[str, str | int]], object]
 
 
 class Provider(ProviderKind):
-    """Speaks one provider's protocol; its answers are Anthropic's, byte for byte where the provider is Anthropic."""
+    """Speaks one provider's protocol. Its answers have Anthropic's format; those of Anthropic itself are unchanged."""
 
-    # Whether it can be asked which models it has.
+    # Whether the provider can list its models.
     lists_models: ClassVar[bool] = False
 
     def __init__(self, client: UpstreamClient) -> None:
@@ -91,23 +92,23 @@ class Provider(ProviderKind):
         """Make the call and wait for the headers of the answer.
 
         Raises:
-            UpstreamError: there was none.
-            GatewayError: 400 or 404, the provider has no way to do what is asked; nothing was sent.
+            UpstreamError: there was no answer.
+            GatewayError: 400 or 404, the provider doesn't support what the client asks for; nothing was sent.
         """
         raise NotImplementedError
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
-        """Ask for something that costs nothing and that is given to who has the secret only, the way calls are made.
-        None: there is nothing to try.
+        """Send a request that costs nothing and that needs the secret, in the same way as a call. None: this provider
+        needs no check.
 
         Raises:
             UpstreamError: there was no answer.
-            Inconclusive: there was, and it can't tell.
+            Inconclusive: the answer doesn't show whether the secret is valid.
         """
         return None
 
     async def count(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
-        """Have the tokens of a word counted, where a probe may be answered without that. None: it is not.
+        """Count the tokens of a word, if `probe` may send something else. None: it always counts tokens.
 
         Raises:
             UpstreamError: there was no answer.
@@ -115,26 +116,26 @@ class Provider(ProviderKind):
         return None
 
     def answers_probe(self, body: bytes) -> bool:
-        """Whether this is what was asked for."""
+        """Whether a successful answer is what the probe asks for."""
         return is_count(mapping(decode(body)).get("input_tokens"))
 
     def refuses_probe_only(self, message: str) -> bool:
-        """Whether a refusal of a probe means that it is not allowed, though calls may be."""
+        """Whether a refused probe only shows that the key may not send probes, while it may still make calls."""
         return False
 
     def is_about_us(self, status: int, body: bytes) -> bool:
-        """Whether an error is about our own key or account there, and so no business of the caller's."""
+        """Whether an error is about the gateway's own key or account, so that the client must not see it."""
         return status in ACCOUNT_STATUSES
 
     @classmethod
     def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:
-        """The models that there are, each described as Anthropic does; those that aren't are left out by whoever asks.
+        """The provider's models in Anthropic's format. The caller skips malformed ones.
 
         Args:
-            base_url: empty, it is the provider's own.
+            base_url: of the provider key; empty: the provider's own.
 
         Raises:
-            ValueError: what it says is no list of models.
+            ValueError: the answer is no list of models.
         """
         raise NotImplementedError
 
@@ -143,7 +144,7 @@ def counting_probe(key: KnownProviderKey, model: str, timeouts: Timeouts) -> Out
     """A probe that counts the tokens of a word.
 
     Args:
-        model: whose, where the provider key names none.
+        model: the model, if the provider key names none.
     """
     named = next((pattern for pattern in key.model_patterns if "*" not in pattern), model)
     body = json.dumps({"model": named, "messages": [{"role": "user", "content": "Hello"}]}).encode()
@@ -152,12 +153,12 @@ def counting_probe(key: KnownProviderKey, model: str, timeouts: Timeouts) -> Out
 
 
 Speaking = TypeVar("Speaking", bound=type[Provider])
-# Those that there are, by name.
+# All providers, by name.
 SPOKEN: dict[str, type[Provider]] = {}
 
 
 def speaks(provider: Speaking) -> Speaking:
-    """Make a provider known to all who have to know of it."""
+    """Register a provider with the relay and with the admin's kinds of providers."""
     SPOKEN[provider.name] = register(provider)
     return provider
 
@@ -170,7 +171,7 @@ def model_info(
     max_input_tokens: int | None = None,
     max_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """A model as Anthropic describes one, with what is known of it."""
+    """A model in Anthropic's format, with the known values."""
     return {
         "type": "model",
         "id": name,

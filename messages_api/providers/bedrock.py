@@ -26,7 +26,8 @@ from keys.model_names import fold
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
 from messages_api import headers, long_bodies, provider_paths, splice
-from messages_api.metering import decode, mapping
+from messages_api.lenient import mapping
+from messages_api.outline import decode
 from messages_api.providers import refusals, unsupported
 from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import (
@@ -45,24 +46,24 @@ from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError
 
 VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
 REQUEST_IDS = (b"x-amzn-requestid",)
-# What says the same in the body of an InvokeModel, or in its address.
+# Members that InvokeModel has in another form in its body, or in its address.
 MOVED = frozenset(("model", "stream", "anthropic_version", *unsupported.IN_BODY))
-# CountTokens knows models, and no inference profiles.
+# The part of a name that is an inference profile: CountTokens knows models only.
 PROFILE = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?(?=anthropic\.)")
-# How Bedrock says that it doesn't count for a model (BerriAI/litellm#34272, claude-code#86628, November 2026).
+# Bedrock's messages if it can't count tokens for a model (BerriAI/litellm#34272, claude-code#86628, November 2026).
 UNCOUNTED = re.compile(
     r"support(?:ed)? (?:for )?(?:counting tokens|count.?tokens|token counting)|counttokens|model identifier is invalid"
     r"|on-demand throughput|inference profile|^model: ",
     re.IGNORECASE,
 )
-# An ARN, and the region of an inference profile: in the price list, all but `global.` are one.
+# An ARN, and the region of an inference profile. The price list has one entry for all regions but `global.`.
 IN_A_REGION = re.compile(r"^(?:.*/)?(?:(?!global\.)[a-z-]+\.)?(?=(?:global\.)?anthropic\.)")
 VENDOR = re.compile(r"^(?:.*/)?(?:[a-z-]+\.)?anthropic\.")
-# One to count the tokens of, and the right that it takes, which may be missing where that to call models is there.
+# The model whose tokens a check counts, and the right that this needs. A key may lack it and still call models.
 # https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html
 SOME_MODEL = "anthropic.claude-haiku-4-5-20251001-v1:0"
 COUNTING_RIGHT = "bedrock:counttokens"
-# What may be said of a role, and how.
+# The members of a secret that describe a role, and their form.
 # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 ROLE = {
     "role_arn": re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}"),
@@ -70,25 +71,25 @@ ROLE = {
     "session_name": re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}"),
 }
 SESSION_NAME = "claude-gateway"
-# Credentials without an end are looked up again as often (seconds): files change.
+# Credentials without an expiry are read again after this time (seconds), because files change.
 LASTING = 3600.0
 
 
 @speaks
 class Bedrock(Provider):
-    """Re-frames requests and streams; what is in them stays as it is."""
+    """Changes the framing of requests and streams; their contents pass unchanged."""
 
     name = "bedrock"
     label = "Amazon Bedrock"
     own_hosts = re.compile(r"bedrock-runtime\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
     takes_region = True
-    # Nobody knows which inference profiles a region has.
+    # The gateway can't know which inference profiles a region has.
     sells_claude = False
     price_lists = ("aws",)
     guesses = ("anthropic",)
     regional_lists = ("aws",)
-    # Anthropic's page names Bedrock; Amazon's says that refusals before inference begins are not billed, without an
-    # exception (read in November 2026).
+    # Anthropic's page names Bedrock; Amazon's page says, without exceptions, that refusals before inference begins are
+    # not billed (read in November 2026).
     # https://docs.aws.amazon.com/bedrock/latest/userguide/model-card-anthropic-claude-fable-5.html
     billed_refusals = dict.fromkeys(BILLED_REFUSALS, "refusal_billed")
     keeps_caches_as_asked = True
@@ -106,7 +107,7 @@ class Bedrock(Provider):
 
     @classmethod
     def sold_as(cls, region: str, asked: str, answered: str) -> str:
-        """Answers leave out the inference profile that was asked for."""
+        """The name with the inference profile of the request, which answers leave out."""
         name = super().sold_as(region, asked, answered)
         if not name.startswith("claude"):
             return name
@@ -119,7 +120,7 @@ class Bedrock(Provider):
         return name, VENDOR.sub("", name), not name.startswith("global.")
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
-        """CountTokens is free; lists of models are at another address than calls."""
+        """Count tokens, which is free. The list of models has another address than calls."""
         return await self.send(counting_probe(key, SOME_MODEL, timeouts))
 
     def refuses_probe_only(self, message: str) -> bool:
@@ -133,7 +134,7 @@ class Bedrock(Provider):
         if counts:
             model, action = PROFILE.sub("", model), "count-tokens"
         url = f"{address(call.provider_key)}/model/{provider_paths.model(model)}/{action}"
-        # Its import takes a tenth of a second, and is for this provider only.
+        # The import takes a tenth of a second, and only this provider needs it.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
             await asyncio.to_thread(loaded)
         try:
@@ -155,10 +156,10 @@ class Bedrock(Provider):
         return answer
 
     async def credentials(self, key: KnownProviderKey) -> Any:
-        """What calls are signed with; None where the secret is an API key.
+        """The credentials that sign calls; None: the secret is an API key.
 
         Raises:
-            TokenRefused: AWS gives none for the secret.
+            TokenRefused: AWS gives no credentials for the secret.
             UpstreamError: there was no answer.
         """
         if not key.secret.startswith("{"):
@@ -167,36 +168,36 @@ class Bedrock(Provider):
 
 
 def check_identity(secret: str) -> None:
-    """Refuse what is neither an access key nor the machine's identity, with or without a role.
+    """Refuse a JSON secret that is neither an access key nor the machine's identity, with or without a role.
 
     Raises:
-        Unusable: it isn't.
+        Unusable: it is neither.
     """
     members = object_of(secret)
     if members.keys() <= ROLE.keys() and "role_arn" in members:
-        raise Unusable('the secret is a role\'s ARN without an access key or {"identity": "machine"} to take it with')
+        raise Unusable('the secret has a role_arn without an access key or {"identity": "machine"} to assume it with')
     if "identity" in members:
         check_machine(secret, ROLE)
     else:
         check_object(secret, ("access_key_id", "secret_access_key"), ("session_token", *ROLE))
     if wrong := [name for name, pattern in ROLE.items() if name in members and not pattern.fullmatch(members[name])]:
-        raise Unusable(f"the secret's {wrong[0]} is none that AWS would take")
+        raise Unusable(f"the secret's {wrong[0]} has a form that AWS doesn't accept")
     if not members.keys().isdisjoint(ROLE) and "role_arn" not in members:
         raise Unusable("the secret has an external_id or a session_name without a role_arn")
 
 
 def address(key: KnownProviderKey) -> str:
-    """Where the region's models are called."""
+    """The address of the region's models."""
     domain = "amazonaws.com.cn" if key.region.startswith("cn-") else "amazonaws.com"
     return key.base_url or f"https://bedrock-runtime.{key.region}.{domain}"
 
 
 def made_over(body: bytes, betas: list[str], *, counts: bool) -> tuple[bytes, bool]:
-    """A Messages request as Bedrock takes it, and whether it asks for a stream.
+    """A Messages request in Bedrock's form, and whether it asks for a stream.
 
     Args:
-        betas: those of its header.
-        counts: whether its tokens are to be counted.
+        betas: those of the header.
+        counts: the request is to count tokens.
     """
     members = splice.members_of.decode(body)
     betas = unsupported.betas(Bedrock.name, unsupported.named_betas(betas, members))
@@ -208,7 +209,7 @@ def made_over(body: bytes, betas: list[str], *, counts: bool) -> tuple[bytes, bo
 
 
 def invoking(body: bytes, members: dict[str, msgspec.Raw], betas: list[str], *more: bytes) -> bytes:
-    """The body of an InvokeModel: the betas, which Anthropic takes in a header, are in it."""
+    """The body of an InvokeModel. It names the betas, which Anthropic's API has in a header."""
     first = [VERSION, *more]
     if betas:
         first.append(b'"anthropic_beta":' + msgspec.json.encode(betas))
@@ -216,17 +217,17 @@ def invoking(body: bytes, members: dict[str, msgspec.Raw], betas: list[str], *mo
 
 
 def counting(body: bytes, members: dict[str, msgspec.Raw], betas: list[str]) -> bytes:
-    """The body of a CountTokens, which wants that of an InvokeModel: one that could be made, with `max_tokens`."""
+    """The body of a CountTokens. It contains that of an InvokeModel, which must be valid: with `max_tokens`."""
     more = [] if "max_tokens" in members else [b'"max_tokens":1']
     return b'{"input":{"invokeModel":{"body":"%b"}}}' % b64encode(invoking(body, members, betas, *more))
 
 
 def uncounted(refusal: Whole) -> Whole:
-    """A refusal of CountTokens'. That it doesn't know the model, or counts for none of its kind, is a 404: clients take
-    that for an endpoint that isn't there, and count by themselves.
+    """A refusal by CountTokens. It is a 404 if CountTokens doesn't support the model: to clients, that is a missing
+    endpoint, and they count tokens themselves.
 
-    https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html (November 2026): not for models that there
-    are as an inference profile only.
+    https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html (November 2026): models that exist only as an
+    inference profile are not supported.
     """
     message = refusals.words(refusal.body)
     if refusal.status not in (400, 404) or not UNCOUNTED.search(message):
@@ -236,16 +237,16 @@ def uncounted(refusal: Whole) -> Whole:
 
 
 async def counted(answer: Answer, call: Outgoing) -> Whole:
-    """The answer of a CountTokens in Anthropic's words.
+    """The answer of a CountTokens in Anthropic's format.
 
     Raises:
-        UpstreamError: it is none.
+        UpstreamError: the answer has no count.
     """
-    told = mapping(decode(await refusals.read(answer, call.timeouts.between_bytes)))
-    if type(told.get("inputTokens")) is not int:
+    found = mapping(decode(await refusals.read(answer, call.timeouts.between_bytes)))
+    if type(found.get("inputTokens")) is not int:
         raise UpstreamError("bad_answer", sent=True)
     kept = [header for header in answer.headers if header[0] not in HIDDEN]
-    return Whole(200, [*kept, JSON], b'{"input_tokens":%d}' % told["inputTokens"])
+    return Whole(200, [*kept, JSON], b'{"input_tokens":%d}' % found["inputTokens"])
 
 
 def authorization(key: KnownProviderKey, signing: Any, url: str, body: bytes) -> Headers:
@@ -255,7 +256,7 @@ def authorization(key: KnownProviderKey, signing: Any, url: str, body: bytes) ->
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
 
-    # What the signature covers besides host, date and body.
+    # The signature covers this header besides host, date and body.
     request = AWSRequest("POST", url, {"content-type": "application/json"}, body)
     SigV4Auth(signing, "bedrock", key.region).add_auth(request)
     return [
@@ -267,13 +268,13 @@ def authorization(key: KnownProviderKey, signing: Any, url: str, body: bytes) ->
 
 @lru_cache(maxsize=64)
 def static(secret: str) -> Any:
-    """The access key in a secret, as botocore wants it; None if AWS has to be asked for what calls are signed with."""
+    """The access key in a secret, in botocore's form; None: calls are signed with credentials that AWS gives out."""
     members = json.loads(secret)
     return None if members.keys() & {"identity", "role_arn"} else access_key(members)
 
 
 def access_key(members: dict[str, str]) -> Any:
-    """The access key in a secret, as botocore wants it."""
+    """The access key in a secret, in botocore's form."""
     from botocore.credentials import ReadOnlyCredentials
 
     return ReadOnlyCredentials(
@@ -282,25 +283,25 @@ def access_key(members: dict[str, str]) -> Any:
 
 
 class Asked(NamedTuple):
-    """What credentials are asked for with, and where: roles are taken in the region that is called."""
+    """The key of temporary credentials: a secret and a region, because a role is assumed in the region of the call."""
 
     secret: str
     region: str
 
 
 async def fetch(asked: Asked) -> Token[Any]:
-    """Credentials that expire, of a role or of the machine.
+    """Get credentials that expire, of a role or of the machine.
 
     Raises:
         TokenRefused: as `tokens.Fetch`.
         UpstreamError: likewise.
     """
-    # botocore waits for its answers.
+    # botocore blocks its thread.
     return await asyncio.to_thread(fetched, asked)
 
 
 def fetched(asked: Asked) -> Token[Any]:
-    """Credentials that expire, once they are there; raises as `fetch`."""
+    """As `fetch`, but blocking."""
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -322,44 +323,44 @@ def fetched(asked: Asked) -> Token[Any]:
         raise TokenRefused from None
     except (HTTPClientError, CredentialRetrievalError, MetadataRetrievalError, ResponseParserError):
         raise UpstreamError("no_token", sent=False) from None
-    except BotoCoreError:  # half an access key, no such profile
+    except BotoCoreError:  # an incomplete access key, an unknown profile
         raise TokenRefused from None
-    except (OSError, KeyError, ValueError, RuntimeError):  # files that can't be read, answers that are none
+    except (OSError, KeyError, ValueError, RuntimeError):  # unreadable files or answers
         raise UpstreamError("no_token", sent=False) from None
 
 
 def is_passing(response: dict[str, Any]) -> bool:
-    """Whether an error of AWS's says that it was busy, not that it refused."""
+    """Whether an error of AWS's is temporary, and not a refusal."""
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status == 429 or status >= 500 or "Throttl" in response.get("Error", {}).get("Code", "")
 
 
 def machine(session: Any) -> Token[Any]:
-    """The credentials that the machine has: in its environment, its shared configuration, by a web identity, a
-    container's or an instance's role.
+    """The machine's credentials: from its environment, its shared configuration, a web identity, or the role of its
+    container or instance.
 
     https://docs.aws.amazon.com/boto3/latest/guide/credentials.html
 
     Raises:
-        UpstreamError: it has none, or whoever gives them is out of reach; botocore makes no difference.
-        BotoCoreError, ClientError: some that are no use.
+        UpstreamError: the machine has none, or can't reach their source; botocore doesn't distinguish these.
+        BotoCoreError, ClientError: the credentials are unusable.
     """
     found = session.get_credentials()
     if found is None:
         raise UpstreamError("no_token", sent=False)
     frozen = found.get_frozen_credentials()
-    # botocore has no other word for when they end; those that don't lack it.
+    # botocore has no public attribute for the expiry; credentials without an expiry lack this one.
     ends = getattr(found, "_expiry_time", None)
     return Token(frozen, ends.timestamp() if ends else time.time() + LASTING)
 
 
 def assumed(session: Any, first: Any, members: dict[str, str], region: str) -> Token[Any]:
-    """The credentials of a role, which others take it with.
+    """The credentials of a role that is assumed with other credentials.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 
     Raises:
-        BotoCoreError, ClientError: there are none.
+        BotoCoreError, ClientError: AWS gives none.
     """
     from botocore.credentials import ReadOnlyCredentials
 
@@ -379,8 +380,8 @@ def assumed(session: Any, first: Any, members: dict[str, str], region: str) -> T
 
 
 def session_over(http: httpx.Client, region: str) -> Any:
-    """A session of botocore's whose clients call over this client: botocore's own would trust either the public
-    authorities or the deployment's, not both."""
+    """A botocore session that sends its requests through an httpx client. botocore's own HTTP client can trust either
+    the public authorities or the deployment's, but not both."""
     from botocore.awsrequest import AWSResponse
     from botocore.config import Config
     from botocore.exceptions import HTTPClientError
@@ -395,7 +396,7 @@ def session_over(http: httpx.Client, region: str) -> Any:
         return AWSResponse(request.url, answer.status_code, answer.headers, Content(answer.content))
 
     session = Session()
-    # What a handler returns is taken for the answer. https://docs.aws.amazon.com/botocore/latest/topics/events.html
+    # botocore uses the handler's result as the answer. https://docs.aws.amazon.com/botocore/latest/topics/events.html
     session.register("before-send", send)
     session.set_default_client_config(Config(retries={"total_max_attempts": 2}))
     if session.get_config_variable("region") is None:
@@ -404,7 +405,7 @@ def session_over(http: httpx.Client, region: str) -> Any:
 
 
 class Content:
-    """A body that is all there, as botocore reads one."""
+    """A complete body with the interface that botocore reads."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -414,8 +415,8 @@ class Content:
 
 
 def loaded() -> None:
-    """Import what a call needs of botocore."""
+    """Import the parts of botocore that a call needs."""
     for name in ("auth", "awsrequest", "credentials", "eventstream"):
         importlib.import_module(f"botocore.{name}")
-    # It logs failures with what STS said, all of it; they are told in other words here.
+    # botocore logs failures together with the whole answer of STS. The gateway logs them itself, without it.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)

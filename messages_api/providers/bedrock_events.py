@@ -1,4 +1,4 @@
-"""Amazon's event stream as Anthropic's server-sent events, whose data it carries.
+"""Amazon's event stream, converted to Anthropic's server-sent events, whose data it carries.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModelWithResponseStream.html
 """
@@ -19,12 +19,12 @@ from messages_api.upstream import Answer, Headers, UpstreamError
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 # The statuses of exceptions in a stream.
 EXCEPTIONS = {"throttlingException": 429, "validationException": 400, "modelTimeoutException": 408}
-# Of Amazon's headers, what isn't about the answer's own framing.
+# Headers about Amazon's framing, which don't apply to the converted answer.
 HIDDEN = (b"content-type", b"content-length", b"transfer-encoding")
 
 
 class Events:
-    """An event stream of Amazon's as Anthropic's server-sent events."""
+    """An answer that converts Amazon's event stream while it arrives."""
 
     status = 200
 
@@ -50,7 +50,7 @@ class Events:
         return b""
 
     def _events(self) -> Iterator[bytes]:
-        """What has come in whole, as far as it can be read."""
+        """The events of all complete frames, up to one that can't be read."""
         from botocore.eventstream import ParserError
 
         frames = iter(self.frames)
@@ -65,13 +65,13 @@ class Events:
                 return
 
     def _event(self, about: dict[str, Any], payload: bytes) -> bytes:
-        """A frame as an event; ValueError: it can't be."""
+        """A frame as an event; ValueError: the frame is malformed."""
         kind = about.get(":message-type")
         if kind == "event":
             return event(payload) if about.get(":event-type") == "chunk" else b""
         self.failed = True
         name = str(about.get(":exception-type") or about.get(":error-code") or "")
-        message = refusals.words(payload) or str(about.get(":error-message") or "The provider broke off.")
+        message = refusals.words(payload) or str(about.get(":error-message") or errors.STREAM_ENDED_EARLY)
         error = errors.kind_of(EXCEPTIONS.get(name, 500))
         return b"event: error\ndata: " + refusals.in_shape(error, message) + b"\n\n"
 
@@ -80,13 +80,13 @@ class Events:
 
 
 class Chunk(msgspec.Struct):
-    """The payload of a frame, its padding left out."""
+    """The payload of a frame, without its padding."""
 
     bytes: str
 
 
 class Named(msgspec.Struct):
-    """An event of Anthropic's, as far as its framing needs it."""
+    """An event of Anthropic's, with the only member that its framing needs."""
 
     type: str
 
@@ -96,9 +96,9 @@ name_of = msgspec.json.Decoder(Named)
 
 
 def event(payload: bytes) -> bytes:
-    """The event in a chunk's payload; ValueError: there is none."""
+    """The event in a chunk's payload; ValueError: the payload has none."""
     data = b64decode(chunk_of.decode(payload).bytes, validate=True)
     name = name_of.decode(data).type.encode()
     if b"\n" in name or b"\r" in name:
-        raise ValueError("an event's name of several lines")
+        raise ValueError("the name of an event has several lines")
     return b"event: " + name + b"\ndata: " + b"\ndata: ".join(data.splitlines()) + b"\n\n"

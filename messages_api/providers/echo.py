@@ -1,12 +1,12 @@
-"""The built-in provider: real Messages API answers with no network, for the quick start, demos and laptops.
+"""The built-in provider: real answers of the Messages API without a network, for the quick start, demos and laptops.
 
-It says back what the last user message said. Magic words in that text change how it behaves:
+It repeats the last user message. Magic words in that text change how it behaves:
 
-    [echo delay=1.5]     waits so many seconds before it answers
-    [echo pause=0.2]     waits so many seconds between the events of a stream
+    [echo delay=1.5]     waits 1.5 seconds before it answers
+    [echo pause=0.2]     waits 0.2 seconds between the events of a stream
     [echo error=529]     answers with that error
-    [echo words=500]     says so many words
-    [echo break]         breaks off in the middle of a stream
+    [echo words=500]     repeats the text up to 500 words
+    [echo break]         ends a stream after the first piece, as a provider that disconnects
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from messages_api.upstream import Answer, Headers, UpstreamError
 MAGIC = re.compile(r"\[echo ([a-z]+)(?:=([0-9.]{1,8}))?\]")
 MAX_DELAY = 600.0
 MAX_WORDS = 100_000
-# In the input of a tool that is used because it was forced.
+# Bounds on the made-up input of a forced tool.
 MAX_VALUES = 1000
 MAX_ITEMS = 20
 
@@ -45,8 +45,6 @@ ERRORS = {
 
 @speaks
 class Echo(Provider):
-    """Answers by itself."""
-
     name = "echo"
     label = "Echo (built in, no network)"
     takes_secret = False
@@ -55,7 +53,7 @@ class Echo(Provider):
 
     @classmethod
     def check_secret(cls, secret: str) -> None:
-        """Nobody sees it."""
+        """Accept any secret: it isn't used."""
 
     async def send(self, call: Outgoing) -> Answer:
         call.on_write()
@@ -82,8 +80,6 @@ EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
 class EchoAnswer:
-    """An answer made here."""
-
     def __init__(self, status: int, headers: Headers, parts: AsyncIterator[bytes]) -> None:
         self.status = status
         self.headers = headers
@@ -93,7 +89,7 @@ class EchoAnswer:
         return await anext(self.parts, b"")
 
     def close(self) -> None:
-        """Nothing is open."""
+        """There is no connection to close."""
 
 
 async def once(body: bytes) -> AsyncIterator[bytes]:
@@ -101,7 +97,7 @@ async def once(body: bytes) -> AsyncIterator[bytes]:
 
 
 def error(status: int) -> bytes:
-    fault = {"type": ERRORS[status], "message": f"The echo provider was asked for an error {status}."}
+    fault = {"type": ERRORS[status], "message": f"The request asked the echo provider for an error {status}."}
     return json.dumps({"type": "error", "error": fault}).encode()
 
 
@@ -136,7 +132,7 @@ def number(magic: dict[str, str], name: str) -> float:
 
 
 def compose(request: dict[str, Any], words: str, magic: dict[str, str]) -> dict[str, Any]:
-    """The message that answers a request: a tool's use where one is forced, else an echo, no longer than asked for."""
+    """The message that answers a request: the use of a forced tool, else an echo of up to `max_tokens`."""
     limit = int(request["max_tokens"])
     tool = forced_tool(request)
     reason, content = "end_turn", []
@@ -150,10 +146,10 @@ def compose(request: dict[str, Any], words: str, magic: dict[str, str]) -> dict[
         }
         content, reason, output = [block], "tool_use", count(json.dumps(block["input"])) + 8
     else:
-        said = MAGIC.sub("", words).strip() or "(nothing)"
+        text = MAGIC.sub("", words).strip() or "(nothing)"
         if wanted := min(int(number(magic, "words")), MAX_WORDS):
-            said = " ".join((said.split() * (wanted // len(said.split()) + 1))[:wanted])
-        pieces = said.split(" ")
+            text = " ".join((text.split() * (wanted // len(text.split()) + 1))[:wanted])
+        pieces = text.split(" ")
         output = sum(count(piece) for piece in pieces)
         while pieces and output > limit:
             reason = "max_tokens"
@@ -184,12 +180,12 @@ def prompt_tokens(request: dict[str, Any]) -> int:
 
 
 def count(text: str) -> int:
-    """Tokens, as echo counts them: four characters each."""
+    """Tokens of a text: echo counts one for every four characters."""
     return -(-len(text) // 4)
 
 
 def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
-    """The tool that `tool_choice` leaves no way around, unless its result is already there."""
+    """The tool that `tool_choice` forces, if any."""
     choice, tools = request.get("tool_choice") or {}, request.get("tools") or []
     tools = [tool for tool in tools if isinstance(tool, dict)]
     if not isinstance(choice, dict) or choice.get("type") not in ("any", "tool"):
@@ -199,7 +195,7 @@ def forced_tool(request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def example(schema: Any) -> Any:
-    """A value that a JSON schema allows, as far as a small one can."""
+    """A small value that fits a simple JSON schema."""
     return _example(schema, iter(range(MAX_VALUES)))
 
 

@@ -1,4 +1,4 @@
-"""A cloud's errors in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`."""
+"""Clouds' and vendors' errors in Anthropic's shape: `{"type": "error", "error": {"type", "message"}, "request_id"}`."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ import json
 from typing import Any
 
 from messages_api import errors, headers
-from messages_api.metering import decode, mapping
+from messages_api.lenient import mapping
+from messages_api.outline import decode
 from messages_api.providers.base import JSON, Outgoing, Whole
 from messages_api.upstream import Answer, UpstreamError, gathered
 
-# An error is read to this length; those of clouds are short.
+# The most bytes that are read of an error; real ones are short.
 LONGEST = 1 << 20
-# What means nothing to Anthropic's clients: at Bedrock, the model failed.
+# Statuses that clients of Anthropic's API don't know. Bedrock's 424 means that the model failed.
 STATUSES = {424: 500}
 
-# Bedrock's words for what clients know by Anthropic's.
+# Bedrock's wording of errors that clients recognise by Anthropic's wording.
 UNKNOWN_MODEL = ("model identifier is invalid", "access to the model with the specified model id")
 TOO_LONG = "input is too long"
 WORDS = ("message", "Message", "msg")
-# Members of an error that no answer has.
+# Members that only errors have.
 CODES = frozenset(("code", "status_code"))
-# Anthropic's types, by the status that goes with each.
+# The status of each of Anthropic's error types.
 STATUS_OF = {kind: status for status, kind in errors.KINDS.items()} | {"invalid_request_error": 400}
 
 
 async def reshaped(answer: Answer, call: Outgoing) -> Whole:
-    """An error that was read. It is as it came where it has Anthropic's shape, for clouds pass on what Anthropic's own
-    software says.
+    """Read an error, and bring it into Anthropic's shape. One that already has it stays unchanged: clouds pass on the
+    errors of Anthropic's own software.
 
     Raises:
-        UpstreamError: it broke off.
+        UpstreamError: the provider disconnected before the end.
     """
     body = await read(answer, call.timeouts.between_bytes)
     kept, request_id = headers.acted_on(answer.headers), headers.value_of(answer.headers, b"request-id")
     if request_id:
         kept.append((b"request-id", request_id.encode("latin-1")))
-    told = mapping(decode(body))
-    if told.get("type") == "error" and mapping(told.get("error")).get("type"):
+    if is_in_shape(mapping(decode(body))):
         return Whole(answer.status, [*kept, JSON], body)
     status, message = STATUSES.get(answer.status, answer.status), words(body)
     if status in (400, 403) and any(sign in message.lower() for sign in UNKNOWN_MODEL):
@@ -53,7 +53,7 @@ async def read(answer: Answer, between_bytes: float | None) -> bytes:
     """The body of an error, or the beginning of a very long one.
 
     Raises:
-        UpstreamError: it broke off.
+        UpstreamError: the provider disconnected before the end.
     """
     try:
         async with asyncio.timeout(between_bytes):
@@ -65,22 +65,29 @@ async def read(answer: Answer, between_bytes: float | None) -> bytes:
 
 
 def masked(body: bytes) -> tuple[int, bytes] | None:
-    """The status that an answer means which came as a success and is an error, and that error in Anthropic's shape;
-    None for an answer. Vendors who speak Anthropic's API send such: an aggregator whose own provider fails
+    """The real status and the error of an answer with a success status, in Anthropic's shape; None: it is no error.
+
+    Some vendors that speak Anthropic's API answer errors with a success: an aggregator whose own provider fails
     (`{"error": {"message", "code": 502}}`), z.ai (`{"code": 500, "msg", "success": false}`), MiniMax (`{"base_resp":
-    {"status_code", "status_msg"}}`): azrtydxb/Fastllm-proxy#28, xyOz-dev/Saturn#43 (July to September 2026)."""
-    told = mapping(decode(body))
-    about = mapping(told.get("error")) or mapping(told.get("base_resp")) or told
+    {"status_code", "status_msg"}}`): azrtydxb/Fastllm-proxy#28, xyOz-dev/Saturn#43 (July to September 2026).
+    """
+    answer = mapping(decode(body))
+    about = mapping(answer.get("error")) or mapping(answer.get("base_resp")) or answer
     message = words(body)
-    if not (told.get("error") or (message and (about.keys() & CODES or told.get("success") is False))):
+    if not (answer.get("error") or (message and (about.keys() & CODES or answer.get("success") is False))):
         return None
-    if isinstance(told.get("content"), list) or "input_tokens" in told:
+    if isinstance(answer.get("content"), list) or "input_tokens" in answer:
         return None
     status = meant(about)
-    if told.get("type") == "error" and mapping(told.get("error")).get("type"):
+    if is_in_shape(answer):
         return status, body
-    message = message or "The provider answered with an error and no words."
+    message = message or "The provider answered with an error without a message."
     return status, in_shape(errors.kind_of(status), message)
+
+
+def is_in_shape(error: dict[str, Any]) -> bool:
+    """Whether an error has Anthropic's shape."""
+    return error.get("type") == "error" and bool(mapping(error.get("error")).get("type"))
 
 
 def event(body: bytes) -> bytes:
@@ -89,31 +96,31 @@ def event(body: bytes) -> bytes:
 
 
 def meant(error: dict[str, Any]) -> int:
-    """The status that an error stands for: its own code's, its type's, or 500."""
-    for said in (error.get("code"), error.get("status_code"), error.get("status"), error.get("type")):
-        status = STATUS_OF.get(said, 0) if isinstance(said, str) else said
-        if isinstance(said, str) and said.isdecimal() and len(said) == 3:
-            status = int(said)
+    """The status that an error stands for: that of its code or its type, or 500."""
+    for code in (error.get("code"), error.get("status_code"), error.get("status"), error.get("type")):
+        status = STATUS_OF.get(code, 0) if isinstance(code, str) else code
+        if isinstance(code, str) and code.isdecimal() and len(code) == 3:
+            status = int(code)
         if isinstance(status, int) and 400 <= status < 600:
             return status
     return 500
 
 
 def no_token() -> Whole:
-    """The answer to a call that can't be made, for its provider key's credentials aren't taken."""
+    """The answer to a call that isn't made, because the cloud gives no token for the provider key's secret."""
     return Whole(401, [JSON], in_shape("authentication_error", "The credentials were refused."))
 
 
 def words(body: bytes) -> str:
-    """What a cloud says, wherever it says it: AWS in `message`, Google and Azure in `error`, Google at times in a list,
-    z.ai in `msg`, MiniMax in `base_resp`; empty where that is nothing."""
-    told = decode(body)
-    about = mapping(told[0] if isinstance(told, list) and told else told)
+    """The message of an error; empty: it has none. AWS has it in `message`, Google and Azure in `error`, Google
+    sometimes in a list, z.ai in `msg`, MiniMax in `base_resp`."""
+    answer = decode(body)
+    about = mapping(answer[0] if isinstance(answer, list) and answer else answer)
     error = about.get("error")
     base = mapping(about.get("base_resp")).get("status_msg")
-    for said in (mapping(error).get("message"), error, *(about.get(name) for name in WORDS), base):
-        if isinstance(said, str) and said:
-            return said
+    for message in (mapping(error).get("message"), error, *(about.get(name) for name in WORDS), base):
+        if isinstance(message, str) and message:
+            return message
     return ""
 
 

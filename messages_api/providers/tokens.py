@@ -1,5 +1,5 @@
-"""Access tokens of clouds, and whatever else expires that calls are made with: fetched once for all who wait, kept
-until shortly before they expire."""
+"""Clouds' access tokens and other credentials that expire. Each is fetched once for all calls that wait for it, and
+kept until shortly before it expires."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from keys.provider_kinds import check_object, object_of
 from messages_api.bounded_http import MOST_OF_A_TOKEN, bounding
 from messages_api.upstream import tls_context
 
-# A machine's own proxies stand here.
+# Hosts of proxies on the machine itself.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-# With less than this left of a token (seconds), another one is fetched while it still serves.
+# With less than this left of a token (seconds), the next one is fetched while calls still use it.
 EARLY = 300.0
-# With less than this, a call waits for the next.
+# With less than this left (seconds), calls wait for the next one.
 LEAST = 10.0
-# A renewal that failed, or brought no more than there was, is tried again after so long (seconds): metadata servers
-# give out the same token until minutes before its end.
+# A renewal is repeated after this time (seconds) if it failed or brought no newer token: metadata servers return the
+# same token until minutes before it expires.
 AGAIN = 15.0
-# Asking for a token takes at most so long.
+# The time-out of a request for a token (seconds).
 SECONDS = 15.0
 
 
 class TokenRefused(Exception):
-    """The cloud doesn't take our credentials."""
+    """The cloud refuses the provider key's credentials."""
 
 
 Secret = TypeVar("Secret", bound=Hashable)
@@ -53,23 +53,23 @@ class Token(Generic[Value]):
 # Fetches a token for a provider key's secret.
 #
 # Raises:
-#     TokenRefused: the secret is none.
+#     TokenRefused: the cloud refuses the secret.
 #     UpstreamError: there was no answer.
 Fetch = Callable[[Secret], Awaitable[Token[Value]]]
 
 
 class Tokens(Generic[Secret, Value]):
-    """The tokens of one cloud, by the secret that each is got with (and by where, if that matters)."""
+    """The tokens of one cloud, by secret (and by region, if that matters)."""
 
     def __init__(self, fetch: Fetch[Secret, Value]) -> None:
         self.fetch = fetch
         self.known: dict[Secret, Token[Value]] = {}
         self.fetching: dict[Secret, asyncio.Task[Token[Value]]] = {}
-        # When each was last renewed, or not.
+        # The time of the last attempt to renew each token.
         self.renewed: dict[Secret, float] = {}
 
     async def get(self, secret: Secret) -> Value:
-        """A token that is good for long enough to make a call.
+        """A token that is valid for long enough to make a call.
 
         Raises:
             TokenRefused: as `Fetch`.
@@ -104,10 +104,10 @@ class Tokens(Generic[Secret, Value]):
 
 
 def http_client(direct: Iterable[str] = ()) -> httpx.Client:
-    """A client for those who give tokens, which trusts whom the deployment trusts, and goes by its proxy.
+    """A client for requests for tokens, with the deployment's certificate authorities and proxy.
 
     Args:
-        direct: hosts that are no farther than the machine: no proxy leads there, and they may be link-local.
+        direct: hosts on the machine itself: they are called without the proxy, and may be link-local.
     """
     configuration = settings.CONFIGURATION
     direct = list(direct)
@@ -121,34 +121,33 @@ def http_client(direct: Iterable[str] = ()) -> httpx.Client:
     )
 
 
-# The machine's own identity is asked for in so many words, `{"identity": "machine"}`: nobody gets it by leaving
-# something out.
+# Only a secret that says `{"identity": "machine"}` uses the machine's identity. It is never a default.
 
 
 def check_machine(secret: str, optional: Iterable[str] = ()) -> None:
-    """Refuse what doesn't ask for the machine's identity.
+    """Refuse a JSON secret that doesn't name the machine's identity.
 
     Raises:
-        Unusable: it asks for another one, or has members that nobody knows.
+        Unusable: it names another one, or has unknown members.
     """
     check_object(secret, ("identity",), tuple(optional))
     if object_of(secret)["identity"] != "machine":
-        raise Unusable("the secret's identity is none that there is: the only one is “machine”")
+        raise Unusable("the secret's identity is unknown: the only one is “machine”")
 
 
 def check_taker(secret: str, base_url: str, cloud: re.Pattern[str]) -> None:
-    """Refuse to send the machine's tokens to anybody but its cloud: or else whoever may add a provider key could have
-    them sent to a server of their own.
+    """Refuse to send the machine's tokens to another server than the cloud's. Otherwise each person who may add a
+    provider key could have them sent to their own server.
 
     Args:
-        cloud: the cloud's own hosts.
+        cloud: the cloud's hosts.
 
     Raises:
-        Unusable: that is what would happen.
+        Unusable: the secret is the machine's identity, and the address isn't the cloud's.
     """
     if not secret.startswith("{") or "identity" not in object_of(secret) or not base_url:
         return
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     if not (parts.scheme == "https" and cloud.fullmatch(host)) and host not in LOOPBACK:
-        raise Unusable("the machine's identity is for the cloud's own addresses only: give another secret for this one")
+        raise Unusable("the machine's identity is for the cloud's own addresses only: use another secret for this one")

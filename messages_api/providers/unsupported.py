@@ -1,7 +1,7 @@
-"""What clients send by themselves and clouds are known not to take: it is left out of the requests to them.
+"""Betas and members that clients send by default and that a cloud refuses: the gateway removes them from the request.
 
-A list of what each cloud has refused, with where that was seen; everything else passes, and is the cloud's to judge.
-What is left out asks for nothing that a caller would miss in the answer. docs/providers.md shows the list (a test
+The list has what each cloud has refused, with the source. Everything else passes, and the cloud decides about it.
+Nothing in the list changes an answer in a way that a client would miss. docs/providers.md shows the list (a test
 compares them).
 """
 
@@ -18,14 +18,14 @@ from messages_api import json_text, splice
 from messages_api.json_text import ESCAPED
 from messages_api.splice import Edit
 
-# Where a body may name betas: as Bedrock wants them, and as SDKs call them.
+# Members of a body that may name betas: Bedrock's, and that of the SDKs.
 IN_BODY = ("anthropic_beta", "betas")
-# A beta's version follows its name.
+# The date at the end of a beta's name.
 DATE = re.compile(r"-?\d{4}-?\d{2}-?\d{2}$")
 
 
 class Left(NamedTuple):
-    """Something that a cloud doesn't take, unless one of these betas comes with it; where and when that was seen."""
+    """Something that a cloud refuses, with the source and the date. `unless`: betas with which it is accepted."""
 
     cloud: str
     name: str
@@ -39,7 +39,7 @@ _CONNECTOR = "https://github.com/aws-samples/sample-connector-for-bedrock/pull/1
 _LITELLM = "https://github.com/BerriAI/litellm/blob/030dd40/litellm/anthropic_beta_headers_config.json"
 _CODE = "https://github.com/anthropics/claude-code/issues/"
 
-# By their names, without dates.
+# Betas, by their names without dates.
 BETAS = (
     Left("bedrock", "advanced-tool-use", _CODE + "30926", "2026-03-05"),
     Left("bedrock", "advisor-tool", _CONNECTOR, "2026-05-05"),
@@ -74,7 +74,7 @@ BETAS = (
     Left("azure", "fast-mode", _LITELLM, "2026-11-29"),
     Left("azure", "oauth", _LITELLM, "2026-11-29"),
 )
-# By their paths: `[]` is each element, `**` anything but what a tool is given and what its input looks like.
+# Members, by their paths: `[]` is each element, `**` any object but the input of a tool and its schema.
 MEMBERS = (
     Left("bedrock", "**.cache_control.scope", "https://github.com/BerriAI/litellm/pull/23523", "2026-03-13"),
     Left("bedrock", "tools[].defer_loading", _CODE + "82549", "2026-07-30", ("tool-search-tool",)),
@@ -86,12 +86,12 @@ MEMBERS = (
     Left("vertex", "context_management", _CODE + "39589", "2026-03-26", ("context-management", "compact")),
 )
 TOOLS = "tools[]."
-# In these an object may look like anything.
+# Members whose objects may have any form.
 OTHERS = frozenset(("input", "input_schema", "input_examples", "schema"))
 
 
 def betas(cloud: str, given: Iterable[str]) -> list[str]:
-    """Those of these betas that a cloud may take, each once, in order."""
+    """The betas without those that a cloud refuses and without duplicates, in order."""
     left = {one.name for one in BETAS if one.cloud == cloud}
     return [beta for beta in dict.fromkeys(map(str.strip, given)) if beta and named(beta) not in left]
 
@@ -102,10 +102,10 @@ def named(beta: str) -> str:
 
 
 def without(cloud: str, body: bytes, betas: Collection[str]) -> bytes:
-    """A request that was read, without the members that a cloud doesn't take; every other byte is as it was.
+    """A checked request without the members that a cloud refuses. Every other byte stays unchanged.
 
     Args:
-        betas: those that go with it.
+        betas: those of the request.
     """
     given = {named(beta) for beta in betas}
     left = [one.name for one in MEMBERS if one.cloud == cloud and given.isdisjoint(one.unless)]
@@ -113,7 +113,7 @@ def without(cloud: str, body: bytes, betas: Collection[str]) -> bytes:
 
 
 def edits(body: bytes, left: Collection[str]) -> Iterator[Edit]:
-    """What takes the members at these paths out of a request, out of order."""
+    """The edits that remove the members at these paths from a request, in any order."""
     words = [path.rpartition(".")[2].encode() for path in left]
     if not may_have(body, words):
         return
@@ -134,7 +134,7 @@ def edits(body: bytes, left: Collection[str]) -> Iterator[Edit]:
 
 
 def may_have(body: bytes, words: Iterable[bytes], begin: int = 0, end: int = sys.maxsize) -> bool:
-    """Whether a part of a request may have members of these names, however they are written."""
+    """Whether a part of a request may have members of these names, escaped or not."""
     return any(body.rfind(word, begin, end) >= 0 for word in words) or (
         body.rfind(b"\\u00", begin, end) >= 0 and ESCAPED.search(body, begin, end) is not None
     )
@@ -143,12 +143,12 @@ def may_have(body: bytes, words: Iterable[bytes], begin: int = 0, end: int = sys
 def edits_within(
     text: str, at: int, name: str, left: Collection[str], nested: Collection[tuple[str, ...]]
 ) -> Iterator[Edit]:
-    """The same for an element, or a member of this name.
+    """The edits within an element, or a member of this name.
 
     Args:
-        at: where the text is in the body.
-        left: names of members to leave out of the object itself.
-        nested: of an object's member and its member, to leave out wherever they are.
+        at: the position of the text in the body.
+        left: names of members to remove from the object itself.
+        nested: pairs of a member and a member in it, to remove at any depth.
     """
     try:
         found = list(_walk(text, 0, name, left, nested))
@@ -172,7 +172,7 @@ def _walk(text: str, at: int, name: str, left: Collection[str], nested: Collecti
 
 
 def named_betas(header: list[str], members: Mapping[str, msgspec.Raw]) -> list[str]:
-    """The betas that a request names in its header and in its body."""
+    """The betas in the header and the body of a request, without duplicates."""
     named = list(header)
     for name in IN_BODY:
         if name in members:

@@ -1,4 +1,4 @@
-"""Claude on Google Cloud's Vertex AI: Anthropic's answers as they come, behind Google's addresses and credentials.
+"""Claude on Google Cloud's Vertex AI: Anthropic's answers, unchanged, behind Google's addresses and credentials.
 
 https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai
 """
@@ -42,40 +42,41 @@ from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 VERSION = b'"anthropic_version":"vertex-2023-10-16"'
 MOVED = ("anthropic_version", *unsupported.IN_BODY)
-# Places that are several regions have addresses of another kind.
+# Addresses of multi-region locations.
 ADDRESSES = {
     "global": "https://aiplatform.googleapis.com",
     "us": "https://aiplatform.us.rep.googleapis.com",
     "eu": "https://aiplatform.eu.rep.googleapis.com",
 }
 NO_REGION = ("", "global")
-# Google puts a date after an @, answers with Anthropic's hyphen.
+# The hyphen before a model's date. Google's names have an @ there, but its answers have Anthropic's hyphen.
 DATE = re.compile(r"-(?=\d{8}$)")
-# One to count the tokens of.
+# The model whose tokens a check counts.
 SOME_MODEL = "claude-haiku-4-5@20251001"
 REQUEST_IDS = (b"x-request-id", b"x-goog-request-id")
-# The JSON that Google hands out, by its type, and what it can't do without.
-# https://google.aip.dev/auth/4110 and those that follow
+# Google's JSON credentials: their types, and the required members of each.
+# https://google.aip.dev/auth/4110 and the following
 MEMBERS = {
     "service_account": ("client_email", "private_key", "token_uri"),
     "external_account": ("audience", "subject_token_type", "token_url"),
     "impersonated_service_account": ("service_account_impersonation_url",),
     "authorized_user": ("client_id", "client_secret", "refresh_token"),
 }
-# Who may impersonate, of those.
+# The types that may impersonate a service account.
 IMPERSONATORS = ("service_account", "authorized_user")
-# Where Google takes proofs: not every host of googleapis.com is Google's own business (a bucket has a name there).
+# Hosts to which Google's clients send proofs of identity. The pattern is narrow because others control some hosts of
+# googleapis.com, too: a bucket has its name there.
 # https://docs.cloud.google.com/docs/authentication/external/externally-sourced-credentials
 TAKERS = re.compile(r"(?:[a-z0-9-]+[.-])?(?:sts|iamcredentials)(?:\.[a-z0-9-]+\.rep|-[a-z0-9-]+\.p)?\.googleapis\.com")
-# Where Google's models are called, private endpoints too.
+# Hosts of Google's models, with private endpoints.
 MODELS = re.compile(r"(?:[a-z0-9-]+-)?aiplatform(?:\.[a-z0-9-]+\.rep|-[a-z0-9-]+\.p)?\.googleapis\.com")
-# The external accounts whose proof is signed with AWS's credentials. https://google.aip.dev/auth/4117
+# The type of external accounts that prove their identity with AWS's credentials. https://google.aip.dev/auth/4117
 AWS = "urn:ietf:params:aws:token-type:aws4_request"
 
 
 @speaks
 class Vertex(Provider):
-    """Relays answers; a request's model and version are said in other places."""
+    """Relays answers unchanged. Requests have the model and the version in another place."""
 
     name = "vertex"
     label = "Google Vertex AI"
@@ -84,7 +85,7 @@ class Vertex(Provider):
     takes_project = True
     price_lists = ("google",)
     guesses = ("anthropic",)
-    # Google's pages say nothing of them; Anthropic's names Google Cloud.
+    # Anthropic's page names Google Cloud; Google's pages don't mention billed refusals.
     billed_refusals = dict.fromkeys(BILLED_REFUSALS, "")
     keeps_caches_as_asked = True
 
@@ -116,7 +117,7 @@ class Vertex(Provider):
 
     @classmethod
     def sold_as(cls, region: str, asked: str, answered: str) -> str:
-        """Answers leave out the region."""
+        """The name with the region, which answers leave out."""
         name = super().sold_as(region, asked, answered)
         return name if region in NO_REGION else f"{region}/{name}"
 
@@ -131,7 +132,7 @@ class Vertex(Provider):
         return name, name, called != sold
 
     async def probe(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer | None:
-        """It is free, and takes the same right as calls do.
+        """Count tokens, which is free and needs the same right as a call.
 
         https://docs.cloud.google.com/gemini-enterprise-agent-platform/models/partner-models/claude/count-tokens
         """
@@ -167,19 +168,19 @@ class Vertex(Provider):
 
 
 def made_over(body: bytes, betas: list[str], *, counts: str) -> tuple[bytes, list[str], bool]:
-    """A Messages request as Vertex takes it, the betas that go with it, and whether it asks for a stream.
+    """A Messages request in Vertex's form, its betas, and whether it asks for a stream.
 
     Args:
-        betas: those of its header.
-        counts: the model, where its tokens are to be counted.
+        betas: those of the header.
+        counts: the model, if the request is to count tokens.
     """
     members = splice.members_of.decode(body)
-    # Counting knows none, and needs none: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
+    # Vertex refuses betas in requests to count tokens: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
     betas = [] if counts else unsupported.betas(Vertex.name, unsupported.named_betas(betas, members))
     if (taken := unsupported.without(Vertex.name, body, betas)) is not body:
         body, members = taken, splice.members_of.decode(taken)
     if counts:
-        # The one request whose body names the model.
+        # Only this kind of request names the model in its body.
         body = splice.edited(body, members, without=MOVED, first=VERSION)
         return splice.apply(body, splice.model(body, counts)), betas, False
     streams = bytes(members.get("stream", b"")) == b"true"
@@ -187,7 +188,7 @@ def made_over(body: bytes, betas: list[str], *, counts: str) -> tuple[bytes, lis
 
 
 def check_credentials(members: dict[str, Any]) -> None:
-    """Refuse what is no JSON of Google's that tokens are got with, or none that is safe to use.
+    """Refuse a secret that isn't one of Google's JSON credentials, or isn't safe to use.
 
     https://docs.cloud.google.com/docs/authentication/external/externally-sourced-credentials
 
@@ -204,47 +205,47 @@ def check_credentials(members: dict[str, Any]) -> None:
     try:
         read(members)
     except ValueError:
-        raise Unusable("the JSON in the secret can't be read by Google's own library") from None
+        raise Unusable("Google's own library can't read the JSON in the secret") from None
 
 
 def check_members(members: dict[str, Any], types: tuple[str, ...]) -> None:
-    """Refuse a JSON of another type than these, or one that is incomplete.
+    """Refuse JSON of another type than these, or with missing members.
 
     Raises:
         Unusable: it is, or its private key can't be read.
     """
     kind = members.get("type")
     if kind not in types:
-        raise Unusable(f"the secret is no JSON of Google's that can be used: its type is none of {', '.join(types)}")
+        raise Unusable(f"the secret is not a usable JSON of Google's: its type must be one of {', '.join(types)}")
     if missing := [name for name in MEMBERS[kind] if not isinstance(members.get(name), str) or not members[name]]:
         raise Unusable(f"the secret is a JSON of the type {kind} without {' and '.join(missing)}")
     if kind == "service_account":
         try:
             serialization.load_pem_private_key(members["private_key"].encode(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise Unusable("the private key in the secret can't be read") from None
+            raise Unusable("the secret's private key can't be read") from None
 
 
 def check_source(source: object) -> None:
-    """Refuse a place that an external account's proof doesn't come from.
+    """Refuse an unsupported source of an external account's proof of identity.
 
     Raises:
-        Unusable: it doesn't.
+        Unusable: the source is missing, an executable or a certificate.
     """
     if not isinstance(source, dict):
         raise Unusable("the secret is a JSON of the type external_account without credential_source")
     if "executable" in source:
-        raise Unusable("the secret's credential_source is an executable: nothing is run for a provider key")
+        raise Unusable("the secret's credential_source is an executable: the gateway runs none for a provider key")
     if "certificate" in source:
-        raise Unusable("the secret's credential_source is a certificate: it has to be a file, a URL or AWS")
+        raise Unusable("the secret's credential_source is a certificate: it must be a file, a URL or AWS")
 
 
 def check_takers(members: dict[str, Any]) -> None:
-    """Refuse an external account whose proof would go to anybody but Google: or else whoever may add a provider key
-    could have any file of the machine sent to a server of their own.
+    """Refuse an external account whose proof would go to another server than Google's. Otherwise each person who may
+    add a provider key could have any file of the machine sent to their own server.
 
     Raises:
-        Unusable: it would.
+        Unusable: an address isn't Google's.
     """
     for name in ("token_url", "token_info_url", "service_account_impersonation_url"):
         if url := members.get(name):
@@ -254,42 +255,42 @@ def check_takers(members: dict[str, Any]) -> None:
             except (ValueError, TypeError, AttributeError):
                 raise Unusable(f"the secret's {name} can't be read") from None
             if not (parts.scheme == "https" and TAKERS.fullmatch(host)) and host not in LOOPBACK:
-                raise Unusable(f"the secret's {name} is no address of Google's for it (https://sts.googleapis.com/…)")
+                raise Unusable(f"the secret's {name} must be an address of Google's (https://sts.googleapis.com/…)")
 
 
 def address(key: KnownProviderKey) -> str:
-    """Where the project finds Anthropic's models."""
+    """The address of Anthropic's models for the project."""
     base = key.base_url or ADDRESSES.get(key.region) or f"https://{key.region}-aiplatform.googleapis.com"
     return f"{base}/v1/projects/{key.project}/locations/{key.region}/publishers/anthropic/models"
 
 
 async def fetch(secret: str) -> Token[str]:
-    """A token for whomever the secret is about.
+    """Get a token for the identity in a secret.
 
     Raises:
         TokenRefused: as `tokens.Fetch`.
         UpstreamError: likewise.
     """
-    # The library waits for its answers, and takes long to import.
+    # The library blocks its thread, and takes long to import.
     return await asyncio.to_thread(fetched, secret)
 
 
 def fetched(secret: str) -> Token[str]:
-    """A token for whomever the secret is about, once it is there; raises as `fetch`."""
+    """As `fetch`, but blocking."""
     from google.auth.credentials import with_scopes_if_required
     from google.auth.exceptions import GoogleAuthError
 
     members = json.loads(secret)
-    # Only an identity that Google or another cloud vouches for begins at a machine's metadata.
+    # The other credentials never need a machine's metadata server, so they may not call one.
     with http_client(metadata_hosts() if asks_metadata(members) else ()) as http:
         asking = Asking(http)
         try:
-            # Users have agreed to scopes, others get those that they ask for.
+            # Users' credentials already have scopes; the others ask for them.
             credentials = with_scopes_if_required(found(members, asking), [SCOPE])  # type: ignore[no-untyped-call]
             credentials.refresh(asking)
             return Token(credentials.token, credentials.expiry.replace(tzinfo=UTC).timestamp())
         except GoogleAuthError as error:
-            # Most of them don't say whether anybody has answered.
+            # Most of these errors don't say whether there was an answer.
             if asking.refused and not error.retryable:
                 raise TokenRefused from None
             raise UpstreamError("no_token", sent=False) from None
@@ -298,14 +299,14 @@ def fetched(secret: str) -> Token[str]:
 
 
 class Asking:
-    """How Google's library asks: over the gateway's own client.
+    """The transport of Google's library, through the gateway's own HTTP client.
 
     https://googleapis.dev/python/google-auth/latest/reference/google.auth.transport.html
     """
 
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
-        # Whether the last answer was a no.
+        # Whether the last answer was a refusal.
         self.refused = False
 
     def __call__(
@@ -336,7 +337,7 @@ def found(members: dict[str, Any], asking: Any) -> Any:
 
     Raises:
         TokenRefused: the secret can't be read.
-        GoogleAuthError: the machine has none.
+        GoogleAuthError: the machine has no credentials.
     """
     import google.auth
 
@@ -349,10 +350,11 @@ def found(members: dict[str, Any], asking: Any) -> Any:
 
 
 def read(members: dict[str, Any]) -> Any:
-    """Google's credentials of its JSON, each by its own class: what loads them all can run executables.
+    """The credentials object for Google's JSON, by type. Google's function for all types isn't used: it may run
+    executables.
 
     Raises:
-        ValueError: it can't be read.
+        ValueError: the JSON can't be read.
     """
     from google.auth import aws, identity_pool, impersonated_credentials
     from google.auth.exceptions import GoogleAuthError
@@ -367,15 +369,15 @@ def read(members: dict[str, Any]) -> Any:
     try:
         return load[members["type"]](members)
     except (GoogleAuthError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError("no credentials of Google's") from None
+        raise ValueError("unreadable credentials") from None
 
 
 def asks_metadata(members: dict[str, Any]) -> bool:
-    """Whether credentials may begin with a proof of the machine's own cloud."""
+    """Whether credentials may need the metadata server of the machine's cloud."""
     return "identity" in members or members.get("type") == "external_account"
 
 
 def metadata_hosts() -> set[str]:
-    """Where machines ask for their own identity; no proxy leads there."""
+    """Hosts of clouds' metadata servers; they are called without a proxy."""
     named = (os.environ.get(f"GCE_METADATA_{each}", "") for each in ("HOST", "ROOT", "IP"))
     return {"metadata.google.internal", "169.254.169.254", "[fd00:ec2::254]", *filter(None, named)}

@@ -1,1 +1,1 @@
-"""The API reference: an OpenAPI document, and the page that shows it."""
+"""The API reference: an OpenAPI document, and the page that displays it."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document: drf-spectacular puts it together from what is said of each view beside it."""
+"""The OpenAPI document: drf-spectacular assembles it from the documented views in the modules beside this one."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ from messages_api.urls import PREFIXES
 
 ABOUT = """The Anthropic Messages API, for the holders of virtual keys (`sk-bf-…`).
 
-What is sent to a model of Anthropic's passes byte for byte, and so does the answer; members, blocks and `anthropic-…`
-headers that this page doesn't know pass too. What is known to be wrong is refused before it costs anything. An answer
-has the gateway's request id in `x-bf-request-id`; `request-id` is the provider's, where one was asked."""
+A request to one of Anthropic's models passes byte for byte, and so does the answer; members, blocks and `anthropic-…`
+headers that this page doesn't list pass too. A request that is known to be wrong is refused before it costs anything.
+An answer has the gateway's request id in `x-bf-request-id`; `request-id` is the provider's, if the gateway has called
+one."""
 
 SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A virtual key (`sk-bf-…`), a gateway token, or a provider's own key where the deployment lets "
-        "those through.",
+        "description": "A virtual key (`sk-bf-…`), a gateway token, or a provider's own key if the deployment accepts "
+        "those.",
     },
     "apiKey": {
         "type": "apiKey",
         "in": "header",
         "name": "x-api-key",
-        "description": "The same, as older SDKs send it.",
+        "description": "The same credential, as older SDKs send it.",
     },
     "virtualKey": {
         "type": "apiKey",
         "in": "header",
         "name": "x-bf-vk",
-        "description": "The same, for clients that fill the other two.",
+        "description": "The same credential, for clients that use the other two headers for something else.",
     },
 }
-# Operations are shown by these, in this order; those below a prefix have one for each prefix.
+# The groups of operations, in the order of the page. Each prefix has a group of its own.
 TAGS = {
-    "messages": "Ask a model, or count what a question would take.",
-    "message batches": "Ask many things at half the price, and read the answers later.",
-    "files": "Keep files at the provider, to name them in messages.",
-    "models": "Which models this key may use.",
-    "quota": "What is left of this key's budgets and limits.",
+    "messages": "Send a request to a model, or count the tokens of a prompt.",
+    "message batches": "Send many requests at half the price, and read the answers later.",
+    "files": "Store files at the provider, and use them in messages by their ids.",
+    "models": "The models that this key may use.",
+    "quota": "How much is left of this key's budgets and limits.",
 }
-SAME = "The same operations once more, for clients whose base URL ends in {prefix}: all do as those under /v1."
+SAME = "The same operations for clients whose base URL ends in {prefix}. They behave as those under /v1."
 
 SETTINGS: dict[str, Any] = {
     "TITLE": "Messages gateway",
@@ -64,7 +65,7 @@ SETTINGS: dict[str, Any] = {
         "securitySchemes": SECURITY_SCHEMES,
     },
     "SORT_OPERATIONS": False,
-    # The one that there is moves enums into components, and one over another of the same name.
+    # The default hook moves enums into components, where enums of the same name overwrite each other.
     "POSTPROCESSING_HOOKS": [],
 }
 PATTERNS = [*messages_pages.PATTERNS, *stored_pages.PATTERNS, *quota.PATTERNS]
@@ -81,7 +82,7 @@ def document() -> dict[str, Any]:
     headers: dict[str, Any] = {}
     for operation in (each for methods in found["paths"].values() for each in methods.values()):
         if "requestBody" in operation:
-            operation["requestBody"] |= {"required": True, "description": "What is asked for."}
+            operation["requestBody"] |= {"required": True, "description": "The request."}
         for response in operation["responses"].values():
             share_headers(response, headers)
     found["paths"] |= {
@@ -91,20 +92,20 @@ def document() -> dict[str, Any]:
     found["tags"] += [
         {"name": tag(prefix), "description": SAME.format(prefix="/" + prefix.strip("/"))} for prefix in PREFIXES
     ]
-    # The generator sorts them: the first is what clients should use.
+    # The generator sorts the security schemes, but the first one must be the one that clients should use.
     found["components"] |= {"headers": headers, "securitySchemes": SECURITY_SCHEMES}
     return found | {"security": SECURITY}
 
 
 def share_headers(response: dict[str, Any], headers: dict[str, Any]) -> None:
-    """Name the headers of an answer instead of describing them again: there are hundreds of answers."""
+    """Replace the headers of an answer by references: the document has hundreds of answers."""
     for name, header in response.get("headers", {}).items():
         headers[name] = header
         response["headers"][name] = {"$ref": f"#/components/headers/{name}"}
 
 
 def below(prefix: str, paths: dict[str, dict[str, Operation]]) -> dict[str, dict[str, Operation]]:
-    """The same operations under a prefix, with names of their own."""
+    """The operations under a prefix, with ids of their own."""
     name = prefix.strip("/").replace("/", "_")
     return {
         prefix.rstrip("/") + path: {
@@ -116,19 +117,19 @@ def below(prefix: str, paths: dict[str, dict[str, Operation]]) -> dict[str, dict
 
 
 def tag(prefix: str) -> str:
-    """What the operations under a prefix are shown by: without slashes, which the page's own links are made of."""
+    """The tag of the operations under a prefix: without slashes, because the page uses tags in its links."""
     return "below " + prefix.strip("/").replace("/", "-")
 
 
 @cache
 def written() -> tuple[bytes, bytes]:
-    """The document as JSON, and that compressed to a twentieth."""
+    """The document as JSON, and the same compressed (a twentieth of the size)."""
     body = json.dumps(document(), ensure_ascii=False).encode()
     return body, gzip.compress(body, mtime=0)
 
 
 def serve(request: HttpRequest) -> HttpResponse:
-    """The document, for programs."""
+    """Answer with the document as JSON."""
     body, compressed = written()
     takes = "gzip" in request.headers.get("accept-encoding", "")
     answer = HttpResponse(compressed if takes else body, content_type="application/json")
@@ -139,5 +140,5 @@ def serve(request: HttpRequest) -> HttpResponse:
 
 
 def show(request: HttpRequest) -> HttpResponse:
-    """The document, for people. It loads nothing from elsewhere, and the browser sees to that."""
+    """Answer with the page that displays the document. The browser enforces that nothing loads from other servers."""
     return render(request, "docs.html")

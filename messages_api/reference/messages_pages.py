@@ -1,15 +1,15 @@
-"""What the OpenAPI document says of messages and models."""
+"""The operations on messages and models in the OpenAPI document. The docstrings of methods are its descriptions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.urls import path
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from messages_api.model_list import LIFECYCLES
 from messages_api.models_view import ModelsView, ModelView
-from messages_api.reference.parts import ANSWER_HEADERS, CALL_HEADERS, QUESTION, ROUTED_HEADERS, SECURITY, failures
+from messages_api.reference.parts import CALL_HEADERS, QUESTION, ROUTED_HEADERS, answer, failures, operation
 from messages_api.reference.shapes import ERRORS, obj, ref, string
 from messages_api.views import CountTokensView, MessagesView
 
@@ -101,118 +101,98 @@ data: {"type":"message_stop"}
 
 """
 EVENT_STREAM = obj(
-    "One of the server-sent events. A stream that fails ends with an `error`, a silent one gets a `ping` now and then.",
+    "A server-sent event. A stream that fails ends with an `error`. A silent stream gets a `ping` from time to time.",
     "event data",
     event=string("The `type` of its data.", "content_block_delta"),
     data=string("JSON.", contentMediaType="application/json", contentSchema=ref("StreamEvent")),
 )
-BETA = OpenApiParameter("beta", {"type": "string"}, description="`true` from older SDKs; it changes nothing.")
+BETA = OpenApiParameter("beta", {"type": "string"}, description="Older SDKs send `true`; it has no effect.")
 
 
 class MessagesPage(MessagesView):
-    """What is said of POST /v1/messages."""
-
-    @extend_schema(
-        operation_id="create_message",
-        summary="Ask a model",
-        tags=["messages"],
+    @operation(
+        "create_message",
+        "Ask a model",
+        "messages",
+        BETA,
+        *CALL_HEADERS,
+        *ROUTED_HEADERS,
         request={"application/json": ref("MessagesRequest")},
-        parameters=[BETA, *CALL_HEADERS, *ROUTED_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
         examples=[OpenApiExample(name, request, request_only=True) for name, request in EXAMPLES.items()],
         responses={
             (200, "application/json"): OpenApiResponse(
                 ref("Message"),
-                description="The model's answer, or the events of it where `stream` was asked for.",
+                description="The model's answer, or a stream of its events if the request sets `stream`.",
                 examples=[OpenApiExample("An answer", ANSWER, response_only=True)],
             ),
             (200, "text/event-stream"): OpenApiResponse(
                 EVENT_STREAM,
-                description="The model's answer, or the events of it where `stream` was asked for.",
+                description="The model's answer, or a stream of its events if the request sets `stream`.",
                 examples=[OpenApiExample("Events", STREAM, media_type="text/event-stream", response_only=True)],
             ),
         }
         | failures(*ERRORS),
     )
     def post(self, request: Any) -> Any:
-        """A message, paid for by the key's customer: its ceiling is held before the call, and settled afterwards."""
+        """Send a request to a model. The key's customer pays for it: the budgets hold the highest possible cost before
+        the call, and settle the real cost afterwards."""
 
 
 class CountTokensPage(CountTokensView):
-    """What is said of POST /v1/messages/count_tokens."""
-
-    @extend_schema(
-        operation_id="count_tokens",
-        summary="Count a prompt's tokens",
-        tags=["messages"],
+    @operation(
+        "count_tokens",
+        "Count a prompt's tokens",
+        "messages",
+        BETA,
+        *CALL_HEADERS,
+        *ROUTED_HEADERS,
         request={"application/json": ref("CountTokensRequest")},
-        parameters=[BETA, *CALL_HEADERS, *ROUTED_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
         examples=[
             OpenApiExample("A question", {"model": "claude-opus-5-5", "messages": [QUESTION]}, request_only=True)
         ],
-        responses={
-            (200, "application/json"): OpenApiResponse(
-                ref("TokenCount"),
-                description="Its length.",
-                examples=[OpenApiExample("A length", {"input_tokens": 12}, response_only=True)],
-            )
-        }
+        responses=answer("TokenCount", "The length of the prompt.", OpenApiExample("A length", {"input_tokens": 12}))
         | failures(*ERRORS),
     )
     def post(self, request: Any) -> Any:
-        """Free, and exempt from budgets; for the models that the key may use."""
+        """Count the tokens of a prompt, for the models that the key may use. This is free, and budgets don't count
+        it."""
 
 
 class ModelsPage(ModelsView):
-    """What is said of GET /v1/models."""
-
-    @extend_schema(
-        operation_id="list_models",
-        summary="List the models that this key may use",
-        tags=["models"],
-        parameters=[
-            OpenApiParameter(
-                "limit",
-                {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
-                description="How many models at most.",
-            ),
-            OpenApiParameter("after_id", {"type": "string"}, description="The page after this model."),
-            OpenApiParameter("before_id", {"type": "string"}, description="The page before this model."),
-            OpenApiParameter(
-                "lifecycle[]",
-                {"type": "array", "items": {"type": "string", "enum": list(LIFECYCLES)}},
-                description="Which ones; without it, those that can be called.",
-            ),
-            *ANSWER_HEADERS,
-        ],
-        auth=SECURITY,
-        responses={(200, "application/json"): OpenApiResponse(ref("ModelPage"), description="A page of them.")}
-        | failures(400, 401, 403, 405, 429, 500, 503, 529),
+    @operation(
+        "list_models",
+        "List the models that this key may use",
+        "models",
+        OpenApiParameter(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+            description="The most models on the page.",
+        ),
+        OpenApiParameter("after_id", {"type": "string"}, description="Returns the page after this model."),
+        OpenApiParameter("before_id", {"type": "string"}, description="Returns the page before this model."),
+        OpenApiParameter(
+            "lifecycle[]",
+            {"type": "array", "items": {"type": "string", "enum": list(LIFECYCLES)}},
+            description="Lists models with these lifecycles; by default those that can be called.",
+        ),
+        responses=answer("ModelPage", "A page of models.") | failures(400, 401, 403, 405, 429, 500, 503, 529),
     )
     def get(self, request: Any) -> Any:
-        """From all providers of the key."""
+        """List the models of all providers of the key."""
 
 
 class ModelPage(ModelView):
-    """What is said of GET /v1/models/{model}."""
-
-    @extend_schema(
-        operation_id="get_model",
-        summary="Describe a model",
-        tags=["models"],
-        parameters=[
-            OpenApiParameter(
-                "model", {"type": "string"}, OpenApiParameter.PATH, description="The model's id, or an alias of it."
-            ),
-            *ANSWER_HEADERS,
-        ],
-        auth=SECURITY,
-        responses={(200, "application/json"): OpenApiResponse(ref("Model"), description="The model.")}
-        | failures(400, 401, 403, 404, 405, 429, 500, 503, 529),
+    @operation(
+        "get_model",
+        "Describe a model",
+        "models",
+        OpenApiParameter(
+            "model", {"type": "string"}, OpenApiParameter.PATH, description="The model's id, or an alias of it."
+        ),
+        responses=answer("Model", "The model.") | failures(400, 401, 403, 404, 405, 429, 500, 503, 529),
     )
     def get(self, request: Any, model: str) -> Any:  # type: ignore[override]
-        """An alias gives the model that it stands for."""
+        """Describe a model. For an alias, the answer describes the model that it stands for."""
 
 
 PATTERNS = [

@@ -1,14 +1,14 @@
-"""What the OpenAPI document says of GET /v1/quota."""
+"""GET /v1/quota in the OpenAPI document. The docstring of the method is its description."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.urls import path
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample
 
 from messages_api.quota_view import QuotaView
-from messages_api.reference.parts import ANSWER_HEADERS, SECURITY, failures
+from messages_api.reference.parts import answer, failures, operation
 from messages_api.reference.shapes import Schema, array, boolean, const, enum, integer, obj, or_null, ref, string
 from messages_api.reference.stored import when
 from usage.budgets import Enforcement, LimitKind, Period, Unit
@@ -16,20 +16,20 @@ from usage.standing import OWNERS
 
 
 def money(about: str) -> Schema:
-    """An exact amount in the budget's unit."""
+    """The schema of an exact amount in the budget's unit."""
     return string(about, "99.584", pattern=r"^-?[0-9]+(\.[0-9]+)?$")
 
 
 APPLIES: dict[str, Schema] = {
     "owner": obj(
-        "Whose it is: all calls of all keys of the owner count.",
+        "The owner: all calls of all keys of the owner count.",
         "type name",
-        type=enum("Whether it is a customer, a team or a virtual key.", *OWNERS),
+        type=enum("A customer, a team or a virtual key.", *OWNERS),
         name=string("The owner's name.", "Research"),
     ),
-    "provider_key": or_null(string("Calls to this provider key only; null: all.", "main")),
+    "provider_key": or_null(string("Only calls to this provider key count; null: all calls.", "main")),
     "models": array(
-        string("A model or a pattern.", "claude-opus-*"), "Models and patterns that it is for; empty: all."
+        string("A model or a pattern.", "claude-opus-*"), "Only calls to these models count; empty: all calls."
     ),
 }
 SCHEMAS: dict[str, Schema] = {
@@ -38,48 +38,51 @@ SCHEMAS: dict[str, Schema] = {
         "owner provider_key models unit period rolling enforcement amount spent held left"
         " exhausted_since starts_at resets_at resets_at_local",
         **APPLIES,
-        unit=enum("What it counts; tokens are all that a model reads and writes.", *Unit.values),
-        period=enum("How long a window is; `none` is prepaid, without a reset.", *Period.values),
+        unit=enum("The unit of the amounts; tokens include all that a model reads and writes.", *Unit.values),
+        period=enum("The length of a window; `none`: the budget is prepaid and has no reset.", *Period.values),
         rolling=boolean("Whether windows begin with the first use instead of with the calendar."),
-        enforcement=enum("Whether it refuses, alerts, or holds what calls cost lately.", *Enforcement.values),
-        amount=money("What may be spent in the window, overrides included."),
-        spent=money("What was."),
-        held=money("What calls under way may still cost."),
-        left=money("What a call may need at the most; below zero where more was spent than there was."),
-        exhausted_since=when("When it first refused a call in this window. Null: it has refused none.", maybe=True),
-        starts_at=when(
-            "When the window began. Null: it is prepaid, or rolling and begins with the next call.", maybe=True
+        enforcement=enum(
+            "Whether the budget refuses calls, only alerts, or holds the recent cost of such calls.",
+            *Enforcement.values,
         ),
-        resets_at=when("When it ends, in UTC. Null: never, or not known before the next call.", maybe=True),
-        resets_at_local=when("The same moment, by the customer's clocks.", maybe=True),
+        amount=money("The amount that may be spent in the window, with overrides."),
+        spent=money("The amount that was spent in the window."),
+        held=money("The amount that calls under way may still cost."),
+        left=money("The most that a new call may cost; negative if the budget is overspent."),
+        exhausted_since=when("When it first refused a call in this window. Null: it has refused no call.", maybe=True),
+        starts_at=when(
+            "When the window began. Null: the budget is prepaid, or rolling and begins with the next call.", maybe=True
+        ),
+        resets_at=when("When the window ends, in UTC. Null: never, or unknown before the next call.", maybe=True),
+        resets_at_local=when("The same time, in the customer's time zone.", maybe=True),
     ),
     "QuotaLimit": obj(
         "A limit that applies to the key's calls.",
         "owner provider_key models kind limit burst remaining resets_at",
         **APPLIES,
-        kind=enum("Requests, input or output tokens a minute; or calls at once.", *LimitKind.values),
-        limit=integer("How many.", 60, minimum=1),
-        burst=or_null(integer("What may come at once; null for calls at once.", 10, minimum=1)),
-        remaining=integer("What may come now.", 9, minimum=0),
-        resets_at=when("When all of the burst may come again; null for calls at once.", maybe=True),
+        kind=enum("Requests, input tokens or output tokens per minute; or concurrent calls.", *LimitKind.values),
+        limit=integer("The most per minute, or the most concurrent calls.", 60, minimum=1),
+        burst=or_null(integer("The most at once; null for concurrent calls.", 10, minimum=1)),
+        remaining=integer("The number that is available now.", 9, minimum=0),
+        resets_at=when("When the whole burst is available again; null for concurrent calls.", maybe=True),
     ),
     "Quota": obj(
-        "How the budgets and limits of a virtual key stand.",
+        "The state of the budgets and limits of a virtual key.",
         "type virtual_key team customer time_zone as_of max_tokens budgets limits",
         type=const("quota"),
-        virtual_key=string("Its name.", "alice"),
-        team=or_null(string("Its team's.", "Research")),
-        customer=string("Who pays.", "Acme"),
-        time_zone=string("The customer's, in which days and months begin.", "Europe/Berlin"),
-        as_of=when("When this was so."),
+        virtual_key=string("The name of the virtual key.", "alice"),
+        team=or_null(string("The name of its team.", "Research")),
+        customer=string("The customer who pays.", "Acme"),
+        time_zone=string("The customer's time zone, in which days and months begin.", "Europe/Berlin"),
+        as_of=when("The time of this state."),
         max_tokens=obj(
-            "How long answers may be.",
+            "Bounds on `max_tokens` of requests.",
             "ceiling default",
-            ceiling=or_null(integer("A request that asks for more is refused; null: none is.", 32000, minimum=1)),
-            default=or_null(integer("For requests that name none; null: they are refused.", 4096, minimum=1)),
+            ceiling=or_null(integer("The highest value that is allowed; null: any.", 32000, minimum=1)),
+            default=or_null(integer("The value for requests without one; null: they are refused.", 4096, minimum=1)),
         ),
-        budgets=array(ref("QuotaBudget"), "All of them must allow a call."),
-        limits=array(ref("QuotaLimit"), "Likewise."),
+        budgets=array(ref("QuotaBudget"), "The budgets; all of them must allow a call."),
+        limits=array(ref("QuotaLimit"), "The limits; all of them must allow a call."),
     ),
 }
 EVERYBODYS: dict[str, Any] = {"owner": {"type": "team", "name": "Research"}, "provider_key": None, "models": []}
@@ -115,25 +118,16 @@ EXAMPLE = {
 
 
 class QuotaPage(QuotaView):
-    """What is said of GET /v1/quota."""
-
-    @extend_schema(
-        operation_id="get_quota",
-        summary="What is left of this key's budgets and limits",
-        tags=["quota"],
-        parameters=ANSWER_HEADERS,
-        auth=SECURITY,
-        responses={
-            (200, "application/json"): OpenApiResponse(
-                ref("Quota"),
-                description="How they stand.",
-                examples=[OpenApiExample("A month", EXAMPLE, response_only=True)],
-            )
-        }
+    @operation(
+        "get_quota",
+        "Show what is left of this key's budgets and limits",
+        "quota",
+        responses=answer("Quota", "The state of the budgets and limits.", OpenApiExample("A month", EXAMPLE))
         | failures(401, 403, 405, 429, 500, 503, 529),
     )
     def get(self, request: Any) -> Any:
-        """The key's own, its team's and its customer's. Free, and exempt from all of them."""
+        """Show the budgets and limits of the key, its team and its customer. This is free, and none of them counts
+        it."""
 
 
 PATTERNS = [path("v1/quota", QuotaPage.as_view())]

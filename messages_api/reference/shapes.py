@@ -1,4 +1,4 @@
-"""How JSON schemas are written here, and the errors, which every endpoint has."""
+"""Functions that write JSON schemas, and the errors, which all endpoints share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Schema = dict[str, Any]
 
 
 def ref(name: str, about: str = "") -> Schema:
-    """A component by its name; as a member of an object, with what it is there."""
+    """A reference to a component; for a member of an object, with a description of the member."""
     return described({"$ref": f"#/components/schemas/{name}"}, about, ())
 
 
@@ -60,7 +60,7 @@ def any_of(about: str, *schemas: Schema) -> Schema:
 
 
 def or_null(schema: Schema) -> Schema:
-    """The member may be null, which counts as left out."""
+    """A schema that also allows null, which counts as left out."""
     if "$ref" in schema:
         bare = {"$ref": schema["$ref"]}
         return described({"anyOf": [bare, {"type": "null"}]}, schema.get("description", ""), ())
@@ -73,48 +73,48 @@ def or_null(schema: Schema) -> Schema:
 
 
 def other(about: str, known: list[str]) -> Schema:
-    """Something of a type that isn't known here: it passes as it is."""
-    return obj(about, "type", type=string("Its type, which is none of the others.", **{"not": {"enum": known}}))
+    """An object of an unknown type, which passes unchanged."""
+    return obj(about, "type", type=string("Any type that isn't listed.", **{"not": {"enum": known}}))
 
 
 # Errors
 
 ERRORS = {
-    400: ("invalid_request_error", "Something in the request is wrong; the message names the member."),
-    401: ("authentication_error", "There is no credential, or it isn't (or no longer) valid."),
+    400: ("invalid_request_error", "The request is wrong; the message names the member."),
+    401: ("authentication_error", "The credential is missing, unknown or no longer valid."),
     403: ("permission_error", "The key is valid, but may not do this: its models, a pause, its customer."),
-    404: ("not_found_error", "Nobody serves this model to this key, or there is no such path."),
-    405: ("invalid_request_error", "The path takes another method."),
-    408: ("invalid_request_error", "The rest of the request's body did not come in time."),
-    413: ("request_too_large", "The body is larger than this deployment takes."),
-    429: ("rate_limit_error", "A limit was reached, or (`billing_error`) a budget is spent; then no retry helps."),
+    404: ("not_found_error", "No provider serves this model to this key, or the path doesn't exist."),
+    405: ("invalid_request_error", "The path doesn't support this method."),
+    408: ("invalid_request_error", "The client didn't send the whole body in time."),
+    413: ("request_too_large", "The body is larger than this deployment allows."),
+    429: ("rate_limit_error", "A limit was reached, or (`billing_error`) a budget is spent; then no retry succeeds."),
     500: ("api_error", "A fault in the gateway or at the provider."),
-    502: ("api_error", "The provider can't be reached, or broke off."),
-    503: ("api_error", "The gateway's trouble: its database, a restart, or its account with the provider."),
+    502: ("api_error", "The provider can't be reached, or disconnected before the end of its answer."),
+    503: ("api_error", "A fault of the gateway: its database, a restart, or its account with the provider."),
     504: ("timeout_error", "The provider took too long."),
-    529: ("overloaded_error", "The gateway or the provider has too much to do."),
+    529: ("overloaded_error", "The gateway or the provider is overloaded."),
 }
 ERROR_TYPES = sorted({kind for kind, _ in ERRORS.values()} | {"billing_error", "conflict_error"})
 
 
 def error(kinds: list[str]) -> Schema:
     return obj(
-        "An error, the gateway's or the provider's.",
+        "An error of the gateway or the provider.",
         "type error",
         type=const("error"),
         error=obj(
-            "What went wrong.",
+            "Details of the error.",
             "type message",
-            type=enum("What kind of error it is, for programs.", *kinds),
-            message=string("What went wrong, for people.", "max_tokens: Field required"),
+            type=enum("The kind of error, for programs.", *kinds),
+            message=string("The error, for people.", "max_tokens: Field required"),
             details=obj("More for programs, such as `error_code`."),
         ),
-        request_id=string("What support finds the call by.", "req_bf_01JD7Z3K9X8W2V5T6R4Q1P0N"),
+        request_id=string("The id by which support finds the call.", "req_bf_01JD7Z3K9X8W2V5T6R4Q1P0N"),
     )
 
 
 def error_name(kind: str) -> str:
-    """What the schema of an error of ours is called: `rate_limit_error` is a `RateLimitError`."""
+    """The name of an error's schema: `rate_limit_error` becomes `RateLimitError`."""
     return "".join(word.title() for word in kind.removesuffix("_error").split("_")) + "Error"
 
 

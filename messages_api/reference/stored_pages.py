@@ -1,25 +1,28 @@
-"""What the OpenAPI document says of message batches and files."""
+"""The operations on batches and files in the OpenAPI document. The docstrings of methods are its descriptions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.urls import path
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from messages_api.batches_view import BatchesView, BatchResultsView, BatchView, CancelBatchView
 from messages_api.files_view import FileContentView, FilesView, FileView
-from messages_api.reference.parts import ANSWER_HEADERS, CALL_HEADERS, QUESTION, SECURITY, failures
+from messages_api.reference.parts import CALL_HEADERS, QUESTION, answer, failures, operation
 from messages_api.reference.shapes import ref
 
 PAGE = [
     OpenApiParameter(
-        "limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}, description="How many at most."
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20},
+        description="The most entries on the page.",
     ),
-    OpenApiParameter("after_id", {"type": "string"}, description="The page after this one."),
-    OpenApiParameter("before_id", {"type": "string"}, description="The page before this one."),
+    OpenApiParameter("after_id", {"type": "string"}, description="Returns the page after this entry."),
+    OpenApiParameter("before_id", {"type": "string"}, description="Returns the page before this entry."),
 ]
-NAME = OpenApiParameter("name", {"type": "string"}, OpenApiParameter.PATH, description="Its id.")
+NAME = OpenApiParameter("name", {"type": "string"}, OpenApiParameter.PATH, description="The batch's id.")
+LISTED = (400, 401, 403, 405, 429, 500, 503, 529)
 NOT_FOUND = (400, 401, 403, 404, 405, 429, 500, 502, 503, 504, 529)
 PARAMS = {"model": "claude-opus-5-5", "max_tokens": 1024, "messages": [QUESTION]}
 BATCH = {"requests": [{"custom_id": "question-1", "params": PARAMS}, {"custom_id": "question-2", "params": PARAMS}]}
@@ -31,93 +34,78 @@ RESULT = (
 )
 
 
-def answer(name: str, about: str) -> dict[Any, OpenApiResponse]:
-    """What comes back if nothing goes wrong."""
-    return {(200, "application/json"): OpenApiResponse(ref(name), description=about)}
-
-
 class BatchesPage(BatchesView):
-    """What is said of /v1/messages/batches."""
-
-    @extend_schema(
-        operation_id="create_message_batch",
-        summary="Ask many things at half the price",
-        tags=["message batches"],
+    @operation(
+        "create_message_batch",
+        "Send many requests at half the price",
+        "message batches",
+        *CALL_HEADERS,
         request={"application/json": ref("BatchCreateRequest")},
-        parameters=[*CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
         examples=[OpenApiExample("Two questions", BATCH, request_only=True)],
         responses=answer("MessageBatch", "The batch, which is being processed.") | failures(*NOT_FOUND, 408, 413),
     )
     def post(self, request: Any) -> Any:
-        """Every request is checked first, and the sum of what they may cost is held until the results are read; then
-        each is settled, at batch prices. All models of a batch must be served by one account. The batch belongs to the
-        key that made it."""
+        """Create a batch. The gateway checks each request first, and the budgets hold the sum of their highest possible
+        costs until the results are read; then each request is settled at batch prices. One account must serve all
+        models of a batch. The batch belongs to the key that created it."""
 
-    @extend_schema(
-        operation_id="list_message_batches",
-        summary="List this key's batches",
-        tags=["message batches"],
-        parameters=[*PAGE, *ANSWER_HEADERS],
-        auth=SECURITY,
-        responses=answer("MessageBatchPage", "A page of them.") | failures(400, 401, 403, 405, 429, 500, 503, 529),
+    @operation(
+        "list_message_batches",
+        "List this key's batches",
+        "message batches",
+        *PAGE,
+        responses=answer("MessageBatchPage", "A page of batches.") | failures(*LISTED),
     )
     def get(self, request: Any) -> Any:
-        """As the provider described them last: those that run are asked for every minute in their first hour, later
-        every ten."""
+        """List the batches as the provider last described them: the gateway asks about a running batch every minute in
+        its first hour, and every ten minutes later."""
 
 
 class BatchPage(BatchView):
-    """What is said of /v1/messages/batches/{name}."""
-
-    @extend_schema(
-        operation_id="get_message_batch",
-        summary="Describe a batch",
-        tags=["message batches"],
-        parameters=[NAME, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
+    @operation(
+        "get_message_batch",
+        "Describe a batch",
+        "message batches",
+        NAME,
+        *CALL_HEADERS,
         responses=answer("MessageBatch", "The batch.") | failures(*NOT_FOUND),
     )
     def get(self, request: Any, name: str) -> Any:
-        """As the provider describes it now."""
+        """Describe a batch as the provider describes it now."""
 
-    @extend_schema(
-        operation_id="delete_message_batch",
-        summary="Delete a batch",
-        tags=["message batches"],
-        parameters=[NAME, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
-        responses=answer("DeletedMessageBatch", "It is gone.") | failures(*NOT_FOUND),
+    @operation(
+        "delete_message_batch",
+        "Delete a batch",
+        "message batches",
+        NAME,
+        *CALL_HEADERS,
+        responses=answer("DeletedMessageBatch", "The batch is deleted.") | failures(*NOT_FOUND),
     )
     def delete(self, request: Any, name: str) -> Any:
-        """Once it has ended. What it cost is settled before."""
+        """Delete a batch that has ended. The gateway settles its cost first."""
 
 
 class CancelBatchPage(CancelBatchView):
-    """What is said of POST /v1/messages/batches/{name}/cancel."""
-
-    @extend_schema(
-        operation_id="cancel_message_batch",
-        summary="Cancel what has not begun",
-        tags=["message batches"],
+    @operation(
+        "cancel_message_batch",
+        "Cancel requests that have not started",
+        "message batches",
+        NAME,
+        *CALL_HEADERS,
         request=None,
-        parameters=[NAME, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
         responses=answer("MessageBatch", "The batch, which is being cancelled.") | failures(*NOT_FOUND),
     )
     def post(self, request: Any, name: str) -> Any:
-        """What was done by then is paid for, and among the results."""
+        """Cancel a batch. Requests that are finished by then are billed, and their results are available."""
 
 
 class BatchResultsPage(BatchResultsView):
-    """What is said of GET /v1/messages/batches/{name}/results."""
-
-    @extend_schema(
-        operation_id="get_message_batch_results",
-        summary="Read a batch's results",
-        tags=["message batches"],
-        parameters=[NAME, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
+    @operation(
+        "get_message_batch_results",
+        "Read a batch's results",
+        "message batches",
+        NAME,
+        *CALL_HEADERS,
         responses={
             (200, "application/x-jsonl"): OpenApiResponse(
                 ref("BatchResult"),
@@ -128,93 +116,82 @@ class BatchResultsPage(BatchResultsView):
         | failures(*NOT_FOUND),
     )
     def get(self, request: Any, name: str) -> Any:
-        """Once it has ended, for 29 days."""
+        """Read the results of a batch that has ended. They are available for 29 days."""
 
 
-FILE_ID = OpenApiParameter("file_id", {"type": "string"}, OpenApiParameter.PATH, description="Its id.")
+FILE_ID = OpenApiParameter("file_id", {"type": "string"}, OpenApiParameter.PATH, description="The file's id.")
 
 
 class FilesPage(FilesView):
-    """What is said of /v1/files."""
-
-    @extend_schema(
-        operation_id="upload_file",
-        summary="Upload a file",
-        tags=["files"],
+    @operation(
+        "upload_file",
+        "Upload a file",
+        "files",
+        *CALL_HEADERS,
         request={"multipart/form-data": ref("FileUpload")},
-        parameters=[*CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
         responses=answer("File", "The file.") | failures(*NOT_FOUND, 408, 413),
     )
     def post(self, request: Any) -> Any:
-        """It passes through as it comes, to the provider's account that keeps the team's files, and belongs to the team
-        of the key; to the key itself where that has none."""
+        """Upload a file to the provider's account that stores the team's files. The gateway passes the bytes on while
+        they arrive. The file belongs to the key's team, or to the key itself if it has no team."""
 
-    @extend_schema(
-        operation_id="list_files",
-        summary="List the team's files",
-        tags=["files"],
-        parameters=[
-            *PAGE,
-            OpenApiParameter("page", {"type": "string"}, description="`next_page` of the page before this one."),
-            OpenApiParameter(
-                "ids[]",
-                {"type": "array", "items": {"type": "string"}, "maxItems": 100},
-                description="These only, in one page; those that there aren't are left out.",
-            ),
-            *ANSWER_HEADERS,
-        ],
-        auth=SECURITY,
-        responses=answer("FilePage", "A page of them.") | failures(400, 401, 403, 405, 429, 500, 503, 529),
+    @operation(
+        "list_files",
+        "List the team's files",
+        "files",
+        *PAGE,
+        OpenApiParameter("page", {"type": "string"}, description="The `next_page` of the previous page."),
+        OpenApiParameter(
+            "ids[]",
+            {"type": "array", "items": {"type": "string"}, "maxItems": 100},
+            description="Returns only these files, in one page; unknown ids are skipped.",
+        ),
+        responses=answer("FilePage", "A page of files.") | failures(*LISTED),
     )
     def get(self, request: Any) -> Any:
-        """Those that were uploaded through the gateway, and those that a model made for the team."""
+        """List the files that the team uploaded through the gateway, and those that a model made for it."""
 
 
 class FilePage(FileView):
-    """What is said of /v1/files/{file_id}."""
-
-    @extend_schema(
-        operation_id="get_file",
-        summary="Describe a file",
-        tags=["files"],
-        parameters=[FILE_ID, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
+    @operation(
+        "get_file",
+        "Describe a file",
+        "files",
+        FILE_ID,
+        *CALL_HEADERS,
         responses=answer("File", "The file.") | failures(*NOT_FOUND),
     )
     def get(self, request: Any, file_id: str) -> Any:
-        """As the provider describes it."""
+        """Describe a file as the provider describes it."""
 
-    @extend_schema(
-        operation_id="delete_file",
-        summary="Delete a file",
-        tags=["files"],
-        parameters=[FILE_ID, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
-        responses=answer("DeletedFile", "It is gone.") | failures(*NOT_FOUND),
+    @operation(
+        "delete_file",
+        "Delete a file",
+        "files",
+        FILE_ID,
+        *CALL_HEADERS,
+        responses=answer("DeletedFile", "The file is deleted.") | failures(*NOT_FOUND),
     )
     def delete(self, request: Any, file_id: str) -> Any:
-        """At the provider, for everybody."""
+        """Delete a file at the provider, for the whole team."""
 
 
 class FileContentPage(FileContentView):
-    """What is said of GET /v1/files/{file_id}/content."""
-
-    @extend_schema(
-        operation_id="download_file",
-        summary="Download a file",
-        tags=["files"],
-        parameters=[FILE_ID, *CALL_HEADERS, *ANSWER_HEADERS],
-        auth=SECURITY,
+    @operation(
+        "download_file",
+        "Download a file",
+        "files",
+        FILE_ID,
+        *CALL_HEADERS,
         responses={
             (200, "application/octet-stream"): OpenApiResponse(
-                {"type": "string", "format": "binary"}, description="Its bytes, of whatever type they are."
+                {"type": "string", "format": "binary"}, description="The contents, of any type."
             )
         }
         | failures(*NOT_FOUND),
     )
     def get(self, request: Any, file_id: str) -> Any:
-        """Of files that a model made; providers don't hand out what was uploaded."""
+        """Download a file that a model made. Providers don't return uploaded files."""
 
 
 PATTERNS = [

@@ -1,4 +1,4 @@
-"""OpenAI, or whoever speaks its chat completions: the Messages API is translated to them and back.
+"""OpenAI, or a provider that speaks its chat completions: the Messages API is translated to them and back.
 
 docs/providers.md has the table of what is translated, refused and left out.
 """
@@ -28,21 +28,19 @@ MESSAGES = "/v1/messages"
 REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
-# A provider that keeps alive with comments is silent to a caller: so long, in seconds. As long is waited for what a
-# stream begins with, for it may be an error.
+# Seconds. A provider that keeps the connection alive with comments sends the client nothing: after this time the
+# gateway sends a ping. It also waits this long for the beginning of a stream, which may be an error.
 SILENCE = 10.0
-# After the last event, the answer is read to its end so that its connection can be used again; for so many seconds.
+# The most time to read an answer to its end after the last event, so that the connection can be reused (seconds).
 END_SECONDS = 1.0
 
 
 @speaks
 class OpenAI(Provider):
-    """Translates."""
-
     name = "openai"
     label = "OpenAI-compatible"
     own_hosts = re.compile(r"api\.openai\.com")
-    # Nobody knows what is behind an address.
+    # The gateway can't know which models an address has.
     sells_claude = False
     signs_thinking = False
     lists_models = True
@@ -59,9 +57,9 @@ class OpenAI(Provider):
         "cerebras",
     )
     guesses = ("moonshotai", "zai", "cohere", "perplexity", "novita", "anthropic")
-    # Never less than they cost: priority is 1.7 to 2.5 times the list price (https://openai.com/api-fast-mode/), and
+    # Never below the real price: priority is 1.7 to 2.5 times the list price (https://openai.com/api-fast-mode/), and
     # ultrafast about 6 (https://docs.opper.ai/build/gateway/service-tiers, both as of November 2026); flex and batches
-    # are half of it, scale and what is provisioned are paid for beforehand.
+    # are half of it, scale and provisioned capacity are prepaid.
     tier_rates: ClassVar[Mapping[str, Decimal]] = {
         "flex": Decimal(1),
         "batch": Decimal(1),
@@ -74,7 +72,7 @@ class OpenAI(Provider):
 
     @classmethod
     def check_address(cls, url: str, parts: SplitResult) -> None:
-        # With it, the address is Azure's, whose models are deployments.
+        # An api-version makes it an address of Azure's, whose models are deployments.
         if "#" in url or not dialects.AZURE_VERSION.fullmatch(parts.query):
             super().check_address(url, parts)
         if parts.path.rstrip("/").endswith("/completions"):
@@ -119,10 +117,10 @@ class OpenAI(Provider):
 
 
 def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
-    """A Messages request for an address, and what its answer has to go by.
+    """A Messages request, translated for an address, and what the translation of its answer needs.
 
     Raises:
-        GatewayError: 400, it can't be expressed.
+        GatewayError: 400, the request can't be expressed in this protocol.
     """
     asked = request.read(body)
     model = dialects.own_name(asked["model"], base_url)
@@ -136,11 +134,11 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
 
 
 async def understood(answered: Answer, wanted: Expected, between_bytes: float | None) -> Answer:
-    """The answer in Anthropic's terms; one that is no stream is read to its end first, for it may be an error that
-    goes by another status.
+    """The translated answer. One that isn't a stream is read to its end first, because it may be an error with another
+    status.
 
     Raises:
-        UpstreamError: it broke off, or is none.
+        UpstreamError: the provider disconnected before the end, or the answer isn't one.
     """
     known = headers.acted_on(answered.headers)
     request_id = next((value for name in REQUEST_IDS if (value := headers.value_of(answered.headers, name))), "")
@@ -150,9 +148,9 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
     succeeded = 200 <= answered.status < 300
     if succeeded and streams and wanted.stream:
         streamed = Streamed(answered, [*known, EVENTS], Events(wanted))
-        if (said := await streamed.begin(between_bytes)) is None:
+        if (failure := await streamed.begin(between_bytes)) is None:
             return streamed
-        status, error = faults.of_said(0, said, wanted.model, request_id)
+        status, error = faults.of_json(0, failure, wanted.model, request_id)
         return Whole(status, [*known, JSON], error)
     body = await whole(answered, between_bytes)
     if succeeded:
@@ -173,10 +171,10 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
 
 
 async def whole(answered: Answer, between_bytes: float | None) -> bytes:
-    """The body. Of an error, what there is of it.
+    """The whole body. Empty: it is that of an error, and incomplete.
 
     Raises:
-        UpstreamError: it broke off, took too long, or has no end.
+        UpstreamError: the body is incomplete, too slow or too long.
     """
 
     async def part() -> bytes:
@@ -196,12 +194,12 @@ async def whole(answered: Answer, between_bytes: float | None) -> bytes:
 
 
 def nothing() -> UpstreamError:
-    """The answer ended before it had begun: another attempt may come to more."""
+    """The answer ended before it began: a retry makes sense."""
     return UpstreamError("empty_answer", sent=True, ended=True)
 
 
 class Streamed:
-    """An answer that is translated as it comes."""
+    """An answer that is translated while it arrives."""
 
     status = 200
 
@@ -209,16 +207,16 @@ class Streamed:
         self.answered = answered
         self.headers = headers
         self.events = events
-        self.told = time.monotonic()
+        self.last_sent = time.monotonic()
         self._ready: list[bytes] = []
         self._trouble: UpstreamError | None = None
         self._over = False
 
     async def begin(self, between_bytes: float | None) -> Any:
-        """Wait for the model's first words; what the provider says of an error in their place, None, where it doesn't.
+        """Wait until the model begins. Returns the provider's error if one comes first; None: no error.
 
         Raises:
-            UpstreamError: it ended before it had begun. (What else goes wrong is for whoever reads on.)
+            UpstreamError: the stream ended before it began. (Other failures are raised by `read`.)
         """
         events = self.events
         try:
@@ -241,7 +239,7 @@ class Streamed:
     async def read(self) -> bytes:
         while True:
             if self._ready:
-                self.told = time.monotonic()
+                self.last_sent = time.monotonic()
                 return self._ready.pop(0)
             if self._trouble is not None:
                 raise self._trouble
@@ -249,18 +247,18 @@ class Streamed:
                 break
             if out := await self._translated():
                 self._ready.append(out)
-            elif not self._over and time.monotonic() - self.told > SILENCE:
-                self.told = time.monotonic()
+            elif not self._over and time.monotonic() - self.last_sent > SILENCE:
+                self.last_sent = time.monotonic()
                 return PING
         if self.events.done and not self.events.failed:
             await self._end()
         return b""
 
     async def _translated(self) -> bytes:
-        """What the provider's next bytes become, which may be nothing.
+        """Read and translate the provider's next bytes; the result may be empty.
 
         Raises:
-            UpstreamError: it broke off, or they are nonsense.
+            UpstreamError: the provider disconnected before the end, or the bytes are no such stream.
         """
         if self.events.broken:
             raise nothing() if self.events.empty else UpstreamError("bad_answer", sent=True)

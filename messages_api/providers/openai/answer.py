@@ -1,4 +1,4 @@
-"""A whole chat completion as a Messages answer. Pure."""
+"""The translation of a complete chat completion to a Messages answer. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from messages_api.providers.openai import completion
 from messages_api.providers.openai.arguments import as_object
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
-from messages_api.providers.openai.thoughts import Thoughts, Told
+from messages_api.providers.openai.thoughts import Piece, Thoughts
 
 
 def message(read: Completion, expected: Expected) -> bytes:
     """The Messages answer.
 
     Raises:
-        Nothing: it ended before it had begun.
-        ValueError: there is no answer in the completion, or none that came to its end.
+        Nothing: the answer ended before it began.
+        ValueError: the completion has no answer, or an incomplete one.
     """
     choice = read.choices[0] if read.choices else None
     if choice is None or choice.message is None or completion.broke(choice):
@@ -49,15 +49,15 @@ def message(read: Completion, expected: Expected) -> bytes:
 
 
 def name(read: Completion) -> str:
-    """The answer's id: the provider's, if it has one."""
+    """The answer's id: the provider's, or a new one if it has none."""
     return read.id if isinstance(read.id, str) and read.id else "msg_" + secrets.token_hex(12)
 
 
 def tool_id(given: Any, taken: set[str]) -> str:
-    """A tool call's id, for not every provider gives one, and some give the same one to several calls.
+    """A unique id for a tool call: some providers give none, or the same one to several calls.
 
     Args:
-        taken: the ids of the answer's other calls, to which this one is added.
+        taken: the ids of the answer's other calls; this one is added.
     """
     unique = given if isinstance(given, str) and given and given not in taken else "toolu_" + secrets.token_hex(12)
     taken.add(unique)
@@ -65,12 +65,12 @@ def tool_id(given: Any, taken: set[str]) -> str:
 
 
 def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], int]:
-    """The content's blocks, and how many bytes the model wrote."""
+    """The blocks of the content, and the number of bytes that the model wrote."""
     assert choice.message is not None
     content: list[dict[str, Any]] = []
     delivered = 0
     calls = completion.calls(choice.message)
-    for kind, text in told(choice, expected, called=bool(calls)):
+    for kind, text in pieces(choice, expected, called=bool(calls)):
         delivered += len(text.encode())
         if kind == "thinking" and not expected.shows_thinking:
             continue
@@ -91,8 +91,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
     return content, delivered
 
 
-def told(choice: Choice, expected: Expected, *, called: bool) -> Iterator[Told]:
-    """What was thought and said, in order."""
+def pieces(choice: Choice, expected: Expected, *, called: bool) -> Iterator[Piece]:
+    """The thinking and the text of an answer, in order."""
     assert choice.message is not None
     thoughts, spoke = Thoughts(expected.tags), False
     for kind, text in completion.said(choice.message):

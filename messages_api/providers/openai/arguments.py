@@ -1,10 +1,10 @@
-"""The arguments of a tool call, put together from the fragments of a stream. No I/O.
+"""The arguments of a tool call, assembled from the fragments of a stream. No I/O.
 
-OpenAI sends what is new. Others send all of it again with every chunk (DeepSeek at Baidu, some builds of llama.cpp and
-vLLM), or say `{}` first and the real arguments later (Gemini); reports of 2025 and 2026:
+OpenAI's fragments continue each other. Other providers repeat all of the arguments in each chunk (DeepSeek at Baidu,
+some builds of llama.cpp and vLLM), or send `{}` first and the real arguments later (Gemini); reports of 2025 and 2026:
 https://github.com/NousResearch/hermes-agent/pull/35718, https://github.com/microsoft/autogen/pull/7549,
-https://github.com/anomalyco/opencode/pull/17339. Which it is, is decided by what makes JSON of the fragments, so that
-new text that only looks like the old is not lost. Where both do, only what both agree on goes out.
+https://github.com/anomalyco/opencode/pull/17339. The reading that makes JSON of the fragments wins, so that new text
+that happens to look like a repetition is not lost. While both readings do, only the text that they share is sent.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import msgspec
 
 from messages_api.outline import is_many
 
-# What tells in JSON where an object ends; and what some models write after it.
+# The characters that decide where an object ends; and those that some models write after it.
 SIGNS = re.compile(r'["\\{}\[\]]')
 STRAY = " \t\r\n}]"
-# What may end an object that is said again with more in it.
+# The end of an object that a provider may repeat with more members.
 CLOSERS = '"]} \t\r\n'
-# A number that isn't finished, which the decoder takes for a broken one.
+# An unfinished number at the end: the decoder calls it invalid instead of truncated.
 NUMBER = re.compile(r"[-+.0-9eE]+\Z")
 TRUNCATED = "truncated"
-# Arguments that say that there are none.
+# Arguments that mean that there are no arguments.
 NO_INPUT = frozenset(("", "null", "[]"))
-# At most this many ways to read the fragments are kept, until one of them has this many characters.
+# The most readings of the fragments that are kept, until one of them has MOST_DOUBTED characters.
 MOST_READINGS = 4
 MOST_DOUBTED = 4096
 
@@ -39,8 +39,8 @@ class Reading:
 
     Attributes:
         length: in characters.
-        whole: the object has ended, so that no more of it can come.
-        stray: something followed its end.
+        whole: the object is complete.
+        stray: superfluous characters followed the object.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -55,7 +55,6 @@ class Reading:
 
     @property
     def text(self) -> str:
-        """All of it."""
         if len(self._parts) > 1:
             self._parts = ["".join(self._parts)]
         return self._parts[0] if self._parts else ""
@@ -72,22 +71,22 @@ class Reading:
         return "".join(reversed(found))
 
     def add(self, text: str) -> None:
-        """Go on with more text.
+        """Append text.
 
         Raises:
-            ValueError: the object had ended, and this is more than a bracket too many.
+            ValueError: the object is complete, and the text is more than superfluous brackets.
         """
         end = 0 if self.whole else self._end(text)
         if end < len(text):
             if text[end:].strip(STRAY):
-                raise ValueError("more of a tool call that was whole")
+                raise ValueError("text after a complete tool call")
             self.stray = True
         if end:
             self._parts.append(text[:end])
             self.length += end
 
     def _end(self, text: str) -> int:
-        """How much of a text belongs to the object."""
+        """The position in the text where the object ends, or the length of the text."""
         skipped = self._skipped
         for sign in SIGNS.finditer(text):
             at = sign.start()
@@ -110,17 +109,17 @@ class Reading:
 
 
 class Arguments:
-    """What the fragments of one call come to.
+    """The arguments of one call.
 
     Attributes:
-        begun: there is some of it.
-        odd: it is no object, and goes out when it is all there, wrapped.
+        begun: there is a fragment that isn't empty.
+        odd: the arguments aren't an object: they are sent wrapped, once they are complete.
     """
 
     def __init__(self) -> None:
         self.begun = self.odd = False
         self.sent = 0
-        # That it comes piece by piece was seen: an object that has ended is not said again with more in it.
+        # The fragments are known to continue each other: a complete object is not repeated with more members.
         self._pieces = False
         self._readings: list[Reading] = []
         self._loose: list[str] = []
@@ -128,29 +127,29 @@ class Arguments:
 
     @property
     def whole(self) -> bool:
-        """Whether its object has ended, however the fragments are read."""
+        """Whether the object is complete in all readings of the fragments."""
         return self.begun and not self.odd and all(reading.whole for reading in self._readings)
 
     @property
     def over(self) -> bool:
-        """Whether no more of it can come."""
+        """Whether the arguments are complete and can't be repeated with more members."""
         return self._pieces and self.whole
 
     @property
     def length(self) -> int:
-        """Characters that are kept of it."""
+        """The number of characters that are kept."""
         return self._readings[0].length if self._readings else self._loose_length
 
     @property
     def empty(self) -> bool:
-        """Whether it is an object without members, so far."""
+        """Whether the arguments are an object without members, up to now."""
         return self.whole and not self._readings[0].text.strip("{} \t\r\n")
 
     def take(self, fragment: str) -> None:
-        """Take in the next fragment.
+        """Add the next fragment.
 
         Raises:
-            ValueError: it can't belong to this call.
+            ValueError: the fragment can't belong to this call.
         """
         again = fragment.lstrip()
         if not self.begun:
@@ -159,7 +158,7 @@ class Arguments:
             self._loosely(fragment, again)
         elif fragment:
             [reading] = self._readings if len(self._readings) == 1 else [None]
-            # Only what is as long as all before can be all of it again.
+            # Only a fragment that is as long as the text before it can be a repetition.
             if reading is None or (again[:1] == "{" and (reading.whole or len(again) >= reading.length)):
                 self._weigh(fragment, again)
             else:
@@ -167,20 +166,20 @@ class Arguments:
                 reading.add(fragment)
                 self._pieces = self._pieces or reading.length > before
 
-    def says_again(self, fragment: str) -> bool:
-        """Whether a fragment is all that there is of an object that hasn't ended, and maybe more."""
+    def is_repeated_in(self, fragment: str) -> bool:
+        """Whether a fragment repeats all of an incomplete object, and maybe continues it."""
         again = fragment.lstrip()
         return (
             self.begun and not self.odd and not self.whole and any(again.startswith(one.text) for one in self._readings)
         )
 
     def may_be(self, fragment: str) -> bool:
-        """Whether a fragment is this object again, as it is or with more in it."""
+        """Whether a fragment repeats this object, with or without more members."""
         again = fragment.lstrip()
         return any(self._again(reading, again) is not None for reading in self._readings)
 
     def new(self) -> str:
-        """What is sure by now and was not asked for yet."""
+        """The text that is certain by now and was not returned before."""
         if self.odd or not self._readings:
             return ""
         reading = self._readings[0]
@@ -193,14 +192,14 @@ class Arguments:
         return found
 
     def finish(self) -> None:
-        """No more of it comes: what is the likeliest is what it is."""
+        """End the arguments: the most likely reading is final."""
         if self._readings:
             self._readings = [min(self._readings, key=lambda reading: not reading.whole)]
             self._pieces = True
 
     @property
     def loose(self) -> str:
-        """All of what is no object."""
+        """The text of arguments that aren't an object."""
         return "".join(self._loose)
 
     def _begin(self, text: str) -> None:
@@ -212,7 +211,7 @@ class Arguments:
             self._loose, self._readings = [], [Reading(text)]
 
     def _loosely(self, fragment: str, again: str) -> None:
-        """More of what is no object; a `null` that real arguments follow was said too early."""
+        """Add to arguments that aren't an object. If an object follows a `null` and the like, it replaces that."""
         if len(self._loose) == 1 and self._loose[0].strip() in NO_INPUT:
             if again.startswith("{"):
                 self._begin(again)
@@ -223,22 +222,22 @@ class Arguments:
         self._loose_length += len(fragment)
 
     def _weigh(self, fragment: str, again: str) -> None:
-        """Read a fragment both as more and as all of it again, and keep what makes JSON."""
+        """Read a fragment both as a continuation and as a repetition, and keep the readings that make JSON."""
         more = [one for reading in self._readings if (one := longer(reading, fragment)) is not None]
-        anew = [one for reading in self._readings if (one := self._again(reading, again)) is not None]
-        # A model's JSON may be broken: then, to say all of it again by chance is less likely than on purpose.
-        found = [one for one in (*more, *anew) if may_be_json(one.text)] or anew or more
+        repeated = [one for reading in self._readings if (one := self._again(reading, again)) is not None]
+        # A model's JSON may be broken. Then a repetition is more likely than a continuation that looks like one.
+        found = [one for one in (*more, *repeated) if may_be_json(one.text)] or repeated or more
         if not found:
-            raise ValueError("more of a tool call that was whole")
+            raise ValueError("text after a complete tool call")
         if not all(one.stray for one in found):
             found = [one for one in found if not one.stray]
         texts = {one.text: one for one in reversed(found)}
-        self._pieces = self._pieces or not any(one.text in texts for one in anew)
+        self._pieces = self._pieces or not any(one.text in texts for one in repeated)
         kept = [one for one in found if texts[one.text] is one][:MOST_READINGS]
         self._readings = kept if all(one.length < MOST_DOUBTED for one in kept) else kept[:1]
 
     def _again(self, reading: Reading, again: str) -> Reading | None:
-        """The fragment as the same object again; None where it can't be. What went out must be in it."""
+        """The reading in which the fragment repeats the object; None: it can't. It must contain all sent text."""
         text = reading.text
         more = reading.whole and not self._pieces and again.startswith(text.rstrip(CLOSERS))
         if more or again.startswith(text):
@@ -250,7 +249,7 @@ class Arguments:
 
 
 def longer(reading: Reading, fragment: str) -> Reading | None:
-    """The reading with a fragment behind it; None where its object had ended."""
+    """The reading with a fragment appended; None: its object is already complete."""
     try:
         return Reading(reading.text + fragment)
     except ValueError:
@@ -258,13 +257,13 @@ def longer(reading: Reading, fragment: str) -> Reading | None:
 
 
 def agreement(texts: list[str]) -> int:
-    """To how many characters texts are the same."""
+    """The number of characters at the start that all texts share."""
     places = enumerate(zip(*texts, strict=False))
     return next((at for at, signs in places if len(set(signs)) > 1), min(map(len, texts)))
 
 
 def may_be_json(text: str) -> bool:
-    """Whether it is JSON, or the beginning of some."""
+    """Whether a text is JSON, or the beginning of some."""
     for tried in (text, NUMBER.sub("", text)):
         try:
             _check(tried.encode("utf-8", "replace"))
@@ -278,7 +277,7 @@ def may_be_json(text: str) -> bool:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two texts are the same object."""
+    """Whether two texts are JSON of the same object."""
     if is_many(one.encode("utf-8", "replace")) or is_many(other.encode("utf-8", "replace")):
         return one == other
     try:
@@ -288,8 +287,7 @@ def same(one: str, other: str) -> bool:
 
 
 def as_object(written: str) -> dict[str, Any] | msgspec.Raw:
-    """The arguments as an object; where it has many parts, as it was written. What isn't one is wrapped as Anthropic
-    says to:
+    """The arguments as an object, or unparsed if they have many parts. Others are wrapped, as Anthropic recommends:
     https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming"""
     if written.strip() in NO_INPUT:
         return {}

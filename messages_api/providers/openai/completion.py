@@ -1,6 +1,6 @@
-"""What a chat completion, or a chunk of one, says: read by its types, and put in Anthropic's terms. Pure.
+"""A chat completion, or a chunk of one: read by its types, and put in Anthropic's terms. Pure.
 
-Providers differ in all that is not OpenAI's own: thinking comes as `reasoning`, `reasoning_content`, in
+Providers differ in everything beyond OpenAI's own API: thinking comes as `reasoning`, `reasoning_content`, in
 `reasoning_details` or as parts of the content, cached tokens under four names.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from messages_api.metering import is_count, mapping
+from messages_api.lenient import is_count, mapping
 from messages_api.outline import Elements, Members, Outline, is_many
 from messages_api.providers.openai.thoughts import Kind
 from messages_api.seen import BYTES_PER_TOKEN
@@ -32,8 +32,8 @@ REASONS = {
     "safety": "refusal",
     "sensitive": "refusal",
 }
-# Service tiers in Anthropic's words, which are standard, priority and batch. OpenAI renamed `priority` to `fast` on 30
-# July 2026 (https://openai.com/api-fast-mode/); Groq's usual one is `on_demand`.
+# Service tiers in Anthropic's terms: standard, priority and batch. OpenAI renamed `priority` to `fast` on 30 July 2026
+# (https://openai.com/api-fast-mode/); Groq's usual one is `on_demand`.
 TIERS = {
     "default": "standard",
     "standard": "standard",
@@ -43,27 +43,27 @@ TIERS = {
     "batch": "batch",
 }
 TIER_LENGTH = 40
-# A provider that says so broke off (OpenRouter, DeepSeek, Z.ai, vLLM).
+# Reasons by which a provider says that its answer failed (OpenRouter, DeepSeek, Z.ai, vLLM).
 BROKEN = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
-# The members that an error is told in.
+# The members that may contain an error.
 ERROR = ("error", "errors", "message", "msg", "detail", "code", "status", "type")
-# A number of tokens as a text.
+# A number of tokens in a string.
 NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class Nothing(ValueError):
-    """An answer that ended before it had begun."""
+    """The answer ended before it began."""
 
 
 class Function(Struct, gc=False):
-    """The tool that is called, and its arguments: JSON in a string, or a part of it."""
+    """The called tool, and its arguments: JSON in a string, or a part of it."""
 
     name: Any = None
     arguments: Any = None
 
 
 class ToolCall(Struct, gc=False):
-    """A tool call, or a part of one."""
+    """A tool call, or a fragment of one."""
 
     index: Any = None
     id: Any = None
@@ -71,7 +71,7 @@ class ToolCall(Struct, gc=False):
 
 
 class Delta(Struct, gc=False):
-    """What the model said, or a part of it."""
+    """The model's message, or a part of it."""
 
     content: Any = None
     refusal: Any = None
@@ -85,8 +85,8 @@ class Delta(Struct, gc=False):
 
 
 class Choice(Struct, gc=False):
-    """The answer, of which there is one only. vLLM says in `stop_reason` which sequence it stopped at, OpenRouter in
-    `error` why it broke off."""
+    """An answer; a completion has only one. vLLM names the stop sequence in `stop_reason`, OpenRouter a failure in
+    `error`."""
 
     index: Any = None
     error: Any = None
@@ -98,8 +98,8 @@ class Choice(Struct, gc=False):
 
 
 class Completion(Struct, gc=False):
-    """A completion or a chunk. Groq tells usage in `x_groq`; those who put no `error` around what one says (vLLM,
-    Mistral, FastAPI) say it in `message` or `detail`."""
+    """A completion or a chunk. Groq reports usage in `x_groq`; vLLM, Mistral and FastAPI have errors in `message` or
+    `detail`, without an `error` around them."""
 
     id: Any = None
     model: Any = None
@@ -118,7 +118,7 @@ class Completion(Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(Completion).decode
-# What is read of a completion that is long and has many parts: all that the types above name.
+# The outline of a completion that is long and has many parts: all members of the types above.
 FUNCTION = Members(**dict.fromkeys(Function.__struct_fields__))
 TOOL_CALL = Members(**dict.fromkeys(ToolCall.__struct_fields__) | {"function": FUNCTION})
 DELTA = Members(
@@ -129,10 +129,10 @@ COMPLETION = Members(**dict.fromkeys(Completion.__struct_fields__) | {"choices":
 
 
 def read(data: bytes) -> Completion:
-    """The completion; what is broken in its text is replaced.
+    """Decode a completion; invalid characters are replaced.
 
     Raises:
-        ValueError: it is none, or has more parts than can be read while others wait.
+        ValueError: it isn't a completion, or has too many parts to be read while other calls wait.
     """
     try:
         if is_many(data):
@@ -144,20 +144,20 @@ def read(data: bytes) -> Completion:
         try:
             return _decode(data)
         except ValueError:
-            # Python's servers write NaN and Infinity (of log probabilities), which JSON doesn't have.
-            said = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
-            # Google's errors come in a list.
-            said = said[0] if isinstance(said, list) and len(said) == 1 and "error" in mapping(said[0]) else said
-            return _decode(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
+            # Servers in Python write NaN and Infinity (for log probabilities), which JSON doesn't have.
+            value = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
+            # Google sends an error in a list.
+            value = value[0] if isinstance(value, list) and len(value) == 1 and "error" in mapping(value[0]) else value
+            return _decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def error(read: Completion) -> dict[str, Any] | None:
-    """The envelope of what it says instead of an answer, or in the middle of one; None, if it is no error."""
-    told = {name: value for name in ERROR if (value := getattr(read, name))}
-    if read.error or read.errors or (read.choices is None and told.keys() & {"message", "msg", "detail"}):
-        return told
+    """The error that a completion or chunk contains, with all its members; None: it contains none."""
+    found = {name: value for name in ERROR if (value := getattr(read, name))}
+    if read.error or read.errors or (read.choices is None and found.keys() & {"message", "msg", "detail"}):
+        return found
     choice = read.choices[0] if read.choices else None
     if choice is not None and choice.error and not any(said_by(choice)):
         return {"error": choice.error}
@@ -165,25 +165,25 @@ def error(read: Completion) -> dict[str, Any] | None:
 
 
 def said_by(choice: Choice) -> Iterator[object]:
-    """All that a choice says and calls."""
+    """All texts and tool calls of a choice."""
     if (delta := choice.delta or choice.message) is not None:
         yield from said(delta)
         yield from calls(delta)
 
 
 def broke(choice: Choice) -> Any:
-    """Why an answer broke off; None, if it didn't."""
+    """The failure that an answer ended with; None: it didn't fail."""
     ended = finish(choice)
     return choice.error or ({"code": ended} if ended in BROKEN else None)
 
 
 def finish(choice: Choice) -> str:
-    """Why it ended, in the provider's word, empty where it goes on (or the provider has none)."""
+    """The provider's reason for the end; empty: the answer goes on (or the provider gives no reason)."""
     return choice.finish_reason.lower() if isinstance(choice.finish_reason, str) else ""
 
 
 def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
-    """What the model thought and said, in order."""
+    """The model's thinking and text, in order."""
     if (
         (thought := words(delta.reasoning_content))
         or (thought := words(delta.reasoning))
@@ -205,7 +205,7 @@ def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
 
 
 def words(value: Any) -> str:
-    """A text, or those in a list of parts."""
+    """A text, or the texts in a list of parts."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
@@ -215,14 +215,14 @@ def words(value: Any) -> str:
 
 
 def is_marked(delta: Delta) -> bool:
-    """Whether the content is marked as what the model thought (Gemini, at Google's AI Studio and Vertex AI). It marks
-    messages whose content is the answer, too: what has nothing beside it is text (thoughts.py)."""
+    """Whether the content is marked as thinking (Gemini, at Google's AI Studio and Vertex AI). Gemini marks some
+    answers, too: marked content with nothing else beside it is text (thoughts.py)."""
     about = mapping(delta.extra_content).values() if delta.extra_content is not None else ()
     return any(mapping(one).get("thought") is True for one in about)
 
 
 def calls(delta: Delta) -> Sequence[ToolCall]:
-    """The tool calls, or their parts; functions were called one at a time, once."""
+    """The tool calls, or their fragments. The old `function_call` is a single call."""
     if delta.tool_calls:
         return [call for call in delta.tool_calls if call.id or names(call) or arguments(call.function)]
     if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
@@ -231,12 +231,12 @@ def calls(delta: Delta) -> Sequence[ToolCall]:
 
 
 def names(call: ToolCall) -> bool:
-    """Whether it says which tool is called."""
+    """Whether a call, or its fragment, names the tool."""
     return call.function is not None and bool(call.function.name)
 
 
 def arguments(function: Function | None) -> str:
-    """The arguments as JSON, or a part of it."""
+    """The arguments as JSON, or a fragment of it."""
     given = function.arguments if function is not None else None
     if isinstance(given, str):
         return given
@@ -244,17 +244,17 @@ def arguments(function: Function | None) -> str:
 
 
 def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -> tuple[str, str | None]:
-    """Why the model stopped, and at which sequence: most providers don't say that it was one.
+    """Why the model stopped, and at which sequence. Most providers don't say that it stopped at one.
 
     Args:
-        stops: the sequences that were asked for.
-        called: whether it called a tool; some say `stop` for that.
+        stops: the sequences in the request.
+        called: the model called a tool; some providers say `stop` for that.
     """
     if refused:
         return "refusal", None
-    told = REASONS.get(finish(choice), "end_turn")
-    if told != "end_turn":
-        return told, None
+    reason = REASONS.get(finish(choice), "end_turn")
+    if reason != "end_turn":
+        return reason, None
     if isinstance(choice.stop_reason, str) and choice.stop_reason in stops:
         return "stop_sequence", choice.stop_reason
     if choice.native_finish_reason == "stop_sequence" and len(stops) == 1:
@@ -263,26 +263,26 @@ def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -
 
 
 def is_cut(choice: Choice) -> bool:
-    """Whether the answer had reached the most tokens that it may have."""
+    """Whether the answer was cut at its token limit."""
     return REASONS.get(finish(choice), "") in ("max_tokens", "model_context_window_exceeded")
 
 
 def check_empty(reason: str, used: dict[str, Any]) -> None:
-    """Check that an answer without content is one: a model that just stops wrote the token that says so.
+    """Check that an answer without content is a real one: a model that stops at once has still written a token.
 
     Args:
-        reason: why it ended, in Anthropic's word.
-        used: as `usage` says.
+        reason: why the answer ended, in Anthropic's terms.
+        used: the result of `usage`.
 
     Raises:
-        Nothing: it says of no output, or not at all what was used.
+        Nothing: the provider reports no output, or no usage at all.
     """
     if reason == "end_turn" and not used.get("output_tokens"):
-        raise Nothing("an answer of nothing")
+        raise Nothing("an empty answer")
 
 
 def stop_details(reason: str) -> dict[str, Any] | None:
-    """What goes with a refusal."""
+    """The `stop_details` of a refusal; None for other reasons."""
     return {"type": "refusal", "category": None, "explanation": None} if reason == "refusal" else None
 
 
@@ -290,29 +290,29 @@ COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def usage(read: Completion) -> dict[str, Any]:
-    """The tokens that were used, as Anthropic counts them; empty where the provider doesn't say.
+    """Usage in Anthropic's form; empty: the provider reports none.
 
-    OpenAI's prompt tokens are all that was read, from caches too. Thinking is output: where it is told beside it, as
-    xAI and Gemini do, the total is more than the sum.
+    OpenAI's prompt tokens include those that were read from caches. Thinking is a part of the output; if a provider
+    counts it separately, as xAI and Gemini do, the total is more than the sum.
     """
-    told = reported(read)
-    prompt, output, total = (count(told.get(name)) for name in COUNTS)
+    report = reported(read)
+    prompt, output, total = (count(report.get(name)) for name in COUNTS)
     if output is None and prompt is not None and total is not None:
         output = max(0, total - prompt)
     if prompt is None or output is None:
         return {}
-    details = mapping(told.get("prompt_tokens_details"))
+    details = mapping(report.get("prompt_tokens_details"))
     cached = first_count(
         details.get("cached_tokens"),
-        told.get("prompt_cache_hit_tokens"),
-        told.get("cached_tokens"),
-        told.get("num_cached_tokens"),
-        told.get("cache_read_input_tokens"),
+        report.get("prompt_cache_hit_tokens"),
+        report.get("cached_tokens"),
+        report.get("num_cached_tokens"),
+        report.get("cache_read_input_tokens"),
     )
     cached = min(cached, prompt)
-    written = first_count(details.get("cache_write_tokens"), told.get("cache_creation_input_tokens"))
+    written = first_count(details.get("cache_write_tokens"), report.get("cache_creation_input_tokens"))
     written = min(written, prompt - cached)
-    thought = first_count(mapping(told.get("completion_tokens_details")).get("reasoning_tokens"))
+    thought = first_count(mapping(report.get("completion_tokens_details")).get("reasoning_tokens"))
     if total is not None and total > prompt + output:
         thought = max(thought, total - prompt - output)
         output = total - prompt
@@ -329,38 +329,42 @@ def reported(read: Completion) -> dict[str, Any]:
 
 
 def doubtful(read: Completion) -> dict[str, Any]:
-    """What is said of usage that isn't counted in numbers of tokens, for the ledger to be flagged; empty: nothing."""
+    """A member of usage that flags the ledger's row if a count isn't a number of tokens; empty: all counts are."""
     values = (reported(read).get(name) for name in COUNTS)
     return {"doubtful": True} if any(value is not None and count(value) is None for value in values) else {}
 
 
 def count(value: Any) -> int | None:
-    """A number of tokens, which some write with a fraction, or as a text."""
+    """A number of tokens, which some providers write with a fraction, or in a string; None: it isn't one."""
     whole = value.is_integer() if isinstance(value, float) else isinstance(value, str) and NUMBER.fullmatch(value)
-    told = int(value) if whole else value
-    return told if is_count(told) else None
+    number = int(value) if whole else value
+    return number if is_count(number) else None
 
 
 def first_count(*values: Any) -> int:
-    """The first that is a number of tokens."""
-    return next((told for value in values if (told := count(value)) is not None), 0)
+    """The first value that is a number of tokens, or 0."""
+    return next((number for value in values if (number := count(value)) is not None), 0)
 
 
 def guessed(delivered: int) -> dict[str, Any]:
-    """Usage that nobody reported, marked as such, for so many bytes of output: callers reckon with these members, the
-    ledger has an estimate of its own."""
+    """Estimated usage for a provider that reports none, marked as such. Clients rely on these members; the ledger uses
+    its own estimate.
+
+    Args:
+        delivered: bytes of output.
+    """
     return {"input_tokens": 0, "output_tokens": -(-delivered // BYTES_PER_TOKEN), "estimated": True}
 
 
 def served(read: Completion) -> str:
-    """The service tier that answered, in the provider's word; empty where it doesn't say."""
+    """The service tier that answered, in the provider's own word; empty: unknown."""
     tier = read.service_tier
     return tier[:TIER_LENGTH] if isinstance(tier, str) and tier != "auto" else ""
 
 
 def tier(served: str) -> dict[str, Any]:
-    """What usage says of the service tier: in Anthropic's words, which have none for some, and in the provider's, by
-    which it is priced (metering.py). What says nothing is the standard."""
+    """The service tier for usage: in Anthropic's terms (null if they have no word for it), and in the provider's own
+    word, by which the call is priced (metering.py). Without a word it is the standard tier."""
     if not served:
         return {"service_tier": "standard"}
     return {"service_tier": TIERS.get(served), "provider_service_tier": served}

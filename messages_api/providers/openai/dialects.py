@@ -1,7 +1,7 @@
-"""Where an OpenAI-compatible endpoint is called, and in what it differs from the others. Pure.
+"""The addresses of OpenAI-compatible endpoints, and how they differ from each other. Pure.
 
-The host decides what a provider takes; one that isn't named here is taken for vLLM or the like. What a model takes
-beside that is in traits.py. Facts are from the providers' references, as of November 2026:
+The host decides what a provider accepts; an unknown host is treated like vLLM. traits.py has what single models accept.
+Facts are from the providers' references, as of November 2026:
 https://platform.openai.com/docs/api-reference/chat,
 https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle, https://openrouter.ai/docs,
 https://console.groq.com/docs/openai, https://docs.mistral.ai/api, https://api-docs.deepseek.com,
@@ -38,39 +38,40 @@ DEEPSEEK_EFFORT: Words = {**HIGH_ONLY, "low": "low", "max": "max"}
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one provider's chat completions take.
+    """What one provider's chat completions accept.
 
     Attributes:
-        host: what traits.py calls it.
+        host: its name in traits.py.
         limit: the member for the most tokens of output.
-        stops: the most stop sequences, None: any number.
-        asks_usage: whether a stream tells usage when asked to; Mistral always does, and refuses to be asked.
-        user: the member for the caller's user, empty: there is none.
-        tiers: what service tiers are called; one that isn't here is left out.
-        efforts: what levels of effort are called; empty: there is no such setting, and an effort is left out.
-        beside_tools: what an effort becomes where there are tools: itself, nothing, or `none`.
-        thinking: how thinking is asked for: by `reasoning_effort` alone, by DeepSeek's switch beside it, or by
+        stops: the most stop sequences; None: any number.
+        asks_usage: a stream reports usage only if the request asks for it. Mistral's streams always do, and Mistral
+            refuses the question.
+        user: the member for the client's user; empty: unsupported.
+        tiers: the provider's names of service tiers; other tiers are left out.
+        efforts: the provider's names of levels of effort; other levels are left out.
+        beside_tools: what an effort becomes in a request with tools: itself (empty), nothing, or `none`.
+        thinking: how a request asks for thinking: by `reasoning_effort` alone, by DeepSeek's switch in addition, or by
             OpenRouter's `reasoning`.
-        thoughts: the members of an assistant's turn that its thinking goes back in, empty: it is left out. Where two
-            generations of servers read one each, both get it.
-        unthought: what the last of these says in a turn with tool calls that has no thinking, None: it is left out.
-        images: which images a model can see: all, those that are sent along, or none.
-        pdfs: the part that carries a PDF, empty: there is none; and whether it may be a URL.
-        prefill: whether an assistant's last turn is gone on with: after a mark, as it is, or not at all.
-        bridge: what the assistant is made to say between a tool's result and the user, empty: nothing. Mistral refuses
-            the one after the other (invalid_request_message_order).
-        systems: whether there may be a system message in mid-conversation.
-        model_first: whether the model may have the first turn.
-        caches: whether text may carry `cache_control`; `caches_all`: whether a request may.
-        required: the choice of tools that leaves no way around them.
-        parallel: whether `parallel_tool_calls` is obeyed.
-        schemas: whether answers can be held to a JSON schema.
-        strict: whether a tool may ask to be called by its schema to the letter.
-        fills: whether schemas need the members that OpenAI asks for; Gemini refuses empty ones.
-        ids: what the ids of tool calls have to be like; None: as they like.
-        signed_calls: where Gemini 3 looks for the signature that a tool call of the past needs; empty: nowhere.
-        namespaced: whether models' names begin with their vendors', like openai/gpt-oss-20b.
-        tagged: whether what TAGGED models think may stand in their text; elsewhere it is known to come by itself.
+        thoughts: the members of an assistant's turn that carry its thinking; empty: it is left out. If two generations
+            of servers read different members, both are set.
+        unthought: the value of the last of these in a turn with tool calls and no thinking; None: it is left out.
+        images: the images that a model can see: all, those in the request itself, or none.
+        pdfs: the part that carries a PDF; empty: unsupported. `pdf_urls`: it may be a URL.
+        prefill: how the model continues an assistant's last turn: with this mark, without one (`plain`), or not at all.
+        bridge: an assistant's text that is inserted between a tool's result and a user's turn; empty: nothing. Mistral
+            refuses a user's turn after a result (invalid_request_message_order).
+        systems: system messages may occur in the middle of the conversation.
+        model_first: the assistant may have the first turn.
+        caches: text may have `cache_control`; `caches_all`: the request may.
+        required: the `tool_choice` that forces a tool.
+        parallel: the provider obeys `parallel_tool_calls`.
+        schemas: answers can be required to follow a JSON schema.
+        strict: tools may require that calls follow their schema strictly.
+        fills: schemas need the members that OpenAI requires; Gemini refuses empty ones.
+        ids: the form of ids of tool calls; None: any.
+        signed_calls: the member in which Gemini 3 expects the signature of a past tool call; empty: none.
+        namespaced: names of models begin with their vendors', like openai/gpt-oss-20b.
+        tagged: the thinking of TAGGED models may be in their text; elsewhere the provider always separates it.
     """
 
     host: str = "other"
@@ -105,9 +106,9 @@ class Dialect:
     tagged: bool = True
 
 
-# Models that write what they think between <think> and </think>, which their server leaves in the text unless it was
-# started with the right parser, asked for `reasoning_format` (Groq, Cerebras) or `reasoning_split` (MiniMax), or never
-# takes it out (Perplexity, Hugging Face). By their cards at https://huggingface.co, the list of
+# Models that write their thinking between <think> and </think>. Their server leaves it in the text unless it runs with
+# the right parser, or the request sets `reasoning_format` (Groq, Cerebras) or `reasoning_split` (MiniMax); Perplexity
+# and Hugging Face always leave it. By their cards at https://huggingface.co, the list of
 # https://docs.vllm.ai/en/latest/features/reasoning_outputs/, https://docs.sglang.io/advanced_features/separate_reasoning,
 # https://docs.perplexity.ai and https://platform.minimax.io/docs, as of November 2026.
 TAGGED = re.compile(
@@ -115,7 +116,7 @@ TAGGED = re.compile(
     r"|glm-?(?:4\.[1567]|5|z1)|magistral|sonar-(?:reasoning|deep)|phi-?4.*reasoning|smollm3|hunyuan|ernie.*thinking"
     r"|nemotron|olmo-?3.*think|mimo|skywork-or1|openthinker|thinking"
 )
-# Of them, those whose templates write <think> into the prompt, so that their text has </think> only: Perplexity's,
+# Those of them whose templates write <think> into the prompt, so that their text has only </think>: Perplexity's,
 # https://github.com/deepseek-ai/DeepSeek-R1/issues/352, https://huggingface.co/Qwen/Qwen3-235B-A22B-Thinking-2507.
 BEGUN = re.compile(r"(?:^|[^a-z])r1(?:$|[^a-z0-9])|qwq|qwen.*thinking|minimax-?m[12]|sonar-reasoning|olmo-?3.*think")
 
@@ -132,7 +133,7 @@ OPENAI = Dialect(
     ids=re.compile(r".{1,40}", re.DOTALL),
     tagged=False,
 )
-# Deployments have any name: those whose model can't be known get no effort that only some models know.
+# A deployment can have any name: if the model is unknown, it gets no effort that only some models know.
 AZURE = replace(OPENAI, host="azure", user="user", efforts=UP_TO_HIGH, tagged=True)
 OPENROUTER = Dialect(
     host="openrouter",
@@ -149,7 +150,7 @@ OPENROUTER = Dialect(
     namespaced=True,
     tagged=False,
 )
-# Refuses an effort where a model has none, and `reasoning_content` in messages.
+# Refuses an effort for models that have none, and `reasoning_content` in messages.
 GROQ = Dialect(
     host="groq",
     limit="max_completion_tokens",
@@ -171,7 +172,7 @@ MISTRAL = Dialect(
     ids=re.compile(r"[A-Za-z0-9]{9}"),
     tagged=False,
 )
-# Refuses a turn with tool calls that has no member for its thoughts, be they none; it has no eyes but in some models:
+# Refuses a turn with tool calls that lacks the member for thinking, even an empty one. Only some models see images:
 # https://api-docs.deepseek.com/guides/thinking_mode, https://github.com/vercel/ai/issues/9179 (July 2026).
 DEEPSEEK = Dialect(
     host="deepseek",
@@ -185,8 +186,8 @@ DEEPSEEK = Dialect(
     schemas=False,
     tagged=False,
 )
-# Takes an empty text for none: https://github.com/theopenco/llmgateway/pull/2093 (April 2026). Images by URL aren't
-# fetched: https://platform.kimi.ai/docs/guide/use-kimi-vision-model.
+# Treats an empty text as missing: https://github.com/theopenco/llmgateway/pull/2093 (April 2026). Doesn't fetch images
+# by URL: https://platform.kimi.ai/docs/guide/use-kimi-vision-model.
 KIMI = Dialect(
     host="kimi",
     limit="max_completion_tokens",
@@ -199,14 +200,14 @@ KIMI = Dialect(
     strict=False,
     tagged=False,
 )
-# Refuses members that it doesn't know, in messages too.
+# Refuses unknown members, in messages too.
 CEREBRAS = Dialect(host="cerebras", limit="max_completion_tokens", stops=4, user="user", thoughts=("reasoning",))
 GEMINI = Dialect(host="gemini", stops=5, parallel=False, fills=False, signed_calls="extra_content", tagged=False)
-# Refuses an effort where a model doesn't think (https://github.com/ollama/ollama/issues/12561, October 2025), and
+# Refuses an effort for models that don't think (https://github.com/ollama/ollama/issues/12561, October 2025), and
 # fetches no images: https://docs.ollama.com/api/openai-compatibility.
 OLLAMA = Dialect(host="ollama", efforts=NO_EFFORT, images="inline", parallel=False, namespaced=True)
 # vLLM reads `reasoning` since 0.12 and ignores the older name (https://github.com/vllm-project/vllm/issues/38488, March
-# 2026), which others read: SGLang, llama.cpp, LiteLLM.
+# 2026). SGLang, llama.cpp and LiteLLM read the older one.
 OTHER = Dialect(top_k=True, user="user", thoughts=("reasoning", "reasoning_content"), namespaced=True)
 
 HOSTS: Mapping[str, Dialect] = {
@@ -232,7 +233,7 @@ OLLAMA_PORT = 11434
 
 @lru_cache(maxsize=1024)
 def dialect(base_url: str, model: str = "") -> Dialect:
-    """The dialect that is spoken at an address (empty is OpenAI's own), with what is known of a model there."""
+    """The dialect at an address (empty: OpenAI's own), adapted to a model."""
     spoken = host_dialect(base_url)
     changes = traits.of(model, spoken.host) if model else {}
     return replace(spoken, **changes) if changes else spoken
@@ -248,7 +249,7 @@ def host_dialect(base_url: str) -> Dialect:
 
 
 def address(base_url: str, model: str) -> str:
-    """The URL of chat completions. With an `api-version`, it is that of Azure's deployment of this name."""
+    """The URL of chat completions. If the base URL has an `api-version`, it is that of the deployment at Azure."""
     parts = urlsplit(base_url or BASE_URL)
     if API_VERSION in parts.query:
         path = parts.path.rstrip("/")
@@ -259,12 +260,12 @@ def address(base_url: str, model: str) -> str:
 
 
 def models_address(base_url: str) -> str:
-    """The URL of the list of models; empty at Azure, whose list lacks deployments, by which models are called there."""
+    """The URL of the list of models; empty at Azure, where calls name deployments, which the list doesn't have."""
     return "" if dialect(base_url) is AZURE else root(base_url) + MODELS
 
 
 def root(base_url: str) -> str:
-    """Where an API begins. A host alone stands for it: with `/v1`, `/openai/v1` at Azure, nothing at DeepSeek."""
+    """The root of the API. A base URL without a path gets `/v1`, at Azure `/openai/v1`, at DeepSeek nothing."""
     parts = urlsplit(base_url or BASE_URL)
     path, spoken = parts.path.rstrip("/"), dialect(base_url)
     if spoken is AZURE and path in ("", "/openai"):
@@ -282,7 +283,7 @@ def credential(base_url: str, secret: str) -> tuple[bytes, bytes]:
 
 
 def tags(base_url: str, model: str) -> Tags:
-    """How a model's thinking may stand in its text at an address."""
+    """How the text of a model at an address may contain its thinking."""
     name = model.lower()
     if not dialect(base_url).tagged or not TAGGED.search(name):
         return ""
@@ -290,8 +291,8 @@ def tags(base_url: str, model: str) -> Tags:
 
 
 def own_name(model: str, base_url: str = "") -> str:
-    """A model's name as its provider knows it: `openai/gpt-5-mini` is `gpt-5-mini` at OpenAI. Where names begin with
-    their vendors', `openai/gpt-oss-20b` is one, and `openai/openai/gpt-oss-20b` is the same with its provider."""
+    """The provider's name of a model: `openai/gpt-5-mini` is `gpt-5-mini` at OpenAI. If the names there begin with a
+    vendor's, `openai/gpt-oss-20b` stays, and `openai/openai/gpt-oss-20b` is the same with the provider before it."""
     plain = model.removeprefix(PREFIX)
     if dialect(base_url).namespaced and not plain.startswith(PREFIX):
         return model

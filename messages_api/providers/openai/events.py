@@ -1,7 +1,7 @@
-"""A streamed chat completion as Anthropic's events, chunk by chunk as it comes. No I/O.
+"""The translation of a streamed chat completion to Anthropic's events, chunk by chunk. No I/O.
 
-A tool's input goes out as it arrives. Anthropic's blocks come one after another, while chunks may mix the inputs of
-several tools, and text with them: the first input that is not over yet goes out, and what else comes meanwhile waits.
+A tool's input is sent while it arrives. Anthropic's blocks follow one another, while chunks may mix the inputs of
+several tools and text: the first unfinished input is sent, and everything else waits until it is complete.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from messages_api.providers.openai import answer, completion, faults
 from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
-from messages_api.providers.openai.thoughts import Thoughts, Told
+from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.stream import PING
 from messages_api.upstream import MOST_BYTES
 
 encode = msgspec.json.Encoder().encode
 DONE = b"[DONE]"
 BOM = b"\xef\xbb\xbf"
-# What a tool call counts for besides its arguments, of what is kept of a stream; and what waits, besides its text.
+# What is kept of a stream is limited. A tool call counts for this number of bytes in addition to its arguments, and a
+# waiting piece in addition to its text.
 CALL_BYTES = 1 << 16
-TOLD_BYTES = 100
+PIECE_BYTES = 100
 DELTAS = {
     "text": b'"text_delta","text":',
     "thinking": b'"thinking_delta","thinking":',
@@ -34,7 +35,7 @@ DELTAS = {
 
 
 class Call:
-    """A tool call under way. `closed`: all of it went out."""
+    """A tool call under way. `closed`: all of it was sent."""
 
     def __init__(self) -> None:
         self.id = ""
@@ -44,18 +45,18 @@ class Call:
 
     @property
     def ready(self) -> bool:
-        """Whether it can go out: more of its name may come until its input begins."""
+        """Whether it can be sent. Before the input begins, more of the name may follow."""
         return bool(self.name) and self.arguments.begun and not self.arguments.odd
 
 
 class Events:
-    """Turns the bytes of a stream into Anthropic's, cut at any byte.
+    """Translates the bytes of a stream, cut at any byte.
 
     Attributes:
-        done: the last event is out.
-        failed: it was an error, and `error`, what the provider says of it.
-        broken: what followed is no such stream, or, where it is `empty`, there was nothing in it.
-        begun: the model has said something.
+        done: the last event was sent.
+        failed: the last event was an error; `error`: the provider's words about it.
+        broken: the stream is malformed, or `empty`.
+        begun: the model has begun to answer.
     """
 
     def __init__(self, expected: Expected) -> None:
@@ -76,23 +77,23 @@ class Events:
         self._by_index: dict[int | float | str, Call] = {}
         self._writing: Call | None = None
         self._thoughts = Thoughts(expected.tags)
-        self._later: list[Told] = []
+        self._later: list[Piece] = []
         self._spoke = False
         self._ids = set[str]()
         self._ended: Choice | None = None
         self._refused = False
         self._usage: dict[str, Any] = {}
         self._doubtful: dict[str, Any] = {}
-        self._tier = self._told_tier = ""
+        self._tier = self._sent_tier = ""
         self._delivered = 0
-        # What is kept of the stream: the arguments of tools, and what waits for them to go out.
+        # Bytes that are kept of the stream: the arguments of tools, and pieces that wait for them.
         self._kept = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take in the next bytes; what goes out for them, which may be nothing.
+        """Translate the next bytes; the result may be empty.
 
         Raises:
-            ValueError: that is no such stream.
+            ValueError: the stream is malformed.
         """
         first, *lines = chunk.split(b"\n")
         self._rest += first
@@ -106,7 +107,7 @@ class Events:
         return out
 
     def finish(self) -> bytes:
-        """The stream has ended; what remains to go out. Nothing, where it ended before its time.
+        """The events at the end of the stream; empty: it ended too early.
 
         Raises:
             ValueError: as `feed`.
@@ -118,10 +119,10 @@ class Events:
         return b"".join(out)
 
     def whole(self, read: Completion) -> bytes:
-        """The events for an answer that came in one piece.
+        """The events for an answer that arrived in one piece.
 
         Raises:
-            ValueError: there is none in it.
+            ValueError: the completion has no answer.
         """
         out: list[bytes] = []
         self._take(read, out)
@@ -130,7 +131,7 @@ class Events:
         return b"".join(out)
 
     def _read(self, *lines: bytes) -> bytes:
-        """What goes out for these lines. What came before nonsense is good, wherever the bytes were cut."""
+        """Translate lines. The events before a malformed line are sent, wherever the bytes are cut."""
         out: list[bytes] = []
         try:
             for line in lines:
@@ -144,10 +145,10 @@ class Events:
     def _line(self, line: bytes, out: list[bytes]) -> None:
         line = line.removeprefix(BOM).rstrip(b"\r")
         if not (self._started or self._data) and line.startswith((b"{", b"[{")):
-            # An error that is no event.
+            # An error, sent as bare JSON.
             line = b"data:" + line
         if self.done or not (self._data or line.startswith(b"data:")):
-            # Comments and other fields say nothing.
+            # A comment or another field.
             return
         if self._data:
             self._lines(line, out)
@@ -159,7 +160,7 @@ class Events:
             try:
                 read = completion.read(data)
             except ValueError:
-                # There may be more lines of it, up to an empty one, though nobody is known to send them.
+                # The data may have more lines, up to an empty one, although no provider is known to send such.
                 self._data += data
             else:
                 self._take(read, out)
@@ -186,7 +187,7 @@ class Events:
             if not self._started:
                 self._choice = choice.index
                 self._start(read, out)
-            # Nobody asked for several; some leave the index out at times.
+            # The request asks for one choice only. Some providers sometimes omit the index.
             if not self.done and (choice.index or 0) == (self._choice or 0):
                 self._answer(choice, out)
 
@@ -210,7 +211,7 @@ class Events:
     def _start(self, read: Completion, out: list[bytes]) -> None:
         self._started = True
         none = {"input_tokens": 0, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 0}
-        self._told_tier = self._tier
+        self._sent_tier = self._tier
         started: dict[str, Any] = {
             "id": answer.name(read),
             "type": "message",
@@ -223,16 +224,16 @@ class Events:
         }
         out.append(event("message_start", message=started))
 
-    def _say_all(self, told: Iterable[Told], out: list[bytes]) -> None:
-        for one in told:
-            self._say(one, out)
+    def _say_all(self, pieces: Iterable[Piece], out: list[bytes]) -> None:
+        for piece in pieces:
+            self._say(piece, out)
 
-    def _say(self, told: Told, out: list[bytes]) -> None:
-        kind, text = told
+    def _say(self, piece: Piece, out: list[bytes]) -> None:
+        kind, text = piece
         self._spoke = self._spoke or kind == "text"
         if self._writing is not None or self._later:
-            self._later.append(told)
-            self._keep(TOLD_BYTES + len(text))
+            self._later.append(piece)
+            self._keep(PIECE_BYTES + len(text))
             return
         if kind == "thinking" and not self.expected.shows_thinking:
             self._delivered += len(text)
@@ -245,11 +246,11 @@ class Events:
     def _keep(self, size: int) -> None:
         self._kept += size
         if self._kept > MOST_BYTES:
-            raise ValueError("more than is kept of a stream")
+            raise ValueError("too much waits to be sent")
 
     def _say_later(self, out: list[bytes]) -> None:
         later, self._later = self._later, []
-        self._kept -= sum(TOLD_BYTES + len(text) for _, text in later)
+        self._kept -= sum(PIECE_BYTES + len(text) for _, text in later)
         self._say_all(later, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
@@ -288,7 +289,7 @@ class Events:
     def _call(self, part: ToolCall, out: list[bytes]) -> None:
         call = self._find(part)
         name = part.function.name if part.function is not None else None
-        # It may come in pieces, and be said again with every part.
+        # The name may arrive in pieces, or be repeated with each fragment.
         if isinstance(name, str) and name != call.name and not call.arguments.begun:
             call.name += name
         before = call.arguments.length
@@ -297,7 +298,7 @@ class Events:
         self._advance(out)
 
     def _advance(self, out: list[bytes]) -> None:
-        """Send what is known of the first call that isn't out, and go on with the next where it is whole."""
+        """Send what is known of the first unfinished call, and go on with the next one if it is complete."""
         for call in self._calls:
             if call.closed:
                 continue
@@ -310,7 +311,7 @@ class Events:
         self._say_later(out)
 
     def _find(self, part: ToolCall) -> Call:
-        """The call that this is a part of. Gemini gives none of them an index, or all of them the same."""
+        """The call that a fragment belongs to. Gemini gives no indexes, or the same one to all calls."""
         index = part.index if isinstance(part.index, int | float | str) else None
         given = part.id if isinstance(part.id, str) else ""
         former = self._by_index.get(index) if index is not None else self._unnumbered(part, given)
@@ -320,7 +321,7 @@ class Events:
             self._calls.append(call)
             self._keep(CALL_BYTES)
             if index is not None and former is not None and former.arguments.whole:
-                # Nothing leads to it any more.
+                # No later fragment can belong to it.
                 former.arguments.finish()
         call.id = call.id or given
         if index is not None:
@@ -328,20 +329,21 @@ class Events:
         return call
 
     def _unnumbered(self, part: ToolCall, given: str) -> Call | None:
-        """The call of a part without an index: the one of its id, or the last one, where it says nothing else."""
+        """The call of a fragment without an index: the one with its id, or else the last one if the fragment continues
+        that. None: a new call."""
         named = next((call for call in reversed(self._calls) if given and call.id == given), None)
         if named is not None or not self._calls:
             return named
         last = self._calls[-1]
-        if not names(part) or (not given and last.arguments.says_again(completion.arguments(part.function))):
+        if not names(part) or (not given and last.arguments.is_repeated_in(completion.arguments(part.function))):
             return last
         return None
 
     def _write(self, call: Call, out: list[bytes]) -> None:
         if call is not self._writing:
-            told = answer.tool_id(call.id, self._ids)
+            unique = answer.tool_id(call.id, self._ids)
             name = self.expected.own_names.get(call.name, call.name)
-            self._begin("tool", {"type": "tool_use", "id": told, "name": name, "input": {}}, out)
+            self._begin("tool", {"type": "tool_use", "id": unique, "name": name, "input": {}}, out)
             self._writing = call
         if text := call.arguments.new():
             self._delta(text, out)
@@ -350,7 +352,7 @@ class Events:
 
     def _complete(self, out: list[bytes]) -> None:
         if not self._started:
-            raise completion.Nothing("a stream of nothing")
+            raise completion.Nothing("an empty stream")
         ended = self._ended or Choice()
         alone = not (self._spoke or self._calls)
         shown = self.expected.shows_thinking
@@ -366,7 +368,7 @@ class Events:
         if details := completion.stop_details(reason):
             delta["stop_details"] = details
         used = (self._usage or completion.guessed(self._delivered)) | self._doubtful
-        if self._tier != self._told_tier:
+        if self._tier != self._sent_tier:
             used = used | completion.tier(self._tier)
         out.append(event("message_delta", delta=delta, usage=used))
         out.append(event("message_stop"))
@@ -390,11 +392,11 @@ class Events:
 
 
 def is_another(call: Call, part: ToolCall, given: str) -> bool:
-    """Whether a part that names a tool begins another call than the one at its place."""
+    """Whether a fragment that names a tool begins another call than the one with its index."""
     written = completion.arguments(part.function)
     if given and call.id and given != call.id:
-        # Some make up an id for each chunk, and say all of the call again in it.
-        return not call.arguments.says_again(written)
+        # Some providers make up a new id for each chunk, and repeat the whole call in it.
+        return not call.arguments.is_repeated_in(written)
     if not call.arguments.whole:
         return False
     if given:

@@ -1,4 +1,4 @@
-"""What of a request its answer has to go by."""
+"""What the translation of an answer needs to know of its request."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from messages_api.providers.openai.thoughts import Tags
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a caller asked for.
+    """What a client asked for.
 
     Attributes:
-        model: as the caller named it.
-        stream: whether the answer is to come as it is written.
+        model: the client's name of it.
+        stream: the client asked for a stream.
         stops: sequences to stop at.
-        shows_thinking: whether the caller wants to see it.
-        own_names: what the caller calls the tools whose names were made up (names.py).
-        tags: how the model's thinking may stand in its text (thoughts.py).
+        shows_thinking: the client wants to see thinking.
+        own_names: the client's names of tools, by the shortened names (names.py).
+        tags: how the model's text may contain its thinking (thoughts.py).
     """
 
     model: str
@@ -31,7 +31,8 @@ class Expected:
 
 
 def expected(request: dict[str, Any], own_names: Mapping[str, str], tags: Tags = "") -> Expected:
-    """What a request's answer has to go by. Who turned thinking off gets none from a model that can't help it."""
+    """What the translation of a request's answer needs to know. A client that turned thinking off doesn't see that of a
+    model that always thinks."""
     thinking = request.get("thinking") or {}
     return Expected(
         model=request["model"],

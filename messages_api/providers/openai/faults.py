@@ -1,9 +1,9 @@
-"""A provider's errors in Anthropic's shape and types. Pure.
+"""Providers' errors in Anthropic's shape and types. Pure.
 
-https://docs.claude.com/en/api/errors, https://platform.openai.com/docs/guides/error-codes. They come in many envelopes:
-an object, a list or a text in `error`, `errors`, `detail` or `message`, and servers that stand before others put the
-JSON of theirs into a text. Codes are statuses as numbers or texts, OpenAI's words, Google's (google.rpc.Code), and the
-names of exceptions (vLLM, LiteLLM).
+https://docs.claude.com/en/api/errors, https://platform.openai.com/docs/guides/error-codes. Errors have many envelopes:
+an object, a list or a text in `error`, `errors`, `detail` or `message`; and proxies put the JSON of another server's
+error into a text. Codes are statuses as numbers or texts, OpenAI's words, Google's (google.rpc.Code), and the names of
+exceptions (vLLM, LiteLLM).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from messages_api.errors import kind_of
-from messages_api.metering import decode, mapping
+from messages_api.errors import ACCOUNT_REFUSED, STREAM_ENDED_EARLY, kind_of
+from messages_api.lenient import mapping
+from messages_api.outline import decode
 
-# Codes, types and reasons that say more than a status, or stand in the place of one: small letters and digits only.
+# Codes, types and reasons that say more than the status, or replace it: in small letters and digits only.
 WORDS = {
     400: "failedprecondition outofrange contextlengthexceeded contentfilter contentpolicyviolation toolusefailed "
     "stringabovemaxlength arrayabovemaxlength validationerror contextwindowexceedederror datainspectionfailed",
@@ -44,13 +45,13 @@ WORDS = {
     529: "overloadederror overloaded serveroverloaded engineoverloadederror insufficientsystemresource",
 }
 STATUSES = {word: status for status, words in WORDS.items() for word in words.split()}
-# And all that begins so is the caller's mistake.
+# Other codes with one of these beginnings are a mistake of the client.
 MISTAKEN = ("invalid", "badrequest", "unsupported", "unknownparameter", "missing", "malformed")
 NOT_PLAIN = re.compile(r"[^a-z0-9]+")
-# The name of an exception at the beginning of a message, maybe with its library's.
+# The name of an exception at the beginning of a message, with or without its module.
 EXCEPTION = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception))\b")
-# Keys of ours that a provider refuses by HTTP 400 (Gemini, xAI): what its message begins with, for a caller's own words
-# may come later in one; but not where it names so a member that a caller sent.
+# The messages of providers that refuse the gateway's key by HTTP 400 (Gemini, xAI). Only the beginning counts, because
+# a client's own words may follow in other messages; and words about a member of the request are excluded.
 OUR_KEY = re.compile(
     r"((incorrect|invalid) api key|api key not valid)(?!.*\b(inputs?|fields?|parameters?|arguments?|propert(y|ies)|"
     r"permitted|supported|unsupported|allowed|unexpected|unknown|unrecognized|required|should be|must be)\b)",
@@ -58,77 +59,78 @@ OUR_KEY = re.compile(
 )
 SAYING = ("code", "status", "status_code", "statusCode", "error_code", "reason", "type", "error_type")
 WITHIN = ("error", "errors", "detail", "details", "message")
-# How deep, and how many, envelopes are looked into.
+# The greatest depth and number of envelopes that are read.
 DEPTH, MOST = 8, 32
 UNKNOWN_MODEL = frozenset(("modelnotfound", "deploymentnotfound", "modelnotexist"))
 TOO_LONG = "contextlengthexceeded"
-# Those who have no code for it say it so: DeepSeek, OpenRouter, vLLM and Mistral; xAI; Google.
+# The words of providers that have no code for it: DeepSeek, OpenRouter, vLLM and Mistral; xAI; Google.
 TOO_LONG_WORDS = re.compile(r"maximum (context|prompt) length|input token count .* exceeds", re.IGNORECASE)
-# What concerns our own key is not for the caller.
+# Errors about the gateway's own key, which the client doesn't see.
 OURS = frozenset((401, 402, 403))
-# Those that Anthropic's API has for a caller's mistakes and waits (https://platform.claude.com/docs/en/api/errors).
+# Anthropic's statuses below 500 (https://platform.claude.com/docs/en/api/errors).
 CALLERS = frozenset((400, 401, 402, 403, 404, 408, 409, 413, 429))
-OUR_TROUBLE = "The provider refuses the gateway's own key or account; its administrators have to see to it."
-# Of what an aggregator was told by a provider of its own.
+# The most characters of the error that an aggregator got from its own provider.
 RAW_LENGTH = 500
 
 
 class Fault(NamedTuple):
-    """What an error comes to: a status, 0 where it doesn't say; what was said, in Anthropic's words where clients act
-    on them."""
+    """An error's status (0: unknown) and its message, in Anthropic's words if clients act on them."""
 
     status: int
     message: str
 
 
 def of_answer(status: int, body: bytes, model: str, request_id: str) -> tuple[int, bytes]:
-    """An answer that is an error: its status and its body. A spent account is a 402, whatever the provider says.
+    """The status and the body for the client, from a provider's error. A spent account is a 402, whatever its status.
 
     Args:
-        status: the provider's; 0: the body tells.
-        model: as the caller named it.
+        status: the provider's; 0: the body says it.
+        model: the client's name of it.
     """
-    return of_said(status, decode(body), model, request_id)
+    return of_json(status, decode(body), model, request_id)
 
 
-def of_said(status: int, said: object, model: str, request_id: str) -> tuple[int, bytes]:
-    """As `of_answer`, for what was read already."""
-    fault = understood(said, model)
+def of_json(status: int, error: object, model: str, request_id: str) -> tuple[int, bytes]:
+    """As `of_answer`, for a decoded body."""
+    fault = understood(error, model)
     status = settled(status, fault.status)
     message = fault.message or f"The provider answered with HTTP {status}."
     return status, _body(kind_of(status), message, request_id)
 
 
-def of_stream(said: object, model: str) -> bytes:
-    """An error in the middle of a stream, as its last event."""
-    fault = understood(said, model)
+def of_stream(error: object, model: str) -> bytes:
+    """The last event of a stream for a provider's error in it."""
+    fault = understood(error, model)
     status = fault.status or 500
     if status in OURS:
-        kind, message = "api_error", OUR_TROUBLE
+        kind, message = "api_error", ACCOUNT_REFUSED
     else:
-        kind, message = kind_of(status), fault.message or "The provider broke off."
+        kind, message = kind_of(status), fault.message or STREAM_ENDED_EARLY
     return b"event: error\ndata: " + _body(kind, message) + b"\n\n"
 
 
-def settled(status: int, told: int) -> int:
-    """The status of an error whose body says another. A server that stands before others answers for their refusals by
-    a 400 or 500 of its own. What Anthropic has no status for, like FastAPI's 422, is a 400."""
-    if 400 <= told < 500 and told not in CALLERS:
-        told = 400
+def settled(status: int, in_body: int) -> int:
+    """The status for the client, from the HTTP status and the one in the body (0: unknown).
+
+    A proxy may answer another server's refusal with its own 400 or 500. A status that Anthropic doesn't use, like
+    FastAPI's 422, becomes a 400.
+    """
+    if 400 <= in_body < 500 and in_body not in CALLERS:
+        in_body = 400
     if not status:
-        return told or 500
-    if (status == 400 or status >= 500) and 400 <= told < 500:
-        return told
-    return 402 if told == 402 and status in (403, 429) else status
+        return in_body or 500
+    if (status == 400 or status >= 500) and 400 <= in_body < 500:
+        return in_body
+    return 402 if in_body == 402 and status in (403, 429) else status
 
 
-def understood(said: object, model: str) -> Fault:
-    """An error in whatever envelope: the innermost one that says something knows best."""
-    found = list(islice(envelopes(said), MOST))[::-1]
+def understood(error: object, model: str) -> Fault:
+    """Read an error in any envelope. The innermost status and message count."""
+    found = list(islice(envelopes(error), MOST))[::-1]
     status = next((status for one in found if (status := status_of(one))), 0)
     message = next((message for one in found if (message := message_of(one))), "")
-    if isinstance(said, str) and not found:
-        message = clean(said)
+    if isinstance(error, str) and not found:
+        message = clean(error)
     if status in (0, 400) and OUR_KEY.match(message):
         status = 401
     named = EXCEPTION.match(message)
@@ -142,67 +144,67 @@ def _body(kind: str, message: str, request_id: str = "") -> bytes:
     return msgspec.json.encode(shown | ({"request_id": request_id} if request_id else {}))
 
 
-def envelopes(said: object, depth: int = DEPTH) -> Iterator[dict[str, Any]]:
-    """The objects that an error is wrapped in, the outermost first; a text may be the JSON of one."""
-    if isinstance(said, str) and said.lstrip()[:1] in ("{", "["):
-        said = decode(said.encode("utf-8", "replace"))
+def envelopes(error: object, depth: int = DEPTH) -> Iterator[dict[str, Any]]:
+    """The objects that wrap an error, from the outermost to the innermost. A text may be the JSON of one."""
+    if isinstance(error, str) and error.lstrip()[:1] in ("{", "["):
+        error = decode(error.encode("utf-8", "replace"))
     if depth <= 0:
         return
-    if isinstance(said, list):
-        for one in said[:MOST]:
+    if isinstance(error, list):
+        for one in error[:MOST]:
             yield from envelopes(one, depth - 1)
-    elif isinstance(said, dict):
-        yield said
+    elif isinstance(error, dict):
+        yield error
         for name in WITHIN:
-            if name in said:
-                yield from envelopes(said[name], depth - 1)
+            if name in error:
+                yield from envelopes(error[name], depth - 1)
 
 
 def status_of(error: dict[str, Any]) -> int:
-    """The status that an error stands for, 0 where it doesn't say."""
+    """The status that an error stands for; 0: unknown."""
     for name in SAYING:
-        told = error.get(name)
-        if isinstance(told, str):
-            told = int(told) if told.strip().isdecimal() and len(told) < 8 else status_of_word(plain(told))
-        if isinstance(told, int | float) and 400 <= told < 600:
-            return int(told)
+        code = error.get(name)
+        if isinstance(code, str):
+            code = int(code) if code.strip().isdecimal() and len(code) < 8 else status_of_word(plain(code))
+        if isinstance(code, int | float) and 400 <= code < 600:
+            return int(code)
     return 0
 
 
 def status_of_word(word: str) -> int:
-    """The status that a code, a type or the name of an exception stands for, 0: unknown."""
+    """The status that a code, a type or the name of an exception stands for; 0: unknown."""
     return STATUSES.get(word) or (400 if word.startswith(MISTAKEN) else 0)
 
 
 def plain(word: object) -> str:
-    """A code without what its writers differ in."""
+    """A code in small letters and digits: providers differ in case and separators."""
     return NOT_PLAIN.sub("", word.lower()) if isinstance(word, str) else ""
 
 
-def message_of(told: dict[str, Any]) -> str:
-    """What one envelope says by itself; FastAPI's say little without those beside them."""
-    if "loc" in told:
+def message_of(error: dict[str, Any]) -> str:
+    """The message of one envelope. A single item of FastAPI's list of errors (with `loc`) has none by itself."""
+    if "loc" in error:
         return ""
-    said = (told.get(name) for name in ("message", "error", "msg", "detail", "errors", "title"))
-    text = next((text for one in said if (text := in_words(one))), "")
-    raw = mapping(told.get("metadata")).get("raw")
+    values = (error.get(name) for name in ("message", "error", "msg", "detail", "errors", "title"))
+    text = next((text for one in values if (text := in_words(one))), "")
+    raw = mapping(error.get("metadata")).get("raw")
     return clean(f"{text}: {raw[:RAW_LENGTH]}" if isinstance(raw, str) and raw else text)
 
 
-def in_words(said: object) -> str:
-    """A text, or a list of what is said."""
-    if isinstance(said, list) and said:
-        return ", ".join(said) if all(isinstance(one, str) for one in said) else json.dumps(said)
-    return said if isinstance(said, str) else ""
+def in_words(value: object) -> str:
+    """A text, or a list as one text; empty for anything else."""
+    if isinstance(value, list) and value:
+        return ", ".join(value) if all(isinstance(one, str) for one in value) else json.dumps(value)
+    return value if isinstance(value, str) else ""
 
 
 def clean(text: str) -> str:
-    """Without halves of characters, which can't be sent."""
+    """The text without half characters, which can't be encoded."""
     return text.encode("utf-8", "replace").decode()
 
 
 def reworded(codes: set[str], message: str, model: str) -> str:
-    """Anthropic's wording, where clients act on it: an unknown model, a prompt that is too long."""
+    """The message in Anthropic's words if clients act on them: an unknown model, a prompt that is too long."""
     if codes & UNKNOWN_MODEL:
         return f"model: {model}"
     if TOO_LONG in codes or TOO_LONG_WORDS.search(message):

@@ -1,6 +1,6 @@
-"""Which models an OpenAI-compatible provider says it has, in Anthropic's words. Pure.
+"""The list of models of an OpenAI-compatible provider, in Anthropic's format. Pure.
 
-https://platform.openai.com/docs/api-reference/models/list says the least. What others say besides:
+https://platform.openai.com/docs/api-reference/models/list has the fewest members. What others have in addition:
 https://openrouter.ai/docs/models, https://console.groq.com/docs/models, https://docs.mistral.ai/api/#tag/models,
 https://docs.together.ai/reference/models-1, https://docs.fireworks.ai, https://docs.vllm.ai.
 """
@@ -12,25 +12,25 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from messages_api.metering import is_count, mapping
+from messages_api.lenient import is_count, mapping
 from messages_api.providers.base import EPOCH, Get, model_info
 from messages_api.providers.openai import dialects
 
-# Google's names of what can be called without.
+# The prefix of names in Google's list, which calls don't need.
 RESOURCE = "models/"
-# What a model is that isn't one to talk to: in words of its name, and as Together and LM Studio say it.
+# Models without chat completions: by words in their names, and by their types at Together and LM Studio.
 NO_CHAT = re.compile(
     r"(?<![a-z])(embed|(whisper|tts|dall-e|moderation|transcribe|realtime|(chat)?gpt-image|imagen|sora|veo)(?![a-z]))",
     re.IGNORECASE,
 )
 NO_CHAT_TYPES = frozenset(("embedding", "embeddings", "image", "audio", "video", "moderation", "rerank", "transcribe"))
-# After that, dates have more than four digits.
+# The end of the year 9999: later dates have more than four digits.
 LAST_MOMENT = 253_402_300_799
 
 
 def models(base_url: str, secret: str, get: Get) -> Iterator[dict[str, Any]]:
-    """The models that can be talked to, the newest first, as Anthropic lists them. None at Azure, where models are
-    called by deployments, which its list doesn't tell.
+    """The models with chat completions, the newest first, in Anthropic's format. Empty at Azure: calls there name
+    deployments, which Azure's list doesn't have.
 
     Raises:
         ValueError: the answer is no list.
@@ -38,7 +38,7 @@ def models(base_url: str, secret: str, get: Get) -> Iterator[dict[str, Any]]:
     if not (url := dialects.models_address(base_url)):
         return
     answer = get(url, [dialects.credential(base_url, secret)], {})
-    # Together's is the list itself.
+    # Together's answer is the list itself.
     listed = answer if isinstance(answer, list) else mapping(answer).get("data")
     if not isinstance(listed, list):
         raise ValueError("not a list")
@@ -50,8 +50,8 @@ def models(base_url: str, secret: str, get: Get) -> Iterator[dict[str, Any]]:
 
 
 def talks(model: dict[str, Any], name: str) -> bool:
-    """Whether a model answers chat completions, as far as its provider (OpenRouter, Mistral, Groq, Fireworks, Together)
-    or its name says so."""
+    """Whether a model answers chat completions, unless its provider (OpenRouter, Mistral, Groq, Fireworks, Together) or
+    its name says otherwise."""
     writes = mapping(model.get("architecture")).get("output_modalities")
     return not (
         (isinstance(writes, list) and "text" not in writes)
@@ -64,7 +64,7 @@ def talks(model: dict[str, Any], name: str) -> bool:
 
 
 def described(model: dict[str, Any], name: str) -> dict[str, Any]:
-    """A model in Anthropic's words."""
+    """A model in Anthropic's format."""
     top = mapping(model.get("top_provider"))
     windows = ("context_length", "context_window", "max_context_length", "max_model_len")
     shown = (model.get("display_name"), model.get("name"))
@@ -78,7 +78,7 @@ def described(model: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def seconds(model: dict[str, Any]) -> int:
-    """When a model was made, 0 where nobody says."""
+    """When a model was created, in Unix time; 0: unknown."""
     created = model.get("created")
     return created if is_count(created) and created <= LAST_MOMENT else 0
 
@@ -88,5 +88,5 @@ def moment(created: int) -> str:
 
 
 def first_count(*values: Any) -> int | None:
-    """The first that is a number of tokens."""
+    """The first value that is a positive number of tokens."""
     return next((value for value in values if is_count(value) and value), None)

@@ -1,7 +1,7 @@
-"""Tools' names as every provider takes them. Pure.
+"""Names of tools that every provider accepts. Pure.
 
-OpenAI takes up to 64 letters, digits, `_` and `-` (https://platform.openai.com/docs/api-reference/chat/create), and
-DeepSeek, Gemini and Qwen no more than 64, either (as of 2026). Anthropic takes 128, and MCP servers use them.
+OpenAI accepts up to 64 letters, digits, `_` and `-` (https://platform.openai.com/docs/api-reference/chat/create), and
+DeepSeek, Gemini and Qwen also up to 64 (as of 2026). Anthropic accepts 128, and MCP servers use them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Place = tuple[dict[str, Any], str]
 
 
 def shorten(request: dict[str, Any]) -> dict[str, str]:
-    """Give a request's tools names that fit, in place; the caller's own names by those that were made up.
+    """Replace names of tools that don't fit, in place. Returns the client's own names by their replacements.
 
-    A name becomes the same one with every request. No two of a request become one.
+    A name gets the same replacement in every request. Different names in a request stay different.
     """
     places = [place for place in named(request) if isinstance(place[0].get(place[1]), str)]
     own = {holder[member] for holder, member in places}
@@ -42,7 +42,7 @@ def shorten(request: dict[str, Any]) -> dict[str, str]:
 
 
 def free(name: str, taken: set[str]) -> str:
-    """A name that fits and isn't taken: how the own one begins, and its digest."""
+    """A name that fits and isn't taken: the beginning of the own name, and its digest."""
     digest = sha256(name.encode("utf-8", "replace")).hexdigest()[:DIGITS]
     end, turn = f"_{digest}", 0
     while (made := MISFIT.sub("_", name)[: LENGTH - len(end)] + end) in taken:
@@ -52,7 +52,7 @@ def free(name: str, taken: set[str]) -> str:
 
 
 def named(request: dict[str, Any]) -> Iterator[Place]:
-    """Where a request names tools."""
+    """The places in a request that name tools."""
     yield from ((tool, "name") for tool in request.get("tools") or () if tool.get("type") in (None, "custom"))
     choice = request.get("tool_choice") or {}
     if choice.get("type") == "tool":
@@ -63,7 +63,7 @@ def named(request: dict[str, Any]) -> Iterator[Place]:
 
 
 def in_blocks(blocks: list[Any]) -> Iterator[Place]:
-    """Where blocks name tools, and the blocks in them."""
+    """The places in blocks, at any depth, that name tools."""
     for block in blocks:
         if not isinstance(block, dict):
             continue
@@ -81,7 +81,7 @@ def in_blocks(blocks: list[Any]) -> Iterator[Place]:
 
 
 def in_change(tool: Any) -> Iterator[Place]:
-    """Where a tool that comes or goes is named."""
+    """The place of the name in the tool that a block adds or removes."""
     if isinstance(tool, dict):
         definition = tool.get("definition")
         yield (definition, "name") if isinstance(definition, dict) else (tool, "name")

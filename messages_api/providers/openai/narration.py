@@ -1,8 +1,8 @@
-"""Blocks that only Anthropic's API has, as text: what its tools were asked for and found, summaries, files, and what it
-brings in years to come. Pure.
+"""Blocks that only Anthropic's API has, as text for another model: uses of Anthropic's tools and their results,
+summaries, files, and blocks of future types. Pure.
 
-A conversation that searched the web with Claude goes on with another model, which reads what there was to read. What
-is sealed (`encrypted_content` and the like) says nothing to another model, and is left out.
+So a conversation that searched the web with Claude can go on with another model, which reads the results. Sealed
+contents (`encrypted_content` and the like) mean nothing to another model, and are left out.
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools (November 2026)
 """
 
@@ -13,20 +13,20 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# What isn't for reading: how blocks hang together, and seals.
+# Members without text for the model: references between blocks, and seals.
 UNREAD = re.compile(
     r"type|id|tool_use_id|cache_control|signature|citations|caller|media_type|file_type|tool_changes|encrypted_.*"
 )
-# Members that need no name before them.
+# Members whose text stands without their name.
 PLAIN = ("text", "content", "output", "stdout")
-# A seal by another name: long, and nothing but base64.
+# Sealed contents in a member of another name: a long text of base64.
 SEALED = re.compile(r"[A-Za-z0-9+/_=-]{200,}")
-# Thoughts of another model, and marks without words.
+# Thinking of another model, and marks without text.
 SILENT = ("thinking", "redacted_thinking", "fallback")
 
 
 def narrated(block: dict[str, Any]) -> str:
-    """What a block says to another model; empty where that is nothing."""
+    """A block as text for another model; empty: it has nothing to read."""
     kind = str(block.get("type"))
     if kind in SILENT or (kind == "compaction" and not block.get("content")):
         return ""
@@ -34,12 +34,12 @@ def narrated(block: dict[str, Any]) -> str:
         asked = json.dumps(block.get("input"), ensure_ascii=False)
         return f"[{kind}: {block.get('name')} {asked}]"
     failed = " failed" if block.get("is_error") else ""
-    said = "\n".join(lines(block))
-    return f"[{kind}{failed}]\n{said}" if said else f"[{kind}{failed}]"
+    text = "\n".join(lines(block))
+    return f"[{kind}{failed}]\n{text}" if text else f"[{kind}{failed}]"
 
 
 def lines(value: Any, name: str = "") -> Iterator[str]:
-    """What there is to read in a value of JSON."""
+    """The readable lines of a JSON value."""
     match value:
         case str():
             if value and not SEALED.fullmatch(value):
@@ -51,8 +51,8 @@ def lines(value: Any, name: str = "") -> Iterator[str]:
         case list():
             for each in value:
                 yield from lines(each, name)
-        case {"type": "text", "data": str(said)}:
-            yield said
+        case {"type": "text", "data": str(text)}:
+            yield text
         case {"type": "base64"}:
             yield "(not shown)"
         case dict():

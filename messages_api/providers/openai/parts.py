@@ -1,7 +1,7 @@
-"""Blocks of the user's, and of a tool's result, as parts of a content. Pure.
+"""Blocks of a user's turn, or of a tool's result, as parts of a chat message. Pure.
 
-What a model can't see becomes a note in its place: a refusal would come back with every turn of a conversation that
-once had an image in it.
+A note replaces what a model can't see: otherwise each later turn of a conversation that once had an image would be
+refused.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def text_part(text: str) -> Part:
 
 
 def joined(parts: list[Part]) -> str | list[Part]:
-    """Parts as a content: a text where there is nothing else, for not every provider takes parts."""
+    """The parts as a content: as one text if all are text, because some providers don't accept parts."""
     if all(part["type"] == "text" and "cache_control" not in part for part in parts):
         return "\n\n".join(part["text"] for part in parts)
     return parts
 
 
 def as_parts(content: str | list[Part]) -> list[Part]:
-    """The parts that were joined."""
+    """The parts of a content."""
     return [text_part(content)] if isinstance(content, str) else content
 
 
 def marked(parts: list[Part], block: dict[str, Any], spoken: Dialect) -> list[Part]:
-    """The parts of a block, with its breakpoint for the cache where the provider takes one: on text that is there."""
+    """The parts of a block, with its cache breakpoint if the provider accepts it: on text that isn't empty."""
     breakpoint = block.get("cache_control") if spoken.caches else None
     if isinstance(breakpoint, dict) and parts and parts[-1]["type"] == "text" and parts[-1]["text"]:
         parts[-1]["cache_control"] = kept(breakpoint)
@@ -42,19 +42,19 @@ def marked(parts: list[Part], block: dict[str, Any], spoken: Dialect) -> list[Pa
 
 
 def texts(placed: list[Placed], spoken: Dialect) -> list[Part]:
-    """Blocks of which only text can be passed on; those that make tools come and go are dealt with in tools.py."""
-    said: list[Part] = []
+    """The parts of blocks that may be text only. tools.py handles those that add or remove tools."""
+    parts: list[Part] = []
     for at, block in placed:
         if block.get("type") in ("tool_addition", "tool_removal"):
             continue
         if block.get("type") != "text":
             refuse(f"{at}.type", NOT_HERE)
-        said += marked([text_part(string(block, "text", at))], block, spoken)
-    return [part for part in said if part["text"]]
+        parts += marked([text_part(string(block, "text", at))], block, spoken)
+    return [part for part in parts if part["text"]]
 
 
 def parts_of(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
-    """A block of the user's, or of a tool's result."""
+    """The parts of a block of a user's turn, or of a tool's result."""
     match block.get("type"):
         case "text":
             parts = [text_part(string(block, "text", where))]
@@ -70,8 +70,8 @@ def parts_of(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
         case "tool_reference":
             parts = [text_part(f"The tool {string(block, 'tool_name', where)} is available.")]
         case _:
-            said = narrated(block)
-            parts = [text_part(said)] if said else []
+            text = narrated(block)
+            parts = [text_part(text)] if text else []
     return marked(parts, block, spoken)
 
 
@@ -83,7 +83,7 @@ def source_of(block: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def image(block: dict[str, Any], where: str, spoken: Dialect) -> Part:
-    """An image, or a note where the model has no eyes, or the provider doesn't get at it."""
+    """An image, or a note if the model can't see images or the provider can't fetch this one."""
     source, at = source_of(block, where), f"{where}.source"
     if not spoken.images:
         return text_part("[An image was here, which you can't see.]")
@@ -102,14 +102,14 @@ def image(block: dict[str, Any], where: str, spoken: Dialect) -> Part:
 
 
 def check_uncited(block: dict[str, Any], where: str) -> None:
-    """Refuse to have something cited: no other provider tells where it has an answer from."""
+    """Refuse a request for citations: no other provider supports them."""
     citations = block.get("citations")
     if isinstance(citations, dict) and citations.get("enabled"):
         refuse(f"{where}.citations", NOT_HERE)
 
 
 def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
-    """Something to read: text, where it is text; a PDF, where the provider reads them, and a note elsewhere."""
+    """The parts of a document: its text, or a PDF if the provider reads these, or else a note."""
     check_uncited(block, where)
     source = source_of(block, where)
     at = f"{where}.source"

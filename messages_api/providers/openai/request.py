@@ -1,7 +1,7 @@
-"""A Messages request as a chat completions request. Pure.
+"""The translation of a Messages request to a chat completions request. Pure.
 
-What can't be expressed is refused by the name of its field; what is left out changes nothing that a caller could see.
-docs/providers.md has the table of both.
+A member that can't be expressed is refused by its name. A member is left out only if the client can't see the
+difference. docs/providers.md has the table of both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from messages_api.providers.openai.tools import forces_a_tool, tools
 from messages_api.providers.openai.traits import LEVELS
 from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, kept, refuse
 
-# Members that are dealt with below.
+# Members that this module translates.
 TRANSLATED = frozenset(
     (
         "model",
@@ -41,21 +41,21 @@ TRANSLATED = frozenset(
         "cache_control",
     )
 )
-# Members that ask for nothing that a caller would see in the answer. Claude Code and Anthropic's SDK set most of them
-# unasked: https://code.claude.com/docs/en/llm-gateway-protocol (August 2026), and for `diagnostics`
-# https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics. `speed` says how soon the answer is to come.
+# Members without a visible effect on the answer. Claude Code and Anthropic's SDK set most of them by default:
+# https://code.claude.com/docs/en/llm-gateway-protocol (August 2026), and for `diagnostics`
+# https://platform.claude.com/docs/en/build-with-claude/cache-diagnostics. `speed` only changes how fast the answer is.
 LEFT_OUT = frozenset(("diagnostics", "betas", "anthropic_beta", "anthropic_version", "speed", "fallback_credit_token"))
-# Values that ask for nothing beyond what every provider does.
+# Values that every provider satisfies.
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "inference_geo": ("global",),
     "mcp_servers": ([],),
     "fallbacks": ([],),
 }
-# OpenAI takes no longer names of users; whoever has one is known by its digest.
+# The longest id of a user at OpenAI; a longer one is replaced by its digest.
 USER_LENGTH = 64
-# Up to so many tokens of thinking, an effort is low or medium.
+# Budgets of thinking below these are a low and a medium effort.
 LOW_BUDGET, MEDIUM_BUDGET = 4_096, 16_384
-# The name that a schema has to have.
+# OpenAI requires a name for the schema.
 ANSWER = "answer"
 
 _decode = msgspec.json.Decoder().decode
@@ -63,7 +63,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """A request that was checked (schema.py), with `?` for halves of characters, which UTF-8 doesn't have."""
+    """Decode a checked request (schema.py), with `?` for half characters, which UTF-8 can't encode."""
     try:
         request = _decode(body)
     except (ValueError, RecursionError):
@@ -77,10 +77,10 @@ def read(body: bytes) -> dict[str, Any]:
 
 
 def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """Everything of a request but its model and its messages.
+    """Translate all members of a request but its model and its messages.
 
     Raises:
-        GatewayError: 400, it can't be expressed.
+        GatewayError: 400, a member can't be expressed.
     """
     check_members(request)
     asked: dict[str, Any] = {spoken.limit: limit(request)}
@@ -95,7 +95,7 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
         if spoken.stops is not None and len(stops) > spoken.stops:
             refuse("stop_sequences", f"this model's provider takes at most {spoken.stops}")
         if "" in stops:
-            # Some would stop at once, others refuse it in words about `stop`.
+            # Some providers would stop at once, others refuse it with a message about `stop`.
             refuse(f"stop_sequences.{stops.index('')}", "Expected at least one character")
         asked["stop"] = stops
     if request.get("stream"):
@@ -115,7 +115,7 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
 
 
 def check_members(request: dict[str, Any]) -> None:
-    """Refuse members that mean something which this protocol has no words for; null is as good as left out."""
+    """Refuse members that this protocol can't express. A null counts as left out."""
     for name, value in request.items():
         if name in TRANSLATED or name in LEFT_OUT or value is None or value in HARMLESS.get(name, ()):
             continue
@@ -124,14 +124,14 @@ def check_members(request: dict[str, Any]) -> None:
         elif name != "container" or not is_left_over(value, request):
             refuse(name[:NAME_LENGTH], NOT_HERE)
     for name, value in (request.get("output_config") or {}).items():
-        # A task's budget is a hint to the model about a loop of calls.
+        # `task_budget` is left out: it only hints to the model how much a loop of calls may use.
         if name not in ("format", "effort", "task_budget") and value is not None:
             refuse(f"output_config.{name[:NAME_LENGTH]}", NOT_HERE)
 
 
 def check_edits(management: dict[str, Any]) -> None:
-    """Refuse all that does more to a context than make it shorter where it is long, which an answer need not tell of: a
-    compaction is a block in the answer."""
+    """Refuse edits of the context that show in the answer, as a compaction does with its block. Edits that only clear
+    parts of a long context are left out."""
     for index, edit in enumerate(management.get("edits") or ()):
         if not edit["type"].startswith("clear_"):
             refuse(f"context_management.edits.{index}.type", NOT_HERE)
@@ -141,7 +141,7 @@ def check_edits(management: dict[str, Any]) -> None:
 
 
 def is_left_over(container: Any, request: dict[str, Any]) -> bool:
-    """Whether a container is only named since earlier turns, of Claude's, ran code in it."""
+    """Whether a request names a container only because Claude ran code in it in earlier turns."""
     name = container if isinstance(container, str) else container.get("id")
     skills = not isinstance(container, str) and container.get("skills")
     blocks = (block for message in request["messages"] for block in message.get("content") or ())
@@ -153,13 +153,13 @@ def limit(request: dict[str, Any]) -> int:
     """The most tokens of output."""
     most: int = request["max_tokens"]
     if most == 0:
-        refuse("max_tokens", "this model's provider can't be asked for nothing: at least 1")
+        refuse("max_tokens", "this model's provider needs at least 1")
     return most
 
 
 def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """Whether to think, and how hard. What says nothing leaves it to the model; a stop to it, too, where a model that
-    always thinks would refuse."""
+    """Whether the model thinks, and how much. Without a setting it decides itself. `disabled` is passed on only if the
+    provider has a switch: elsewhere a model that always thinks would refuse the request."""
     wanted = request.get("thinking") or {}
     kind, budget = wanted.get("type"), wanted.get("budget_tokens")
     effort = effort_asked(request)
@@ -187,7 +187,7 @@ def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
 
 
 def effort_asked(request: dict[str, Any]) -> str | None:
-    """The level of effort; that of a system message in mid-conversation holds for its turn."""
+    """The level of effort. One in a system message in the middle of the conversation applies to that turn."""
     where, config = "output_config", request.get("output_config")
     for index, message in enumerate(request["messages"]):
         if message["role"] == "assistant":
@@ -201,13 +201,13 @@ def effort_asked(request: dict[str, Any]) -> str | None:
 
 
 def effort_of(budget: Any) -> str:
-    """The effort that a budget of tokens amounts to."""
+    """The level of effort for a budget of tokens."""
     tokens = budget if isinstance(budget, int) else 0
     return "low" if tokens < LOW_BUDGET else "medium" if tokens < MEDIUM_BUDGET else "high"
 
 
 def form(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """The schema that an answer is held to, as well as the model can where strict mode doesn't take it."""
+    """The schema of the answer. If strict mode doesn't support the schema, the model follows it as well as it can."""
     configured = (request.get("output_config") or {}).get("format")
     field, wanted = (
         ("output_config.format", configured) if configured else ("output_format", request.get("output_format"))

@@ -1,6 +1,6 @@
-"""JSON schemas as OpenAI takes them. Pure.
+"""JSON schemas in the form that OpenAI accepts. Pure.
 
-OpenAI refuses a tool that has an object without `properties`, or a list without `items`, and all of the request with it
+OpenAI refuses a request if a tool's schema has an object without `properties`, or a list without `items`
 (https://github.com/containers/kubernetes-mcp-server/issues/340, https://github.com/bnb-chain/bnbchain-mcp/issues/68).
 Strict mode: https://platform.openai.com/docs/guides/structured-outputs#supported-schemas (November 2026).
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Where a schema has others: by name, one, and one after another.
+# Members that contain schemas: by name, and directly or in a list.
 NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 ONE = (
     *("items", "additionalItems", "unevaluatedItems", "contains", "prefixItems"),
     *("additionalProperties", "unevaluatedProperties", "propertyNames", "not", "if", "then", "else"),
     *("anyOf", "oneOf", "allOf"),
 )
-# Where `true` has always been a word of its own.
+# Members that may be a plain `true`, which isn't a schema there.
 FLAGS = ("additionalProperties", "unevaluatedProperties", "additionalItems", "unevaluatedItems")
 
 STRICT = frozenset(
@@ -33,13 +33,13 @@ Schema = dict[str, Any]
 
 
 def parameters(schema: Schema) -> Schema:
-    """What a tool takes: an object, whatever else its schema leaves out."""
+    """The schema of a tool's input: always of an object, even if the client's schema doesn't say so."""
     made: Schema = filled({**schema, "type": "object"})
     return made
 
 
 def filled(schema: Any) -> Any:
-    """A schema that says the same, with the members that OpenAI misses."""
+    """An equivalent schema with the members that OpenAI requires."""
     if isinstance(schema, list):
         return [filled(each) for each in schema]
     if not isinstance(schema, dict):
@@ -56,7 +56,7 @@ def filled(schema: Any) -> Any:
 
 
 def within(schema: Schema, change: Callable[[Any], Any]) -> Schema:
-    """A schema with every schema in it changed."""
+    """A copy of a schema with each schema in it changed."""
     made = dict(schema)
     for name in NAMED:
         if isinstance(inner := made.get(name), dict):
@@ -68,12 +68,12 @@ def within(schema: Schema, change: Callable[[Any], Any]) -> Schema:
 
 
 def strictly(schema: Any) -> bool:
-    """Whether strict mode takes the schema of an answer or of a tool: an object that isn't one of several."""
+    """Whether strict mode supports the schema of an answer or of a tool: an object that isn't one of several."""
     return isinstance(schema, dict) and schema.get("type") == "object" and "anyOf" not in schema and is_strict(schema)
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether strict mode takes a schema: it knows all the words, and objects require all members that they allow."""
+    """Whether strict mode supports a schema: it knows all keywords, and objects require all members that they allow."""
     if not isinstance(schema, dict) or not schema.keys() <= STRICT:
         return False
     if "$ref" in schema:
@@ -87,7 +87,7 @@ def is_strict(schema: Any) -> bool:
 
 
 def inner(schema: Schema) -> Iterator[Any]:
-    """The schemas in one that strict mode may take."""
+    """The schemas in a schema that strict mode may support."""
     for name in ("properties", "$defs", "definitions"):
         if name in schema:
             yield from schema[name].values() if isinstance(schema[name], dict) else [None]
@@ -98,7 +98,7 @@ def inner(schema: Schema) -> Iterator[Any]:
 
 
 def is_closed(schema: Schema) -> bool:
-    """Whether an object has all its members, and no others."""
+    """Whether an object requires all its members and allows no others."""
     members, required = schema.get("properties"), schema.get("required")
     if not isinstance(members, dict) or schema.get("additionalProperties") is not False:
         return False

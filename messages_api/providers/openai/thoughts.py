@@ -1,8 +1,8 @@
-"""What of a model's text is thinking: what stands between tags at its beginning, and what Gemini marks. No I/O.
+"""The separation of thinking from a model's text: between tags at the beginning, or marked by Gemini. No I/O.
 
-Many servers leave the tags in the text that a model writes (`dialects.tagged`), and some chat templates write the
-opening one into the prompt, so that the answer has the closing one only. What can't be told yet is kept back, and what
-is never told is text: an answer may lose its thinking, but not its words.
+Many servers leave the tags in the text (`dialects.tagged`), and some chat templates write the opening tag into the
+prompt, so that the answer has only the closing one. Text is kept back until it is clear what it is. If that never
+becomes clear, it is text: an answer may lose its thinking, but not its text.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from typing import Literal
 
 OPEN, CLOSE = "<think>", "</think>"
-# At most this many characters are kept back, and this much space.
+# The most characters, and the most space, that are kept back.
 MOST_KEPT = 1 << 20
 MOST_SPACE = 1000
 
 Tags = Literal["", "written", "begun"]
 Kind = Literal["text", "thinking", "marked"]
-Told = tuple[Literal["text", "thinking"], str]
+Piece = tuple[Literal["text", "thinking"], str]
 
 
 class Thoughts:
-    """Tells thinking from text, cut anywhere.
+    """Separates thinking from text that arrives cut anywhere.
 
     Args:
-        tags: `written`: the model writes both tags; `begun`: its template may have written the first; empty: neither.
+        tags: `written`: the model writes both tags; `begun`: its template may write the first one; empty: no tags.
     """
 
     def __init__(self, tags: Tags = "") -> None:
@@ -32,38 +32,38 @@ class Thoughts:
         self._where: Literal["before", "guessing", "inside", "behind", "text"] = "before" if tags else "text"
         self._kept: list[str] = []
         self._size = 0
-        # The end of what was said that may be the beginning of a tag, or space around one.
+        # The end of the text, which may be the beginning of a tag, or space around one.
         self._tail = ""
         self._marked: list[str] = []
         self._marked_size = 0
 
-    def take(self, kind: Kind, text: str) -> Iterator[Told]:
-        """Take in what was said next; what is sure by now."""
+    def take(self, kind: Kind, text: str) -> Iterator[Piece]:
+        """Add the next text. Returns the pieces that are certain by now."""
         if kind == "marked":
             self._marked.append(text)
             self._marked_size += len(text)
             if self._marked_size > MOST_KEPT:
                 yield from self._thought()
         elif kind == "thinking":
-            # Its server takes thinking out by itself.
+            # The server separates thinking itself.
             yield from self._rest()
             yield "thinking", text
         else:
             yield from self._thought()
             yield from self._text(text)
 
-    def tool(self) -> Iterator[Told]:
-        """A tool is called: what comes before it."""
+    def tool(self) -> Iterator[Piece]:
+        """The pieces before a tool call."""
         yield from self._thought()
         yield from self._rest()
 
-    def finish(self, *, cut: bool, alone: bool, shown: bool) -> Iterator[Told]:
-        """The answer has ended. Nothing but thinking is right only where it was cut, or a tool was called.
+    def finish(self, *, cut: bool, alone: bool, shown: bool) -> Iterator[Piece]:
+        """The pieces at the end of the answer. An answer of thinking only is valid only if it was cut, or calls a tool.
 
         Args:
-            cut: it had reached its length.
-            alone: it has no text and calls no tool, so far.
-            shown: the caller sees thinking.
+            cut: the answer reached its token limit.
+            alone: the answer has no text and calls no tool, up to now.
+            shown: the client sees thinking.
         """
         if self._marked and (cut or not alone):
             yield from self._thought()
@@ -75,17 +75,17 @@ class Thoughts:
             yield "thinking", "".join(self._kept).strip()
             self._where = "text"
         yield from self._rest()
-        if inside and alone and not cut and (said := "".join(self._kept).strip()):
-            # It never said that it had thought enough.
-            yield "text", said
+        if inside and alone and not cut and (text := "".join(self._kept).strip()):
+            # The model never closed its thinking.
+            yield "text", text
 
-    def _thought(self) -> Iterator[Told]:
+    def _thought(self) -> Iterator[Piece]:
         if self._marked:
             yield "thinking", "".join(self._marked)
             self._marked, self._marked_size = [], 0
 
-    def _rest(self) -> Iterator[Told]:
-        """What was kept back; from here on, text is text."""
+    def _rest(self) -> Iterator[Piece]:
+        """The pieces that were kept back. From here on, all text is text."""
         where, self._where = self._where, "text"
         if where == "inside":
             if self._tail.strip():
@@ -97,7 +97,7 @@ class Thoughts:
             yield "text", self._tail
         self._tail = ""
 
-    def _text(self, text: str) -> Iterator[Told]:
+    def _text(self, text: str) -> Iterator[Piece]:
         while text:
             match self._where:
                 case "text":
@@ -116,7 +116,7 @@ class Thoughts:
                         self._where = "text"
 
     def _look(self, text: str) -> str:
-        """Look for the opening tag; what remains to be read."""
+        """Look for the opening tag. Returns the text that remains to be read."""
         text = self._tail + text
         seen = text.lstrip()
         if OPEN.startswith(seen) and len(text) < MOST_SPACE:
@@ -129,8 +129,8 @@ class Thoughts:
         self._where = "guessing" if self._tags == "begun" else "text"
         return text
 
-    def _guess(self, text: str) -> Iterator[Told]:
-        """Look for a closing tag that has no opening one."""
+    def _guess(self, text: str) -> Iterator[Piece]:
+        """Look for a closing tag without an opening one."""
         seen = self._tail + text
         at = seen.find(CLOSE)
         self._keep(text)
@@ -144,7 +144,7 @@ class Thoughts:
         elif self._size > MOST_KEPT:
             yield from self._rest()
 
-    def _think(self, text: str) -> Iterator[Told]:
+    def _think(self, text: str) -> Iterator[Piece]:
         """Look for the closing tag."""
         text = self._tail + text
         thought, tag, text = text.partition(CLOSE)
@@ -170,7 +170,7 @@ class Thoughts:
 
 
 def divided(thought: str) -> tuple[str, str]:
-    """Thinking, and its end, which may be the beginning of the closing tag, or space before it."""
+    """Thinking, and the end of it that may be the beginning of the closing tag, or space before it."""
     at = thought.rfind("<", 1 - len(CLOSE))
     end = at if at >= 0 and CLOSE.startswith(thought[at:]) else len(thought)
     bare = len(thought[:end].rstrip())

@@ -1,4 +1,4 @@
-"""The tools of a request, and whether they are to be used, as functions. Pure."""
+"""The translation of a request's tools and `tool_choice` to functions. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from messages_api.providers.openai import schemas
 from messages_api.providers.openai.dialects import Dialect
 from messages_api.providers.openai.words import refuse, string
 
-# Anthropic's own tools that are of no use where all others are offered from the beginning.
+# Anthropic's tools to search for tools: they are useless here, because all tools are offered from the beginning.
 NEEDLESS = "tool_search_tool_"
 
 # A tool with its place in the request.
@@ -17,12 +17,12 @@ PlacedTool = tuple[str, dict[str, Any]]
 
 
 def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """The tools, and whether they are to be used."""
+    """The members of a chat completions request about tools."""
     functions = [function(tool, where, spoken) for where, tool in offered(request)]
     choice = request.get("tool_choice") or {}
     if not functions:
         if forces_a_tool(request):
-            refuse("tool_choice", "there are no tools to use")
+            refuse("tool_choice", "the request has no tools to use")
         return {}
     asked: dict[str, Any] = {"tools": functions}
     match choice.get("type"):
@@ -42,13 +42,13 @@ def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
 
 
 def forces_a_tool(request: dict[str, Any]) -> bool:
-    """Whether the model must use a tool. A model that thinks may not be forced, at Anthropic as at DeepSeek, where they
-    think unless they are asked not to: https://api-docs.deepseek.com/guides/thinking_mode."""
+    """Whether the model must use a tool. A model that thinks can't be forced, neither at Anthropic nor at DeepSeek,
+    where models think by default: https://api-docs.deepseek.com/guides/thinking_mode."""
     return (request.get("tool_choice") or {}).get("type") in ("any", "tool")
 
 
 def offered(request: dict[str, Any]) -> list[PlacedTool]:
-    """The tools that the model has in its turn: those of the request, with what came and without what went since."""
+    """The tools at the end of the conversation: those of the request, with later additions and removals applied."""
     known = [(f"tools.{index}", tool) for index, tool in enumerate(request.get("tools") or ())]
     gone: set[str] = set()
     for where, change in changes(request):
@@ -68,7 +68,7 @@ def offered(request: dict[str, Any]) -> list[PlacedTool]:
 
 
 def changes(request: dict[str, Any]) -> Iterator[PlacedTool]:
-    """The blocks that make tools come and go."""
+    """The blocks that add or remove tools, with their places."""
     for index, message in enumerate(request["messages"]):
         content = message.get("content")
         for at, block in enumerate(content if isinstance(content, list) else ()):
@@ -86,9 +86,9 @@ def changes(request: dict[str, Any]) -> Iterator[PlacedTool]:
 
 
 def function(tool: dict[str, Any], where: str, spoken: Dialect) -> dict[str, Any]:
-    """A tool of the caller's own. Others are Anthropic's, and no other model knows how to use them."""
+    """A client's own tool as a function. The others are Anthropic's, and no other model can use them."""
     if tool.get("type") not in (None, "custom"):
-        refuse(f"{where}.type", "this model's provider knows custom tools only")
+        refuse(f"{where}.type", "this model's provider supports custom tools only")
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         refuse(f"{where}.input_schema", "Expected object")

@@ -1,7 +1,7 @@
-"""What single models take, whatever their host does: they are known by their names. Data.
+"""What single models accept, in addition to their host's dialect, by their names. Data.
 
-Names say it in all spellings of a model (`gpt-5-mini-2025-08-07`, `openai/gpt-5-mini`, `ft:gpt-4.1-mini:acme`), and of
-what is known of each member the first entry counts. A name that isn't known changes nothing.
+An entry applies to all spellings of a name (`gpt-5-mini-2025-08-07`, `openai/gpt-5-mini`, `ft:gpt-4.1-mini:acme`). If
+several entries change the same member, the first one counts. An unknown name changes nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Anthropic's levels of effort, and what a provider calls each of them.
+# Anthropic's levels of effort; `Words` are a provider's names for them.
 LEVELS = ("low", "medium", "high", "xhigh", "max")
 Words = Mapping[str, str]
 
 
 def nearest(*known: str) -> Words:
-    """For each level the nearest one that is known, the higher of two that are as near."""
+    """For each level the nearest known one, or the higher one of two equally near."""
     places = [LEVELS.index(level) for level in known]
     return {level: LEVELS[min(places, key=lambda place: (abs(place - at), -place))] for at, level in enumerate(LEVELS)}
 
@@ -28,11 +28,11 @@ LOW_TO_HIGH = nearest("low", "medium", "high")
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """What is true of some models.
+    """How some models differ from their host's dialect.
 
     Attributes:
-        models: how their names begin, after a vendor's.
-        hosts: the dialects where it holds; empty: all of them.
+        models: the beginning of their names, after a vendor's prefix.
+        hosts: the dialects that it applies to; empty: all.
         changes: members of a dialect.
     """
 
@@ -42,16 +42,20 @@ class Trait:
 
 
 def trait(models: str, hosts: str = "", **changes: Any) -> Trait:
-    """A trait of models whose names begin like this, at hosts that are separated by spaces."""
+    """A trait of models whose names begin with a pattern.
+
+    Args:
+        hosts: separated by spaces.
+    """
     return Trait(re.compile(rf"(?:^(?:ft:)?|/)(?:{models})"), frozenset(hosts.split()), changes)
 
 
-# Where `reasoning_effort` goes to the model as it is.
+# Hosts that pass `reasoning_effort` to the model unchanged.
 PLAIN = "openai azure other"
 
 TRAITS = (
     # Efforts: https://developers.openai.com/api/docs/guides/reasoning and the models' own pages (November 2026); chat
-    # models and those before GPT-5 refuse any. Levels beyond xhigh aren't taken at Azure (GPT-5.6, September 2026).
+    # models and those before GPT-5 refuse any. Azure refuses levels beyond xhigh (GPT-5.6, September 2026).
     trait(r"gpt-[34]|chatgpt-|o1-(?:mini|preview)|gpt-5(?:\.\d+)?-chat", PLAIN, efforts=NO_EFFORT, beside_tools=""),
     trait(r"gpt-5-pro", PLAIN, efforts=nearest("high")),
     trait(r"gpt-5\.\d+-pro", PLAIN, efforts=nearest("medium", "high", "xhigh")),
@@ -60,15 +64,15 @@ TRAITS = (
     # https://docs.x.ai/docs/guides/reasoning (July 2026).
     trait(r"grok-3-mini", "other", efforts=nearest("low", "high")),
     trait(r"grok-(?:[23]|code|4(?!\.[3-9]))", "other", efforts=NO_EFFORT),
-    # https://console.groq.com/docs/reasoning: Qwen has two words, others refuse the member.
+    # https://console.groq.com/docs/reasoning: Qwen knows two words, other models refuse the member.
     trait(r"gpt-oss", "groq", efforts=LOW_TO_HIGH),
     trait(r"qwen-?3", "groq", efforts=dict.fromkeys(LEVELS, "default")),
-    # https://docs.ollama.com/capabilities/thinking: the one family that has levels.
+    # https://docs.ollama.com/capabilities/thinking: only this family has levels.
     trait(r"gpt-oss", "ollama", efforts=LOW_TO_HIGH),
     # https://ai.google.dev/gemini-api/docs/openai: models from 2.5 on think.
     trait(r"gemini-(?:1|2\.0)|gemma", "gemini", efforts=NO_EFFORT),
-    # From GPT-5.4 on, chat completions refuse tools together with an effort. GPT-5.4 has none unless it is asked for;
-    # later ones do, and must be asked for none: https://github.com/openai/openai-openapi/issues/541 (May 2026),
+    # From GPT-5.4 on, chat completions refuse tools together with an effort. GPT-5.4 has no effort by default; later
+    # models do, and need an explicit `none`: https://github.com/openai/openai-openapi/issues/541 (May 2026),
     # https://github.com/BerriAI/litellm/pull/34569 (July 2026).
     trait(r"gpt-5\.4(?!\d)", PLAIN, beside_tools="nothing"),
     trait(r"gpt-(?:5\.(?:[5-9]|\d\d)|[6-9]|\d\d)(?![a-z])", PLAIN, beside_tools="none"),
@@ -101,16 +105,16 @@ TRAITS = (
         model_first=False,
     ),
     # https://platform.kimi.ai/docs/guide/use-kimi-k2-thinking-model (July 2026): K3 has levels, K2.5 and K2.6 a switch
-    # (and refuse both at once), the others always think; a tool can't be forced on who thinks.
+    # (and refuse both at once), the others always think. A model that thinks can't be forced to use a tool.
     trait(r"kimi-k3", "kimi", efforts=nearest("low", "high", "max")),
     trait(r"kimi-k2\.[56]", "kimi", thinking="switch"),
     trait(r"moonshot-v1", "kimi", thoughts=(), unthought=None),
-    # Behind somebody else's proxy, they want to see their thoughts as at home.
+    # Behind another host, these models need their thinking back as at their own vendor's.
     trait(r"kimi|moonshot", "other", unthought=" "),
     trait(r"deepseek", "other", unthought=""),
-    # DeepSeek's models that see: https://api-docs.deepseek.com (August 2026).
+    # DeepSeek's models that see images: https://api-docs.deepseek.com (August 2026).
     trait(r"deepseek.*(?:vl|ocr|vision|v4\.[1-9]|v[5-9])", "deepseek", images="inline"),
-    # Models without eyes, by their cards (November 2026): who sends them an image gets a 400.
+    # Models that can't see images, by their cards (November 2026): they answer an image with a 400.
     trait(
         r"deepseek(?!.*(?:vl|ocr|vision|janus|v4\.[1-9]|v[5-9]))"
         r"|gpt-oss|gpt-3|gpt-4(?:$|-0|-32k)|o1-(?:mini|preview)|o3-mini"
@@ -120,15 +124,15 @@ TRAITS = (
         r"|mixtral|codestral|mistral-7b",
         images="",
     ),
-    # https://openrouter.ai/docs/guides/best-practices/prompt-caching (November 2026): breakpoints in text at both, a
-    # request's own where Anthropic is the provider; the others cache by themselves.
+    # https://openrouter.ai/docs/guides/best-practices/prompt-caching (November 2026): both accept breakpoints in text,
+    # Anthropic's models also one for the whole request; other models cache automatically.
     trait(r"~?anthropic/", "openrouter", caches=True, caches_all=True),
     trait(r"~?google/", "openrouter", caches=True),
 )
 
 
 def of(model: str, host: str) -> dict[str, Any]:
-    """What changes in a host's dialect for a model."""
+    """The changes to a host's dialect for a model."""
     name = model.lower()
     changes: dict[str, Any] = {}
     for known in TRAITS:

@@ -1,7 +1,7 @@
-"""The messages of a request as those of a chat completions request. Pure.
+"""The translation of a request's messages to chat messages. Pure.
 
-Thinking goes back where the provider asks for it, as text without its signature. What a tool answered is text in this
-protocol: images follow in the user's turn, after the last of the results.
+Thinking is sent back if the provider wants it, as text without its signature. A tool's result can only be text in this
+protocol: its images follow in the user's turn, after the last result.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from messages_api.providers.openai.request import encode
 from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, Placed, blocks, refuse, string
 
 ATTRIBUTION = "x-anthropic-billing-header:"
-# What Google documents for tool calls whose signature nobody has: https://ai.google.dev/gemini-api/docs/thought-signatures
+# Google's documented value for tool calls without a signature: https://ai.google.dev/gemini-api/docs/thought-signatures
 UNSIGNED = "skip_thought_signature_validator"
-# How the names of the models that ask for them begin at OpenRouter.
+# The beginning of the names of models at OpenRouter that need signatures.
 SIGNING = "google/gemini"
-# What the user says where a conversation begins, or has to go on, without a word of the user's.
+# A user's turn that is inserted where a conversation begins, or has to go on, without one.
 GO_ON = "(The conversation goes on.)"
 NOTHING = "(no content)"
 
@@ -32,11 +32,13 @@ Message = tuple[str, str, list[Placed]]
 
 
 def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
-    """The system prompt and the messages. Those of one role in a row are one turn, as they are to Anthropic: what all
-    tools answered that a turn asked for has to follow it at once.
+    """Translate the system prompt and the messages.
+
+    Consecutive messages of one role become one turn, as for Anthropic: the results of all tool calls of a turn must
+    follow it directly.
 
     Raises:
-        GatewayError: 400, there is something that can't be expressed.
+        GatewayError: 400, something can't be expressed.
     """
     messages = read(request["messages"])
     begun = next((at for at, (role, _, _) in enumerate(messages) if role == "user"), len(messages))
@@ -45,7 +47,7 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
     rest = [message for message in messages[:begun] if message[0] != "system"]
     rest += placed_systems(messages[begun:], spoken)
     made: list[Turn] = [{"role": "system", "content": joined(system)}] if system else []
-    made += opened(merged(said(rest, spoken)), spoken)
+    made += opened(merged(translated(rest, spoken)), spoken)
     if spoken.signed_calls == "reasoning_details" and request["model"].startswith(SIGNING):
         for turn in made:
             if calls := turn.get("tool_calls"):
@@ -53,8 +55,8 @@ def turns(request: dict[str, Any], spoken: Dialect) -> list[Turn]:
     return list(bridged(made, spoken.bridge)) if spoken.bridge else made
 
 
-def said(messages: list[Message], spoken: Dialect) -> Iterator[Turn]:
-    """The turns that messages become, one after another."""
+def translated(messages: list[Message], spoken: Dialect) -> Iterator[Turn]:
+    """The translated turns of all messages, in order."""
     for role, group in groupby(messages, lambda message: message[0]):
         run = list(group)
         content = [each for _, _, inner in run for each in inner]
@@ -68,7 +70,7 @@ def said(messages: list[Message], spoken: Dialect) -> Iterator[Turn]:
 
 
 def merged(turns: Iterable[Turn]) -> list[Turn]:
-    """The turns, of which no two in a row are the user's: many models' templates refuse that."""
+    """The turns with consecutive user's turns merged, because many models' templates refuse them."""
     made: list[Turn] = []
     for turn in turns:
         if made and turn["role"] == made[-1]["role"] == "user":
@@ -80,11 +82,10 @@ def merged(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def opened(turns: list[Turn], spoken: Dialect) -> list[Turn]:
-    """The turns, the first of which is the user's where it has to be.
+    """The turns, beginning with a user's turn if the provider needs that.
 
-    Qwen's template finds no query where only the assistant and its tools speak
-    (https://github.com/ollama/ollama/issues/18303, September 2026); Gemini takes no tool's call before a word of the
-    user's (https://github.com/archestra-ai/archestra/pull/6258, July 2026).
+    Qwen's template fails without a user's turn (https://github.com/ollama/ollama/issues/18303, September 2026); Gemini
+    refuses a tool call before the first one (https://github.com/archestra-ai/archestra/pull/6258, July 2026).
     """
     if spoken.model_first or (turns and turns[0]["role"] == "user"):
         return turns
@@ -92,7 +93,7 @@ def opened(turns: list[Turn], spoken: Dialect) -> list[Turn]:
 
 
 def bridged(turns: list[Turn], bridge: str) -> Iterator[Turn]:
-    """The turns, with the assistant's words where a tool's result is followed by another than the assistant's."""
+    """The turns, with an assistant's turn inserted after each tool's result that another role follows."""
     before = ""
     for turn in turns:
         if before == "tool" and turn["role"] not in ("tool", "assistant"):
@@ -101,12 +102,12 @@ def bridged(turns: list[Turn], bridge: str) -> Iterator[Turn]:
         before = turn["role"]
 
 
-# What is read
+# Reading the request
 
 
 def read(messages: list[dict[str, Any]]) -> list[Message]:
-    """The messages that count, block by block: those from the last summary on, which stands for all before it, as it
-    does to Anthropic: https://platform.claude.com/docs/en/build-with-claude/compaction."""
+    """The messages that count, as lists of blocks: from the last summary on. It replaces everything before it, as for
+    Anthropic: https://platform.claude.com/docs/en/build-with-claude/compaction."""
     last_user = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
     found: list[Message] = []
     for index, message in enumerate(messages):
@@ -126,20 +127,20 @@ def read(messages: list[dict[str, Any]]) -> list[Message]:
 
 
 def is_summary(block: dict[str, Any]) -> bool:
-    """Whether a block stands for all before it; one without a text is a compaction that failed."""
+    """Whether a block is a summary that replaces everything before it. One without text is a failed compaction."""
     return block.get("type") == "compaction" and isinstance(block.get("content"), str) and bool(block["content"])
 
 
 def unattributed(system: Any) -> Any:
-    """A system prompt without the line that Claude Code puts first, and that Anthropic takes out again."""
+    """A system prompt without Claude Code's first line about itself, which Anthropic removes too."""
     if isinstance(system, list) and system and str(system[0].get("text")).startswith(ATTRIBUTION):
         return system[1:]
     return system
 
 
 def check_system(message: dict[str, Any], where: str) -> None:
-    """Refuse what instructions in mid-conversation may bring beside their text, and when they end; their effort is read
-    in request.py."""
+    """Refuse members of a system message in the middle of the conversation that can't be expressed. `read` handles
+    `clear_at`, request.py the effort."""
     for name, value in message.items():
         if name not in ("role", "content", "clear_at", "output_config") and value is not None:
             refuse(f"{where}.{name[:NAME_LENGTH]}", NOT_HERE)
@@ -150,11 +151,11 @@ def check_system(message: dict[str, Any], where: str) -> None:
 
 
 def placed_systems(messages: list[Message], spoken: Dialect) -> list[Message]:
-    """The messages, with instructions in mid-conversation as marked text of the user's where they can't be a turn.
+    """The messages, in which later system messages become marked text in a user's turn if they can't be a turn.
 
-    Most models' templates take a system message at the beginning only
+    Most models' templates accept a system message only at the beginning
     (https://github.com/vllm-project/vllm/issues/41114, https://github.com/ollama/ollama/issues/17774, 2026), and
-    nothing may come between a tool's call and its result. They stay where they are, so that caches stay good.
+    nothing may stand between a tool call and its result. The text keeps its position, so that caches stay valid.
     """
     made: list[Message] = []
     waiting: set[Any] = set()
@@ -174,7 +175,7 @@ def placed_systems(messages: list[Message], spoken: Dialect) -> list[Message]:
 
 
 def marked_system(part: Part) -> dict[str, Any]:
-    """Instructions as the user's text."""
+    """Instructions as marked text in a user's turn."""
     return part | {"text": f"<system>\n{part['text']}\n</system>"}
 
 
@@ -182,7 +183,7 @@ def marked_system(part: Part) -> dict[str, Any]:
 
 
 def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
-    """What tools answered, each a turn of its own, and what the user said."""
+    """The turns of a user's message: one for each tool's result, then the user's own."""
     results: list[Turn] = []
     parts: list[Part] = []
     for at, block in content:
@@ -200,7 +201,7 @@ def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
 
 
 def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str | list[Part], list[Part]]:
-    """What a tool answered: its text, and what isn't text."""
+    """A tool's result: its text, and the parts that aren't text."""
     answered: list[Part] = []
     shown: list[Part] = []
     for at, inner in blocks(block.get("content"), f"{where}.content"):
@@ -218,11 +219,11 @@ def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str | li
 
 
 def assistant(content: list[Placed], spoken: Dialect, *, last: str) -> Iterator[Turn]:
-    """What the model said, thought and asked tools for. One who only thought, and whose thoughts nobody wants, is left
-    out.
+    """The turn of an assistant's message: text, thinking and tool calls. A turn with only thinking is left out if the
+    provider doesn't want thinking back.
 
     Args:
-        last: where it is, if nothing follows, so that it is to be gone on with.
+        last: the place of the message in the request if no message follows, so that the model continues it; else empty.
     """
     thoughts = [string(block, "thinking", at) for at, block in content if block["type"] == "thinking"]
     calls = [call(block, spoken) for _, block in content if block["type"] == "tool_use"]
@@ -238,12 +239,12 @@ def assistant(content: list[Placed], spoken: Dialect, *, last: str) -> Iterator[
         return
     goes_on = bool(last) and not calls
     if goes_on and content[-1][1]["type"] != "text":
-        # It stopped at a tool of Anthropic's.
+        # The answer stopped at one of Anthropic's tools.
         yield turn
         yield {"role": "user", "content": GO_ON}
         return
     if goes_on and not spoken.prefill:
-        refuse(last, "this model's provider can't go on with a turn of the assistant's")
+        refuse(last, "this model's provider can't continue a turn of the assistant")
     if goes_on and spoken.prefill != "plain":
         turn[spoken.prefill] = True
     if turn["content"] is None and not calls:
@@ -252,7 +253,7 @@ def assistant(content: list[Placed], spoken: Dialect, *, last: str) -> Iterator[
 
 
 def spoken_words(content: list[Placed], spoken: Dialect) -> list[Part]:
-    """What the model said, texts in a row in one piece, and what Anthropic's tools did meanwhile."""
+    """The text of an assistant's turn, consecutive texts joined, with notes about what Anthropic's tools did."""
     parts: list[Part] = []
     joins = False
     for at, block in content:
@@ -273,7 +274,7 @@ def spoken_words(content: list[Placed], spoken: Dialect) -> list[Part]:
 
 
 def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
-    """A tool's use."""
+    """A tool call of an assistant's turn."""
     asked = {"name": block["name"], "arguments": encode(block["input"]).decode()}
     made = {"id": call_id(block["id"], spoken), "type": "function", "function": asked}
     if spoken.signed_calls == "extra_content":
@@ -282,14 +283,14 @@ def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
 
 
 def unsigned(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The place of a signature for a turn's calls at OpenRouter, which takes one for all of them:
+    """The signature of a turn's calls at OpenRouter, which needs one for all of them:
     https://openrouter.ai/docs/guides/best-practices/reasoning-tokens#preserving-reasoning-blocks."""
     signed = {"type": "reasoning.encrypted", "id": calls[0]["id"], "format": "google-gemini-v1", "index": 0}
     return [signed | {"data": UNSIGNED}]
 
 
 def call_id(name: str, spoken: Dialect) -> str:
-    """A tool call's id as the provider takes it: the same one for the call and its result."""
+    """A tool call's id in the provider's form. It is the same for the call and its result."""
     if spoken.ids is None or spoken.ids.fullmatch(name):
         return name
     return blake2b(name.encode("utf-8", "replace"), digest_size=5).hexdigest()[:9]

@@ -1,4 +1,4 @@
-"""What the translations of a request's parts have in common: how they refuse, and read what they were given. Pure."""
+"""Helpers for the translation of a request: refusals, and reading blocks and members. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from messages_api import errors
 
 NOT_HERE = "not available with this model's provider"
-# Of a member that the caller made up, in our words about it.
+# The most characters of a client's unknown member in an error message.
 NAME_LENGTH = 60
 
 # A block with its place in the request.
@@ -15,7 +15,7 @@ Placed = tuple[str, dict[str, Any]]
 
 
 def refuse(field: str, why: str) -> NoReturn:
-    """Refuse what this protocol has no words for.
+    """Refuse something that this protocol can't express.
 
     Raises:
         GatewayError: 400.
@@ -24,7 +24,7 @@ def refuse(field: str, why: str) -> NoReturn:
 
 
 def blocks(content: Any, where: str) -> list[Placed]:
-    """The blocks of a content, which may be a text alone, or nothing."""
+    """The blocks of a content, which may also be a text, or null."""
     if isinstance(content, str):
         return [(where, {"type": "text", "text": content})]
     if content is not None and not isinstance(content, list):
@@ -37,7 +37,7 @@ def blocks(content: Any, where: str) -> list[Placed]:
 
 
 def string(block: dict[str, Any], name: str, where: str) -> str:
-    """A member that has to be a text."""
+    """A member that must be a text."""
     value = block.get(name)
     if not isinstance(value, str):
         refuse(f"{where}.{name}", "Expected string")
@@ -45,5 +45,5 @@ def string(block: dict[str, Any], name: str, where: str) -> str:
 
 
 def kept(breakpoint: dict[str, Any]) -> dict[str, Any]:
-    """`cache_control` without what only Anthropic's own API knows of it, like Claude Code's `scope`."""
+    """`cache_control` without members that only Anthropic's own API knows, like Claude Code's `scope`."""
     return {name: breakpoint[name] for name in ("type", "ttl") if breakpoint.get(name) is not None}
