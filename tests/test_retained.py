@@ -130,10 +130,10 @@ def test_a_budget_that_was_deleted_gets_it_back_too(lost):
     ("arguments", "complaint"),
     [
         ([], "say which calls, or --older-than AGE; --list shows what is kept"),
-        (["req_bf_xyz"], "“req_bf_xyz” is no request id"),
+        (["req_bf_xyz"], "“req_bf_xyz” isn't a request id"),
         (["--older-than", "1 hour"], "“1 hour” is not a duration"),
         (["req_bf_0", "--older-than", "1h"], "one of the two"),
-        (["{known}", "req_bf_019ab000000070008000000000000000"], "nothing is retained of “req_bf_019ab0"),
+        (["{known}", "req_bf_019ab000000070008000000000000000"], "no budget retains anything for “req_bf_019ab0"),
     ],
 )
 def test_what_can_not_be_given_back_changes_nothing(lost, arguments, complaint):
