@@ -14,8 +14,8 @@ from usage.budget_terms import Scope
 
 class Command(commands.GatewayCommand):
     help = (
-        "Make, change or remove a budget of a customer, a team or a virtual key. To say it again changes nothing; what "
-        "isn't said of a budget that there is stays as it is. Examples: manage.py set_budget team:Acme/Research "
+        "Create, change or remove a budget of a customer, a team or a virtual key. Options that you leave out keep "
+        "their current values; running it twice changes nothing. Examples: manage.py set_budget team:Acme/Research "
         "100/month --thresholds 50,80,100; set_budget key:ci 5000000tokens/day/soft; set_budget customer:Acme "
         "0/prepaid, and then top_up; set_budget key:ci day --tokens --remove"
     )
@@ -26,16 +26,27 @@ class Command(commands.GatewayCommand):
             "terms",
             metavar="AMOUNT/PERIOD[/KIND]",
             help=f"USD, or …tokens; a period is one of {', '.join(budget_terms.PERIODS)}; a kind is hard (refuses), "
-            "soft (alerts) or expected (holds what such calls cost lately)",
+            "soft (alerts) or expected (holds what similar calls cost lately)",
         )
         parser.add_argument("--tokens", action="store_true", help="the amount is in tokens")
         parser.add_argument(
-            "--models", nargs="+", action="extend", default=[], metavar="PATTERN", help="for these only; default: all"
+            "--models",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="PATTERN",
+            help="only for these models; default: all",
         )
-        parser.add_argument("--provider-key", metavar="NAME", help="for a virtual key's calls to this one only")
-        parser.add_argument("--rolling", action="store_true", help="windows begin with the first use")
-        parser.add_argument("--thresholds", metavar="PERCENT,…", help="at which to alert; an empty one is none")
-        parser.add_argument("--remove", action="store_true", help="delete it; its period is enough to name it")
+        parser.add_argument(
+            "--provider-key", metavar="NAME", help="only for the virtual key's calls to this provider key"
+        )
+        parser.add_argument(
+            "--rolling", action="store_true", help="windows begin with the first use, not by the calendar"
+        )
+        parser.add_argument(
+            "--thresholds", metavar="PERCENT,…", help="percentages at which to alert; empty to remove them all"
+        )
+        parser.add_argument("--remove", action="store_true", help="remove the budget; the amount may be left out")
 
     def handle(self, **options: Any) -> None:
         owner = owners.find(options["owner"])
@@ -55,5 +66,5 @@ class Command(commands.GatewayCommand):
         self.stdout.write(f"{budget}{budget.particulars()}")
         if parsed and not targets_for(budget.payer()).filter(active=True).exists():
             self.say(
-                "Its alerts go to nobody: there is no active alert target. Add one in the admin, under Alert targets."
+                "Its alerts aren't sent: there is no active alert target. Add one in the admin, under Alert targets."
             )
