@@ -58,6 +58,7 @@ class ReadOnlyAdmin(LookedAt):
     actions = None
     list_per_page = 50
     request_id_field = "pk"
+    search_help_text = "A request id (req_bf_…), in full."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -196,7 +197,6 @@ class AdjustmentAdmin(ReadOnlyAdmin):
     list_display = ("request_id", "created_at", "reason", "author", "output_tokens", "cost")
     list_filter = ("reason",)
     search_fields = ("entry_id",)
-    search_help_text = "The request id (req_bf_…) of the call."
     ordering = ("-id",)
 
 
@@ -208,7 +208,6 @@ class HoldAdmin(ReadOnlyAdmin):
     list_display = ("request_id", "admitted_at", "called_with", "requested_model", "provider", "ceiling", "process")
     list_select_related = KEY_OWNER
     search_fields = ("id",)
-    search_help_text = "A request id (req_bf_…), in full."
     ordering = ("admitted_at",)
 
 
@@ -220,7 +219,6 @@ class OverrunAdmin(ReadOnlyAdmin):
     list_display = ("request_id", "at", "called_with", "cost", "held")
     list_select_related = KEY_OWNER
     search_fields = ("call",)
-    search_help_text = "A request id (req_bf_…), in full."
     ordering = ("-at",)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -28,6 +29,8 @@ RATE_OPTIONS = {
 }
 PERIODS = [period.value for period in Period if period != Period.NONE] + [PREPAID]
 EXAMPLE = "100/month, 5000000tokens/day or 20/week/soft"
+Row = TypeVar("Row", Budget, Limit)
+
 # Larger than any real budget, and small enough for the columns.
 MOST = Decimal(10) ** 15
 
@@ -158,19 +161,7 @@ def put(owner: Owner, terms: Terms, scope: Scope | None = None, thresholds: list
         Unusable: the terms don't fit the owner, or a model pattern is malformed.
     """
     scope = scope or Scope()
-    for pattern in scope.models:
-        issuing.check_pattern(pattern)
-    one_at_a_time(owner)
-    budget = next(iter(find(owner, terms, scope)), None)
-    if budget is None:
-        budget = Budget(
-            unit=terms.unit,
-            period=terms.period,
-            rolling=scope.rolling,
-            model_patterns=list(scope.models),
-            provider_key=scope.provider_key,
-        )
-        setattr(budget, owners.field(owner), owner)
+    budget = found_or_new(Budget, owner, scope, unit=terms.unit, period=terms.period, rolling=scope.rolling)
     if terms.period != Period.NONE:
         budget.amount = terms.amount
     budget.enforcement = terms.enforcement or budget.enforcement
@@ -178,41 +169,17 @@ def put(owner: Owner, terms: Terms, scope: Scope | None = None, thresholds: list
         budget.thresholds = thresholds
     with refused():
         budget.full_clean()
-    if budget.pk:
-        # The amount of a prepaid budget is left out: a concurrent top-up may have changed it.
-        changed = ["enforcement", "thresholds", *(["amount"] if terms.period != Period.NONE else [])]
-        budget.save(update_fields=changed)
-    else:
-        budget.save()
+    # The amount of a prepaid budget is left out: a concurrent top-up may have changed it.
+    changed = ["enforcement", "thresholds", *(["amount"] if terms.period != Period.NONE else [])]
+    budget.save(update_fields=changed if budget.pk else None)
     return budget
 
 
 @transaction.atomic
-def take_away(owner: Owner, terms: Terms, scope: Scope | None = None) -> list[Budget]:
+def remove(owner: Owner, terms: Terms, scope: Scope | None = None) -> list[Budget]:
     """Delete the budget of these terms, whatever its amount. The list is empty if no budget matches."""
-    one_at_a_time(owner)
-    found = find(owner, terms, scope or Scope())
-    for budget in found:
-        budget.delete_softly()
-    return found
-
-
-def find(owner: Owner, terms: Terms, scope: Scope) -> list[Budget]:
-    """The owner's active budgets of this unit, period and scope: at most one, unless one was added otherwise."""
-    alike = Budget.objects.filter(
-        **{owners.field(owner): owner},
-        active=True,
-        unit=terms.unit,
-        period=terms.period,
-        rolling=scope.rolling,
-        provider_key=scope.provider_key,
-    )
-    return [budget for budget in alike.order_by("pk") if patterns.alike(budget.model_patterns, scope.models)]
-
-
-def one_at_a_time(owner: Owner) -> None:
-    """Lock the owner until the transaction ends, so that two commands can't create the same budget or limit."""
-    type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
+    scope = scope or Scope()
+    return delete(Budget, owner, scope, unit=terms.unit, period=terms.period, rolling=scope.rolling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +203,7 @@ def put_limit(owner: Owner, pace: Pace, scope: Scope | None = None) -> Limit:
     Raises:
         Unusable: the terms don't fit the kind or the owner, or a model pattern is malformed.
     """
-    scope = scope or Scope()
-    for pattern in scope.models:
-        issuing.check_pattern(pattern)
-    one_at_a_time(owner)
-    limit = next(iter(find_limits(owner, pace.kind, scope)), None)
-    if limit is None:
-        limit = Limit(kind=pace.kind, model_patterns=list(scope.models), provider_key=scope.provider_key)
-        setattr(limit, owners.field(owner), owner)
+    limit = found_or_new(Limit, owner, scope or Scope(), kind=pace.kind)
     limit.rate = pace.rate
     if pace.burst is not None:
         limit.burst = pace.burst or None
@@ -256,21 +216,44 @@ def put_limit(owner: Owner, pace: Pace, scope: Scope | None = None) -> Limit:
 
 
 @transaction.atomic
-def take_away_limits(owner: Owner, kind: LimitKind, scope: Scope | None = None) -> list[Limit]:
+def remove_limits(owner: Owner, kind: LimitKind, scope: Scope | None = None) -> list[Limit]:
     """Delete the limit of this kind and scope, whatever its rate. The list is empty if no limit matches."""
-    one_at_a_time(owner)
-    found = find_limits(owner, kind, scope or Scope())
-    for limit in found:
-        limit.delete_softly()
+    return delete(Limit, owner, scope or Scope(), kind=kind)
+
+
+def found_or_new(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> Row:
+    """The owner's budget or limit with this scope and these terms, or a new one that isn't saved yet.
+
+    Raises:
+        Unusable: a model pattern is malformed.
+    """
+    for pattern in scope.models:
+        issuing.check_pattern(pattern)
+    if found := find(model, owner, scope, **terms):
+        return found[0]
+    row = model(**terms, model_patterns=list(scope.models), provider_key=scope.provider_key)
+    setattr(row, owners.field(owner), owner)
+    return row
+
+
+def delete(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> list[Row]:
+    """Delete what `find` returns."""
+    found = find(model, owner, scope, **terms)
+    for row in found:
+        row.delete_softly()
     return found
 
 
-def find_limits(owner: Owner, kind: LimitKind, scope: Scope) -> list[Limit]:
-    """The owner's active limits of this kind and scope: at most one, unless one was added otherwise."""
-    alike = Limit.objects.filter(
-        **{owners.field(owner): owner}, active=True, kind=kind, provider_key=scope.provider_key
-    )
-    return [limit for limit in alike.order_by("pk") if patterns.alike(limit.model_patterns, scope.models)]
+def find(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> list[Row]:
+    """The owner's active budgets or limits with this scope and these terms: one at most, unless more were added in the
+    admin.
+
+    The owner stays locked until the transaction ends, so that two commands can't create the same one.
+    """
+    type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
+    active = model._default_manager.filter(**{owners.field(owner): owner}, active=True, **terms)
+    rows = active.filter(provider_key=scope.provider_key).order_by("pk")
+    return [row for row in rows if patterns.alike(row.model_patterns, scope.models)]
 
 
 def top_up(owner: Owner, amount: Decimal, *, tokens: bool = False, reason: str, author: str) -> TopUp:

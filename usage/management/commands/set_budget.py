@@ -10,6 +10,7 @@ from keys import commands
 from usage import budget_terms, owners
 from usage.alerts import targets_for
 from usage.budget_terms import Scope
+from usage.management import arguments
 
 
 class Command(commands.GatewayCommand):
@@ -21,7 +22,7 @@ class Command(commands.GatewayCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        arguments.add_owner(parser)
         parser.add_argument(
             "terms",
             metavar="AMOUNT/PERIOD[/KIND]",
@@ -29,17 +30,7 @@ class Command(commands.GatewayCommand):
             "soft (alerts) or expected (holds what similar calls cost lately)",
         )
         parser.add_argument("--tokens", action="store_true", help="the amount is in tokens")
-        parser.add_argument(
-            "--models",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="PATTERN",
-            help="only for these models; default: all",
-        )
-        parser.add_argument(
-            "--provider-key", metavar="NAME", help="only for the virtual key's calls to this provider key"
-        )
+        arguments.add_scope(parser)
         parser.add_argument(
             "--rolling", action="store_true", help="windows begin with the first use, not by the calendar"
         )
@@ -53,7 +44,7 @@ class Command(commands.GatewayCommand):
         scope = Scope(options["rolling"], options["models"], commands.provider_key(options["provider_key"]))
         if options["remove"]:
             terms = budget_terms.parse_which(options["terms"], tokens=options["tokens"])
-            removed = budget_terms.take_away(owner, terms, scope)
+            removed = budget_terms.remove(owner, terms, scope)
             for budget in removed:
                 self.stdout.write(f"Removed: {budget}{budget.particulars()}")
             if not removed:

@@ -13,6 +13,7 @@ from keys.errors import Unusable
 from usage import budget_terms, owners
 from usage.budget_terms import RATE_OPTIONS, Pace, Scope
 from usage.budgets import LimitKind
+from usage.management import arguments
 from usage.owners import Owner
 from usage.standing import at_once
 
@@ -26,7 +27,7 @@ class Command(commands.GatewayCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        arguments.add_owner(parser)
         for kind, option in RATE_OPTIONS.items():
             parser.add_argument(option, nargs="?", const="", metavar="N", help=f"at most N {kind.label}")
         parser.add_argument(
@@ -38,19 +39,9 @@ class Command(commands.GatewayCommand):
         parser.add_argument(
             "--count-cached",
             action=argparse.BooleanOptionalAction,
-            help="whether input tokens that are read from caches count too; default: no",
+            help="whether input tokens that are read from caches count too; default for a new limit: no",
         )
-        parser.add_argument(
-            "--models",
-            nargs="+",
-            action="extend",
-            default=[],
-            metavar="PATTERN",
-            help="only for these models; default: all",
-        )
-        parser.add_argument(
-            "--provider-key", metavar="NAME", help="only for the virtual key's calls to this provider key"
-        )
+        arguments.add_scope(parser)
         parser.add_argument("--remove", action="store_true", help="remove the named limits; give them without numbers")
 
     def handle(self, **options: Any) -> None:
@@ -80,7 +71,7 @@ class Command(commands.GatewayCommand):
     @transaction.atomic
     def remove(self, owner: Owner, kinds: list[LimitKind], scope: Scope) -> None:
         for kind in kinds:
-            removed = budget_terms.take_away_limits(owner, kind, scope)
+            removed = budget_terms.remove_limits(owner, kind, scope)
             for limit in removed:
                 self.stdout.write(f"Removed: {limit}")
             if not removed:

@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 
 from keys import commands
 from usage import budget_terms, owners
+from usage.management import arguments
 
 
 class Command(commands.GatewayCommand):
@@ -18,7 +19,7 @@ class Command(commands.GatewayCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        arguments.add_owner(parser)
         parser.add_argument("amount", metavar="AMOUNT", help="USD, or tokens with --tokens")
         parser.add_argument("--reason", required=True, help="why; stored with the top-up for good")
         parser.add_argument(
