@@ -102,7 +102,7 @@ def reachable(user: User, say: Say) -> tuple[Path, Path]:
     if not may(user, Path(sys.base_prefix) / "bin" / INTERPRETER, "-c", "import encodings"):
         # The Python is in a home folder, where pyenv and uv install it.
         parts[PYTHON] = Path(sys.base_prefix)
-    in_venv, read = sys.prefix != sys.base_prefix, everybody_reads
+    in_venv, read = sys.prefix != sys.base_prefix, readable_by_all
     if in_venv and (parts or not (read([Path(sys.prefix)]) and may(user, python, "-c", "import celery"))):
         parts[VENV] = Path(sys.prefix)
     if parts or not (read([code / part for part in CODE]) and may(user, "test", "-r", code / CODE[-1])):
@@ -141,7 +141,7 @@ def files(source: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted([*names, *found]))
 
 
-def everybody_reads(sources: list[Path]) -> bool:
+def readable_by_all(sources: list[Path]) -> bool:
     """Whether every user can read these files and folders, by their modes."""
     for path in (path for source in sources for path in files(source)):
         mode = path.lstat().st_mode

@@ -477,7 +477,7 @@ def test_a_webhooks_secret_goes_in_and_never_comes_out(admin):
 @pytest.mark.parametrize(
     ("form", "complaint"),
     [
-        ({"secret": ""}, "it needs a secret"),
+        ({"secret": ""}, "A webhook needs a secret"),
         ({"secret": "short"}, "it needs at least 24 characters"),
         ({"address": "hooks.example.com"}, "Expected a URL"),
         ({"address": "ftp://hooks.example.com"}, "Expected a URL"),

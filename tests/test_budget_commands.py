@@ -334,7 +334,7 @@ def test_limits_are_removed_and_removed_again(alice):
         (["key:alice", "--rpm", "60", "--burst", "x"], "--burst: “x” isn't a limit"),
         (["key:alice", "--rpm", "60", "--parallel", "4", "--burst", "5"], "--burst applies to one limit"),
         (["key:alice", "--parallel", "4", "--burst", "5"], "burst: A limit of calls at once has no burst"),
-        (["key:alice", "--rpm", "60", "--count-cached"], "say --input-tpm N with it"),
+        (["key:alice", "--rpm", "60", "--count-cached"], "add --input-tpm N"),
         (["key:alice", "--rpm", "60", "--models", "a b"], "“a b”"),
         (["key:alice", "--rpm", "60", "--provider-key", "nobody"], "there is no provider key “nobody”"),
         (["key:alice", "--rpm", "60", "--provider-key", ""], "there is no provider key “”"),

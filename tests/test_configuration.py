@@ -68,7 +68,7 @@ def test_the_example_as_it_is_changes_nothing(read):
                 "null",
             )
         ),
-        ("CA_BUNDLE", "/nowhere/ca.pem", "expected a file"),
+        ("CA_BUNDLE", "/nowhere/ca.pem", "expected the path of an existing file"),
         ("MASTER_KEYS", "too-short", "expected Fernet keys"),
         ("PEPPERS", "salt", "32 or more"),
         ("SECRET_KEY", "hunter2", "50 or more"),

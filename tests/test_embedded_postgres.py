@@ -154,7 +154,7 @@ def test_programs_that_change_while_they_are_copied_are_not_used(system_dir, pac
         return whole(*arguments, **options)
 
     monkeypatch.setattr(shutil, "copytree", changing)
-    with pytest.raises(CannotStart, match="changed while they were copied"):
+    with pytest.raises(CannotStart, match="changed while they were being copied"):
         copy(package)
     assert not list(system_dir.glob("postgres-*"))
 

@@ -174,7 +174,7 @@ class AlertAdmin(LookedAt, KeptAdmin):
     @admin.display(description="delivery", ordering="delivered_at")
     def delivery(self, row: Any) -> SafeString | str:
         if row.unsent == Unsent.SAID:
-            return f"not sent: {row.get_unsent_display()}"
+            return "not sent: the alert about the exhausted budget covers it"
         if row.unsent:
             return not_sent(row)
         if row.delivered_at is not None:
