@@ -376,8 +376,8 @@ def test_a_webhook_goes_to_private_addresses_by_leave_or_where_it_went_before(ca
     tasks.deliver_alerts()
     assert len(hook.seen) == 1
     assert saved_addresses.uncovered() == [
-        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It goes on "
-        "being served until its address is changed, for it was there before this was asked."
+        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It is "
+        "still used until its address is changed, because it was saved before addresses were checked."
     ]
 
     # Once it is changed, it is one like all others.
