@@ -89,7 +89,7 @@ def test_a_budget_is_added_for_each_kind_of_owner(admin, alice, owner):
         ({"period": "none"}, "the sum of its top-ups: leave it at 0"),
         ({"period": "none", "amount": "0", "rolling": "on"}, "no windows that could roll"),
         ({"period": "fortnight"}, "not one of the available choices"),
-        ({"thresholds": "50, 0"}, "“0” isn't a threshold"),
+        ({"thresholds": "50, 0"}, "a threshold: expected percentages from 1 to 1000"),
         ({"thresholds": "much"}, "whole number"),
         ({"model_patterns": "a b"}, "not a model name or pattern"),
     ],
