@@ -1,13 +1,14 @@
-"""What the arbiter's transactions cost the database: `make bench-arbiter`. No judgement.
+"""Measures what the arbiter's transactions cost the database: `make bench-arbiter`. It only prints figures.
 
-CPU of PostgreSQL's process for our connection, in microseconds a call (admitted once, settled once). A lone call is two
-transactions; of a group of 32, one transaction settles what the one before has admitted. Each figure is the median of
-nine rounds, which are interleaved: every case once, then all again. A round goes on until it has used so much CPU.
+A figure is the CPU time of PostgreSQL's process for the connection, in microseconds per call (one admission and one
+settlement). A single call takes two transactions; with groups of 32, each transaction settles the calls that the one
+before it admitted. Each figure is the median of nine interleaved rounds: every case runs once, then all run again. A
+round lasts until it has used `--seconds` of CPU time.
 
     bench/arbiter.py [--server URL] [--beside FOLDER] [--only "no budget"] [--rounds 9] [--seconds 2] [--keys 10,100000]
 
-`--server`: make the databases there, on this machine (else on an embedded server that is thrown away).
-`--beside`: another checkout of the gateway, whose arbiter is measured beside this one's; several are.
+`--server`: create the databases on this server, which must run on this machine. Default: a throwaway embedded server.
+`--beside`: also measure the arbiter of another checkout of the gateway. It can be given several times.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ import psycopg
 ROOT = Path(__file__).resolve().parent.parent
 ASK = "SELECT * FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
 GROUPS = (1, 32)
-# Of the keys, so many call in turn; as many more have no budget, and as many one.
+# The number of keys that call in turn. As many more keys have no budget, and as many have one.
 CALLERS = 10
-# What applies to the calls of a key: where its callers' numbers begin.
+# What applies to a key's calls, and the first id of such keys.
 BUDGETS = {"no budget": 1_000_000, "1 budget": 2_000_000, "3 budgets, 2 limits": 1}
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -60,7 +61,7 @@ FROM generate_series(%(first)s, %(last)s) n, unnest(%(kinds)s::text[]) kind;
 
 @dataclass
 class Engine:
-    """An arbiter in a database of its own, and a connection like a web process's."""
+    """An arbiter in a database of its own, with a connection like a web process's."""
 
     name: str
     link: psycopg.Connection[Any]
@@ -68,7 +69,7 @@ class Engine:
     process: Any = None
 
     def start(self) -> None:
-        """Register as a process would."""
+        """Register the engine as a web process."""
         from usage.request_ids import new_id
 
         self.process = new_id()
@@ -76,21 +77,21 @@ class Engine:
         self.link.execute("INSERT INTO usage_writer (process, fence, groups) VALUES (%s, 1, 0)", [self.process])
 
     def ask(self, settlements: list[Any], admissions: list[Any]) -> None:
-        """One group, of which nothing may be refused."""
+        """Submit one group; every admission must be granted."""
         values = [self.process, 1, encoded(settlements), None, encoded(admissions)]
         verdicts = self.link.execute(ASK, values, prepare=True).fetchall()
         assert len(verdicts) == len(admissions), verdicts
         assert all(verdict[1] == "admitted" for verdict in verdicts), verdicts
 
     def cpu(self) -> float:
-        """Seconds that the server's process for this connection has used."""
+        """CPU seconds that the server's process for this connection has used."""
         fields = Path(f"/proc/{self.link.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 @dataclass
 class Case:
-    """Calls of one kind on one engine, and what its rounds have come to in microseconds a call."""
+    """Calls of one kind on one engine, and the results of its rounds in microseconds per call."""
 
     engine: Engine
     budgets: str
@@ -98,9 +99,9 @@ class Case:
     rounds: list[float] = field(default_factory=list)
 
     def measure(self, seconds: float) -> None:
-        """A round more."""
+        """Run one more round."""
         callers = itertools.cycle(range(BUDGETS[self.budgets], BUDGETS[self.budgets] + CALLERS))
-        self._calls(callers, 4)  # plans and caches are those of a process that has been up for a while
+        self._calls(callers, 4)  # warm up: prepared plans and caches
         began, calls = self.engine.cpu(), 0
         while (used := self.engine.cpu() - began) < seconds:
             calls += self._calls(callers, max(4, 256 // self.group))
@@ -125,7 +126,7 @@ def encoded(members: list[Any]) -> str | None:
 
 
 def admission(key: int) -> Any:
-    """A call as a web process asks for it."""
+    """An admission as a web process sends it."""
     from decimal import Decimal
 
     from usage.arbitration import Admission
@@ -154,7 +155,7 @@ def admission(key: int) -> Any:
 
 
 def settlement(call: Any) -> Any:
-    """What it came to."""
+    """The settlement of a call."""
     from decimal import Decimal
 
     from usage.arbitration import Settlement
@@ -200,14 +201,14 @@ def settlement(call: Any) -> Any:
 
 
 def migrate(checkout: Path, url: str, folder: str) -> None:
-    """The tables and functions of a checkout, in an empty database."""
+    """Create a checkout's tables and functions in an empty database."""
     environment = os.environ | {"DATABASE_URL": url, "VAR_DIR": folder, "ENV_FILE": os.devnull}
     subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=checkout, env=environment, check=True)
 
 
 @contextlib.contextmanager
 def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> Iterator[Engine]:
-    """A checkout's arbiter with so many keys of three budgets each; without budgets where it knows none."""
+    """A checkout's arbiter with `keys` keys of three budgets each, or without if the checkout knows no budgets."""
     from keys.connection import OPTIONS
 
     database = f"bench_arbiter_{os.getpid()}_{''.join(filter(str.isalnum, name))}"
@@ -218,19 +219,19 @@ def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> It
             migrate(checkout, url, folder)
             with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
                 knows_budgets = fill(link, keys)
-            # What a commit waits for on a disk is another matter, and so are plans that were made for empty tables.
+            # The benchmark measures neither waiting for the disk nor plans that were made for empty tables.
             settings = f"{OPTIONS} -c synchronous_commit=off -c enable_seqscan=off"
             with psycopg.connect(url, autocommit=True, options=settings) as link:
                 made = Engine(name, link, knows_budgets)
                 made.start()
                 yield made
         finally:
-            # Without FORCE: that would end an autovacuum that may be at work in it, which only a superuser may.
+            # Without FORCE, which ends a running autovacuum: only a superuser may do that.
             maintenance.execute(f'DROP DATABASE "{database}"')
 
 
 def fill(link: psycopg.Connection[Any], keys: int) -> bool:
-    """Make customers, keys and what applies to them; whether this engine knows budgets."""
+    """Create customers, keys and their budgets and limits. False if the checkout has no budgets yet."""
     three: dict[str, Any] = {"periods": ["day", "month", "year"], "kinds": ["rpm", "output_tpm"]}
     terms: dict[str, dict[str, Any]] = {
         "no budget": {"periods": [], "kinds": []},
@@ -247,7 +248,7 @@ def fill(link: psycopg.Connection[Any], keys: int) -> bool:
 
 
 def table(cases: list[Case]) -> Iterator[str]:
-    """What was measured, as Markdown: a line for what applies and how many come at once, a column for each engine."""
+    """The results as a Markdown table: a line per kind of key and group size, a column per engine."""
     engines = list(dict.fromkeys(case.engine.name for case in cases))
     yield f"| Calls | at once | {' | '.join(engines)} |"
     yield f"|---|---|{'---|' * len(engines)}"
@@ -275,17 +276,19 @@ def embedded() -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--server")
-    parser.add_argument("--beside", type=Path, action="append", default=[])
-    parser.add_argument("--only", choices=BUDGETS)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--keys", default="10,100000")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--server", metavar="URL", help="a PostgreSQL on this machine; default: a throwaway one")
+    parser.add_argument(
+        "--beside", type=Path, action="append", default=[], metavar="FOLDER", help="another checkout to measure too"
+    )
+    parser.add_argument("--only", choices=BUDGETS, help="measure only this kind of key")
+    parser.add_argument("--rounds", type=int, default=9, help="default: 9")
+    parser.add_argument("--seconds", type=float, default=2, help="CPU seconds per round; default: 2")
+    parser.add_argument("--keys", default="10,100000", help="numbers of keys, one engine each; default: 10,100000")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     os.environ |= {"ENV_FILE": os.devnull, "DJANGO_SETTINGS_MODULE": "gateway_project.settings"}
-    os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1/nothing"
+    os.environ["DATABASE_URL"] = "postgresql://unused@127.0.0.1/unused"
     with contextlib.ExitStack() as resources:
         folder = resources.enter_context(tempfile.TemporaryDirectory())
         os.environ["VAR_DIR"] = folder

@@ -1,6 +1,7 @@
-"""What is held of budgets for a call: `python bench/holds.py` prints the table of docs/budgets.md, and
-`python bench/holds.py FILE …` the same for request bodies of your own. No database, no network: list prices, and the
-ALLOWANCES of the environment.
+"""What a call holds of a budget. `python bench/holds.py` prints the table of docs/budgets.md; `python bench/holds.py
+FILE …` prints the hold of your own request bodies.
+
+It needs neither database nor network: it uses list prices, and ALLOWANCES from the environment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from decimal import ROUND_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-# Prices change: these are of that day.
+# The table uses the prices of this day, so that it doesn't change with the catalogue.
 PRICES_OF = datetime(2026, 11, 25, tzinfo=UTC)
 
 PROSE = "Alice asks Bob to read the report again, because two of its figures don't agree with the invoice. "
@@ -28,10 +29,10 @@ class Kind:
     """A kind of call.
 
     Attributes:
-        writes: tokens of its answer, as is usual.
-        cached: the share of its prompt that a cache has, as is usual.
-        searches: how often it searches the web, as is usual; each time finds 8,000 tokens.
-        calls: so many in one batch; 0: it is a call of its own.
+        writes: the usual number of tokens in the answer.
+        cached: the usual share of the prompt that is read from a cache.
+        searches: the usual number of web searches; each finds 8,000 tokens.
+        calls: the number of calls in a batch; 0 for a single call.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Kind:
 
     @property
     def body(self) -> bytes:
-        """One request, as it is sent."""
+        """The body of one request."""
         return json.dumps(self.request, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -56,7 +57,7 @@ def code(size: int) -> str:
 
 
 def agent(model: str, max_tokens: int, size: int) -> dict[str, Any]:
-    """What a coding agent sends: 25 kB of instructions, 30 tools of 2 kB, and a conversation; together so long."""
+    """A coding agent's request of about `size` bytes: 25 kB of instructions, 30 tools of 2 kB, and a conversation."""
     schema = {"type": "object", "properties": {"path": {"type": "string", "description": prose(100)}}}
     tools = [{"name": f"tool_{n}", "description": prose(1_850), "input_schema": schema} for n in range(30)]
     rest = max(1_000, size - 87_000)
@@ -69,7 +70,7 @@ def agent(model: str, max_tokens: int, size: int) -> dict[str, Any]:
 
 
 def ask(model: str, max_tokens: int, size: int, **members: Any) -> dict[str, Any]:
-    """A question that is so long."""
+    """A question of `size` characters."""
     return {"model": model, "max_tokens": max_tokens, "messages": [{"role": "user", "content": prose(size)}]} | members
 
 
@@ -94,10 +95,10 @@ KINDS = [
 
 
 def prepare() -> None:
-    """Settings of a deployment that isn't there: importing the apps asks for some."""
+    """Set up Django with settings of a fictitious deployment, which importing the apps requires."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     os.environ["DJANGO_SETTINGS_MODULE"] = "gateway_project.settings"
-    os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1/nothing"
+    os.environ["DATABASE_URL"] = "postgresql://unused@127.0.0.1/unused"
     import django
 
     with tempfile.TemporaryDirectory() as folder:
@@ -106,7 +107,7 @@ def prepare() -> None:
 
 
 class Weighed:
-    """A request and what is reckoned of it, at the list prices of that moment; of a batch, of one request in it."""
+    """A request and its estimate, at the list prices of `at`. For a batch, it is one of its requests."""
 
     def __init__(self, body: bytes, at: datetime, *, batched: bool = False) -> None:
         from django.conf import settings
@@ -127,10 +128,10 @@ class Weighed:
         self.output = self.factor * self.price.output * self.request.max_tokens / 10**6
 
     def usual(self, kind: Kind) -> Decimal:
-        """USD that it costs where its prompt has as many tokens as is likely, and all else is as the kind says."""
+        """USD that the call costs with the likely number of prompt tokens and the usual values of its kind."""
         from usage.tokens import TokenCounts
 
-        # Each step reads again what there was, and what was found so far.
+        # Each step reads the prompt again, and what the searches have found so far.
         prompt = self.estimate.likely * (1 + kind.searches) + 8_000 * kind.searches * (kind.searches + 1) // 2
         read = round(prompt * kind.cached)
         written = prompt - read if self.estimate.writes else 0
@@ -149,7 +150,7 @@ def dollars(amount: Decimal) -> str:
 
 
 def table() -> str:
-    """The kinds, a row each, in Markdown."""
+    """A Markdown table with a row per kind of call."""
     lines = ["| A call | Model | Body | `max_tokens` | Held | of it for output | Usual cost |"]
     lines.append("|---|---|---|---|---|---|---|")
     for kind in KINDS:

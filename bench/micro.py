@@ -1,6 +1,7 @@
-"""What is ours on the path of a call, in microseconds: `make bench`. No database, no network, and no judgement.
+"""Measures the gateway's own steps on the path of a call, in microseconds: `make bench`. It only prints figures.
 
-Each figure is the median of several rounds; the spread tells how quiet the machine was. The process keeps to one core.
+It needs neither database nor network. Each figure is the median of several rounds; the spread shows how busy the
+machine was. The process stays on one core.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ EVENTS = 56
 
 
 def prepare() -> None:
-    """Settings of a deployment that isn't there: importing the apps asks for some."""
+    """Set up Django with settings of a fictitious deployment, which importing the apps requires."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     os.environ.update(
         ENV_FILE=os.devnull,
         DJANGO_SETTINGS_MODULE="gateway_project.settings",
-        DATABASE_URL="postgresql://nobody@127.0.0.1/nothing",
+        DATABASE_URL="postgresql://unused@127.0.0.1/unused",
     )
     import django
 
@@ -37,7 +38,7 @@ def prepare() -> None:
 
 
 def request(size: int) -> bytes:
-    """A Messages request of about so many bytes, in turns of 200 characters."""
+    """A Messages request of about `size` bytes, in turns of 200 characters."""
     turn = "Alice asks whether “Bob” has read §7.\n" * 5
     turns = [{"role": ("user", "assistant")[n % 2], "content": turn} for n in range(max(1, size // 230))]
     return json.dumps(
@@ -46,7 +47,7 @@ def request(size: int) -> bytes:
 
 
 def shapes() -> dict[str, bytes]:
-    """Requests of a megabyte, each of another shape: what one is made of decides what reading it costs."""
+    """Requests of one megabyte in different shapes: the time to read a request depends on its shape."""
     said, quoted = "Alice asks Bob what he read. " * 6, "Alice asks whether “Bob” has read §7.\n" * 5
     tool = {"name": "search", "description": "Searches for things. " * 20, "input_schema": {"type": "object"}}
     schema: dict[str, object] = {"type": "string"}
@@ -120,7 +121,7 @@ END = event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_t
 
 
 def cases() -> Iterator[tuple[str, Callable[[], object]]]:
-    """What is measured: a name, and the call."""
+    """The measured calls, with their names."""
     from keys import credentials
     from keys.directory import KnownKey, KnownProviderKey
     from keys.models import CredentialKind
@@ -197,7 +198,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def measure(call: Callable[[], object]) -> list[float]:
-    """Microseconds a call, of each round, in order of size."""
+    """Microseconds per call of each round, sorted."""
     timer = timeit.Timer(call)
     number, seconds = timer.autorange(lambda *_: None)
     number = max(1, round(number * ROUND_SECONDS / seconds))

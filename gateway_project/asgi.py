@@ -1,4 +1,4 @@
-"""The ASGI application: pages go to Django within bounds, everything else to the API's lean one."""
+"""The ASGI application: pages go to Django, with limits on size, time and number; everything else goes to the API."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ pages = Pages(
 )
 static = static_files.Files()
 SERVES_API = "api" in settings.CONFIGURATION.roles
-# Where no page may call, nothing is in between.
+# Without CORS_ORIGINS, requests skip the CORS layer.
 ORIGINS = frozenset(settings.CONFIGURATION.cors_origins)
 api = cors.allowing(ORIGINS, handler.handle) if ORIGINS else handler.handle
 SERVES_PAGES = "admin" in settings.CONFIGURATION.roles
 
 
 async def application(scope: Any, receive: Receive, send: Send) -> None:
-    """Answer an HTTP request, or live through the server's life span."""
+    """Answer an HTTP request, or handle the server's start and stop (`lifespan`)."""
     if scope["type"] == "lifespan":
         await live(receive, send)
     elif scope["type"] != "http":
@@ -60,8 +60,8 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
 
 
 def is_page(scope: Any) -> bool:
-    """Whether it is for people. Everything else is answered as the API: a client with a wrong base URL understands
-    that, and no page for people."""
+    """Whether the request is for a page for people. Everything else gets the API's answer: a client with a wrong base
+    URL can read a JSON error, but not an HTML page."""
     path: str = scope["path"]
     return PAGES.fullmatch(path) is not None and (path != "/" or scope["method"] in ("GET", "HEAD"))
 

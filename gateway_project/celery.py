@@ -16,13 +16,13 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     "roll the ledger up": {"task": "usage.tasks.roll_up", "schedule": crontab(minute=5)},
     "take over from dead processes": {"task": "usage.tasks.reap", "schedule": 60.0},
-    "tell people of alerts": {"task": "usage.tasks.deliver_alerts", "schedule": 30.0},
-    "see how provider keys do": {"task": "usage.tasks.observe_providers", "schedule": 30.0},
-    "derive the counters anew": {"task": "usage.tasks.verify_ledger", "schedule": crontab(hour=4, minute=10)},
+    "deliver alerts": {"task": "usage.tasks.deliver_alerts", "schedule": 30.0},
+    "measure provider keys": {"task": "usage.tasks.observe_providers", "schedule": 30.0},
+    "verify the counters": {"task": "usage.tasks.verify_ledger", "schedule": crontab(hour=4, minute=10)},
     "make partitions": {"task": "usage.tasks.make_partitions", "schedule": crontab(hour=2, minute=20)},
-    "ask which models there are": {"task": "messages_api.tasks.refresh_models", "schedule": 60.0},
+    "refresh the list of models": {"task": "messages_api.tasks.refresh_models", "schedule": 60.0},
     "tend message batches": {"task": "messages_api.tasks.tend_batches", "schedule": 60.0},
-    "forget what conversations were bound to": {
+    "forget bindings of conversations": {
         "task": "messages_api.tasks.forget_bindings",
         "schedule": crontab(minute=35),
     },

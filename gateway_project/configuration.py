@@ -1,6 +1,6 @@
-"""What a deployment can configure: read from the environment (and `.env`) once, typed, documented in `.env.example`.
+"""The settings of a deployment: typed, read once from the environment and `.env`, documented in `.env.example`.
 
-A wrong value stops the start with the variable's name and what was expected.
+A wrong value prevents the start; the message has the variable's name and the expected form.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ CommaList = Annotated[list[str], NoDecode]
 
 
 class WrongConfiguration(Exception):
-    """A setting has a value that can't be used; the message is one line a setting, for people."""
+    """Settings have values that can't be used. The message is for people and has a line per setting."""
 
 
 class Configuration(BaseSettings):
-    """Every setting of a deployment, with its default. Names in the environment are these, in capitals."""
+    """Every setting of a deployment, with its default. In the environment, the names are in capitals."""
 
-    # ENV_FILE: another file than `.env` (tests name none).
+    # ENV_FILE names another file than `.env`. Tests set it so that they read no file.
     model_config = SettingsConfigDict(
         env_file=os.environ.get("ENV_FILE") or BASE_DIR / ".env", extra="ignore", env_ignore_empty=True
     )
@@ -62,7 +62,7 @@ class Configuration(BaseSettings):
     celery_broker_url: str = ""
     spool_dir: Path | None = None
 
-    # Secrets: in files under VAR_DIR/secrets unless given here. Lists run from newest to oldest.
+    # Secrets: kept in files under VAR_DIR/secrets unless set here. Lists start with the newest.
     secret_key: str = ""
     master_keys: CommaList = []
     peppers: CommaList = []
@@ -128,8 +128,8 @@ class Configuration(BaseSettings):
 
     @property
     def pages_of_a_process(self) -> int:
-        """How many pages a web process works on at once; where nothing is said, no more in all than leave the
-        database room for calls."""
+        """Pages that a web process works on at once. By default, so few that all processes together leave enough
+        database connections for calls."""
         return self.pages_at_once or max(1, min(4, 64 // self.web_processes))
 
     @property
@@ -183,7 +183,7 @@ class Configuration(BaseSettings):
     @classmethod
     def check_metrics_token(cls, value: str) -> str:
         if value and (len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value):
-            raise ValueError("expected 16 or more letters, digits and signs of ASCII")
+            raise ValueError("expected 16 or more printable ASCII characters without spaces")
         return value
 
     @field_validator("database_url")
@@ -221,8 +221,8 @@ class Configuration(BaseSettings):
     def check_cors_origins(cls, value: list[str]) -> list[str]:
         if value != [cors.ANY] and not all(cors.is_origin(origin) for origin in value):
             raise ValueError(
-                "expected origins as browsers send them, like https://app.example.com or http://localhost:5173 (small"
-                " letters, without a path, a slash at the end or a default port), separated by commas; or * alone"
+                "expected origins as browsers send them, like https://app.example.com or http://localhost:5173 (lower"
+                " case, without a path, a slash at the end or a default port), separated by commas; or * alone"
             )
         return value
 
@@ -261,12 +261,12 @@ class Configuration(BaseSettings):
     @classmethod
     def check_ca_bundle(cls, value: Path | None) -> Path | None:
         if value and not value.is_file():
-            raise ValueError("expected a file of certificates in PEM format that is there")
+            raise ValueError("expected the path of an existing file of certificates in PEM format")
         return value
 
 
 def split(url: str) -> SplitResult:
-    """Like `urlsplit`, with an explanation that doesn't quote the URL: it may hold a password."""
+    """Like `urlsplit`, but its error doesn't quote the URL, which may contain a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -276,7 +276,7 @@ def split(url: str) -> SplitResult:
 
 
 def explain(error: ValidationError) -> str:
-    """One line for each wrong setting: its name, what was expected, never the value (it may be a secret)."""
+    """One line per wrong setting, with its name and the expected form, but not its value, which may be a secret."""
     lines = []
     for fault in error.errors(include_input=False, include_url=False):
         name = str(fault["loc"][0]).upper() if fault["loc"] else "configuration"
@@ -289,7 +289,7 @@ def configuration() -> Configuration:
     """The deployment's configuration.
 
     Raises:
-        WrongConfiguration: a value can't be used.
+        WrongConfiguration: a value can't be used, or the file can't be read.
     """
     try:
         return Configuration()

@@ -1,5 +1,7 @@
-"""What browsers may do with a page: Django 6's `SECURE_CSP` and its middleware, until this is Django 6; and the rest of
-what a page's headers say to them."""
+"""Security headers of pages. They restrict what a browser may do with a page.
+
+The middleware is a stand-in for Django 6's `SECURE_CSP` until the project uses Django 6.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-# Nothing of ours asks a browser for any of these.
+# No page uses any of these browser features.
 PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"
 
-# A browser takes the type's word for it.
+# Browsers must not guess another content type.
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-# The headers of an answer of a line of text.
+# The headers of a plain-text answer.
 PLAIN = [
     (b"content-type", b"text/plain; charset=utf-8"),
     NO_SNIFFING,
@@ -25,7 +27,7 @@ PLAIN = [
 
 
 class ContentSecurityPolicyMiddleware(MiddlewareMixin):
-    """Gives every page the policy of the settings."""
+    """Sets the policy from the settings on every page."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["content-security-policy"] = policy(settings.SECURE_CSP)
@@ -34,5 +36,5 @@ class ContentSecurityPolicyMiddleware(MiddlewareMixin):
 
 
 def policy(directives: Mapping[str, Sequence[str]]) -> str:
-    """The header's value."""
+    """The value of the `Content-Security-Policy` header."""
     return "; ".join(f"{name} {' '.join(sources)}" for name, sources in directives.items())

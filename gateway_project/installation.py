@@ -1,7 +1,7 @@
-"""What `make` does before anything else: check this machine, then make `.venv` and install into it.
+"""The first step of `make`: check this machine, create `.venv`, and install the requirements into it.
 
-Runs under the system's own python3, before anything is installed: standard library only, and nothing of ours.
-Installing is done again only when a requirements file has changed.
+It runs under the system's python3, before anything is installed, so it uses the standard library only and no other
+module of the project. It installs again only after a requirements file has changed.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ STAMP = VENV / "installed"
 
 
 def check_folder() -> None:
-    """Refuse a checkout that can't be written: everything that is made lies in it."""
+    """Refuse a read-only checkout: `.venv` and the data folder are created in it."""
     if not os.access(BASE_DIR, os.W_OK):
-        sys.exit(f"The folder {BASE_DIR} can't be written; use a checkout of your own.")
+        sys.exit(f"The folder {BASE_DIR} is not writable: use a checkout of your own.")
 
 
 def check_venv() -> None:
-    """Debian ships Python without what makes a virtual environment."""
+    """Refuse a Python without venv: Debian packages it separately."""
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
-        sys.exit("Python can't make a virtual environment: install python3-venv (apt install python3-venv).")
+        sys.exit("Python can't create a virtual environment: install python3-venv (apt install python3-venv).")
 
 
 def check_port() -> None:
-    """Refuse a port that somebody else has, before long work. What is left of a killed run is the supervisor's
-    business; where no web process runs, there is no port."""
+    """Refuse a port that is in use before the long installation begins.
+
+    The check is skipped if this machine runs no web process, or if pid files of an earlier run exist: that run may have
+    the port, and the supervisor deals with it.
+    """
     roles = configured("ROLES", "api,admin").split(",")
     if not {"api", "admin"} & {role.strip() for role in roles}:
         return
@@ -58,8 +61,8 @@ def check_port() -> None:
 
 
 def configured(name: str, default: str) -> str:
-    """A setting from the environment or `.env`, as the configuration will read it (on one line, without references to
-    others)."""
+    """A setting from the environment or `.env`, as the configuration will read it. It must be on one line and not refer
+    to other variables."""
     file = Path(os.environ.get("ENV_FILE") or BASE_DIR / ".env")
     text = file.read_text(errors="replace") if file.exists() else ""
     value = r"""(?:'([^'\n]*)'|"([^"\n]*)"|([^\n]*?))"""
@@ -69,24 +72,24 @@ def configured(name: str, default: str) -> str:
 
 
 def install(files: list[Path]) -> None:
-    """Make `.venv` hold what the files pin, and show the progress."""
+    """Bring `.venv` in line with the requirements files, showing the progress."""
     wanted = fingerprint(files)
     done = STAMP.read_text().split() if STAMP.exists() else []
     if wanted in done and works():
         return
     if not works():
         check_venv()
-        print("Making the virtual environment in .venv", flush=True)
+        print("Creating the virtual environment in .venv", flush=True)
         run([sys.executable, "-m", "venv", "--clear", str(VENV)])
-    print("Installing what is pinned in " + " and ".join(file.name for file in files), flush=True)
+    print("Installing the requirements in " + " and ".join(file.name for file in files), flush=True)
     options = ["--require-hashes", "--disable-pip-version-check", "--no-input", "--root-user-action=ignore"]
     run([str(PYTHON), "-m", "pip", "install", *options, *(part for file in files for part in ("-r", str(file)))])
-    # Development's requirements contain the others: what was installed for them stays good for `make run`.
+    # The development requirements include the others, so `make run` needs no installation after `make test`.
     STAMP.write_text("\n".join([wanted, fingerprint(files[:1])]) + "\n")
 
 
 def works() -> bool:
-    """Whether the virtual environment is whole: neither cut short nor moved away from its Python."""
+    """Whether the virtual environment works: its creation was not interrupted, and its Python still exists."""
     try:
         return subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode == 0
     except OSError:
@@ -94,7 +97,7 @@ def works() -> bool:
 
 
 def fingerprint(files: list[Path]) -> str:
-    """Of the files' contents and the Python that they are installed for."""
+    """A digest of the files' contents and of the Python version."""
     digest = hashlib.sha256(sys.version.encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -102,14 +105,14 @@ def fingerprint(files: list[Path]) -> str:
 
 
 def run(command: list[str]) -> None:
-    """Run it in sight; end as it ended if it failed."""
+    """Run a command with visible output; exit if it fails."""
     code = subprocess.run(command, cwd=BASE_DIR, check=False).returncode
     if code:
-        sys.exit(f"Failed: {' '.join(command[:4])} … (exit code {code}); the lines above say why.")
+        sys.exit(f"Failed: {' '.join(command[:4])} … (exit code {code}). The output above says why.")
 
 
 def main() -> None:
-    """`run` installs what the gateway runs on, `develop` what lint and tests need too."""
+    """`run` installs the gateway's requirements; `develop` also installs those of lint and tests."""
     purpose = sys.argv[1]
     check_folder()
     if purpose == "run":

@@ -1,8 +1,8 @@
-"""How a record looks in the log: one bounded line, and a traceback only where somebody has to look at it.
+"""The log's format: one line of limited length per record, and a traceback only for a fault of the program.
 
-What a client can bring about at will is a line, once for each connection and reason. A fault of the program has its
-traceback beside it, the end of it where it is long, once a minute for each place that it comes from: the same fault is
-told the same way by all of them, and a client that has found it must not fill a disk.
+A bad request is logged in one line, once per connection and reason. A fault of the program also gets its traceback,
+once a minute per place in the code; of a long traceback, only the end. Repeated tracebacks of the same place say
+nothing new, and a client that can trigger the fault must not be able to fill the disk.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import traceback
 LINE = 1000
 TRACEBACK = 4000
 SECONDS = 60
-# Kinds of faults that are remembered.
+# Kinds of faults whose last traceback is remembered.
 KINDS = 1000
 
-# What these say is about a request that is wrong.
+# Records of these loggers are about bad requests.
 OF_CLIENTS = "django.security"
 
-# Where a request's scope has, in its state, what the log has about its connection.
+# The key in the state of a request's scope for the reasons already logged for its connection.
 LOGGED = "logged"
 
 
 class Line(logging.Formatter):
-    """Formats a record within bounds."""
+    """Formats a record as a line of limited length, with a traceback if one is due."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -46,7 +46,7 @@ class Line(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)[-TRACEBACK:]}"  # type: ignore[arg-type]
 
     def is_due(self, logger: str, error: BaseException) -> bool:
-        """Whether the last traceback of this kind is long ago."""
+        """Whether no traceback of this kind was logged in the last minute."""
         places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
         kind = (logger, type(error), *places[-1:])
         now = time.monotonic()
@@ -60,7 +60,7 @@ class Line(logging.Formatter):
 
 
 class OncePerConnection(logging.Filter):
-    """Passes what is wrong with a connection's requests once for each reason: they may be thousands in a second."""
+    """Passes a record about bad requests once per connection and reason: there may be thousands in a second."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         scope = getattr(getattr(record, "request", None), "scope", None)
@@ -75,7 +75,7 @@ class OncePerConnection(logging.Filter):
 
 
 def bounded(text: str) -> str:
-    """One line of it."""
+    """The text as one line of limited length, with unprintable characters escaped."""
     beginning = text[:LINE]
     if not beginning.isprintable():
         beginning = "".join(
@@ -85,6 +85,6 @@ def bounded(text: str) -> str:
 
 
 def is_of_client(record: logging.LogRecord) -> bool:
-    """Whether the request is what is wrong."""
+    """Whether the record is about a bad request rather than a fault of the program."""
     status: int = getattr(record, "status_code", 500)
     return record.name.startswith(OF_CLIENTS) or status < 500

@@ -1,9 +1,9 @@
-"""Pages for people, within bounds: what a request may bring and how long it may take, and how many are worked on.
+"""Pages for people, with limits on a request's size and duration, and on the number of pages at work.
 
-Django takes bodies of any length into temporary files, for as long as they come, and works on as many pages at once as
-are asked for, each in a thread and with a database connection of its own. Here a body is read before Django sees it,
-and a page waits for one of a few threads that are always there. Each thread keeps its connection, so that a page costs
-no new one, and all pages together never have more than there are threads.
+Django writes bodies of any length to temporary files, waits for them without limit, and works on any number of pages at
+once, each in its own thread with its own database connection. This module reads the body before Django does, and lets
+each page wait for one of a few permanent threads. Each thread keeps its database connection, so that a page opens no
+new one, and the number of connections never exceeds the number of threads.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
-# Until the whole body is there.
+# Seconds for the whole body to arrive.
 BODY_SECONDS = 30
-# A longer body is held in memory only while few others are; forms that people fill in are shorter.
+# Bodies above SHORT_BODY are read into memory only if fewer than LONG_BODIES are in memory. Ordinary forms are shorter.
 SHORT_BODY = 64 * 1024
 LONG_BODIES = 4
-# For a thread: how many requests may wait, and each of them how long.
+# Requests that may wait for a thread, seconds that each may wait, and the `retry-after` of a refused one.
 WAITING = 256
 WAIT_SECONDS = 10
 RETRY_SECONDS = 5
@@ -39,10 +39,10 @@ STATEMENT_SECONDS = 30
 
 
 class Refused(Exception):
-    """A request that no page is made for.
+    """A request that is refused before Django sees it.
 
     Attributes:
-        closes: whether the connection ends with the answer, for more of the request may be on its way.
+        closes: close the connection after the answer, because more of the request may be on its way.
     """
 
     def __init__(self, status: int, message: str, *, closes: bool = False) -> None:
@@ -52,11 +52,11 @@ class Refused(Exception):
 
 
 class Gone(Exception):
-    """The client hung up before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 class Handler(ASGIHandler):
-    """Django's own, with everything that isn't asynchronous in one turn of the page's thread, not one for each
+    """Django's handler, which runs all synchronous code in one turn of the page's thread instead of one turn per
     middleware."""
 
     def __init__(self) -> None:
@@ -69,11 +69,11 @@ class Handler(ASGIHandler):
 
 
 class Pages:
-    """An application for pages, within bounds.
+    """An ASGI application that puts the limits around the application for pages.
 
     Args:
-        at_once: pages that are worked on.
-        most_bytes: of a body.
+        at_once: how many pages are worked on at once.
+        most_bytes: the largest body.
     """
 
     def __init__(self, application: Application, *, at_once: int, most_bytes: int) -> None:
@@ -81,7 +81,7 @@ class Pages:
         self.most_bytes = most_bytes
         self.long_bodies = 0
         self.waiting = 0
-        # The thread that was used last comes first: the others' connections are for when there is more to do.
+        # Last in, first out: with few requests, few threads open database connections.
         self.threads: asyncio.LifoQueue[ThreadPoolExecutor] = asyncio.LifoQueue()
         for _ in range(at_once):
             self.threads.put_nowait(ThreadPoolExecutor(max_workers=1, thread_name_prefix="page"))
@@ -95,17 +95,17 @@ class Pages:
         except Refused as refusal:
             await say(send, refusal)
             return
-        # By now the thread is free again: however slowly the client reads, no other page waits for that.
+        # The thread is already free here, so that a slow reader doesn't make other pages wait.
         for message in answer:
             await send(message)
 
     @asynccontextmanager
     async def _body(self, scope: Any, receive: Receive) -> AsyncIterator[bytes]:
-        """The whole body.
+        """Read the whole body.
 
         Raises:
-            Refused: it is too long, too slow, or one of too many.
-            Gone: it won't come.
+            Refused: the body is too long or too slow, or too many long bodies are in memory.
+            Gone: the client disconnected.
         """
         limit = self.most_bytes if scope["method"] == "POST" else 0
         if int(dict(scope["headers"]).get(b"content-length") or 0) > limit:
@@ -129,10 +129,10 @@ class Pages:
             self.long_bodies -= long
 
     async def _answer(self, scope: Any, body: bytes, receive: Receive) -> list[Any]:
-        """The messages of a page's answer; none to a client that is gone.
+        """The messages of a page's answer. The list is empty if the client has disconnected.
 
         Raises:
-            Refused: no thread got free in time.
+            Refused: no thread became free in time.
         """
         gone = asyncio.ensure_future(receive())
         request = iter([{"type": "http.request", "body": body, "more_body": False}])
@@ -154,10 +154,10 @@ class Pages:
 
     @asynccontextmanager
     async def _thread(self) -> AsyncIterator[ThreadPoolExecutor]:
-        """A thread of one's own.
+        """Reserve a thread for one page.
 
         Raises:
-            Refused: there is none for it.
+            Refused: no thread became free in time, or too many requests wait.
         """
         if self.waiting >= WAITING:
             raise busy()
@@ -181,10 +181,10 @@ def bound_statements(options: MutableMapping[str, Any]) -> None:
 
 
 async def parts(receive: Receive) -> AsyncIterator[bytes]:
-    """A request's body as it comes.
+    """The parts of a request's body as they arrive.
 
     Raises:
-        Gone: it won't come to its end.
+        Gone: the client disconnected before the end of the body.
     """
     more = True
     while more:
@@ -196,20 +196,24 @@ async def parts(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def too_slow() -> Refused:
-    return Refused(408, f"The request's body did not come within {BODY_SECONDS} seconds.", closes=True)
+    return Refused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
 
 
 def too_large(limit: int) -> Refused:
-    message = f"The request's body is larger than {limit} bytes." if limit else "This request may have no body."
+    message = (
+        f"The request's body is larger than {limit} bytes."
+        if limit
+        else "A request with this method must not have a body."
+    )
     return Refused(413, message, closes=True)
 
 
 def busy(*, closes: bool = False) -> Refused:
-    return Refused(503, "Too many pages are asked for at once: try again in a moment.", closes=closes)
+    return Refused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
 
 
 async def say(send: Send, refusal: Refused) -> None:
-    """A refusal as a page of plain text."""
+    """Send a refusal as plain text."""
     body = f"{refusal}\n".encode()
     headers = [*content_security.PLAIN, (b"content-length", b"%d" % len(body))]
     if refusal.status == 503:

@@ -1,4 +1,4 @@
-"""Child processes of the supervisor: started so that none outlives it unnoticed, and known again by a later run."""
+"""Child processes of the supervisor. They end with it; if one survives, a later run recognises it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# In the environment of every child: which run's folder it belongs to. A process id alone may be somebody else's by now.
+# An environment variable of every child with the run folder that it belongs to. A process id from a file isn't enough:
+# the system may have given it to another process.
 MARK = "GATEWAY_RUN_DIR"
 
 _PR_SET_PDEATHSIG = 1
@@ -21,7 +22,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class User:
-    """A user of the system that a child runs as."""
+    """The system user that a child runs as."""
 
     name: str
     uid: int
@@ -38,14 +39,20 @@ def spawn(
     cwd: Path | None = None,
     output: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own (a Ctrl-C is the supervisor's to hand on), without input. It gets the
-    signal `dies_with` when its parent ends; `output` is the file that its output goes to, else the screen."""
+    """Start a child in a session of its own, without input.
+
+    A session of its own, because the supervisor handles Ctrl-C and stops the children itself.
+
+    Args:
+        dies_with: the signal that the child gets when its parent ends.
+        output: the file descriptor for the child's output. None: the terminal.
+    """
     parent = os.getpid()
 
     def bind_to_parent() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         _libc.prctl(_PR_SET_PDEATHSIG, int(dies_with), 0, 0, 0)
-        # No program that it starts gives it more rights than it has.
+        # A set-user-ID program that the child starts gets no additional rights.
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(1)
@@ -67,7 +74,7 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals, patience: float) -> None:
-    """Stop a child with a signal; kill it if it is still there after so many seconds."""
+    """Stop a child with a signal; kill it if it still runs after `patience` seconds."""
     process.send_signal(how)
     try:
         process.wait(patience)
@@ -77,7 +84,7 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals, patience: float) 
 
 
 def is_from(pid: int, run_dir: Path) -> bool:
-    """Whether this process is alive and was started as a child for this run folder."""
+    """Whether this process is alive and was started for this run folder."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -86,14 +93,14 @@ def is_from(pid: int, run_dir: Path) -> bool:
 
 
 def write_pid(run_dir: Path, name: str, pid: int) -> None:
-    """Note a child's process id in `NAME.pid`, whole or not at all."""
+    """Write a child's process id to `NAME.pid`, atomically."""
     draft = run_dir / f".{name}.pid"
     draft.write_text(f"{pid}\n")
     draft.replace(run_dir / f"{name}.pid")
 
 
 def orphans(run_dir: Path) -> dict[str, int]:
-    """Children of an earlier run that are still alive: process ids by name. Stale pid files are removed."""
+    """Children of an earlier run that are still alive, as process ids by name. Stale pid files are deleted."""
     found = {}
     for file in sorted(run_dir.glob("*.pid")):
         text = file.read_text().strip()
@@ -105,7 +112,7 @@ def orphans(run_dir: Path) -> dict[str, int]:
 
 
 def end_orphans(pids: Sequence[int], run_dir: Path, steps: Sequence[tuple[signal.Signals | None, float]]) -> None:
-    """Send those that are still there one signal (or none) after the other, each with seconds to obey it."""
+    """Stop processes step by step. Each step is a signal (None: just wait) and the seconds to wait after it."""
     for how, patience in steps:
         deadline = time.monotonic() + patience
         for pid in pids:

@@ -1,4 +1,4 @@
-"""What the supervisor's children are: how each kind is started, when it is ready, how it is stopped."""
+"""The kinds of the supervisor's children: how each is started, when it is ready, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ WORKER_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Role:
-    """How a kind of child is started and stopped. `start` gives the process and, where it tells when it is ready, the
-    file that it writes to then. `patience` is how long it may take to stop, in seconds."""
+    """How a kind of child is started and stopped.
+
+    Attributes:
+        start: starts the process; returns it and the file descriptor that it writes to when it is ready, or None.
+        patience: seconds that the process may take to stop.
+    """
 
     name: str
     start: Callable[[], tuple[subprocess.Popen[bytes], int | None]]
@@ -38,7 +42,7 @@ class Role:
 
 @dataclass
 class Child:
-    """A process that runs in a role."""
+    """A running process of a role."""
 
     role: Role
     process: subprocess.Popen[bytes]
@@ -46,7 +50,7 @@ class Child:
     started: float = field(default_factory=time.monotonic)
 
     def is_ready(self) -> bool:
-        """Whether it ever was; one that doesn't tell is, once it has lived for some seconds."""
+        """Whether the process has reported that it is ready. One that doesn't report counts as ready after 3 s."""
         if self.ready_file is None:
             return time.monotonic() - self.started > 3
         with contextlib.suppress(BlockingIOError):
@@ -67,7 +71,7 @@ class Child:
 
 
 def web_role(number: int, settings: Configuration, listener: socket.socket, place: Place) -> Role:
-    """A web process. It says through a pipe when it can answer."""
+    """A web process. It reports through a pipe when it can answer requests."""
 
     def start() -> tuple[subprocess.Popen[bytes], int]:
         reader, writer = os.pipe()
@@ -81,14 +85,15 @@ def web_role(number: int, settings: Configuration, listener: socket.socket, plac
         os.close(writer)
         return process, reader
 
-    # After the calls, the application has its own last things to write.
+    # Open calls have STOP_GRACE_SECONDS to end; then the application needs some seconds to write settlements.
     return Role(f"web-{number}", start, patience=settings.stop_grace_seconds + 15)
 
 
 def celery_role(name: str, place: Place, *arguments: str) -> Role:
     """Celery's worker or beat. SIGTERM lets the worker finish its tasks."""
     command = [str(place.python), "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
-    # A container often has no user but root, and our messages hold no code that would make this a danger.
+    # Celery warns about running as root, since a pickled message could run code. Our messages are JSON, and a container
+    # often has no other user.
     environment = {**place.environment, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
 
     def start() -> tuple[subprocess.Popen[bytes], None]:

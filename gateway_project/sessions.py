@@ -1,4 +1,4 @@
-"""Sessions of the admin, in the database. It isn't asked for what can't be the key of one."""
+"""The admin's sessions, in the database. A cookie that can't be a session key causes no query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KEY = re.compile(r"[a-z0-9]{32}")
 
 
 class SessionStore(db.SessionStore):
-    """Django's own, which looks for any text of eight characters."""
+    """Django's store, with a stricter check of keys: Django's accepts any text of eight characters."""
 
     def _validate_session_key(self, key: str | None) -> bool:
         return key is not None and KEY.fullmatch(key) is not None

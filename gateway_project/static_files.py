@@ -1,5 +1,7 @@
-"""The static files of pages: collected before a gateway starts, compressed, with hashes in their names, and served
-without a thread or a place among the pages."""
+"""The static files of pages. They are collected before the gateway starts, compressed, with hashes in their names.
+
+Serving one takes no thread, so it doesn't count towards the limit of pages at once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from servestatic.storage import CompressedManifestStaticFilesStorage
 
 from gateway_project import content_security
 
-# Of drf-spectacular's two viewers we show the other one.
+# drf-spectacular has two viewers; the gateway uses the other one.
 UNUSED = ["redoc"]
 STAMP = "collected"
 
@@ -29,14 +31,14 @@ STAMP = "collected"
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-# What goes to a client at once; it is on its way before the next part is read.
+# Bytes read and sent at a time.
 PART = 64 * 1024
 MISSING = b"not found\n"
 
 
 class Files:
-    """Serves the files, as they were when the process started. What they are is known by Django's settings, as
-    ServeStatic's middleware reads them."""
+    """Serves the static files that existed when the process started. ServeStatic's middleware finds them from Django's
+    settings."""
 
     def __init__(self) -> None:
         async def nothing(request: HttpRequest) -> HttpResponse:
@@ -68,7 +70,7 @@ class Files:
 
 
 class Storage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
-    """Names with hashes, as they were collected; plain ones where nothing was, as in tests."""
+    """Names with hashes if the files were collected; else plain names, as in tests."""
 
     def stored_name(self, name: str) -> str:
         stored: str = super().stored_name(name) if self.hashed_files else name
@@ -76,22 +78,22 @@ class Storage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
 
 
 def collect() -> None:
-    """Bring the collected files up to date; that takes seconds, so it is done only where one has changed or is gone.
+    """Collect the files if one has changed or is missing. Otherwise nothing is done, since collecting takes seconds.
 
     Raises:
         OSError: the folder can't be written.
-        ValueError: a file names another one that isn't there.
+        ValueError: a file refers to a missing one.
     """
     root = Path(settings.STATIC_ROOT)
     wanted = fingerprint()
     if not are_whole(root, wanted):
-        # Cleared: a file that is older than the one it replaces would be left out.
+        # Clear the folder: collectstatic skips a file that is older than the collected one.
         call_command("collectstatic", verbosity=0, interactive=False, clear=True, ignore_patterns=UNUSED)
         (root / STAMP).write_text(wanted)
 
 
 def fingerprint() -> str:
-    """Of the files' names and contents, and of what collects them."""
+    """A digest of the files' names and contents, and of the versions of the tools that collect them."""
     digest = hashlib.sha256(f"{django.VERSION} {servestatic.__version__}".encode())
     for finder in finders.get_finders():
         for name, storage in sorted(finder.list(UNUSED), key=lambda found: found[0]):
@@ -102,7 +104,7 @@ def fingerprint() -> str:
 
 
 def are_whole(root: Path, wanted: str) -> bool:
-    """Whether all that was collected is there, and from files of this fingerprint."""
+    """Whether the collected files are complete and have this fingerprint."""
     stamp = root / STAMP
     if not stamp.is_file() or stamp.read_text() != wanted:
         return False
@@ -113,7 +115,7 @@ def are_whole(root: Path, wanted: str) -> bool:
 @require_safe
 @cache_control(public=True, max_age=86_400)
 def favicon(request: HttpRequest) -> HttpResponse:
-    """The icon where browsers look for it if a page names none."""
+    """The icon at the path that browsers request if a page doesn't name one."""
     found = finders.find("keys/favicon.ico")
     assert isinstance(found, str)
     return HttpResponse(Path(found).read_bytes(), content_type="image/x-icon")

@@ -1,6 +1,6 @@
-"""What a command says when something that it needs is not running or not set up: one line, with the way out.
+"""Error messages of commands when something that they need isn't running or set up: one line that says what to do.
 
-Everything else is a fault of the program, whose traceback helps.
+Any other exception is a fault of the program and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from gateway_project.configuration import configuration
 
-# Django's own commands that hide an absent database: behind an error of theirs, another program's, or a question.
+# Django's commands that hide that the database is away, behind another error or a question.
 HIDE_IT = {"dbshell", "dumpdata", "runserver", "test", "testserver"}
 
-AS_WHO_RUNS_IT = "run this as the user that runs the gateway."
+AS_GATEWAY_USER = "run this as the user that runs the gateway."
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: undefined table, column, function, schema.
 UNDEFINED = {"42P01", "42703", "42883", "3F000"}
-# The connection broke, or the server is going down or coming up.
+# The connection broke, or the server is stopping or starting.
 LOST = ("08", "57P01", "57P02", "57P03")
 
 REFUSED_LOGIN = re.compile(r"authentication failed|no password supplied|role .* does not exist")
@@ -37,10 +37,11 @@ NOT_THERE = re.compile(r"refused|No such file|resolve|time|No route|unreachable|
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Before one of Django's commands that hide it: is the database there?
+    """Check the database before one of Django's commands that would hide its absence.
 
     Raises:
-        OperationalError: it is not.
+        OperationalError: the database can't be reached.
+        MissingMigrations: the database lacks migrations that `dumpdata` needs.
     """
     if len(arguments) > 1 and arguments[1] in HIDE_IT and not {"-h", "--help"} & set(arguments):
         django.setup()
@@ -50,16 +51,20 @@ def check(arguments: Sequence[str]) -> None:
 
 
 class MissingMigrations(Exception):
-    """The database has not all tables that the program expects."""
+    """The database lacks tables that the program expects."""
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for people, where the error means that something is not running or not set up."""
+    """One line for people if the error means that something isn't running or set up; else None."""
     state = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None) or ""
     match error:
         case OperationalError() | psycopg.OperationalError():
             lost = not state or state.startswith(LOST)
-            return about_connection(reason_of(error)) if lost else f"The database gave up: {reason_of(error)}."
+            return (
+                about_connection(reason_of(error))
+                if lost
+                else f"The database couldn't complete the command: {reason_of(error)}."
+            )
         case ProgrammingError() | psycopg.ProgrammingError() if state in UNDEFINED:
             return about_migrations()
         case MissingMigrations():
@@ -67,12 +72,12 @@ def explain(error: BaseException) -> str | None:
         case BrokerError():
             return about_broker()
         case PermissionError(filename=str(name)) if is_of_deployment(Path(name)):
-            return f"{name} can't be read by the user {getpass.getuser()}: {AS_WHO_RUNS_IT}"
+            return f"{name} can't be read by the user {getpass.getuser()}: {AS_GATEWAY_USER}"
     return None
 
 
 def reason_of(error: BaseException) -> str:
-    """What libpq or the server says, without what stands around it: neither place nor severity."""
+    """The message of libpq or the server, without address and severity."""
     lines = str(error).strip().splitlines() or ["no reason given"]
     return re.sub(r"^connection (?:failed|is bad): |connection to server .*? failed: |FATAL: +", "", lines[0])
 
@@ -84,9 +89,9 @@ def about_connection(reason: str) -> str:
 def about_embedded(reason: str) -> str:
     var_dir = configuration().var_dir.resolve()
     if "Permission denied" in reason:
-        return f"The gateway's database can't be reached by the user {getpass.getuser()}: {AS_WHO_RUNS_IT}"
+        return f"The gateway's database can't be reached by the user {getpass.getuser()}: {AS_GATEWAY_USER}"
     if supervisor_runs(var_dir / "run"):
-        return f"The gateway's database takes no connections now ({reason}); see {var_dir / 'log' / 'postgres.log'}."
+        return f"The gateway's database accepts no connections now ({reason}); see {var_dir / 'log' / 'postgres.log'}."
     return (
         f"The gateway with its data in {var_dir} is not running, and neither is its database: start it with "
         "`make run`, or set DATABASE_URL."
@@ -105,11 +110,11 @@ def about_server(reason: str) -> str:
     database = settings.DATABASES["default"]
     server = f"DATABASE_URL: PostgreSQL {place_of(str(database['HOST']), str(database['PORT']))}"
     if REFUSED_LOGIN.search(reason):
-        return f"{server} refuses the user “{database['USER']}” or the password: correct them."
+        return f"{server} refuses the user “{database['USER']}” or the password: correct them in DATABASE_URL."
     if NO_DATABASE.search(reason):
         return f"{server} has no database “{database['NAME']}”: create it, or correct the name."
     if NOT_NOW.search(reason):
-        return f"{server} takes no connections now ({reason}): try again in a moment."
+        return f"{server} accepts no connections now ({reason}): try again in a moment."
     if NOT_THERE.search(reason):
         return f"{server} is not running or can't be reached ({reason}): start it, or correct the address."
     return f"{server} can't be used: {reason}"
@@ -122,7 +127,7 @@ def place_of(host: str, port: str) -> str:
 
 
 def about_migrations() -> str | None:
-    """Where migrations are missing, that they are; else a name is wrong in a query of ours."""
+    """One line if migrations are missing. If not, a query of the program uses a wrong name: None."""
     try:
         names = list(missing_migrations())
     except DatabaseError:
@@ -138,7 +143,7 @@ def about_migrations() -> str | None:
 def missing_migrations() -> Iterator[str]:
     from django.db.migrations.executor import MigrationExecutor
 
-    # What failed may have left a transaction that nothing more can be asked in.
+    # The failed query may have left the transaction aborted, in which no further query runs.
     connection.close()
     executor = MigrationExecutor(connection)
     for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes()):
@@ -155,5 +160,5 @@ def about_broker() -> str:
 
 
 def is_of_deployment(path: Path) -> bool:
-    """Whether this is a file of the gateway's data, which other users may not see."""
+    """Whether this file belongs to the gateway's data folder, which other users can't read."""
     return Path(os.path.abspath(path)).is_relative_to(configuration().var_dir.absolute())

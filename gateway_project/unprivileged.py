@@ -1,9 +1,9 @@
-"""Where the web processes and Celery's run when `make run` is started by root: as the system user that PostgreSQL has.
+"""If root starts `make run`, the web and Celery processes run as PostgreSQL's system user, prepared by this module.
 
-They need no right of root's: the supervisor opens the listening socket and their screen, gives them the settings, and
-looks after what they read and write. What they keep (secrets, spool, static files, queues) lies in the folder of
-PostgreSQL's data, and is linked to from the data folder, so that commands find it. Where the user can't read the
-checkout, they run from a copy of it and of its virtual environment, one for each content, as PostgreSQL's programs do.
+They need no root rights: the supervisor opens the listening socket and the terminal, passes the settings on, and gives
+the user the files to read and write. Their data (secrets, spool, static files, queues) is in the folder of PostgreSQL's
+data; the data folder has links to it, so that commands find it. If the user can't read the checkout, the processes run
+from a copy of it and of its virtual environment. Each content has its own copy, as for PostgreSQL's programs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from gateway_project.configuration import BASE_DIR, Configuration
 from gateway_project.embedded_postgres import SYSTEM_DIR, CannotStart, Say, alone, instance, make_folder, system_user
 from gateway_project.processes import User
 
-# Of the checkout, all that runs.
+# The parts of the checkout that processes run.
 CODE = ("gateway_project", "keys", "messages_api", "usage", "templates", "manage.py")
-# What they run on, in a copy; and what of a Python no process of ours needs.
+# The folders of Python and of the virtual environment in a copy; and the parts of a Python that no process needs.
 PYTHON, VENV = "python", ".venv"
 INTERPRETER = f"python{sys.version_info.major}.{sys.version_info.minor}"
 NOT_NEEDED = shutil.ignore_patterns("test", "idlelib", "tkinter", "*.a", "share", "include", "site-packages")
-# Of the data folder, what the processes themselves read and write. All else stays root's.
+# Folders in the data folder that the processes read and write. Everything else stays root's.
 KEPT = ("secrets", "spool", "static", "broker")
 # Descriptors of the copies that this process has locked.
 kept: list[int] = []
@@ -40,7 +40,7 @@ kept: list[int] = []
 
 @dataclass(frozen=True)
 class Place:
-    """How a process of ours is started: by whom (None: by us), where, with which Python and environment."""
+    """How a process is started: as which user (None: the current one), where, with which Python and environment."""
 
     user: User | None = None
     code: Path = BASE_DIR
@@ -50,10 +50,10 @@ class Place:
 
 
 def place(settings: Configuration, var_dir: Path, say: Say) -> Place:
-    """Where to start the processes of this deployment; prepares it. Doing it again changes nothing.
+    """Prepare and return the place from which this deployment's processes are started. Repeating it changes nothing.
 
     Raises:
-        CannotStart: what they keep can't be handed over.
+        CannotStart: the processes' data can't be given to the user.
     """
     if os.geteuid() != 0:
         return Place()
@@ -61,7 +61,7 @@ def place(settings: Configuration, var_dir: Path, say: Say) -> Place:
         user = system_user(say)
         code, python = reachable(user, say)
     except CannotStart as error:
-        say(f"Warning: the gateway's processes stay root. {error}")
+        say(f"Warning: the gateway's processes run as root. {error}")
         return Place()
     folder = SYSTEM_DIR / instance(var_dir)
     make_folder(folder, 0o700, user)
@@ -74,13 +74,13 @@ def place(settings: Configuration, var_dir: Path, say: Say) -> Place:
     if settings.ca_bundle:
         environment["CA_BUNDLE"] = os.fspath(readable(settings.ca_bundle, folder / "ca_bundle.pem", user))
     if (base := code / PYTHON / "lib").is_dir():
-        # A Python that is copied looks for its own library where it was.
+        # A copied Python looks for its shared library at the original place.
         environment["LD_LIBRARY_PATH"] = os.fspath(base)
     return Place(user, code, python, folder, environment)
 
 
 def given(settings: Configuration) -> dict[str, str]:
-    """The settings that stand in the `.env` file, for who can't read it; the environment wins."""
+    """The settings from the `.env` file, for a user who can't read it. Variables of the environment take precedence."""
     file = settings.model_config.get("env_file")
     if not isinstance(file, str | Path) or not Path(file).is_file():
         return {}
@@ -95,7 +95,7 @@ def given(settings: Configuration) -> dict[str, str]:
 
 
 def reachable(user: User, say: Say) -> tuple[Path, Path]:
-    """The checkout and its Python where the user can run them, else copies of them.
+    """The checkout and its Python if the user can run them, else copies of them.
 
     Raises:
         CannotStart: the user can't run the copies either.
@@ -103,9 +103,9 @@ def reachable(user: User, say: Say) -> tuple[Path, Path]:
     code, python = BASE_DIR, Path(sys.executable)
     parts: dict[str, Path] = {}
     if not may(user, Path(sys.base_prefix) / "bin" / INTERPRETER, "-c", "import encodings"):
-        # In somebody's home, as pyenv and uv put it.
+        # The Python is in a home folder, where pyenv and uv install it.
         parts[PYTHON] = Path(sys.base_prefix)
-    in_venv, read = sys.prefix != sys.base_prefix, everybody_reads
+    in_venv, read = sys.prefix != sys.base_prefix, readable_by_all
     if in_venv and (parts or not (read([Path(sys.prefix)]) and may(user, python, "-c", "import celery"))):
         parts[VENV] = Path(sys.prefix)
     if parts or not (read([code / part for part in CODE]) and may(user, "test", "-r", code / CODE[-1])):
@@ -115,12 +115,12 @@ def reachable(user: User, say: Say) -> tuple[Path, Path]:
         python = code / VENV / "bin" / INTERPRETER
     found = f"LD_LIBRARY_PATH={code / PYTHON / 'lib'}"
     if not may(user, "env", found, python, "-c", "import gateway_project.web, celery", cwd=code):
-        raise CannotStart(f"The user {user.name} can't run {python} in {code}: may it enter every folder?")
+        raise CannotStart(f"The user {user.name} can't run {python} in {code}: check the folders' modes.")
     return code, python
 
 
 def may(user: User, *command: str | Path, cwd: Path = Path("/")) -> bool:
-    """Whether this command succeeds for this user there."""
+    """Whether this user can run the command in this folder."""
     script = 'cd "$1" && shift && exec "$@"'
     answer = subprocess.run(  # noqa: S603
         ["/bin/sh", "-c", script, "sh", cwd, *command],
@@ -128,7 +128,7 @@ def may(user: User, *command: str | Path, cwd: Path = Path("/")) -> bool:
         group=user.gid,
         extra_groups=[],
         cwd="/",
-        # It reads no settings: those are not for this user to find.
+        # The command must not read `.env`, which this user can't read.
         env={"PATH": os.defpath, "ENV_FILE": os.devnull},
         capture_output=True,
         check=False,
@@ -137,15 +137,15 @@ def may(user: User, *command: str | Path, cwd: Path = Path("/")) -> bool:
 
 
 def files(source: Path) -> Iterator[Path]:
-    """A file, or all that is below a folder, but for what Python compiles while it runs."""
+    """A file, or everything below a folder except `__pycache__`."""
     yield source
     for folder, names, found in os.walk(source):
         names[:] = sorted(name for name in names if name != "__pycache__")
         yield from (Path(folder, name) for name in sorted([*names, *found]))
 
 
-def everybody_reads(sources: list[Path]) -> bool:
-    """Whether the modes of these files and folders let everybody read them."""
+def readable_by_all(sources: list[Path]) -> bool:
+    """Whether every user can read these files and folders, by their modes."""
     for path in (path for source in sources for path in files(source)):
         mode = path.lstat().st_mode
         if not path.is_symlink() and mode & (wanted := 0o5 if path.is_dir() else 0o4) != wanted:
@@ -154,7 +154,7 @@ def everybody_reads(sources: list[Path]) -> bool:
 
 
 def fingerprint(parts: Mapping[str, Path]) -> str:
-    """Of the names, sizes and times of all files in these parts."""
+    """A digest of the names, sizes and times of all files in these parts."""
     found = hashlib.sha256(sys.version.encode())
     for name, source in parts.items():
         for path in files(source):
@@ -165,11 +165,11 @@ def fingerprint(parts: Mapping[str, Path]) -> str:
 
 
 def copy(parts: Mapping[str, Path], say: Say) -> Path:
-    """A copy of these parts that everybody can read. One process makes it, the others wait. It appears whole, and is
-    never changed: another deployment may run from it. Copies that no deployment runs from are removed.
+    """Copy these parts so that every user can read them. One process copies, the others wait. The copy appears complete
+    and is never changed, since another deployment may run from it. Copies that no deployment runs from are removed.
 
     Raises:
-        CannotStart: it can't be made.
+        CannotStart: the copy can't be made.
     """
     wanted = fingerprint(parts)
     target = SYSTEM_DIR / f"gateway-{wanted}"
@@ -181,7 +181,7 @@ def copy(parts: Mapping[str, Path], say: Say) -> Path:
         say(f"Copying the gateway's programs to {target}, where the user that runs them can read them.")
         draft = target.with_name(f".{target.name}")
         try:
-            # Left by a copy that was killed: only who holds the lock comes here.
+            # Remnants of a killed copy: this process holds the lock, so no other one is copying.
             shutil.rmtree(draft, ignore_errors=True)
             make_folder(draft, 0o755)
             for name, source in parts.items():
@@ -192,20 +192,20 @@ def copy(parts: Mapping[str, Path], say: Say) -> Path:
                 else:
                     shutil.copy2(source, draft / name)
             for name in CODE:
-                # The user can't write beside it what Python compiles.
+                # Compile now: later the user can't write to these folders.
                 compileall.compile_dir(draft / name, quiet=2, stripdir=draft, prependdir=target)
             if VENV in parts:
                 settle(draft / VENV, target / PYTHON if PYTHON in parts else Path(sys.base_prefix))
             for path in draft.rglob("*"):
                 status = path.lstat()
-                # What is linked everybody can read already.
+                # Every user can already read hard-linked files; changing their modes would change the originals.
                 if (not path.is_symlink() and status.st_nlink == 1) or path.is_dir():
                     path.chmod(0o755 if path.is_dir() or status.st_mode & 0o111 else 0o644)
         except (OSError, shutil.Error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
             raise CannotStart(f"The gateway's programs can't be copied to {draft.parent}: {reason}.") from None
         if fingerprint(parts) != wanted:
-            raise CannotStart("The gateway's programs were changed while they were copied; start again.")
+            raise CannotStart("The gateway's programs changed while they were being copied: start again.")
         # A power cut must not leave a folder that only looks whole.
         os.sync()
         draft.rename(target)
@@ -225,7 +225,7 @@ def remove_unused_copies() -> None:
     # Supervisors of earlier versions lock nothing, but their children run in the folder.
     in_use = set[str]()
     for link in Path("/proc").glob("[0-9]*/cwd"):
-        # A process that ends meanwhile, or that even root may not look into, is none of the gateway's.
+        # A process that has ended meanwhile, or that even root may not inspect, isn't the gateway's.
         with contextlib.suppress(OSError):
             in_use.add(os.readlink(link))
     for copy in SYSTEM_DIR.glob("gateway-*"):
@@ -241,7 +241,8 @@ def remove_unused_copies() -> None:
 
 
 def linked(source: str, target: str) -> None:
-    """What pip installs is replaced and never changed: another name for it is as good as a copy, and costs nothing."""
+    """Hard-link a file instead of copying it, if every user can read it. pip replaces files and never changes them, so
+    a link is as safe as a copy."""
     if os.stat(source).st_mode & 0o4:
         with contextlib.suppress(OSError):
             os.link(source, target)
@@ -250,11 +251,11 @@ def linked(source: str, target: str) -> None:
 
 
 def settle(venv: Path, base: Path) -> None:
-    """Have a copied virtual environment begin at this Python."""
+    """Make a copied virtual environment use this Python."""
     home = base / "bin"
     lines = (venv / "pyvenv.cfg").read_text().splitlines()
     kept = [line for line in lines if line.partition("=")[0].strip() not in ("home", "executable", "command")]
-    # Not into the file itself: it may be linked.
+    # Replace the file instead of writing to it: it may be a hard link to the original.
     (venv / "pyvenv.cfg").unlink()
     (venv / "pyvenv.cfg").write_text("\n".join([f"home = {home}", *kept]) + "\n")
     interpreter = venv / "bin" / INTERPRETER
@@ -266,11 +267,11 @@ def settle(venv: Path, base: Path) -> None:
 
 
 def hand_over(source: Path, target: Path, user: User) -> None:
-    """Keep a folder at another place, as the user's, and link to it from where it was. A run that is killed in between
-    leaves one of both whole.
+    """Move a folder to `target`, give it to the user, and leave a link in its place. If the run is killed meanwhile,
+    one of the two folders is complete.
 
     Raises:
-        CannotStart: it can't be moved.
+        CannotStart: the folder can't be moved.
     """
     moved, draft = source.with_name(f".{source.name}.moved"), SYSTEM_DIR / f".{target.parent.name}-{target.name}"
     try:
@@ -278,7 +279,7 @@ def hand_over(source: Path, target: Path, user: User) -> None:
             shutil.rmtree(draft, ignore_errors=True)
             shutil.copytree(source, draft, symlinks=True)
             if target.exists():
-                # The folder that stands in the data folder is the one that counts, as after a restored backup.
+                # The folder in the data folder takes precedence: it may come from a restored backup.
                 target.rename(target.with_name(f"{target.name}-until-{int(target.stat().st_mtime)}"))
             os.sync()
             draft.rename(target)
@@ -289,11 +290,11 @@ def hand_over(source: Path, target: Path, user: User) -> None:
         give(target, user)
     except (OSError, shutil.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "the disk may be full"
-        raise CannotStart(f"{source} can't be handed to the user {user.name}: {reason}.") from None
+        raise CannotStart(f"{source} can't be given to the user {user.name}: {reason}.") from None
 
 
 def give(folder: Path, user: User) -> None:
-    """Make a folder and all in it the user's. What the user has put there meanwhile leads nowhere else."""
+    """Give a folder and everything in it to the user. Symbolic links that the user has put there aren't followed."""
     folder.mkdir(mode=0o700, exist_ok=True)
     for _, _, found, descriptor in os.fwalk(folder):
         os.fchown(descriptor, user.uid, user.gid)
@@ -302,7 +303,7 @@ def give(folder: Path, user: User) -> None:
 
 
 def readable(source: Path, target: Path, user: User) -> Path:
-    """A copy of a file for this user."""
+    """Copy a file for this user to read."""
     draft = SYSTEM_DIR / f".{target.parent.name}-{target.name}"
     shutil.copyfile(source, draft)
     os.chown(draft, user.uid, user.gid)

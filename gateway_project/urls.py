@@ -1,4 +1,4 @@
-"""Pages for people. The API's paths never come here: see gateway_project.asgi."""
+"""URLs of pages for people. API requests don't reach Django's URLs: see gateway_project.asgi."""
 
 from __future__ import annotations
 

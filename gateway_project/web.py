@@ -1,4 +1,4 @@
-"""One web process: uvicorn on a listening socket that the supervisor opened and handed down."""
+"""A web process: uvicorn on a listening socket that the supervisor has opened and passes on."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which says when it is ready, and whose second signal cuts the open calls but lets the application
-    write down what they used."""
+    """uvicorn's server, with two changes: it reports when it is ready, and a second signal cancels the open calls but
+    lets the application settle them."""
 
     def __init__(self, config: uvicorn.Config, ready: int | None) -> None:
         super().__init__(config)
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        # What is loaded by now stays: the collector need not look at it again.
+        # Objects loaded by now live as long as the process: the garbage collector can skip them.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
 
 
 def dated(application: Application) -> Application:
-    """Answers without a `date` get one; an upstream's that is relayed stays the only one."""
+    """Add a `date` header to answers that have none. An upstream's relayed `date` is kept."""
     now, value = 0, b""
 
     async def with_date(scope: Message, receive: Receive, send: Send) -> None:
@@ -81,15 +81,18 @@ def dated(application: Application) -> Application:
 
 
 def load() -> Application:
-    """The project's ASGI application, as it is served."""
+    """The project's ASGI application, with `date` headers."""
     from gateway_project import asgi
 
     return dated(asgi.application)
 
 
 def serve(listener: socket.socket, ready: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; open calls have STOP_GRACE_SECONDS to end. One byte is written to the file
-    `ready` when the first request can be answered."""
+    """Serve until SIGTERM or SIGINT; then open calls have STOP_GRACE_SECONDS to end.
+
+    Args:
+        ready: a file descriptor that gets one byte when the process can answer requests.
+    """
     Http.origins = frozenset(configuration().cors_origins)
     config = uvicorn.Config(
         load,
@@ -112,8 +115,8 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--socket", type=int, required=True, help="file number of the listening socket")
-    parser.add_argument("--ready", type=int, help="file number to write a byte to when ready")
+    parser.add_argument("--socket", type=int, required=True, help="file descriptor of the listening socket")
+    parser.add_argument("--ready", type=int, help="file descriptor that gets a byte when the process is ready")
     arguments = parser.parse_args()
     serve(socket.socket(fileno=arguments.socket), arguments.ready)
 

@@ -85,11 +85,11 @@ def test_a_budget_is_added_for_each_kind_of_owner(admin, alice, owner):
         ({"provider_key": "echo"}, "Only what belongs to a virtual key"),
         ({"amount": "-1"}, "greater than or equal to 0"),
         ({"amount": "NaN"}, "Enter a number"),
-        ({"amount": "0.5", "unit": "tokens"}, "Tokens come whole"),
+        ({"amount": "0.5", "unit": "tokens"}, "An amount of tokens must be a whole number"),
         ({"period": "none"}, "the sum of its top-ups: leave it at 0"),
         ({"period": "none", "amount": "0", "rolling": "on"}, "no windows that could roll"),
         ({"period": "fortnight"}, "not one of the available choices"),
-        ({"thresholds": "50, 0"}, "“0” is no threshold"),
+        ({"thresholds": "50, 0"}, "a threshold: expected percentages from 1 to 1000"),
         ({"thresholds": "much"}, "whole number"),
         ({"model_patterns": "a b"}, "not a model name or pattern"),
     ],
@@ -107,7 +107,7 @@ def test_a_budget_of_the_same_owner_period_and_scope_is_not_made_twice(admin, al
     form = budget_form(team=alice.team_id, model_patterns="claude-*, echo")
     add(admin, "budget", **form)
     response = add(admin, "budget", **form | {"amount": "7", "model_patterns": "echo, claude-*"})
-    assert "There is a budget of this owner, unit, period and scope already" in said(response)
+    assert "This owner already has a budget with this unit, period and scope" in said(response)
     assert add(admin, "budget", **form | {"unit": "tokens"}).status_code == 302
     assert Budget.objects.count() == 2
 
@@ -254,13 +254,13 @@ def test_a_budget_is_overridden_for_so_many_windows_or_until_a_date(admin, alice
 @pytest.mark.parametrize(
     ("period", "form", "complaint"),
     [
-        ("day", {}, "one of the two"),
-        ("day", {"windows": "1", "until_0": "2100-01-01", "until_1": "00:00"}, "one of the two"),
+        ("day", {}, "Enter either a number"),
+        ("day", {"windows": "1", "until_0": "2100-01-01", "until_1": "00:00"}, "Enter either a number"),
         ("day", {"windows": "0"}, "greater than or equal to 1"),
         ("day", {"windows": "1000000000"}, "less than or equal to 1000"),
-        ("day", {"until_0": "2020-01-01", "until_1": "00:00"}, "This is past"),
+        ("day", {"until_0": "2020-01-01", "until_1": "00:00"}, "This is in the past"),
         ("day", {"amount": "-1", "windows": "1"}, "greater than or equal to 0"),
-        ("none", {"windows": "1"}, "no windows to count"),
+        ("none", {"windows": "1"}, "A prepaid budget has no windows"),
         ("day", {"windows": "1", "reason": ""}, "required"),
     ],
 )
@@ -341,7 +341,7 @@ def test_a_customer_is_added_with_its_budget(admin):
     [
         ({"rate": "0"}, "greater than or equal to 1"),
         ({"rate": "-5"}, "greater than or equal to"),
-        ({"kind": "parallel", "burst": "3"}, "Calls at once have no burst"),
+        ({"kind": "parallel", "burst": "3"}, "A limit of calls at once has no burst"),
         ({"customer": "Acme"}, "exactly one"),
     ],
 )
@@ -373,7 +373,7 @@ def test_limits_show_what_is_used(admin, alice):
     listed = said(admin.get(page("limit", "changelist")))
     assert "600 requests a minute 100 at once 100 of 100 used" in listed
     assert "20 calls at once 0 of 20 run" in listed
-    assert "4,000,000 input tokens a minute 5,000 at once, read from caches too 0 of 5,000 used" in listed
+    assert "4,000,000 input tokens a minute 5,000 at once, cached input counts 0 of 5,000 used" in listed
 
 
 @pytest.mark.parametrize(
@@ -382,9 +382,9 @@ def test_limits_show_what_is_used(admin, alice):
         ("budget", "manage.py set_budget"),
         ("limit", "manage.py set_limit"),
         ("topup", "manage.py top_up"),
-        ("override", "add one here"),
-        ("alerttarget", "add an e-mail address"),
-        ("alert", "whom to tell"),
+        ("override", "Add one here"),
+        ("alerttarget", "Add an e-mail address"),
+        ("alert", "where alerts are sent"),
         ("delivery", "an alert target"),
         ("retained", "nothing to do"),
     ],

@@ -188,7 +188,7 @@ NOT_FOR_IT = {
 
 @pytest.mark.parametrize("why", NOT_FOR_IT)
 @pytest.mark.parametrize("about", ALERTS)
-def test_an_alert_that_goes_to_nobody_is_not_delivered_and_says_why(cast, admin, about, why):
+def test_an_alert_without_a_target_is_not_delivered_and_says_why(cast, admin, about, why):
     NOT_FOR_IT[why](cast)
     alert = ALERTS[about](cast)
     for _ in range(2):
@@ -201,7 +201,7 @@ def test_an_alert_that_goes_to_nobody_is_not_delivered_and_says_why(cast, admin,
         reverse("admin:usage_alert_change", args=[alert.pk]),
     ):
         shown = admin.get(page).content.decode()
-        assert f"to nobody: {why} (<a href=" in shown
+        assert f"not sent: {why} (<a href=" in shown
         where = "changelist" if "switched off" in why else "add"
         assert f'"{reverse(f"admin:usage_alerttarget_{where}")}"' in shown
         assert "delivered at" not in shown.lower()
@@ -277,7 +277,7 @@ def test_an_alert_that_is_on_its_way_says_how_far_it_is(cast, hook, admin):
     assert "given up: 1 of 2 delivered" in shown()
 
 
-def test_what_counted_as_delivered_to_nobody_does_not_any_more_after_the_upgrade(cast):
+def test_an_alert_that_counted_as_delivered_without_a_target_does_not_any_more_after_the_upgrade(cast):
     migration = importlib.import_module("usage.migrations.0016_exhausted_budgets")
     told = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     with connection.cursor() as cursor:
@@ -376,8 +376,8 @@ def test_a_webhook_goes_to_private_addresses_by_leave_or_where_it_went_before(ca
     tasks.deliver_alerts()
     assert len(hook.seen) == 1
     assert saved_addresses.uncovered() == [
-        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It goes on "
-        "being served until its address is changed, for it was there before this was asked."
+        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It is "
+        "still used until its address is changed, because it was saved before addresses were checked."
     ]
 
     # Once it is changed, it is one like all others.
@@ -471,20 +471,20 @@ def test_a_webhooks_secret_goes_in_and_never_comes_out(admin):
     assert not target.active
     assert keyring.decrypt(target.secret_ciphertext) == SECRET
     moved = admin.post(address, form | {"address": "https://elsewhere.example.com/"})
-    assert "type the secret again" in moved.content.decode()
+    assert "enter the secret again" in moved.content.decode()
 
 
 @pytest.mark.parametrize(
     ("form", "complaint"),
     [
-        ({"secret": ""}, "it needs a secret"),
-        ({"secret": "short"}, "At least 24 characters"),
+        ({"secret": ""}, "A webhook needs a secret"),
+        ({"secret": "short"}, "it needs at least 24 characters"),
         ({"address": "hooks.example.com"}, "Expected a URL"),
         ({"address": "ftp://hooks.example.com"}, "Expected a URL"),
         ({"address": "http://[::1"}, "Expected a URL"),
-        ({"address": "https://user:word@hooks.example.com"}, "would be shown in lists"),
+        ({"address": "https://user:word@hooks.example.com"}, "lists show the URL"),
         ({"channel": "email", "secret": ""}, "valid email address"),
-        ({"channel": "email", "address": "finance@example.com"}, "Only a webhook has a secret"),
+        ({"channel": "email", "address": "finance@example.com"}, "An e-mail target has no secret"),
     ],
 )
 def test_a_target_that_cannot_be_told_is_refused(admin, form, complaint):

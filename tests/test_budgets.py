@@ -302,7 +302,7 @@ def test_an_override_until_a_date_ends_there(arbiter_, cast):
     assert arbiter_.admit(cast.alice, 2)[1] == "admitted"
     arbiter_.set_clock(later(NOVEMBER, hours=1))
     assert arbiter_.admit(cast.alice, "0.01")[1].details["amount"] == "1"
-    with pytest.raises(ValidationError, match="how many windows"):
+    with pytest.raises(ValidationError, match="a number of windows"):
         made.override(Decimal(2), reason="x", author="y")
 
 

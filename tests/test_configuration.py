@@ -68,7 +68,7 @@ def test_the_example_as_it_is_changes_nothing(read):
                 "null",
             )
         ),
-        ("CA_BUNDLE", "/nowhere/ca.pem", "expected a file"),
+        ("CA_BUNDLE", "/nowhere/ca.pem", "expected the path of an existing file"),
         ("MASTER_KEYS", "too-short", "expected Fernet keys"),
         ("PEPPERS", "salt", "32 or more"),
         ("SECRET_KEY", "hunter2", "50 or more"),
@@ -202,7 +202,7 @@ def test_a_wrong_name_is_said_at_start_and_by_check_and_not_to_scripts(tmp_path,
     )
     said = [line for line in answer.stderr.splitlines() if "HOSTS" in line]
     assert len(said) == says_it
-    assert all("no setting has the name HOSTS (is it HOST?)" in line for line in said)
+    assert all("unknown settings are ignored: HOSTS (is it HOST?)" in line for line in said)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe=x\n", None], ids=["not UTF-8", "not readable"])

@@ -154,7 +154,7 @@ def test_programs_that_change_while_they_are_copied_are_not_used(system_dir, pac
         return whole(*arguments, **options)
 
     monkeypatch.setattr(shutil, "copytree", changing)
-    with pytest.raises(CannotStart, match="changed while they were copied"):
+    with pytest.raises(CannotStart, match="changed while they were being copied"):
         copy(package)
     assert not list(system_dir.glob("postgres-*"))
 
@@ -210,7 +210,7 @@ def test_a_first_run_that_was_killed_leaves_no_half_database(folder):
 
 def test_it_refuses_the_data_of_another_major_version(tmp_path):
     (tmp_path / "PG_VERSION").write_text("9")
-    with pytest.raises(CannotStart, match=r"written by PostgreSQL 9, and the installed one is \d+"):
+    with pytest.raises(CannotStart, match=r"written by PostgreSQL 9, but PostgreSQL \d+ is installed"):
         embedded_postgres.choose_installation(tmp_path)
 
 
@@ -229,7 +229,7 @@ def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path):
         assert stat.S_IMODE(socket.stat().st_mode) == 0o700
         assert embedded_postgres.make_socket_folder(deep) == socket
         socket.chmod(0o755)
-        with pytest.raises(CannotStart, match="nobody else can enter"):
+        with pytest.raises(CannotStart, match="only its owner, you, can enter"):
             embedded_postgres.make_socket_folder(deep)
     finally:
         socket.rmdir()

@@ -284,7 +284,7 @@ def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upst
     finally:
         User.objects.all().delete()
     for name in ("alerts", "alert"):
-        assert "exhausted: refuses calls" in shown[name]
+        assert "exhausted: calls are refused" in shown[name]
         assert "delivered 20" in shown[name]
     for name in ("budgets", "budget", "team"):
         assert f"exhausted since {alert.at:%Y-%m-%d %H:%M} UTC" in shown[name], name

@@ -152,8 +152,8 @@ def test_it_gives_one_key_alone(cast):
     ("options", "message"),
     [
         (["--virtual-key", "nobody"], "--virtual-key: there is no virtual key “nobody”"),
-        (["--since", "yesterday"], "--since: “yesterday” is no ISO 8601 date or time"),
-        (["--until", "2026-13-01"], "--until: “2026-13-01” is no ISO 8601 date or time"),
+        (["--since", "yesterday"], "--since: “yesterday” isn't an ISO 8601 date or time"),
+        (["--until", "2026-13-01"], "--until: “2026-13-01” isn't an ISO 8601 date or time"),
     ],
 )
 def test_it_refuses_bad_input_in_one_line(cast, options, message):

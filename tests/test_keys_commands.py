@@ -95,7 +95,7 @@ def test_it_needs_a_provider_key():
 
 def test_without_a_customer_the_only_one_pays():
     make_key()
-    assert "“bob” is the customer “Acme”'s" in run("issue_virtual_key", "bob")[1]
+    assert "“bob” belongs to the customer “Acme”" in run("issue_virtual_key", "bob")[1]
     assert VirtualKey.objects.get(name="bob").customer.name == "Acme"
 
 

@@ -1,4 +1,4 @@
-"""What budgets keep of calls that nobody saw end: seen and given back, in the admin and by command."""
+"""What budgets keep held for interrupted calls: listed and given back, in the admin and by command."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_giving_back_asks_first(lost, admin):
     assert held() == [amount / 2 for amount in before]
     entry = LogEntry.objects.get()
     assert entry.change_message.startswith("Given back: $0.2")
-    assert "Given back: none." in said(admin.get(give_back(admin, lost.calls[0], confirmed="yes").url))
+    assert "Given back: nothing." in said(admin.get(give_back(admin, lost.calls[0], confirmed="yes").url))
 
 
 def test_who_may_only_look_gives_nothing_back(lost):
@@ -113,7 +113,7 @@ def test_the_command_lists_and_gives_back(lost):
     assert out.startswith(f"{lost.names[1]} $0.2")
     assert Retained.objects.get().pk == lost.calls[0]
     out, err = run("give_back", "--older-than", "1h")
-    assert (out, err) == ("", "Nothing was given back.\n")
+    assert (out, err) == ("", "Nothing was given back: no budget keeps anything for these calls.\n")
     out, _ = run("give_back", "--older-than", "0")
     assert out.startswith(lost.names[0])
     assert set(held()) == {0}
@@ -129,11 +129,11 @@ def test_a_budget_that_was_deleted_gets_it_back_too(lost):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "say which calls, or --older-than AGE; --list shows what is kept"),
-        (["req_bf_xyz"], "“req_bf_xyz” is no request id"),
+        ([], "name the calls, or use --older-than AGE; --list shows what is kept"),
+        (["req_bf_xyz"], "“req_bf_xyz” isn't a request id"),
         (["--older-than", "1 hour"], "“1 hour” is not a duration"),
-        (["req_bf_0", "--older-than", "1h"], "one of the two"),
-        (["{known}", "req_bf_019ab000000070008000000000000000"], "nothing is retained of “req_bf_019ab0"),
+        (["req_bf_0", "--older-than", "1h"], "but not both"),
+        (["{known}", "req_bf_019ab000000070008000000000000000"], "no budget retains anything for “req_bf_019ab0"),
     ],
 )
 def test_what_can_not_be_given_back_changes_nothing(lost, arguments, complaint):

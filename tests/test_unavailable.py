@@ -144,9 +144,9 @@ def test_beside_a_stopped_gateway_a_command_says_how_to_start_it(tmp_path, argum
         ("28P01", 'password authentication failed for user "alice"', "refuses the user “alice” or the password"),
         ("28000", 'role "alice" does not exist', "refuses the user “alice” or the password"),
         ("3D000", 'database "ledger" does not exist', "has no database “ledger”: create it"),
-        ("57P03", "the database system is starting up", "takes no connections now"),
-        ("57P03", "the database system is shutting down", "takes no connections now"),
-        ("53300", "sorry, too many clients already", "takes no connections now"),
+        ("57P03", "the database system is starting up", "accepts no connections now"),
+        ("57P03", "the database system is shutting down", "accepts no connections now"),
+        ("53300", "sorry, too many clients already", "accepts no connections now"),
         ("28000", 'no pg_hba.conf entry for host "10.0.0.1"', "can't be used: no pg_hba.conf entry"),
         ("28P01", "Passwort-Authentifizierung fehlgeschlagen", "can't be used: Passwort-Authentifizierung"),
     ],
@@ -252,7 +252,7 @@ def test_a_running_gateway_whose_database_does_not_answer_is_not_called_stopped(
         line = unavailable.explain(OperationalError("connection is bad: Connection refused"))
         process.communicate(b"\n")
     assert line == (
-        f"The gateway's database takes no connections now (Connection refused); see {deployment}/log/postgres.log."
+        f"The gateway's database accepts no connections now (Connection refused); see {deployment}/log/postgres.log."
     )
 
 
@@ -260,4 +260,7 @@ def test_a_running_gateway_whose_database_does_not_answer_is_not_called_stopped(
 def test_a_statement_that_the_database_gives_up_is_one_line():
     with pytest.raises(OperationalError) as caught, connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(60)")
-    assert unavailable.explain(caught.value) == "The database gave up: canceling statement due to statement timeout."
+    assert (
+        unavailable.explain(caught.value)
+        == "The database couldn't complete the command: canceling statement due to statement timeout."
+    )

@@ -95,9 +95,9 @@ def test_a_copy_is_made_once_for_each_content_and_can_be_read_by_everybody(tmp_p
     (code / "module.py").write_text("x = 1\n")
     tmp_path.chmod(0o700)
     (code / "module.py").chmod(0o600)
-    assert not unprivileged.everybody_reads([code])
+    assert not unprivileged.readable_by_all([code])
     copy = unprivileged.copy({"gateway_project": code}, lambda _: None)
-    assert unprivileged.everybody_reads([copy])
+    assert unprivileged.readable_by_all([copy])
     assert unprivileged.copy({"gateway_project": code}, lambda _: None) == copy
     assert (code / "module.py").stat().st_mode & 0o777 == 0o600
     (code / "module.py").write_text("x = 22\n")

@@ -157,7 +157,7 @@ def test_a_price_starts_now_at_the_earliest(admin):
     a_minute_ago = now - timedelta(minutes=1)
     add_price(admin, valid_from_0=f"{a_minute_ago:%Y-%m-%d}", valid_from_1=f"{a_minute_ago:%H:%M:%S}")
     assert Price.objects.get(note="contract").valid_from >= now
-    assert "reach back" in add_price(admin, valid_from_0="2020-01-01").content.decode()
+    assert "start in the past" in add_price(admin, valid_from_0="2020-01-01").content.decode()
 
 
 @pytest.mark.parametrize("changes", [{"input": "-1"}, {"model": "a b"}, {"provider": "x"}, {"output": "NaN"}])

@@ -1,4 +1,4 @@
-"""Admin pages for usage: rows of record to look at. Nothing here edits what has been recorded."""
+"""Read-only admin pages for usage: ledger rows, adjustments, holds, overruns, free calls and processes."""
 
 from __future__ import annotations
 
@@ -22,41 +22,43 @@ from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
 
-__all__ = ["alert_admin", "budget_admin", "price_admin", "retained_admin"]  # their pages are registered with these
+# Importing these modules registers their admin pages.
+__all__ = ["alert_admin", "budget_admin", "price_admin", "retained_admin"]
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts up to a bound only: to count a table of millions takes longer than to look at it."""
+    """Counts rows up to a bound: counting a table of millions takes longer than showing one page of it."""
 
     BOUND = 10_000
 
     @cached_property
     def counted(self) -> int:
-        """The number of rows, or one more than the bound."""
+        """The number of rows; one more than the bound if there are more."""
         rows: Any = self.object_list
         return len(rows.order_by()[: self.BOUND + 1].values_list("pk", flat=True))
 
     @property
     def count(self) -> int:
-        """How many rows there are pages for."""
+        """The number of rows that can be paged through."""
         return min(self.counted, self.BOUND)
 
     @property
     def is_capped(self) -> bool:
-        """Whether there are more."""
+        """Whether the table has more rows than the bound."""
         return self.counted > self.BOUND
 
 
 class ReadOnlyAdmin(LookedAt):
-    """Rows to look at. They are found by request id, in the form that callers see."""
+    """Rows that can only be viewed. The search takes a request id as clients see it."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
-    # Counts beside filters would each be one of the whole table.
+    # Each facet count would scan the whole table.
     show_facets = admin.ShowFacets.NEVER
     actions = None
     list_per_page = 50
     request_id_field = "pk"
+    search_help_text = "A request id (req_bf_…), in full."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -69,23 +71,23 @@ class ReadOnlyAdmin(LookedAt):
             return self.search_otherwise(queryset, search_term.strip()), False
 
     def search_otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
-        """Rows for a text that is no request id of ours."""
+        """Rows for a search text that isn't one of this gateway's request ids."""
         return queryset.none()
 
     @admin.display(description="request id")
     def request_id(self, row: Any) -> str:
-        """The row's id as callers see it."""
+        """The request id as clients see it: `req_bf_…`."""
         return request_ids.request_id(getattr(row, self.request_id_field))
 
     @admin.display(description="virtual key")
     def called_with(self, row: Any) -> SafeString | str:
-        """The virtual key, and whose it is."""
+        """The virtual key and its owner."""
         key = row.virtual_key
         return two_lines(key, key.belongs_to) if key is not None else "–"
 
 
 class PriceFlagFilter(admin.SimpleListFilter):
-    """By how a row came to its price. The flags are known: no search for them through the ledger."""
+    """Filters by price flag. The choices come from `PRICE_FLAGS`: listing distinct flags would scan the ledger."""
 
     title = "price"
     parameter_name = "price_flag"
@@ -98,7 +100,7 @@ class PriceFlagFilter(admin.SimpleListFilter):
 
 
 class ModelFilter(admin.SimpleListFilter):
-    """By model: those of the last month, from the roll-ups."""
+    """Filters by model. The choices are the models of the last 31 days, read from the roll-ups."""
 
     MOST = 50
 
@@ -119,9 +121,9 @@ class ModelFilter(admin.SimpleListFilter):
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    """One call a row, the newest first."""
+    """Ledger rows, one per call, newest first."""
 
-    empty = "There is no row yet: every call that reaches a provider and may cost something has one."
+    empty = "No calls yet. A call gets a row here once it reaches a provider and may cost something."
     list_display = (
         "request_id",
         "admitted_at",
@@ -159,21 +161,21 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="cost, USD", ordering="cost")
     def cost_shown(self, row: LedgerEntry) -> str:
-        """To a hundredth of a cent."""
+        """The cost, rounded to a hundredth of a cent."""
         return f"{row.cost:,.4f}"
 
 
 @admin.register(FreeCalls)
 class FreeCallsAdmin(LookedAt):
-    """How many calls there were that cost nothing, by day."""
+    """The number of free calls per day."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     actions = None
     list_per_page = 50
-    about = "Counting tokens, files, and what is asked about batches: such calls have no rows in the ledger."
-    empty = "No call that costs nothing has reached a provider lately."
+    about = "Token counting, file calls and batch queries. Such calls are free and have no rows in the ledger."
+    empty = "No free call has reached a provider lately."
     list_display = ("day", "called_with", "endpoint", "status", "calls")
     list_display_links = None
     list_select_related = KEY_OWNER
@@ -182,56 +184,53 @@ class FreeCallsAdmin(LookedAt):
 
     @admin.display(description="virtual key")
     def called_with(self, row: FreeCalls) -> SafeString:
-        """The virtual key, and whose it is."""
+        """The virtual key and its owner."""
         return two_lines(row.virtual_key, row.virtual_key.belongs_to)
 
 
 @admin.register(Adjustment)
 class AdjustmentAdmin(ReadOnlyAdmin):
-    """What turned out differently, as differences."""
+    """Corrections of ledger rows, each stored as a difference."""
 
     request_id_field = "entry_id"
-    empty = "There is no adjustment: nothing turned out to be different from its row."
+    empty = "No adjustments yet: no ledger row had to be corrected."
     list_display = ("request_id", "created_at", "reason", "author", "output_tokens", "cost")
     list_filter = ("reason",)
     search_fields = ("entry_id",)
-    search_help_text = "The request id (req_bf_…) of the call."
     ordering = ("-id",)
 
 
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
-    """Calls under way, and what is held for them."""
+    """Calls in progress, and the amount held for each."""
 
-    empty = "No call is under way."
+    empty = "No call is in progress."
     list_display = ("request_id", "admitted_at", "called_with", "requested_model", "provider", "ceiling", "process")
     list_select_related = KEY_OWNER
     search_fields = ("id",)
-    search_help_text = "A request id (req_bf_…), in full."
     ordering = ("admitted_at",)
 
 
 @admin.register(Overrun)
 class OverrunAdmin(ReadOnlyAdmin):
-    """Calls that cost more than was held for them, the latest first."""
+    """Calls that cost more than their hold, latest first."""
 
-    empty = "No call cost more than was held for it."
+    empty = "No call has cost more than its hold."
     list_display = ("request_id", "at", "called_with", "cost", "held")
     list_select_related = KEY_OWNER
     search_fields = ("call",)
-    search_help_text = "A request id (req_bf_…), in full."
     ordering = ("-at",)
 
 
 @admin.register(Process)
 class ProcessAdmin(ReadOnlyAdmin):
-    """Web processes that are alive, and how many calls each has under way."""
+    """Live web processes, and how many calls each has in progress."""
 
-    empty = "No process is known: start the gateway."
+    empty = "No web process is running. Start the gateway."
     list_display = ("host", "pid", "started_at", "heartbeat_at", "holds")
     ordering = ("host", "pid")
 
-    @admin.display(description="calls under way")
+    @admin.display(description="calls in progress")
     def holds(self, row: Process) -> int:
-        """How many calls it holds money for."""
+        """The number of calls that the process has holds for."""
         return Hold.objects.filter(process=row.id).count()

@@ -1,4 +1,4 @@
-"""Admin pages for alerts: what was passed, whom to tell, and whether they were told."""
+"""Admin pages for alerts, their targets, and the deliveries of each alert."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ LEAST_SECRET = 24
 
 
 class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Whom to tell; a webhook's secret goes in and never comes out."""
+    """An alert target. A webhook's secret can be entered but is never shown again."""
 
     secret = forms.CharField(
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"}),
-        help_text="A webhook's, to sign with: 24 characters or more, or whsec_ and base64. Stored encrypted; it is "
-        "never shown again. Empty: keep it.",
+        help_text="Signs a webhook's requests: 24 or more characters, or whsec_ followed by base64. It is stored "
+        "encrypted and never shown again. Leave empty to keep the current one.",
     )
 
     class Meta:
         model = AlertTarget
         fields = ("channel", "customer", "address", "active")
         help_texts: ClassVar = {
-            "active": "It gets what is raised while it is switched on, and nothing of before it was added or meanwhile."
+            "customer": "Only alerts about this customer, its teams and its keys. Empty: all alerts.",
+            "active": "The target receives alerts that are raised while it is active; it doesn't receive earlier ones.",
         }
 
     def clean(self) -> dict[str, Any]:
@@ -51,7 +52,7 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
         address, secret = cleaned.get("address", ""), cleaned.get("secret", "")
         if cleaned.get("channel") == Channel.EMAIL:
             if secret:
-                self.add_error("secret", "Only a webhook has a secret.")
+                self.add_error("secret", "An e-mail target has no secret: leave this empty.")
             try:
                 validate_email(address)
             except ValidationError as error:
@@ -69,26 +70,26 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
         if not usable:
             self.add_error("address", "Expected a URL like https://hooks.example.com/budgets.")
         elif parts.username or parts.password:
-            self.add_error("address", "A URL with a password would be shown in lists: the secret is what protects.")
+            self.add_error("address", "Remove the user and password: lists show the URL. The secret signs requests.")
         elif {"address", "channel"} & set(self.changed_data):
             self.instance.predates_address_checks = False
             try:
                 destinations.current().check_url(address)
             except Forbidden as error:
-                self.add_error("address", f"It can't be used: {error}.")
+                self.add_error("address", f"This address can't be used: {error}.")
         if secret and len(secret) < LEAST_SECRET:
-            self.add_error("secret", f"At least {LEAST_SECRET} characters.")
+            self.add_error("secret", f"The secret is too short: it needs at least {LEAST_SECRET} characters.")
         stored = self.instance.secret_ciphertext and self.instance.channel == Channel.WEBHOOK
         if not secret and not stored:
-            self.add_error("secret", "A webhook is signed: it needs a secret.")
+            self.add_error("secret", "A webhook needs a secret, which signs its requests.")
         elif not secret and "address" in self.changed_data:
-            # Or else who may change an address could have the old secret's signatures sent anywhere.
-            self.add_error("secret", "The address has changed: type the secret again.")
+            # Otherwise, a user who may change the address could have requests signed with the old secret sent anywhere.
+            self.add_error("secret", "The address has changed: enter the secret again.")
 
 
 @admin.register(AlertTarget)
 class AlertTargetAdmin(KeptAdmin):
-    """Whom to tell of alerts. One that isn't wanted any more is switched off."""
+    """Alert targets. They can't be deleted, only switched off: deliveries refer to them."""
 
     form = AlertTargetForm
     list_display = ("address", "channel", "customer", "active")
@@ -97,8 +98,9 @@ class AlertTargetAdmin(KeptAdmin):
     autocomplete_fields = ("customer",)
     search_fields = ("address", "customer__name")
     empty = (
-        "Alerts go to nobody yet: add an e-mail address or a webhook. It gets what is raised from then on: budgets "
-        "that refuse calls, thresholds (said on each budget: 50, 80, 100), and provider keys that are refused."
+        "Alerts aren't sent anywhere yet. Add an e-mail address or a webhook. It receives alerts that are raised from "
+        "then on: budgets that refuse calls, thresholds (set on each budget: 50, 80, 100), and provider keys that "
+        "their provider refuses."
     )
 
     @method_decorator(sensitive_post_parameters("secret"))
@@ -106,7 +108,7 @@ class AlertTargetAdmin(KeptAdmin):
         return super().changeform_view(*args, **kwargs)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # A field that isn't the model's can't be rendered on a page to look at only.
+        # Django can't render a field that isn't on the model on a read-only page.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
         return [*AlertTargetForm.Meta.fields, *(["secret"] if may else [])]
 
@@ -119,16 +121,16 @@ class AlertTargetAdmin(KeptAdmin):
 
 @admin.register(Alert)
 class AlertAdmin(LookedAt, KeptAdmin):
-    """Thresholds that were passed, budgets that refuse calls, virtual keys whose calls cost more than was held, and
-    provider keys that are refused or report usage that can't be true; the latest first."""
+    """All alerts, latest first: passed thresholds, budgets that refuse calls, virtual keys whose calls cost more than
+    their holds, and provider keys that are refused or report implausible usage."""
 
-    list_display = ("at", "whose", "passed", "came_to", "delivery")
+    list_display = ("at", "whose", "passed", "spent_then", "delivery")
     fields = list_display
     list_select_related = (*(f"budget__{owner}" for owner in OWNER), *KEY_OWNER, "provider_key")
     ordering = ("-pk",)
     empty = (
-        "No threshold was passed yet, no budget refused a call, and no provider key is refused. A budget alerts at "
-        "the percentages that it lists as thresholds, and when it refuses; whom to tell is said under alert targets."
+        "No alerts yet: no threshold was passed, no budget refused a call, and no provider key was refused. A budget "
+        "alerts at each of its thresholds and when it refuses a call. Alert targets say where alerts are sent."
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
@@ -152,29 +154,29 @@ class AlertAdmin(LookedAt, KeptAdmin):
     @admin.display(description="passed", ordering="threshold")
     def passed(self, row: Alert) -> str:
         if row.doubtful:
-            return "usage that can't be true"
+            return "implausible usage"
         if row.provider_key_id is not None:
             return f"refused: HTTP {row.http_status}"
         if row.exhausted:
-            return "exhausted: refuses calls"
-        return f"{row.threshold} %" if row.budget_id else "what was held"
+            return "exhausted: calls are refused"
+        return f"{row.threshold} %" if row.budget_id else "its holds"
 
     @admin.display(description="spent then")
-    def came_to(self, row: Alert) -> SafeString | str:
+    def spent_then(self, row: Alert) -> SafeString | str:
         if row.provider_key_id is not None:
             return "–"
         unit = row.budget.unit if row.budget is not None else Unit.USD
-        came_to = f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
+        spent = f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
         if not row.exhausted:
-            return came_to
-        return two_lines(came_to, f"{shown(row.held, unit)} held; a call needed {shown(row.needed, unit)}")
+            return spent
+        return two_lines(spent, f"{shown(row.held, unit)} held; a call needed {shown(row.needed, unit)}")
 
     @admin.display(description="delivery", ordering="delivered_at")
     def delivery(self, row: Any) -> SafeString | str:
         if row.unsent == Unsent.SAID:
-            return f"not sent: {row.get_unsent_display()}"
+            return "not sent: the alert about the exhausted budget covers it"
         if row.unsent:
-            return to_nobody(row)
+            return not_sent(row)
         if row.delivered_at is not None:
             return f"delivered {row.delivered_at:%Y-%m-%d %H:%M} UTC"
         if not row.targets:
@@ -184,11 +186,11 @@ class AlertAdmin(LookedAt, KeptAdmin):
         return format_html('<a href="{}">{}</a>', reverse("admin:usage_delivery_changelist"), words)
 
 
-def to_nobody(alert: Alert) -> SafeString:
-    """That an alert went to nobody, why, and where to change that for the next one."""
+def not_sent(alert: Alert) -> SafeString:
+    """Why an alert wasn't sent, with a link to the page where the administrator can change that for the next one."""
     where, what = ("changelist", "see them") if alert.unsent == Unsent.PAUSED else ("add", "add one")
     return format_html(
-        'to nobody: {} (<a href="{}">{}</a>)',
+        'not sent: {} (<a href="{}">{}</a>)',
         alert.get_unsent_display(),
         reverse(f"admin:usage_alerttarget_{where}"),
         what,
@@ -196,7 +198,7 @@ def to_nobody(alert: Alert) -> SafeString:
 
 
 class StateFilter(admin.SimpleListFilter):
-    """By how far it is."""
+    """Filters by the delivery's state."""
 
     title = "state"
     parameter_name = "state"
@@ -215,14 +217,14 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(Delivery)
 class DeliveryAdmin(LookedAt, KeptAdmin):
-    """Who was told, and why somebody wasn't."""
+    """Deliveries of alerts to targets; a failed one shows why."""
 
     actions = ("retry_now",)
     list_display = ("created_at", "target", "alert", "state", "attempts", "next_at", "problem")
     list_select_related = ("target", "alert")
     list_filter = (StateFilter, "target__channel")
     ordering = ("-pk",)
-    empty = "Nobody was told of anything yet: that takes an alert, and an alert target that it goes to."
+    empty = "Nothing was sent yet. A delivery is created when an alert is raised and an alert target receives it."
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("usage.change_delivery")
@@ -231,4 +233,4 @@ class DeliveryAdmin(LookedAt, KeptAdmin):
     def retry_now(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         for delivery in queryset:
             alert_delivery.retry_now(delivery)
-        self.message_user(request, "They are tried again within a minute.")
+        self.message_user(request, "The selected deliveries are tried again within a minute.")

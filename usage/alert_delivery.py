@@ -1,6 +1,7 @@
-"""Telling people of alerts, by e-mail and webhook. Tables are swept: a message that a broker loses loses nothing.
+"""Sends alerts to their targets, by e-mail and webhook.
 
-An alert is told to each target at least once: an answer that is lost is asked for again, under the same id.
+Deliveries are rows that a periodic task sweeps, so that no alert is lost when the broker loses a message. Each target
+receives an alert at least once: if the answer to a request is lost, the request is repeated under the same id.
 Webhooks are signed as https://www.standardwebhooks.com says.
 """
 
@@ -36,19 +37,20 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(days=1)
-# Whoever dies while sending has so long; then somebody else tries.
+# If a worker dies while it sends, another one tries after this time.
 LEASE = timedelta(minutes=2)
+# Timeout of a webhook request.
 SECONDS = 10.0
-# So many alerts are planned at a time.
+# Alerts that one call of `plan` handles at most.
 AT_ONCE = 500
 
 
 class Undelivered(Exception):
-    """An attempt failed; the message says why, for administrators, and quotes nothing."""
+    """An attempt failed. The message says why, for administrators; it never quotes what a target answered."""
 
 
 def sweep(seconds: float = 240) -> None:
-    """Plan what is new, and try what is due for as long as that."""
+    """Create the deliveries of new alerts, then attempt those that are due until `seconds` have passed."""
     deadline = time.monotonic() + seconds
     overruns.raise_alerts()
     plan()
@@ -58,8 +60,8 @@ def sweep(seconds: float = 240) -> None:
 
 @transaction.atomic
 def plan() -> int:
-    """Decide whom each new alert is sent to; returns of how many that was decided. It is decided once: a target that is
-    added later gets what is raised after it."""
+    """Choose the targets of each new alert; return the number of alerts handled. Targets are chosen once: one that is
+    added later receives only alerts that are raised after that."""
     new = Alert.objects.filter(~Exists(Delivery.objects.filter(alert=OuterRef("pk"))), delivered_at=None, unsent="")
     alerts = list(new.order_by("pk").select_for_update(skip_locked=True)[:AT_ONCE])
     for alert in alerts:
@@ -67,32 +69,32 @@ def plan() -> int:
             unsent: str = Unsent.SAID
         else:
             targets = targets_for(payer(alert))
-            unsent = "" if address(alert, targets) else why_to_nobody(targets)
+            unsent = "" if address(alert, targets) else why_not_sent(targets)
         if unsent:
             Alert.objects.filter(pk=alert.pk).update(unsent=unsent)
     return len(alerts)
 
 
 def address(alert: Alert, targets: QuerySet[AlertTarget]) -> bool:
-    """Make a delivery for each active target of these; whether there is one."""
+    """Create a delivery for each active target; False if none is active."""
     now = timezone.now()
     made = Delivery.objects.bulk_create(
         (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in targets.filter(active=True)),
-        # Somebody else has just planned it.
+        # Another worker has just planned the same alert.
         ignore_conflicts=True,
     )
     return bool(made)
 
 
-def why_to_nobody(targets: QuerySet[AlertTarget]) -> Unsent:
-    """Why none of these is active."""
+def why_not_sent(targets: QuerySet[AlertTarget]) -> Unsent:
+    """Why there is no active target among these."""
     if targets.exists():
         return Unsent.PAUSED
     return Unsent.OTHERS if AlertTarget.objects.exists() else Unsent.NO_TARGET
 
 
 def already_said(alert: Alert) -> bool:
-    """Whether it is about a threshold, and the budget's alert that it is exhausted shows that as passed, too."""
+    """Whether the alert is about a threshold that the budget's “exhausted” alert already shows as passed."""
     if alert.budget is None or alert.exhausted:
         return False
     exhausted = Alert.objects.filter(budget=alert.budget, threshold=0)
@@ -102,7 +104,8 @@ def already_said(alert: Alert) -> bool:
 
 
 def claim() -> Delivery | None:
-    """The delivery that has been due for longest, as nobody else's for a while; None where none is due."""
+    """Reserve the delivery that has been due longest: no other worker sends it until `LEASE` has passed. None if none
+    is due."""
     now = timezone.now()
     with transaction.atomic():
         due = Delivery.objects.filter(delivered_at=None, given_up_at=None, next_at__lte=now).order_by("next_at", "pk")
@@ -115,7 +118,7 @@ def claim() -> Delivery | None:
 
 
 def attempt(delivery: Delivery) -> None:
-    """Try once, and note what became of it."""
+    """Try once, and record the result."""
     try:
         if not delivery.target.active:
             raise Undelivered("the target is switched off")
@@ -125,7 +128,7 @@ def attempt(delivery: Delivery) -> None:
         now = timezone.now()
         if now >= delivery.created_at + GIVE_UP_AFTER:
             delivery.given_up_at = now
-            logger.error("delivery %s of an alert was given up: %s", delivery.pk, error)
+            logger.error("alert delivery %s was given up after a day of attempts: %s", delivery.pk, error)
         else:
             delivery.next_at = now + pause(delivery.attempts)
     else:
@@ -133,17 +136,17 @@ def attempt(delivery: Delivery) -> None:
         delivery.delivered_at = timezone.now()
     with transaction.atomic():
         delivery.save(update_fields=["problem", "next_at", "delivered_at", "given_up_at"])
-        untold = Delivery.objects.filter(alert=delivery.alert_id, delivered_at=None)
-        Alert.objects.filter(~Exists(untold), pk=delivery.alert_id).update(delivered_at=timezone.now())
+        undelivered = Delivery.objects.filter(alert=delivery.alert_id, delivered_at=None)
+        Alert.objects.filter(~Exists(undelivered), pk=delivery.alert_id).update(delivered_at=timezone.now())
 
 
 def pause(attempts: int) -> timedelta:
-    """How long to wait after so many attempts have failed."""
+    """How long to wait after `attempts` attempts have failed."""
     return min(FIRST_PAUSE * (1 << min(attempts - 1, 16)), LONGEST_PAUSE)
 
 
 def retry_now(delivery: Delivery) -> None:
-    """Try one that is under way or was given up again at once, and for another day."""
+    """Make a delivery that is under way or given up due at once, and retry it for another day."""
     now = timezone.now()
     Delivery.objects.filter(pk=delivery.pk, delivered_at=None).update(
         given_up_at=None, attempts=0, created_at=now, next_at=now
@@ -157,39 +160,39 @@ def send_email(delivery: Delivery) -> None:
     """Hand the alert to the mail server.
 
     Raises:
-        Undelivered: there is none, or it doesn't take it.
+        Undelivered: no mail server is configured, or it refuses the message.
     """
     if not settings.EMAIL_HOST:
-        raise Undelivered("no mail server is configured: EMAIL_HOST")
+        raise Undelivered("no mail server is configured: set EMAIL_HOST")
     alert = delivery.alert
     subject, lines = in_words(alert)
     message = EmailMessage(
         subject=subject,
         body="\n".join(lines),
         to=[delivery.target.address],
-        # The same for every attempt, so that mail programs know a repetition.
+        # The same for every attempt, so that mail programs recognise a repetition.
         headers={"Message-ID": f"<alert-{alert.pk}-{delivery.pk}@{settings.EMAIL_FROM.rpartition('@')[2]}>"},
         from_email=settings.EMAIL_FROM,
     )
     try:
         message.send()
     except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise Undelivered(f"the mail server doesn't take it ({type(error).__name__})") from None
+        raise Undelivered(f"the mail server refused the message ({type(error).__name__})") from None
 
 
 def send_webhook(delivery: Delivery) -> None:
     """Post the alert, signed.
 
     Raises:
-        Undelivered: it can't be, or isn't answered with a 2xx. Which of these is for the log alone: who may add a
-            target must not find out what answers where.
+        Undelivered: the request failed, or its answer isn't a 2xx. Only the log says which: a user who may add targets
+            must not be able to find out which addresses of the network answer.
     """
     body = json.dumps(described(delivery.alert), ensure_ascii=False).encode()
     name, now = f"alert_{delivery.alert_id}", datetime.now(UTC)
     try:
         secret = keyring.decrypt(delivery.target.secret_ciphertext)
     except keyring.UnreadableSecret:
-        raise Undelivered("its secret can't be decrypted") from None
+        raise Undelivered("the target's secret can't be decrypted: enter it again") from None
     headers = {
         "content-type": "application/json",
         "webhook-id": name,
@@ -208,16 +211,16 @@ def send_webhook(delivery: Delivery) -> None:
             client.stream("POST", delivery.target.address, content=body, headers=headers) as answer,
         ):
             if not answer.is_success:
-                raise failed(delivery, f"it answers {answer.status_code}")
+                raise failed(delivery, f"the webhook answered {answer.status_code}")
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         cause = error.__cause__.__cause__ if error.__cause__ else None
         reason = str(cause) if isinstance(cause, Forbidden) else type(error).__name__
-        raise failed(delivery, f"it can't be reached ({reason})") from None
+        raise failed(delivery, f"the webhook can't be reached ({reason})") from None
 
 
 def failed(delivery: Delivery, reason: str) -> Undelivered:
-    """What a webhook's delivery shows; the reason goes to the log."""
-    logger.warning("delivery %s of an alert failed: %s", delivery.pk, reason)
+    """The error that a webhook's delivery shows; the reason goes to the log only."""
+    logger.warning("alert delivery %s failed: %s", delivery.pk, reason)
     return Undelivered("failed")
 
 
@@ -233,7 +236,7 @@ def signature(secret: str, name: str, at: datetime, body: bytes) -> str:
 
 
 def trusted() -> ssl.SSLContext:
-    """Whom to trust: the system's certificate authorities, and the deployment's own."""
+    """A TLS context that trusts the system's certificate authorities and the deployment's own (`CA_BUNDLE`)."""
     context = ssl.create_default_context()
     if settings.CONFIGURATION.ca_bundle:
         context.load_verify_locations(settings.CONFIGURATION.ca_bundle)

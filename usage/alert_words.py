@@ -1,4 +1,4 @@
-"""What alerts say: to programs (webhooks), and to people (e-mail)."""
+"""The contents of alerts: JSON for webhooks, sentences for e-mail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usage.budgets import Budget, Period, Unit, Window
 
 
 def payer(alert: Alert) -> Customer | None:
-    """The customer whose budget or virtual key it is about, in the end; provider keys are everybody's."""
+    """The customer whose budget or virtual key the alert is about; None for a provider key, which customers share."""
     if alert.provider_key is not None:
         return None
     budget = alert.budget
@@ -22,7 +22,7 @@ def payer(alert: Alert) -> Customer | None:
 
 
 def described(alert: Alert) -> dict[str, Any]:
-    """An alert as webhooks get it; amounts are strings, exact, in the budget's unit, of overruns in USD."""
+    """An alert as webhooks receive it. Amounts are exact decimal strings: in the budget's unit, for overruns in USD."""
     budget = alert.budget
     if alert.provider_key is not None:
         return {
@@ -48,10 +48,10 @@ def described(alert: Alert) -> dict[str, Any]:
 
 
 def about_budget(alert: Alert, budget: Budget) -> dict[str, Any]:
-    """A budget's alert as webhooks get it: it refuses calls, or has passed a threshold."""
+    """A budget's alert as webhooks receive it: the budget refuses calls, or has passed a threshold."""
     kind = "customer" if budget.customer else "team" if budget.team else "virtual_key"
     window = Window.objects.filter(budget=budget, start=alert.start).first()
-    # A rolling budget also refuses between its windows.
+    # A rolling budget can refuse a call while it has no window: its window begins with the first admitted call.
     timeless = budget.period == Period.NONE or (alert.exhausted and window is None)
     return {
         "type": "budget.exhausted" if alert.exhausted else "budget.threshold",
@@ -77,7 +77,7 @@ def about_budget(alert: Alert, budget: Budget) -> dict[str, Any]:
 
 
 def what_is_left(alert: Alert) -> dict[str, str]:
-    """What a call needed of an exhausted budget, and found."""
+    """What the refused call needed, and what the budget had left and held at that moment."""
     assert alert.needed is not None
     assert alert.held is not None
     left = alert.amount - alert.spent - alert.held
@@ -85,38 +85,38 @@ def what_is_left(alert: Alert) -> dict[str, str]:
 
 
 def in_words(alert: Alert) -> tuple[str, list[str]]:
-    """An alert as people get it: the subject, and lines."""
+    """An alert as e-mail: the subject, and the lines of the body."""
     said, budget = described(alert), alert.budget
     if alert.doubtful:
         return f"The provider reports doubtful usage for provider key {said['provider_key']}", [
-            "What it says that a call used can't be true: more tokens than the model takes, more output than was asked"
-            " for, or something that is no count. Such calls are charged an estimate; their ledger rows have the flag"
-            " doubtful_usage.",
+            "The provider reported usage that can't be right: more tokens than the model accepts, more output than the"
+            " request allows, or a value that isn't a count. Such calls are charged an estimate; their ledger rows have"
+            " the flag doubtful_usage.",
             "",
             f"Provider key: {said['provider_key']}",
             f"Provider: {said['provider']}",
-            f"Since: {said['at']}; there is no other message of it in this hour.",
+            f"Since: {said['at']}. No further message about this key is sent within the hour.",
         ]
     if alert.provider_key is not None:
         return f"The provider refuses provider key {said['provider_key']}", [
-            f"It answered {said['http_status']}: the key isn't good any more, may not do what it is asked, or its"
-            " account is spent. Calls go to other provider keys meanwhile, or are refused where there is none. One call"
-            " every few minutes tries whether it is well again. After a new secret, or when its cool-down is ended in"
-            " the admin, the next one does.",
+            f"It answered {said['http_status']}: the key is no longer valid, lacks a permission, or its account has no"
+            " credit left. Until it recovers, calls go to other provider keys; a call that has no other provider key is"
+            " refused. One call every few minutes probes whether the key has recovered. If you enter a new secret or"
+            " end the cool-down in the admin, the next call probes it at once.",
             "",
             f"Provider key: {said['provider_key']}",
             f"Provider: {said['provider']}",
-            f"Since: {said['at']}; there is no other message of it in this hour.",
+            f"Since: {said['at']}. No further message about this key is sent within the hour.",
         ]
     if budget is None:
         name = alert.virtual_key.full_name if alert.virtual_key else said["virtual_key"]
         return f"Calls of virtual key {name} cost more than was held for them", [
-            f"They cost {said['cost']} USD, {said['held']} USD were held. They are charged in full, so that budgets may"
-            " be passed.",
+            f"The calls cost {said['cost']} USD; {said['held']} USD were held for them. They are charged in full, which"
+            " may take a budget over its amount.",
             "",
             f"Virtual key: {name}",
             f"Customer: {said['customer']}",
-            f"Day: {said['day']} (UTC); there is no other message of this key's on this day.",
+            f"Day: {said['day']} (UTC). This key sends no further message on this day.",
         ]
     unit = " tokens" if budget.unit == Unit.TOKENS else " USD"
     start, until = said["window"].values()
@@ -131,17 +131,17 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
         change = "it is topped up" if budget.period == Period.NONE else until
         return f"{budget} is exhausted: calls are refused", [
             f"A call needed up to {said['needed']}{unit}; {said['left']}{unit} of {said['amount']}{unit} are left:"
-            f" {said['spent']}{unit} are spent, {said['held']}{unit} are held for calls under way.",
-            f"Calls that need more than is left are refused{f' until {change}' if change else ''}. There is no other"
-            " message of this until then.",
+            f" {said['spent']}{unit} are spent, {said['held']}{unit} are held for calls in progress.",
+            f"Calls that need more than is left are refused{f' until {change}' if change else ''}. No further message"
+            " is sent until then.",
             *particulars,
         ]
     return f"{alert.threshold} % of {budget}", [
-        f"{said['spent']}{unit} of {said['amount']}{unit} are spent: {alert.threshold} % is passed.",
+        f"{said['spent']}{unit} of {said['amount']}{unit} are spent: the threshold of {alert.threshold} % is passed.",
         *particulars,
     ]
 
 
 def plain(amount: Any) -> str:
-    """A decimal number without an exponent or zeros at its end."""
+    """The amount as plain digits, without exponent or trailing zeros."""
     return f"{amount.normalize():f}"

@@ -1,4 +1,4 @@
-"""Alerts, which the database raises; whom they are sent to, and how far that is."""
+"""Alerts, which the database raises; alert targets; and the state of each delivery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usage.budgets import MONEY, Budget
 
 
 class Unsent(models.TextChoices):
-    """Why an alert isn't sent by itself."""
+    """Why an alert isn't sent to any target."""
 
     NO_TARGET = "no_target", "there is no alert target"
     PAUSED = "paused", "the alert targets that it is for are switched off"
@@ -22,18 +22,18 @@ class Unsent(models.TextChoices):
 
 
 class Alert(models.Model):
-    """Something that people should hear of, raised once:
+    """An event that people should know about. Each is raised once:
 
-    - a window's spending has passed a threshold: once for each, in the transaction that counts it;
-    - a budget refuses a call (`exhausted`): once a window, in the transaction that refuses (usage/sql/exhausted.sql
-      says what `start` is where there is no window), with what that call `needed`;
-    - calls of a virtual key cost more than was held for them: once a day (UTC), which is then the window, with what
-      they cost as `spent` and what was held as `amount`;
-    - a provider refuses a provider key: once an hour, with the HTTP status that said so (usage/sql/refused.sql);
-    - a provider key's provider reports usage that can't be true (`doubtful`): once an hour (usage/sql/doubtful.sql).
+    - a window's spending passes a threshold: once per threshold, in the transaction that counts the spending;
+    - a budget refuses a call (`exhausted`): once per window, in the transaction that refuses it. `needed` is what that
+      call needed. usage/sql/exhausted.sql says what `start` is where there is no window;
+    - calls of a virtual key cost more than their holds: once per day (UTC), which is then the window. `spent` is what
+      the calls cost, `amount` what was held for them;
+    - a provider refuses a provider key: once per hour, with the HTTP status of the refusal (usage/sql/refused.sql);
+    - a provider reports implausible usage for a provider key (`doubtful`): once per hour (usage/sql/doubtful.sql).
 
-    Whom it is sent to is decided within half a minute (usage.alert_delivery): from then on it has deliveries, or
-    `unsent` says why not.
+    Its targets are chosen within half a minute (usage.alert_delivery): from then on the alert has deliveries, or
+    `unsent` says why it has none.
     """
 
     budget = models.ForeignKey(
@@ -100,24 +100,24 @@ class Alert(models.Model):
 
     @property
     def exhausted(self) -> bool:
-        """Whether it is about a budget that refuses calls."""
+        """Whether the alert is about a budget that refuses calls."""
         return self.budget_id is not None and self.threshold == 0
 
     @property
     def doubtful(self) -> bool:
-        """Whether it is about usage that can't be true."""
+        """Whether the alert is about implausible usage."""
         return self.provider_key_id is not None and self.http_status is None
 
 
 class Channel(models.TextChoices):
-    """How an alert is told."""
+    """How an alert is sent."""
 
     EMAIL = "email", "e-mail"
     WEBHOOK = "webhook", "webhook"
 
 
 class AlertTarget(models.Model):
-    """An address that alerts go to: of one customer's budgets, or of everybody's. A webhook's secret is encrypted."""
+    """An address that receives alerts about one customer, or about all of them. A webhook's secret is encrypted."""
 
     channel = models.CharField(max_length=10, choices=Channel)
     customer = models.ForeignKey(
@@ -129,7 +129,8 @@ class AlertTarget(models.Model):
         help_text="Alerts of its budgets, its teams' and its keys'. Empty: of everybody's.",
     )
     address = models.CharField(max_length=500, help_text="An e-mail address, or a webhook's URL.")
-    # A webhook is served although its address may be private, until that is changed (keys/destinations.py).
+    # Webhooks from before addresses were checked may keep a private address until it is changed
+    # (keys/destinations.py).
     predates_address_checks = models.BooleanField(default=False, db_default=False, editable=False)
     secret_ciphertext = models.BinaryField(editable=False, default=b"")
     active = models.BooleanField(default=True)
@@ -146,17 +147,17 @@ class AlertTarget(models.Model):
 
     @property
     def url(self) -> str:
-        """Where a webhook is called, as `destinations.Saved`."""
+        """The webhook's URL, as `destinations.Saved` wants it; empty for e-mail."""
         return self.address if self.channel == Channel.WEBHOOK else ""
 
 
 def targets_for(customer: Customer | None) -> QuerySet[AlertTarget]:
-    """The targets of a customer's alerts, active or not; None: of what is everybody's."""
+    """The targets of a customer's alerts, active or not. None: only targets that have no customer."""
     return AlertTarget.objects.filter(Q(customer=None) | Q(customer=customer))
 
 
 class Delivery(models.Model):
-    """One alert to one target: tried again until it is there, or given up."""
+    """One alert to one target: retried until it is delivered or given up."""
 
     alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="deliveries")
     target = models.ForeignKey(AlertTarget, on_delete=models.PROTECT, related_name="deliveries")

@@ -1,4 +1,4 @@
-"""Rows that an admin page adds and shows, and never changes."""
+"""For admin pages whose rows can be added and viewed, but never changed or deleted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 
 class AppendOnly:
-    """For a page or an inline: what is there stays as it is."""
+    """A mixin for a page or an inline: existing rows can't be changed or deleted."""
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

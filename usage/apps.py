@@ -8,7 +8,6 @@ class UsageConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Make our check known."""
         from usage import saved_addresses
 
         checks.register(saved_addresses.check, "addresses")

@@ -1,6 +1,6 @@
-"""Admin pages for budgets and limits, and how they stand. The counters are the arbiter's: they are only looked at.
+"""Admin pages for budgets and limits, with their current state. Only the arbiter changes counters; pages show them.
 
-Whoever tops up or overrides is written down by the name that they are logged in with; neither is ever edited.
+A top-up or override records the name of the logged-in user as its author. Neither can be edited later.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from usage.lists import OWNER, bar, part, shown, two_lines
 from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
-# Of the windows that a page shows, the newest so many.
+# The number of windows that a budget's page shows, newest first.
 WINDOWS = 12
 
 
 class Standing:
-    """Columns about the current window; the rows are from `with_standing`."""
+    """Columns about the current window. They need the annotations of `with_standing`."""
 
     COLUMNS = ("used_now", "left_now", "resets_at_shown")
 
@@ -69,7 +69,7 @@ class Standing:
 
 
 class OwnerFilter(admin.SimpleListFilter):
-    """By whose it is."""
+    """Filters by kind of owner."""
 
     title = "owner"
     parameter_name = "owner"
@@ -82,7 +82,7 @@ class OwnerFilter(admin.SimpleListFilter):
 
 
 class InForceFilter(admin.SimpleListFilter):
-    """Those that apply to calls, unless others are asked for."""
+    """Filters by state. By default, the list shows only what applies to calls."""
 
     title = "state"
     parameter_name = "state"
@@ -113,13 +113,14 @@ class InForceFilter(admin.SimpleListFilter):
 
 
 class OwnedAdmin(KeptAdmin):
-    """Budgets and limits: what is deleted applies to no call any more, and is kept, for calls were charged to it."""
+    """Shared by budgets and limits. A deleted row no longer applies to calls; it is kept because the ledger refers to
+    it."""
 
     actions: Sequence[Any] = ("delete_softly",)
     autocomplete_fields = (*OWNERS, "provider_key")
     search_fields = ("customer__name", "team__name", "virtual_key__name")
     list_select_related: ClassVar[tuple[str, ...]] = (*OWNER, "provider_key")
-    # What stays as it is, for what was counted would lose its meaning.
+    # Changing these would make what was counted so far meaningless.
     FIXED: Sequence[str] = (*OWNERS, "provider_key")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -138,7 +139,7 @@ class OwnedAdmin(KeptAdmin):
     def condition(self, row: Any) -> SafeString:
         return state_badge("deleted" if row.deleted_at else "active" if row.active else "off")
 
-    @admin.action(description="Delete: they apply to no call any more", permissions=["change"])
+    @admin.action(description="Delete: no longer apply to calls", permissions=["change"])
     def delete_softly(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         rows = [row for row in queryset if self.has_change_permission(request, row)]
         for row in rows:
@@ -148,7 +149,7 @@ class OwnedAdmin(KeptAdmin):
 
 
 def record(row: Recorded, author: str) -> None:
-    """Save what somebody did to a budget, as the commands do; `row` becomes what was saved."""
+    """Save a top-up or override, the same way as the commands do; `row` takes on the saved values."""
     if isinstance(row, TopUp):
         saved: Recorded = row.budget.top_up(row.amount, reason=row.reason, author=author)
     else:
@@ -160,7 +161,7 @@ def record(row: Recorded, author: str) -> None:
 
 
 class TopUpInline(AppendOnly, Cards):
-    """A prepaid budget's top-ups."""
+    """The top-ups of a prepaid budget."""
 
     model = TopUp
     form = TopUpForm
@@ -170,7 +171,7 @@ class TopUpInline(AppendOnly, Cards):
 
 
 class OverrideInline(AppendOnly, Cards):
-    """What replaces a budget's amount for a time."""
+    """The overrides of a budget's amount."""
 
     model = Override
     form = OverrideForm
@@ -181,7 +182,7 @@ class OverrideInline(AppendOnly, Cards):
 
 @admin.register(Budget)
 class BudgetAdmin(Standing, OwnedAdmin):
-    """What calls may cost, and what is left of it."""
+    """Budgets, with what is spent, held and left in the current window."""
 
     form = BudgetForm
     FIXED = (*OwnedAdmin.FIXED, "unit", "period", "rolling")
@@ -189,9 +190,9 @@ class BudgetAdmin(Standing, OwnedAdmin):
     list_display = ("owned", "terms", *Standing.COLUMNS)
     list_filter = (InForceFilter, OwnerFilter, "period", "unit", "enforcement")
     empty = (
-        "There is no budget in force: every call that a key may make is let through, whatever it costs. Add one for a "
-        "customer first (all its teams and keys together), then narrower ones for teams and keys; or run manage.py "
-        "set_budget customer:NAME 100/month."
+        "There is no active budget: calls are admitted whatever they cost. Add a budget for a customer first (it "
+        "covers all its teams and keys), then narrower ones for teams and keys; or run manage.py set_budget "
+        "customer:NAME 100/month."
     )
 
     @admin.display(description="terms")
@@ -217,7 +218,7 @@ class BudgetAdmin(Standing, OwnedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
-            # Not its amount, where top-ups move it meanwhile.
+            # Saving all fields would undo a top-up that changed the amount since the page was opened.
             obj.save(update_fields=form.changed_data)
         else:
             super().save_model(request, obj, form, change)
@@ -248,7 +249,7 @@ class BudgetAdmin(Standing, OwnedAdmin):
 
 
 class LimitStanding:
-    """How a limit stands; the rows are from `with_limit_standing`."""
+    """A column about the current state of a limit. It needs the annotations of `with_limit_standing`."""
 
     USED = "used"
 
@@ -268,7 +269,7 @@ class LimitStanding:
 
 @admin.register(Limit)
 class LimitAdmin(LimitStanding, OwnedAdmin):
-    """How fast calls may come, and how many at once."""
+    """Limits on the rate of calls and tokens, and on parallel calls."""
 
     form = LimitForm
     FIXED = (*OwnedAdmin.FIXED, "kind")
@@ -276,15 +277,15 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
     list_display = ("owned", "terms", "standing")
     list_filter = (InForceFilter, OwnerFilter, "kind")
     empty = (
-        "There is no limit in force: calls may come as fast as they like, as many at once. Add one here, on the page "
-        "of a customer, team or key, or by manage.py set_limit key:NAME --rpm 60 --parallel 8."
+        "There is no active limit: neither the rate nor the number of parallel calls is limited. Add a limit here, on "
+        "the page of a customer, team or key, or by manage.py set_limit key:NAME --rpm 60 --parallel 8."
     )
 
     @admin.display(description="terms")
     def terms(self, row: Any) -> SafeString:
         if row.kind == LimitKind.PARALLEL:
             return two_lines(f"{row.rate:,} {row.get_kind_display()}", "")
-        cached = ", read from caches too" if row.count_cached else ""
+        cached = ", cached input counts" if row.count_cached else ""
         return two_lines(f"{row.rate:,} {row.get_kind_display()}", f"{row.bucket:,} at once{cached}")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -292,7 +293,7 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
 
 
 class RecordedAdmin(AppendOnly, KeptAdmin):
-    """What was done to budgets, by whom, when and why; added here, too."""
+    """Shared by top-ups and overrides: what was changed, by which user, when and why."""
 
     autocomplete_fields = ("budget",)
     search_fields = ("reason", "author")
@@ -314,13 +315,13 @@ class RecordedAdmin(AppendOnly, KeptAdmin):
 
 @admin.register(TopUp)
 class TopUpAdmin(RecordedAdmin):
-    """What was added to prepaid balances."""
+    """Top-ups of prepaid budgets."""
 
     form = TopUpForm
     list_display = ("created_at", "whose", "added", "reason", "author")
     empty = (
-        "Nothing was topped up yet. A prepaid balance is a budget whose period is none (prepaid): make one, then add "
-        "to it here or by manage.py top_up customer:NAME 500 --reason 'invoice 2027-014'."
+        "No top-ups yet. A prepaid balance is a budget with the period “none (prepaid)”: create one, then top it up "
+        "here or by manage.py top_up customer:NAME 500 --reason 'invoice 2027-014'."
     )
 
     @admin.display(description="amount")
@@ -330,13 +331,13 @@ class TopUpAdmin(RecordedAdmin):
 
 @admin.register(Override)
 class OverrideAdmin(RecordedAdmin):
-    """What replaced amounts for a time."""
+    """Temporary replacements of budgets' amounts."""
 
     form = OverrideForm
     list_display = ("created_at", "whose", "instead", "until", "reason", "author")
     empty = (
-        "No amount was overridden yet. An override replaces a budget's amount for so many windows, or until a moment, "
-        "and then ends by itself: add one here, or on the budget's page."
+        "No overrides yet. An override replaces a budget's amount for a number of windows, or until a point in time, "
+        "and then ends by itself. Add one here, or on the budget's page."
     )
 
     @admin.display(description="amount")
@@ -345,7 +346,7 @@ class OverrideAdmin(RecordedAdmin):
 
 
 class OwnedInline(Cards):
-    """What applies to an owner, on its page: added here, changed on a page of its own."""
+    """Budgets or limits on the page of their owner. They are added here and changed on their own page."""
 
     show_change_link = True
     can_delete = False
@@ -355,7 +356,7 @@ class OwnedInline(Cards):
     class Media:
         css: ClassVar = {"all": ["keys/lists.css"]}
 
-    # Of a virtual key only.
+    # Only a virtual key's budgets and limits can be restricted to one provider key.
     NARROW = "provider_key"
     SHOWN: tuple[str, ...] = ()
 
@@ -378,21 +379,21 @@ class OwnedInline(Cards):
 
 
 class BudgetInline(Standing, OwnedInline):
-    """Its budgets, and what is left of them."""
+    """The owner's budgets, and what is left of each."""
 
     model = Budget
     form = BudgetForm
-    # When it resets is on its own page.
+    # The budget's own page shows when it resets.
     SHOWN = ("used_now", "left_now")
 
 
 class LimitInline(LimitStanding, OwnedInline):
-    """Its limits."""
+    """The owner's limits."""
 
     model = Limit
     form = LimitForm
     SHOWN = ("standing",)
-    # There is no other column that says what may come at once.
+    # Unlike the list of limits, an inline has no column that names the burst.
     USED = "at once used"
 
 

@@ -1,8 +1,8 @@
-"""The forms of the admin pages for budgets: they ask the same functions as the commands whether a value is usable."""
+"""Forms of the admin pages for budgets and limits. They validate values with the same functions as the commands."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -17,15 +17,13 @@ MOST_WINDOWS = 1000
 
 
 class OwnedForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What budgets and limits have in common."""
+    """Shared by budgets and limits."""
 
     def clean_model_patterns(self) -> list[str]:
         return usable_patterns(self.cleaned_data["model_patterns"])
 
 
 class BudgetForm(OwnedForm):
-    """A budget, new or changed."""
-
     class Meta:
         model = Budget
         fields = (
@@ -46,7 +44,7 @@ class BudgetForm(OwnedForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "amount" in self.initial:
-            # Not the zeros of twelve places.
+            # The column has twelve decimal places: show the amount without the trailing zeros.
             self.initial["amount"] = f"{self.initial['amount'].normalize():f}"
 
     def clean_thresholds(self) -> list[int]:
@@ -55,8 +53,6 @@ class BudgetForm(OwnedForm):
 
 
 class LimitForm(OwnedForm):
-    """A limit, new or changed."""
-
     class Meta:
         model = Limit
         fields = (
@@ -71,11 +67,10 @@ class LimitForm(OwnedForm):
             "count_cached",
             "active",
         )
+        help_texts: ClassVar = {"rate": "Requests or tokens per minute. For calls at once: the number of calls."}
 
 
 class TopUpForm(forms.ModelForm):  # type: ignore[type-arg]
-    """An amount to add to a prepaid balance."""
-
     class Meta:
         model = TopUp
         fields = ("budget", "amount", "reason")
@@ -83,17 +78,17 @@ class TopUpForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_budget(self) -> Budget:
         budget: Budget = self.cleaned_data["budget"]
         if budget.period != Period.NONE:
-            raise ValidationError("Only a prepaid budget is topped up: raise the amount of this one, or override it.")
+            raise ValidationError("Only a prepaid budget can be topped up. Raise this budget's amount, or override it.")
         return budget
 
 
 class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Another amount for a time: for so many windows, or until a moment."""
+    """An amount that replaces the budget's for a number of windows, or until a point in time."""
 
     windows = forms.IntegerField(
         required=False,
         validators=[MinValueValidator(1), MaxValueValidator(MOST_WINDOWS)],
-        help_text="For so many, the current one is the first.",
+        help_text="The number of windows, counting the current one. Leave empty if you set an end.",
     )
 
     class Meta:
@@ -104,7 +99,7 @@ class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "until" in self.fields:
             self.fields["until"].required = False
-            self.fields["until"].help_text = "UTC; or else say for how many windows."
+            self.fields["until"].help_text = "In UTC. Leave empty if you set a number of windows."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -113,9 +108,9 @@ class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         if "windows" in self.errors or "until" in self.errors or budget is None:
             return cleaned
         if (windows is None) == (until is None):
-            raise ValidationError("Say for how many windows, or until when: one of the two.")
+            raise ValidationError("Enter either a number of windows or an end (until).")
         if windows is not None and budget.period == Period.NONE:
-            self.add_error("windows", "A prepaid budget has no windows to count: say until when.")
+            self.add_error("windows", "A prepaid budget has no windows: enter an end (until) instead.")
         if until is not None and until <= timezone.now():
-            self.add_error("until", "This is past.")
+            self.add_error("until", "This is in the past: enter a later time.")
         return cleaned

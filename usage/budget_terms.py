@@ -1,4 +1,4 @@
-"""Budgets and limits as people write them (`100/month/soft`, `5000000tokens/day`), and putting them in force."""
+"""Budgets and limits as text (`100/month/soft`, `5000000tokens/day`): parsing, creating, changing, deleting."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -19,7 +20,7 @@ from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, TopUp, 
 from usage.owners import Owner
 
 PREPAID = "prepaid"
-# How commands name the kinds of limits.
+# The option of each kind of limit in commands.
 RATE_OPTIONS = {
     LimitKind.REQUESTS: "--rpm",
     LimitKind.INPUT_TOKENS: "--input-tpm",
@@ -28,13 +29,15 @@ RATE_OPTIONS = {
 }
 PERIODS = [period.value for period in Period if period != Period.NONE] + [PREPAID]
 EXAMPLE = "100/month, 5000000tokens/day or 20/week/soft"
-# More than anybody has, and less than the columns take.
+Row = TypeVar("Row", Budget, Limit)
+
+# Larger than any real budget, and small enough for the columns.
 MOST = Decimal(10) ** 15
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a budget is to allow; `enforcement` is None where nothing is said about it."""
+    """What a budget allows. `enforcement` is None if the text names none."""
 
     amount: Decimal
     unit: Unit
@@ -44,8 +47,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a budget or limit is for, beside its owner; together with unit and period, or with the kind, it says which
-    one is meant. Limits never roll."""
+    """What a budget or limit applies to, apart from its owner.
+
+    Owner, scope, unit and period identify a budget; owner, scope and kind identify a limit. Limits never roll.
+    """
 
     rolling: bool = False
     models: Sequence[str] = ()
@@ -53,17 +58,17 @@ class Scope:
 
 
 def parse(text: str, *, tokens: bool = False) -> Terms:
-    """`AMOUNT/PERIOD[/KIND]`, in USD, or in tokens where the amount ends in `tokens` or `tokens` is true.
+    """Parse `AMOUNT/PERIOD[/KIND]`: in tokens if the amount ends in `tokens` or `tokens` is true, else in USD.
 
     Raises:
-        Unusable: it is none; the message says which part is wrong.
+        Unusable: the text can't be parsed; the message says which part is wrong.
     """
     amount, slash, rest = text.strip().partition("/")
     if not slash:
-        raise Unusable(f"“{text}” is no budget: expected AMOUNT/PERIOD[/KIND], such as {EXAMPLE}")
+        raise Unusable(f"“{text}” isn't a budget: expected AMOUNT/PERIOD[/KIND], such as {EXAMPLE}")
     period, slash, kind = rest.partition("/")
     if slash and kind not in Enforcement.values:
-        raise Unusable(f"“{kind}” in “{text}” is no kind of budget: expected {', '.join(Enforcement.values)}")
+        raise Unusable(f"“{kind}” in “{text}” isn't a kind of budget: expected {', '.join(Enforcement.values)}")
     counted = amount.removesuffix("tokens")
     terms = Terms(
         amount=parse_amount(counted),
@@ -72,103 +77,91 @@ def parse(text: str, *, tokens: bool = False) -> Terms:
         enforcement=Enforcement(kind) if slash else None,
     )
     if terms.unit == Unit.TOKENS and terms.amount % 1:
-        raise Unusable(f"“{amount}” is not a whole number of tokens")
+        raise Unusable(f"“{amount}” isn't a whole number of tokens")
     if terms.period == Period.NONE and terms.amount:
-        raise Unusable(f"a prepaid balance begins with nothing: write 0/{PREPAID}, and then top it up")
+        raise Unusable(f"a prepaid balance starts at 0: write 0/{PREPAID}, then add to it with top_up")
     return terms
 
 
 def parse_which(text: str, *, tokens: bool = False) -> Terms:
-    """The terms by which a budget is found again: as `parse`, or without its amount.
+    """Parse the terms that identify an existing budget: like `parse`, but the amount may be left out.
 
     Raises:
-        Unusable: it is neither.
+        Unusable: the text can't be parsed.
     """
     return parse(text if re.match("[0-9]", text) else f"0/{text}", tokens=tokens)
 
 
 def parse_period(text: str) -> Period:
-    """A period, or `prepaid` for a balance without one.
+    """Parse a period; `prepaid` stands for a balance without windows.
 
     Raises:
-        Unusable: it is none.
+        Unusable: the text isn't a period.
     """
     if text not in PERIODS:
-        raise Unusable(f"“{text}” is no period: expected {', '.join(PERIODS)}")
+        raise Unusable(f"“{text}” isn't a period: expected {', '.join(PERIODS)}")
     return Period.NONE if text == PREPAID else Period(text)
 
 
 def parse_amount(text: str, *, signed: bool = False) -> Decimal:
-    """A decimal number, at most 12 places after the point.
+    """Parse a decimal number with at most 12 decimal places.
 
     Raises:
-        Unusable: it is none, or too large.
+        Unusable: the text isn't a number, or the number is too large.
     """
     if not re.fullmatch(rf"{'-?' if signed else ''}[0-9]{{1,16}}(\.[0-9]{{1,12}})?", text):
-        raise Unusable(f"“{text}” is no amount: expected a number, such as 100 or 0.25")
+        raise Unusable(f"“{text}” isn't an amount: expected a number, such as 100 or 0.25")
     amount = Decimal(text)
     if abs(amount) > MOST:
-        raise Unusable(f"{text} is more than a budget can be: at most {MOST:f}")
+        raise Unusable(f"{text} is too large: a budget can be at most {MOST:f}")
     return amount
 
 
 def parse_thresholds(text: str) -> list[int]:
-    """`50,80,100`: percentages, sorted; empty for none.
+    """Parse percentages such as `50,80,100` into a sorted list; an empty text gives an empty list.
 
     Raises:
-        Unusable: one is no whole number from 1 to 1000.
+        Unusable: one isn't a whole number from 1 to 1000.
     """
     parts = [part.strip().removesuffix("%") for part in text.split(",") if part.strip()]
     return check_thresholds(int(part) if re.fullmatch(r"[0-9]{1,9}", part) else part for part in parts)
 
 
 def check_thresholds(percentages: Iterable[int | str]) -> list[int]:
-    """Thresholds as they are kept: each once, sorted.
+    """Thresholds as they are stored: sorted, without duplicates.
 
     Raises:
-        Unusable: one is no whole number from 1 to 1000.
+        Unusable: one isn't a whole number from 1 to 1000.
     """
     found = set()
     for percent in percentages:
         if not isinstance(percent, int) or not 1 <= percent <= 1000:
-            raise Unusable(f"“{percent}” is no threshold: expected percentages from 1 to 1000, such as 50,80,100")
+            raise Unusable(f"“{percent}” isn't a threshold: expected percentages from 1 to 1000, such as 50,80,100")
         found.add(percent)
     return sorted(found)
 
 
 def parse_rate(text: str, option: str) -> int:
-    """How many a minute, or at once.
+    """Parse a limit: a number per minute, or of calls at once.
 
     Raises:
-        Unusable: it is no whole number from 1.
+        Unusable: the text isn't a whole number of at least 1.
     """
     if not re.fullmatch(r"[0-9]{1,16}", text) or not 1 <= int(text) <= MOST:
-        raise Unusable(f"{option}: “{text}” is no limit: expected a whole number from 1")
+        raise Unusable(f"{option}: “{text}” isn't a limit: expected a whole number of at least 1")
     return int(text)
 
 
 @transaction.atomic
 def put(owner: Owner, terms: Terms, scope: Scope | None = None, thresholds: list[int] | None = None) -> Budget:
-    """Make the budget, or change the one that there is: then what isn't said stays as it is. To say it again changes
-    nothing.
+    """Create the budget, or change the existing one. Terms that are left out keep their current values; repeating a
+    call changes nothing.
 
     Raises:
-        Unusable: these terms go with no such owner, or a pattern is none.
+        Unusable: the terms don't fit the owner, or a model pattern is malformed.
     """
     scope = scope or Scope()
-    for pattern in scope.models:
-        issuing.check_pattern(pattern)
-    one_at_a_time(owner)
-    budget = next(iter(find(owner, terms, scope)), None)
-    if budget is None:
-        budget = Budget(
-            unit=terms.unit,
-            period=terms.period,
-            rolling=scope.rolling,
-            model_patterns=list(scope.models),
-            provider_key=scope.provider_key,
-        )
-        setattr(budget, owners.field(owner), owner)
+    budget = found_or_new(Budget, owner, scope, unit=terms.unit, period=terms.period, rolling=scope.rolling)
     if terms.period != Period.NONE:
         budget.amount = terms.amount
     budget.enforcement = terms.enforcement or budget.enforcement
@@ -176,49 +169,25 @@ def put(owner: Owner, terms: Terms, scope: Scope | None = None, thresholds: list
         budget.thresholds = thresholds
     with refused():
         budget.full_clean()
-    if budget.pk:
-        # Not its amount, where top-ups move it meanwhile.
-        changed = ["enforcement", "thresholds", *(["amount"] if terms.period != Period.NONE else [])]
-        budget.save(update_fields=changed)
-    else:
-        budget.save()
+    # The amount of a prepaid budget is left out: a concurrent top-up may have changed it.
+    changed = ["enforcement", "thresholds", *(["amount"] if terms.period != Period.NONE else [])]
+    budget.save(update_fields=changed if budget.pk else None)
     return budget
 
 
 @transaction.atomic
-def take_away(owner: Owner, terms: Terms, scope: Scope | None = None) -> list[Budget]:
-    """Delete the budget of these terms, whatever its amount; empty where there is none."""
-    one_at_a_time(owner)
-    found = find(owner, terms, scope or Scope())
-    for budget in found:
-        budget.delete_softly()
-    return found
-
-
-def find(owner: Owner, terms: Terms, scope: Scope) -> list[Budget]:
-    """The active budgets of an owner that are of this unit, period and scope: one, unless others were made by hand."""
-    alike = Budget.objects.filter(
-        **{owners.field(owner): owner},
-        active=True,
-        unit=terms.unit,
-        period=terms.period,
-        rolling=scope.rolling,
-        provider_key=scope.provider_key,
-    )
-    return [budget for budget in alike.order_by("pk") if patterns.alike(budget.model_patterns, scope.models)]
-
-
-def one_at_a_time(owner: Owner) -> None:
-    """Until the transaction ends, nobody else makes or takes away budgets and limits of this owner here."""
-    type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
+def remove(owner: Owner, terms: Terms, scope: Scope | None = None) -> list[Budget]:
+    """Delete the budget of these terms, whatever its amount. The list is empty if no budget matches."""
+    scope = scope or Scope()
+    return delete(Budget, owner, scope, unit=terms.unit, period=terms.period, rolling=scope.rolling)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a limit is to allow. What isn't said of one that there is stays as it is.
+    """What a limit allows. Where a value is None, an existing limit keeps its current one.
 
     Attributes:
-        burst: 0 for the usual one (usage_bucket in usage/sql/bursts.sql).
+        burst: 0 for the default (usage_bucket in usage/sql/bursts.sql).
     """
 
     kind: LimitKind
@@ -229,19 +198,12 @@ class Pace:
 
 @transaction.atomic
 def put_limit(owner: Owner, pace: Pace, scope: Scope | None = None) -> Limit:
-    """Make the limit, or change the one that there is; to say it again changes nothing.
+    """Create the limit, or change the existing one; repeating a call changes nothing.
 
     Raises:
-        Unusable: these terms go with no such kind or owner, or a pattern is none.
+        Unusable: the terms don't fit the kind or the owner, or a model pattern is malformed.
     """
-    scope = scope or Scope()
-    for pattern in scope.models:
-        issuing.check_pattern(pattern)
-    one_at_a_time(owner)
-    limit = next(iter(find_limits(owner, pace.kind, scope)), None)
-    if limit is None:
-        limit = Limit(kind=pace.kind, model_patterns=list(scope.models), provider_key=scope.provider_key)
-        setattr(limit, owners.field(owner), owner)
+    limit = found_or_new(Limit, owner, scope or Scope(), kind=pace.kind)
     limit.rate = pace.rate
     if pace.burst is not None:
         limit.burst = pace.burst or None
@@ -254,49 +216,72 @@ def put_limit(owner: Owner, pace: Pace, scope: Scope | None = None) -> Limit:
 
 
 @transaction.atomic
-def take_away_limits(owner: Owner, kind: LimitKind, scope: Scope | None = None) -> list[Limit]:
-    """Delete the limit of this kind and scope, whatever its rate; empty where there is none."""
-    one_at_a_time(owner)
-    found = find_limits(owner, kind, scope or Scope())
-    for limit in found:
-        limit.delete_softly()
+def remove_limits(owner: Owner, kind: LimitKind, scope: Scope | None = None) -> list[Limit]:
+    """Delete the limit of this kind and scope, whatever its rate. The list is empty if no limit matches."""
+    return delete(Limit, owner, scope or Scope(), kind=kind)
+
+
+def found_or_new(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> Row:
+    """The owner's budget or limit with this scope and these terms, or a new one that isn't saved yet.
+
+    Raises:
+        Unusable: a model pattern is malformed.
+    """
+    for pattern in scope.models:
+        issuing.check_pattern(pattern)
+    if found := find(model, owner, scope, **terms):
+        return found[0]
+    row = model(**terms, model_patterns=list(scope.models), provider_key=scope.provider_key)
+    setattr(row, owners.field(owner), owner)
+    return row
+
+
+def delete(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> list[Row]:
+    """Delete what `find` returns."""
+    found = find(model, owner, scope, **terms)
+    for row in found:
+        row.delete_softly()
     return found
 
 
-def find_limits(owner: Owner, kind: LimitKind, scope: Scope) -> list[Limit]:
-    """The active limits of an owner that are of this kind and scope: one, unless others were made by hand."""
-    alike = Limit.objects.filter(
-        **{owners.field(owner): owner}, active=True, kind=kind, provider_key=scope.provider_key
-    )
-    return [limit for limit in alike.order_by("pk") if patterns.alike(limit.model_patterns, scope.models)]
+def find(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> list[Row]:
+    """The owner's active budgets or limits with this scope and these terms: one at most, unless more were added in the
+    admin.
+
+    The owner stays locked until the transaction ends, so that two commands can't create the same one.
+    """
+    type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
+    active = model._default_manager.filter(**{owners.field(owner): owner}, active=True, **terms)
+    rows = active.filter(provider_key=scope.provider_key).order_by("pk")
+    return [row for row in rows if patterns.alike(row.model_patterns, scope.models)]
 
 
 def top_up(owner: Owner, amount: Decimal, *, tokens: bool = False, reason: str, author: str) -> TopUp:
-    """Add to the owner's prepaid balance, or take away from it where the amount is negative.
+    """Add to the owner's prepaid balance; a negative amount reduces it.
 
     Raises:
-        Unusable: it has none, or several, or the reason is empty.
+        Unusable: the owner has no prepaid balance or more than one, or the reason is empty.
     """
     unit = Unit.TOKENS if tokens else Unit.USD
     prepaid = Budget.objects.filter(**{owners.field(owner): owner}, active=True, period=Period.NONE, unit=unit)
     found = list(prepaid[:2])
     name = f"“{owner}” has {{}} prepaid balance{' of tokens' if tokens else ''}"
     if not found:
-        raise Unusable(f"{name.format('no')}: make one with set_budget OWNER 0{'tokens' if tokens else ''}/{PREPAID}")
+        raise Unusable(f"{name.format('no')}: create one with set_budget OWNER 0{'tokens' if tokens else ''}/{PREPAID}")
     if len(found) > 1:
         raise Unusable(f"{name.format('more than one')}: top up the right one in the admin")
     if not reason.strip():
-        raise Unusable("say why: --reason is kept with it for ever")
+        raise Unusable("--reason is empty: say why; the reason is stored with the top-up")
     with refused():
         return found[0].top_up(amount, reason=reason.strip(), author=author.strip())
 
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Turn what a model refuses into a refusal that names the field.
+    """Turn a model's validation errors into one message that names the fields.
 
     Raises:
-        Unusable: with all that the model said.
+        Unusable: with all messages of the model.
     """
     try:
         yield

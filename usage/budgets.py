@@ -1,5 +1,7 @@
-"""Budgets and limits: what calls may cost, and how fast they may come. The counters are the arbiter's
-(usage/sql/arbiter.sql); the amounts live in other rows than the counters, so that changing one never waits for calls.
+"""Budgets and limits: what calls may cost, and how many may be made.
+
+The arbiter (usage/sql/arbiter.sql) keeps the counters. Amounts and counters are in separate rows, so that changing an
+amount never waits for calls.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ MONEY: Any = {"max_digits": 30, "decimal_places": 12}
 
 
 class Owned(models.Model):
-    """What belongs to one customer, team or virtual key, and applies to all calls of it, or to some models only."""
+    """Shared by budgets and limits: they belong to one customer, team or virtual key, and apply to all its calls or to
+    some models only."""
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss")
     team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss")
@@ -46,7 +49,7 @@ class Owned(models.Model):
     active = models.BooleanField(default=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    # One number for owners of every kind, so that one look-up in one index finds what applies to a call.
+    # Encodes owners of every kind in one number, so that one index look-up finds what applies to a call.
     owner = models.GeneratedField(
         expression=Case(
             When(customer__isnull=False, then=F("customer") * Value(4)),
@@ -83,32 +86,32 @@ class Owned(models.Model):
         ]
 
     def owned_by(self) -> str:
-        """Its owner in words: `team Acme / Research`, `virtual key alice of Acme / Research`."""
+        """The owner in words: `team Acme / Research`, `virtual key alice of Acme / Research`."""
         if self.virtual_key is not None:
             return f"virtual key {self.virtual_key.full_name}"
         return f"team {self.team}" if self.team is not None else f"customer {self.customer}"
 
     def payer(self) -> Customer:
-        """The customer who pays for its calls, and by whose calendar it goes."""
+        """The customer that pays for the calls. Windows follow this customer's calendar."""
         owner = self.team or self.virtual_key
         customer = owner.customer if owner is not None else self.customer
         assert customer is not None
         return customer
 
     def delete_softly(self) -> None:
-        """It applies to no call from now on; calls that it was charged with go on settling in it."""
+        """Stop applying it to new calls. Calls that already hold money in it are still settled there."""
         type(self)._default_manager.filter(pk=self.pk, deleted_at=None).update(active=False, deleted_at=Now())
 
 
 class Unit(models.TextChoices):
-    """What a budget is counted in; tokens are all that a model reads (from caches, too) and writes."""
+    """What a budget counts. Tokens are all tokens that a model reads (from caches too) and writes."""
 
     USD = "usd", "USD"
     TOKENS = "tokens", "tokens"
 
 
 class Period(models.TextChoices):
-    """How long a budget's windows are; `none` is prepaid: one window for ever, its limit the sum of its top-ups."""
+    """The length of a budget's windows. `none` is prepaid: one endless window, limited by the sum of its top-ups."""
 
     MINUTE = "minute", "minute"
     HOUR = "hour", "hour"
@@ -121,7 +124,7 @@ class Period(models.TextChoices):
 
 
 class Enforcement(models.TextChoices):
-    """What happens to a call that doesn't fit."""
+    """What happens to a call that may exceed the budget."""
 
     HARD = "hard", "hard: refuse what may not fit"
     SOFT = "soft", "soft: alert and let pass"
@@ -129,10 +132,10 @@ class Enforcement(models.TextChoices):
 
 
 class Budget(Owned):
-    """What calls may cost in a window. The amount may change at any time, and applies from the next admission on.
+    """What calls may cost in a window. A change of the amount applies from the next admission on.
 
-    Owner, unit, period and `rolling` stay as they are (a trigger sees to it): what was counted would lose its meaning.
-    The amount of a prepaid budget is the sum of its top-ups, kept by a trigger.
+    A trigger prevents changes of owner, unit, period and `rolling`, which would make the counters meaningless. The
+    amount of a prepaid budget is the sum of its top-ups; a trigger keeps it up to date.
     """
 
     unit = models.CharField(max_length=10, choices=Unit, default=Unit.USD)
@@ -167,13 +170,13 @@ class Budget(Owned):
         return f"{self.terms()} for {self.owned_by()}"
 
     def terms(self) -> str:
-        """What it allows in words: `$100 a month`, `5,000,000 tokens prepaid`."""
+        """The amount and period in words: `$100 a month`, `5,000,000 tokens prepaid`."""
         amount = f"{self.amount.normalize():,f}"
         amount = f"${amount}" if self.unit == Unit.USD else f"{amount} tokens"
         return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'}"
 
     def particulars(self) -> str:
-        """Whatever is unusual about it, in words that follow its own: `, soft, rolling, for claude-opus-*`."""
+        """The settings that differ from the default, to append to its name: `, soft, rolling, for claude-opus-*`."""
         said = [
             self.enforcement if self.enforcement != Enforcement.HARD else "",
             "rolling" if self.rolling else "",
@@ -184,7 +187,7 @@ class Budget(Owned):
         return "".join(f", {part}" for part in said if part)
 
     def clean(self) -> None:
-        """Refuse what a person could not have meant.
+        """Refuse values that can only be a mistake.
 
         Raises:
             ValidationError: with a sentence for the person who typed it.
@@ -197,10 +200,10 @@ class Budget(Owned):
             and self.active
             and any(patterns.alike(other.model_patterns, self.model_patterns) for other in self.alike())
         ):
-            raise ValidationError("There is a budget of this owner, unit, period and scope already: change that one.")
+            raise ValidationError("This owner already has a budget with this unit, period and scope: change that one.")
 
     def alike(self) -> QuerySet[Budget]:
-        """The active budgets of the same owner, unit, period and provider key, rolling or not as this one is."""
+        """The active budgets with the same owner, unit, period, provider key and `rolling`."""
         owner = {"customer": self.customer_id, "team": self.team_id, "virtual_key": self.virtual_key_id}
         return Budget.objects.filter(
             **owner,
@@ -212,13 +215,13 @@ class Budget(Owned):
         )
 
     def top_up(self, amount: Decimal, *, reason: str, author: str) -> TopUp:
-        """Add to a prepaid budget (or take away, where the amount is negative).
+        """Add to a prepaid budget; a negative amount reduces it.
 
         Raises:
-            ValidationError: it is no prepaid budget, or the amount or reason is empty.
+            ValidationError: the budget isn't prepaid, or the amount or reason is empty.
         """
         if self.period != Period.NONE:
-            raise ValidationError("only a prepaid budget is topped up: raise the amount of this one, or override it")
+            raise ValidationError("only a prepaid budget can be topped up: raise this budget's amount, or override it")
         top_up = TopUp(budget=self, amount=amount, reason=reason, author=author)
         top_up.full_clean()
         top_up.save()
@@ -228,18 +231,18 @@ class Budget(Owned):
     def override(
         self, amount: Decimal, *, windows: int | None = None, until: Any = None, reason: str, author: str
     ) -> Override:
-        """Replace the amount from now on, for so many windows (this one is the first) or until a moment.
+        """Replace the amount from now on: for a number of windows, counting the current one, or until a point in time.
 
         Raises:
-            ValidationError: neither or both are given, or the budget has no windows.
+            ValidationError: `windows` and `until` are both missing or both given, or the budget has no windows.
         """
         if (windows is None) == (until is None):
-            raise ValidationError("say for how many windows, or until when")
+            raise ValidationError("give either a number of windows or an end (until)")
         with connection.cursor() as cursor:
             cursor.execute("SELECT usage_now(), usage_windows_end(%s, %s)", [self.pk, windows])
             now, end = cursor.fetchone()
         if windows is not None and end is None:
-            raise ValidationError("this budget has no windows to count: say until when")
+            raise ValidationError("a prepaid budget has no windows: give an end (until)")
         override = Override(
             budget=self,
             amount=amount,
@@ -258,14 +261,14 @@ def check_whole(unit: str, amount: Decimal | None) -> None:
     """Check that an amount of tokens is whole.
 
     Raises:
-        ValidationError: it isn't.
+        ValidationError: it is a fraction.
     """
     if unit == Unit.TOKENS and amount is not None and amount % 1:
-        raise ValidationError({"amount": "Tokens come whole."})
+        raise ValidationError({"amount": "An amount of tokens must be a whole number."})
 
 
 class Recorded(models.Model):
-    """Who changed what a budget allows, when and why, and by how much in its unit. Append-only."""
+    """A change of what a budget allows: by which author, when, why, and the amount in its unit. Append-only."""
 
     reason = models.CharField(max_length=200)
     author = models.CharField(max_length=200)
@@ -277,7 +280,7 @@ class Recorded(models.Model):
         abstract = True
 
     def clean(self) -> None:
-        """Refuse what its budget can't count.
+        """Refuse an amount that the budget's unit doesn't allow.
 
         Raises:
             ValidationError: with a sentence for the person who typed it.
@@ -288,7 +291,7 @@ class Recorded(models.Model):
 
 
 class TopUp(Recorded):
-    """An amount added to a prepaid budget, in its unit; a negative one corrects."""
+    """An amount added to a prepaid budget, in its unit; a negative one is a correction."""
 
     budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="top_ups")
     amount = models.DecimalField(**MONEY)
@@ -305,7 +308,7 @@ class TopUp(Recorded):
 
 
 class Override(Recorded):
-    """An amount that replaces a budget's for a time; of several, the latest made counts."""
+    """An amount that replaces a budget's for a time. If several overlap, the one created last applies."""
 
     budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="overrides")
     amount = models.DecimalField(**MONEY, validators=[MinValueValidator(0)])
@@ -328,8 +331,8 @@ class Override(Recorded):
 
 
 class Window(models.Model):
-    """A span of a budget and what was spent and is held in it: derived from the ledger and the holds, made on first
-    use by the arbiter. `until` is empty where it never ends."""
+    """A time span of a budget, with what is spent and held in it. The arbiter creates it on first use; its counters can
+    be derived from the ledger and the holds. `until` is None for a window that never ends."""
 
     pk = models.CompositePrimaryKey("budget_id", "start")
     budget = models.ForeignKey(Budget, on_delete=models.DO_NOTHING, db_constraint=False, related_name="windows")
@@ -343,7 +346,7 @@ class Window(models.Model):
 
 
 class LimitKind(models.TextChoices):
-    """What a limit is about."""
+    """What a limit counts."""
 
     REQUESTS = "rpm", "requests a minute"
     INPUT_TOKENS = "input_tpm", "input tokens a minute"
@@ -352,11 +355,11 @@ class LimitKind(models.TextChoices):
 
 
 class Limit(Owned):
-    """How fast calls may come (GCRA), or how many at once.
+    """A limit per minute (GCRA), or of parallel calls.
 
-    No minute sees more than `rate` and what may come at once: `burst`, or where that is empty, what usage_bucket in
-    usage/sql/bursts.sql says. A call of more tokens than that passes when nothing else was used lately; what it used is
-    paid off afterwards.
+    In any minute, at most `rate` plus the burst passes. The burst is what may be used at once: `burst`, or by default
+    what usage_bucket in usage/sql/bursts.sql returns. A call with more tokens than the burst passes if nothing else was
+    used lately; the calls after it wait until its tokens are paid off.
     """
 
     kind = models.CharField(max_length=10, choices=LimitKind)
@@ -383,20 +386,20 @@ class Limit(Owned):
         return f"{self.rate:,} {self.get_kind_display()} for {self.owned_by()}"
 
     def clean(self) -> None:
-        """Refuse what would have no effect.
+        """Refuse settings that would have no effect on this kind of limit.
 
         Raises:
             ValidationError: with a sentence for the person who typed it.
         """
         if self.kind == LimitKind.PARALLEL and self.burst:
-            raise ValidationError({"burst": "Calls at once have no burst: leave it empty."})
+            raise ValidationError({"burst": "A limit of calls at once has no burst: leave this empty."})
         if self.kind != LimitKind.INPUT_TOKENS and self.count_cached:
-            raise ValidationError({"count_cached": "Only a limit of input tokens counts them."})
+            raise ValidationError({"count_cached": "This applies only to a limit of input tokens: untick it."})
 
 
 class LimitState(models.Model):
-    """What the arbiter keeps of a limit: when its bucket is full again (GCRA's theoretical arrival time), or how many
-    calls run."""
+    """The arbiter's state of a limit: when its bucket is full again (GCRA's theoretical arrival time), or the number of
+    calls in progress."""
 
     limit = models.OneToOneField(
         Limit, on_delete=models.DO_NOTHING, db_constraint=False, primary_key=True, related_name="state"
@@ -409,8 +412,8 @@ class LimitState(models.Model):
 
 
 class Retained(models.Model):
-    """What stays held of a call that nobody saw end, beyond its estimate: until it is settled late, an admin releases
-    it, or a stated time has passed (`retained_seconds`)."""
+    """What stays held for an interrupted call beyond its estimate, because its actual cost isn't known. It is released
+    when the call is settled late, when an administrator gives it back, or after `retained_seconds`."""
 
     id = models.UUIDField(primary_key=True)
     retained_at = models.DateTimeField(db_index=True)

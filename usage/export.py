@@ -1,6 +1,6 @@
-"""The ledger for other programs: one row a call, oldest first, as JSON lines or CSV.
+"""Exports the ledger for other programs: one row per call, oldest first, as JSON lines or CSV.
 
-It reads a page at a time by id, each in a statement of its own, so that no long snapshot weighs on the writers.
+It reads the ledger in pages by id, each page in a statement of its own: a long snapshot would slow the writers down.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from usage.models import LedgerEntry
 
 PAGE = 1000
 
-# An id says when its call came in, by the web process's clock; the row says so by the database's. So far may they
-# be apart for a row to be found by its time.
+# A row's id holds its time by the web process's clock, its columns by the database's. A search by time finds rows for
+# which the two clocks differ by at most this.
 CLOCKS = timedelta(days=1)
 FIRST, LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which rows: admitted from `since` up to, but not at, `until`; of one virtual key or of all."""
+    """Which rows to export: admitted from `since` (inclusive) to `until` (exclusive), of one virtual key or of all."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -48,7 +48,7 @@ class Range:
 
 
 class Names:
-    """What rows that are named by id are called; asked for a page at a time, and remembered."""
+    """Names for the ids in a column, such as team ids. They are looked up a page at a time, and cached."""
 
     def __init__(self, model: type[Model], *fields: str) -> None:
         self.model = model
@@ -56,14 +56,14 @@ class Names:
         self.known: dict[int, tuple[str, ...]] = {}
 
     def learn(self, ids: Iterable[int | None]) -> None:
-        """Look up those not known yet."""
+        """Look up the ids that aren't cached yet."""
         missing = {id for id in ids if id is not None} - self.known.keys()
         if missing:
             rows = self.model._default_manager.filter(pk__in=missing).values_list("pk", *self.fields)
             self.known |= {id: fields for id, *fields in rows}
 
     def get(self, id: int | None, field: int = 0) -> str | None:
-        """One field of it; the id itself should the row be gone."""
+        """One field of the row with this id; the id itself if the row no longer exists."""
         if id is None:
             return None
         return self.known[id][field] if id in self.known else str(id)
@@ -81,7 +81,7 @@ def _name(column: str) -> Column:
     return lambda row, names: names[column].get(getattr(row, column))
 
 
-# In the order of the export. Programs go by these names: add, but never rename or reorder.
+# In the order of the export. Programs rely on these names and their order: append only, never rename or reorder.
 COLUMNS: Mapping[str, Column] = {
     "request_id": lambda row, names: request_ids.request_id(row.id),
     "provider_request_id": _value("provider_request_id"),
@@ -144,7 +144,7 @@ def read(wanted: Range) -> Iterator[dict[str, Any]]:
 
 
 def pages(rows: QuerySet[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
-    """The rows, a page at a time, each starting after the last one's end."""
+    """The rows in pages; each page starts after the last id of the page before."""
     page = list(rows[:PAGE])
     while page:
         yield page
@@ -152,13 +152,13 @@ def pages(rows: QuerySet[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
 
 
 def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """A JSON object a line."""
+    """Each row as a line with a JSON object."""
     for row in rows:
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """A header and a line a row; booleans as true and false, lists and mappings as JSON, None as nothing."""
+    """A header, then a line per row. Booleans become true and false, lists and mappings JSON, None an empty cell."""
     yield csv_line(COLUMNS)
     for row in rows:
         yield csv_line(row.values())
@@ -167,23 +167,23 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 FORMATS = {"jsonl": as_jsonl, "csv": as_csv}
 
 
-# Spreadsheets take a file for UTF-8 that begins with it, and else for the computer's own character set.
+# Spreadsheets read a file that begins with this mark as UTF-8, and others in the computer's own character set.
 BYTE_ORDER_MARK = "\ufeff"
-# A text that begins with one of these is a formula to some spreadsheet, in whatever width it is written, or becomes one
-# once what can't be seen is trimmed away (https://owasp.org/www-community/attacks/CSV_Injection, 2026-11).
+# Some spreadsheets run a text that begins with one of these as a formula, also in its full-width form, and also after
+# invisible characters, which they trim (https://owasp.org/www-community/attacks/CSV_Injection, 2026-11).
 FORMULAS = "=+-@\u2212"
 BREAKS = "\t\r\n"
-# Control and format characters, marks that join what stands before, and spaces.
+# Unicode categories of invisible characters: control and format characters, combining marks, and spaces.
 UNSEEN = ("C", "Mn", "Me", "Z")
-# Letters and signs that are blank: Hangul fillers and Braille's empty pattern.
+# Invisible characters in visible categories: Hangul fillers and Braille's empty pattern.
 BLANK = "\u115f\u1160\u3164\uffa0\u2800"
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    """One line of CSV: None is empty, numbers are unrounded. A text that a spreadsheet would run as a formula gets an
-    apostrophe in front."""
+    """One line of CSV. None becomes an empty cell; numbers are not rounded. A text that a spreadsheet would run as a
+    formula is prefixed with an apostrophe."""
     line = io.StringIO()
-    # The writer quotes what its line end is made of: a lone carriage return too, then.
+    # The writer quotes cells with characters of its line end: with \r\n, it also quotes a lone carriage return.
     csv.writer(line, lineterminator="\r\n").writerow([_cell(value) for value in values])
     return line.getvalue().removesuffix("\r\n") + "\n"
 
@@ -201,7 +201,7 @@ def _cell(value: Any) -> str | int:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet may run a text."""
+    """Whether a spreadsheet may run the text as a formula."""
     for letter in text:
         if letter in BREAKS:
             return True
@@ -217,7 +217,7 @@ def _plain(value: Any) -> Any:
 
 
 def money(amount: Decimal) -> str:
-    """As plain digits, without the zeros at its end."""
+    """The amount as plain digits, without trailing zeros."""
     text = format(amount, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

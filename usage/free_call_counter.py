@@ -1,4 +1,4 @@
-"""Counting free calls (usage.free_calls) in a web process: in memory, written about once a second."""
+"""Counts free calls (usage.free_calls) in a web process: in memory, written about once a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keys.connection import Reader
 
 logger = logging.getLogger(__name__)
 
-# In one order for all processes: they lock the same rows.
+# Processes update the same rows: a fixed order prevents deadlocks.
 WRITE = """
 INSERT INTO usage_freecalls AS c (day, virtual_key_id, endpoint, status, calls)
 SELECT f.* FROM jsonb_to_recordset(%s::jsonb) AS f (
@@ -28,18 +28,18 @@ MEMBERS = ("day", "virtual_key", "endpoint", "status")
 
 
 class FreeCallCounter:
-    """Counts; `flush` writes. A process that is killed takes its last second's counts with it."""
+    """Counts in memory; `flush` writes. If the process is killed, the counts of its last second are lost."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.counted: Counter[Cell] = Counter()
 
     def count(self, virtual_key: int, endpoint: str, status: str) -> None:
-        """A call ended; no I/O."""
+        """Count a call that has ended. Does no I/O."""
         self.counted[datetime.now(UTC).date(), virtual_key, endpoint, status] += 1
 
     async def flush(self) -> None:
-        """Write what was counted; what can't be written now is tried again with the next."""
+        """Write the counts. If the database is away, they are kept for the next flush."""
         if not self.counted:
             return
         counted, self.counted = self.counted, Counter()
@@ -47,7 +47,11 @@ class FreeCallCounter:
         try:
             await self.reader.fetch(WRITE, [msgspec.json.encode(rows).decode()])
         except psycopg.OperationalError as error:
-            logger.warning("counts of free calls wait to be written (%s)", type(error).__name__)
+            logger.warning("counts of free calls can't be written now and are kept (%s)", type(error).__name__)
             self.counted.update(counted)
         except psycopg.Error as error:
-            logger.error("counts of %d free calls are lost (%s)", counted.total(), type(error).__name__)
+            logger.error(
+                "%d free calls are missing from the counts: the database refused them (%s)",
+                counted.total(),
+                type(error).__name__,
+            )

@@ -1,5 +1,6 @@
-"""Calls that reached a provider and cost nothing (counting tokens, files, what is asked about batches): counted, and
-kept for days. They have no rows in the ledger, for whoever calls for nothing would fill it for ever.
+"""Free calls that reached a provider (token counting, files, batch queries): counted per day, kept for some days.
+
+They have no rows in the ledger: since they cost nothing, no budget would stop a client from filling it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from keys.models import VirtualKey
 
 
 class FreeCalls(models.Model):
-    """How many calls of a virtual key to an endpoint ended in a way (`usage.models.Status`) on a day (UTC)."""
+    """The number of calls of a virtual key to an endpoint, per day (UTC) and `usage.models.Status`."""
 
     day = models.DateField()
     virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
@@ -34,6 +35,6 @@ class FreeCalls(models.Model):
 
 
 def forget(days: int) -> int:
-    """Delete the counts of days that are older than so many; returns how many rows that was."""
+    """Delete counts that are more than `days` days old; return the number of rows deleted."""
     before = datetime.now(UTC).date() - timedelta(days=days)
     return FreeCalls.objects.filter(day__lt=before).delete()[0]

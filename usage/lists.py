@@ -1,4 +1,4 @@
-"""What cells of the admin's lists show: amounts, bars, and two lines in one."""
+"""Cells of the admin's lists: amounts, bars, and cells of two lines."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from django.utils.safestring import SafeString
 
 from usage.budgets import Unit
 
-# What tells whose a row with a virtual key is, and whose a budget or limit is.
+# Relations to select for the owner of a virtual key, and for the owner of a budget or limit.
 KEY_OWNER = ("virtual_key__customer", "virtual_key__team__customer")
 OWNER = ("customer", "team__customer", *KEY_OWNER)
 
 
 def shown(amount: Decimal | None, unit: str) -> str:
-    """An amount for people: to the cent, or to a hundredth of one where cents say nothing."""
+    """An amount for people: in cents, or in hundredths of a cent if it is below $1."""
     if amount is None:
         return "–"
     if unit == Unit.TOKENS:
@@ -24,19 +24,19 @@ def shown(amount: Decimal | None, unit: str) -> str:
 
 
 def part(left: Decimal, allowed: Decimal, unit: str) -> str:
-    """Which part of an amount is left. More may be left than there was: adjustments give back."""
+    """Which part of an amount is left. It can exceed the whole amount, since adjustments give back."""
     if left > 0 and not allowed:
         return f"more than {shown(allowed, unit)}"
     return f"{f'{left / allowed:.0%}' if left > 0 else 'nothing'} of {shown(allowed, unit)}"
 
 
 def two_lines(first: object, second: object) -> SafeString:
-    """A cell of a list: what matters, and below it what explains it."""
+    """A list's cell: the value, and an explanation below it."""
     return format_html('{}<br><span class="explained">{}</span>', first, second)
 
 
 def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeString:
-    """How much of an amount is spent, and how much held: drawn, and in words below."""
+    """A bar that shows how much of an amount is spent and held, with the same in words below."""
     whole = max(allowed, spent + held, Decimal(1).scaleb(-12))
     spent_part, held_part = (f"{max(part, Decimal(0)) / whole * 100:.2f}" for part in (spent, held))
     return format_html(

@@ -1,6 +1,7 @@
-"""What a monitoring system asks for, in Prometheus' text format.
+"""Metrics for a monitoring system, in Prometheus' text format.
 
-All but the spool, which is this machine's, comes from the database: every process of every machine says the same.
+All values are read from the database, so that every process on every machine reports the same. The exception is the
+spool, which is a folder of this machine.
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
@@ -19,30 +20,30 @@ from usage import spool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Of small tables only.
+# Reads small tables only, so that scraping stays cheap.
 READ = """
 SELECT o.calls, o.usd, h.calls, h.usd, (SELECT count(*) FROM usage_retained)
 FROM (SELECT count(*) AS calls, coalesce(sum(cost - held), 0) AS usd FROM usage_overrun) AS o,
     (SELECT count(*) AS calls, coalesce(sum(ceiling), 0) AS usd FROM usage_hold) AS h
 """
 
-# A metric's name, its type and what it says, in the order of `read`.
+# Name, type and help text of each metric, in the order of the values that `read` returns.
 METRICS = (
-    ("gateway_overruns_total", "counter", "Calls that cost more than was held for them: should stay 0."),
-    ("gateway_overruns_usd_total", "counter", "USD that they cost beyond what was held: should stay 0."),
-    ("gateway_open_holds", "gauge", "Calls and batches under way that money is held for."),
-    ("gateway_open_holds_usd", "gauge", "USD held for them."),
-    ("gateway_retained_calls", "gauge", "Calls that nobody saw end, for which budgets still keep what was held."),
-    ("gateway_spooled_settlements", "gauge", "Settlements in this machine's spool: the next start writes them."),
+    ("gateway_overruns_total", "counter", "Calls that cost more than their hold: should stay 0."),
+    ("gateway_overruns_usd_total", "counter", "USD that calls cost beyond their holds: should stay 0."),
+    ("gateway_open_holds", "gauge", "Calls and batches in progress that money is held for."),
+    ("gateway_open_holds_usd", "gauge", "USD held for calls and batches in progress."),
+    ("gateway_retained_calls", "gauge", "Interrupted calls for which budgets still keep the rest of the hold."),
+    ("gateway_spooled_settlements", "gauge", "Settlements in this machine's spool, which the next start writes."),
     ("gateway_dead_letters", "gauge", "Settlements in this machine's spool that can't be written: should stay 0."),
 )
 
 
 async def answer(authorization: bytes) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """The HTTP status, body and headers for whoever asks with this `Authorization` header."""
+    """HTTP status, body and headers of the answer to a request with this `Authorization` header."""
     plain = (b"content-type", CONTENT_TYPE.encode())
     if not allowed(authorization):
-        return 401, b"A bearer token is needed: METRICS_TOKEN.\n", [plain, (b"www-authenticate", b"Bearer")]
+        return 401, b"A bearer token is needed: send METRICS_TOKEN.\n", [plain, (b"www-authenticate", b"Bearer")]
     try:
         return 200, text(await read()), [plain]
     except psycopg.Error:
@@ -50,7 +51,7 @@ async def answer(authorization: bytes) -> tuple[int, bytes, list[tuple[bytes, by
 
 
 def allowed(authorization: bytes) -> bool:
-    """Whether the header bears the deployment's token; how long it takes says nothing of that."""
+    """Whether the header has the deployment's token. Compares in constant time: timing must not leak the token."""
     scheme, _, given = authorization.partition(b" ")
     token: str = settings.CONFIGURATION.metrics_token
     return bool(token) and scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
@@ -69,7 +70,7 @@ async def read() -> list[Decimal | int]:
 
 
 def text(values: Iterable[Decimal | int]) -> bytes:
-    """Values of `METRICS`, as they are exposed."""
+    """The metrics in Prometheus' text format."""
     lines = []
     for (name, kind, words), value in zip(METRICS, values, strict=True):
         lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", f"{name} {value:f}"]

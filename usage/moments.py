@@ -1,4 +1,4 @@
-"""Moments as people type them: ISO 8601, a date alone or with a time; without an offset it is UTC."""
+"""Points in time as people type them: ISO 8601, a date with or without a time. Without an offset, it is UTC."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 
 
 def parse(text: str) -> datetime:
-    """The moment, aware, in UTC; a date alone is its first moment.
+    """Parse a point in time, in UTC. A date without a time means its first moment.
 
     Raises:
-        ValueError: it is none; the message says what was expected.
+        ValueError: the text can't be parsed; the message says what was expected.
     """
     try:
         moment = datetime.fromisoformat(text.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"“{text}” is no ISO 8601 date or time, such as 2026-11-01 or 2026-11-01T12:00:00Z") from None
+        expected = "an ISO 8601 date or time, such as 2026-11-01 or 2026-11-01T12:00:00Z"
+        raise ValueError(f"“{text}” isn't {expected}") from None
 
 
 def show(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Calls that cost more than was held for them (usage/sql/overruns.sql notes them), and who hears of it."""
+"""Overruns: calls that cost more than their hold. usage/sql/overruns.sql records them; `raise_alerts` reports them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db.models import Q
 
 from keys.models import VirtualKey
 
-# The first of a key's on a day (UTC) is told of, with all that are known by then; the others are counted.
+# One alert per virtual key and day (UTC): it sums the overruns known by then. Later ones raise no alert.
 RAISE = """
 WITH fresh AS (
     UPDATE usage_overrun SET told = true
@@ -23,7 +23,7 @@ ON CONFLICT DO NOTHING
 
 
 class Overrun(models.Model):
-    """A call that was settled at more than its hold. Of a batch: the lines that passed what was still held for it."""
+    """A call that cost more than its hold. For a batch: the lines that exceeded what was still held for it."""
 
     call = models.UUIDField(primary_key=True)
     at = models.DateTimeField()
@@ -40,7 +40,7 @@ class Overrun(models.Model):
 
 
 def raise_alerts() -> int:
-    """Raise an alert for each key and day with overruns that nobody was told of yet; returns how many."""
+    """Raise an alert for each virtual key and day with new overruns; return the number of alerts raised."""
     with connection.cursor() as cursor:
         cursor.execute(RAISE)
         raised: int = cursor.rowcount

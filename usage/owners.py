@@ -1,4 +1,4 @@
-"""Whom budgets and limits belong to, as a person writes it: `customer:Acme`, `team:Acme/Research`, `key:alice`."""
+"""Owners of budgets and limits as commands take them: `customer:Acme`, `team:Acme/Research`, `key:alice`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ KINDS = ("customer", "team", "key")
 
 
 def find(text: str) -> Owner:
-    """The customer, team or virtual key that is meant. A team may go without its customer where only one has such a
-    team.
+    """Find a customer, team or virtual key. A team's customer may be left out if the team's name is unique.
 
     Raises:
-        Unusable: there is none, it is not clear which, or the text names no kind.
+        Unusable: it doesn't exist, several match, or the text doesn't start with a kind.
     """
     kind, colon, name = text.strip().partition(":")
     name = name.strip()
     if not colon or kind not in KINDS or not name:
-        raise Unusable(f"“{text}” names no owner: expected customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        raise Unusable(f"“{text}” isn't an owner: expected customer:NAME, team:CUSTOMER/TEAM or key:NAME")
     if kind == "team":
         return _team(name)
     if kind == "key":
@@ -33,7 +32,7 @@ def find(text: str) -> Owner:
 
 
 def _team(name: str) -> Team:
-    # Names may contain slashes themselves.
+    # Names may contain slashes: try every slash as the separator.
     pairs = [(name[:at].strip(), name[at + 1 :].strip()) for at, letter in enumerate(name) if letter == "/"]
     teams = Team.objects.select_related("customer")
     found = [team for customer, own in pairs for team in teams.filter(customer__name=customer, name=own)]
@@ -42,10 +41,10 @@ def _team(name: str) -> Team:
         return found[0]
     if found:
         whose = ", ".join(f"team:{team.customer}/{team.name}" for team in found)
-        raise Unusable(f"several teams may be meant by “{name}”: {whose}")
+        raise Unusable(f"“{name}” may mean several teams: {whose}")
     raise Unusable(f"there is no team “{name}”: expected team:CUSTOMER/TEAM")
 
 
 def field(owner: Owner) -> str:
-    """The name of the field in which a budget or limit has such an owner."""
+    """The field of a budget or limit that refers to this kind of owner."""
     return {Customer: "customer", Team: "team", VirtualKey: "virtual_key"}[type(owner)]

@@ -1,5 +1,7 @@
-"""How many calls at once a virtual key may make, as a web process needs it before the arbiter is asked: while it reads
-request bodies."""
+"""The limit of parallel calls of a virtual key, for a web process that reads request bodies.
+
+At that point the arbiter hasn't been asked yet, so the process keeps a short-lived copy of the limit.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,20 @@ import psycopg
 
 from keys.connection import Reader
 
-# Of the limits that apply whatever the model: the key's, its team's and its customer's.
+# The lowest limit of the key, its team and its customer. Limits for some models only are left out: the model is not
+# known yet.
 READ = """
 SELECT min(l.rate) FROM keys_virtualkey v
 JOIN usage_limit l ON l.owner = ANY (ARRAY[v.customer_id * 4, v.team_id * 4 + 1, v.id * 4 + 2])
 WHERE v.id = %s AND l.active AND l.kind = 'parallel' AND l.model_patterns = '{}' AND l.provider_key_id IS NULL
 """
-# Seconds for which a number is believed; the arbiter's is always the one of now.
+# Seconds before the limit is read again. The arbiter, which decides, always uses the current one.
 FRESH_SECONDS = 5.0
 CAPACITY = 10_000
 
 
 class ParallelLimits:
-    """The lowest limit of calls at once that applies to a key, by the key's id."""
+    """A cache of the lowest limit of parallel calls per virtual key."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -30,7 +33,7 @@ class ParallelLimits:
         self.reading: dict[int, asyncio.Task[int | None]] = {}
 
     async def of(self, key: int) -> int | None:
-        """The number for this key, None where it has no such limit. While the database is away, the last one known."""
+        """The limit of this key; None if it has none. If the database is away, the last known one."""
         known = self.known.get(key)
         if known is not None and time.monotonic() - known[1] < FRESH_SECONDS:
             return known[0]

@@ -1,7 +1,8 @@
-"""How provider keys do: what the attempts of the latest calls say, for the adaptive weights of virtual keys.
+"""How well provider keys perform, from the attempts of the latest calls: for the adaptive weights of virtual keys.
 
-A provider key keeps the part of its weight that is the part of its attempts which the provider answered, less where it
-is slow to begin: in halves, so that conversations, and the prompts that providers have cached for them, move seldom.
+A provider key keeps a share of its weight. The share is the part of its attempts that the provider answered, reduced
+further if its first bytes are slow. Shares are powers of one half, so that they change seldom: a change moves
+conversations to another provider key, away from the prompts that the provider has cached for them.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from django.db.models.functions import Now
 
 from keys.models import Performance, VirtualKey
 
-# So many calls, of so many seconds, are looked at; fewer attempts than these say nothing.
+# The latest calls that are read: at most CALLS, from the last SECONDS. With fewer than LEAST attempts, a share stays.
 CALLS = 5000
 SECONDS = 600
 LEAST = 10
-# The smallest share: with less, nobody would see it get well.
+# The smallest share: with fewer calls, a recovery would go unnoticed.
 SMALLEST = 1 / 16
-# Of the fastest provider key's time to the first byte (the median), and milliseconds besides; who takes more is slow.
+# A provider key is slow if its median time to the first byte exceeds SLOW times that of the fastest plus NOT_FELT_MS.
 SLOW = 1.5
 NOT_FELT_MS = 50.0
-# A share moves only where it is off by as much.
+# A share changes only if the exact value differs by this factor.
 OFF = 1.8
 
-# A provider's faults where it didn't answer: kinds of `messages_api.upstream.UpstreamError`.
+# Errors that count as the provider's failure to answer: kinds of `messages_api.upstream.UpstreamError`.
 UNANSWERED = (
     "not_connected",
     "no_answer",
@@ -51,7 +52,7 @@ FROM (SELECT attempts, ended_at FROM usage_ledgerentry ORDER BY xid DESC LIMIT %
     LATERAL (SELECT a.http_status IN (401, 402, 403, 408, 429) OR a.http_status >= 500
         OR coalesce(a.http_status, 200) = 200 AND a.error_type = ANY (%(unanswered)s)) AS f (failed)
     JOIN keys_providerkey p ON true
--- Rows that were written before attempts had ids name provider keys as these were called then.
+-- Rows from before attempts had ids have only the provider key's name at that time.
 WHERE (p.id = a.provider_key_id OR a.provider_key_id IS NULL AND p.name = a.provider_key)
     AND l.ended_at > clock_timestamp() - make_interval(secs => %(seconds)s)
 GROUP BY p.id, a.model
@@ -60,7 +61,7 @@ GROUP BY p.id, a.model
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What attempts with a provider key at a model came to; milliseconds to the first byte, None: unknown."""
+    """The result of the attempts with a provider key and model. `first_byte_ms` is the median; None if unknown."""
 
     provider_key: int
     model: str
@@ -70,7 +71,7 @@ class Seen:
 
 
 def observe() -> None:
-    """Bring what is known of provider keys up to date, where a virtual key has adaptive weights."""
+    """Update the performance of provider keys, if any virtual key has adaptive weights; else delete it."""
     seen = latest() if VirtualKey.objects.filter(adaptive_weights=True).exists() else []
     with transaction.atomic():
         before = {(row.provider_key_id, row.model): row.share for row in Performance.objects.select_for_update()}
@@ -92,17 +93,17 @@ def observe() -> None:
 
 
 def latest() -> list[Seen]:
-    """What the latest calls say."""
+    """The results of the latest calls, per provider key and model."""
     with connection.cursor() as cursor:
         cursor.execute(LATEST, {"calls": CALLS, "seconds": SECONDS, "unanswered": list(UNANSWERED)})
         return [Seen(*row) for row in cursor.fetchall()]
 
 
 def shares(seen: Iterable[Seen], before: Mapping[tuple[int, str], float]) -> dict[tuple[int, str], float]:
-    """The share of its weight that each provider key keeps, by model.
+    """The share of its weight that each provider key keeps, per model.
 
     Args:
-        before: what it kept so far.
+        before: the current shares.
     """
     seen = list(seen)
     fastest: dict[str, float] = {}
@@ -118,7 +119,7 @@ def shares(seen: Iterable[Seen], before: Mapping[tuple[int, str], float]) -> dic
 
 
 def share(seen: Seen, fastest: float | None, before: float) -> float:
-    """The share of one: a power of a half."""
+    """The share of one provider key for one model: a power of one half."""
     if seen.attempts < LEAST:
         return before
     answered = 1 - seen.failures / seen.attempts

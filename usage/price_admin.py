@@ -1,4 +1,4 @@
-"""Admin pages for prices of our own. What has been recorded stays as it was priced."""
+"""Admin pages for the deployment's own prices. A new price never changes the cost of recorded calls."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from usage import export
 from usage.models import Price
 from usage.pricing import WEB_SEARCH
 
-# Of a price: what tokens cost, and in which units.
+# The token prices of a row, and the units that pages show.
 PRICES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 UNIT = "USD per million tokens"
 SEARCH_UNIT = "USD per request"
 
 
 class PriceForm(ModelForm):  # type: ignore[type-arg]
-    """A new price. It can't reach back: what was recorded stays as it was priced."""
+    """A new price. It can't start in the past: recorded calls keep their cost."""
 
     provider = ChoiceField(choices=lambda: [("", "any"), *provider_kinds.choices()], required=False)
 
@@ -42,20 +42,21 @@ class PriceForm(ModelForm):  # type: ignore[type-arg]
         help_texts: ClassVar = dict.fromkeys(PRICES, f"{UNIT}.") | {"web_search": f"{SEARCH_UNIT}."}
 
     def clean_valid_from(self) -> datetime:
-        """The moment it is to win from, no earlier than now; that the form was open for a while is no mistake.
+        """When the price starts to apply: never before now. A time within the last day counts as now, since the form
+        may have been open for a while.
 
         Raises:
-            ValidationError: it is more than a day ago.
+            ValidationError: the time is more than a day ago.
         """
         now = timezone.now()
         given: datetime = self.cleaned_data["valid_from"] or now
         if given < now - timedelta(days=1):
-            raise ValidationError("A price can't reach back: give a time from now on.")
+            raise ValidationError("A price can't start in the past: enter the current or a later time.")
         return max(given, now)
 
 
 def price_column(name: str) -> Callable[[Price], str]:
-    """A column of the list: the amount without the zeros at its end."""
+    """A column of the list that shows the amount without trailing zeros."""
 
     @admin.display(description=name.replace("_", " "), ordering=name)
     def shown(row: Price) -> str:
@@ -66,11 +67,11 @@ def price_column(name: str) -> Callable[[Price], str]:
 
 @admin.register(Price)
 class PriceAdmin(Listed):
-    """Our own prices. A row is never edited once it is valid: a newer one takes over."""
+    """The deployment's own prices. A row can't be edited once it applies: add a newer one instead."""
 
     form = PriceForm
-    empty = "List prices are in force: add prices of your own, negotiated ones or those of private models."
-    about = f"Prices of tokens are in {UNIT}, those of web searches in {SEARCH_UNIT}."
+    empty = "List prices apply. Add your own, such as negotiated prices or prices of private models."
+    about = f"Token prices are in {UNIT}, web searches in {SEARCH_UNIT}."
     list_display = (
         "model",
         "provider_shown",
@@ -100,5 +101,5 @@ class PriceAdmin(Listed):
 
     @admin.display(description="provider", ordering="provider")
     def provider_shown(self, row: Price) -> str:
-        """Its provider, or that it is for any."""
+        """The provider, or `any`."""
         return row.provider or "any"

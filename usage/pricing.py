@@ -1,7 +1,7 @@
-"""What a call costs: the list prices of the `genai-prices` catalogue, and our own prices that win over them.
+"""What a call costs: list prices of the `genai-prices` catalogue, overridden by the deployment's own prices.
 
-Nothing here touches the database except `load_price_book`, and nothing the network: the catalogue is as new as the
-installed package. Prices are USD per million tokens; costs are USD, exact to twelve places.
+Only `load_price_book` reads the database, and no function uses the network: the catalogue is as new as the installed
+package. Prices are USD per million tokens; costs are USD, exact to twelve places.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ CACHE_WRITE_5M = Decimal("1.25")
 CACHE_WRITE_1H = Decimal(2)
 WEB_SEARCH = Decimal("0.01")
 
-# Sold at another model's price, and missing in the catalogue.
+# Models that the catalogue lacks, each with the model that has the same price.
 SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-fable-5-1"}
 
-# Those that take more than the catalogue says, with a beta: https://docs.claude.com/en/docs/build-with-claude/context-windows
+# Models whose context window is larger than in the catalogue if a request has a beta header:
+# https://docs.claude.com/en/docs/build-with-claude/context-windows
 LONG, LONG_WINDOW = re.compile(r"claude-sonnet-4|claude-4(?:[-.]5)?-sonnet"), 1_000_000
 
-# What may follow a model's name without making it another model: dates, `latest`, a version of the deployment.
+# Suffixes that don't make a name another model: a date, `latest`, or a deployment's version.
 SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))+$")
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
-# The generations that have a choice of where inference happens, and that fallbacks are chosen from.
+# From this version on, a request can choose where inference happens, and Anthropic picks fallback models.
 NEWEST_GENERATIONS = (4, 6)
-# Where a cloud keeps inference within a region, Claude 4.5 and later cost a tenth more.
+# Claude 4.5 and later cost a tenth more if a cloud keeps inference within a region.
 REGIONAL = Decimal("1.1")
 REGIONAL_GENERATIONS = (4, 5)
 
-# What others take from here.
+# Other modules import these names from here.
 __all__ = ["BATCH", "FREE", "STANDARD_TIERS", "ModelPrice", "PriceBook", "Rates", "UnpricedModel", "UnpricedPolicy"]
 
-# The columns of `usage.models.Price` that `build` reads, and how to get them without the ORM.
+# The columns of `usage.models.Price` that `build` reads, and a query for code that can't use the ORM.
 PRICE_COLUMNS = (
     "id",
     "provider",
@@ -63,12 +64,12 @@ END = datetime.max.replace(tzinfo=UTC)
 
 
 class UnpricedModel(LookupError):
-    """The model has no price, and the deployment's policy is to refuse such models."""
+    """The model has no price, and the deployment refuses such models (`UNPRICED_MODELS=refuse`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnpricedPolicy:
-    """What becomes of a model that has no price: refused, or priced at these rates and flagged."""
+    """What happens to a call of a model without a price: it is refused, or priced at these high rates and flagged."""
 
     refuse: bool
     input: Decimal
@@ -78,10 +79,10 @@ class UnpricedPolicy:
         """The deliberately high price.
 
         Raises:
-            UnpricedModel: the policy is to refuse.
+            UnpricedModel: the policy is to refuse such calls.
         """
         if self.refuse:
-            raise UnpricedModel(f"{model} has no price: an admin can add one")
+            raise UnpricedModel(f"{model} has no price: an administrator can add one under Prices")
         return ModelPrice(
             input=self.input,
             output=self.output,
@@ -97,7 +98,7 @@ class UnpricedPolicy:
 
 
 def configured_policy() -> UnpricedPolicy:
-    """The deployment's."""
+    """The deployment's policy, from `UNPRICED_MODELS` and its prices."""
     configuration = settings.CONFIGURATION
     return UnpricedPolicy(
         configuration.unpriced_models == "refuse",
@@ -108,7 +109,7 @@ def configured_policy() -> UnpricedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A price of our own: for one provider or any, for a model's name or a pattern, from a moment on."""
+    """An own price of the deployment: for one provider or any, a model's name or pattern, from a point in time on."""
 
     provider: str
     model: str
@@ -119,16 +120,16 @@ class Override:
 
     @property
     def rank(self) -> tuple[bool, bool, int, datetime]:
-        """The highest wins: a name over a pattern, a stated provider over any, a longer pattern, a newer date."""
+        """The highest rank wins: a name over a pattern, one provider over any, a longer pattern, a newer date."""
         return ("*" not in self.model, bool(self.provider), len(self.model.replace("*", "")), self.valid_from)
 
     def fits(self, provider: str, model: str) -> bool:
-        """Whether it is about this model of this provider."""
+        """Whether the price applies to this model of this provider."""
         return self.provider in ("", provider) and patterns.matches([self.model], model)
 
 
 def read_overrides(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
-    """Own prices from rows with `PRICE_COLUMNS`, the ones that win first."""
+    """Own prices from rows with `PRICE_COLUMNS`, highest rank first."""
     overrides = (
         Override(
             provider=row["provider"],
@@ -144,21 +145,21 @@ def read_overrides(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
 
 
 class PriceBook:
-    """All prices as they stood when it was made. Looking one up again costs a microsecond."""
+    """A snapshot of all prices. A repeated look-up takes a microsecond."""
 
     CACHED = 4096
 
     def __init__(self, overrides: tuple[Override, ...], policy: UnpricedPolicy) -> None:
         self.overrides = overrides
         self.policy = policy
-        # With each price, the time between two changes of price that it is right for.
+        # Each price with the period in which it applies: from one change of price to the next.
         self.known: dict[tuple[str, str], tuple[datetime, datetime, ModelPrice]] = {}
 
     def price(self, provider: str, model: str, at: datetime) -> ModelPrice:
-        """What the model costs at that moment (aware). It never is nothing by mistake.
+        """What the model costs at this time (aware). An unknown price is never taken for free.
 
         Raises:
-            UnpricedModel: nobody knows, and the policy is to refuse.
+            UnpricedModel: the price is unknown, and the policy is to refuse.
         """
         known = self.known.get((provider, model))
         if known is not None and known[0] <= at < known[1]:
@@ -166,11 +167,11 @@ class PriceBook:
         return self.learn(provider, model, at)
 
     def unpriced(self) -> ModelPrice:
-        """The deliberately high price, for what was done already: it can't be refused any more."""
+        """The deliberately high price, for a call that has already run and so can't be refused."""
         return replace(self.policy, refuse=False).price("", "")
 
     def learn(self, provider: str, model: str, at: datetime) -> ModelPrice:
-        """Look a price up, and remember it with the time that it is right for."""
+        """Look a price up, and cache it with the period in which it applies."""
         own_name = provider_kinds.find(provider).called(model)
         overrides = [override for override in self.overrides if override.fits(provider, own_name)]
         listing = find_listing(provider, model)
@@ -190,7 +191,7 @@ class PriceBook:
     def resolve(
         self, provider: str, model: str, at: datetime, overrides: list[Override], listing: Listing | None
     ) -> ModelPrice:
-        """An own price if one is valid; else the catalogue's; else what the policy says."""
+        """The deployment's own price if one applies; else the catalogue's; else the policy's."""
         listed = listing.price(provider, model, at) if listing else None
         own = next((override for override in overrides if override.valid_from <= at), None)
         if own is None:
@@ -212,7 +213,7 @@ class PriceBook:
 
 
 def served_alike(price: ModelPrice, listed: ModelPrice) -> Iterator[tuple[str, ModelPrice]]:
-    """An own price's service tiers: they cost as much more or less as those of the list do."""
+    """Service tiers of an own price: they cost the same multiple of it as in the list."""
     for tier, served in listed.served:
         parts = [(getattr(served, name), getattr(listed, name)) for name in ("input", "output")]
         factor = max((one / other for one, other in parts if other), default=Decimal(1))
@@ -220,12 +221,12 @@ def served_alike(price: ModelPrice, listed: ModelPrice) -> Iterator[tuple[str, M
 
 
 def build(rows: Iterable[Mapping[str, Any]], policy: UnpricedPolicy | None = None) -> PriceBook:
-    """The price book for rows of own prices (`PRICE_COLUMNS`). No database, no network."""
+    """The price book for rows of own prices (`PRICE_COLUMNS`). Uses neither database nor network."""
     return PriceBook(read_overrides(rows), policy or configured_policy())
 
 
 def load_price_book() -> PriceBook:
-    """The price book with the own prices that are in the database now."""
+    """The price book with the own prices in the database."""
     from usage.models import Price
 
     return build(Price.objects.values(*PRICE_COLUMNS))
@@ -236,8 +237,12 @@ def load_price_book() -> PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A model's entry in the catalogue, whether it only is the nearest one, and whether it is a price for any region
-    that is raised for this one."""
+    """A model's entry in the catalogue.
+
+    Attributes:
+        similar: the entry is of another model with a similar name.
+        raised: the entry's price holds for any region, and is raised for inference within one.
+    """
 
     provider: str
     model: types.ModelInfo
@@ -245,7 +250,7 @@ class Listing:
     raised: bool = False
 
     def price(self, provider: str, model: str, at: datetime) -> ModelPrice | None:
-        """Its price at that moment; None where it states none, for nothing is free by mistake."""
+        """The price at this time. None if the entry has no price: an unknown price is never taken for free."""
         standard = self.model.get_prices(at)
         base = rates_of(standard, lambda price: price.base)
         if base is None or not (base.input or base.output):
@@ -274,28 +279,28 @@ class Listing:
         return replace(price, served=tuple(self.served(at, price))) if price.tier_rates else price
 
     def served(self, at: datetime, price: ModelPrice) -> Iterator[tuple[str, ModelPrice]]:
-        """Its prices in service tiers, as far as the catalogue has some by then; that of a batch is one."""
+        """The prices of service tiers that the catalogue has for this time; batches are such a tier."""
         for variant in self.model.price_variants or ():
             tier = variant.when.get("service_tier") or ("batch" if variant.when == {"processing": "batch"} else "")
             if len(variant.when) != 1 or tier in STANDARD_TIERS:
                 continue
             if variant.constraint is not None and not variant.constraint.active(at):
                 continue
-            told = self.model.get_prices(at, dict(variant.when))
-            if (base := rates_of(told, lambda price: price.base)) is not None:
+            listed = self.model.get_prices(at, dict(variant.when))
+            if (base := rates_of(listed, lambda price: price.base)) is not None:
                 rates = {name: getattr(base, name) for name in RATES}
                 version = f"{price.version}, {tier}"[:100]
-                yield tier, replace(price, **rates, tiers=tuple(tiers_of(told)), version=version)
+                yield tier, replace(price, **rates, tiers=tuple(tiers_of(listed)), version=version)
 
     def fast_rates(self, at: datetime) -> Rates | None:
-        """Its rates in fast mode, if the catalogue has some."""
+        """The rates of fast mode, if the catalogue has them."""
         if not any(variant.when == {"speed": "fast"} for variant in self.model.price_variants or ()):
             return None
         return rates_of(self.model.get_prices(at, {"speed": "fast"}), lambda price: price.base)
 
 
 def window_of(model: types.ModelInfo) -> int:
-    """The tokens that a model can take, with any beta; 0 where the catalogue doesn't say."""
+    """The model's largest context window in tokens, with any beta header; 0 if the catalogue doesn't say."""
     return LONG_WINDOW if LONG.search(model.id) else model.context_window or 0
 
 
@@ -306,12 +311,12 @@ def catalogue_version() -> str:
 
 @cache
 def catalogue() -> dict[str, types.Provider]:
-    """The price lists that came with the package, by their names there."""
+    """The package's price lists, by the package's name for the provider."""
     return {provider.id: provider for provider in data_snapshot._bundled_snapshot().providers}
 
 
 def find_listing(provider: str, model: str) -> Listing | None:
-    """The catalogue's entry for a model: one that names it, else the nearest of those that claim to match."""
+    """The catalogue's entry for a model: the one that names it, else the nearest that matches."""
     kind = provider_kinds.find(provider)
     name, plain, in_region = kind.listed(model)
     undated = SUFFIX.sub("", plain)
@@ -331,13 +336,13 @@ def find_listing(provider: str, model: str) -> Listing | None:
 
 
 def look_up(source: str, model: str, guess: bool) -> Listing | None:
-    """The entry of one price list that matches, if any."""
+    """The matching entry of one price list, if there is one."""
     entry = catalogue()[source].find_model(model)
     return Listing(source, entry, guess or not names(entry, model)) if entry else None
 
 
 def names(entry: types.ModelInfo, model: str) -> bool:
-    """Whether the entry is about just this model. The catalogue matches by prefix: `claude-3-opus-xyz` is no Opus 3."""
+    """Whether the entry names exactly this model. The catalogue matches prefixes; `claude-3-opus-xyz` isn't Opus 3."""
     base = SUFFIX.sub("", model)
     for clause in clauses(entry.match):
         if isinstance(clause, types.ClauseRegex):
@@ -349,7 +354,7 @@ def names(entry: types.ModelInfo, model: str) -> bool:
 
 
 def clauses(match: types.MatchLogic) -> Iterator[types.MatchLogic]:
-    """The clauses that a matching rule is made of."""
+    """The simple clauses of a matching rule, with “and” and “or” flattened."""
     if isinstance(match, types.ClauseOr):
         for part in match.or_:
             yield from clauses(part)
@@ -361,13 +366,13 @@ def clauses(match: types.MatchLogic) -> Iterator[types.MatchLogic]:
 
 
 def literal(clause: types.MatchLogic) -> str:
-    """The text that a clause looks for."""
+    """The text that a clause compares with."""
     return str(next(iter(vars(clause).values())))
 
 
 def rates_of(price: types.ModelPrice, pick: Callable[[types.TieredPrices], Decimal]) -> Rates | None:
-    """Rates from the catalogue's; None without input or output. What it leaves out costs its usual multiple of input,
-    and cached input that it has no price for costs what input does."""
+    """Rates from the catalogue's price; None if it lacks input or output. Missing cache writes get their usual multiple
+    of the input price; missing cache reads cost the same as input."""
 
     def rate(value: Decimal | types.TieredPrices | None) -> Decimal | None:
         return pick(value) if isinstance(value, types.TieredPrices) else value
@@ -386,7 +391,7 @@ def rates_of(price: types.ModelPrice, pick: Callable[[types.TieredPrices], Decim
 
 
 def tiers_of(price: types.ModelPrice) -> Iterator[tuple[int, Rates]]:
-    """The rates above each prompt length at which some category's price changes."""
+    """Each prompt length above which the price of any category changes, with the rates above it."""
     tiered = [value for value in vars(price).values() if isinstance(value, types.TieredPrices)]
     for start in sorted({tier.start for value in tiered for tier in value.tiers}):
 
@@ -399,7 +404,7 @@ def tiers_of(price: types.ModelPrice) -> Iterator[tuple[int, Rates]]:
 
 
 def change_moments(model: types.ModelInfo, at: datetime) -> list[datetime]:
-    """When the model's price changes, as far as it matters around a moment."""
+    """When the model's price changes: all start dates, and daily changes within two days of `at`."""
     today = at.astimezone(UTC).date()
     parts: list[types.ConditionalPrice | types.PriceVariant] = list(model.price_variants or ())
     parts += model.prices if isinstance(model.prices, list) else []
@@ -419,19 +424,19 @@ def change_moments(model: types.ModelInfo, at: datetime) -> list[datetime]:
 
 @cache
 def current_models() -> tuple[str, ...]:
-    """Anthropic's models of the generations that are its newest, Claude 4.6 and later: those that it may choose from
-    where a request leaves the choice to it."""
+    """Anthropic's newest models, Claude 4.6 and later: Anthropic may choose any of them if a request leaves the choice
+    to it."""
     listed = [model.id for model in catalogue()["anthropic"].models]
     return tuple(name for name in (*listed, *SAME_PRICE) if is_current(name))
 
 
 def is_current(model: str) -> bool:
-    """Whether a model is a Claude of the newest generations."""
+    """Whether the model is Claude 4.6 or later."""
     return generation(model_names.identity(model)) >= NEWEST_GENERATIONS
 
 
 def generation(model: str) -> tuple[int, int]:
-    """A Claude model's version, (4, 6) for `claude-opus-4-6`; (0, 0) for anything else."""
+    """A Claude model's version: (4, 6) for `claude-opus-4-6`; (0, 0) for other models."""
     version = CLAUDE_VERSION.search(model_names.fold(model))
     return (int(version[1]), int(version[2] or 0)) if version else (0, 0)
 

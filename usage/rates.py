@@ -1,4 +1,4 @@
-"""What tokens cost at a price: by category, length of prompt, fast mode, service tier and residency. Pure.
+"""What tokens cost at a price, by category, prompt length, fast mode, service tier and residency. No I/O.
 
 Rates are USD per million tokens; costs are USD, exact to twelve places.
 """
@@ -17,10 +17,10 @@ Flag = Literal["", "similar", "unpriced"]
 PLACES = Decimal("0.000000000001")
 BATCH = Decimal("0.5")
 RESIDENCY = Decimal("1.1")
-# Fast mode is twice the list price on every model that has it; for one that the catalogue has no fast price for.
+# The factor for a model without a fast price in the catalogue. Every listed fast price is twice the standard one.
 FAST = Decimal(2)
 
-# What an answer calls the service tier that list prices are for.
+# Names that providers' answers use for the tier that list prices apply to.
 STANDARD_TIERS = frozenset(("", "standard", "default", "on_demand", "auto"))
 
 
@@ -35,7 +35,7 @@ class Rates:
     cache_write_1h: Decimal
 
     def token_cost(self, counts: TokenCounts) -> Decimal:
-        """USD for these tokens."""
+        """The cost of these tokens in USD."""
         return (
             self.input * counts.input_tokens
             + self.output * counts.output_tokens
@@ -45,7 +45,7 @@ class Rates:
         ).scaleb(-6)
 
     def times(self, factor: Decimal) -> Rates:
-        """The same, `factor` times as dear."""
+        """These rates, multiplied by `factor`."""
         return Rates(
             self.input * factor,
             self.output * factor,
@@ -62,10 +62,10 @@ RATES = tuple(one.name for one in fields(Rates))
 class ModelPrice(Rates):
     """What one model costs at one time; `web_search` is USD per request.
 
-    `tiers` are (prompt tokens, rates): above so many, the whole request is at these rates. `fast` are the rates of
-    fast mode. `flag` says that this is no list price of the model: that of a `similar` name, or `unpriced`. `served`
-    are the prices of service tiers, and `tier_rates` those of others, in this one (`ProviderKind.tier_rates`). `window`
-    is how many tokens the model can take; 0: nobody knows.
+    `tiers` are (prompt tokens, rates): a prompt longer than that is charged at these rates as a whole. `fast` are the
+    rates of fast mode. `flag` says that this isn't the model's list price: it is that of a `similar` name, or the model
+    is `unpriced`. `served` are the listed prices of service tiers; other tiers cost a multiple of this price
+    (`tier_rates`, see `ProviderKind.tier_rates`). `window` is the model's context window in tokens; 0 if unknown.
     """
 
     web_search: Decimal
@@ -87,10 +87,10 @@ class ModelPrice(Rates):
         inference_geo: str = "",
         steps: int = 1,
     ) -> Decimal:
-        """USD for one iteration of a call: tiers look at the prompt of an iteration, not at the sum of several.
+        """USD for one iteration of a call. Tiers depend on the prompt of one iteration, not on the sum of several.
 
-        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. `steps` are
-        those that the counts are the sum of, where nobody reported them one by one.
+        `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. If the
+        provider reported only the sum of several iterations, `steps` is their number.
         """
         if self.tier_rates:
             rates, batch = self.for_tier(service_tier).at(counts.prompt_tokens // steps), False
@@ -105,11 +105,11 @@ class ModelPrice(Rates):
         if self.residency and inference_geo == "us":
             tokens *= RESIDENCY
         total = tokens + self.web_search * counts.web_search_requests
-        # Only an own price of many places, halved and raised by a tenth, has more than twelve.
+        # Only an own price with many decimal places, halved and raised by a tenth, has more than twelve.
         return total if int(total.as_tuple().exponent) >= -12 else total.quantize(PLACES)
 
     def for_tier(self, tier: str) -> ModelPrice:
-        """The price of what was served in a tier: the list's; else a multiple of the standard's, flagged."""
+        """The price of a service tier: the listed one, else a multiple of the standard price, flagged as unpriced."""
         if tier in STANDARD_TIERS or not self.tier_rates:
             return self
         listed = next((price for name, price in self.served if name == tier), None)
@@ -119,14 +119,14 @@ class ModelPrice(Rates):
         return self.raised(factor, f"{self.version}, {tier[:20]} x {factor}", "unpriced")
 
     def raised(self, factor: Decimal, version: str, flag: Flag) -> ModelPrice:
-        """A price so many times this one."""
+        """This price, multiplied by `factor`."""
         rates = {name: getattr(self, name) * factor for name in RATES}
         tiers = tuple((start, rates.times(factor)) for start, rates in self.tiers)
         return replace(self, **rates, version=version, flag=flag, tiers=tiers)
 
     @property
     def dearest_tier(self) -> str:
-        """The tier that costs most, of those in the list; empty: the standard."""
+        """The most expensive listed tier; empty for the standard one."""
         prices = [("", self), *self.served]
         return max(prices, key=lambda priced: priced[1].input + priced[1].output)[0]
 
@@ -138,6 +138,6 @@ class ModelPrice(Rates):
         return self
 
 
-# What is no model's business: to keep a file, to fetch it.
+# For calls without a model, such as storing or fetching a file.
 NOTHING = Decimal(0)
 FREE = ModelPrice(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, web_search=NOTHING, version="")

@@ -1,7 +1,7 @@
-"""The log of refusals, as a web process writes it: gathered in memory, written about once a second.
+"""The log of refused calls, as a web process writes it: collected in memory, written about once a second.
 
-The first few of one reason for one key in a minute are kept singly; a storm is counted, in a row that is about its
-last call.
+Within a minute, the first refusals with the same reason and key get a row each. Further ones are counted in one row,
+which describes the last of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from usage.arbitration import clean
 
 logger = logging.getLogger(__name__)
 
-# Of one reason and key in a minute, and in all between two writings.
+# Refusals per minute, reason and key that get a row each; and refusals that wait for the next write at most.
 KEPT_SINGLY = 20
 WAITING = 2000
 
@@ -48,8 +48,8 @@ Cell = tuple[datetime, str, int | None]
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A refused call. The message is the one that the caller got; no key, no content. `facts`: what a budget's or a
-    limit's refusal is said from."""
+    """A refused call. `message` is the one that the client received; it contains neither keys nor content. `facts` are
+    the values from which a budget's or limit's refusal can be worded in any language."""
 
     id: UUID
     refused_at: datetime
@@ -64,7 +64,7 @@ class Refused:
     facts: dict[str, Any] | None = None
 
     def row(self, minute: datetime | None = None, count: int = 1) -> dict[str, Any]:
-        """It as the database takes it: a call of its own, or the last of those counted in a minute."""
+        """A row for the database: one refusal, or the last of `count` refusals in a minute."""
         texts = {
             "message": clean(self.message, 500),
             "credential_hint": clean(self.credential_hint, 40),
@@ -74,7 +74,7 @@ class Refused:
 
 
 class RefusalLog:
-    """Gathers refusals; `flush` writes them."""
+    """Collects refusals; `flush` writes them."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -97,14 +97,14 @@ class RefusalLog:
         requested_model: str = "",
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """Take a refusal in; no I/O."""
+        """Record a refusal. Does no I/O."""
         now = datetime.now(UTC)
         minute = now.replace(second=0, microsecond=0)
         if minute != self.minute:
             self.minute = minute
             self.seen.clear()
         self.seen[reason, virtual_key] += 1
-        # Cut here, so that nothing long is held; cleaned when it is written.
+        # Cut now, so that no long text stays in memory; `row` cleans it.
         refused = Refused(
             call,
             now,
@@ -127,11 +127,11 @@ class RefusalLog:
         self.count(cell, 1, refused)
 
     def count(self, cell: Cell, count: int, last: Refused) -> None:
-        """Add to what is counted in a cell; `last` is the latest of these."""
+        """Add to the count of a cell; `last` is the latest refusal in it."""
         self.counted[cell] = (self.counted[cell][0] + count if cell in self.counted else count, last)
 
     async def flush(self) -> None:
-        """Write what was gathered; what can't be written now is tried again with the next."""
+        """Write the refusals. If the database is away, they are kept for the next flush."""
         if not self.single and not self.counted:
             return
         single, counted = self.single, self.counted
@@ -143,21 +143,24 @@ class RefusalLog:
             if counted:
                 await self.write(COUNT, rows(counted))
         except psycopg.OperationalError as error:
-            logger.warning("refusals wait to be written (%s)", type(error).__name__)
+            logger.warning("refusals can't be written now and are kept (%s)", type(error).__name__)
             self.single = (single + self.single)[:WAITING]
             newer, self.counted = self.counted, counted
             for cell, (count, last) in newer.items():
                 self.count(cell, count, last)
         except psycopg.Error as error:
             lost = len(single) + sum(count for count, _ in counted.values())
-            logger.error("%d refusals are lost (%s)", lost, type(error).__name__)
+            logger.error("%d refusals are lost: the database refused them (%s)", lost, type(error).__name__)
 
     async def write(self, statement: str, rows: list[dict[str, Any]]) -> None:
-        """Insert rows by one statement."""
+        """Insert rows with one statement."""
         await self.reader.fetch(statement, [msgspec.json.encode(rows).decode()])
 
 
 def rows(counted: dict[Cell, tuple[int, Refused]]) -> list[dict[str, Any]]:
-    """What was counted, in one order for all processes: they lock the same rows. The row's key is the cell's."""
+    """The rows of the counts, in a fixed order: processes update the same rows, and could deadlock otherwise.
+
+    Each row has its cell's virtual key, which is None once there are too many cells.
+    """
     cells = sorted(counted.items(), key=lambda item: (*item[0][:2], item[0][2] or 0))
     return [last.row(minute, count) | {"virtual_key": key} for (minute, _, key), (count, last) in cells]

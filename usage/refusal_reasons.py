@@ -1,6 +1,6 @@
-"""Why calls are refused, in words for administrators: the codes that the log has, and a sentence for each.
+"""Why calls are refused: the codes in the log, with a sentence for administrators.
 
-The sentences are English here; Django's catalogues in usage/locale have them in other languages.
+The sentences are in English; the catalogues in usage/locale translate them.
 """
 
 from __future__ import annotations
@@ -75,6 +75,6 @@ SENTENCE_OF = {code: sentence for sentence, codes in SENTENCES.items() for code 
 
 
 def sentence(code: str) -> str:
-    """Why, in the language that is active; the code itself where it is one of another version."""
+    """The reason in the active language; the code itself if this version doesn't know it."""
     known = SENTENCE_OF.get(code)
     return gettext(known) if known else code

@@ -8,12 +8,12 @@ from django.utils import timezone
 
 from usage.models import Refusal
 
-# Deleted in parts, so that no statement is long.
+# Rows per DELETE: several short statements instead of a long one.
 PART = 10_000
 
 
 def forget(days: int) -> int:
-    """Delete what is older than so many days; returns how many rows that was."""
+    """Delete refusals older than `days` days; return the number of rows deleted."""
     before = timezone.now() - timedelta(days=days)
     forgotten = 0
     while True:

@@ -1,4 +1,4 @@
-"""The usage report: calls, tokens and cost over a range of days (UTC), from the roll-ups alone."""
+"""The usage report: calls, tokens and cost over a range of days (UTC), read from the roll-ups only."""
 
 from __future__ import annotations
 
@@ -20,21 +20,26 @@ from keys.models import Customer, Team, VirtualKey
 from usage import export
 from usage.models import Rollup
 
-# A page shows so many lines; its CSV has all.
+# Lines on a page; the CSV has all.
 LINES = 500
-# So many series in the chart; the rest are one more.
+# Series in the chart; the others are added up into one more.
 SERIES = 7
-# A chart of a longer range has a bar a month.
+# For a longer range, the chart has a bar per month instead of one per day.
 DAYS_IN_CHART = 92
 MOST_DAYS = 3660
-# As keys.model_names.fold has it.
+# The same folding as keys.model_names.fold.
 FOLDED_MODEL = Lower(Collate("model", "C"))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What a report can be grouped by: its title, the field that tells the groups apart (None: there is none, as of
-    calls of no team), and the fields that a group is called by. Where several are called the same, `more` is added."""
+    """What a report can be grouped by.
+
+    Attributes:
+        by: the field that identifies a group; its value is None where a call has none, such as a call without a team.
+        names: the fields that make up a group's name.
+        more: fields that are added to the names if several groups have the same name.
+    """
 
     title: str
     by: str
@@ -43,11 +48,11 @@ class Group:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """All that has to be read."""
+        """All fields that the report has to read."""
         return (self.by, *self.names, *self.more)
 
 
-# Names are not unique: two customers may have teams of one name, two teams keys.
+# Names aren't unique: two customers may have teams with the same name, and two teams keys with the same name.
 GROUPS: dict[str, Group] = {
     "day": Group("Day", "day"),
     "customer": Group("Customer", "customer_id", ("customer__name",)),
@@ -58,7 +63,7 @@ GROUPS: dict[str, Group] = {
         ("virtual_key__name",),
         ("virtual_key__customer__name", "virtual_key__team__name"),
     ),
-    # The ledger keeps a model's name as it was written.
+    # The ledger keeps a model's name as the client wrote it, so the report groups by its folded form.
     "model": Group("Model", "folded_model"),
     "provider_key": Group("Provider key", "provider_key_id", ("provider_key__name",)),
     "status": Group("Status", "status"),
@@ -73,14 +78,14 @@ MEASURES = {
     "cache_creation_5m_input_tokens": "Cache write 5 min",
     "cache_creation_1h_input_tokens": "Cache write 1 h",
     "output_tokens": "Output",
-    "thinking_tokens": "of it thinking",
+    "thinking_tokens": "Thinking (in output)",
     "web_search_requests": "Searches",
     "estimated_calls": "Estimated calls",
 }
 
 
 class DayInput(forms.DateInput):
-    """The browser's own calendar."""
+    """A date field that uses the browser's own calendar."""
 
     input_type = "date"
 
@@ -89,17 +94,17 @@ class DayInput(forms.DateInput):
 
 
 class KeyField(forms.ModelChoiceField):  # type: ignore[type-arg]
-    """Virtual keys, and whose they are."""
+    """A choice of virtual keys, with their owners."""
 
     def label_from_instance(self, obj: VirtualKey) -> str:
         return obj.full_name
 
 
 class ReportForm(forms.Form):
-    """What a report is about. Empty means this month, by day, of everything."""
+    """The report's range, grouping and filters. Empty fields mean: this month, by day, all calls."""
 
     since = forms.DateField(label="From", required=False, widget=DayInput)
-    until = forms.DateField(label="To", required=False, widget=DayInput, help_text="this day included")
+    until = forms.DateField(label="To", required=False, widget=DayInput, help_text="including this day")
     group = forms.MultipleChoiceField(
         label="Group by",
         required=False,
@@ -114,10 +119,10 @@ class ReportForm(forms.Form):
     )
 
     def clean(self) -> dict[str, Any]:
-        """Fill in this month, and refuse a range that is none.
+        """Fill in defaults, and check the range.
 
         Raises:
-            ValidationError: it ends before it starts, or is longer than ten years.
+            ValidationError: the range ends before it starts, or is longer than ten years.
         """
         cleaned = super().clean() or {}
         if self.errors:
@@ -127,31 +132,31 @@ class ReportForm(forms.Form):
         cleaned["since"] = cleaned["since"] or cleaned["until"].replace(day=1)
         cleaned["group"] = cleaned["group"] or ["day"]
         if cleaned["until"] < cleaned["since"]:
-            raise forms.ValidationError("The range ends before it starts.")
+            raise forms.ValidationError("The range ends before it starts: choose an earlier start or a later end.")
         if cleaned["until"] - cleaned["since"] > timedelta(days=MOST_DAYS) or cleaned["until"].year > 9000:
-            raise forms.ValidationError("The range is longer than ten years.")
+            raise forms.ValidationError("The range is longer than ten years: choose a shorter one.")
         return cleaned
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One group of a report: its labels (None: there is none), and a number for each of `MEASURES`."""
+    """One group of a report: its labels (None where calls have none), and a number for each of `MEASURES`."""
 
     labels: tuple[str | None, ...]
     values: tuple[Any, ...]
 
     def said(self) -> list[str]:
-        """The labels as people read them."""
+        """The labels for display."""
         return [NOTHING if label is None else label for label in self.labels]
 
     def shown(self) -> list[str]:
-        """The numbers as people read them."""
+        """The numbers for display."""
         return [f"{value:,.4f}" if isinstance(value, Decimal) else f"{value:,}" for value in self.values]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A table with its totals, and what the chart draws."""
+    """A table with its totals, and the data of the chart."""
 
     since: date
     until: date
@@ -162,11 +167,11 @@ class Report:
 
     @property
     def titles(self) -> list[str]:
-        """The headings of the labels' columns."""
+        """The headings of the label columns."""
         return [GROUPS[name].title for name in self.groups]
 
     def csv(self) -> Iterator[str]:
-        """The table as CSV for people, with all its lines, numbers unrounded, without the totals."""
+        """The table as CSV for people: all lines, unrounded numbers, no totals."""
         yield export.BYTE_ORDER_MARK + export.csv_line([*self.titles, *MEASURES.values()])
         for line in self.lines:
             yield export.csv_line([*line.labels, *line.values])
@@ -188,7 +193,7 @@ def make(cleaned: dict[str, Any]) -> Report:
 
 
 def select(cleaned: dict[str, Any]) -> QuerySet[Rollup]:
-    """The roll-ups that a report is about."""
+    """The roll-ups that the form's range and filters select."""
     rows = Rollup.objects.annotate(folded_model=FOLDED_MODEL).filter(
         bucket__gte=midnight(cleaned["since"]), bucket__lt=midnight(cleaned["until"] + timedelta(days=1))
     )
@@ -211,7 +216,7 @@ def midnight(day: date) -> datetime:
 
 
 def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
-    """A line for each group: by day where days are asked for, the dearest first within each."""
+    """A line per group, most expensive first; within each day if grouped by day."""
     fields = [field for name in groups for field in GROUPS[name].fields]
     order = ["day"] if "day" in groups else []
     sums = list(
@@ -231,12 +236,12 @@ def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
 
 
 def labels(group: Group, rows: Sequence[Mapping[str, Any]]) -> dict[Any, str | None]:
-    """What the groups in these rows are called, by what tells them apart: no two the same."""
+    """A distinct name for each group in these rows, by the value of `group.by`."""
     found = {row[group.by]: row for row in rows}
     called = {by: joined(row, group.names or (group.by,)) for by, row in found.items()}
     for fields in ((*group.more, *group.names), ()):
         alike = Counter(called.values())
-        # An id is not pretty, but a customer “A / B” may have a team “C”, and “A” a team “B / C”.
+        # Full names can be equal too: a team “C” of “A / B”, and “B / C” of “A”. Then the id is added.
         called |= {
             by: joined(found[by], fields) if fields else f"{name} #{by}"
             for by, name in called.items()
@@ -246,17 +251,17 @@ def labels(group: Group, rows: Sequence[Mapping[str, Any]]) -> dict[Any, str | N
 
 
 def joined(row: Mapping[str, Any], fields: Sequence[str]) -> str | None:
-    """A name of several parts; None where there is nothing to name."""
+    """The fields joined to a name; None if all of them are None."""
     return " / ".join(str(row[field]) for field in fields if row[field] is not None) or None
 
 
 def add_up(lines: Sequence[Line]) -> Line:
-    """The totals."""
+    """The line with the totals."""
     return Line((), tuple(sum(column) for column in zip(*(line.values for line in lines), strict=True)))
 
 
 def chart(rows: QuerySet[Rollup], cleaned: dict[str, Any], series: str | None) -> dict[str, Any]:
-    """Cost by day or month: labels, and a list of USD for each of the dearest series (and for the rest)."""
+    """Cost per day or month: the labels, and a list of USD for each of the most expensive series (and for the rest)."""
     monthly = cleaned["until"] - cleaned["since"] > timedelta(days=DAYS_IN_CHART)
     trunc = TruncMonth("bucket", tzinfo=UTC) if monthly else TruncDate("bucket", tzinfo=UTC)
     group = GROUPS[series] if series else None
@@ -272,7 +277,7 @@ def chart(rows: QuerySet[Rollup], cleaned: dict[str, Any], series: str | None) -
 
 
 def stack(costs: dict[str, dict[str, Decimal]], times: list[str]) -> list[dict[str, Any]]:
-    """The dearest series first, the others as one."""
+    """The most expensive series, then the others added up into one."""
     names = sorted(costs, key=lambda name: sum(costs[name].values()), reverse=True)
     bars = [{"label": name, "data": [float(costs[name].get(when, 0)) for when in times]} for name in names[:SERIES]]
     if others := names[SERIES:]:

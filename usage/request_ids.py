@@ -1,4 +1,4 @@
-"""Ids of calls: UUIDv7 (RFC 9562) of the moment of admission, shown to people as `req_bf_` and 32 hex digits."""
+"""Request ids: a UUIDv7 (RFC 9562) of the time of admission, shown as `req_bf_` and 32 hex digits."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ PREFIX = "req_bf_"
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7: 48 bits of milliseconds since 1970, then randomness."""
+    """A new UUIDv7: 48 bits of milliseconds since 1970, then random bits."""
     value = int.from_bytes(os.urandom(10), "big") | (time.time_ns() // 1_000_000) << 80
     return UUID(int=(value & ~(0xF << 76 | 0x3 << 62)) | 0x7 << 76 | 0x2 << 62)
 
 
 def first_id(moment: datetime) -> UUID:
-    """The lowest UUIDv7 of a moment, to search a time range by id."""
+    """The lowest UUIDv7 of a point in time, to search a time range by id."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def request_id(call: UUID) -> str:
-    """How a call's id is shown: `req_bf_019ab…`."""
+    """A call's id as people see it: `req_bf_019ab…`."""
     return PREFIX + call.hex
 
 
 def parse(text: str) -> UUID:
-    """A call's id from how it is shown, or from a plain UUID.
+    """Parse a request id as shown, or a plain UUID.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     return UUID(text.strip().removeprefix(PREFIX))

@@ -1,4 +1,4 @@
-"""What budgets keep of calls that nobody saw end: how much, of which call, since when; and giving it back."""
+"""What budgets keep held for interrupted calls: how much, for which call, since when; and giving it back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from usage.budgets import Retained, Unit
 
 
 def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:
-    """The rows with `call` (None where its ledger row is gone) and `amounts`, a list with one member for each budget:
-    its number, amount (a string), unit, period and owner. `call` is whose it was and what its row came to."""
+    """Annotate rows with `call` and `amounts`.
+
+    `call` has the virtual key, its owner, the model, and the estimated cost from the ledger row; it is None if the row
+    is gone. `amounts` is a list with, for each budget, its number, the amount (a string), unit, period and owner.
+    """
     return rows.annotate(
         call=RawSQL(
             """(
@@ -48,28 +51,28 @@ def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:
 
 
 def older_than(age: timedelta) -> QuerySet[Retained]:
-    """What has been retained for so long, the oldest first."""
+    """What has been retained for longer than `age`, oldest first."""
     return Retained.objects.filter(retained_at__lt=timezone.now() - age).order_by("retained_at", "pk")
 
 
 def give_back(rows: QuerySet[Retained]) -> list[Any]:
-    """Give back what is retained of these calls; returns those of which something was, as `with_amounts` has them. One
-    that is settled in the meantime is not among them."""
+    """Give back what is retained for these calls; return the rows given back, as `with_amounts` annotates them. A call
+    that is settled in the meantime is left out."""
     return [row for row in with_amounts(rows) if ledger.give_back_of(row.pk)]
 
 
 def amounts_of(row: Any) -> list[str]:
-    """What is retained of a call, in words, for each budget: `$0.31 of the budget per day of team Acme / Sales`."""
+    """What is retained for a call, in words per budget: `$0.31 of the budget per day of team Acme / Sales`."""
     return [f"{amount(each)} {budget(each)}" for each in row.amounts or ()]
 
 
 def amount(retained: dict[str, str]) -> str:
-    """How much one budget keeps."""
+    """The amount that one budget retains, in words."""
     number = Decimal(retained["amount"])
     return f"{number:,f} tokens" if retained["unit"] == Unit.TOKENS else f"${number:,f}"
 
 
 def budget(retained: dict[str, str]) -> str:
-    """Which budget keeps it."""
+    """The budget that retains it, in words."""
     period = "prepaid balance" if retained["period"] == "none" else f"budget per {retained['period']}"
     return f"of the {period} of {retained['owner']}"

@@ -1,4 +1,4 @@
-"""The admin page of what budgets keep of calls that nobody saw end: an admin who knows better gives it back."""
+"""The admin page of what budgets keep held for interrupted calls, where an administrator can give it back."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from usage.request_ids import request_id
 
 @admin.register(Retained)
 class RetainedAdmin(AppendOnly, KeptAdmin):
-    """What is kept of which call, and for how long already."""
+    """What is retained for each interrupted call, and since when."""
 
     actions = ("give_back",)
     list_display = ("request_id", "called_by", "asked_for", "estimate", "kept", "since")
     fields = list_display
     ordering = ("retained_at",)
     empty = (
-        "Budgets keep nothing of lost calls: each was seen to end, or its time has passed (RETAINED_SECONDS). There is "
-        "nothing to do."
+        "Budgets retain nothing for interrupted calls: there were none, or everything has been given back (at the "
+        "latest after RETAINED_SECONDS). There is nothing to do."
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -45,7 +45,7 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
     def request_id(self, row: Retained) -> str:
         return request_id(row.id)
 
-    @admin.display(description="made with")
+    @admin.display(description="virtual key")
     def called_by(self, row: Any) -> str:
         return f"{row.call['virtual_key']} of {row.call['owner']}" if row.call else "–"
 
@@ -69,7 +69,7 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
     def since(self, row: Retained) -> str:
         return f"{row.retained_at:%Y-%m-%d %H:%M} ({timesince(row.retained_at)})"
 
-    @admin.action(description="Give back to their budgets what is held of them", permissions=["give_back"])
+    @admin.action(description="Give back to budgets what is held", permissions=["give_back"])
     def give_back(self, request: HttpRequest, queryset: QuerySet[Retained]) -> HttpResponse | None:
         if "confirmed" not in request.POST:
             rows = [(row, request_id(row.pk), retained.amounts_of(row)) for row in queryset]
@@ -78,5 +78,5 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
         given = retained.give_back(queryset)
         for row in given:
             self.log_change(request, row, f"Given back: {'; '.join(retained.amounts_of(row)) or 'nothing'}.")
-        self.message_user(request, f"Given back: {', '.join(map(self.request_id, given)) or 'none'}.")
+        self.message_user(request, f"Given back: {', '.join(map(self.request_id, given)) or 'nothing'}.")
         return None

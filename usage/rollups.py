@@ -1,7 +1,8 @@
-"""Roll-ups: the ledger summed into quarters of an hour (UTC, by admission), which is all that reports read.
+"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission). Reports read nothing else.
 
-They follow the transactions that wrote: a row counts once its transaction is older than every one still running.
-Neither ids nor timestamps would do, for rows are committed in another order than they are admitted in.
+Rows are added in the order of the transactions that wrote them: a row is added once its transaction is older than every
+running one. Ids and timestamps can't be used for that, because rows are committed in another order than their calls are
+admitted.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from django.utils import timezone
 from usage.models import RollupState
 from usage.tokens import TOKEN_COLUMNS
 
-# So many rows are added in one transaction: it stays short, whatever has piled up.
+# Rows per transaction, so that each stays short even if many rows are waiting.
 PART = 20_000
 
 CELL = ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
 MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
 
-# The transactions from the first one not rolled up yet (inclusive) to the next one after this part (exclusive).
+# The end (exclusive) of the next part, which starts at the first transaction that isn't rolled up yet.
 NEXT_PART = """
 WITH horizon AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid),
 part AS (
@@ -60,9 +61,9 @@ SELECT count(*) FROM fresh
 
 
 def roll_up() -> int:
-    """Add what was written since the last time; returns how many ledger rows and adjustments that was.
+    """Add what was written since the last time; return the number of ledger rows and adjustments added.
 
-    It may run twice, or several times at once: each part and the note of how far it went are one transaction.
+    It is safe to run it twice or in parallel: each part is added in one transaction with the record of its end.
     """
     total = 0
     while True:
@@ -73,7 +74,7 @@ def roll_up() -> int:
 
 
 def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
-    """Roll up unless that was done lately or is being done now; returns when it was last done."""
+    """Roll up, unless that was done within `age` or is being done now; return when it was last done."""
     with transaction.atomic():
         state = RollupState.objects.select_for_update(skip_locked=True).first()
         if state is not None and (state.rolled_up_at is None or state.rolled_up_at < timezone.now() - age):
@@ -82,7 +83,7 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
 
 
 def rebuild() -> int:
-    """Throw the roll-ups away and sum the ledger again. Until it is done, reports show less than there was."""
+    """Delete the roll-ups and sum the whole ledger again. Until that is done, reports show too little."""
     with transaction.atomic(), connection.cursor() as cursor:
         _lock()
         cursor.execute("DELETE FROM usage_rollup")
@@ -91,12 +92,12 @@ def rebuild() -> int:
 
 
 def _lock() -> RollupState:
-    """The state, locked: whoever else rolls up waits for us."""
+    """The state, locked, so that other processes that roll up wait."""
     return RollupState.objects.select_for_update().get()
 
 
 def _roll_up_part() -> tuple[int, bool]:
-    """Add one part; returns how many rows it had, and whether there may be more."""
+    """Add one part; return the number of its rows, and whether there may be more."""
     with transaction.atomic(), connection.cursor() as cursor:
         state = _lock()
         cursor.execute(NEXT_PART, {"start": state.xid, "part": PART})

@@ -1,6 +1,6 @@
-"""The addresses of provider keys and webhooks that lead where ALLOWED_PRIVATE_HOSTS gives no leave to go.
+"""Addresses of provider keys and webhooks that are private but not listed in ALLOWED_PRIVATE_HOSTS.
 
-The start lists them, and so does `manage.py check`.
+The gateway lists them when it starts, and so does `manage.py check`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from keys.destinations import Forbidden
 from keys.models import ProviderKey
 from usage.alerts import AlertTarget, Channel
 
-# All names are resolved at once, for so long; one that takes longer is left out.
+# All names are resolved in parallel within this time; one that takes longer is left out.
 SECONDS = 5.0
 
 
 def uncovered() -> list[str]:
-    """A line for each."""
+    """A line for each such address."""
     named: list[tuple[str, destinations.Saved]] = [
         *((f"provider key “{row}”", row) for row in ProviderKey.objects.filter(active=True).exclude(base_url="")),
         *(("webhook", row) for row in AlertTarget.objects.filter(active=True, channel=Channel.WEBHOOK)),
@@ -41,7 +41,7 @@ def uncovered() -> list[str]:
 
 
 def problem_of(url: str) -> str:
-    """Why the gateway may not go there; empty where it may."""
+    """Why the gateway may not connect to this URL; empty if it may."""
     try:
         destinations.current().check_url(url)
     except Forbidden as error:
@@ -52,17 +52,17 @@ def problem_of(url: str) -> str:
 
 
 def what_happens(row: destinations.Saved, problem: str) -> str:
-    """To calls there."""
+    """What happens to calls to this address."""
     if row.predates_address_checks and problem == destinations.PRIVATE_WORDS:
-        return "It goes on being served until its address is changed, for it was there before this was asked."
+        return "It is still used until its address is changed, because it was saved before addresses were checked."
     return "Nothing is sent there."
 
 
 def check(**_: Any) -> list[CheckMessage]:
-    """For `manage.py check`; other commands have no time to ask a resolver."""
+    """The system check of `manage.py check`. It is skipped for other commands, which would have to wait for DNS."""
     if sys.argv[1:2] != ["check"]:
         return []
     try:
         return [Warning(line, id="usage.W001") for line in uncovered()]
-    except Error:  # no database, or one that is yet to be migrated
+    except Error:  # no database, or one that isn't migrated yet
         return []

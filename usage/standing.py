@@ -1,4 +1,4 @@
-"""How budgets and limits stand: queries that lock nothing, so that no call waits for them."""
+"""The current state of budgets and limits: queries without locks, so that no call waits for them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from django.db.models.functions import Coalesce
 
 from usage.budgets import Budget, Limit
 
-# What applies to calls of the key, whatever their model: its own, its team's and its customer's; as one JSON object.
-# A budget that is not used yet in its current window shows the window that the next call begins, but a rolling one:
-# nobody knows when that will be.
+# All budgets and limits of a virtual key, its team and its customer, as one JSON object. A budget without a current
+# window shows the window that the next call would open; a rolling budget shows none, since its window would begin at
+# the time of that call.
 STANDING = """
 WITH caller AS MATERIALIZED (
     SELECT v.id, v.name, t.name AS team, u.name AS customer, u.time_zone, u.fiscal_year_month, usage_now() AS moment,
@@ -54,14 +54,14 @@ SELECT json_build_object('virtual_key', c.name, 'team', c.team, 'customer', c.cu
 FROM caller c
 """
 
-# By the number that `Owned.owner` keeps in its two lowest bits.
+# By the two lowest bits of `Owned.owner`.
 OWNERS = ("customer", "team", "virtual_key")
 
 
 def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
-    """The budgets with what they allow now, and `spent`, `held`, `left`, `exhausted_since` (when they first refused a
-    call) and `resets_at` of their current windows: nothing is spent and held where none has begun."""
-
+    """Annotate budgets with `allowed`, their current amount, and the state of their current window: `spent`, `held`,
+    `left`, `exhausted_since` (when it first refused a call) and `resets_at`. `spent` and `held` are 0 without a window.
+    """
     money = DecimalField(max_digits=30, decimal_places=12)
     nothing = Value(Decimal(0), output_field=money)
     counted = budgets.annotate(
@@ -86,7 +86,7 @@ def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
 
 
 def with_limit_standing(limits: QuerySet[Limit]) -> QuerySet[Limit]:
-    """The limits with what `remaining` is left of them, and how much a full `bucket` has."""
+    """Annotate limits with `remaining`, what is left of them now, and `bucket`, the burst of a full bucket."""
     return limits.annotate(
         bucket=RawSQL("usage_bucket(usage_limit.kind, usage_limit.rate, usage_limit.burst)", [], BigIntegerField()),
         remaining=RawSQL(
@@ -102,7 +102,7 @@ def with_limit_standing(limits: QuerySet[Limit]) -> QuerySet[Limit]:
 
 
 def at_once(limit: Limit) -> int | None:
-    """What may come at once of a limit; None for one of calls at once."""
+    """The burst of a limit; None for a limit of calls at once."""
     found: Any = with_limit_standing(Limit.objects.filter(pk=limit.pk)).get()
     bucket: int | None = found.bucket
     return bucket

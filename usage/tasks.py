@@ -1,4 +1,4 @@
-"""What Celery does for usage, by the schedule in `gateway_project.celery`. Every task may run twice, or not at all."""
+"""Celery tasks of usage, on the schedule in `gateway_project.celery`. It is safe if a task runs twice or is skipped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ logger = logging.getLogger(__name__)
 
 @shared_task
 def roll_up() -> None:
-    """Bring the roll-ups up to date."""
     rollups.roll_up()
 
 
 @shared_task
 def reap() -> None:
-    """Take over what dead processes left (web processes do it too), and end what was held for too long."""
+    """Settle the holds of dead processes (web processes do it too), and release what was retained or held too long."""
     ledger.reap(timedelta(seconds=settings.CONFIGURATION.lease_seconds))
     ledger.give_back(timedelta(seconds=settings.CONFIGURATION.retained_seconds))
     ledger.expire()
@@ -29,36 +28,36 @@ def reap() -> None:
 
 @shared_task
 def verify_ledger() -> None:
-    """Derive every counter anew; one that differs is an error for the log, and for whoever watches it."""
+    """Recompute every counter from the ledger; log an error for each that differs, for monitoring to pick up."""
     for difference in verification.verify():
-        logger.error("a counter is wrong: %s", difference)
+        logger.error("a counter differs from the ledger: %s (see manage.py verify_ledger)", difference)
 
 
 @shared_task
 def deliver_alerts() -> None:
-    """Tell whoever is to be told of the thresholds that were passed."""
+    """Send alerts to their targets."""
     alert_delivery.sweep()
 
 
 @shared_task
 def observe_providers() -> None:
-    """See how provider keys do, for virtual keys whose weights follow that."""
+    """Measure how provider keys perform, for virtual keys with adaptive weights."""
     performance.observe()
 
 
 @shared_task
 def make_partitions() -> None:
-    """Make room in the ledger for the months to come."""
+    """Create the ledger's partitions for the next months."""
     ledger.make_partitions()
 
 
 @shared_task
 def forget_refusals() -> None:
-    """Forget the refusals that are old enough."""
+    """Delete refusals older than `REFUSAL_DAYS`."""
     refusals.forget(settings.CONFIGURATION.refusal_days)
 
 
 @shared_task
 def forget_free_calls() -> None:
-    """Forget how many free calls there were on days that are long past."""
+    """Delete counts of free calls older than `FREE_CALL_DAYS`."""
     free_calls.forget(settings.CONFIGURATION.free_call_days)

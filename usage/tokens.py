@@ -1,16 +1,16 @@
-"""What a call used, in the categories that providers bill for."""
+"""Token counts of a call, in the categories that providers bill for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-# Output tokens a second that a model is reckoned to write at most, for estimates of calls that nobody saw end.
+# The highest output rate of a model, in tokens per second. Estimates of interrupted calls assume it.
 TOKENS_PER_SECOND = 100
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Of one call, or of one iteration of it. Thinking is a part of output; the others don't overlap."""
+    """The counts of a call or of one iteration. Output includes thinking; the other categories don't overlap."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -22,7 +22,7 @@ class TokenCounts:
 
     @property
     def prompt_tokens(self) -> int:
-        """All that the model read: what a price tier looks at."""
+        """All tokens that the model read; price tiers depend on this number."""
         return (
             self.input_tokens
             + self.cache_read_input_tokens

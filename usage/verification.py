@@ -1,9 +1,10 @@
-"""Whether every counter is what the ledger and the holds say: counters are derived, and this derives them anew.
+"""Verifies that every counter equals what the ledger and the holds add up to, by recomputing it.
 
-It is exact while calls come and go. A snapshot of the database is consistent by itself (a call's row and its counters
-are one transaction), but one that is long enough to sum the whole ledger would slow every counter down. So the ledger
-is summed in parts, each a short transaction: rows of transactions that were over when it began, which can't change any
-more. Then each part of the windows is compared in one statement that adds what has been written since, and the holds.
+The result is exact even while calls are admitted and settled. One snapshot would be consistent (a call's row and its
+counters change in one transaction), but a snapshot held while the whole ledger is summed would slow down every update
+of a counter. Therefore the ledger is summed in parts, each in a short transaction: rows of transactions that had ended
+when the verification began, which can't change any more. Then the windows are compared in parts, each in one statement
+that adds the rows written since and the holds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from django.db import connection
 
 from usage.budgets import Budget, Limit
 
-# So many ledger rows are summed, or windows compared, in one statement.
+# Ledger rows summed, and windows compared, per statement.
 PART = 20_000
 WINDOWS = 1_000
 
@@ -28,7 +29,7 @@ Key = tuple[int, datetime]
 TOKENS = """usage_tokens(a.input_tokens, a.output_tokens, a.cache_read_input_tokens, a.cache_creation_5m_input_tokens,
     a.cache_creation_1h_input_tokens)"""
 
-# What was spent by window, of the rows and adjustments that transactions in a range have written.
+# Amounts spent per window, from rows and adjustments of a range of transactions.
 SPENT = f"""
 SELECT c.budget, c.start, c.amount FROM usage_ledgerentry e, unnest(e.charges) AS c
 WHERE e.xid >= %(low)s::xid8 AND e.xid < %(high)s::xid8
@@ -46,7 +47,7 @@ SELECT coalesce((
 """
 SUM = f"SELECT budget, start, coalesce(sum(amount), 0) FROM ({SPENT}) AS spent GROUP BY budget, start"  # noqa: S608 - constants
 
-# A part of the windows as they are, and what was spent since and is held in them, at one moment.
+# A part of the windows, with what was spent since the horizon and what is held in them, in one snapshot.
 COMPARE = f"""
 WITH part AS MATERIALIZED (
     SELECT budget_id, start, spent, held FROM usage_window
@@ -67,7 +68,7 @@ LEFT JOIN holds h ON (h.budget, h.start) = (p.budget_id, p.start)
 ORDER BY p.budget_id, p.start
 """  # noqa: S608 - constants
 
-# What was spent since and is held without a window.
+# What was spent since the horizon and is held, but belongs to no existing window.
 ORPHANS = f"""
 SELECT budget, start, coalesce(sum(spent), 0), coalesce(sum(held), 0) FROM (
     SELECT budget, start, amount, 0 FROM ({SPENT}) AS spent
@@ -80,7 +81,7 @@ WHERE NOT EXISTS (SELECT FROM usage_window w WHERE w.budget_id = charged.budget 
 GROUP BY budget, start
 """  # noqa: S608 - constants
 
-# Counters that have no window: each compared in one statement.
+# Counters without a window. One statement compares all of a kind.
 RUNNING = """
 SELECT l.id, coalesce(s.running, 0), coalesce(h.amount, 0)
 FROM usage_limit l LEFT JOIN usage_limitstate s ON s.limit_id = l.id LEFT JOIN (
@@ -101,7 +102,7 @@ FAR = str(2**63 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A counter that is not what it should be."""
+    """A counter that differs from its recomputed value."""
 
     what: str
     counted: Decimal
@@ -112,12 +113,12 @@ class Difference:
 
 
 def verify() -> list[Difference]:
-    """Every counter that isn't what ledger, adjustments, holds and top-ups come to; none is as it should be."""
+    """Every counter that differs from the sum of ledger, adjustments, holds and top-ups; empty if all agree."""
     return [*_windows(), *_running(), *_prepaid()]
 
 
 def counters_exist() -> bool:
-    """Whether there is anything to verify: a budget or limit that calls have used, or a prepaid balance."""
+    """Whether there is a counter to verify: a budget or limit that calls have used, or a prepaid balance."""
     return bool(_rows(COUNTERS)[0][0])
 
 
@@ -138,7 +139,7 @@ def _windows() -> Iterator[Difference]:
     orphans = {key: (amount, Decimal(0)) for key, amount in settled.items()}
     for budget, start, recent, held in _rows(ORPHANS, {"low": horizon, "high": FAR}):
         orphans[budget, start] = (settled.get((budget, start), Decimal(0)) + recent, held)
-    # A row that names no budget or no window is odd, and has its place in the list like the others.
+    # Budget or start can be NULL in a damaged row; sorting by `str` keeps it in the list.
     for (budget, start), both in sorted(orphans.items(), key=str):
         for what, derived in zip(("spent", "held"), both, strict=True):
             if derived:
@@ -147,7 +148,7 @@ def _windows() -> Iterator[Difference]:
 
 
 def _settled(horizon: str) -> dict[Key, Decimal]:
-    """What was spent by window, as far as transactions below the horizon have written it."""
+    """What was spent per window, according to transactions below the horizon."""
     spent: defaultdict[Key, Decimal] = defaultdict(Decimal)
     low = "0"
     while True:
@@ -172,7 +173,7 @@ def _prepaid() -> Iterator[Difference]:
 
 
 def _named(kind: type[Budget | Limit], number: int) -> str:
-    """Which budget or limit it is, as far as there is one: `budget 3 ($500 a month for team Research)`."""
+    """A budget or limit in words, if it exists: `budget 3 ($500 a month for team Research)`; else only its number."""
     found = kind._default_manager.filter(pk=number).first()
     name = f"{kind._meta.verbose_name} {number}"
     return f"{name} ({found})" if found is not None else name

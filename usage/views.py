@@ -15,7 +15,7 @@ from usage.models import Rollup
 @require_safe
 @permission_required("usage.view_rollup", raise_exception=True)
 def report(request: HttpRequest) -> HttpResponse:
-    """The usage report; with `format=csv`, its table as a file."""
+    """The usage report; with `format=csv`, its table as a download."""
     rolled_up_at = rollups.freshen()
     form = reports.ReportForm(request.GET)
     made = None
@@ -48,7 +48,7 @@ def report(request: HttpRequest) -> HttpResponse:
 
 
 def shown(query: QueryDict, report: reports.Report) -> QueryDict:
-    """The query with what its empty fields were taken for."""
+    """The query with the defaults filled in that the report used for empty fields."""
     filled = query.copy()
     filled["since"], filled["until"] = report.since.isoformat(), report.until.isoformat()
     filled.setlist("group", report.groups)

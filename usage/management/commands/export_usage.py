@@ -17,15 +17,15 @@ from usage import export, moments
 
 
 class Command(GatewayCommand):
-    """Writes to standard output."""
-
-    help = "Export the ledger: one row a call, oldest first."
+    help = "Export the ledger to standard output: one row per call, oldest first."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--since", metavar="T", help="calls from here on: ISO 8601; without an offset it is UTC")
-        parser.add_argument("--until", metavar="T", help="calls before this")
+        parser.add_argument(
+            "--since", metavar="T", help="only calls from this time on (ISO 8601; UTC unless it has an offset)"
+        )
+        parser.add_argument("--until", metavar="T", help="only calls before this time")
         parser.add_argument("--virtual-key", metavar="NAME", help=f"only the calls of this key: {virtual_keys.SAID}")
-        parser.add_argument("--format", choices=tuple(export.FORMATS), default="jsonl")
+        parser.add_argument("--format", choices=tuple(export.FORMATS), default="jsonl", help="default: jsonl")
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = export.Range(
@@ -36,12 +36,11 @@ class Command(GatewayCommand):
                 self.stdout.write(line)
             self.stdout.flush()
         except BrokenPipeError:
-            # Whoever read has enough. Python would complain once more when it flushes at its end.
+            # The reader of the pipe, such as `head`, has closed it. Python would report that once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def moment(option: str, text: str | None) -> datetime | None:
-    """The moment that an option gives."""
     try:
         return moments.parse(text) if text is not None else None
     except ValueError as error:
@@ -49,7 +48,6 @@ def moment(option: str, text: str | None) -> datetime | None:
 
 
 def key_id(name: str | None) -> int | None:
-    """The virtual key's id."""
     if name is None:
         return None
     try:

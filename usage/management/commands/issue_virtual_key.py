@@ -16,52 +16,52 @@ from usage.standing import at_once
 
 class Command(commands.GatewayCommand):
     help = (
-        "Issue a virtual key: prints it, alone on a line, on stdout. It is shown this once. "
+        "Issue a virtual key and print it, alone on a line, on stdout. It is shown only once. "
         "Example: manage.py issue_virtual_key ci --customer Acme --team Platform --models 'claude-*' "
         "--budget 100/month 5000000tokens/day/soft --rpm 60 --parallel 8"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME", help="what to call it here")
-        parser.add_argument("--customer", default="", help="who pays; added if new; default: the only one there is")
-        parser.add_argument("--team", default="", help="a team of the customer; added if new")
-        parser.add_argument("--owner", default="", help="the person or service that answers for it")
+        parser.add_argument("name", metavar="NAME", help="the key's name in the gateway")
+        parser.add_argument(
+            "--customer", default="", help="the customer that pays; created if new; default: the only customer"
+        )
+        parser.add_argument("--team", default="", help="a team of the customer; created if new")
+        parser.add_argument("--owner", default="", help="the person or service responsible for the key")
         many: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
         parser.add_argument(
             "--provider-key",
             **many,
             metavar="NAME[:WEIGHT]",
-            help="a provider key that it maps to, and its share of the calls; default: every active one, equally",
+            help="a provider key that the key uses, and its share of the calls; default: every active one, equally",
         )
-        parser.add_argument("--models", **many, metavar="PATTERN", help="models that it may use; default: all")
-        parser.add_argument("--deny-models", **many, metavar="PATTERN", help="models that it may not use")
-        parser.add_argument(
-            "--fallback-models", **many, metavar="MODEL", help="models that answer in turn where another one can't"
-        )
+        parser.add_argument("--models", **many, metavar="PATTERN", help="models that the key may use; default: all")
+        parser.add_argument("--deny-models", **many, metavar="PATTERN", help="models that the key may not use")
+        parser.add_argument("--fallback-models", **many, metavar="MODEL", help="models to fail over to, in this order")
         parser.add_argument(
             "--adaptive-weights",
             action="store_true",
-            help="give provider keys that fail often or are slow fewer conversations",
+            help="send fewer conversations to provider keys that are slow or fail often",
         )
         parser.add_argument("--max-tokens", metavar="N", help="refuse calls that ask for more max_tokens")
-        parser.add_argument("--default-max-tokens", metavar="N", help="max_tokens of calls that name none")
-        parser.add_argument("--label", **many, metavar="NAME=VALUE", help="carried by its rows in the ledger")
-        parser.add_argument("--expires", metavar="ISO8601", help="when it ends; UTC unless it says otherwise")
+        parser.add_argument("--default-max-tokens", metavar="N", help="max_tokens for calls that don't set it")
+        parser.add_argument("--label", **many, metavar="NAME=VALUE", help="a label for the key's rows in the ledger")
+        parser.add_argument("--expires", metavar="ISO8601", help="when the key expires; UTC unless it has an offset")
         parser.add_argument(
             "--budget",
             **many,
             metavar="AMOUNT/PERIOD[/KIND]",
-            help="what it may spend: 100/month, 5000000tokens/day, 20/week/soft; see set_budget",
+            help="a budget of the key: 100/month, 5000000tokens/day, 20/week/soft; see set_budget",
         )
         for kind, option in RATE_OPTIONS.items():
-            parser.add_argument(option, metavar="N", help=f"at most so many {kind.label}")
+            parser.add_argument(option, metavar="N", help=f"at most N {kind.label}")
 
     def handle(self, **options: Any) -> None:
         customer, plain, limits = self.issue(**options)
         if not options["customer"]:
-            self.say(f"“{options['name']}” is the customer “{customer}”'s.")
+            self.say(f"“{options['name']}” belongs to the customer “{customer}”.")
         if not options["provider_key"]:
-            self.say("It maps to every active provider key.")
+            self.say("It uses every active provider key.")
         for limit in limits:
             if burst := at_once(limit):
                 self.say(f"{limit}, {burst:,} at once.")
@@ -71,7 +71,7 @@ class Command(commands.GatewayCommand):
     def issue(self, **options: Any) -> tuple[Customer, str, list[Limit]]:
         budgets = [budget_terms.parse(text) for text in options["budget"]]
         if len({(terms.unit, terms.period) for terms in budgets}) < len(budgets):
-            raise Unusable("--budget: there are two for the same period")
+            raise Unusable("--budget: two budgets have the same period; name each period once")
         paces = [
             Pace(kind, budget_terms.parse_rate(rate, option))
             for kind, option in RATE_OPTIONS.items()
@@ -99,12 +99,12 @@ class Command(commands.GatewayCommand):
 
 
 def every_provider_key() -> list[tuple[ProviderKey, int]]:
-    """The active ones, in equal shares.
+    """All active provider keys, with equal weights.
 
     Raises:
-        Unusable: there is none.
+        Unusable: no provider key is active.
     """
     found = ProviderKey.objects.filter(active=True)
     if not found:
-        raise Unusable("there is no active provider key yet: add one with add_provider_key")
+        raise Unusable("there is no active provider key: add one with add_provider_key")
     return [(provider_key, 1) for provider_key in found]

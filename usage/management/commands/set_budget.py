@@ -10,39 +10,41 @@ from keys import commands
 from usage import budget_terms, owners
 from usage.alerts import targets_for
 from usage.budget_terms import Scope
+from usage.management import arguments
 
 
 class Command(commands.GatewayCommand):
     help = (
-        "Make, change or remove a budget of a customer, a team or a virtual key. To say it again changes nothing; what "
-        "isn't said of a budget that there is stays as it is. Examples: manage.py set_budget team:Acme/Research "
+        "Create, change or remove a budget of a customer, a team or a virtual key. Options that you leave out keep "
+        "their current values; running it twice changes nothing. Examples: manage.py set_budget team:Acme/Research "
         "100/month --thresholds 50,80,100; set_budget key:ci 5000000tokens/day/soft; set_budget customer:Acme "
         "0/prepaid, and then top_up; set_budget key:ci day --tokens --remove"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        arguments.add_owner(parser)
         parser.add_argument(
             "terms",
             metavar="AMOUNT/PERIOD[/KIND]",
             help=f"USD, or …tokens; a period is one of {', '.join(budget_terms.PERIODS)}; a kind is hard (refuses), "
-            "soft (alerts) or expected (holds what such calls cost lately)",
+            "soft (alerts) or expected (holds what similar calls cost lately)",
         )
         parser.add_argument("--tokens", action="store_true", help="the amount is in tokens")
+        arguments.add_scope(parser)
         parser.add_argument(
-            "--models", nargs="+", action="extend", default=[], metavar="PATTERN", help="for these only; default: all"
+            "--rolling", action="store_true", help="windows begin with the first use, not by the calendar"
         )
-        parser.add_argument("--provider-key", metavar="NAME", help="for a virtual key's calls to this one only")
-        parser.add_argument("--rolling", action="store_true", help="windows begin with the first use")
-        parser.add_argument("--thresholds", metavar="PERCENT,…", help="at which to alert; an empty one is none")
-        parser.add_argument("--remove", action="store_true", help="delete it; its period is enough to name it")
+        parser.add_argument(
+            "--thresholds", metavar="PERCENT,…", help="percentages at which to alert; empty to remove them all"
+        )
+        parser.add_argument("--remove", action="store_true", help="remove the budget; the amount may be left out")
 
     def handle(self, **options: Any) -> None:
         owner = owners.find(options["owner"])
         scope = Scope(options["rolling"], options["models"], commands.provider_key(options["provider_key"]))
         if options["remove"]:
             terms = budget_terms.parse_which(options["terms"], tokens=options["tokens"])
-            removed = budget_terms.take_away(owner, terms, scope)
+            removed = budget_terms.remove(owner, terms, scope)
             for budget in removed:
                 self.stdout.write(f"Removed: {budget}{budget.particulars()}")
             if not removed:
@@ -55,5 +57,5 @@ class Command(commands.GatewayCommand):
         self.stdout.write(f"{budget}{budget.particulars()}")
         if parsed and not targets_for(budget.payer()).filter(active=True).exists():
             self.say(
-                "Its alerts go to nobody: there is no active alert target. Add one in the admin, under Alert targets."
+                "Its alerts aren't sent: there is no active alert target. Add one in the admin, under Alert targets."
             )

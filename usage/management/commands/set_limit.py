@@ -13,38 +13,36 @@ from keys.errors import Unusable
 from usage import budget_terms, owners
 from usage.budget_terms import RATE_OPTIONS, Pace, Scope
 from usage.budgets import LimitKind
+from usage.management import arguments
 from usage.owners import Owner
 from usage.standing import at_once
 
 
 class Command(commands.GatewayCommand):
     help = (
-        "Make, change or remove limits of a customer, a team or a virtual key: how fast its calls may come, and how "
-        "many at once. To say it again changes nothing; what isn't said of a limit that there is stays as it is. "
+        "Create, change or remove limits of a customer, a team or a virtual key: on requests and tokens per minute, "
+        "and on calls at once. Options that you leave out keep their current values; running it twice changes nothing. "
         "Examples: manage.py set_limit team:Acme/Research --rpm 600 --parallel 20; set_limit key:ci --input-tpm 40000 "
         "--burst 10000 --count-cached --models 'claude-opus-*'; set_limit key:ci --rpm --remove"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        arguments.add_owner(parser)
         for kind, option in RATE_OPTIONS.items():
-            parser.add_argument(option, nargs="?", const="", metavar="N", help=f"at most so many {kind.label}")
+            parser.add_argument(option, nargs="?", const="", metavar="N", help=f"at most N {kind.label}")
         parser.add_argument(
             "--burst",
             metavar="N",
-            help="what may come at once; 0 for the usual: a sixth of the requests a minute, at least 10 and at most "
-            "all of them, or a tenth of the tokens",
+            help="how much of the limit may be used at once; 0 for the default: a sixth of the requests a minute, at "
+            "least 10 and at most all of them, or a tenth of the tokens",
         )
         parser.add_argument(
             "--count-cached",
             action=argparse.BooleanOptionalAction,
-            help="whether input tokens that are read from caches count, too; usually not",
+            help="whether input tokens that are read from caches count too; default for a new limit: no",
         )
-        parser.add_argument(
-            "--models", nargs="+", action="extend", default=[], metavar="PATTERN", help="for these only; default: all"
-        )
-        parser.add_argument("--provider-key", metavar="NAME", help="for a virtual key's calls to this one only")
-        parser.add_argument("--remove", action="store_true", help="delete the limits that are named, without numbers")
+        arguments.add_scope(parser)
+        parser.add_argument("--remove", action="store_true", help="remove the named limits; give them without numbers")
 
     def handle(self, **options: Any) -> None:
         owner = owners.find(options["owner"])
@@ -55,10 +53,10 @@ class Command(commands.GatewayCommand):
             if (rate := options[option.removeprefix("--").replace("-", "_")]) is not None
         }
         if not named:
-            raise Unusable(f"say which limits are meant: {', '.join(RATE_OPTIONS.values())}")
+            raise Unusable(f"name at least one limit: {', '.join(RATE_OPTIONS.values())}")
         if options["remove"]:
             if any(named.values()):
-                raise Unusable("--remove takes a limit away as a whole: name it without a number, as in --rpm --remove")
+                raise Unusable("--remove removes the whole limit: name it without a number, as in --rpm --remove")
             self.remove(owner, list(named), scope)
         else:
             self.put(owner, paces(named, options["burst"], options["count_cached"]), scope)
@@ -73,7 +71,7 @@ class Command(commands.GatewayCommand):
     @transaction.atomic
     def remove(self, owner: Owner, kinds: list[LimitKind], scope: Scope) -> None:
         for kind in kinds:
-            removed = budget_terms.take_away_limits(owner, kind, scope)
+            removed = budget_terms.remove_limits(owner, kind, scope)
             for limit in removed:
                 self.stdout.write(f"Removed: {limit}")
             if not removed:
@@ -81,15 +79,15 @@ class Command(commands.GatewayCommand):
 
 
 def paces(named: dict[LimitKind, str], burst: str | None, count_cached: bool | None) -> list[Pace]:
-    """What each named limit is to allow.
+    """The limits to set.
 
     Raises:
-        Unusable: a number is none, or it is not clear which limit is meant by the rest.
+        Unusable: a number can't be parsed, or an option doesn't fit the named limits.
     """
     if burst is not None and len(named) > 1:
-        raise Unusable("--burst is one limit's: set the others by themselves")
+        raise Unusable("--burst applies to one limit: set the other limits in separate runs")
     if count_cached is not None and LimitKind.INPUT_TOKENS not in named:
-        raise Unusable("--count-cached is about a limit of input tokens: say --input-tpm N with it")
+        raise Unusable("--count-cached applies to a limit of input tokens: add --input-tpm N")
     size = 0 if burst == "0" else budget_terms.parse_rate(burst, "--burst") if burst is not None else None
     return [
         Pace(

@@ -9,20 +9,23 @@ from django.core.management.base import CommandParser
 
 from keys import commands
 from usage import budget_terms, owners
+from usage.management import arguments
 
 
 class Command(commands.GatewayCommand):
     help = (
-        "Add to the prepaid balance of a customer, a team or a virtual key; a negative amount corrects. "
+        "Add to the prepaid balance of a customer, a team or a virtual key; a negative amount reduces it. "
         "Example: manage.py top_up customer:Acme 500 --reason 'invoice 2027-014'"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("owner", metavar="OWNER", help="customer:NAME, team:CUSTOMER/TEAM or key:NAME")
+        arguments.add_owner(parser)
         parser.add_argument("amount", metavar="AMOUNT", help="USD, or tokens with --tokens")
-        parser.add_argument("--reason", required=True, help="why; kept with it for ever")
-        parser.add_argument("--author", default="", help="who; default: who runs this")
-        parser.add_argument("--tokens", action="store_true", help="of the balance in tokens")
+        parser.add_argument("--reason", required=True, help="why; stored with the top-up for good")
+        parser.add_argument(
+            "--author", default="", help="the author to record; default: the user who runs this command"
+        )
+        parser.add_argument("--tokens", action="store_true", help="top up the balance in tokens")
 
     def handle(self, **options: Any) -> None:
         top_up = budget_terms.top_up(
@@ -30,13 +33,13 @@ class Command(commands.GatewayCommand):
             budget_terms.parse_amount(options["amount"], signed=True),
             tokens=options["tokens"],
             reason=options["reason"],
-            author=options["author"] or whoever_runs_this(),
+            author=options["author"] or system_user_name(),
         )
         self.stdout.write(str(top_up.budget))
 
 
-def whoever_runs_this() -> str:
-    """The operating system's name for the person, or what can be said where it has none."""
+def system_user_name() -> str:
+    """The operating system's name of the user; `manage.py` if the user id has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
