@@ -16,13 +16,14 @@ from keys import issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
+from keys.product import NAME
 from keys.sign_in_forms import SignInForm
 from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
 
 __all__ = ["CustomerAdmin", "KeptAdmin", "TeamAdmin", "VirtualKeyAdmin", "provider_key_admin", "routing_admin"]
 
-admin.site.site_header = "Gateway administration"
-admin.site.site_title = "Gateway"
+admin.site.site_header = f"{NAME} administration"
+admin.site.site_title = NAME
 admin.site.index_title = "Keys and usage"
 admin.site.login_form = SignInForm
 

@@ -41,7 +41,7 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         except IntegrityError as error:
             if not names.is_taken(error):
                 raise
-            reason = "another one of this name has been created in the meantime"
+            reason = "another one of this name already exists"
         self.message_user(request, f"Nothing was saved: {reason}.", messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
 

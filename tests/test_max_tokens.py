@@ -263,8 +263,8 @@ class TestSetting:
         ("arguments", "complaint"),
         [
             (["--max-tokens", "many"], "“many” is not a whole number"),
-            (["--max-tokens", "0"], "max_tokens are from 1 to 10000000"),
-            (["--default-max-tokens", "10000001"], "max_tokens are from 1 to 10000000"),
+            (["--max-tokens", "0"], "max_tokens must be between 1 and 10000000"),
+            (["--default-max-tokens", "10000001"], "max_tokens must be between 1 and 10000000"),
             (["--max-tokens", "10", "--default-max-tokens", "11"], "the default for max_tokens (11) is above"),
         ],
     )

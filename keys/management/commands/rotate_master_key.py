@@ -6,14 +6,14 @@ from keys import keyring, provider_keys
 from keys.commands import GatewayCommand
 
 FROM_ENVIRONMENT = """\
-Encrypted {count} provider keys under the first key in MASTER_KEYS.
+Secrets encrypted under the first key in MASTER_KEYS: {count}.
 MASTER_KEYS comes from the environment, so only you can add a new key:
   1. create one: python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"
   2. put it first in MASTER_KEYS, before a comma, on every machine, and restart;
   3. run this command again; then you can remove the older keys."""
 
 FROM_FILE = """\
-Added a master key, and encrypted {count} provider keys under it.
+Added a master key. Secrets encrypted under it: {count}.
 The older keys stay in {file}, because backups of the database need them. When you need no such backup any more, \
 delete every line below the first."""
 

@@ -11,8 +11,8 @@ PEPPERS comes from the environment, so only you can add a new pepper:
   2. put it first in PEPPERS, before a comma, on every machine, and restart."""
 
 REST = """\
-{count} working credentials use older peppers. They keep working while these peppers are in the list, and get the \
-newest one when they are rotated."""
+Working credentials that use older peppers: {count}. They keep working while these peppers are in the list, and get \
+the newest one when they are rotated."""
 
 
 class Command(GatewayCommand):
