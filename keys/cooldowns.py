@@ -123,7 +123,7 @@ class Cooldowns:
         }
 
     def of(self, provider_key: KnownProviderKey, model: str) -> KnownCooldown | None:
-        """The longest of the cool-downs that keep calls of this model from a provider key; None without one. No I/O."""
+        """The longest cool-down that keeps this model's calls from a provider key now; None without one. No I/O."""
         if not self.known or provider_key.id is None:
             return None
         found = [self.known.get((provider_key.id, name)) for name in {"", model}]
@@ -187,7 +187,7 @@ class Cooldowns:
             rows = await self.reader.fetch(APART, {"one": virtual_key, "other": before[0]})
         except psycopg.Error as error:
             logger.warning(
-                "the database is unavailable: a provider's refusal stays unconfirmed (%s)", type(error).__name__
+                "a refusal of a provider key stays unconfirmed: the database failed (%s)", type(error).__name__
             )
             return False
         return bool(rows and rows[0][0])
@@ -256,6 +256,6 @@ class Cooldowns:
             rows = await self.reader.fetch(query, values)
             await self.read()
         except psycopg.Error as error:
-            logger.warning("the database is unavailable: a cool-down was not written (%s)", type(error).__name__)
+            logger.warning("a cool-down was not written: the database failed (%s)", type(error).__name__)
             return []
         return rows

@@ -38,7 +38,9 @@ def check_time_zone(name: str) -> None:
         ValidationError: with a sentence for the person who typed it.
     """
     if name not in zoneinfo.available_timezones() or ("/" not in name and name != "UTC"):
-        raise ValidationError("“%(name)s” is not an IANA time zone, such as Europe/Berlin", params={"name": name})
+        raise ValidationError(
+            "“%(name)s” is not the IANA time zone of a place, such as Europe/Berlin", params={"name": name}
+        )
 
 
 class Language(models.TextChoices):
@@ -311,7 +313,7 @@ class Cooldown(models.Model):
 
     @property
     def is_refused(self) -> bool:
-        """Whether an administrator has to fix it: it doesn't recover by itself."""
+        """Whether the provider refuses our key or account, which an administrator has to fix."""
         return self.reason == CooldownReason.REFUSED
 
 
@@ -374,7 +376,7 @@ class ModelAlias(models.Model):
             raise ValidationError({"target": f"“{self.target}” is an alias itself: name the model that it stands for."})
         if fold(self.name) in {fold(other.target) for other in others}:
             raise ValidationError(
-                {"name": f"Another alias stands for “{self.name}”, and can't stand for an alias: choose another name."}
+                {"name": f"Another alias stands for “{self.name}”, which can't be an alias then: choose another name."}
             )
 
 

@@ -231,7 +231,7 @@ def test_a_pepper_from_the_environment_is_left_to_people(settings):
     make_key()
     _, err = run("rotate_pepper")
     assert "PEPPERS comes from the environment" in err
-    assert "0 working credentials" in err
+    assert "Working credentials that use older peppers: 0." in err
 
 
 def test_a_pepper_is_added_and_the_credentials_on_older_ones_counted():

@@ -429,8 +429,8 @@ def test_it_is_tried_again_by_a_button_and_from_the_list(alice, upstream):
     assert "“main” was tested: works." in told
     assert row_of(told).startswith("works")
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
-        "Tried: refused (HTTP 403): invalid x-api-key.",
-        "Tried: works.",
+        "Tested: refused (HTTP 403): invalid x-api-key.",
+        "Tested: works.",
     ]
 
 
