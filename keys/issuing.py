@@ -145,8 +145,10 @@ def open_key(virtual_key: VirtualKey) -> VirtualKey:
     row = VirtualKey.objects.select_for_update().get(pk=virtual_key.pk)
     if row.passthrough:
         raise Unusable(f"“{row}” is the gateway's own virtual key and has no secret")
-    if row.state in ("revoked", "expired"):
-        raise Unusable(f"the virtual key “{row}” is {row.state}")
+    if row.state == "revoked":
+        raise Unusable(f"the virtual key “{row}” is revoked: issue another one")
+    if row.state == "expired":
+        raise Unusable(f"the virtual key “{row}” is expired: set a later expiry, or issue another one")
     return row
 
 

@@ -15,6 +15,11 @@ from django.conf import settings
 
 from keys import secret_files
 
+UNREADABLE = (
+    "the secret was encrypted under a master key that is no longer in the list: restore that key, or set the secret "
+    "again"
+)
+
 
 class UnreadableSecret(Exception):
     """A stored secret was encrypted under a master key that is not in the list."""
@@ -105,7 +110,7 @@ def decrypt(ciphertext: bytes | memoryview) -> str:
     try:
         return _fernet().decrypt(bytes(ciphertext)).decode()
     except InvalidToken:
-        raise UnreadableSecret("the secret was encrypted under a master key that is no longer in the list") from None
+        raise UnreadableSecret(UNREADABLE) from None
 
 
 def reencrypt(ciphertext: bytes | memoryview) -> bytes:
@@ -117,4 +122,4 @@ def reencrypt(ciphertext: bytes | memoryview) -> bytes:
     try:
         return _fernet().rotate(bytes(ciphertext))
     except InvalidToken:
-        raise UnreadableSecret("the secret was encrypted under a master key that is no longer in the list") from None
+        raise UnreadableSecret(UNREADABLE) from None

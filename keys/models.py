@@ -119,7 +119,8 @@ class AnswerBounds(models.Model):
         """Refuse a default above the ceiling."""
         if self.max_tokens and self.default_max_tokens and self.default_max_tokens > self.max_tokens:
             raise ValidationError(
-                f"the default for max_tokens ({self.default_max_tokens}) is above their ceiling ({self.max_tokens})"
+                f"the default for max_tokens ({self.default_max_tokens}) is above the ceiling ({self.max_tokens}): "
+                "lower the default, or raise the ceiling"
             )
 
 

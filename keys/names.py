@@ -25,9 +25,9 @@ def check(name: str, what: str) -> str:
     """
     name = name.strip()
     if not name:
-        raise Unusable(f"the name of {what} is empty")
+        raise Unusable(f"the name of {what} is empty: give one")
     if len(name) > LENGTH:
-        raise Unusable(f"the name of {what} is longer than {LENGTH} characters")
+        raise Unusable(f"the name of {what} is longer than {LENGTH} characters: shorten it")
     if not name.isprintable():
         raise Unusable(f"the name of {what} contains characters that don't print: remove them")
     if name == PASSTHROUGH:

@@ -26,7 +26,7 @@ class Outcome:
     message: str = ""
 
 
-# Tests provider keys, all at once, within a few seconds. The outcome is None for a key without anything to test.
+# Tests provider keys, all at once, within a few seconds. A key without anything to test gets None as its outcome.
 Try = Callable[[Sequence[ProviderKey]], list[Outcome | None]]
 _registered: list[Try] = []
 

@@ -211,9 +211,9 @@ def check_secret(provider: str, secret: str, base_url: str = "") -> None:
         Unusable: it is empty, too long, malformed, or must not be sent to this address.
     """
     if not secret:
-        raise Unusable("the secret is empty")
+        raise Unusable("the secret is empty: give the provider's API key")
     if len(secret) > SECRET_LENGTH:
-        raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters")
+        raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters: check what you pasted")
     if not "".join(secret.split()).isprintable():
         raise Unusable("the secret contains characters that don't print")
     kind = provider_kinds.find(provider)
