@@ -6,14 +6,20 @@ from __future__ import annotations
 import os
 import sys
 
+from keys.product import NAME_AND_VERSION
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    # Django would print its own version. This also works where nothing is installed, configured or running.
+    if sys.argv[1:2] in (["version"], ["--version"]):
+        print(NAME_AND_VERSION)
+        return
     from django.core.management import execute_from_command_line
 
     from gateway_project import env_file, unavailable
 
-    # Said where the gateway starts and here; other commands are run by scripts, whose people it would only bother.
+    # The supervisor prints this at start too. Scripts run the other commands, and must not get it with every run.
     if sys.argv[1:2] == ["check"] and (line := env_file.unknown_names()):
         print(line, file=sys.stderr)
     try:

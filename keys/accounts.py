@@ -1,4 +1,4 @@
-"""Which account of its provider a provider key belongs to: learned from answers, written away from any request."""
+"""Learns from answers which account at its provider each provider key belongs to, and stores it outside of requests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from keys.directory import KnownProviderKey
 
 logger = logging.getLogger(__name__)
 
-# Each writing has every process read the catalogue anew: a front end that can't make up its mind is written down this
-# often at the most, whichever process heard it.
+# Every write makes all processes reload the catalogue. If a provider's answers alternate between accounts, the provider
+# key is updated at most once in this time, across all processes.
 SECONDS = 60
 
 WRITE = """
@@ -23,7 +23,7 @@ WHERE id = %(id)s AND (organization_id, workspace_id) IS DISTINCT FROM (%(organi
 
 
 class Accounts:
-    """Gathers what answers say of accounts; `flush` writes what this process didn't know."""
+    """Collects the accounts that answers name; `flush` writes those that this process didn't know."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -31,19 +31,19 @@ class Accounts:
         self.tried: dict[int, float] = {}
 
     def note(self, provider_key: KnownProviderKey, account: tuple[str, str]) -> None:
-        """Take in the organisation and workspace that an answer names; no I/O. One that names none says nothing.
+        """Remember the organisation and workspace that an answer names. No I/O. An answer without them is ignored.
 
         Args:
-            account: fit for the database (usage.arbitration.clean).
+            account: cleaned for the database (usage.arbitration.clean).
         """
         if provider_key.id is not None and account[0] and account != provider_key.account:
             self.heard[provider_key.id] = account
 
     async def flush(self) -> None:
-        """Write what is new.
+        """Write the accounts that are new.
 
         Raises:
-            psycopg.Error: the database is away; the next answer says it again.
+            psycopg.Error: the database is unavailable; the next answer names the account again.
         """
         if not self.heard:
             return

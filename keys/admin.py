@@ -1,4 +1,4 @@
-"""Admin pages for keys: the gateway, customers, teams and gateway tokens; the other pages are registered with these."""
+"""Admin pages for the gateway, customers, teams and gateway tokens. Importing this module registers all key pages."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from keys import issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
+from keys.product import NAME
 from keys.sign_in_forms import SignInForm
 from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
 
 __all__ = ["CustomerAdmin", "KeptAdmin", "TeamAdmin", "VirtualKeyAdmin", "provider_key_admin", "routing_admin"]
 
-admin.site.site_header = "Gateway administration"
-admin.site.site_title = "Gateway"
+admin.site.site_header = f"{NAME} administration"
+admin.site.site_title = NAME
 admin.site.index_title = "Keys and usage"
 admin.site.login_form = SignInForm
 
 
 @admin.register(Gateway)
 class GatewayAdmin(PausableAdmin):
-    """The one row about the whole gateway."""
+    """The page of the one row that describes the whole gateway."""
 
     fields = ("paused", "arbiter_away")
     readonly_fields = ("arbiter_away",)
     actions = ()
 
-    @admin.display(description="while the database is away")
+    @admin.display(description="while the database is unavailable")
     def arbiter_away(self, row: Gateway) -> str:
-        """What the deployment has chosen; it can't be changed here, for it must be known without the database."""
+        """The deployment's setting. It isn't stored in the row, because it matters while there is no database."""
         if settings.CONFIGURATION.arbiter_away == "refuse":
-            return "Calls are refused (ARBITER_AWAY=refuse)."
+            return "The gateway refuses calls (ARBITER_AWAY=refuse)."
         return (
-            "Calls with credentials that a process has let in before pass, whatever is left of their budgets and "
-            "limits, and are admitted afterwards (ARBITER_AWAY=pass). A revocation takes no effect until the database "
-            "is back."
+            "A process lets calls pass if it has accepted their credentials before. It does not check budgets and "
+            "limits then, and records the calls afterwards (ARBITER_AWAY=pass). A revocation takes effect only when "
+            "the database is back."
         )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -57,9 +58,7 @@ class GatewayAdmin(PausableAdmin):
 
 @admin.register(Customer)
 class CustomerAdmin(PausableAdmin):
-    """Who is billed."""
-
-    empty = "There is no customer yet: add whoever is billed, a company or a cost centre."
+    empty = "There is no customer yet. Add the company or cost centre that is billed."
     list_display = ("name", "paused_state", "created_at")
     list_filter = ("paused",)
     search_fields = ("name",)
@@ -68,9 +67,7 @@ class CustomerAdmin(PausableAdmin):
 
 @admin.register(Team)
 class TeamAdmin(PausableAdmin):
-    """A customer's groups."""
-
-    empty = "There is no team yet: add one, and its virtual keys share files, budgets and limits."
+    empty = "There is no team yet. Add one to let several virtual keys share files, budgets and limits."
     list_display = ("name", "customer", "paused_state", "created_at")
     list_filter = ("paused", "customer")
     list_select_related = ("customer",)
@@ -78,17 +75,17 @@ class TeamAdmin(PausableAdmin):
     fields = ("customer", "name", "paused", "max_tokens", "default_max_tokens")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return ["customer"] if obj else []  # its keys' rows in the ledger name that customer
+        return ["customer"] if obj else []  # ledger rows of its keys name that customer
 
 
 @admin.register(GatewayToken)
 class GatewayTokenAdmin(KeptAdmin):
-    """Tokens that call as somebody's virtual key: added, shown once, revoked, never edited."""
+    """Gateway tokens, which call as a virtual key. They are added, shown once and revoked, but never edited."""
 
     form = GatewayTokenForm
     actions = ("revoke",)
     fields = ("name", "virtual_key")
-    empty = "There is no gateway token yet: issue one to a person or service that calls as somebody's virtual key."
+    empty = "There is no gateway token yet. Issue one to a person or service that calls as another's virtual key."
     list_display = ("name", "calls_as", "ends", "created_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
     list_select_related = ("virtual_key__customer", "virtual_key__team")
@@ -141,7 +138,7 @@ class GatewayTokenAdmin(KeptAdmin):
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         return self.shown_once(request, obj.virtual_key, f"Gateway token “{obj.name}”", vars(obj).pop("plain"))
 
-    @admin.action(description="Revoke: take them back for good", permissions=["revoke"])
+    @admin.action(description="Revoke: refuse their calls permanently", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         if "confirmed" not in request.POST:
             return self.confirm_revoking(request, queryset, "Revoke gateway tokens", None, "revoke")

@@ -1,4 +1,4 @@
-"""How a state looks in the admin."""
+"""Coloured labels for states in the admin."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from django.utils.safestring import SafeString
 
 
 def state_badge(state: str) -> SafeString:
-    """A state in its colour."""
+    """The state as a label; keys/static/keys/admin.css has a colour for its last word."""
     return format_html('<span class="state {}">{}</span>', state.split()[-1], state)

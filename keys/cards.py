@@ -1,5 +1,7 @@
-"""Rows of another kind on a page, such as a team's budgets: each is a card whose fields take as many columns as there
-is room for. In a table, a row of its fields would be wider than a screen."""
+"""Related rows on an admin page, such as a team's budgets, shown as cards.
+
+A card wraps its fields to the width of the page. As a table row, they would be wider than a screen.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,6 @@ from django.contrib import admin
 
 
 class Cards(admin.StackedInline):  # type: ignore[type-arg]
-    """Such rows."""
-
     classes = ("cards",)
     extra = 0
 

@@ -1,4 +1,4 @@
-"""Virtual keys to choose from in forms: two owners may have keys of one name, so each is shown with its owner's."""
+"""Form fields for choosing a virtual key. Two owners may use the same name, so each key is shown with its owner."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from keys.models import VirtualKey
 
 
 class VirtualKeyField(ModelChoiceField):  # type: ignore[type-arg]
-    """A choice of them all at once."""
+    """A drop-down list of all virtual keys."""
 
     def label_from_instance(self, obj: VirtualKey) -> str:
         return virtual_keys.address(obj)
 
 
 class Autocomplete(AutocompleteJsonView):
-    """What is suggested while somebody types."""
+    """Suggestions while a person types."""
 
     def get_queryset(self) -> QuerySet[Any]:
         rows = super().get_queryset()

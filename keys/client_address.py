@@ -1,7 +1,7 @@
-"""Who is calling: the address of a request's client, wherever one is used (limits, logs, pages).
+"""The address of a request's client, for limits, logs and pages.
 
-Anybody can write an `X-Forwarded-For`. It is believed from the proxies that the deployment names (`TRUSTED_PROXIES`)
-alone, and read from its right end, where the nearest of them has added what it saw.
+Any client can send `X-Forwarded-For`. The gateway believes it only from the deployment's proxies (`TRUSTED_PROXIES`),
+and reads it from the right end, where the nearest proxy adds the address that it saw.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Scope = MutableMapping[str, Any]
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# Of a request that came over no network.
+# The address of a request that came without a network, through a local socket.
 UNKNOWN = "unknown"
 
-# Proxies in a row that are looked through; what is said beyond them is not believed.
+# The longest chain of proxies that is followed. Addresses beyond it are not believed.
 MOST_PROXIES = 20
-# What a proxy says of its client. Who isn't trusted can say none of it.
+# The headers in which proxies describe their clients. They are dropped from requests of untrusted peers.
 FORWARDED = b"x-forwarded-for"
 SAID_BY_PROXIES = frozenset({FORWARDED, b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"})
 
 
 def client_address(scope: Scope) -> str:
-    """The address that an ASGI request came from, in its usual spelling."""
+    """The address of an ASGI request's client, in its usual spelling."""
     peer = (scope.get("client") or (UNKNOWN, 0))[0]
     proxies = trusted_proxies()
     if not proxies:
@@ -38,25 +38,28 @@ def client_address(scope: Scope) -> str:
 
 
 def seen_through(peer: str, forwarded: Iterable[str], proxies: Sequence[Network]) -> str:
-    """The address of the first from the right whom we don't take for a proxy of ours.
+    """The first address from the right that is not one of the deployment's proxies.
 
     Args:
-        peer: who is connected to us.
+        peer: the address that is connected to the gateway.
         forwarded: the request's `X-Forwarded-For` headers, in their order.
     """
     believed = read(peer)
     said = ",".join(forwarded).rsplit(",", MOST_PROXIES)[-MOST_PROXIES:]
     while believed is not None and said and is_in(believed, proxies):
         before = read(said.pop())
-        if before is None:  # a proxy that hides its client, or no proxy at all
+        if before is None:  # not an address: a proxy hides its client, or a client made it up
             break
         believed = before
     return peer if believed is None else str(believed)
 
 
 def as_pages_see_it(scope: Scope) -> dict[str, Any]:
-    """The same request with its client's address in place of the proxy's, and nothing that only a proxy may say: for
-    code that knows no proxies. Where the deployment names none, the one in front is believed about TLS only."""
+    """The same request for code that doesn't know about proxies, such as Django's.
+
+    The client's address replaces the proxy's, and headers that only a trusted proxy may send are dropped. If the
+    deployment names no proxies, the peer is believed about TLS only.
+    """
     headers = scope["headers"]
     if any(name in SAID_BY_PROXIES for name, _ in headers):
         hidden = {FORWARDED} if not trusted_proxies() or is_from_proxy(scope) else SAID_BY_PROXIES
@@ -65,14 +68,16 @@ def as_pages_see_it(scope: Scope) -> dict[str, Any]:
 
 
 def is_from_proxy(scope: Scope) -> bool:
-    """Whether a proxy of ours is connected to us."""
+    """Whether the peer is one of the deployment's proxies."""
     peer = read((scope.get("client") or (UNKNOWN, 0))[0])
     return peer is not None and is_in(peer, trusted_proxies())
 
 
 def network_of(address: str) -> str:
-    """What counts as one caller in limits: an IPv4 address, or the /64 of an IPv6 address, which one customer of a
-    network has to themselves."""
+    """The network that limits count as one caller: an IPv4 address, or the /64 of an IPv6 address.
+
+    A network gives each of its customers at least a /64, so a single IPv6 address means little.
+    """
     known = read(address)
     if isinstance(known, IPv6Address):
         return str(ip_network((known, 64), strict=False))
@@ -94,20 +99,20 @@ def read(text: str) -> Address | None:
 
 
 def is_in(address: Address, networks: Iterable[Network]) -> bool:
-    """Whether one of these networks has this address."""
+    """Whether the address lies in one of the networks."""
     return any(address in network for network in networks)
 
 
 def trusted_proxies() -> tuple[Network, ...]:
-    """The deployment's proxies."""
+    """The networks in `TRUSTED_PROXIES`."""
     return networks(tuple(settings.CONFIGURATION.trusted_proxies))
 
 
 @lru_cache(maxsize=8)
 def networks(written: tuple[str, ...]) -> tuple[Network, ...]:
-    """Networks as settings write them: `10.0.0.0/8`, or one address.
+    """Parse networks as settings write them: `10.0.0.0/8`, or a single address.
 
     Raises:
-        ValueError: one is none.
+        ValueError: a text is not a network.
     """
     return tuple(ip_network(each, strict=False) for each in written)

@@ -1,4 +1,4 @@
-"""The manner that the gateway's commands share: bad input is one line on stderr, exit code 2, nothing changed."""
+"""What the gateway's commands share: bad input gives one line on stderr and exit code 2, and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from keys.errors import Unusable
 from keys.models import ProviderKey
 
+EXISTING = "see Provider keys in the admin for their names"
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class GatewayCommand(BaseCommand):
-    """Subclasses say what they do in `help` and `add_arguments`, and do it in `handle`."""
+    """The base class of the gateway's commands."""
 
-    # A script waits for the answer: no look at every app's models and pages first.
+    # A script waits for the answer, so the command skips the checks of every app's models and pages.
     requires_system_checks: list[str] = []  # noqa: RUF012
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -45,27 +46,27 @@ class GatewayCommand(BaseCommand):
             raise CommandError(" ".join(str(error).split()), returncode=2) from None
 
     def say(self, sentence: str) -> None:
-        """Tell the person something, on stderr: stdout is for the result that scripts read."""
+        """Print a sentence for people on stderr. Scripts read the result from stdout."""
         self.stderr.write(sentence, self.style.NOTICE)
 
 
 def provider_key(name: str | None) -> ProviderKey | None:
-    """The provider key of this name, where one is said.
+    """The provider key of this name; None without a name.
 
     Raises:
-        Unusable: there is none.
+        Unusable: there is no provider key of this name.
     """
     found = ProviderKey.objects.filter(name=name.strip()).first() if name is not None else None
     if name is not None and found is None:
-        raise Unusable(f"there is no provider key “{name}”")
+        raise Unusable(f"there is no provider key “{name}”: {EXISTING}")
     return found
 
 
 def whole_number(text: str | None) -> int | None:
-    """A whole number; None where there is nothing.
+    """Parse a whole number of at most nine digits; None without a text.
 
     Raises:
-        Unusable: it is none.
+        Unusable: the text is anything else.
     """
     if text is None:
         return None
@@ -75,20 +76,20 @@ def whole_number(text: str | None) -> int | None:
 
 
 def seconds(text: str | None) -> float | None:
-    """Seconds, and parts of one; None where there is nothing.
+    """Parse a number of seconds with up to three decimals; None without a text.
 
     Raises:
-        Unusable: it is no number of them.
+        Unusable: the text is anything else.
     """
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,3})?", text):
-        raise Unusable(f"“{text}” is no number of seconds")
+        raise Unusable(f"“{text}” is not a number of seconds, like 30 or 0.5")
     return float(text)
 
 
 def duration(text: str) -> timedelta:
-    """`0`, `90s`, `15m`, `24h` or `7d`.
+    """Parse a duration: `0`, `90s`, `15m`, `24h` or `7d`.
 
     Raises:
         Unusable: anything else.
@@ -100,10 +101,10 @@ def duration(text: str) -> timedelta:
 
 
 def moment(text: str) -> datetime:
-    """An ISO 8601 time; one that names no time zone is in UTC.
+    """Parse an ISO 8601 time. Without a time zone, it is in UTC.
 
     Raises:
-        Unusable: it is none.
+        Unusable: the text is not such a time.
     """
     try:
         time = datetime.fromisoformat(text)
@@ -113,10 +114,10 @@ def moment(text: str) -> datetime:
 
 
 def route(text: str) -> tuple[ProviderKey, int]:
-    """`NAME` or `NAME:WEIGHT`; a name may contain colons itself, and the longest one that exists is meant.
+    """Parse `NAME` or `NAME:WEIGHT`. A name may contain colons; the longest name that exists wins.
 
     Raises:
-        Unusable: there is no such provider key, or the weight is no number.
+        Unusable: there is no such provider key, or the weight is not a number.
     """
     whole = ProviderKey.objects.filter(name=text.strip()).first()
     if whole:
@@ -124,14 +125,14 @@ def route(text: str) -> tuple[ProviderKey, int]:
     name, colon, weight = text.strip().rpartition(":")
     named = ProviderKey.objects.filter(name=name).first() if colon else None
     if named is None:
-        raise Unusable(f"there is no provider key “{text}”")
+        raise Unusable(f"there is no provider key “{text}”: {EXISTING}")
     if not re.fullmatch(r"[0-9]{1,9}", weight):
         raise Unusable(f"the weight “{weight}” of the provider key “{name}” is not a whole number")
     return named, int(weight)
 
 
 def labels(pairs: Iterable[str]) -> dict[str, str]:
-    """`NAME=VALUE` pairs as an object.
+    """Parse `NAME=VALUE` pairs into an object.
 
     Raises:
         Unusable: one has no name or no value.

@@ -1,7 +1,7 @@
-"""A PostgreSQL connection for the event loop, outside of Django's ORM.
+"""PostgreSQL connections for the event loop, without Django's ORM.
 
-An ORM connection without Django's request signals stays dead after the database was restarted, and every ORM query
-costs a hop to a thread; the relay's path can afford neither.
+Outside of Django's requests, an ORM connection stays dead after the database restarts, and every ORM query hops to a
+thread. The relay can afford neither.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 import psycopg
 from django.conf import settings
 
-# Of a query's placeholders, by position or by name.
+# The values of a query's placeholders, by position or by name.
 Values = Sequence[object] | Mapping[str, object]
 
-# Bounds on every statement, so that nothing waits for ever: milliseconds.
+# Limits on every statement, in milliseconds, so that no statement waits for ever.
 OPTIONS = (
     "-c lock_timeout=5000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000"
     " -c synchronous_commit=on -c timezone=UTC -c plan_cache_mode=force_generic_plan"
 )
 
-# A network that swallows everything must not hold anybody for longer; these are ignored on a local socket.
+# Limits on how long a call waits for a network that silently drops packets. A local socket ignores them.
 NETWORK = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 SECONDS = 5
-# So many may wait for a reader's one connection.
+# Maximum number of queries waiting for a reader's one connection.
 WAITING = 4000
 
 
@@ -37,7 +37,11 @@ class TooManyWait(psycopg.OperationalError):
 
 
 def parameters(bounds: str = "") -> dict[str, Any]:
-    """libpq's parameters for the database of Django's settings, with these server settings besides."""
+    """libpq's parameters for the database in Django's settings.
+
+    Args:
+        bounds: server options to add, as `-c name=value`.
+    """
     database: dict[str, Any] = dict(settings.DATABASES["default"])
     given = {
         "dbname": database["NAME"],
@@ -52,7 +56,7 @@ def parameters(bounds: str = "") -> dict[str, Any]:
 
 
 async def connect(application: str) -> psycopg.AsyncConnection:
-    """A new connection in autocommit mode, with bounds on every statement.
+    """Open a connection in autocommit mode, with limits on every statement.
 
     Raises:
         psycopg.OperationalError: the database can't be reached within five seconds.
@@ -64,8 +68,11 @@ async def connect(application: str) -> psycopg.AsyncConnection:
 
 @contextlib.contextmanager
 def patience(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[None]:
-    """Within, a statement that isn't answered in so many seconds fails with an OperationalError. To time it out would
-    take longer where nobody answers: psycopg asks the server to cancel it, and waits for that."""
+    """Make a statement within this block fail with an OperationalError if the server doesn't answer in time.
+
+    This closes the socket. A timeout of the await would take longer when the server is silent, because psycopg then
+    asks the server to cancel the statement and waits for that.
+    """
     timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
     try:
         yield
@@ -74,13 +81,13 @@ def patience(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[No
 
 
 def cut(connection: psycopg.AsyncConnection) -> None:
-    """End a connection under whoever waits for its answer, as the network might."""
+    """Shut down a connection's socket while a statement waits on it, as a network failure would."""
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as link:
         link.shutdown(socket.SHUT_RDWR)
 
 
 class Reader:
-    """One connection for reading, opened on first use and again after it was lost."""
+    """One connection for short queries, opened at its first use and reopened after it is lost."""
 
     def __init__(self, application: str) -> None:
         self.application = application
@@ -89,20 +96,21 @@ class Reader:
         self.waiting = 0
 
     async def fetch(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
-        """The rows of a query, tried once more on a new connection where the old one turns out to be dead.
+        """Run a query and return its rows. If the connection turns out to be dead, run it once more on a new one.
 
         Raises:
             psycopg.Error: the database can't be reached, or refuses the query.
+            TooManyWait: too many queries wait for the connection.
         """
         if self.waiting >= WAITING:
-            raise TooManyWait("too many wait for the database")
+            raise TooManyWait("too many queries wait for the database")
         self.waiting += 1
         try:
             try:
                 async with asyncio.timeout(SECONDS):
                     await self.lock.acquire()
             except TimeoutError:
-                raise psycopg.OperationalError("who came before has no answer yet") from None
+                raise psycopg.OperationalError("the queries ahead of this one have no answer yet") from None
             try:
                 return await self._fetch_twice(query, values)
             finally:

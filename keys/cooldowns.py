@@ -1,10 +1,10 @@
-"""Provider keys that get no calls for a while: what this process knows of them, and what it learns and writes.
+"""Cool-downs of provider keys: times in which a provider key gets no calls. This module reads and writes them.
 
-A strike is a failure without a success since. Those of a failing provider key only count until there are several over
-some time: one that answers every other call has a success between, and goes on. From then on each doubles the time in
-which nobody calls it (a circuit breaker). When that has passed, one call, of all processes', claims
-the right to try: its success ends the matter. Where a provider says itself how long to wait, that is what counts: it
-lengthens a time that has begun, and no success of another call ends it.
+It is a circuit breaker. A strike is a failure with no success after it. A failing provider key cools down only after
+several strikes over some time, so a key that answers every other call stays in use. From then on, each strike doubles
+the cool-down. When the cool-down has passed, a single call across all processes probes the provider key; if the probe
+succeeds, the cool-down ends. If the provider itself says how long to wait, that time applies: it extends a cool-down
+that has begun, and another call's success does not end it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from keys.models import FORGOTTEN_AFTER, CooldownReason
 
 logger = logging.getLogger(__name__)
 
-# Strikes of a failing provider key before it cools down, seconds over which they came, and the seconds of its first and
-# its longest time.
+# Of a failing provider key: the strikes before it cools down, the seconds that they must span, and the seconds of its
+# first and longest cool-down.
 TRIP = 5
 TRIP_SECONDS = 1.0
 FIRST_SECONDS = 1.0
 LONGEST_SECONDS = 30.0
-# What a provider may tell us to wait at most.
+# The longest wait that a provider may ask for.
 MOST_SECONDS = 3600.0
-# Likewise of one whose key or account is refused.
+# First and longest cool-down of a provider key whose secret or account the provider refuses.
 REFUSED_FIRST_SECONDS = 3.0
 REFUSED_LONGEST_SECONDS = 300.0
-# So long a refusal of one customer's request waits for another customer's that confirms it.
+# A second customer's refusal confirms the first one's within this time.
 DOUBT_SECONDS = 60.0
 MOST_DOUBTS = 1000
-# Of one that limits the rate and doesn't say for how long.
+# Longest cool-down after a rate limit where the provider doesn't say how long to wait.
 LIMITED_LONGEST_SECONDS = 8.0
-# Who claimed the right to try has so long.
+# A probe has this long before another call may claim one.
 TRIAL_SECONDS = 10.0
 
-# While it cools down, calls that were under way before tell nothing new, unless the provider wants a longer time.
+# While a provider key cools down, failures of calls that were already under way count only if the provider asks for a
+# longer wait.
 STRIKE = """
 INSERT INTO keys_cooldown AS c (provider_key_id, model, reason, http_status, strikes, since, until)
 VALUES (%(provider_key)s, %(model)s, %(reason)s, %(http_status)s, 1, clock_timestamp(),
@@ -53,7 +54,7 @@ ON CONFLICT (provider_key_id, model) DO UPDATE SET
                 ELSE least(%(longest)s, %(first)s * 2 ^ least(n - %(trip)s, 30)) END))
         FROM (SELECT c.strikes + CASE WHEN c.until > clock_timestamp() AND NOT %(trial)s OR c.strikes + 1 = %(trip)s
             AND c.since > clock_timestamp() - make_interval(secs => %(over)s) THEN 0 ELSE 1 END AS n) AS next)
-WHERE c.until <= clock_timestamp() OR %(trial)s OR %(told)s AND c.until < excluded.until
+WHERE c.until <= clock_timestamp() OR %(trial)s OR %(asked)s AND c.until < excluded.until
 RETURNING strikes
 """
 CLAIM = """
@@ -68,8 +69,8 @@ END = """
 DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
     AND (until <= clock_timestamp() OR %(trial)s AND reason <> 'rate_limited') RETURNING model
 """
-# Whether two virtual keys belong to different customers; where the deployment has one customer only, to different
-# teams: a key without a team stands for itself.
+# Whether two virtual keys belong to different customers or, if the deployment has only one customer, to different
+# teams. A key without a team counts as a team of its own.
 APART = """
 SELECT a.customer_id <> b.customer_id OR (a.team_id IS DISTINCT FROM b.team_id OR a.team_id IS NULL) AND NOT EXISTS (
     SELECT FROM keys_virtualkey o WHERE o.customer_id <> a.customer_id AND NOT o.passthrough)
@@ -83,7 +84,7 @@ FROM keys_cooldown WHERE until > clock_timestamp() - make_interval(secs => %(for
 
 @dataclass(frozen=True, slots=True)
 class KnownCooldown:
-    """As it was last read. `until` by this process's monotonic clock."""
+    """A cool-down as this process last read it. `until` is on this process's monotonic clock."""
 
     reason: str
     http_status: int | None
@@ -92,25 +93,27 @@ class KnownCooldown:
 
     @property
     def tripped(self) -> bool:
-        """Whether it takes a call that tries first, once its time has passed."""
+        """Whether a probe must succeed before other calls may use the provider key again."""
         return self.reason == CooldownReason.REFUSED or (self.reason == CooldownReason.FAILING and self.strikes >= TRIP)
 
 
 class Cooldowns:
-    """Read every second by each process (`read`), and whenever something is written. Nothing here fails a call: where
-    the database is away, nothing is learned."""
+    """The cool-downs that this process knows. `read` reloads them every second and after each write.
+
+    Nothing here fails a call: while the database is unavailable, the process goes by what it last read.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.known: dict[tuple[int, str], KnownCooldown] = {}
-        # The last refusal that nobody has confirmed, as this process knows: whose request it was, and when.
+        # The last unconfirmed refusal that this process saw: the virtual key whose request it was, and the time.
         self.doubts: dict[tuple[int, str], tuple[int, float]] = {}
 
     async def read(self) -> None:
-        """Take in what is written.
+        """Reload all cool-downs.
 
         Raises:
-            psycopg.Error: the database is away.
+            psycopg.Error: the database is unavailable.
         """
         rows = await self.reader.fetch(READ, {"forgotten": FORGOTTEN_AFTER.total_seconds()})
         now = time.monotonic()
@@ -120,7 +123,7 @@ class Cooldowns:
         }
 
     def of(self, provider_key: KnownProviderKey, model: str) -> KnownCooldown | None:
-        """What keeps calls of this model from a provider key now, the longest; None where nothing does. No I/O."""
+        """The longest cool-down that keeps this model's calls from a provider key now; None without one. No I/O."""
         if not self.known or provider_key.id is None:
             return None
         found = [self.known.get((provider_key.id, name)) for name in {"", model}]
@@ -128,11 +131,11 @@ class Cooldowns:
         return max((one for one in found if one and one.until > now), key=lambda one: one.until, default=None)
 
     def needs_trial(self, provider_key: KnownProviderKey, model: str) -> bool:
-        """Whether somebody has to try first whether it is well again. No I/O."""
+        """Whether a single call must probe the provider key before others may use it. No I/O."""
         return bool(self.known and self._tripped(provider_key, model))
 
     async def claim(self, provider_key: KnownProviderKey, model: str) -> bool:
-        """Claim the right to try; whether this call has it, of all processes'."""
+        """Try to become the one call, across all processes, that probes the provider key; True if this call may."""
         claimed = True
         for name in self._tripped(provider_key, model):
             values = {"provider_key": provider_key.id, "model": name, "seconds": TRIAL_SECONDS}
@@ -140,7 +143,7 @@ class Cooldowns:
         return claimed
 
     async def give_back(self, provider_key: KnownProviderKey, model: str) -> None:
-        """Who claimed the right to try doesn't: somebody else may at once."""
+        """Give up a claimed probe that was not made, so that another call may claim it at once."""
         for name in self._tripped(provider_key, model):
             await self._write(GIVE_BACK, {"provider_key": provider_key.id, "model": name})
 
@@ -149,25 +152,28 @@ class Cooldowns:
         return [name for name, one in found.items() if one is not None and one.tripped]
 
     async def limited(self, provider_key: KnownProviderKey, model: str, seconds: float | None, *, trial: bool) -> None:
-        """The provider says that calls come too fast: it waits as long as it says, or longer each time."""
+        """The provider limits the rate: cool down for as long as it asks, or twice as long with each strike."""
         first, longest = FIRST_SECONDS, LIMITED_LONGEST_SECONDS
         await self._strike(
-            provider_key, model, CooldownReason.RATE_LIMITED, 429, 1, first, longest, told=seconds, trial=trial
+            provider_key, model, CooldownReason.RATE_LIMITED, 429, 1, first, longest, asked=seconds, trial=trial
         )
 
     async def failed(
         self, provider_key: KnownProviderKey, model: str, http_status: int | None, seconds: float | None, *, trial: bool
     ) -> None:
-        """It could not be reached, or failed: `model` is empty where that says nothing about the model."""
+        """The provider failed or could not be reached. `model` is empty if the failure is not about one model."""
         first, longest = FIRST_SECONDS, LONGEST_SECONDS
         await self._strike(
-            provider_key, model, CooldownReason.FAILING, http_status, TRIP, first, longest, told=seconds, trial=trial
+            provider_key, model, CooldownReason.FAILING, http_status, TRIP, first, longest, asked=seconds, trial=trial
         )
 
     async def confirms(self, provider_key: KnownProviderKey, model: str, virtual_key: int) -> bool:
-        """Whether a refusal of this virtual key's request is the second in a row, after one of another customer's: a
-        provider may refuse what a caller sent, and says the same of our key. Two keys of one team never confirm each
-        other, for one person may hold both. Where the database is away, nothing is confirmed."""
+        """Whether this refusal confirms an earlier one: the one before it was of another customer's request.
+
+        A single refusal proves nothing about our key: a provider may answer the same way to what a caller sent. Two
+        virtual keys of one team never confirm each other, because one person may hold both. While the database is
+        unavailable, no refusal is confirmed.
+        """
         if provider_key.id is None:
             return False
         now = time.monotonic()
@@ -180,18 +186,22 @@ class Cooldowns:
         try:
             rows = await self.reader.fetch(APART, {"one": virtual_key, "other": before[0]})
         except psycopg.Error as error:
-            logger.warning("a refusal can't be confirmed (%s)", type(error).__name__)
+            logger.warning(
+                "a refusal of a provider key stays unconfirmed: the database failed (%s)", type(error).__name__
+            )
             return False
         return bool(rows and rows[0][0])
 
     async def refused(self, provider_key: KnownProviderKey, model: str, http_status: int, *, trial: bool) -> None:
-        """Its key or account is refused, for this model or (where that is empty) for any: administrators have to see
-        to it."""
+        """The provider refuses our key or account, for this model or (if `model` is empty) for all of them.
+
+        An administrator has to fix it.
+        """
         first, longest = REFUSED_FIRST_SECONDS, REFUSED_LONGEST_SECONDS
         await self._strike(provider_key, model, CooldownReason.REFUSED, http_status, 1, first, longest, trial=trial)
 
     async def succeeded(self, provider_key: KnownProviderKey, model: str, *, trial: bool) -> None:
-        """A call of this model was answered."""
+        """The provider answered a call of this model: forget its unconfirmed refusals, and end its cool-down if due."""
         if self.doubts and provider_key.id is not None:
             for name in ("", model):
                 self.doubts.pop((provider_key.id, name), None)
@@ -208,13 +218,13 @@ class Cooldowns:
         first: float,
         longest: float,
         *,
-        told: float | None = None,
+        asked: float | None = None,
         trial: bool,
     ) -> None:
-        if provider_key.id is None:  # a caller's own: what becomes of it is nobody else's business
+        if provider_key.id is None:  # a caller's own key: its failures concern no other caller
             return
-        if told is not None:
-            trip, first = 1, min(max(told, 0.0), MOST_SECONDS)
+        if asked is not None:
+            trip, first = 1, min(max(asked, 0.0), MOST_SECONDS)
             longest = first
         values: dict[str, object] = {
             "provider_key": provider_key.id,
@@ -225,7 +235,7 @@ class Cooldowns:
             "over": TRIP_SECONDS,
             "first": first,
             "longest": longest,
-            "told": told is not None,
+            "asked": asked is not None,
             "trial": trial,
         }
         lengthens = not trial and self.of(provider_key, model) is not None
@@ -246,6 +256,6 @@ class Cooldowns:
             rows = await self.reader.fetch(query, values)
             await self.read()
         except psycopg.Error as error:
-            logger.warning("a cool-down can't be written (%s)", type(error).__name__)
+            logger.warning("a cool-down was not written: the database failed (%s)", type(error).__name__)
             return []
         return rows

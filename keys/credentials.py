@@ -1,8 +1,8 @@
-"""The form of a credential, and the digest that is stored of it.
+"""The format of credentials, and the digest under which they are stored.
 
-`sk-bf-` (a virtual key) or `gt-bf-` (a gateway token), then 43 letters and digits (256 bits of randomness), then 6
-that are the CRC-32 of all that comes before. The checksum tells a typo from a revoked key without asking anybody; it
-proves nothing, for anyone can compute it. No `-` or `_` after the prefix, so that a double click selects it.
+A credential is `sk-bf-` (a virtual key) or `gt-bf-` (a gateway token), then 43 letters and digits (256 random bits),
+then 6 that encode the CRC-32 of everything before them. The checksum tells a typo from a revoked key without a query.
+It is no proof, because anyone can compute it. No `-` or `_` follows the prefix, so a double click selects the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = tuple(PREFIXES.values())
 
 
 def make(kind: CredentialKind) -> str:
-    """A new credential of this kind, in plain text: show it once, store its digest."""
+    """Create a credential of this kind in plain text. Show it once, and store only its digest."""
     start = PREFIXES[kind] + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
     return start + checksum(start)
 
@@ -40,12 +40,12 @@ def checksum(start: str) -> str:
 
 
 def is_ours(text: str) -> bool:
-    """Whether it claims to be one of our credentials."""
+    """Whether a text has the prefix of a credential of this gateway. It may still be mistyped."""
     return text.startswith(OURS)
 
 
 def is_intact(text: str) -> bool:
-    """Whether it is one of ours with nothing mistyped or cut off."""
+    """Whether a text has the prefix, length and checksum of a credential of this gateway."""
     return (
         len(text) == LENGTH
         and text.startswith(OURS)
@@ -55,10 +55,10 @@ def is_intact(text: str) -> bool:
 
 
 def digest(text: str, pepper: bytes) -> bytes:
-    """What is stored of a credential: its HMAC-SHA-256 under a pepper, 32 bytes."""
+    """The digest that is stored for a credential: its HMAC-SHA-256 under a pepper, 32 bytes."""
     return hmac.digest(pepper, text.encode(), "sha256")
 
 
 def ends(text: str) -> tuple[str, str]:
-    """Its first and last characters, for people to know it by: `("sk-bf-Ab3", "9xYz")`."""
+    """The first and last characters, by which people recognise a credential: `("sk-bf-Ab3", "9xYz")`."""
     return text[: PREFIX_LENGTH + 3], text[-4:]

@@ -1,4 +1,4 @@
-"""Who pays: finding the customer and team that somebody named, and adding them at their first mention."""
+"""Finds the customer and team that a person names, and adds those that don't exist yet."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from keys.models import Customer, Team
 
 
 def find_or_add(customer: str = "", team: str = "") -> tuple[Customer, Team | None]:
-    """The customer and team of these names, added if new. Without a customer, the team says whose it is; without
-    either, the only customer there is.
+    """Find the customer and team of these names, and add them if they are new.
+
+    Without a customer's name, the team's customer is used. Without either, the only customer is used.
 
     Raises:
-        Unusable: a name that can't be one, or it is not clear who pays.
+        Unusable: a name is invalid, or the customer is ambiguous.
     """
     if customer:
         payer = Customer.objects.get_or_create(name=names.check(customer, "the customer"))[0]
@@ -29,8 +30,8 @@ def _implied(team: str) -> Customer:
         if len(owners) == 1:
             return owners[0]
         if owners:
-            raise Unusable(f"several customers have a team “{team.strip()}”: say whose with --customer")
+            raise Unusable(f"several customers have a team “{team.strip()}”: name one with --customer")
     customers = list(Customer.objects.all()[:2])
     if len(customers) == 1:
         return customers[0]
-    raise Unusable("say who pays with --customer" + ("" if customers else ": there is no customer yet"))
+    raise Unusable(f"there {'are several customers' if customers else 'is no customer yet'}: name one with --customer")

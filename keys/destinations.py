@@ -1,9 +1,9 @@
-"""Where the gateway may connect because somebody typed an address: a provider key's, a webhook's, one in a secret.
+"""Which addresses the gateway may connect to when a person typed them: for a provider key, a webhook or in a secret.
 
-An address that isn't public needs the deployment's leave (`ALLOWED_PRIVATE_HOSTS`), and a cloud's metadata has none.
-What counts is the address that a host stands for, however it is spelled: it is looked at when it is saved, and again,
-resolved, by whoever connects (httpx: keys/guarded_http.py, the relay's clients: messages_api), who then connects to
-what was looked at. Only spelling is looked at where a proxy leads out, for the proxy resolves.
+A private address must be permitted by the deployment (`ALLOWED_PRIVATE_HOSTS`). A cloud's metadata service is never
+permitted. The check looks at the address that a host resolves to, however the host is spelled. It runs when the URL is
+saved, and again before each connection (httpx: keys/guarded_http.py; the relay's clients: messages_api), which then
+uses the checked address. With an outbound proxy only the spelling is checked, because the proxy resolves the host.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django.conf import settings
 from keys import provider_kinds
 from keys.client_address import Address, Network, is_in
 
-# Where clouds tell machines their secrets, or may.
+# Hosts and networks of clouds' metadata services, which give a machine its secrets.
 METADATA_NAMES = frozenset({"metadata.google.internal", "metadata.goog", "metadata.azure.internal", "instance-data"})
 METADATA = tuple(
     ip_network(each)
@@ -30,37 +30,37 @@ METADATA = tuple(
         *("fd00:ec2::/32", "fd20:ce::254/128", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"),
     )
 )
-# Not public, besides what Python's `is_global` knows.
+# Networks that are not public, although Python's `is_global` says otherwise.
 NOT_PUBLIC = tuple(ip_network(each) for each in ("192.88.99.0/24", "224.0.0.0/3", "2001::/23", "3fff::/20"))
 PUBLIC_IPV6 = ip_network("2000::/3")
-# IPv6 that leads to the IPv4 address in its last bytes, or (6to4) after its prefix.
+# IPv6 networks that lead to the IPv4 address in the last four bytes or, for 6to4, in those after the prefix.
 EMBEDDING = tuple(ip_network(each) for each in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 SIX_TO_FOUR = ip_network("2002::/16")
 
-# A name, or a name with everything below it.
+# A host name, or `*.` and a host name for all hosts below it.
 NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 
 
 class Forbidden(OSError):
-    """The gateway doesn't connect there; the message says why, for people, and quotes nothing that was looked up."""
+    """The gateway must not connect to this host. The message says why, without the addresses that DNS gave."""
 
 
-METADATA_WORDS = "its address is link-local or a cloud's metadata service: nothing is sent there"
+METADATA_WORDS = "its address is link-local or a cloud's metadata service: the gateway never connects there"
 PRIVATE_WORDS = "its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network"
 
 
 def nothing_kept() -> Collection[str]:
-    """No host is served for the sake of what was saved before addresses were checked."""
+    """The default for `kept`: no host is exempt."""
     return ()
 
 
 class Destinations:
-    """Which hosts and addresses may be connected to.
+    """The hosts and addresses that the gateway may connect to.
 
     Args:
-        allowed: private hosts, by name or network, as ALLOWED_PRIVATE_HOSTS has them.
-        kept: gives the hosts of addresses that were saved before addresses were checked, in their plain spelling.
-        metadata: hosts of the machine's own metadata, for what asks for its identity.
+        allowed: names and networks of permitted private hosts, as in ALLOWED_PRIVATE_HOSTS.
+        kept: returns the hosts, in plain spelling, of URLs that were saved before the gateway checked addresses.
+        metadata: hosts of the machine's metadata service, permitted where the gateway asks for the machine's identity.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Destinations:
         self.metadata = frozenset(map(plain_host, metadata))
 
     def check_spelling(self, host: str) -> None:
-        """Refuse a host by what it says itself: a name that is no one's to call, or an address in whatever spelling.
+        """Refuse a host without resolving it: a metadata service's name, or a forbidden address in any spelling.
 
         Raises:
-            Forbidden: it is refused.
+            Forbidden: the gateway must not connect to it.
         """
         if plain_host(host) in METADATA_NAMES and plain_host(host) not in self.metadata:
             raise Forbidden(METADATA_WORDS)
@@ -86,10 +86,10 @@ class Destinations:
             self.check(host, address)
 
     def check(self, host: str, address: Address) -> None:
-        """Refuse an address that a host stands for.
+        """Refuse an address that a host resolves to.
 
         Raises:
-            Forbidden: it is refused.
+            Forbidden: the gateway must not connect to it.
         """
         name, address = plain_host(host), meant(address)
         if name in self.metadata:
@@ -105,10 +105,10 @@ class Destinations:
         return any("*" + name[at:] in self.names for at, letter in enumerate(name) if letter == ".")
 
     def permitted(self, host: str, addresses: Iterable[str]) -> list[str]:
-        """Those of a host's addresses that may be connected to.
+        """The permitted ones of a host's addresses.
 
         Raises:
-            Forbidden: none may.
+            Forbidden: none of them is permitted.
         """
         self.check_spelling(host)
         found, refusal = list[str](), Forbidden("there is no host of this name")
@@ -124,20 +124,21 @@ class Destinations:
         return found
 
     def resolve(self, host: str, port: int) -> list[str]:
-        """The addresses that may be connected to for this host; waits for the resolver.
+        """Resolve a host and return its permitted addresses. Blocks while it resolves.
 
         Raises:
-            Forbidden: there are none.
+            Forbidden: none of its addresses is permitted.
             OSError: there is no host of this name.
         """
         return self.permitted(host, resolved(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
     def check_url(self, url: str) -> None:
-        """Refuse a URL that is to be saved, by what its host stands for now. A name that can't be resolved is left to
-        whoever connects.
+        """Refuse a URL, before it is saved, by what its host resolves to now.
+
+        A name that doesn't resolve passes: each connection is checked again.
 
         Raises:
-            Forbidden: it is refused.
+            Forbidden: the gateway must not connect to its host.
         """
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -153,12 +154,12 @@ class Destinations:
 
 
 def resolved(found: Iterable[tuple]) -> list[str]:  # type: ignore[type-arg]
-    """The addresses in what a resolver gives, each once."""
+    """The addresses in a result of `getaddrinfo`, without repetitions."""
     return list(dict.fromkeys(sockaddr[0] for *_, sockaddr in found))
 
 
 def current(kept: Callable[[], Collection[str]] = nothing_kept, metadata: Collection[str] = ()) -> Destinations:
-    """The deployment's. Where its configuration itself names a host, that needs no other leave."""
+    """The deployment's destinations. A host that its configuration names is permitted without another setting."""
     configuration = settings.CONFIGURATION
     own = [host_of(configuration.passthrough_base_url)]
     return Destinations(
@@ -167,22 +168,22 @@ def current(kept: Callable[[], Collection[str]] = nothing_kept, metadata: Collec
 
 
 class Saved(Protocol):
-    """An address that somebody typed."""
+    """A row with a URL that a person typed."""
 
     predates_address_checks: bool
 
     @property
     def url(self) -> str:
-        """Empty: the provider's own."""
+        """The URL; empty stands for the provider's own address."""
 
 
 def kept_hosts(rows: Iterable[Saved]) -> frozenset[str]:
-    """The hosts that are served although they may be private, for their addresses were saved before it was asked."""
+    """The hosts that stay permitted although they may be private: their URLs predate the check of addresses."""
     return frozenset(host_of(row.url) for row in rows if row.predates_address_checks and row.url)
 
 
 def host_of(url: str) -> str:
-    """A URL's host in its plain spelling; empty where it has none."""
+    """A URL's host in plain spelling; empty if it has none."""
     try:
         return plain_host(urlsplit(url).hostname or "")
     except ValueError:
@@ -190,13 +191,15 @@ def host_of(url: str) -> str:
 
 
 def plain_host(host: str) -> str:
-    """One spelling for a host: compatible characters in their plain form, small letters, no brackets, no dots at the
-    end."""
+    """The plain spelling of a host: NFKC characters, lower case, without brackets and trailing dots."""
     return unicodedata.normalize("NFKC", host).replace("\u3002", ".").lower().strip("[]").rstrip(".")
 
 
 def spelled(host: str) -> Address | None:
-    """The address that a host is, in any spelling that resolvers take (`2130706433`, `0x7f.1`, `127.1`, `[::1%lo]`)."""
+    """The address that a host is written as, in any spelling that resolvers accept; None if it is a name.
+
+    Resolvers accept `2130706433`, `0x7f.1`, `127.1` and `[::1%lo]`.
+    """
     text = plain_host(host).partition("%")[0]
     try:
         return ip_address(text)
@@ -209,7 +212,7 @@ def spelled(host: str) -> Address | None:
 
 
 def meant(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address leads to, or itself."""
+    """The IPv4 address that an IPv6 address leads to, or else the address itself."""
     if isinstance(address, IPv6Address):
         if is_in(address, EMBEDDING) and int(address) > 1:  # :: and ::1 are IPv6's own
             return IPv4Address(int(address) & 0xFFFFFFFF)
@@ -219,17 +222,17 @@ def meant(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether it is an address of the internet."""
+    """Whether the address is public, on the internet."""
     if isinstance(address, IPv6Address) and address not in PUBLIC_IPV6:
         return False
     return address.is_global and not is_in(address, NOT_PUBLIC)
 
 
 def read_allowed(written: Iterable[str]) -> tuple[frozenset[str], tuple[Network, ...]]:
-    """Names and networks, of what the setting says.
+    """Split ALLOWED_PRIVATE_HOSTS into names and networks.
 
     Raises:
-        ValueError: one is neither.
+        ValueError: an entry is neither.
     """
     names, networks = set(), []
     for each in written:

@@ -1,7 +1,7 @@
-"""What a web process knows of virtual keys: where a call may go, found by credential, kept until it is out of date.
+"""A web process's cache of virtual keys, by credential: which models and provider keys a call may use.
 
-It never says whether a key is still good: that is the arbiter's word (usage.admission), which also tells a process
-that what it knows is stale.
+It doesn't say whether a key is still valid. The arbiter decides that (usage.admission), and it also reports when a
+cached key is stale.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from keys.timeouts import DEPLOYMENTS, Timeouts
 
 logger = logging.getLogger(__name__)
 
-# Entries of a few hundred bytes each.
+# Maximum number of entries, each of a few hundred bytes.
 CAPACITY = 100_000
-# A credential that nobody handed out is asked for at most once in this time.
+# An unknown credential is looked up in the database at most once in this time.
 UNKNOWN_SECONDS = 1.0
 
 FIND = """
@@ -52,9 +52,9 @@ ALIASES = "SELECT name, target FROM keys_modelalias ORDER BY id"
 
 @dataclass(frozen=True, slots=True)
 class KnownProviderKey:
-    """A provider key, ready to call with. The secret is in plain text: it never leaves the process but upstream.
+    """A provider key that is ready to be called. Its secret is in plain text, and is sent only to the provider.
 
-    Its organisation and workspace are empty as long as no answer has named them.
+    Its organisation and workspace are empty until an answer names them.
     """
 
     id: int | None
@@ -72,7 +72,7 @@ class KnownProviderKey:
 
     @property
     def kind(self) -> type[ProviderKind]:
-        """What is true of its provider."""
+        """The facts about its provider."""
         return provider_kinds.find(self.provider)
 
     @property
@@ -87,11 +87,11 @@ class KnownProviderKey:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A virtual key as a credential opened it, at the revisions at which it was read.
+    """A virtual key and the credential that it was found by, at the revisions at which it was read.
 
-    `max_tokens` is the ceiling for what it may ask for, the lower one of its own and its team's; `default_max_tokens`
-    stand in where it doesn't ask. `rpm` and `parallel` are the lowest limits of requests and of calls at once, its own,
-    its team's and its customer's, for all models. None: there is none.
+    `max_tokens` is the ceiling for a request's `max_tokens`: the lower one of the key's and its team's.
+    `default_max_tokens` applies to a request that names none. `rpm` and `parallel` are the lowest limits on requests
+    per minute and on parallel calls, of the key, its team and its customer, for all models. None stands for no limit.
     """
 
     credential: int
@@ -114,20 +114,20 @@ class KnownKey:
     parallel: int | None = None
 
     def allows(self, *names: str) -> bool:
-        """Whether its allow-list and deny-list let a call for this model through, which may have several names."""
+        """Whether its allow-list and deny-list permit a model with these names."""
         return patterns.allows(self.allowed, self.denied, *names)
 
     def stands_for(self, name: str) -> str:
-        """What an alias of this name stands for; the name itself where there is none."""
+        """The target of the alias with this name; the name itself if it is not an alias."""
         return self.aliases.get(name) or self.aliases.get(model_names.fold(name), name) if self.aliases else name
 
     def with_route(self, provider_key: KnownProviderKey) -> KnownKey:
-        """The same, mapped to this provider key alone."""
+        """The same key, mapped to this provider key alone."""
         return replace(self, routes=((provider_key, 1),))
 
 
 class Directory:
-    """Virtual keys by the digest of their credential, least recently used first out."""
+    """The cache of virtual keys, by the digest of their credential. It drops the least recently used entries first."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -140,15 +140,15 @@ class Directory:
         self.catalogue_revision = 0
         self.catalogue: dict[int, KnownProviderKey] = {}
         self.aliases: dict[str, str] = {}
-        # Of base URLs that predate the checks of addresses (keys/destinations.py).
+        # The hosts of base URLs that predate the checks of addresses (keys/destinations.py).
         self.kept_hosts: frozenset[str] = frozenset()
         self.peppers = [pepper.key for pepper in keyring.peppers()]
 
     async def find(self, secret: str) -> KnownKey | None:
-        """The virtual key that a credential opens, or None where nobody handed it out.
+        """The virtual key of a credential, or None if there is no such credential.
 
         Raises:
-            psycopg.Error: it isn't known yet, and the database can't be asked.
+            psycopg.Error: the credential is not cached, and the database is unavailable.
         """
         for pepper in self.peppers:
             digest = credentials.digest(secret, pepper)
@@ -159,19 +159,19 @@ class Directory:
         return await self.refresh(secret, than=None)
 
     async def refresh(self, secret: str, *, than: KnownKey | None) -> KnownKey | None:
-        """The same, read anew. Of many who ask at once, one reads, and the others take what it has read.
+        """Reload the virtual key of a credential. Of several calls at once, one queries and the others use its result.
 
         Args:
-            than: what the caller knows and found wanting; who has read anything newer is taken at their word.
+            than: the stale key that the caller has. Any newer one that is cached by now is returned without a query.
 
         Raises:
-            psycopg.Error: the database can't be asked.
+            psycopg.Error: the database is unavailable.
         """
         self.peppers = [pepper.key for pepper in keyring.peppers()]
         digests = [credentials.digest(secret, pepper) for pepper in self.peppers]
-        # It is kept under the newest; which one it was stored by costs nothing to leave open.
+        # Cached under the newest pepper's digest, whichever pepper the row was stored under.
         digest = digests[0]
-        # What others are reading may be older than the change that the caller knows of; what they read next is not.
+        # A query that is already running may have missed the change that made `than` stale. A second one can't.
         for _ in range(2):
             known = self.known.get(digest)
             if known is not None and is_newer(known, than):
@@ -188,7 +188,7 @@ class Directory:
         def done(task: asyncio.Task[KnownKey | None]) -> None:
             del self.reading[digest]
             if not task.cancelled():
-                task.exception()  # whoever still waits has it
+                task.exception()  # the calls that wait get it; without this, asyncio logs it
 
         task = self.reading[digest] = asyncio.get_running_loop().create_task(self._read(digest, digests))
         task.add_done_callback(done)
@@ -215,10 +215,10 @@ class Directory:
         return digest in self.unknown
 
     async def passed_through(self, *, than: KnownKey | None = None) -> KnownKey | None:
-        """The hidden key under which calls with a provider's own key are recorded; read anew as `refresh` does it.
+        """The hidden key under which calls with a provider's own key are recorded. `than` works as in `refresh`.
 
         Raises:
-            psycopg.Error: it isn't known yet, or is asked for anew, and the database can't be asked.
+            psycopg.Error: the key must be read, and the database is unavailable.
         """
         async with self.reading_hidden:
             if self.hidden is None or not is_newer(self.hidden, than):
@@ -243,7 +243,7 @@ class Directory:
             revision,
             self.catalogue_revision,
             tuple(allowed),
-            # Who denies an alias denies what it stands for.
+            # Denying an alias also denies its target.
             (*denied, *(self.aliases[name] for name in map(model_names.fold, denied) if name in self.aliases)),
             passthrough,
             routes,
@@ -261,7 +261,7 @@ class Directory:
     async def _read_catalogue(self) -> None:
         rows = await self.reader.fetch(CATALOGUE)
         named = await self.reader.fetch(ALIASES)
-        # Two of them that differ in case alone may be there from before that was refused.
+        # Older databases may have two aliases that differ only in case. The one with the lower id wins.
         aliases = {model_names.fold(name): target for name, target in reversed(named)} | dict(named)
         catalogue, kept = {}, set()
         for _, predates, key, name, provider, base_url, ciphertext, models, organization, workspace, *policy in rows:
@@ -270,7 +270,11 @@ class Directory:
             try:
                 secret = keyring.decrypt(ciphertext) if ciphertext else ""
             except keyring.UnreadableSecret:
-                logger.error("provider key %s is left out: its secret can't be decrypted", name)
+                logger.error(
+                    "provider key %s is left out: no master key decrypts its secret; restore the master key or set the "
+                    "secret again",
+                    name,
+                )
                 continue
             if predates:
                 kept.add(host_of(base_url))
@@ -286,13 +290,13 @@ class Directory:
                 Timeouts(*policy[:4]),
                 *policy[4:],
             )
-        # The revision is the one that was read first: what has moved since is read again.
+        # This is the revision of the first query, so a change made since then triggers another reload.
         self.catalogue, self.aliases, self.catalogue_revision = catalogue, aliases, rows[0][0]
         self.kept_hosts = frozenset(kept)
 
 
 def is_newer(known: KnownKey, than: KnownKey | None) -> bool:
-    """Whether it was read since, by what the database says of changes."""
+    """Whether `known` is at other revisions than the stale `than`, and so was read after it."""
     if than is None:
         return True
     return (known.revision, known.catalogue_revision) != (than.revision, than.catalogue_revision)

@@ -1,4 +1,4 @@
-"""The forms of the admin pages for keys: they ask the same functions as the commands whether a value is usable."""
+"""The forms of the admin pages for keys. They check values with the same functions as the commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from keys import issuing, names, provider_keys, virtual_keys
 from keys.errors import Unusable
 from keys.models import Credential, GatewayToken, ProviderKey, VirtualKey
 
+NEW_SECRET = "The provider's API key, or its JSON."  # noqa: S105 (a help text)
 OVERLAPS = {
-    "0": "none: it ends at once",
+    "0": "no overlap: it expires at once",
     "900": "15 minutes",
     "3600": "1 hour",
     "86400": "24 hours",
@@ -27,7 +28,7 @@ OVERLAPS = {
 
 @contextmanager
 def refusals_shown() -> Iterator[None]:
-    """Turn a refusal into an error on the form."""
+    """Turn an Unusable within this block into an error of the form or field that is being cleaned."""
     try:
         yield
     except Unusable as error:
@@ -36,7 +37,7 @@ def refusals_shown() -> Iterator[None]:
 
 @contextmanager
 def at_field(form: forms.BaseForm, field: str) -> Iterator[None]:
-    """Turn a refusal into an error beside a field, from where the whole form is looked at."""
+    """Turn an Unusable within this block into an error beside this field. For use in a form's `clean`."""
     try:
         yield
     except Unusable as error:
@@ -44,7 +45,7 @@ def at_field(form: forms.BaseForm, field: str) -> Iterator[None]:
 
 
 def usable_patterns(patterns: list[str]) -> list[str]:
-    """The patterns, each of them looked at: form fields made of model fields leave their items' validators out."""
+    """Check and return the patterns. A form field for an array doesn't run the validators of its items."""
     with refusals_shown():
         for pattern in patterns:
             issuing.check_pattern(pattern)
@@ -52,7 +53,7 @@ def usable_patterns(patterns: list[str]) -> list[str]:
 
 
 class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A virtual key's terms, new or changed."""
+    """The terms of a new or changed virtual key."""
 
     class Meta:
         model = VirtualKey
@@ -105,7 +106,7 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         team = cleaned.get("team")
         customer = cleaned.get("customer") or (self.instance.customer if self.instance.pk else None)
         if team and customer and team.customer_id != customer.pk:
-            self.add_error("team", f"This team belongs to {team.customer}.")
+            self.add_error("team", f"This team belongs to {team.customer}: choose a team of {customer}.")
         elif customer and "name" in cleaned and "team" not in self.errors:
             named = VirtualKey(
                 pk=self.instance.pk,
@@ -120,10 +121,10 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class RouteFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
-    """The provider keys that a virtual key maps to."""
+    """The routes of a virtual key: its provider keys and their weights."""
 
     def routes(self) -> list[tuple[ProviderKey, int]]:
-        """Those that are to be, after this form was filled in."""
+        """The routes that the submitted form asks for."""
         return [
             (form.cleaned_data["provider_key"], form.cleaned_data["weight"])
             for form in self.forms
@@ -139,7 +140,7 @@ class RouteFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
 
 
 class RotateForm(forms.Form):
-    """How long the older secrets work on. `newest` keeps a page that is sent twice from rotating twice."""
+    """The overlap of a rotation. `newest` makes sure that a form that is sent twice rotates once."""
 
     overlap = forms.TypedChoiceField(
         choices=list(OVERLAPS.items()),
@@ -157,18 +158,20 @@ class RotateForm(forms.Form):
     def clean_newest(self) -> int:
         newest: int = self.cleaned_data["newest"]
         if newest != self.newest_now:
-            raise ValidationError("This key has been given a new secret since the page was opened.")
+            raise ValidationError(
+                "This key got a new secret after you opened this page. Reload the page to rotate it again."
+            )
         return newest
 
 
 class RevokeForm(forms.Form):
-    """Whether a revocation also ends the answers that are being written."""
+    """Whether a revocation also ends the streams that are open."""
 
     cut_streams = forms.BooleanField(required=False, label="Cut its open streams too")
 
 
 class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A provider key; its secret goes in and never comes out."""
+    """A new or changed provider key. The form takes a secret and never shows one."""
 
     secret = forms.CharField(
         required=False,
@@ -199,10 +202,8 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "secret" in self.fields:
             hint = f"Ends in …{self.instance.secret_hint}. " if self.instance.secret_hint else ""
-            stored = (
-                f"{hint}Empty: keep it." if self.instance.secret_ciphertext else "The provider's API key, or its JSON."
-            )
-            self.fields["secret"].help_text = f"{stored} Stored encrypted; it is never shown again."
+            stored = f"{hint}Leave empty to keep it." if self.instance.secret_ciphertext else NEW_SECRET
+            self.fields["secret"].help_text = f"{stored} It is stored encrypted and never shown again."
 
     def clean_model_patterns(self) -> list[str]:
         return usable_patterns(self.cleaned_data["model_patterns"])
@@ -219,8 +220,6 @@ class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class GatewayTokenForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A new gateway token."""
-
     class Meta:
         model = GatewayToken
         fields = ("name", "virtual_key")
@@ -229,7 +228,7 @@ class GatewayTokenForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "name" in self.fields:
             self.fields["name"].required = True
-            self.fields["name"].help_text = "The person or service that it is for."
+            self.fields["name"].help_text = "The person or service that gets the token."
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

@@ -1,4 +1,4 @@
-"""httpx that connects where the gateway may (keys/destinations.py): to the addresses that were looked at."""
+"""An httpx client that connects only to addresses that keys/destinations.py has checked and permits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from keys.destinations import Destinations, Forbidden
 
 
 class Backend(httpcore.SyncBackend):
-    """Resolves a host itself, and connects to what may be connected to."""
+    """Resolves a host itself, and connects only to permitted addresses.
+
+    Resolving once, here, keeps DNS from giving another address between the check and the connection.
+    """
 
     def __init__(self, destinations: Destinations) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class Backend(httpcore.SyncBackend):
 
 
 class Transport(httpx.HTTPTransport):
-    """Without a proxy."""
+    """The transport for connections without a proxy."""
 
     def __init__(self, tls: ssl.SSLContext, destinations: Destinations) -> None:
         super().__init__(verify=tls, trust_env=False)
@@ -53,11 +56,11 @@ def client(
     event_hooks: Mapping[str, list[Callable[..., Any]]] = MappingProxyType({}),
     **options: Any,
 ) -> httpx.Client:
-    """A client that follows no redirects.
+    """An HTTP client that never follows redirects.
 
     Args:
-        proxy: it resolves names itself, so that only their spelling is looked at.
-        direct: hosts that no proxy leads to.
+        proxy: its URL. A proxy resolves names itself, so only a host's spelling is checked.
+        direct: hosts that are called without the proxy.
     """
 
     def check(request: httpx.Request) -> None:

@@ -1,6 +1,6 @@
-"""Handing out virtual keys and gateway tokens, and taking them back.
+"""Issues, rotates and revokes virtual keys and gateway tokens.
 
-Every secret is returned in plain text once, by the function that made it; its digest is all that is kept.
+The function that creates a secret returns it in plain text, once. Only its digest is stored.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def issue_virtual_key(
     expires_at: datetime | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> tuple[VirtualKey, str]:
-    """A new virtual key that maps to these provider keys with these weights, and its plain text.
+    """Create a virtual key that maps to these provider keys with these weights. Returns it and its plain text.
 
     Raises:
-        Unusable: a name that is taken, a team of another customer, a past expiry, an unusable pattern or weight.
+        Unusable: the name is taken, the team is another customer's, the expiry is past, or a pattern or weight is not
+            valid.
     """
     virtual_key = VirtualKey(
         name=name,
@@ -80,7 +81,7 @@ def issue_virtual_key(
 
 @transaction.atomic
 def issue(virtual_key: VirtualKey, routes: Routes) -> str:
-    """Save a new virtual key with its routes and hand out its first credential: the plain text.
+    """Save a new virtual key with its routes and create its first credential. Returns the plain text.
 
     Raises:
         Unusable: as `issue_virtual_key`.
@@ -100,7 +101,7 @@ def issue(virtual_key: VirtualKey, routes: Routes) -> str:
 
 
 def hand_out(virtual_key: VirtualKey, kind: CredentialKind, name: str = "") -> str:
-    """A new credential that opens this virtual key, under the newest pepper: its plain text."""
+    """Create a credential for this virtual key, under the newest pepper. Returns the plain text."""
     plain = credentials.make(kind)
     pepper = keyring.peppers()[0]
     first, last = credentials.ends(plain)
@@ -118,41 +119,45 @@ def hand_out(virtual_key: VirtualKey, kind: CredentialKind, name: str = "") -> s
 
 @transaction.atomic
 def rotate(virtual_key: VirtualKey, overlap: timedelta) -> str:
-    """A new secret for the key: its plain text. The older ones work for `overlap` more, by the database's clock.
+    """Create a new secret for the key, and return its plain text. Older secrets work for `overlap` more.
+
+    The database's clock decides when the overlap ends.
 
     Raises:
         Unusable: the key is revoked or expired, or the overlap is out of range.
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
-        raise Unusable(f"an overlap is between 0 and {MAX_OVERLAP.days} days")
+        raise Unusable(f"the overlap must be between 0 and {MAX_OVERLAP.days} days")
     row = open_key(virtual_key)
     row.credentials.filter(kind=CredentialKind.VIRTUAL_KEY, revoked_at=None).update(
-        # Least() passes over NULL: a secret that an earlier rotation ends sooner ends then.
+        # Least() ignores NULL. A secret that an earlier rotation already ends sooner keeps its earlier end.
         expires_at=Least(F("expires_at"), Now() + overlap)
     )
     return hand_out(row, CredentialKind.VIRTUAL_KEY)
 
 
 def open_key(virtual_key: VirtualKey) -> VirtualKey:
-    """The key's row, locked, as one that may be handed out again.
+    """Lock the row of a key that may get another credential, and return it.
 
     Raises:
-        Unusable: it is revoked, expired, or the gateway's own.
+        Unusable: the key is revoked, expired, or the gateway's own.
     """
     row = VirtualKey.objects.select_for_update().get(pk=virtual_key.pk)
     if row.passthrough:
-        raise Unusable(f"“{row}” is the gateway's own and has no secret")
-    if row.state in ("revoked", "expired"):
-        raise Unusable(f"the virtual key “{row}” is {row.state}")
+        raise Unusable(f"“{row}” is the gateway's own virtual key and has no secret")
+    if row.state == "revoked":
+        raise Unusable(f"the virtual key “{row}” is revoked: issue another one")
+    if row.state == "expired":
+        raise Unusable(f"the virtual key “{row}” is expired: set a later expiry, or issue another one")
     return row
 
 
 @transaction.atomic
 def revoke(virtual_key: VirtualKey, cut_streams: bool = False) -> None:
-    """Take the key back for good: no call that reaches the arbiter after this is let in, on any process.
+    """Revoke the key permanently: from now on, the arbiter refuses its calls on every process.
 
-    Streams that are open run to their end, unless `cut_streams`. Revoking again may still cut them, and moves nothing
-    else.
+    Open streams run to their end, unless `cut_streams` is set. Revoking a revoked key can still cut its streams; it
+    changes nothing else.
 
     Raises:
         Unusable: the key is the gateway's own.
@@ -168,7 +173,7 @@ def revoke(virtual_key: VirtualKey, cut_streams: bool = False) -> None:
 
 @transaction.atomic
 def issue_gateway_token(name: str, virtual_key: VirtualKey) -> str:
-    """A token for a person or service that calls as this virtual key: its plain text.
+    """Create a token for a person or service that calls as this virtual key. Returns the plain text.
 
     Raises:
         Unusable: the name is taken, or the key is revoked or expired.
@@ -176,7 +181,7 @@ def issue_gateway_token(name: str, virtual_key: VirtualKey) -> str:
     name = names.check(name, "the gateway token")
     row = open_key(virtual_key)
     check_token_name(name, row)
-    # The key's row is locked: no other token is handed out meanwhile.
+    # The key's row is locked, so no other token of this name can be created in between.
     return hand_out(row, CredentialKind.GATEWAY_TOKEN, name)
 
 
@@ -184,31 +189,33 @@ def check_token_name(name: str, virtual_key: VirtualKey) -> None:
     """Refuse a name that another token of the same key has.
 
     Raises:
-        Unusable: it does, and is not revoked.
+        Unusable: a token of this name exists and is not revoked.
     """
     if virtual_key.credentials.filter(kind=CredentialKind.GATEWAY_TOKEN, name=name, revoked_at=None).exists():
-        raise Unusable(f"there is a gateway token “{name}” of “{virtual_key}” already that is not revoked")
+        raise Unusable(
+            f"“{virtual_key}” already has a gateway token “{name}”: choose another name, or revoke that one first"
+        )
 
 
 def revoke_token(credential: Credential) -> None:
-    """Take one gateway token back for good; the virtual key and its other tokens go on."""
+    """Revoke one gateway token permanently. The virtual key and its other tokens keep working."""
     Credential.objects.filter(pk=credential.pk, revoked_at=None).update(revoked_at=Now())
     credential.refresh_from_db(fields=["revoked_at"])
 
 
 @transaction.atomic
 def ensure_passthrough_key(customer_name: str) -> Credential:
-    """The credential under which calls with a provider's own key are recorded, made at its first use.
+    """The credential under which calls with a provider's own key are recorded. The first use creates it.
 
-    It opens one hidden virtual key, which belongs to the customer that the deployment names now. Nobody can present
-    it: its digest is the digest of nothing.
+    It belongs to one hidden virtual key of the customer that the deployment names. No caller can present it: its
+    digest is random and belongs to no secret.
 
     Raises:
         Unusable: there is no such customer.
     """
     customer = Customer.objects.filter(name=customer_name).first()
     if customer is None:
-        raise Unusable(f"PASSTHROUGH_CUSTOMER: there is no customer “{customer_name}”")
+        raise Unusable(f"PASSTHROUGH_CUSTOMER: there is no customer “{customer_name}”: add it, or correct the name")
     virtual_key, _ = VirtualKey.objects.select_for_update().get_or_create(
         passthrough=True, name=names.PASSTHROUGH, defaults={"customer": customer}
     )
@@ -224,7 +231,7 @@ def ensure_passthrough_key(customer_name: str) -> Credential:
 
 
 def stale_credentials() -> int:
-    """How many working credentials rest on a pepper that is not the newest."""
+    """The number of working credentials whose digest uses a pepper that is not the newest."""
     return (
         Credential.objects.exclude(kind=CredentialKind.PASSTHROUGH)
         .exclude(pepper=keyring.peppers()[0].name)
@@ -235,34 +242,34 @@ def stale_credentials() -> int:
 
 @transaction.atomic
 def rotate_pepper() -> Path:
-    """Add a new pepper to the file, for the credentials that are made from now on. Returns the file."""
-    # One rotation at a time: of two, the later file would lose the earlier one's pepper.
+    """Add a new pepper to the file, for credentials created from now on. Returns the file."""
+    # The lock allows one rotation at a time. Of two at once, the later file would lack the earlier one's pepper.
     Gateway.objects.select_for_update().first()
     return keyring.add_pepper()
 
 
 def check_expiry(expires_at: datetime | None) -> None:
-    """Refuse an end that lies behind us.
+    """Refuse an expiry in the past.
 
     Raises:
-        Unusable: it does.
+        Unusable: the expiry has passed.
     """
     if expires_at and expires_at <= timezone.now():
-        raise Unusable(f"the expiry {expires_at:%Y-%m-%d %H:%M} UTC is in the past")
+        raise Unusable(f"the expiry {expires_at:%Y-%m-%d %H:%M} UTC is in the past: choose a later one, or none")
 
 
 def check_terms(virtual_key: VirtualKey, provider_keys: Sequence[ProviderKey]) -> None:
-    """Refuse a key, saved or not, whose terms can't be meant.
+    """Refuse a virtual key, saved or not, whose terms are invalid or contradict each other.
 
     Raises:
-        Unusable: a team of another customer, labels that a ledger row can't carry, a pattern that isn't one, no
-            provider key, or an allowed model that none of these provider keys serves.
+        Unusable: the team is another customer's, a label or pattern is invalid, there is no provider key, or none of
+            these provider keys serves an allowed model.
     """
     team = virtual_key.team
     if team and team.customer_id != virtual_key.customer_id:
-        raise Unusable(f"the team “{team}” belongs to another customer")
+        raise Unusable(f"the team “{team}” belongs to another customer: choose a team of {virtual_key.customer}")
     if virtual_key.owner and not virtual_key.owner.isprintable():
-        raise Unusable("the owner has characters that don't print")
+        raise Unusable("the owner contains characters that don't print: remove them")
     check_labels(virtual_key.labels)
     for pattern in (*virtual_key.allowed_models, *virtual_key.denied_models):
         check_pattern(pattern)
@@ -272,13 +279,13 @@ def check_terms(virtual_key: VirtualKey, provider_keys: Sequence[ProviderKey]) -
 
 
 def check_fallbacks(models: Sequence[str]) -> None:
-    """Refuse a list of fallbacks that can't be meant.
+    """Refuse an invalid list of fallback models.
 
     Raises:
-        Unusable: one is no model's name, or there are too many of them.
+        Unusable: one is not a model name, or the list is too long.
     """
     if len(models) > MAX_FALLBACKS:
-        raise Unusable(f"more than {MAX_FALLBACKS} fallbacks")
+        raise Unusable(f"there are {len(models)} fallback models: at most {MAX_FALLBACKS} are allowed")
     for model in models:
         try:
             patterns.check_name(model)
@@ -287,14 +294,14 @@ def check_fallbacks(models: Sequence[str]) -> None:
 
 
 def check_max_tokens(virtual_key: VirtualKey) -> None:
-    """Refuse numbers of tokens that can't be meant.
+    """Refuse an invalid default or ceiling for `max_tokens`.
 
     Raises:
         Unusable: one is out of range, or the default is above the ceiling.
     """
     for tokens in (virtual_key.max_tokens, virtual_key.default_max_tokens):
         if tokens is not None and not 1 <= tokens <= MOST_TOKENS:
-            raise Unusable(f"max_tokens are from 1 to {MOST_TOKENS}")
+            raise Unusable(f"the default and the ceiling for max_tokens must be between 1 and {MOST_TOKENS}")
     try:
         virtual_key.clean()
     except ValidationError as error:
@@ -302,13 +309,13 @@ def check_max_tokens(virtual_key: VirtualKey) -> None:
 
 
 def check_reach(allowed_models: Iterable[str], provider_keys: Sequence[ProviderKey]) -> None:
-    """Refuse allowed models that no call could ever be served for.
+    """Refuse allowed models that none of the provider keys could serve.
 
     Raises:
-        Unusable: there is no provider key, or none of them serves one of the models.
+        Unusable: there is no provider key, or none serves one of the models.
     """
     if not provider_keys:
-        raise Unusable("a virtual key needs at least one provider key")
+        raise Unusable("a virtual key needs at least one provider key: choose one")
     if not all(provider_key.model_patterns for provider_key in provider_keys):
         return
     served = [pattern for provider_key in provider_keys for pattern in provider_key.model_patterns]
@@ -320,10 +327,10 @@ def check_reach(allowed_models: Iterable[str], provider_keys: Sequence[ProviderK
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse what can't be a model's name or pattern.
+    """Refuse text that is not a model name or pattern.
 
     Raises:
-        Unusable: with a sentence that says which characters can.
+        Unusable: it contains other characters than the message names.
     """
     try:
         patterns.check(pattern)
@@ -332,26 +339,26 @@ def check_pattern(pattern: str) -> None:
 
 
 def check_weights(routes: Routes) -> None:
-    """Refuse shares that can't be shared out.
+    """Refuse invalid weights.
 
     Raises:
-        Unusable: a weight out of range, or a provider key that is named twice.
+        Unusable: a weight is out of range, or a provider key is listed twice.
     """
     for provider_key, weight in routes:
         if not 1 <= weight <= MAX_WEIGHT:
-            raise Unusable(f"the weight of “{provider_key}” is a whole number from 1 to {MAX_WEIGHT}")
+            raise Unusable(f"the weight of “{provider_key}” must be a whole number from 1 to {MAX_WEIGHT}")
     if len({provider_key.pk for provider_key, _ in routes}) < len(routes):
-        raise Unusable("a provider key is named twice")
+        raise Unusable("a provider key is listed twice: give each one once, with its weight")
 
 
 def check_labels(labels: object) -> None:
-    """Refuse labels that a ledger row can't carry: an object of short strings is what it can.
+    """Refuse labels that a ledger row can't hold: anything but an object of a few short strings.
 
     Raises:
-        Unusable: anything else.
+        Unusable: they are another kind of value, too many, too long, or don't print.
     """
     if not isinstance(labels, dict) or len(labels) > LABELS:
-        raise Unusable(f'labels are an object of at most {LABELS} strings, like {{"project": "atlas"}}')
+        raise Unusable(f'labels must be an object of at most {LABELS} strings, like {{"project": "atlas"}}')
     for text in (*labels.keys(), *labels.values()):
         if not isinstance(text, str) or len(text) > LABEL_LENGTH or not text.isprintable():
-            raise Unusable(f"labels and their values are printable strings of at most {LABEL_LENGTH} characters")
+            raise Unusable(f"labels and their values must be printable strings of at most {LABEL_LENGTH} characters")

@@ -1,7 +1,7 @@
-"""What the admin pages for keys and what belongs to them have in common: rows that are kept, and can be paused.
+"""Base classes of the admin pages for keys: their rows are never deleted, and some can be paused.
 
-A secret is rendered in the answer to the POST that made it, and nowhere else: not in a message (these are stored),
-not in a URL, not in the log of changes.
+A secret appears only in the answer to the POST that created it. It never appears in a message (the session stores
+messages), in a URL or in the log of changes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from keys.lists import Listed
 from keys.models import VirtualKey
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")
-# The page that shows a secret answers however the form was sent: no other way to send it is offered.
+# Whichever button sends the form, the answer is the page with the secret. So there is only one button.
 ONE_WAY_TO_SAVE = {"show_save_and_add_another": False, "show_save_and_continue": False}
 SOME_MODEL = "claude-haiku-4-5"
 ECHO_MODEL = "echo-1"
 
 
 class KeptAdmin(Listed):
-    """Rows that the ledger names are kept for ever, and their secrets can't be asked about by a look-up."""
+    """Pages whose rows can't be deleted, because the ledger names them, and whose secrets can't be searched."""
 
     formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
 
@@ -42,7 +42,7 @@ class KeptAdmin(Listed):
         return False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        # Or else ?digest__startswith=… would answer questions about a digest, a byte at a time.
+        # Otherwise ?digest__startswith=… would reveal a digest, a byte at a time.
         if any(part in SECRET_FIELDS for part in lookup.split("__")):
             return False
         return super().lookup_allowed(lookup, value, request)
@@ -55,14 +55,14 @@ class KeptAdmin(Listed):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
-        """A page of ours in the frame of the admin, which no cache keeps."""
+        """A custom page in the admin's frame, sent so that no cache stores it."""
         frame = {**self.admin_site.each_context(request), "opts": self.opts}
         response = TemplateResponse(request, f"admin/keys/{template}", frame | context)
         response.headers["Cache-Control"] = "no-store"
         return response
 
     def shown_once(self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str) -> TemplateResponse:
-        """The only page that ever shows this secret."""
+        """The only page that shows this secret."""
         return self.page(
             request,
             "shown_once.html",
@@ -77,13 +77,13 @@ class KeptAdmin(Listed):
     def confirm_revoking(
         self, request: HttpRequest, rows: Iterable[models.Model], title: str, form: RevokeForm | None, action: str = ""
     ) -> TemplateResponse:
-        """Asks before something is taken back for good."""
+        """The page that asks for confirmation, because a revocation can't be undone."""
         back = reverse(f"admin:keys_{self.opts.model_name}_changelist")
         return self.page(request, "revoke.html", title=title, rows=rows, form=form, action=action, back=back)
 
 
 def example_model(virtual_key: VirtualKey) -> str:
-    """A model that a call with this key can name."""
+    """A model for the example call: one that this key may use, if its settings name any."""
     served = [pattern for key in virtual_key.provider_keys.all() for pattern in key.model_patterns]
     for name in (*virtual_key.allowed_models, *served):
         if "*" not in name and virtual_key.allows(name):
@@ -92,27 +92,27 @@ def example_model(virtual_key: VirtualKey) -> str:
 
 
 class PausableAdmin(KeptAdmin):
-    """Rows whose calls can be refused for a while."""
+    """Pages whose rows can be paused: the gateway refuses their calls until they are resumed."""
 
     actions: Sequence[Any] = ("pause", "resume")
 
     def changeable(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         return [row for row in queryset if self.has_change_permission(request, row)]
 
-    @admin.action(description="Pause: refuse their calls for now", permissions=["change"])
+    @admin.action(description="Pause: refuse their calls until resumed", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         rows = self.changeable(request, queryset)
         pausing.pause_all(rows)
         self.note(request, rows, "Paused")
 
-    @admin.action(description="Resume: let their calls in again", permissions=["change"])
+    @admin.action(description="Resume: accept their calls again", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         rows = self.changeable(request, queryset)
         pausing.resume_all(rows)
         self.note(request, rows, "Resumed")
 
     def note(self, request: HttpRequest, rows: list[Any], what: str) -> None:
-        """Log it for each row, and tell the person how many there were."""
+        """Log the change for each row, and show which rows it affected."""
         for row in rows:
             self.log_change(request, row, f"{what}.")
         self.message_user(request, f"{what}: {', '.join(map(str, rows)) or 'none'}.")

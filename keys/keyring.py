@@ -1,6 +1,6 @@
-"""The deployment's keys for keys: peppers for the digests of credentials, master keys for provider secrets.
+"""The deployment's own secrets: peppers for the digests of credentials, and master keys that encrypt provider secrets.
 
-Both are lists, newest first, from the environment or from files that are read again when they change, so that a
+Both are lists, newest first, from the environment or from files. A file is read again when it changes, so that a
 running process follows a rotation.
 """
 
@@ -15,6 +15,11 @@ from django.conf import settings
 
 from keys import secret_files
 
+UNREADABLE = (
+    "the secret was encrypted under a master key that is no longer in the list: restore that key, or set the secret "
+    "again"
+)
+
 
 class UnreadableSecret(Exception):
     """A stored secret was encrypted under a master key that is not in the list."""
@@ -22,7 +27,7 @@ class UnreadableSecret(Exception):
 
 @dataclass(frozen=True)
 class Pepper:
-    """A key of the HMAC, and the short name that rows know it by."""
+    """A key of the HMAC, and its short name, which credentials' rows store."""
 
     name: str
     key: bytes
@@ -33,7 +38,7 @@ _read: dict[Path, tuple[_Mark, list[str]]] = {}
 
 
 def _mark(path: Path) -> _Mark | None:
-    """What tells one version of a file from the next; a time alone is too coarse for two writes in a row."""
+    """Values that differ between versions of a file. The time alone is too coarse for two writes in a row."""
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -68,22 +73,22 @@ def _add(name: str, line: str) -> Path:
 
 
 def in_environment(name: str) -> bool:
-    """Whether the environment gives this list (`peppers` or `master_keys`), so that only people can change it."""
+    """Whether this list (`peppers` or `master_keys`) comes from the environment, where only people can change it."""
     return bool(getattr(settings.CONFIGURATION, name))
 
 
 def add_pepper() -> Path:
-    """Put a new pepper at the head of the file; the older ones go on finding credentials. Returns the file."""
+    """Add a new pepper at the head of the file, and return the file. Older peppers still find credentials."""
     return _add("peppers", secret_files.new_pepper())
 
 
 def add_master_key() -> Path:
-    """Put a new master key at the head of the file; the older ones go on decrypting. Returns the file."""
+    """Add a new master key at the head of the file, and return the file. Older keys still decrypt."""
     return _add("master_keys", secret_files.new_master_key())
 
 
 def peppers() -> list[Pepper]:
-    """Newest first: the first makes digests, all of them find credentials."""
+    """The peppers, newest first. The first one makes new digests; all of them find credentials."""
     return [Pepper(hashlib.sha256(line.encode()).hexdigest()[:8], line.encode()) for line in _lines("peppers")]
 
 
@@ -92,29 +97,29 @@ def _fernet() -> MultiFernet:
 
 
 def encrypt(secret: str) -> bytes:
-    """A provider's secret as it is stored, under the newest master key."""
+    """Encrypt a provider's secret under the newest master key."""
     return _fernet().encrypt(secret.encode())
 
 
 def decrypt(ciphertext: bytes | memoryview) -> str:
-    """A provider's secret in plain text.
+    """Decrypt a provider's secret.
 
     Raises:
-        UnreadableSecret: none of the master keys made it.
+        UnreadableSecret: none of the master keys decrypts it.
     """
     try:
         return _fernet().decrypt(bytes(ciphertext)).decode()
     except InvalidToken:
-        raise UnreadableSecret("the secret was encrypted under a master key that is no longer in the list") from None
+        raise UnreadableSecret(UNREADABLE) from None
 
 
 def reencrypt(ciphertext: bytes | memoryview) -> bytes:
-    """The same secret under the newest master key.
+    """Encrypt a secret again, under the newest master key.
 
     Raises:
-        UnreadableSecret: none of the master keys made it.
+        UnreadableSecret: none of the master keys decrypts it.
     """
     try:
         return _fernet().rotate(bytes(ciphertext))
     except InvalidToken:
-        raise UnreadableSecret("the secret was encrypted under a master key that is no longer in the list") from None
+        raise UnreadableSecret(UNREADABLE) from None

@@ -1,4 +1,4 @@
-"""Lists in the admin with room for their columns: filters above them, and a word on what to do where one is empty."""
+"""Admin lists that use the page's width: filters stand above the list, and an empty list says what to do."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ PATTERNS = ("regex", "iregex")
 
 
 class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
-    """A page that has such a list."""
+    """The base class of the gateway's admin pages."""
 
     change_list_template = "admin/listed/change_list.html"
-    # Words above the list, such as the unit of its numbers.
+    # A sentence above the list, such as the unit of its numbers.
     about = ""
-    # What there would be to see, and how it comes about.
+    # Shown in place of an empty list: what the list shows, and how rows get into it.
     empty = "There is nothing here yet."
 
     class Media:
         css: ClassVar = {"all": ["keys/lists.css"]}
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Filters as menus."""
+        """Show filters as menus, and the count as `show_count` writes it."""
         changelist = super().get_changelist_instance(request)
         for spec in changelist.filter_specs:
             spec.template = "admin/listed/filter.html"
@@ -51,7 +51,7 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """What the form could not see is an answer, too: somebody else was faster."""
+        """Show an error instead of a traceback if another person saved a conflicting row after the form was checked."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except Unusable as error:
@@ -59,22 +59,22 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         except IntegrityError as error:
             if not names.is_taken(error):
                 raise
-            reason = "there is another one of this name by now"
+            reason = "another one of this name already exists"
         self.message_user(request, f"Nothing was saved: {reason}.", messages.ERROR)
         return HttpResponseRedirect(request.get_full_path())
 
 
 def show_count(changelist: Any) -> None:
-    """Say how many rows a list has as people read it: `10,000+` where they were not counted to the end."""
+    """Set the row count as people read it: `10,000+` if counting stopped at a limit."""
     capped = getattr(changelist.paginator, "is_capped", False)
     changelist.counted = f"{changelist.result_count:,}{'+' if capped else ''}"
     if capped:
-        # Or else the bound is said beside the search field, too, as if it were their number.
+        # Otherwise Django also shows the limit beside the search field, as if it were the total.
         changelist.full_result_count = changelist.result_count
 
 
 class LookedAt(Listed):
-    """A list of rows that nobody makes, changes or deletes by hand."""
+    """A list for viewing only: people can't add, change or delete its rows."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

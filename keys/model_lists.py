@@ -1,4 +1,4 @@
-"""What a web process knows of the models that providers listed: all of it, read anew when the catalogue has moved."""
+"""The models that providers listed, as a web process knows them. It reloads all lists when the catalogue changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDER BY l.provider_key_id, m.position
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model as a provider describes it; `info` is the JSON of that."""
+    """A model as a provider describes it. `info` is the provider's JSON."""
 
     id: str
     lifecycle: str
@@ -24,7 +24,7 @@ class ListedModel:
 
 
 class ModelLists:
-    """The models that each provider key's provider listed, by the provider key's id, in the provider's order."""
+    """The models that the provider of each provider key listed, by the provider key's id, in the provider's order."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -32,10 +32,10 @@ class ModelLists:
         self.revision: int | None = None
 
     async def at(self, revision: int) -> Mapping[int, list[ListedModel]]:
-        """The lists as they are at this revision of the catalogue, or later.
+        """The lists at this revision of the catalogue or a later one.
 
         Raises:
-            psycopg.Error: they aren't known yet, and the database can't be asked.
+            psycopg.Error: the lists must be reloaded, and the database is unavailable.
         """
         if revision != self.revision:
             lists: dict[int, list[ListedModel]] = {}

@@ -1,4 +1,4 @@
-"""Who may call: customers, their teams, virtual keys and the credentials that open them; and what they call with."""
+"""Models of callers (customers, teams, virtual keys, credentials) and of what they call (provider keys, aliases)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keys.model_names import fold
 
 
 class Gateway(models.Model):
-    """The one row about the whole gateway. `catalogue_revision` moves with every change to a provider key."""
+    """The one row that describes the whole gateway. `catalogue_revision` grows with every change to a provider key."""
 
     id = models.SmallAutoField(primary_key=True)
     paused = models.BooleanField(default=False, help_text="Refuse every call until this is taken back.")
@@ -32,17 +32,19 @@ class Gateway(models.Model):
 
 
 def check_time_zone(name: str) -> None:
-    """Refuse what is no time zone of a place: PostgreSQL takes CET and the like for an offset, all year round.
+    """Refuse anything but a place's time zone and UTC. PostgreSQL reads CET and the like as a fixed offset all year.
 
     Raises:
         ValidationError: with a sentence for the person who typed it.
     """
     if name not in zoneinfo.available_timezones() or ("/" not in name and name != "UTC"):
-        raise ValidationError("“%(name)s” is no IANA time zone, such as Europe/Berlin", params={"name": name})
+        raise ValidationError(
+            "“%(name)s” is not the IANA time zone of a place, such as Europe/Berlin", params={"name": name}
+        )
 
 
 class Language(models.TextChoices):
-    """The languages that callers are told in why a budget or limit refuses (messages_api/locale)."""
+    """The languages of refusals by budgets and limits (messages_api/locale)."""
 
     ENGLISH = "en", "English"
     GERMAN = "de", "Deutsch"
@@ -57,7 +59,7 @@ class Language(models.TextChoices):
 
 
 class Customer(models.Model):
-    """Who is billed: a company, or a cost centre of one."""
+    """A company or cost centre that is billed."""
 
     name = models.CharField(max_length=200, unique=True)
     paused = models.BooleanField(default=False, help_text="Refuse the calls of every key of this customer.")
@@ -90,18 +92,18 @@ class Customer(models.Model):
         return self.name
 
 
-# As many as a request can name (messages_api/body.py).
+# The most that a request may ask for (messages_api/body.py).
 MOST_TOKENS = 10_000_000
 
 
 def some_tokens(name: str, help_text: str) -> models.PositiveIntegerField[int | None, int | None]:
-    """A number of tokens, or empty."""
+    """A field for a number of tokens, which may be empty."""
     bounds = [MinValueValidator(1), MaxValueValidator(MOST_TOKENS)]
     return models.PositiveIntegerField(name, null=True, blank=True, validators=bounds, help_text=help_text)
 
 
 class AnswerBounds(models.Model):
-    """How long the answers of a key, or of a team's keys, may be."""
+    """The default and the ceiling for `max_tokens`, of a virtual key or of all keys of a team."""
 
     max_tokens = some_tokens(
         "ceiling for max_tokens", "A request that asks for more is refused. The lowest one counts."
@@ -114,23 +116,26 @@ class AnswerBounds(models.Model):
         abstract = True
 
     def clean(self) -> None:
-        """A default that is above the ceiling can't be meant."""
+        """Refuse a default above the ceiling."""
         if self.max_tokens and self.default_max_tokens and self.default_max_tokens > self.max_tokens:
             raise ValidationError(
-                f"the default for max_tokens ({self.default_max_tokens}) is above their ceiling ({self.max_tokens})"
+                f"the default for max_tokens ({self.default_max_tokens}) is above the ceiling ({self.max_tokens}): "
+                "lower the default, or raise the ceiling"
             )
 
 
 class TeamManager(models.Manager["Team"]):
-    """Teams with their customers, whom their names begin with."""
+    """Loads each team with its customer, because a team's name is shown after its customer's."""
 
     def get_queryset(self) -> models.QuerySet[Team]:
         return super().get_queryset().select_related("customer")
 
 
 class Team(AnswerBounds):
-    """A group within a customer that shares virtual keys. Two customers may have teams of one name: to people it is
-    `Customer / Team`, to programs its name."""
+    """A group within a customer that shares virtual keys.
+
+    Two customers may have teams of the same name. So people see `Customer / Team`, and programs use the name.
+    """
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="teams")
     name = models.CharField(max_length=200)
@@ -148,7 +153,7 @@ class Team(AnswerBounds):
 
 
 def patience(what: str) -> models.FloatField[float | None, float | None]:
-    """A bound on a wait, in seconds."""
+    """A field for a timeout in seconds."""
     bounds = [MinValueValidator(0.1), MaxValueValidator(86_400)]
     return models.FloatField(
         null=True, blank=True, validators=bounds, help_text=f"Seconds {what}. Empty: the deployment's setting."
@@ -156,16 +161,17 @@ def patience(what: str) -> models.FloatField[float | None, float | None]:
 
 
 class ProviderKey(models.Model):
-    """Our account with a provider: where it is called, and the secret that it is called with (encrypted).
+    """Our account with a provider: the address to call, and the secret to call it with (encrypted).
 
-    Its organisation and workspace are learned (keys/accounts.py), and forgotten by a trigger where the provider, the
-    address or the secret changes: it may be another account then.
+    Its organisation and workspace are learned from answers (keys/accounts.py). When the provider, the address or the
+    secret changes, a trigger clears them, because it may be another account then.
     """
 
     name = models.CharField(max_length=200, unique=True)
     provider = models.CharField(max_length=20, choices=provider_kinds.choices)
     base_url = models.CharField(max_length=500, blank=True, help_text="Empty: the provider's own address.")
-    # Its base URL is served although it may be private, until it is changed (keys/destinations.py).
+    # The base URL predates the check of addresses, so it works even if it is private, until it is changed
+    # (keys/destinations.py).
     predates_address_checks = models.BooleanField(default=False, db_default=False, editable=False)
     region = models.CharField(
         max_length=50,
@@ -219,12 +225,12 @@ class ProviderKey(models.Model):
 
     @property
     def url(self) -> str:
-        """Where it is called, as `destinations.Saved`."""
+        """The address, for `destinations.Saved`."""
         return self.base_url
 
     @property
     def kind(self) -> type[provider_kinds.ProviderKind]:
-        """What is true of its provider."""
+        """The facts about its provider."""
         return provider_kinds.find(self.provider)
 
     def serves(self, model: str) -> bool:
@@ -233,19 +239,19 @@ class ProviderKey(models.Model):
 
 
 class CheckState(models.TextChoices):
-    """What came of trying a provider key; where it was not tried, there is no row."""
+    """The result of testing a provider key. A provider key that was not tested has no row."""
 
     WORKS = "works", "works"
     REFUSED = "refused", "refused"
     UNREACHABLE = "unreachable", "can't be reached"
-    # Neither: it has no list of models, it is busy, it is no API of this kind.
+    # The answer shows neither: the provider has no list of models, is busy, or is another kind of API.
     ANSWERED = "answered", "answered"
 
 
 class ProviderKeyCheck(models.Model):
-    """What came of trying a provider key's secret and address (keys/provider_checks.py).
+    """The result of testing a provider key's secret and address (keys/provider_checks.py).
 
-    A trigger deletes it where one of these changes. Calls don't depend on it.
+    When one of these changes, a trigger deletes the row. Calls don't depend on it.
     """
 
     provider_key = models.OneToOneField(
@@ -260,27 +266,27 @@ class ProviderKeyCheck(models.Model):
         return f"{self.headline()}: {self.message}" if self.message else self.headline()
 
     def headline(self) -> str:
-        """`refused (HTTP 401)`."""
+        """The result without its message, like `refused (HTTP 401)`."""
         status = f" (HTTP {self.http_status})" if self.http_status and self.state != CheckState.WORKS else ""
         return f"{self.get_state_display()}{status}"
 
 
 class CooldownReason(models.TextChoices):
-    """Why no calls go to a provider key for now."""
+    """Why a provider key cools down."""
 
     RATE_LIMITED = "rate_limited", "rate limited"
     FAILING = "failing", "failing"
     REFUSED = "refused", "its key or account is refused"
 
 
-# Nobody has called it for so long since: what was before counts no more.
+# How long after a cool-down its strikes still count, if no call succeeds in between.
 FORGOTTEN_AFTER = timedelta(minutes=10)
 
 
 class Cooldown(models.Model):
-    """A provider key that gets no calls for a while, of one model or (where that is empty) of any (keys/cooldowns.py).
+    """A time in which a provider key gets no calls of one model or (if `model` is empty) of any (keys/cooldowns.py).
 
-    `strikes` are failures without a success between them; after `until` a call may try whether it is well again.
+    `strikes` counts the failures without a success between them. After `until`, a call may probe the provider key.
     """
 
     provider_key = models.ForeignKey(ProviderKey, on_delete=models.CASCADE, related_name="cooldowns")
@@ -303,18 +309,20 @@ class Cooldown(models.Model):
 
     @classmethod
     def forget_past(cls) -> None:
-        """Delete what counts no more."""
+        """Delete the rows whose strikes are forgotten."""
         cls.objects.filter(until__lt=timezone.now() - FORGOTTEN_AFTER).delete()
 
     @property
     def is_refused(self) -> bool:
-        """Whether administrators have to see to it."""
+        """Whether the provider refuses our key or account, which an administrator has to fix."""
         return self.reason == CooldownReason.REFUSED
 
 
 class Performance(models.Model):
-    """How a provider key did lately with a model (usage.performance), and the part of its weight that it keeps for that
-    with virtual keys whose weights adapt."""
+    """A provider key's recent performance with a model (usage.performance).
+
+    `share` is the part of its weight that the provider key keeps for virtual keys with adaptive weights.
+    """
 
     provider_key = models.ForeignKey(ProviderKey, on_delete=models.CASCADE, related_name="performances")
     model = models.CharField(max_length=200)
@@ -337,7 +345,7 @@ class Performance(models.Model):
 
 
 class ModelAlias(models.Model):
-    """A name of ours for a model of a provider's: `fast` for `anthropic/claude-haiku-4-5`."""
+    """The deployment's own name for a provider's model, like `fast` for `anthropic/claude-haiku-4-5`."""
 
     name = models.CharField(max_length=200, unique=True, validators=[patterns.check_name])
     target = models.CharField(
@@ -355,26 +363,29 @@ class ModelAlias(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """An alias of an alias would leave open which of them a list of allowed models means; so would two that differ
-        in upper and lower case alone."""
+        """Refuse aliases of aliases, and aliases that differ only in case.
+
+        With either, a list of allowed models could mean more than one model.
+        """
         others = list(ModelAlias.objects.exclude(pk=self.pk))
         names = {fold(other.name): other.name for other in others}
         if names.get(fold(self.name), self.name) != self.name:
-            raise ValidationError({"name": f"“{names[fold(self.name)]}” is the same name: case makes no difference."})
+            raise ValidationError(
+                {"name": f"“{names[fold(self.name)]}” exists, and case makes no difference: choose another name."}
+            )
         if fold(self.target) in {*names, fold(self.name)}:
             raise ValidationError({"target": f"“{self.target}” is an alias itself: name the model that it stands for."})
         if fold(self.name) in {fold(other.target) for other in others}:
             raise ValidationError(
-                {"name": f"Another alias stands for “{self.name}”: an alias must not lead to another."}
+                {"name": f"Another alias stands for “{self.name}”, which can't be an alias then: choose another name."}
             )
 
 
 class ModelList(models.Model):
-    """What a provider said, when it was last asked, that can be called with a provider key: Anthropic's ModelInfo
-    objects as they came, in their order.
+    """The models that a provider last listed for a provider key: Anthropic's ModelInfo objects, unchanged and in order.
 
-    Where the provider or its address changes the row goes, and where the secret does `asked_at` is emptied (a trigger
-    sees to both), so that the provider is asked anew.
+    A trigger deletes the row when the provider or its address changes, and clears `asked_at` when the secret changes.
+    In both cases the gateway requests the list again.
     """
 
     provider_key = models.OneToOneField(
@@ -390,10 +401,10 @@ class ModelList(models.Model):
 
 
 class VirtualKey(AnswerBounds):
-    """What a caller is known by: who pays, which models, which provider keys. Its secrets are its credentials.
+    """The terms of a caller: who pays, and which models and provider keys it may use. Its secrets are credentials.
 
-    `revision` moves with every change to the row or to its provider keys (a trigger sees to it), so that a process
-    that acts on an older one is told so by the arbiter.
+    A trigger raises `revision` with every change to the row or to its provider keys. From that, the arbiter knows when
+    a process uses an older version, and rejects it.
     """
 
     name = models.CharField(max_length=200, db_index=True)
@@ -460,21 +471,21 @@ class VirtualKey(AnswerBounds):
 
     @property
     def belongs_to(self) -> str:
-        """Whose it is: `Acme / Research`, or `Acme` where it is of no team."""
+        """The owner: `Acme / Research`, or `Acme` for a key without a team."""
         return str(self.team or self.customer)
 
     @property
     def full_name(self) -> str:
-        """It among the keys of everybody: `alice of Acme / Research`."""
+        """The name with the owner: `alice of Acme / Research`."""
         return f"{self.name} of {self.belongs_to}"
 
     def allows(self, model: str) -> bool:
-        """Whether its allow-list and deny-list let a call for this model through."""
+        """Whether its allow-list and deny-list permit this model."""
         return patterns.allows(self.allowed_models, self.denied_models, model)
 
     @property
     def state(self) -> str:
-        """`revoked`, `expired`, `paused` or `active`, as seen from this row alone."""
+        """`revoked`, `expired`, `paused` or `active`. A paused team or customer doesn't show here."""
         if self.revoked_at:
             return "revoked"
         if self.expires_at and self.expires_at <= timezone.now():
@@ -483,7 +494,7 @@ class VirtualKey(AnswerBounds):
 
 
 class VirtualKeyRoute(models.Model):
-    """A provider key that a virtual key maps to, and how large a share of the calls it gets."""
+    """A provider key that a virtual key maps to. `weight` sets its share of the calls."""
 
     virtual_key = models.ForeignKey(VirtualKey, on_delete=models.CASCADE, related_name="routes")
     provider_key = models.ForeignKey(ProviderKey, on_delete=models.PROTECT, related_name="routes")
@@ -499,7 +510,7 @@ class VirtualKeyRoute(models.Model):
 
 
 class CredentialKind(models.TextChoices):
-    """What a credential was handed out as."""
+    """The kinds of credentials."""
 
     VIRTUAL_KEY = "virtual_key", "virtual key"
     GATEWAY_TOKEN = "gateway_token", "gateway token"
@@ -507,7 +518,7 @@ class CredentialKind(models.TextChoices):
 
 
 class Credential(models.Model):
-    """A secret that opens a virtual key, stored as HMAC-SHA-256 under a pepper; its ends are kept to know it by."""
+    """A secret of a virtual key, stored as HMAC-SHA-256 under a pepper. People recognise it by `first` and `last`."""
 
     kind = models.CharField(max_length=20, choices=CredentialKind)
     name = models.CharField(max_length=200, blank=True)
@@ -534,21 +545,21 @@ class Credential(models.Model):
 
 
 class GatewayToken(Credential):
-    """A credential for a person or service that calls as somebody's virtual key; its admin pages list these only."""
+    """A credential with which a person or service calls as a virtual key. A proxy model, for its own admin pages."""
 
     class Meta:
         proxy = True
         verbose_name = "gateway token"
 
 
-# A user who has signed in from a network is known there for so long.
+# How long a network is remembered from which a user has signed in.
 SIGN_INS_REMEMBERED = timedelta(days=90)
 
 
 class SignInCount(models.Model):
-    """Failures to sign in: of a network, of a user, of a user from a network (keys/sign_in.py).
+    """A count of failed sign-ins: of a network, of a user, or of a user from a network (keys/sign_in.py).
 
-    `subject` is a digest of whom it is about, `forgotten_at` when the last of the failures is forgotten.
+    `subject` is a digest of what is counted. At `forgotten_at`, the last of the failures expires.
     """
 
     subject = models.CharField(max_length=64, primary_key=True)
@@ -560,7 +571,7 @@ class SignInCount(models.Model):
 
     @classmethod
     def forget_past(cls) -> None:
-        """Delete what counts no more."""
+        """Delete expired counts."""
         now = timezone.now()
         old = models.Q(succeeded_at=None) | models.Q(succeeded_at__lt=now - SIGN_INS_REMEMBERED)
         cls.objects.filter(old, forgotten_at__lt=now).delete()

@@ -1,4 +1,4 @@
-"""Names of people's making: of keys, customers, teams, tokens."""
+"""Rules for the names that people give to keys, customers, teams and tokens."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ PASSTHROUGH = "(passed through)"
 
 
 def check(name: str, what: str) -> str:
-    """The name without spaces around it, fit for a table, a log line and a ledger row.
+    """The name without surrounding spaces, if it suits a table, a log line and a ledger row.
+
+    Args:
+        what: whose name it is, for the message.
 
     Raises:
-        Unusable: empty, too long, reserved, or with characters that don't print.
+        Unusable: the name is empty, too long, reserved, or contains characters that don't print.
     """
     name = name.strip()
     if not name:
-        raise Unusable(f"the name of {what} is empty")
+        raise Unusable(f"the name of {what} is empty: give one")
     if len(name) > LENGTH:
-        raise Unusable(f"the name of {what} is longer than {LENGTH} characters")
+        raise Unusable(f"the name of {what} is longer than {LENGTH} characters: shorten it")
     if not name.isprintable():
-        raise Unusable(f"the name of {what} has characters that don't print")
+        raise Unusable(f"the name of {what} contains characters that don't print: remove them")
     if name == PASSTHROUGH:
-        raise Unusable(f"“{name}” is the gateway's own name for calls with a provider's key")
+        raise Unusable(f"the gateway reserves the name “{name}” for calls with a provider's own key: choose another")
     return name
 
 
 @contextmanager
 def unique(taken: str) -> Iterator[None]:
-    """Within, something is saved whose name nothing else may have, after that was checked: of two who do that at the
-    same time, the second is refused.
+    """Refuse a save within this block that violates a unique constraint.
+
+    A check before the save can't see a row that another request saves at the same moment.
+
+    Args:
+        taken: the message of the refusal.
 
     Raises:
-        Unusable: with this message.
+        Unusable: the name is taken.
     """
     try:
         with transaction.atomic():
@@ -50,5 +57,5 @@ def unique(taken: str) -> Iterator[None]:
 
 
 def is_taken(error: IntegrityError) -> bool:
-    """Whether it says that there is another such row already."""
+    """Whether the error says that such a row already exists."""
     return isinstance(error.__cause__, UniqueViolation)

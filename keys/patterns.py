@@ -1,4 +1,4 @@
-"""Model names and patterns: `*` stands for any characters, everything else for itself, in upper case or lower."""
+"""Model names and patterns. `*` stands for any characters; every other character stands for itself, in either case."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATTERN = re.compile(r"[A-Za-z0-9._:/@*+\[\]\-]{1,200}")
 
 
 def check(pattern: str) -> None:
-    """Refuse what can't be a model's name or pattern.
+    """Refuse text that is not a model name or pattern.
 
     Raises:
         ValidationError: with a sentence for the person who typed it.
@@ -28,14 +28,14 @@ def check(pattern: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what can't be a model's name.
+    """Refuse text that is not a model name.
 
     Raises:
         ValidationError: with a sentence for the person who typed it.
     """
     check(name)
     if "*" in name:
-        raise ValidationError("“%(name)s” is a pattern: name one model", params={"name": name})
+        raise ValidationError("“%(name)s” is a pattern: give the name of one model, without *", params={"name": name})
 
 
 def matches(patterns: Iterable[str], model: str) -> bool:
@@ -44,20 +44,25 @@ def matches(patterns: Iterable[str], model: str) -> bool:
 
 
 def stands_for(pattern: str, model: str) -> bool:
-    """Whether a pattern stands for this name. It never tries a part of the pattern at two places, as a regular
-    expression would: callers choose the name, and five stars would take minutes."""
+    """Whether a pattern stands for this name.
+
+    It does not backtrack, as a regular expression would: callers choose the name, and five stars could take minutes.
+    """
     return fits(parts_of(pattern), fold(model))
 
 
 def catch(patterns: Iterable[str], model: str) -> bool:
-    """Whether one of the patterns stands for the model of this name, whatever it is called: what denies or counts a
-    model goes by this, what allows or serves one by `matches`, which makes no list of allowed models longer."""
+    """Whether one of the patterns stands for the model that this name means, under any of its names.
+
+    Denying and counting models use this function. Allowing and serving models use `matches`, so that a list of allowed
+    models never allows more than it says.
+    """
     return any(catches(pattern, model) for pattern in patterns)
 
 
 @lru_cache(maxsize=model_names.REMEMBERED)
 def catches(pattern: str, model: str) -> bool:
-    """Whether a pattern stands for the model of this name. usage_matches (usage/sql/model_names.sql) is its twin."""
+    """Whether a pattern stands for the model that this name means. usage_matches in model_names.sql is its SQL twin."""
     if stands_for(pattern, model):
         return True
     names = model_names.names(model_names.identity(model))
@@ -70,12 +75,12 @@ def catches(pattern: str, model: str) -> bool:
 
 @lru_cache(maxsize=model_names.REMEMBERED)
 def parts_of(pattern: str) -> tuple[str, ...]:
-    """What is between a pattern's stars."""
+    """The texts between a pattern's stars, in lower case."""
     return tuple(fold(pattern).split("*"))
 
 
 def fits(parts: tuple[str, ...], name: str) -> bool:
-    """Whether a name consists of these, with anything between them."""
+    """Whether a name consists of these parts in order, with any characters between them."""
     if len(parts) == 1:
         return name == parts[0]
     first, *middle, last = parts
@@ -91,7 +96,7 @@ def fits(parts: tuple[str, ...], name: str) -> bool:
 
 
 def allows(allowed: Iterable[str], denied: Iterable[str], *names: str) -> bool:
-    """An empty allow-list allows everything; a model that is denied by any of its names is, whatever allows it."""
+    """Whether these lists let a model through. An empty allow-list allows all; a denied name beats an allowed one."""
     allowed, denied = tuple(allowed), tuple(denied)
     return (not allowed or any(matches(allowed, name) for name in names)) and not any(
         catch(denied, name) for name in names
@@ -99,12 +104,12 @@ def allows(allowed: Iterable[str], denied: Iterable[str], *names: str) -> bool:
 
 
 def alike(one: Iterable[str], other: Iterable[str]) -> bool:
-    """Whether two lists have the same patterns."""
+    """Whether two lists contain the same patterns, in any order and case."""
     return {fold(pattern) for pattern in one} == {fold(pattern) for pattern in other}
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether some model name fits both patterns."""
+    """Whether a model name exists that fits both patterns."""
     one, other = fold(one), fold(other)
     reachable = {(0, 0)}
     seen = set(reachable)

@@ -1,4 +1,4 @@
-"""Refusing calls for a while: of a key, a team, a customer or everybody. Open streams run to their end."""
+"""Pauses and resumes a key, a team, a customer or the whole gateway. Open streams run to their end."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ Pausable = VirtualKey | Team | Customer | Gateway
 
 
 def pause(subject: Pausable) -> None:
-    """Refuse its calls, on every process from the next one on, until it is resumed."""
+    """Refuse its calls on every process until it is resumed. The next call is already refused."""
     _set(subject, True)
 
 
 def resume(subject: Pausable) -> None:
-    """Let its calls in again. A revoked or expired key stays what it is."""
+    """Accept its calls again. A revoked or expired key stays revoked or expired."""
     _set(subject, False)
 
 
 def pause_all(subjects: Iterable[Pausable]) -> None:
-    """Pause each of these."""
     for subject in subjects:
         pause(subject)
 
 
 def resume_all(subjects: Iterable[Pausable]) -> None:
-    """Resume each of these."""
     for subject in subjects:
         resume(subject)
 

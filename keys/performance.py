@@ -1,4 +1,4 @@
-"""How provider keys have done lately, as a process needs it for adaptive weights; `usage.performance` finds it out."""
+"""The recent performance of provider keys, which adaptive weights follow. `usage.performance` measures it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ READ = "SELECT provider_key_id, model, share FROM keys_performance WHERE share <
 
 
 class Performances:
-    """Read every second by each process: the same on all of them, so that a conversation stays where it is."""
+    """The shares, reloaded every second. All processes use the same ones, so a conversation keeps its provider key."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.shares: dict[tuple[int | None, str], float] = {}
 
     async def read(self) -> None:
-        """Take in what is written.
+        """Reload all shares.
 
         Raises:
-            psycopg.Error: the database is away.
+            psycopg.Error: the database is unavailable.
         """
         self.shares = {(provider_key, model): share for provider_key, model, share in await self.reader.fetch(READ)}
 
     def share(self, provider_key: KnownProviderKey, model: str) -> float:
-        """The part of its weight that it keeps for this model. No I/O."""
+        """The part of its weight that a provider key keeps for this model, from 0 to 1. No I/O."""
         return self.shares.get((provider_key.id, model), 1.0) if self.shares else 1.0

@@ -1,6 +1,6 @@
-"""Whether provider keys work: their secret and address are tried with a request that costs nothing.
+"""Tests provider keys: a request that costs nothing shows whether the secret and the address work.
 
-Only messages_api can call a provider, and it imports this app: it says how at start (`register`).
+Only messages_api can call a provider, and it imports this app. So it registers its function here at start (`register`).
 """
 
 from __future__ import annotations
@@ -13,33 +13,35 @@ from django.utils import timezone
 
 from keys.models import CheckState, ProviderKey, ProviderKeyCheck
 
-# What a check is about: where one of these changes, a trigger deletes what an earlier one found.
+# The fields that a check tests. When one of them changes, a trigger deletes the earlier result.
 PLACE = ("provider", "base_url", "secret_ciphertext", "region", "project")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a provider makes of a provider key. `message` is short, printable, and has no part of the secret in it."""
+    """The result of testing a provider key. `message` is short, printable, and contains no part of the secret."""
 
     state: CheckState
     http_status: int | None = None
     message: str = ""
 
 
-# Tries provider keys, all at once and for some seconds at most; None for one that there is nothing to try of.
+# Tests provider keys, all at once, within a few seconds. A key without anything to test gets None as its outcome.
 Try = Callable[[Sequence[ProviderKey]], list[Outcome | None]]
 _registered: list[Try] = []
 
 
 def register(trying: Try) -> None:
-    """Say how provider keys are tried."""
+    """Set the function that tests provider keys."""
     _registered[:] = [trying]
 
 
 def check(*provider_keys: ProviderKey) -> list[ProviderKeyCheck | None]:
-    """Try these provider keys as they are in the database, and keep what is found; in their order, None where there is
-    nothing to try. It takes some seconds at most, and must not be called within a transaction: rows would be locked
-    for as long."""
+    """Test these provider keys as they are in the database, and store the results.
+
+    Returns the results in the order of the keys, with None for a key without anything to test. It takes a few seconds.
+    Don't call it within a transaction: that would keep rows locked for as long.
+    """
     if not provider_keys:
         return []
     assert _registered, "messages_api is not ready"
@@ -50,7 +52,7 @@ def check(*provider_keys: ProviderKey) -> list[ProviderKeyCheck | None]:
 
 @transaction.atomic
 def _keep(tried: ProviderKey, outcome: Outcome | None) -> ProviderKeyCheck | None:
-    """Write down what was found, unless the provider key is another one by now."""
+    """Store the result, unless the provider key has changed since the test began."""
     if outcome is None:
         return None
     found = ProviderKeyCheck(

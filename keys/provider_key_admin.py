@@ -1,4 +1,4 @@
-"""Admin pages for provider keys: thin over keys.provider_keys and keys.provider_checks, as the commands are."""
+"""Admin pages for provider keys. The rules are in keys.provider_keys and keys.provider_checks, as for the commands."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from keys.forms import ProviderKeyForm
 from keys.kept_admin import KeptAdmin
 from keys.models import CheckState, ModelList, ProviderKey, ProviderKeyCheck
 
-NOTHING_TO_TRY = "there is nothing to try"
+NOTHING_TO_TEST = "there is nothing to test"
 
 
 @admin.register(ProviderKey)
 class ProviderKeyAdmin(KeptAdmin):
-    """Accounts with providers. One that isn't wanted any more is deactivated: the ledger names it."""
+    """Accounts with providers. An unused one is deactivated and never deleted, because ledger rows name it."""
 
     actions = ("test",)
     change_form_template = "admin/keys/providerkey/change_form.html"
 
-    # From the provider, once it has been called.
+    # Learned from the provider's answers, and never edited.
     LEARNED = ("tried", "listed", "organization_id", "workspace_id")
 
     form = ProviderKeyForm
@@ -53,7 +53,7 @@ class ProviderKeyAdmin(KeptAdmin):
         *LEARNED,
     )
     readonly_fields = LEARNED
-    empty = "There is no provider key yet: add an account with a provider, and virtual keys can be mapped to it."
+    empty = "There is no provider key yet. Add an account with a provider, so that virtual keys can map to it."
     list_display = (
         "name",
         "provider",
@@ -76,12 +76,12 @@ class ProviderKeyAdmin(KeptAdmin):
         saved: list[ProviderKey] = []
         vars(request)["saved"] = saved
         response = super().changeform_view(request, *args, **kwargs)
-        # Now that it is committed: a provider may take its time, and nothing must be locked for as long.
-        self.tell(request, saved, " It is saved all the same.")
+        # Test only after the commit: a provider may be slow, and no row must stay locked for as long.
+        self.tell(request, saved, " It was saved anyway.")
         return response
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # A field that isn't the model's can't be rendered on a page to look at only.
+        # `secret` is not a field of the model, so Django can't render it on a read-only page.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
         hidden = {"secret": not may} | dict.fromkeys(self.LEARNED, obj is None)
         return [field for field in self.fields if not hidden.get(field)]
@@ -90,7 +90,7 @@ class ProviderKeyAdmin(KeptAdmin):
         provider_keys.save(obj, form.cleaned_data["secret"])
         vars(request)["saved"].append(obj)
 
-    # Trying it
+    # Testing
 
     def get_urls(self) -> list[URLPattern]:
         test = self.admin_site.admin_view(require_POST(self.test_view))
@@ -105,41 +105,41 @@ class ProviderKeyAdmin(KeptAdmin):
         self.tell(request, [provider_key])
         return HttpResponseRedirect(reverse("admin:keys_providerkey_change", args=[provider_key.pk]))
 
-    @admin.action(description="Test: try their secrets and addresses", permissions=["change"])
+    @admin.action(description="Test: check their secrets and addresses", permissions=["change"])
     def test(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
         self.tell(request, [row for row in queryset if self.has_change_permission(request, row)])
 
     def tell(self, request: HttpRequest, rows: Sequence[ProviderKey], if_not: str = "") -> None:
-        """Try these provider keys and say how each one is; the log of changes has it, too.
+        """Test these provider keys, show each result, and log it.
 
         Args:
-            if_not: what else is to be said of one that doesn't work.
+            if_not: a sentence to add to the message about a provider key that doesn't work.
         """
         for row, found in zip(rows, provider_checks.check(*rows), strict=True):
             if found is None:
-                self.message_user(request, f"“{row}” was not tried: {NOTHING_TO_TRY}.")
+                self.message_user(request, f"“{row}” was not tested: {NOTHING_TO_TEST}.")
                 continue
             works = found.state == CheckState.WORKS
             level = messages.SUCCESS if works else messages.WARNING
-            self.message_user(request, f"“{row}” was tried: {found}.{'' if works else if_not}", level)
-            self.log_change(request, row, f"Tried: {found}.")
+            self.message_user(request, f"“{row}” was tested: {found}.{'' if works else if_not}", level)
+            self.log_change(request, row, f"Tested: {found}.")
 
     @admin.display(description="state", ordering="active")
     def state(self, row: ProviderKey) -> SafeString:
-        """Whether it is called: what it cools down for is on a page of its own."""
+        """Whether the gateway calls it. The label links to its cool-downs."""
         cooling = [each for each in row.cooldowns.all() if each.until > timezone.now() or each.is_refused]
         if not row.active or not cooling:
             return state_badge("active" if row.active else "inactive")
-        told = "refused" if any(each.is_refused for each in cooling) else "cooling"
+        label = "refused" if any(each.is_refused for each in cooling) else "cooling"
         url = reverse("admin:keys_cooldown_changelist", query={"provider_key__id__exact": row.pk})
-        return format_html('<a href="{}">{}</a>', url, state_badge(told))
+        return format_html('<a href="{}">{}</a>', url, state_badge(label))
 
     @admin.display(description="last test")
     def tried(self, row: ProviderKey) -> SafeString | str:
-        """What came of trying it, and when: it may be another one by now."""
+        """The result of the last test, and its time, because the result may be out of date."""
         found: ProviderKeyCheck | None = getattr(row, "last_check", None)
         if found is None:
-            return "not tried" if row.kind.takes_secret else NOTHING_TO_TRY
+            return "not tested" if row.kind.takes_secret else NOTHING_TO_TEST
         when = f"{found.checked_at:%Y-%m-%d %H:%M} UTC"
         return format_html(
             '<span class="state {}">{}</span> <span class="explained">{}{}</span>',
@@ -161,10 +161,10 @@ class ProviderKeyAdmin(KeptAdmin):
     def listed(self, row: ProviderKey) -> str:
         models = ModelList.objects.filter(pk=row.pk).first()
         if models is None:
-            return "not asked for yet"
+            return "not requested yet"
         names = ", ".join(model["id"] for model in models.listed) or "none yet"
         when = f" ({models.listed_at:%Y-%m-%d %H:%M} UTC)" if models.listed_at else ""
-        return names + when + (f"; the last question had no answer: {models.problem}" if models.problem else "")
+        return names + when + (f"; the last request failed: {models.problem}" if models.problem else "")
 
     @admin.display(description="secret")
     def hint(self, row: ProviderKey) -> str:

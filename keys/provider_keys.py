@@ -1,4 +1,4 @@
-"""Our accounts with providers: where they are called, and their secrets, which are encrypted and never shown again."""
+"""Adds, changes and checks provider keys: our accounts with providers. Their secrets are encrypted and never shown."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from keys.timeouts import DEPLOYMENTS, Timeouts
 
 URL_LENGTH = 500
 SECRET_LENGTH = 20_000
-# A bound on a wait.
+# Range of each timeout of a provider key.
 LEAST_SECONDS, MOST_SECONDS = 0.1, 86_400
-# They become parts of addresses.
+# Regions and projects become parts of URLs, so only these characters are allowed.
 REGION = re.compile(r"[a-z][a-z0-9-]{1,48}[a-z0-9]|us|eu")
 PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,98}[a-z0-9]")
 
@@ -40,10 +40,10 @@ def add_provider_key(
     timeouts: Timeouts = DEPLOYMENTS,
     retry_unanswered: bool = False,
 ) -> ProviderKey:
-    """A new provider key that is ready to be called.
+    """Create a provider key that is ready to be called.
 
     Raises:
-        Unusable: a name that is taken, a bad URL or place, an unusable pattern or patience, a missing secret.
+        Unusable: the name is taken, the secret is missing, or another value is invalid.
     """
     provider_key = ProviderKey(
         name=name,
@@ -61,14 +61,14 @@ def add_provider_key(
 
 @transaction.atomic
 def save(provider_key: ProviderKey, secret: str = "") -> None:
-    """Save a new or changed provider key; without a secret it keeps the one that it has.
+    """Save a new or changed provider key. Without a new secret it keeps its old one.
 
     Raises:
         Unusable: as `add_provider_key`.
     """
     secret = secret.strip()
     check(provider_key, secret)
-    taken = f"there is a provider key “{provider_key.name}” already"
+    taken = f"a provider key named “{provider_key.name}” already exists: choose another name"
     if ProviderKey.objects.filter(name=provider_key.name).exclude(pk=provider_key.pk).exists():
         raise Unusable(taken)
     if secret:
@@ -78,10 +78,10 @@ def save(provider_key: ProviderKey, secret: str = "") -> None:
 
 
 def set_secret(provider_key: ProviderKey, secret: str) -> None:
-    """Replace its secret; calls from the next one on go out with the new one.
+    """Replace the secret. The next call already uses the new one.
 
     Raises:
-        Unusable: the secret can't be one.
+        Unusable: the secret is not valid for this provider.
     """
     secret = secret.strip()
     check_secret(provider_key.provider, secret, provider_key.base_url)
@@ -91,19 +91,22 @@ def set_secret(provider_key: ProviderKey, secret: str) -> None:
 
 def _take(provider_key: ProviderKey, secret: str) -> None:
     provider_key.secret_ciphertext = keyring.encrypt(secret)
-    # Of a short secret, four characters would be too much to give away; those of an object say nothing.
+    # Four characters of a short secret would reveal too much, and the last four of a JSON object tell people nothing.
     provider_key.secret_hint = secret[-4:] if len(secret) >= 16 and not secret.startswith("{") else ""
 
 
 def check(provider_key: ProviderKey, secret: str = "") -> None:
-    """Refuse a provider key that can't be called; tidies its name and URL. `secret` is the new one, if there is one.
+    """Refuse a provider key that can't be called. Normalises its name, URL, region and project.
+
+    Args:
+        secret: the new secret; empty keeps the stored one.
 
     Raises:
         Unusable: with what is wrong.
     """
     provider_key.name = names.check(provider_key.name, "the provider key")
     if not provider_kinds.is_known(provider_key.provider):
-        raise Unusable(f"the provider is one of {', '.join(provider_kinds.names())}")
+        raise Unusable(f"there is no provider “{provider_key.provider}”: choose {', '.join(provider_kinds.names())}")
     provider_key.base_url = check_base_url(provider_key.base_url, provider_key.provider)
     before = ProviderKey.objects.filter(pk=provider_key.pk).first()
     moved = before is None or (before.provider, before.base_url) != (provider_key.provider, provider_key.base_url)
@@ -114,10 +117,12 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
     if secret:
         check_secret(provider_key.provider, secret, provider_key.base_url)
     elif provider_kinds.find(provider_key.provider).takes_secret and not provider_key.secret_ciphertext:
-        raise Unusable("its secret is missing: the provider's API key")
+        raise Unusable("the secret is missing: give the provider's API key")
     elif provider_key.secret_ciphertext and before is not None and moved:
-        # Or else whoever may edit this row could have the secret sent to a server of their own.
-        raise Unusable("type the secret again: it would go to another address than before")
+        # Otherwise a person who may edit this row could have the secret sent to their own server.
+        raise Unusable(
+            "type the secret again: the provider or its address has changed, and the stored secret must not go there"
+        )
     check_place(provider_key, secret)
     if moved:
         check_destination(provider_key.base_url)
@@ -125,10 +130,10 @@ def check(provider_key: ProviderKey, secret: str = "") -> None:
 
 
 def check_destination(base_url: str) -> None:
-    """Refuse a base URL that leads where the gateway must not go.
+    """Refuse a base URL whose host the gateway must not connect to.
 
     Raises:
-        Unusable: it does.
+        Unusable: the host is forbidden.
     """
     try:
         destinations.current().check_url(base_url)
@@ -137,20 +142,20 @@ def check_destination(base_url: str) -> None:
 
 
 def check_patience(what: str, seconds: float | None) -> None:
-    """Refuse a time that nobody can mean.
+    """Refuse a timeout that is out of range.
 
     Raises:
         Unusable: it is too short, or longer than a day.
     """
     if seconds is not None and not LEAST_SECONDS <= seconds <= MOST_SECONDS:
-        raise Unusable(f"the seconds for “{what}” are {LEAST_SECONDS} to {MOST_SECONDS:,}")
+        raise Unusable(f"the seconds for “{what}” must be between {LEAST_SECONDS} and {MOST_SECONDS:,}")
 
 
 def check_place(provider_key: ProviderKey, secret: str = "") -> None:
-    """Refuse a place that can't be called; tidies it, and takes the project from the secret where it isn't given.
+    """Refuse a region or project that this provider can't be called with. Takes a missing project from the secret.
 
     Raises:
-        Unusable: with what is wrong.
+        Unusable: the region or project is missing, not taken by this provider, or malformed.
     """
     provider = provider_key.provider
     kind = provider_kinds.find(provider)
@@ -162,19 +167,19 @@ def check_place(provider_key: ProviderKey, secret: str = "") -> None:
         ("project", project, kind.takes_project, PROJECT),
     ):
         if value and not wanted:
-            raise Unusable(f"{provider} takes no {what}")
+            raise Unusable(f"{provider} takes no {what}: leave it empty")
         if wanted and not value:
-            raise Unusable(f"the {what} is missing: {provider} is called in one")
+            raise Unusable(f"the {what} is missing: {provider} needs one")
         if value and not pattern.fullmatch(value):
-            raise Unusable(f"the {what} has characters that a {what} can't have")
+            raise Unusable(f"the {what} contains characters that a {what} can't have: copy it from the provider")
     provider_key.region, provider_key.project = region, project
 
 
 def check_base_url(url: str, provider: str) -> str:
-    """The URL without a slash at its end; empty stands for the provider's own address.
+    """The URL without a slash at its end. Empty stands for the provider's own address.
 
     Raises:
-        Unusable: it is no HTTP address, carries credentials, or is none that this provider can be called at.
+        Unusable: it is missing, not an HTTP address, contains credentials, or does not suit this provider.
     """
     kind = provider_kinds.find(provider)
     url = url.strip()
@@ -183,16 +188,16 @@ def check_base_url(url: str, provider: str) -> str:
             raise Unusable(f"the base URL is missing: {kind.needs_base_url}")
         return ""
     if not kind.takes_base_url:
-        raise Unusable(f"{provider} answers by itself: it takes no base URL")
+        raise Unusable(f"{provider} is built in and takes no base URL: leave it empty")
     if len(url) > URL_LENGTH or not url.isascii() or not url.isprintable() or set(url) & set(' \\"<>'):
-        raise Unusable("the base URL has characters that a URL can't have")
+        raise Unusable("the base URL contains characters that a URL can't have, or is too long")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise Unusable("the base URL can't be read: expected https://host[:port][/path]") from None
+        raise Unusable("the base URL is malformed: expected https://host[:port][/path]") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise Unusable("the base URL is not an address: expected https://host[:port][/path]")
+        raise Unusable("the base URL is not an HTTP address: expected https://host[:port][/path]")
     if parts.username is not None or parts.password is not None:
         raise Unusable("the base URL contains credentials: give them as the secret")
     kind.check_address(url, parts)
@@ -200,17 +205,17 @@ def check_base_url(url: str, provider: str) -> str:
 
 
 def check_secret(provider: str, secret: str, base_url: str = "") -> None:
-    """Refuse what can't be a secret of this provider at this address; the message never shows it.
+    """Refuse a secret that is not valid for this provider at this address. The message never shows it.
 
     Raises:
-        Unusable: it is empty, too long, or none that could or should be sent there.
+        Unusable: it is empty, too long, malformed, or must not be sent to this address.
     """
     if not secret:
-        raise Unusable("the secret is empty")
+        raise Unusable("the secret is empty: give the provider's API key")
     if len(secret) > SECRET_LENGTH:
-        raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters")
+        raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters: check what you pasted")
     if not "".join(secret.split()).isprintable():
-        raise Unusable("the secret has characters that don't print")
+        raise Unusable("the secret contains characters that don't print")
     kind = provider_kinds.find(provider)
     kind.check_secret(secret)
     kind.check_use(secret, base_url)
@@ -218,14 +223,14 @@ def check_secret(provider: str, secret: str, base_url: str = "") -> None:
 
 @transaction.atomic
 def reencrypt_all() -> int:
-    """Encrypt every secret under the newest master key. Returns how many there were.
+    """Encrypt every stored secret under the newest master key. Returns the number of secrets.
 
     Raises:
-        Unusable: one can't be read with any master key; nothing was changed.
+        Unusable: no master key decrypts one of them; nothing was changed.
     """
     count = 0
     for model in apps.get_models():
-        # Other apps encrypt secrets, too; they are found by the field's name.
+        # Other apps store encrypted secrets too. Their models have a field of this name.
         if not any(field.name == "secret_ciphertext" for field in model._meta.concrete_fields):
             continue
         rows: list[Any] = list(model._default_manager.select_for_update().exclude(secret_ciphertext=b"").order_by("pk"))
@@ -241,12 +246,12 @@ def reencrypt_all() -> int:
 
 @transaction.atomic
 def rotate_master_key() -> tuple[Path, int]:
-    """Add a new master key to the file and encrypt every secret under it. Returns the file and how many there were.
+    """Add a new master key to the file and encrypt every secret under it. Returns the file and the number of secrets.
 
     Raises:
-        Unusable: a secret can't be read with the master keys there are; nothing was changed.
+        Unusable: no master key decrypts one of the secrets; nothing was changed.
     """
-    # One rotation at a time: of two, the later file would lose the earlier one's key.
+    # The lock allows one rotation at a time. Of two at once, the later file would lack the earlier one's key.
     Gateway.objects.select_for_update().first()
     reencrypt_all()
     return keyring.add_master_key(), reencrypt_all()

@@ -1,7 +1,7 @@
-"""The kinds of providers that there are: what the gateway has to know of one besides how it is called.
+"""The registry of provider kinds: what the gateway must know about each provider besides how to call it.
 
-Each is a class in a file of its own (messages_api/providers), which registers it when the apps are ready: nothing about
-a provider is said anywhere else.
+Each kind is a class in its own file in messages_api/providers, which registers it when the apps are ready. Facts about
+a provider stand only there.
 """
 
 from __future__ import annotations
@@ -18,27 +18,32 @@ from keys.model_names import fold
 
 
 class ProviderKind:
-    """What is true of most; a kind says what is different.
+    """The defaults, which hold for most providers. A kind overrides what is different.
 
     Attributes:
-        name: in commands, prefixes of models and the ledger.
-        label: for people.
-        takes_secret: whether it is called with one.
-        takes_base_url: whether it may be called at another address; `needs_base_url` says why it must be, if it must.
-        takes_region: whether it is called in a region, and `takes_project`, for a project.
-        has_batches: whether it takes Anthropic's message batches, and `has_files`, keeps files.
-        sells_claude: whether it may be taken to offer Anthropic's models before it was asked, and `sells`, what else.
-        price_lists: those of the catalogue that its models are looked up in, and `guesses`, where what is found is one.
-        regional_lists: those of them that have prices of their own where inference is kept in a region.
-        signs_thinking: whether its thinking has signatures, so that it refuses those of others.
-        keeps_residency: whether keeping inference in the US costs extra, by `inference_geo`.
-        billed_refusals: of refusals before any output, the categories that are billed, each with what a ledger row says
-            of it (`usage.price_flags`); all others cost nothing. None: refusals are billed like any answer.
-        keeps_caches_as_asked: whether it keeps what it writes to a cache for as long as `cache_control` says.
-        tier_rates: what the service tier of an answer costs, in list prices, where the catalogue doesn't say; `*`: any
-            other. Empty: the tier changes nothing.
-        own_hosts: the hosts that it is called at where a provider key has no base URL: where they lead to is what the
-            deployment's resolver says, a private endpoint too.
+        name: its name in commands, model prefixes and the ledger.
+        label: its name for people.
+        takes_secret: whether calls need a secret.
+        takes_base_url: whether a provider key may set another address.
+        needs_base_url: why a provider key must set one; empty if it need not.
+        takes_region: whether it is called in a region.
+        takes_project: whether it is called for a project, which is billed.
+        has_batches: whether it accepts Anthropic's message batches.
+        has_files: whether it stores files.
+        sells_claude: whether the gateway assumes that it offers Anthropic's models before its list is read.
+        sells: other models that the gateway assumes it offers.
+        price_lists: the price lists of the catalogue to look its models up in.
+        guesses: the price lists whose prices are only a guess for this provider.
+        regional_lists: the price lists that have separate prices for inference that stays in a region.
+        signs_thinking: whether it signs its thinking, and therefore refuses thinking that others signed.
+        keeps_residency: whether `inference_geo`, which keeps inference in the US, costs extra.
+        billed_refusals: the categories in which a refusal before any output is billed, each with its flag in ledger
+            rows (`usage.price_flags`). Refusals in other categories are free. None: refusals are billed like answers.
+        keeps_caches_as_asked: whether it caches for as long as `cache_control` asks.
+        tier_rates: the price of each service tier as a multiple of the list price, where the catalogue has no price for
+            it; `*` stands for any other tier. Empty: the tier doesn't change the price.
+        own_hosts: the hosts that it is called at when a provider key has no base URL. They may resolve to private
+            addresses, because a deployment may use a private endpoint.
     """
 
     name: ClassVar[str] = ""
@@ -64,10 +69,10 @@ class ProviderKind:
 
     @classmethod
     def check_secret(cls, secret: str) -> None:
-        """Refuse what can't be a secret; the message never shows it.
+        """Refuse a malformed secret. The message never shows it.
 
         Raises:
-            Unusable: it can't.
+            Unusable: the secret is malformed.
         """
         check_header(secret)
 
@@ -76,7 +81,7 @@ class ProviderKind:
         """Refuse a base URL that this kind can't be called at.
 
         Raises:
-            Unusable: with what is wrong.
+            Unusable: the URL is not valid for this kind.
         """
         if "?" in url or "#" in url:
             raise Unusable("the base URL has a query or a fragment: leave it out")
@@ -86,29 +91,32 @@ class ProviderKind:
         """Refuse a secret that must not be used at this address.
 
         Raises:
-            Unusable: it must not.
+            Unusable: the secret must not go there.
         """
 
     @classmethod
     def project_of(cls, secret: str) -> str:
-        """The project that a secret is for, where it says so."""
+        """The project that the secret names; empty if it names none."""
         return ""
 
     @classmethod
     def sold_as(cls, region: str, asked: str, answered: str) -> str:
-        """By which name a model has its price: the one that answered in place of the one that was asked for, if there
-        is one, with what its price depends on besides."""
+        """The name under which a call is priced: the model that answered or, without one, the model asked for.
+
+        A kind whose prices depend on more, such as the region, adds it to the name.
+        """
         return answered or asked
 
     @classmethod
     def called(cls, sold: str) -> str:
-        """The name that a model is called by, of that by which it is sold."""
+        """The name to call a model by, from the name under which it is priced (`sold_as`)."""
         return sold
 
     @classmethod
     def listed(cls, sold: str) -> tuple[str, str, bool]:
-        """A model's name in the kind's own price lists, its name in Anthropic's, and whether inference stays in a
-        region."""
+        """A model's name in the kind's own price lists, its name in Anthropic's list, and whether inference stays in a
+        region.
+        """
         name = fold(cls.called(sold))
         return name, name, False
 
@@ -118,35 +126,35 @@ _kinds: dict[str, type[ProviderKind]] = {}
 
 
 def register(kind: Kind) -> Kind:
-    """Make a kind known."""
+    """Add a kind to the registry. Use it as a decorator."""
     _kinds[kind.name] = kind
     return kind
 
 
 def find(name: str) -> type[ProviderKind]:
-    """The kind of this name; of a name that nobody knows (any more), what is true of most."""
+    """The kind of this name. For an unknown name, such as that of a removed kind, the defaults."""
     return _kinds.get(name, ProviderKind)
 
 
 def names(**having: bool) -> list[str]:
-    """The names of all kinds, or of those that have these attributes."""
+    """The names of all kinds whose attributes have these values."""
     return sorted(
         name for name, kind in _kinds.items() if all(getattr(kind, each) == value for each, value in having.items())
     )
 
 
 def is_own_host(host: str) -> bool:
-    """Whether a host is that of a provider itself."""
+    """Whether a host belongs to a provider."""
     return any(kind.own_hosts is not None and kind.own_hosts.fullmatch(host) for kind in _kinds.values())
 
 
 def is_known(name: str) -> bool:
-    """Whether there is a kind of this name."""
+    """Whether a kind of this name is registered."""
     return name in _kinds
 
 
 def choices() -> list[tuple[str, str]]:
-    """Names and labels, for forms."""
+    """Names and labels of all kinds, for forms."""
     return sorted((name, kind.label) for name, kind in _kinds.items())
 
 
@@ -154,35 +162,35 @@ def choices() -> list[tuple[str, str]]:
 
 
 def check_header(secret: str) -> None:
-    """Refuse what can't travel in a header, whole.
+    """Refuse a secret that a header can't carry unchanged.
 
     Raises:
-        Unusable: it has other characters than an API key can have.
+        Unusable: it contains characters that an API key can't have.
     """
     if not (secret.isascii() and secret.isprintable() and " " not in secret):
-        raise Unusable("the secret has spaces, line breaks or other characters that an API key can't have")
+        raise Unusable("the secret contains spaces, line breaks or other characters that an API key can't have")
 
 
 def check_object(secret: str, required: Collection[str], optional: Collection[str] = ()) -> None:
-    """Refuse a JSON object that lacks a member, or has one that nobody knows.
+    """Refuse a secret that is not a JSON object with these members.
 
     Raises:
-        Unusable: it does, or is none.
+        Unusable: it is not an object, lacks a member, or has another one.
     """
     members = object_of(secret)
     if missing := sorted(set(required) - members.keys()):
-        raise Unusable(f"the secret is a JSON object without {' and '.join(missing)}")
+        raise Unusable(f"the secret's JSON object lacks {' and '.join(missing)}")
     if members.keys() - set(required) - set(optional):
-        raise Unusable(f"the secret is a JSON object with more than {', '.join(sorted({*required, *optional}))}")
+        raise Unusable(f"the secret's JSON object may contain only {', '.join(sorted({*required, *optional}))}")
     if not all(isinstance(value, str) and value and value.isascii() for value in members.values()):
-        raise Unusable("the secret is a JSON object with a member that is no plain text")
+        raise Unusable("every member of the secret's JSON object must be a non-empty ASCII string")
 
 
 def object_of(secret: str) -> dict[str, Any]:
-    """The secret's members.
+    """Parse a secret that is a JSON object.
 
     Raises:
-        Unusable: it is no JSON object.
+        Unusable: it is not a JSON object.
     """
     try:
         members = json.loads(secret)

@@ -1,5 +1,4 @@
-"""Admin pages for where calls go: names of our own for models, provider keys that get no calls for a while, and how
-they do."""
+"""Admin pages about routing: model aliases, cool-downs of provider keys, and their recent performance."""
 
 from __future__ import annotations
 
@@ -18,17 +17,13 @@ from keys.models import Cooldown, ModelAlias, Performance
 
 @admin.register(ModelAlias)
 class ModelAliasAdmin(Listed):
-    """Names of our own for models."""
-
     list_display = ("name", "target", "created_at")
     search_fields = ("name", "target")
     fields = ("name", "target")
-    empty = "There is no alias yet: add one, and callers may ask for the model that it stands for by its name."
+    empty = "There is no alias yet. Add one, and callers can use it in place of the name of a model."
 
 
 class AboutProviderKeys(LookedAt):
-    """What is known of provider keys."""
-
     list_display_links = None
     list_filter: ClassVar[tuple[str, ...]] = ("provider_key",)
     list_select_related = ("provider_key",)
@@ -36,11 +31,11 @@ class AboutProviderKeys(LookedAt):
 
 @admin.register(Performance)
 class PerformanceAdmin(AboutProviderKeys):
-    """How provider keys do, where a virtual key's weights follow that."""
+    """Recent performance of provider keys, which adaptive weights follow."""
 
     empty = (
-        "Nothing is known yet. Where a virtual key has adaptive weights, a task looks every half minute at what the "
-        "latest calls came to."
+        "Nothing is measured yet. While a virtual key has adaptive weights, a task measures the latest calls every "
+        "half minute."
     )
     list_display = ("provider_key", "model", "attempts", "failures", "first_byte", "kept", "at")
 
@@ -55,24 +50,24 @@ class PerformanceAdmin(AboutProviderKeys):
 
 @admin.register(Cooldown)
 class CooldownAdmin(AboutProviderKeys):
-    """Provider keys that get no calls for a while; ending that lets the next call try."""
+    """Cool-downs of provider keys. Ending one lets the next call use the provider key."""
 
     empty = (
-        "Every provider key is called. One that fails, limits the rate or is refused is here until it is well again."
+        "No provider key is cooling down. One that fails, is rate limited or is refused stands here until it recovers."
     )
     list_display = ("provider_key", "of", "state", "reason", "http_status", "strikes", "since", "until")
     list_filter = ("reason", "provider_key")
     actions = ("end",)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """Who may change provider keys may have them called again."""
+        """A person who may change provider keys may also end their cool-downs."""
         return request.user.has_perm("keys.change_providerkey")
 
-    @admin.action(description="Call them again from now on", permissions=["end"])
+    @admin.action(description="End the cool-down: call them again now", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Cooldown]) -> None:
         names = ", ".join(str(row) for row in queryset)
         queryset.delete()
-        self.message_user(request, f"Called again from now on: {names}.")
+        self.message_user(request, f"Cool-down ended: {names}.")
 
     @admin.display(description="models", ordering="model")
     def of(self, row: Cooldown) -> str:

@@ -1,9 +1,9 @@
-"""Signing in: who may try a password now, and the log of who did.
+"""Limits and logs attempts to sign in.
 
-A try is counted before its password is looked at, by one statement for all processes, and a right password takes its
-own count back: what stays are failures. Three allowances must have room for a try: that of the client's network, that
-of the user from this network, and, much larger, that of the user from anywhere. The first and the last don't bind a
-user who has signed in from this network lately, so that guesses from elsewhere lock nobody out.
+One SQL statement, valid for all processes, counts an attempt before its password is checked. A correct password undoes
+its own count, so what remains are failures. Three limits apply to an attempt: that of the client's network, that of the
+user from this network, and a much larger one of the user from anywhere. The first and the last don't apply to a user
+who signed in from this network lately, so that guesses from elsewhere can't lock that user out.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from keys.models import SIGN_INS_REMEMBERED
 
 logger = logging.getLogger(__name__)
 
-# Of a user's name, as much is logged.
+# The most characters of a user's name that are logged.
 NAME_LENGTH = 80
+# After how many seconds a busy process asks a client to try again.
 BUSY_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many failures may come at once, and in how many seconds one of them is forgotten."""
+    """A limit on failures: how many may come at once, and in how many seconds one of them expires."""
 
     failures: int
     seconds: int
 
     @property
     def step(self) -> timedelta:
-        """What one try adds to a count."""
+        """How far one attempt moves a count into the future."""
         return timedelta(seconds=self.seconds)
 
     @property
     def room(self) -> timedelta:
-        """How far in the future a count may lie for another try to be allowed."""
+        """How far in the future a count may lie if another attempt is to be allowed."""
         return (self.failures - 1) * self.step
 
 
@@ -57,8 +58,8 @@ NETWORK = Allowance(failures=30, seconds=20)
 PAIR = Allowance(failures=5, seconds=60)
 USER = Allowance(failures=100, seconds=30)
 
-# A count is the moment when all of it is forgotten. The networks come first: with names that are made up, a network
-# makes no more rows than it has tries.
+# A count is stored as the moment when its last failure expires. The network's limit is checked first, so that made-up
+# user names from one network create no more rows than the network has attempts.
 COUNT = """
 WITH known AS (
     SELECT FROM keys_signincount WHERE subject = %(pair)s AND succeeded_at > now() - %(remembered)s
@@ -86,7 +87,7 @@ SELECT EXISTS (SELECT FROM everywhere), (
     FROM keys_signincount WHERE subject IN (%(network)s, %(pair)s, %(user)s)
 )
 """
-# A right password: what the user failed from here is forgotten, and this try was no failure.
+# After a correct password: clear the user's failures from this network, and undo this attempt's other counts.
 SUCCEEDED = """
 UPDATE keys_signincount SET
     forgotten_at = CASE subject WHEN %(pair)s THEN now() WHEN %(network)s THEN forgotten_at - %(network_step)s
@@ -94,7 +95,7 @@ UPDATE keys_signincount SET
     succeeded_at = CASE subject WHEN %(pair)s THEN now() END
 WHERE subject IN (%(network)s, %(pair)s, %(user)s)
 """
-# No password was looked at.
+# The password was not checked: undo all counts of this attempt.
 NOT_TRIED = """
 UPDATE keys_signincount SET forgotten_at = forgotten_at - CASE subject
     WHEN %(pair)s THEN %(pair_step)s WHEN %(network)s THEN %(network_step)s ELSE %(user_step)s END
@@ -103,11 +104,12 @@ WHERE subject IN (%(network)s, %(pair)s, %(user)s)
 
 
 class Refused(Exception):
-    """A password is not looked at now.
+    """The gateway doesn't check this password now.
 
     Attributes:
-        status: of the answer.
-        seconds: after which another try makes sense.
+        status: the HTTP status of the answer.
+        words: the reason, for the person who signs in.
+        seconds: when to try again.
     """
 
     status = 429
@@ -119,18 +121,20 @@ class Refused(Exception):
 
 
 class Busy(Refused):
-    """This process has enough passwords to look at."""
+    """Too many passwords wait to be checked in this process."""
 
     status = 503
-    words = "Too many people sign in at this moment."
+    words = "Too many people are signing in at the moment."
 
 
 @contextlib.contextmanager
 def counted(user: str, address: str) -> Iterator[None]:
-    """Count a try to prove who one is. Within, the password is looked at; a ValidationError says that it is wrong.
+    """Count an attempt to sign in, and check the password within this block.
+
+    The block raises a ValidationError if the password is wrong.
 
     Raises:
-        Refused: it must wait.
+        Refused: a limit is reached, or the process is busy; the client must wait.
     """
     who = f"user {user[:NAME_LENGTH]!a} from {address}"
     values = statement_values(user, network_of(address))
@@ -138,7 +142,7 @@ def counted(user: str, address: str) -> Iterator[None]:
         cursor.execute(COUNT, values)
         allowed, seconds = cursor.fetchone()
     if not allowed:
-        logger.warning("sign-in refused, too many failures: %s", who)
+        logger.warning("sign-in refused after too many failures: %s", who)
         raise Refused(max(1, math.ceil(seconds or 1)))
     try:
         yield
@@ -146,7 +150,7 @@ def counted(user: str, address: str) -> Iterator[None]:
         logger.warning("sign-in failed: %s", who)
         raise
     except Busy:
-        logger.warning("sign-in not tried, the process is busy: %s", who)
+        logger.warning("sign-in refused because the process is busy: %s", who)
         with connection.cursor() as cursor:
             cursor.execute(NOT_TRIED, values)
         raise
@@ -156,7 +160,7 @@ def counted(user: str, address: str) -> Iterator[None]:
 
 
 def statement_values(user: str, network: str) -> dict[str, Any]:
-    """What the statements go by."""
+    """The values of the SQL statements' placeholders."""
     return {
         "network": subject("network", network),
         "network_step": NETWORK.step,
@@ -172,7 +176,7 @@ def statement_values(user: str, network: str) -> dict[str, Any]:
 
 
 def subject(*parts: str) -> str:
-    """The name of what is counted, as a digest: a user's name may be a password that was typed in the wrong field."""
+    """The digest under which a count is stored. A plain name could be a password typed into the wrong field."""
     digest = hashlib.sha256(settings.SECRET_KEY.encode())
     for part in parts:
         text = part.encode(errors="surrogatepass")
@@ -181,7 +185,7 @@ def subject(*parts: str) -> str:
 
 
 class Gate:
-    """Lets so many in at a time; some more may wait a while."""
+    """Lets `at_once` threads in at a time. `waiting` more may wait, each for `seconds`."""
 
     def __init__(self, *, at_once: int, waiting: int, seconds: float) -> None:
         self.places = threading.BoundedSemaphore(at_once + waiting)
@@ -190,10 +194,10 @@ class Gate:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Within, one is in.
+        """Hold a place within this block.
 
         Raises:
-            Busy: there is no place to wait, or the wait was too long.
+            Busy: too many threads wait already, or this one has waited too long.
         """
         if not self.places.acquire(blocking=False):
             raise Busy(BUSY_SECONDS)
@@ -209,7 +213,7 @@ class Gate:
 
 
 class Hasher(Argon2PasswordHasher):
-    """Argon2, which takes 100 MB and every core for a moment: one at a time in a process, whatever asks for it."""
+    """Argon2, one at a time in a process, because each hash takes 100 MB and every core for a moment."""
 
     gate = Gate(at_once=1, waiting=8, seconds=10)
 
@@ -224,7 +228,7 @@ class Hasher(Argon2PasswordHasher):
 
 
 class Middleware(MiddlewareMixin):
-    """Says to people that they must wait."""
+    """Answers a refused attempt with plain text that says when to try again."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not isinstance(error, Refused):

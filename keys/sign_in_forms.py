@@ -1,4 +1,4 @@
-"""The forms that look at a password: each counts its tries (keys/sign_in.py)."""
+"""The forms that check a password. Each limits attempts (keys/sign_in.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keys import sign_in
 
 
 class SignInForm(AdminAuthenticationForm):
-    """Of the page to sign in."""
+    """The form on the sign-in page."""
 
     def clean(self) -> dict[str, Any]:
         name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
@@ -27,7 +27,7 @@ class SignInForm(AdminAuthenticationForm):
 
 
 class PasswordForm(AdminPasswordChangeForm):
-    """Of the page to change one's own password, which asks for the old one."""
+    """The form to change one's own password. It asks for the old one, so guesses at that are limited too."""
 
     address = ""
 
@@ -37,8 +37,6 @@ class PasswordForm(AdminPasswordChangeForm):
 
 
 class PasswordView(PasswordChangeView):
-    """The page to change one's own password."""
-
     form_class = PasswordForm
 
     def get_form(self, form_class: Any = None) -> Any:
@@ -48,7 +46,7 @@ class PasswordView(PasswordChangeView):
 
 
 def change_password(request: HttpRequest) -> HttpResponseBase:
-    """The admin's own page for it, with our form."""
+    """The admin's page to change one's own password, with `PasswordForm`."""
     page = PasswordView.as_view(
         success_url=reverse("admin:password_change_done"), extra_context=site.each_context(request)
     )

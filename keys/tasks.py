@@ -1,4 +1,4 @@
-"""What Celery does for keys, by the schedule in `gateway_project.celery`. A task may run twice, or not at all."""
+"""Celery tasks for keys. `gateway_project.celery` has their schedule. A task may run twice, or not at all."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from keys.models import SignInCount
 
 @shared_task
 def forget_sign_ins() -> None:
-    """Delete the counts of failures to sign in that count no more."""
+    """Delete expired counts of failed sign-ins."""
     SignInCount.forget_past()

@@ -1,4 +1,4 @@
-"""How long a provider may take."""
+"""The timeouts of calls to a provider."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to connect, from the end of a request to the head of its answer, between two pieces of that, and for a
-    call in all. None: as the deployment says."""
+    """Timeouts in seconds. None stands for the deployment's setting.
+
+    Attributes:
+        connect: to connect.
+        first_byte: from the end of a request to the head of its answer.
+        between_bytes: between two pieces of the answer.
+        total: for the whole call.
+    """
 
     connect: float | None = None
     first_byte: float | None = None

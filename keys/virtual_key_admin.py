@@ -1,4 +1,4 @@
-"""Admin pages for virtual keys: thin over keys.issuing and keys.pausing, as the commands are."""
+"""Admin pages for virtual keys. The rules are in keys.issuing and keys.pausing, which the commands use too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from keys.models import Credential, CredentialKind, VirtualKey, VirtualKeyRoute
 
 
 class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
-    """A part of a virtual key's page: who may do what to the key may do it to this."""
+    """A part of a virtual key's page. The permissions on the key also hold for this part."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("keys.view_virtualkey") or request.user.has_perm("keys.change_virtualkey")
@@ -45,7 +45,7 @@ class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
 
 
 class RouteInline(FollowsKey, Cards):
-    """The provider keys that it maps to."""
+    """The provider keys that a virtual key maps to, with their weights."""
 
     model = VirtualKeyRoute
     formset = RouteFormSet
@@ -55,14 +55,14 @@ class RouteInline(FollowsKey, Cards):
 
 
 class CredentialInline(FollowsKey, Cards):
-    """What opens it: the ends of each secret, and how long it works."""
+    """The secrets of a virtual key: the first and last characters of each, and when it expires."""
 
     model = Credential
     fields = ("ends", "kind", "name", "created_at", "expires_at", "revoked_at")
     readonly_fields = fields
     ordering = ("-pk",)
     can_delete = False
-    verbose_name_plural = "secrets that open it"
+    verbose_name_plural = "its secrets"
 
     @admin.display(description="secret")
     def ends(self, row: Credential) -> str:
@@ -76,7 +76,7 @@ class CredentialInline(FollowsKey, Cards):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """By state, as `VirtualKey.state` tells it."""
+    """Filters by `VirtualKey.state`, in SQL."""
 
     title = "state"
     parameter_name = "state"
@@ -96,18 +96,18 @@ class StateFilter(admin.SimpleListFilter):
 
 
 def found_by_end(queryset: QuerySet[Any], term: str, lookup: str) -> QuerySet[Any]:
-    """Those whose secret ends like the term; of a whole key that was pasted, no more than its end is looked at."""
+    """The rows whose secret ends like the search term. Of a whole key that was pasted, only the end is used."""
     end = term.strip()[-4:]
     return queryset.filter(**{f"{lookup}__endswith": end}) if len(end) > 1 else queryset.none()
 
 
 @admin.register(VirtualKey)
 class VirtualKeyAdmin(PausableAdmin):
-    """Issuing, rotating, pausing, revoking and finding virtual keys."""
+    """Issues, rotates, pauses, revokes and finds virtual keys."""
 
     form = VirtualKeyForm
     actions = ("pause", "resume", "revoke")
-    empty = "There is no virtual key yet: issue one, and copy it to whoever is to call with it."
+    empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
     list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
     list_filter = (StateFilter, "customer", "team", "provider_keys")
     list_select_related = ("customer", "team__customer")
@@ -137,7 +137,7 @@ class VirtualKeyAdmin(PausableAdmin):
         return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        # Its rows in the ledger name its customer: another customer gets another key.
+        # The customer is fixed, because ledger rows of this key name it. Issue another customer a key of its own.
         return ["whole_state", "customer", "created_at", "revoked_at"] if obj else []
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
@@ -159,7 +159,7 @@ class VirtualKeyAdmin(PausableAdmin):
     def ends(self, row: Any) -> str:
         return str(row.secrets[0]) if row.secrets else "none"
 
-    # Adding: the function that issues keys saves everything; the page that answers shows the key.
+    # When a key is added, issuing.issue saves the key and its routes, and the answer shows its secret.
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
@@ -180,7 +180,7 @@ class VirtualKeyAdmin(PausableAdmin):
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         return self.shown_once(request, obj, f"Virtual key “{obj}”", vars(obj).pop("plain"))
 
-    # What else can be done to one key, on pages of their own.
+    # Rotating, revoking, pausing and resuming have pages of their own.
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -193,7 +193,7 @@ class VirtualKeyAdmin(PausableAdmin):
         ]
 
     def permitted(self, request: HttpRequest, object_id: str, revoked_too: bool = False) -> VirtualKey:
-        """The key of this page, if this person may change it: these pages can be asked for without the buttons."""
+        """The key of this page, if this person may change it. Hiding a button doesn't protect its URL."""
         virtual_key: VirtualKey | None = self.get_object(request, unquote(object_id))
         if not super().has_change_permission(request, virtual_key):
             raise PermissionDenied
@@ -207,7 +207,7 @@ class VirtualKeyAdmin(PausableAdmin):
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         virtual_key = self.permitted(request, object_id)
         if request.method == "POST":
-            VirtualKey.objects.select_for_update().get(pk=virtual_key.pk)  # of two clicks, the second sees the first
+            VirtualKey.objects.select_for_update().get(pk=virtual_key.pk)  # a second click waits for the first
         form = RotateForm(virtual_key, request.POST or None)
         if form.is_valid():
             try:
@@ -231,7 +231,7 @@ class VirtualKeyAdmin(PausableAdmin):
         self.take_back(request, [virtual_key], form)
         return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
 
-    @admin.action(description="Revoke: take them back for good", permissions=["change"])
+    @admin.action(description="Revoke: refuse their calls permanently", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         rows = self.changeable(request, queryset)
         form = RevokeForm(request.POST if "confirmed" in request.POST else None)

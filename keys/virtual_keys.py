@@ -1,7 +1,6 @@
-"""Virtual keys as people name them: by name, with their owner's before it, by number, or by the end of their secret.
+"""Finds the virtual key that a person names: by its name (after its owner's if needed), number or last characters.
 
-A name is one of a kind among the keys of one team (or of one customer without a team) that are not revoked; capitals
-matter.
+A name is unique among the keys of one team (or of one customer without a team) that are not revoked. Case matters.
 """
 
 from __future__ import annotations
@@ -15,21 +14,22 @@ from django.db.models.functions import Concat
 from keys.errors import Unusable
 from keys.models import Credential, CredentialKind, VirtualKey
 
-# For the help of commands.
+# For the `--help` of commands, and for messages.
 SAID = "its name, CUSTOMER/TEAM/NAME, id:NUMBER or its last characters"
 HOW = "name it by CUSTOMER/TEAM/NAME, id:NUMBER or its last characters"
 ID = re.compile(r"(?:id:)?([0-9]{1,18})")
 END = re.compile(r"(?:…|\.\.\.)?([0-9A-Za-z]{4})")
-# Of several that may be meant, a message lists these many at most.
+# The most keys that the message about an ambiguous name lists.
 LISTED = 8
 
 
 def find(text: str) -> VirtualKey:
-    """The virtual key that is meant: `ci`, `Acme/ci`, `Acme/Platform/ci`, `id:17` or `17`, `…3k9f` or `3k9f`. Of those
-    that a text fits, one that is not revoked is meant.
+    """Find a virtual key by `ci`, `Acme/ci`, `Acme/Platform/ci`, `id:17` or `17`, `…3k9f` or `3k9f`.
+
+    If several keys fit and one of them is not revoked, that one is found.
 
     Raises:
-        Unusable: there is none, or there are several; the message says which.
+        Unusable: no key fits, or several do; the message lists them.
     """
     text = text.strip()
     for fitting in _fitting(text):
@@ -40,13 +40,13 @@ def find(text: str) -> VirtualKey:
         if rows:
             more = ", and more" if len(rows) > LISTED else ""
             which = ", ".join(known_by(row) for row in rows[:LISTED])
-            raise Unusable(f"several virtual keys may be meant by “{text}”: {which}{more}; {HOW}")
-    raise Unusable(f"there is no virtual key “{text}”")
+            raise Unusable(f"“{text}” may mean several virtual keys: {which}{more}; {HOW}")
+    raise Unusable(f"there is no virtual key “{text}”: {HOW}")
 
 
 def _fitting(text: str) -> Iterator[QuerySet[VirtualKey]]:
-    """What a text may mean, the likeliest first. Names may be numbers, and contain slashes themselves."""
-    # Of many, those that are not revoked come first.
+    """The keys that a text may mean, the likeliest first. A name may be a number, or contain slashes itself."""
+    # Keys that are not revoked come first.
     rows = VirtualKey.objects.order_by("-revoked_at", "customer__name", "team__name", "pk")
     yield rows.filter(name=text)
     if "/" in text:
@@ -64,19 +64,19 @@ def _address(between: str) -> Concat:
 
 
 def address(virtual_key: VirtualKey) -> str:
-    """Its name with its owner's, as `find` takes it: `Acme/Platform/ci`."""
+    """The key's name after its owners' names, as `find` reads it: `Acme/Platform/ci`."""
     owners = [virtual_key.customer.name, *([virtual_key.team.name] if virtual_key.team else [])]
     return "/".join([*owners, virtual_key.name])
 
 
 def with_ends(rows: QuerySet[VirtualKey]) -> QuerySet[VirtualKey]:
-    """The same, each with its owners and the last characters of its newest secret in `end`."""
+    """The same rows with their owners loaded, and with the last characters of the newest secret in `end`."""
     secrets = Credential.objects.filter(virtual_key=OuterRef("pk"), kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
     return rows.select_related("customer", "team").annotate(end=Subquery(secrets.values("last")[:1]))
 
 
 def known_by(virtual_key: VirtualKey) -> str:
-    """Which one it is, in a message: `Acme/Platform/ci (id:17, …3k9f)`. The row is from `with_ends`."""
+    """The key as messages name it: `Acme/Platform/ci (id:17, …3k9f)`. The row must come from `with_ends`."""
     end = vars(virtual_key).get("end")
     revoked = f"revoked {virtual_key.revoked_at:%Y-%m-%d}" if virtual_key.revoked_at else ""
     about = ", ".join(filter(None, [f"id:{virtual_key.pk}", f"…{end}" if end else "", revoked]))
@@ -84,10 +84,10 @@ def known_by(virtual_key: VirtualKey) -> str:
 
 
 def check_name(virtual_key: VirtualKey) -> None:
-    """Refuse a name that another key of the same owner has, saved or not.
+    """Refuse a key, saved or not, whose name another key of the same owner has.
 
     Raises:
-        Unusable: with whose it is.
+        Unusable: the name is taken; the message names the owner.
     """
     others = VirtualKey.objects.filter(
         name=virtual_key.name, customer=virtual_key.customer, team=virtual_key.team, revoked_at=None
@@ -97,6 +97,6 @@ def check_name(virtual_key: VirtualKey) -> None:
 
 
 def taken(virtual_key: VirtualKey) -> str:
-    """Why a name can't be had."""
+    """The message about a name that is taken."""
     owner = address(virtual_key).removesuffix(f"/{virtual_key.name}")
-    return f"there is a virtual key “{virtual_key.name}” of {owner} already that is not revoked"
+    return f"{owner} already has a virtual key “{virtual_key.name}”: choose another name, or revoke that one first"

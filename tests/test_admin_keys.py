@@ -112,7 +112,7 @@ def test_a_page_with_a_key_has_no_script_of_its_own(alice_may_everything):
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"name": "(passed through)"}, "the gateway&#x27;s own name"),
+        ({"name": "(passed through)"}, "the gateway reserves the name"),
         ({"provider_keys": []}, "required"),
         ({"allowed_models": "no spaces"}, "not a model name"),
         ({"labels": '{"a": 1}'}, "printable strings"),
@@ -173,7 +173,7 @@ def test_a_rotation_shows_the_new_key_once(alice_may_everything):
     assert "no-store" in response["Cache-Control"]
     assert not PLAIN.search(everything_kept(client))
     again = client.post(address, {"overlap": "3600", "newest": newest})
-    assert "since the page was opened" in again.content.decode()
+    assert "after you opened this page" in again.content.decode()
     assert Credential.objects.count() == 2
 
 
@@ -181,7 +181,7 @@ def test_a_key_is_revoked_after_a_question_and_is_read_only_then(alice_may_every
     client = alice_may_everything
     alice, _ = make_key()
     address = page("virtualkey", "revoke", alice.pk)
-    assert b"be taken back" in client.get(address).content
+    assert b"undo this" in client.get(address).content
     assert VirtualKey.objects.get().revoked_at is None
     client.post(address, {"confirmed": "yes", "cut_streams": "on"})
     alice.refresh_from_db()
@@ -247,7 +247,7 @@ def test_lists_of_keys_are_paused_resumed_and_revoked(alice_may_everything):
     assert states() == ["paused", "paused", "active"]
     act("resume")
     assert states() == ["active", "active", "active"]
-    assert b"be taken back" in act("revoke").content
+    assert b"undo this" in act("revoke").content
     assert states() == ["active", "active", "active"]
     act("revoke", confirmed="yes")
     assert states() == ["revoked", "revoked", "active"]

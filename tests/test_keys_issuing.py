@@ -51,7 +51,7 @@ def test_it_keeps_the_terms_and_the_weights():
         ({"name": "x" * 201}, "longer"),
         ({"name": "a\0b"}, "print"),
         ({"name": "a\ud800b"}, "print"),
-        ({"name": "(passed through)"}, "the gateway's own"),
+        ({"name": "(passed through)"}, "the gateway reserves the name"),
         ({"owner": "a\0"}, "print"),
         ({"allowed_models": ["no spaces"]}, "pattern"),
         ({"denied_models": [""]}, "pattern"),

@@ -263,8 +263,8 @@ class TestSetting:
         ("arguments", "complaint"),
         [
             (["--max-tokens", "many"], "“many” is not a whole number"),
-            (["--max-tokens", "0"], "max_tokens are from 1 to 10000000"),
-            (["--default-max-tokens", "10000001"], "max_tokens are from 1 to 10000000"),
+            (["--max-tokens", "0"], "max_tokens must be between 1 and 10000000"),
+            (["--default-max-tokens", "10000001"], "max_tokens must be between 1 and 10000000"),
             (["--max-tokens", "10", "--default-max-tokens", "11"], "the default for max_tokens (11) is above"),
         ],
     )
@@ -278,7 +278,7 @@ class TestSetting:
         form = {"name": team.name, "max_tokens": "100", "default_max_tokens": "200"}
         form |= none_of("budgets") | none_of("limits")
         answer = client.post(page("team", "change", team.pk), form)
-        assert "the default for max_tokens (200) is above their ceiling (100)" in answer.content.decode()
+        assert "the default for max_tokens (200) is above the ceiling (100)" in answer.content.decode()
         assert VirtualKey.objects.get().revision == alice.revision
         assert client.post(page("team", "change", team.pk), form | {"max_tokens": "300"}).status_code == 302
         team.refresh_from_db()

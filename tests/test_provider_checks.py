@@ -358,8 +358,8 @@ def test_the_admin_tries_what_is_saved_and_saves_it_whatever_comes_of_that(alice
     main = ProviderKey.objects.get()
     assert main.active
     page = response.content.decode()
-    assert ("It is saved all the same" in page) == (shown != "works")
-    assert f'class="{"success" if shown == "works" else "warning"}">“main” was tried: ' in page
+    assert ("It was saved anyway" in page) == (shown != "works")
+    assert f'class="{"success" if shown == "works" else "warning"}">“main” was tested: ' in page
     words = row_of(page).replace("&#x27;", "'")
     assert words.startswith(f"{shown} {main.last_check.checked_at:%Y-%m-%d %H:%M} UTC")
     assert shown in alice.get(reverse("admin:keys_providerkey_change", args=[main.pk])).content.decode().replace(
@@ -417,20 +417,20 @@ def test_what_is_found_of_a_provider_key_that_changes_meanwhile_is_not_kept(upst
 @pytest.mark.django_db
 def test_it_is_tried_again_by_a_button_and_from_the_list(alice, upstream):
     main = add(upstream)
-    assert row_of(alice.get(reverse(LIST)).content.decode()) == "not tried"
+    assert row_of(alice.get(reverse(LIST)).content.decode()) == "not tested"
     upstream.answer = whole(403, UNAUTHORIZED)
     page = alice.get(reverse("admin:keys_providerkey_change", args=[main.pk])).content.decode()
     url = reverse("admin:keys_providerkey_test", args=[main.pk])
     assert f'<form method="post" action="{url}">' in page
     told = alice.post(url, follow=True).content.decode()
-    assert "“main” was tried: refused (HTTP 403): invalid x-api-key." in told
+    assert "“main” was tested: refused (HTTP 403): invalid x-api-key." in told
     upstream.answer = whole(200, ANTHROPIC_LIST)
     told = alice.post(reverse(LIST), {"action": "test", "_selected_action": [main.pk]}, follow=True).content.decode()
-    assert "“main” was tried: works." in told
+    assert "“main” was tested: works." in told
     assert row_of(told).startswith("works")
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
-        "Tried: refused (HTTP 403): invalid x-api-key.",
-        "Tried: works.",
+        "Tested: refused (HTTP 403): invalid x-api-key.",
+        "Tested: works.",
     ]
 
 
@@ -475,8 +475,8 @@ def test_echo_has_nothing_to_try(alice):
     echo = make_provider_key()
     assert tried(echo) is None
     told = alice.post(reverse("admin:keys_providerkey_test", args=[echo.pk]), follow=True).content.decode()
-    assert "“echo” was not tried: there is nothing to try." in told
-    assert row_of(alice.get(reverse(LIST)).content.decode()) == "there is nothing to try"
+    assert "“echo” was not tested: there is nothing to test." in told
+    assert row_of(alice.get(reverse(LIST)).content.decode()) == "there is nothing to test"
 
 
 # The command
@@ -495,14 +495,14 @@ def run(monkeypatch, upstream, *more):
 @pytest.mark.django_db
 def test_the_command_tries_what_it_adds(monkeypatch, upstream):
     upstream.answer = guarded(ANTHROPIC_LIST)
-    assert run(monkeypatch, upstream) == "Added the provider key “main”.\nIt was tried: works.\n"
+    assert run(monkeypatch, upstream) == "Added the provider key “main”.\nTested: works.\n"
     assert ProviderKeyCheck.objects.get().state == WORKS
 
 
 @pytest.mark.django_db
 def test_the_command_adds_what_is_refused_and_says_so(monkeypatch, upstream):
     upstream.answer = whole(401, UNAUTHORIZED)
-    assert "It was tried: refused (HTTP 401): invalid x-api-key. It is kept all the same" in run(monkeypatch, upstream)
+    assert "Tested: refused (HTTP 401): invalid x-api-key. The provider key is kept" in run(monkeypatch, upstream)
     assert keyring.decrypt(ProviderKey.objects.get().secret_ciphertext) == SECRET
 
 
@@ -529,5 +529,5 @@ def test_a_gateways_own_page_tries_a_provider_key_while_calls_go_on(web, upstrea
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', http.get(change).text)
         assert token
         told = http.post(test, data={"csrfmiddlewaretoken": token[1]}, follow_redirects=True)
-    assert "“main” was tried: refused (HTTP 401): invalid x-api-key." in told.text
+    assert "“main” was tested: refused (HTTP 401): invalid x-api-key." in told.text
     assert len(upstream.seen) == 1

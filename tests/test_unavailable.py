@@ -224,7 +224,7 @@ def test_help_needs_no_database(nowhere):
 def test_a_secret_file_that_lost_its_lines_is_one_line(tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "secret_key").touch()
-    assert "secret_key is empty: put its secrets back" in the_line(run("check", VAR_DIR=tmp_path))
+    assert "secret_key is empty: restore its secrets" in the_line(run("check", VAR_DIR=tmp_path))
 
 
 @pytest.fixture

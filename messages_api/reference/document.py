@@ -13,6 +13,7 @@ from django.utils.cache import patch_vary_headers
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 
+from keys.product import NAME, VERSION
 from messages_api.reference import answers, messages, messages_pages, quota, stored, stored_pages
 from messages_api.reference.parts import SECURITY
 from messages_api.urls import PREFIXES
@@ -55,9 +56,9 @@ TAGS = {
 SAME = "The same operations for clients whose base URL ends in {prefix}. They behave as those under /v1."
 
 SETTINGS: dict[str, Any] = {
-    "TITLE": "Messages gateway",
+    "TITLE": NAME,
     "DESCRIPTION": ABOUT,
-    "VERSION": "v1",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVERS": [{"url": "/", "description": "This gateway."}],
     "APPEND_COMPONENTS": {

@@ -9,17 +9,17 @@ from keys import commands, issuing, virtual_keys
 
 class Command(commands.GatewayCommand):
     help = (
-        "Issue a token for a person or service that calls as a virtual key: prints it, alone on a line, on stdout. "
-        "It is shown this once."
+        "Issue a gateway token, with which a person or service calls as a virtual key. The token is printed on stdout, "
+        "alone on a line. It can't be shown again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME", help="who or what the token is for")
+        parser.add_argument("name", metavar="NAME", help="the person or service that gets the token")
         parser.add_argument(
             "--virtual-key",
             required=True,
             metavar="NAME",
-            help=f"the virtual key that it calls as: {virtual_keys.SAID}",
+            help=f"the virtual key that the token calls as: {virtual_keys.SAID}",
         )
 
     def handle(self, **options: Any) -> None:

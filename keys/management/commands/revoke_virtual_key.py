@@ -8,7 +8,7 @@ from keys import commands, issuing, virtual_keys
 
 
 class Command(commands.GatewayCommand):
-    help = "Take a virtual key back for good: every call after this is refused, on every process."
+    help = "Revoke a virtual key permanently. Every process refuses its calls from now on."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -16,10 +16,12 @@ class Command(commands.GatewayCommand):
             metavar="NAME",
             help=f"the virtual key: {virtual_keys.SAID}",
         )
-        parser.add_argument("--cut-streams", action="store_true", help="end its open streams too")
+        parser.add_argument("--cut-streams", action="store_true", help="also end its open streams")
 
     def handle(self, **options: Any) -> None:
         virtual_key = virtual_keys.find(options["name"])
         before = virtual_key.revoked_at
         issuing.revoke(virtual_key, cut_streams=options["cut_streams"])
-        self.say(f"“{virtual_key}” was revoked on {before:%Y-%m-%d}." if before else f"Revoked “{virtual_key}”.")
+        self.say(
+            f"“{virtual_key}” was already revoked on {before:%Y-%m-%d}." if before else f"Revoked “{virtual_key}”."
+        )

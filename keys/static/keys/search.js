@@ -1,4 +1,4 @@
-// A search travels in the URL: of a whole key that somebody pastes, send its last four characters only.
+// The search term becomes part of the URL, so send only the last four characters of a pasted key.
 "use strict";
 
 document.getElementById("changelist-search")?.addEventListener("submit", () => {
