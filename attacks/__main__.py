@@ -1,9 +1,9 @@
-"""`make attack`: what an attacker who has read the code sends, what another customer feels, and what it takes.
+"""`make attack`: attack a gateway like someone who has read the code, and measure what another customer notices.
 
 It starts a gateway as `make run` does (two web processes, embedded PostgreSQL) in a temporary folder, two fake
-providers, and an honest customer with 20 calls a second whose latency is measured, in peace and during each attack. It
-ends with a table, and with status 1 if a bound was broken. It takes some minutes and, of a gateway that doesn't hold,
-some GB of memory. All of its traffic is on loopback.
+providers, and an honest customer with 20 calls a second. It measures that customer's latency in peace (without an
+attack) and during each attack. At the end it prints a table; its status is 1 if a bound was broken. It takes some
+minutes, and some GB of memory if the gateway doesn't withstand the attacks. All of its traffic is on loopback.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from attacks.table import COLUMNS, Felts, Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "security.md"
-# Peace before each attack, and what comes right after one, which is its doing too.
+# Peace before each attack, and the time right after it, which still counts as the attack.
 PEACE_SECONDS = 2.0
 AFTER_SECONDS = 1.0
-# After an attack, calls must be good again within this time.
+# Calls must succeed again within this time after an attack.
 RECOVERY_SECONDS = 40.0
-# An attack that left more in memory than this gives the next one new processes.
+# After an attack that left more than this in memory, the next one gets new processes.
 LEFT_OVER = 48 * MEGABYTE
 
 
@@ -49,12 +49,12 @@ def ending(what: Provider | Customer) -> Iterator[None]:
 
 
 async def suffer(attack: Attack, scene: Scene, customer: Customer, meter: Meter) -> Outcome:
-    """One attack, and what the customer felt of it."""
+    """Run one attack, and measure what the customer notices."""
     begun = time.monotonic()
     with meter:
         try:
             heard = await attack.act(scene)
-        except Exception as error:  # an attack that fails is no reason to leave out the others
+        except Exception as error:  # the other attacks run even if this one fails
             heard = f"{type(error).__name__}: {error}"
             scene.expect(False, f"the attack itself failed: {heard}")
         ended = time.monotonic() + AFTER_SECONDS
@@ -63,7 +63,7 @@ async def suffer(attack: Attack, scene: Scene, customer: Customer, meter: Meter)
 
 
 async def recovered(customer: Customer) -> bool:
-    """Whether calls are answered again, ten in a row."""
+    """Whether the customer's calls, ten in a row, are answered again."""
     deadline = time.monotonic() + RECOVERY_SECONDS
     while time.monotonic() < deadline:
         begun = time.monotonic()
@@ -75,7 +75,7 @@ async def recovered(customer: Customer) -> bool:
 
 
 async def go_through(attacks: Sequence[Attack], gateway: Gateway, cast: deployment.Cast) -> tuple[list[Outcome], Felts]:
-    """All of these attacks, one after the other, with peace before each."""
+    """Run these attacks one after the other, with peace before each."""
     outcomes, peaceful = [], []
     customer = Customer(gateway.url, cast.honest)
     meter = Meter(gateway, "honest")
@@ -101,7 +101,7 @@ async def go_through(attacks: Sequence[Attack], gateway: Gateway, cast: deployme
 
 
 def say(outcome: Outcome) -> None:
-    """What came of an attack, while the others go on."""
+    """Print the result of an attack while the others continue."""
     print(f"{outcome.attack.point:>2}  {outcome.attack.name}: {outcome.attack.sent}.", flush=True)
     print(f"    {outcome.cell()}", flush=True)
     for fault in outcome.faults:
@@ -109,7 +109,7 @@ def say(outcome: Outcome) -> None:
 
 
 def chosen(points: str) -> list[Attack]:
-    """The attacks of these points; all, if none is named."""
+    """The attacks of these points; without points, all attacks."""
     wanted = {int(point) for point in points.split(",") if point.strip()}
     if unknown := wanted - {attack.point for attack in ATTACKS}:
         raise argparse.ArgumentTypeError(f"there is no attack of point {min(unknown)}")
@@ -120,10 +120,10 @@ def bounds() -> str:
     usual = Bounds()
     text = (
         f"The usual bounds: no call of the honest customer fails; its median is below {usual.median:g} times that of "
-        f"peace (at least {LEAST_MEDIAN:g} ms), its worst call below {usual.worst:g} times the 99th percentile of "
-        f"peace (at least {LEAST_WORST:g} ms); {usual.memory} MB of memory beyond what there was, {usual.temporary} MB "
-        f"of temporary files, {usual.connections} connections of PostgreSQL's in all, {usual.logged} kB of log, "
-        f"{usual.rows} rows; no web process ends."
+        f"peace (which counts as at least {LEAST_MEDIAN:g} ms); its worst call is below {usual.worst:g} times the 99th "
+        f"percentile of peace (at least {LEAST_WORST:g} ms); the attack adds at most {usual.memory} MB of memory, "
+        f"{usual.temporary} MB of temporary files, {usual.logged} kB of log and {usual.rows} rows; PostgreSQL has at "
+        f"most {usual.connections} connections in all; no web process ends."
     )
     return textwrap.fill(text, 115)
 
@@ -132,7 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make attack", description=__doc__, epilog=bounds(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", type=chosen, default="", metavar="7,9", help="the attacks of these points")
+    parser.add_argument("--only", type=chosen, default="", metavar="7,9", help="run only the attacks of these points")
     parser.add_argument("--write", choices=COLUMNS, help="put the figures into this column of docs/security.md")
     parser.add_argument(
         "--checkout", type=Path, default=ROOT, metavar="FOLDER", help="attack the gateway of another checkout"

@@ -1,4 +1,4 @@
-"""Attacks by those who have a key, and by a provider: points 6 to 11."""
+"""Attacks by a key's holder, and by a provider: points 6 to 11."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attacks.provider import MODEL
 from attacks.scene import Scene, at_once, attack, counted, for_seconds
 
 MEBIBYTE = 1 << 20
-# What a body may take, by default, without a kilobyte for the rest of it.
+# The largest body by default (MAX_BODY_BYTES), less a kilobyte for the rest of it.
 LONGEST = 32 * MEBIBYTE - 1000
 COUNT = "/v1/messages/count_tokens"
 BATCHES = "/v1/messages/batches"
@@ -24,7 +24,7 @@ def counting(text: str) -> bytes:
 
 
 def filled(before: bytes, unit: bytes, after: bytes, size: int = LONGEST) -> bytes:
-    """A body of this size, of which most is one thing over and over."""
+    """A body of this size that mostly repeats one unit."""
     return before + unit * ((size - len(before) - len(after)) // len(unit)) + after
 
 
@@ -37,7 +37,7 @@ async def limit_counting(scene: Scene) -> str:
 
 
 async def twice_a_second(scene: Scene, first: bytes, body: bytes) -> list[str]:
-    """Say this for 5 s, the next when the one before is answered; what was heard."""
+    """Send this for 5 s, the next one half a second after the last answer; all answers."""
 
     async def once() -> str:
         heard = await wire.say(scene.address, first, [body])
@@ -49,7 +49,7 @@ async def twice_a_second(scene: Scene, first: bytes, body: bytes) -> list[str]:
 
 @attack(6, "a flood of count_tokens", rows=300)
 async def flood_counting(scene: Scene) -> str:
-    """Key R counts tokens over 8 connections for 6 s, as fast as it is answered"""
+    """Key R counts tokens over 8 connections for 6 s, as fast as it gets answers"""
     body = counting("Hello")
     first = wire.call(scene.cast.r, COUNT, len(body))
     heard = await for_seconds(6, 8, lambda: wire.say(scene.address, first, [body]))
@@ -58,14 +58,14 @@ async def flood_counting(scene: Scene) -> str:
 
 @attack(6, "403 for one caller's beta")
 async def provoke_403(scene: Scene) -> str:
-    """A paying key sends twice a second for 5 s a beta that the provider answers with 403"""
+    """For 5 s, a paying key sends a beta twice a second, which the provider answers with 403"""
     body = wire.ask()
     first = wire.call(scene.cast.buyer, length=len(body), anthropic_beta=provider.FORBIDDEN_BETA)
     return counted(await twice_a_second(scene, first, body))
 
 
 async def one_body(scene: Scene, body: bytes) -> str:
-    """Send it with a paying key for 3 s, over two connections: it may meet each process."""
+    """Send a body with a paying key for 3 s, over two connections, so that it can reach each process."""
     first = wire.call(scene.cast.other, length=len(body))
     heard = await for_seconds(3, 2, lambda: wire.say(scene.address, first, wire.in_parts(body), seconds=14))
     scene.expect(wire.NO_ANSWER not in heard, "a body of 32 MiB wasn't answered within 14 s")
@@ -74,14 +74,14 @@ async def one_body(scene: Scene, body: bytes) -> str:
 
 @attack(7, "a member's name of 32 MB", memory=400)
 async def long_name(scene: Scene) -> str:
-    """Bodies with a member whose name has 32 MB, and `fallbacks` of ours, for 3 s over 2 connections"""
+    """Bodies with a member whose name has 32 MB, and Bursar's `fallbacks`, for 3 s over 2 connections"""
     after = b'": 1, ' + wire.ask(fallbacks=["claude-haiku-4-5"])[1:]
     return await one_body(scene, filled(b'{"', b"a", after))
 
 
 @attack(7, "odd blocks", memory=400)
 async def odd_blocks(scene: Scene) -> str:
-    """Bodies of 32 MB that are blocks of an unknown type, for 3 s over 2 connections"""
+    """Bodies of 32 MB full of blocks of an unknown type, for 3 s over 2 connections"""
     before = b'{"model":"%b","max_tokens":64,"messages":[{"role":"user","content":[' % MODEL.encode()
     block = b'{"type":"an odd one"},'
     return await one_body(scene, filled(before, block, b'{"type":"text","text":"a"}]}]}'))
@@ -104,7 +104,7 @@ async def long_bodies(scene: Scene) -> str:
 
 
 def batch(megabytes: int) -> Iterator[bytes]:
-    """A batch of this size, its requests of 2 kB each; it is sent as it is made, with chunks around it."""
+    """A batch of this size with requests of 2 kB each, in HTTP chunks; it is generated while it is sent."""
     text = "a" * 1950
     params = json.dumps({"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}]})
     yield from in_chunks(b'{"requests":[')
@@ -121,7 +121,7 @@ def in_chunks(part: bytes) -> Iterator[bytes]:
 
 @attack(8, "4 batches of 200 MB", memory=640)
 async def long_batches(scene: Scene) -> str:
-    """Key R makes 4 batches of 200 MB at once"""
+    """Key R creates 4 batches of 200 MB at once"""
     about = {"x-api-key": scene.cast.r, "anthropic-version": "2023-06-01", "transfer-encoding": "chunked"}
     first = wire.head("POST", BATCHES, about)
     return counted(await at_once(4, lambda _: wire.say(scene.address, first, batch(200), seconds=15)))
@@ -129,14 +129,14 @@ async def long_batches(scene: Scene) -> str:
 
 @attack(8, "bodies that drip", memory=64)
 async def dripping_bodies(scene: Scene) -> str:
-    """Key R begins 100 bodies of 30 MB with 2 MB each, and goes on at 2 bytes a second for 8 s"""
+    """Key R begins 100 bodies of 30 MB with 2 MB each, and continues at 2 bytes a second for 8 s"""
     first = wire.call(scene.cast.r, length=30_000_000) + b'{"model":"' + b"a" * 2_000_000
     heard = await at_once(100, lambda _: wire.held(scene.address, first, b"a", 0.5, 8))
     return f"{counted(heard)} after 8 s"
 
 
 async def hostile_answer(scene: Scene, words: str, count: int = 2, **members: object) -> str:
-    """Ask the other provider for an answer that has no bound; read it as it comes."""
+    """Ask the other provider for an endless answer, and read it as it arrives."""
     body = wire.ask(words, **members)
     first = wire.call(scene.cast.other, length=len(body))
     return counted(await at_once(count, lambda _: wire.say(scene.address, first, [body], seconds=14)))

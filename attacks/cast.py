@@ -1,9 +1,11 @@
-"""Makes the objects that take part in a gateway's database, and prints them as JSON: `cast.py MAIN OTHER`, the
-addresses of two providers. It runs in the checkout that is attacked, by its commands.
+"""Creates the keys that take part in an attack in the gateway's database, and prints them as JSON.
 
-honest calls MAIN and has a budget of 1000 USD. Key R calls it too and can buy nothing: one request a minute, one at
-once, a budget of a millionth of a dollar. buyer calls MAIN, other calls OTHER, each with 1000 USD. starred may use one
-pattern of models only. The rest are well-formed keys that were never issued.
+`cast.py MAIN OTHER` takes the addresses of two providers. It runs in the attacked checkout, with that checkout's
+commands.
+
+honest calls MAIN and has a budget of 1000 USD. Key R calls MAIN too and can't pay for any call: one request a minute,
+one at once, a budget of a millionth of a dollar. buyer calls MAIN, other calls OTHER, each with 1000 USD. starred may
+use only one pattern of models. The rest are well-formed keys that were never issued.
 """
 
 from __future__ import annotations

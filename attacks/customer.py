@@ -1,8 +1,9 @@
-"""The honest customer, in a process of its own: calls at a steady rate, whatever becomes of those before (an open
-loop), every second one streamed, over connections that are kept, by turns: some to each web process.
+"""The honest customer, in a process of its own. It calls at a steady rate, however slow earlier calls are (an open
+loop), and streams every second call. It keeps its connections and uses them by turns, so that each web process gets
+some.
 
-For each call it prints when it was due (`time.monotonic`), the seconds from then to the last byte, and how it ended.
-It ends when its standard input does.
+For each call it prints when the call was due (`time.monotonic`), the seconds from then to the last byte, and how the
+call ended. It exits when its standard input ends.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import httpx
 ROOT = Path(__file__).resolve().parent.parent
 A_SECOND = 20
 CONNECTIONS = 10
-# A call that takes longer has failed.
+# A call that takes longer counts as failed.
 PATIENCE = 25.0
 BODY = {"model": "claude-opus-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Has Bob read it?"}]}
 
@@ -41,7 +42,7 @@ class Felt:
 
 
 class Customer:
-    """The process, and what it has felt so far."""
+    """The process, and its calls so far."""
 
     def __init__(self, url: str, key: str) -> None:
         self.felt: list[Felt] = []
@@ -64,11 +65,11 @@ class Customer:
             self.felt.append(Felt(float(due), float(seconds), ended))
 
     def between(self, begin: float, end: float) -> list[Felt]:
-        """What was due in this time, as far as it has ended."""
+        """The calls that were due in this time and have ended."""
         return [each for each in list(self.felt) if begin <= each.due < end]
 
     async def all_between(self, begin: float, end: float) -> list[Felt]:
-        """What was due in this time, once all of it has ended."""
+        """The calls that were due in this time, after all of them have ended."""
         deadline = end + PATIENCE + 5
         expected = int((end - begin) * A_SECOND)
         while len(self.between(begin, end)) < expected and time.monotonic() < deadline:  # noqa: ASYNC110
@@ -100,7 +101,7 @@ async def call(client: httpx.AsyncClient, due: float, *, stream: bool) -> None:
 async def steadily(url: str, key: str) -> None:
     over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
-    # Each keeps one connection, and opens another one only while that is busy.
+    # Each client keeps one connection, and opens another only while that one is busy.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=1)
     calls: set[asyncio.Task[None]] = set()
     async with contextlib.AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A gateway as `make run` starts it, in a folder of its own that is gone afterwards."""
+"""A gateway as `make run` starts it, in a temporary folder that is removed afterwards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAST = Path(__file__).with_name("cast.py")
 
 @dataclass(frozen=True)
 class Cast:
-    """The keys that take part, and what is known of them in attacks/cast.py."""
+    """The keys that take part; attacks/cast.py describes them."""
 
     honest: str = field(repr=False)
     r: str = field(repr=False)
@@ -66,7 +66,7 @@ class Gateway:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        # Processes may run as another user than ours: they reach what is theirs, and see nothing else.
+        # Processes may run as another user than ours: they can reach their own files, and list nothing else.
         self.folder.chmod(0o711)
         self.temporary.mkdir()
         self.temporary.chmod(0o1777)
@@ -81,7 +81,7 @@ class Gateway:
         return self.screen.read_text(errors="replace")
 
     def web_pids(self) -> list[int]:
-        """The web processes that there are now."""
+        """The web processes that run now."""
         return [int(text) for file in self._pid_files() if (text := file.read_text().strip())]
 
     def _pid_files(self) -> list[Path]:
@@ -107,7 +107,7 @@ class Gateway:
         return Cast(**json.loads(answer.stdout))
 
     def renew(self) -> None:
-        """New web processes: what an attack has left in memory is not the next one's."""
+        """Replace the web processes, so that the next attack doesn't inherit memory from the last one."""
         before = set(self.web_pids())
         self.process.send_signal(signal.SIGHUP)
         self._wait("The web processes are not replaced", lambda: self._replaced(before), SECONDS_TO_START)
@@ -125,7 +125,7 @@ class Gateway:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End it in order, the second time in a hurry."""
+        """Stop the gateway in order; a second signal makes it hurry."""
         for _ in range(2):
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -135,14 +135,14 @@ class Gateway:
         self.process.wait()
 
     def remove(self) -> None:
-        """What PostgreSQL's own user keeps for this deployment, where we are root."""
+        """Remove the files that PostgreSQL's own user keeps for this deployment if we are root."""
         instance = self.var / "instance"
         if instance.exists() and (name := instance.read_text().strip()):
             shutil.rmtree(embedded_postgres.SYSTEM_DIR / name, ignore_errors=True)
 
 
 def environment(gateway: Gateway) -> dict[str, str]:
-    """What this one is to be; every other setting has its default, whatever our own environment says."""
+    """This gateway's settings. All others get their defaults, whatever our own environment has."""
     return {name.upper(): "" for name in Configuration.model_fields} | {
         "ENV_FILE": os.devnull,
         "VAR_DIR": os.fspath(gateway.var),
@@ -163,7 +163,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(checkout: Path) -> Iterator[Gateway]:
-    """A gateway of this checkout, for as long as the block lasts."""
+    """A gateway of this checkout, which runs until the block ends."""
     with tempfile.TemporaryDirectory(prefix="gateway-attack-", dir="/tmp") as folder:
         gateway = Gateway(checkout, Path(folder))
         try:

@@ -1,4 +1,4 @@
-"""What an attack takes: memory, temporary files and connections while it lasts, logs and rows that it leaves."""
+"""What an attack costs: memory, temporary files and connections while it runs, logs and rows that it leaves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from psycopg import sql
 from attacks.deployment import Gateway
 
 SECONDS = 0.05
-# Files and connections are looked at with every fourth sample.
+# Every fourth sample looks at files and connections.
 RARELY = 4
 MEGABYTE = 1_000_000
 
 
 @dataclass
 class Taken:
-    """Memory and temporary files in bytes, connections of PostgreSQL's; logs in bytes and rows."""
+    """Memory and temporary files in bytes, PostgreSQL's connections, logs in bytes, rows, and ended web processes."""
 
     memory: int = 0
     temporary: int = 0
@@ -33,9 +33,10 @@ class Taken:
 
 
 class Meter:
-    """Samples a gateway, as a context: what is `taken` is beyond what there was at its beginning, but for connections.
+    """Samples a gateway while its context is open. `taken` is what was added since the context began; only
+    connections are a total.
 
-    Memory is what the web processes and their children have for themselves, and files that lie in memory only.
+    Memory is what the web processes and their children don't share, and files that exist in memory only.
     """
 
     def __init__(self, gateway: Gateway, honest: str) -> None:
@@ -65,7 +66,7 @@ class Meter:
         self.link.close()
 
     def memory(self) -> int:
-        """Bytes that the processes have for themselves now."""
+        """Bytes that the processes don't share with others now."""
         return sum(map(memory_of, self._processes()))
 
     def _sample(self) -> None:
@@ -95,7 +96,7 @@ class Meter:
         return int(row[0])
 
     def _rows(self) -> int:
-        """Of all tables, but for what the ledger says of the honest customer."""
+        """Rows of all tables, without the honest customer's rows in the ledger."""
         tables = self.link.execute(
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = %s"
             "::regnamespace",
@@ -118,7 +119,7 @@ def children(pid: int) -> list[int]:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that are this process's alone."""
+    """Bytes that this process doesn't share with others."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -127,7 +128,7 @@ def memory_of(pid: int) -> int:
 
 
 def files_of(pids: list[int], temporary: Path) -> tuple[int, int]:
-    """Bytes of open files that lie in memory, and of temporary ones; each once, also those without a name."""
+    """Bytes of open files in memory, and of temporary files. Each file counts once, also one without a name."""
     memory: dict[int, int] = {}
     disk: dict[int, int] = {}
     for pid in pids:

@@ -11,20 +11,20 @@ from attacks.scene import Scene, at_once, attack, counted, for_seconds
 
 LOGIN = "/admin/login/"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
-# What stands in the cookie and in the form may be made up, if it is the same.
+# The token in the cookie and in the form may be made up, if both are the same.
 TOKEN = "a" * 32
 COOKIE = {"cookie": f"csrftoken={TOKEN}"}
 TOKEN_FIELD = f"csrfmiddlewaretoken={TOKEN}&".encode()
 
 
 def form(filled: bytes, about: dict[str, str] = FORM) -> bytes:
-    """The head of this form, from the page to sign in."""
+    """The head of this form, as the sign-in page sends it."""
     return wire.head("POST", LOGIN, COOKIE | about | {"content-length": str(len(filled))})
 
 
 @attack(12, "CONNECT")
 async def connect(scene: Scene) -> str:
-    """16 connections say `CONNECT / HTTP/1.1` for 6 s, with what would be read as another head behind it"""
+    """For 6 s, 16 connections send `CONNECT / HTTP/1.1`, followed by bytes that look like another head"""
     first = wire.head("CONNECT", "/", {"content-length": "0"}) + wire.head("CONNECT", "/") * 20
     heard = await for_seconds(6, 16, lambda: wire.say(scene.address, first))
     scene.expect(set(heard) <= {"405", "400", wire.CLOSED}, f"CONNECT was answered {counted(heard)}")
@@ -62,7 +62,7 @@ async def long_form(scene: Scene) -> str:
 
 @attack(13, "forms that drip", memory=64)
 async def dripping_forms(scene: Scene) -> str:
-    """100 bodies of 2 MB to `/admin/login/`, of which half comes at once and the rest at 2 bytes a second, for 8 s"""
+    """100 bodies of 2 MB to `/admin/login/`: half of each at once, the rest at 2 bytes a second, for 8 s"""
     first = wire.head("POST", LOGIN, FORM | {"content-length": "2000000"}) + b"a" * 1_000_000
     heard = await at_once(100, lambda _: wire.held(scene.address, first, b"a", 0.5, 8))
     return f"{counted(heard)} after 8 s"
@@ -86,7 +86,7 @@ async def guess(scene: Scene) -> str:
         guessed = TOKEN_FIELD + b"username=admin&password=guess-%d" % next(number)
         heard = await wire.say(scene.address, form(guessed), [guessed])
         if heard != "200":
-            # It was slowed or refused: a machine would try again at once, but that tells nothing more.
+            # It was slowed or refused: a machine would retry at once, but that would show nothing new.
             await asyncio.sleep(0.2)
         return heard
 
@@ -96,7 +96,7 @@ async def guess(scene: Scene) -> str:
 
 @attack(15, "900 made-up sessions", logged=200)
 async def made_up_sessions(scene: Scene) -> str:
-    """900 `GET /admin/` at once, each with a session that was made up"""
+    """900 `GET /admin/` at once, each with a made-up session"""
 
     async def once(number: int) -> str:
         cookie = {"cookie": f"sessionid={'made0up' * 4}{number:04}"}

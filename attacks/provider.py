@@ -1,6 +1,6 @@
-"""A fake provider in a process of its own, so that what it sends takes no time from the customer who measures.
+"""A fake provider in a process of its own, so that sending costs the measuring customer no time.
 
-It prints its address, and ends when its standard input does. What it answers is asked for by words in the request.
+It prints its address, and exits when its standard input ends. Words in the request choose its answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ USAGE = {"input_tokens": 11, "output_tokens": 7}
 MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "stop_sequence": None}
 MEGABYTE = 1_000_000
 
-# Words that ask for something else than an answer, and the beta that this provider doesn't allow.
+# Words that choose something other than a normal answer, and the beta that this provider doesn't allow.
 RATE_LIMIT, LONG_JSON, BOMB, LONG_LINE = "limit the rate", "a long JSON", "a gzip bomb", "a long line"
 FORBIDDEN_BETA = "forbidden-beta-2026-01-01"
 RETRY_AFTER = 6
@@ -68,7 +68,7 @@ def long_json() -> Answer:
 
 
 def bomb() -> Answer:
-    """The same, packed: a block that stands by itself, over and over."""
+    """The same in gzip: one self-contained block, repeated."""
     before, after = whole_message_around()
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     first = packer.compress(before) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -85,7 +85,7 @@ def bomb() -> Answer:
 
 
 def long_line() -> Answer:
-    """A stream with one event that goes on and on."""
+    """A stream with one very long event."""
     first = head(200, [(b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked")])
     begun = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"'
     return [first, chunk(begun), *[chunk(b"a" * MEGABYTE)] * LONG_LINE_SIZE, chunk(b'"}}\n\n'), LAST_CHUNK]
@@ -99,12 +99,12 @@ def whole_message_around() -> tuple[bytes, bytes]:
 
 
 def answer(seen: Seen) -> Sequence[Step]:
-    """What this request asks for."""
+    """The answer that this request asks for."""
     if seen.method == "GET":
         return whole(200, b'{"data":[],"has_more":false,"first_id":null,"last_id":null}')
     if FORBIDDEN_BETA in ",".join(seen.values("anthropic-beta")):
         return error(403, "permission_error")
-    # Where it is about something else, it says so in a body that is no longer than this.
+    # A request that wants something else says so within this many bytes.
     said = seen.body[:2000].decode("latin-1")
     if RATE_LIMIT in said:
         return error(429, "rate_limit_error", ("retry-after", str(RETRY_AFTER)))
@@ -122,7 +122,7 @@ def answer(seen: Seen) -> Sequence[Step]:
 
 
 class Provider:
-    """The process of one."""
+    """The process of a fake provider."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(

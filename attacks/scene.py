@@ -1,4 +1,4 @@
-"""An attack: what it may use, what it found, and what the others may feel of it at most."""
+"""An attack: what it may use, what it found, and how much of it other customers may notice."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from attacks.deployment import Address, Cast
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an attack may do at most. `worst` and `median` are multiples of what the honest customer feels in peace (its
-    99th percentile and its median, but no less than LEAST of them, in milliseconds); memory and temporary files are in
-    MB, logs in kB."""
+    """The most that an attack may do. `worst` and `median` are multiples of the honest customer's 99th percentile and
+    median in peace, which count as at least LEAST_WORST and LEAST_MEDIAN milliseconds. Memory and temporary files are
+    in MB, logs in kB."""
 
     failed: int = 0
     median: float = 10
@@ -36,7 +36,7 @@ class Scene:
 
     address: Address
     cast: Cast
-    # What the gateway did that it must not do, whatever the others felt.
+    # What the gateway did that it must not do, even if no customer noticed.
     faults: list[str] = field(default_factory=list)
 
     def expect(self, holds: bool, fault: str) -> None:
@@ -49,7 +49,7 @@ Act = Callable[[Scene], Awaitable[str]]
 
 @dataclass(frozen=True)
 class Attack:
-    """A function that attacks; its docstring is what it sends, and it returns what it heard."""
+    """A function that attacks. Its docstring says what it sends; it returns the answers it got."""
 
     point: int
     name: str
@@ -65,7 +65,7 @@ ATTACKS: list[Attack] = []
 
 
 def attack(point: int, name: str, **bounds: float) -> Callable[[Act], Act]:
-    """This function is an attack of this point, with these bounds where they differ from the usual ones."""
+    """Register a function as an attack of this point, with the bounds that differ from the usual ones."""
 
     def add(act: Act) -> Act:
         ATTACKS.append(Attack(point, name, act, Bounds(**bounds)))  # type: ignore[arg-type]
@@ -75,17 +75,17 @@ def attack(point: int, name: str, **bounds: float) -> Callable[[Act], Act]:
 
 
 def counted(answers: list[str]) -> str:
-    """How often each came: `402 ×3, closed ×1`."""
+    """How often each answer occurred: `402 ×3, closed ×1`."""
     return ", ".join(f"{answer} ×{count}" for answer, count in sorted(Counter(answers).items())) or "nothing"
 
 
 async def at_once(count: int, act: Callable[[int], Awaitable[str]]) -> list[str]:
-    """Do this `count` times, side by side; what each heard."""
+    """Act `count` times, side by side; the answer of each."""
     return list(await asyncio.gather(*(act(number) for number in range(count))))
 
 
 async def for_seconds(seconds: float, count: int, act: Callable[[], Awaitable[str]]) -> list[str]:
-    """`count` callers that go on until the time is over; what they heard."""
+    """Act again and again in `count` callers until the time is over; all answers."""
     deadline, heard = time.monotonic() + seconds, []
 
     async def go_on(_: int) -> str:

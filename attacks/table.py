@@ -1,4 +1,4 @@
-"""What was measured, as Markdown, and its place in docs/security.md."""
+"""The measurements as a Markdown table, and their place in docs/security.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = ["| Point | Sent | Before | After |", "|---|---|---|---|"]
 
 @dataclass(frozen=True)
 class Felts:
-    """What a customer's calls were like: how many, how many failed, and milliseconds."""
+    """A summary of a customer's calls: how many, how many failed, and their milliseconds."""
 
     calls: int
     failed: int
@@ -37,13 +37,13 @@ class Felts:
 
 
 def part(values: Sequence[float], share: float) -> float:
-    """A percentile: the smallest of these sorted values that this share of them is not above."""
+    """A percentile: the smallest of these sorted values that at least this share of them doesn't exceed."""
     return values[max(0, math.ceil(len(values) * share) - 1)]
 
 
 @dataclass
 class Outcome:
-    """An attack, and what came of it."""
+    """An attack, and its result."""
 
     attack: Attack
     felt: Felts
@@ -52,7 +52,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
     def judge(self, peace: Felts) -> None:
-        """Add the bounds that it broke to its faults."""
+        """Add the bounds that the attack broke to its faults."""
         bounds, taken = self.attack.bounds, self.taken
         for broken, fault in (
             (self.felt.calls == 0, "the honest customer made no call"),
@@ -70,7 +70,7 @@ class Outcome:
                 self.faults.append(fault)
 
     def cell(self) -> str:
-        """All of it that is worth a word, but for the faults, in one line."""
+        """The notable figures in one line, without the faults."""
         taken = self.taken
         parts = [
             str(self.felt),
@@ -94,7 +94,7 @@ def title(attack: Attack) -> str:
 
 
 def differing(bounds: Bounds) -> str:
-    """Where an attack's bounds are not the usual ones."""
+    """The bounds of an attack that differ from the usual ones."""
     usual = Bounds()
     units = {"memory": "MB", "temporary": "MB in files", "logged": "kB logged", "rows": "rows"}
     return ", ".join(
@@ -105,7 +105,7 @@ def differing(bounds: Bounds) -> str:
 
 
 def rendered(attacks: Sequence[Attack], cells: Cells, peace: dict[str, str]) -> str:
-    """The table, with the columns that are known."""
+    """The table, with the known columns."""
     in_peace = ["Peace", "Nothing", *(peace.get(column, "") for column in COLUMNS)]
     lines = [*HEADER, row(in_peace)]
     for each in attacks:
@@ -123,10 +123,10 @@ def key(attack: Attack) -> str:
 
 
 def write(page: Path, attacks: Sequence[Attack], column: str, outcomes: Sequence[Outcome], peace: Felts) -> None:
-    """Put these outcomes into a column of the page's table; all else in it stays.
+    """Put these outcomes into a column of the page's table; everything else stays.
 
     Raises:
-        ValueError: the page has no place for it.
+        ValueError: the page has no place for the table.
     """
     text = page.read_text()
     before, begin, rest = text.partition(BEGIN)
@@ -141,7 +141,7 @@ def write(page: Path, attacks: Sequence[Attack], column: str, outcomes: Sequence
 
 
 def read(table: str, attacks: Sequence[Attack]) -> tuple[Cells, dict[str, str]]:
-    """What a table says already, by attack and column; and of peace."""
+    """The cells that a table already has, by attack and column, and those of peace."""
     found: Cells = {}
     peace: dict[str, str] = {}
     for line in table.splitlines():

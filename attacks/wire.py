@@ -1,4 +1,4 @@
-"""What an attacker says: exact bytes on connections of its own, and no more patience than is said."""
+"""What an attacker sends: exact bytes on its own connections, with a stated patience."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOSED = "closed"
 def head(
     method: str, path: str, headers: Mapping[str, str] | Iterable[tuple[str, str]] = (), host: str = "localhost"
 ) -> bytes:
-    """A request's head, the last on its connection; `localhost` is a name that every gateway answers to."""
+    """A request's head, the last on its connection. Every gateway accepts the host `localhost`."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     lines = [
         f"{method} {path} HTTP/1.1",
@@ -51,9 +51,9 @@ def in_parts(body: bytes) -> Iterator[bytes]:
 
 
 async def say(address: Address, first: bytes, body: Iterable[bytes] = (), seconds: float = 10) -> str:
-    """Send a head and a body on a connection, and hear the whole answer; its status, or why it has none.
+    """Send a head and a body on a connection, and read the whole answer; its status, or why there was no answer.
 
-    Of a body, no more is sent once an answer begins.
+    Sending stops when the answer begins.
     """
     try:
         async with asyncio.timeout(seconds), connected(address) as (reader, writer):
@@ -73,7 +73,7 @@ async def say(address: Address, first: bytes, body: Iterable[bytes] = (), second
 
 
 async def send(writer: asyncio.StreamWriter, first: bytes, body: Iterable[bytes], stop: Callable[[], bool]) -> None:
-    # An answer may lie there already when the other side has closed.
+    # If the other side has closed, its answer may be there already.
     with contextlib.suppress(ConnectionError):
         writer.write(first)
         for part in body:
@@ -99,8 +99,8 @@ async def connected(address: Address) -> Any:
 
 
 async def held(address: Address, first: bytes, drip: bytes, every: float, seconds: float) -> str:
-    """Hold a connection with a request that never ends, a bit more at a time: its answer's status, CLOSED, or
-    NO_ANSWER if it is still held at the end."""
+    """Hold a connection with a request that never ends and slowly grows: the answer's status, CLOSED, or NO_ANSWER if
+    the connection is still held at the end."""
     deadline = time.monotonic() + seconds
     try:
         async with asyncio.timeout(seconds + 5), connected(address) as (reader, writer):

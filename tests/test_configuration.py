@@ -42,6 +42,17 @@ def test_the_example_as_it_is_changes_nothing(read):
     assert Configuration(_env_file=EXAMPLE) == defaults
 
 
+def test_each_setting_of_the_example_has_a_comment_that_ends_with_its_default():
+    entries = re.findall(r"^((?:# .+\n)*)([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE)
+    assert len(entries) == len(Configuration.model_fields)
+    for comment, name, value in entries:
+        said = comment.replace("\n# ", " ").strip()
+        if not value:
+            assert re.search(r"(^# |\. )Empty, the default: .+\.$", said), name
+        else:
+            assert said.endswith((f" Default: {value}.", " Default: the line below.")), name
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [

@@ -39,7 +39,7 @@ def test_each_test_that_the_page_names_is_there():
 
 def test_each_row_of_a_threat_names_a_test():
     threats = PAGE.read_text().partition(BEGIN)[0].partition("## Money")[2]
-    rows = [line for line in threats.splitlines() if line.startswith("| ") and not line.startswith("| Who |")]
+    rows = [line for line in threats.splitlines() if line.startswith("| ") and not line.startswith("| Attacker |")]
     assert [row for row in rows if "`test_" not in row and "`faults/" not in row] == []
 
 
