@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 # The embedded server writes its URL here when it starts; every command beside it finds it.
@@ -11,7 +12,7 @@ URL_FILE = "run/database.url"
 KEPT_SECONDS = 60
 
 
-def parse(url: str) -> dict[str, object]:
+def parse(url: str) -> dict[str, Any]:
     """Django's settings for `postgresql://user:password@host:port/name?option=value` (the configuration has checked
     that it is one); a socket's folder goes in `?host=`."""
     parts = urlsplit(url)
@@ -42,7 +43,7 @@ def url_of(settings: Mapping[str, object]) -> str:
     return f"postgresql://{user}{password}@/{quote(str(settings['NAME']))}?{query}"
 
 
-def settings(url: str, var_dir: Path) -> dict[str, object]:
+def settings(url: str, var_dir: Path) -> dict[str, Any]:
     """Django's settings for the configured database, or for the embedded one as it was last started."""
     file = var_dir / URL_FILE
     return parse(url or (file.read_text().strip() if file.exists() else "postgresql:///gateway?host=/nonexistent"))

@@ -318,7 +318,8 @@ def as_admission(hold):
 
 def test_a_start_replays_what_is_good_whatever_else_is_there(apart, upstream, alice, tmp_path):
     folder = tmp_path / "spool"
-    web = Web(2, spool_dir=folder)
+    # The holds that are left must not expire meanwhile.
+    web = Web(2, spool_dir=folder, lease_seconds=300)
     try:
         web.start()
         first, second, third, fourth = crash_with_open_calls(web, alice, upstream, 4)

@@ -113,9 +113,11 @@ class Upstream:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._started = threading.Event()
 
     def __enter__(self) -> Upstream:
         self._thread.start()
+        assert self._started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,6 +145,7 @@ class Upstream:
         server = self._loop.run_until_complete(
             asyncio.start_server(self._accept, sock=self._listener, limit=1 << 26, ssl=self.tls)
         )
+        self._loop.call_soon(self._started.set)
         self._loop.run_forever()
         server.close()
         for task in self._tasks:
