@@ -8,22 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
-from messages_api import errors, headers, refused_keys
+from messages_api import errors, headers
+from messages_api.attempt import Failure, Kept
 from messages_api.call import Call
 from messages_api.errors import GatewayError
+from messages_api.incoming import Incoming
 from messages_api.metering import JsonMeter, Reading, StreamMeter
 from messages_api.providers import Outgoing, refusals
 from messages_api.providers.base import JSON
-from messages_api.routing import Target
+from messages_api.runtime import Runtime
 from messages_api.upstream import MOST_BYTES, Answer, Headers, UpstreamError, gathered
 from usage.models import Status
-
-if TYPE_CHECKING:
-    from messages_api.relay import Incoming
 
 logger = logging.getLogger(__name__)
 
@@ -35,64 +32,6 @@ MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_l
 LONGEST_ERROR = 1 << 20
 
 
-@dataclass(slots=True)
-class Kept:
-    """An answer, or the beginning of one, that was read already.
-
-    Attributes:
-        meter: what it says, where all of it was read; `understood`, if it is a JSON object.
-    """
-
-    status: int
-    headers: Headers
-    parts: list[bytes]
-    rest: Answer | None = None
-    meter: JsonMeter | None = None
-    understood: bool = False
-
-    @property
-    def body(self) -> bytes:
-        """What was read and is not yet read again."""
-        return b"".join(self.parts)
-
-    async def read(self) -> bytes:
-        if self.parts:
-            return self.parts.pop(0)
-        return await self.rest.read() if self.rest is not None else b""
-
-    def close(self) -> None:
-        if self.rest is not None:
-            self.rest.close()
-
-
-@dataclass(slots=True)
-class Failure:
-    """An attempt that another one may mend.
-
-    Attributes:
-        error: what the caller hears if none does, unless it is the provider's own `answer`.
-        unseen_tokens: it may have cost something: the output tokens that it is reckoned to have come to. None: nothing.
-        hopeless: the same place would fail again.
-        unsure: the provider may be at it still.
-        wait: seconds, as the provider says.
-        ended: when, by the monotonic clock.
-    """
-
-    target: Target
-    error_type: str
-    error: GatewayError | None = None
-    answer: Kept | None = None
-    reading: Reading = field(default_factory=Reading)
-    http_status: int | None = None
-    provider_request_id: str = ""
-    refused: bool = False
-    hopeless: bool = False
-    unseen_tokens: int | None = None
-    unsure: bool = False
-    wait: float | None = None
-    ended: float = field(default_factory=time.monotonic)
-
-
 async def once(call: Call, incoming: Incoming) -> Answer:
     """Make a call that is made once.
 
@@ -102,7 +41,7 @@ async def once(call: Call, incoming: Incoming) -> Answer:
     try:
         return await send(call, incoming)
     except UpstreamError as error:
-        raise failed(call, error) from None
+        raise settle_failure(call, error) from None
 
 
 async def answered(call: Call, incoming: Incoming) -> Answer:
@@ -141,9 +80,9 @@ async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
         if isinstance(outcome, Failure) and outcome.wait:
             outcome.hopeless = True
     elif isinstance(outcome, Failure):
-        await note(call, outcome, trial=trial)
+        await note(incoming.runtime, call, outcome, trial=trial)
     else:
-        await call.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)
+        await incoming.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)
     return outcome
 
 
@@ -157,9 +96,11 @@ async def made(call: Call, incoming: Incoming) -> Answer | Failure:
     """
     answer = await send(call, incoming)
     if answer.status != 200 or not headers.is_stream(answer.headers):
-        kept = unmasked(call, await whole(call, answer))
-        return judged(call, kept) or kept
-    return await beginning(call, answer) if call.journey.may_leave(call.target) else answer
+        kept = unmasked(call, await read_to_end(call, answer))
+        return judged(incoming.runtime, call, kept) or kept
+    if not call.journey.may_leave(call.target):
+        return answer
+    return await beginning(call, answer, incoming.runtime.configuration.ping_seconds)
 
 
 async def send(call: Call, incoming: Incoming) -> Answer:
@@ -180,17 +121,17 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         call.target.model,
         call.timeouts,
     )
-    answer = await call.runtime.providers[provider_key.provider].send(outgoing)
+    answer = await incoming.runtime.providers[provider_key.provider].send(outgoing)
     if call.request.stream and answer.status == 200:
         headers.label_stream(answer.headers)
     call.http_status = answer.status
     call.provider_request_id = headers.value_of(answer.headers, b"request-id")
     call.account = headers.account(answer.headers)
-    call.runtime.accounts.note(provider_key, call.account)
+    incoming.runtime.accounts.note(provider_key, call.account)
     return answer
 
 
-async def whole(call: Call, answer: Answer) -> Kept:
+async def read_to_end(call: Call, answer: Answer) -> Kept:
     """An answer that is no stream, read to its end.
 
     Raises:
@@ -234,12 +175,16 @@ async def piece(call: Call, answer: Answer) -> bytes:
     return part
 
 
-async def beginning(call: Call, answer: Answer) -> Kept | Failure:
-    """A stream, once its first block has begun, or has been as long in coming as a client may be without a byte, or the
-    provider says what is wrong with the request; what was read of it comes first."""
+async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
+    """A stream, once its first block has begun, or the provider says what is wrong with the request; what was read of
+    it comes first.
+
+    Args:
+        seconds: for which a client may be without a byte; then it gets the stream as it is.
+    """
     meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
-        async with asyncio.timeout(call.runtime.configuration.ping_seconds):
+        async with asyncio.timeout(seconds):
             while not (meter.has_block or meter.stopped or meter.failed) and (part := await piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
@@ -271,7 +216,7 @@ async def beginning(call: Call, answer: Answer) -> Kept | Failure:
     )
 
 
-def judged(call: Call, answer: Kept) -> Failure | None:
+def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
     """An answer that another attempt may better; None for what any provider key would say."""
     status = answer.status
     assert answer.meter is not None
@@ -287,7 +232,7 @@ def judged(call: Call, answer: Kept) -> Failure | None:
         failure.error_type, failure.error = "bad_answer", errors.broken_off()
         failure.unsure, failure.unseen_tokens = True, call.unseen_tokens()
         return failure
-    if status >= 400 and is_about_us(call, status, answer.body):
+    if status >= 400 and is_about_us(runtime, call, status, answer.body):
         failure.error, failure.refused, failure.hopeless = errors.account_refused(), True, True
         return failure
     return failure if status in PASSING_STATUSES or status >= 500 else None
@@ -309,11 +254,12 @@ def unanswered(call: Call, error: UpstreamError) -> Failure:
     )
 
 
-async def note(call: Call, failure: Failure, *, trial: bool) -> None:
+async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -> None:
     """What a failure says of the provider key, for all who would call it next."""
-    cooldowns, target, status = call.runtime.cooldowns, failure.target, failure.http_status or 0
+    cooldowns, target, status = runtime.cooldowns, failure.target, failure.http_status or 0
     if failure.refused:
-        await refused_keys.note(call, failure, trial=trial)
+        if not await runtime.refused_keys.confirm(target, status, call.key.id, trial=trial):
+            await call.journey.leave_trial(target)
     elif status == 429:
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
@@ -369,13 +315,13 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
     raise error
 
 
-def is_about_us(call: Call, status: int, body: bytes) -> bool:
+def is_about_us(runtime: Runtime, call: Call, status: int, body: bytes) -> bool:
     """Whether an error is about our own key or account, and so no business of the caller's."""
     provider_key = call.provider_key
-    return provider_key.id is not None and call.runtime.providers[provider_key.provider].is_about_us(status, body)
+    return provider_key.id is not None and runtime.providers[provider_key.provider].is_about_us(status, body)
 
 
-def failed(call: Call, error: UpstreamError) -> GatewayError:
+def settle_failure(call: Call, error: UpstreamError) -> GatewayError:
     """Settle a call that the provider did not answer to the end, and say so to the caller."""
     if error.sent and (call.http_status or 200) < 400:
         call.abandon(Status.FAILED, Reading(error_type=error.kind))

@@ -24,18 +24,19 @@ from django.conf import settings
 from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api import attempts, batch_body, bindings, errors, max_tokens, paging, relay, routing
-from messages_api.authentication import Presented
+from messages_api import attempts, batch_body, bindings, errors, holds, max_tokens, paging, relay, routing
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
 from messages_api.bindings import Bound
 from messages_api.call import Call, Endpoint
+from messages_api.caller import Caller
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
+from messages_api.holds import Held
+from messages_api.incoming import Incoming
 from messages_api.metering import Reading, decode, mapping, text
 from messages_api.paging import Wanted
 from messages_api.provider_paths import is_id
-from messages_api.relay import Held, Incoming
 from messages_api.routing import Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
@@ -127,31 +128,32 @@ class BatchCall(Call):
             return
         if self.sent:
             self.leave()
-            self.runtime.keep_recording(DOUBT, [self.id])
+            self.surroundings.errands.write(DOUBT, [self.id])
         else:
             self.finish(status, reading, free=True)
 
     def finish(self, *args: Any, **kwargs: Any) -> None:
         if not self.settled:
             super(BatchCall, self).finish(*args, **kwargs)
-            self.runtime.keep_recording(NEVER, [self.id])
+            self.surroundings.errands.write(NEVER, [self.id])
 
     def withdraw(self) -> None:
         if not self.settled:
             super(BatchCall, self).withdraw()
-            self.runtime.keep_recording(NEVER, [self.id])
+            self.surroundings.errands.write(NEVER, [self.id])
 
 
-async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
+async def create(caller: Caller) -> HttpResponseBase:
     """Make a batch.
 
     Raises:
         GatewayError: it was refused, or the provider didn't answer.
     """
+    runtime, http, key = caller.runtime, caller.http, caller.key
     with SpooledBody() as body:
         await body.receive(http, runtime.configuration.max_batch_bytes)
-        real = await runtime.marked_names(key)
-        async with turn_to_read(runtime, key, presented, body):
+        real = await runtime.models.marked(key)
+        async with turn_to_read(caller, body):
             asked = await batch_body.read_spooled(
                 body,
                 memory=runtime.configuration.batch_reader_bytes,
@@ -162,7 +164,7 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         models = asked.models
         http.requested_model = ", ".join(models)[:200]
 
-        bound = await runtime.bound_names(key, asked.carried)
+        bound = await runtime.bindings.of_names(key, asked.carried)
 
         def choose(known: KnownKey) -> KnownProviderKey:
             check_max_tokens(known, asked.asked)
@@ -171,20 +173,18 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
         held = await reckon(runtime, asked)
         model = models[0] if len(models) == 1 else ""
         request = MessagesRequest(model, 0, False, extras=asked.other_models)
-        incoming = Incoming(
-            http, CREATE, presented, key, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall
-        )
-        call = await relay.admit(runtime, incoming)
+        incoming = Incoming(caller, CREATE, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall)
+        call = await relay.admit(incoming)
         with relay.under_way(call):
-            await begin(call, asked)
+            await begin(runtime, call, asked)
             answer = await attempts.once(call, incoming)
             content = (await relay.read_whole(call, answer)).body
             name = text(mapping(decode(content)).get("id"))
             if 400 <= answer.status < 500:
-                relay.refused(call, answer.status, content, Reading())
+                relay.settle_refusal(runtime, call, answer.status, content, Reading())
             elif answer.status == 200 and is_id(name):
-                relay.took(call)
-                await made(call, content, name)
+                relay.note_taken(runtime, call)
+                await record_made(runtime, call, content, name)
             else:
                 # Whether it was made is to be found out; until then, what it may cost stays held.
                 call.abandon(Status.FAILED, Reading())
@@ -193,13 +193,11 @@ async def create(runtime: Runtime, http: ApiRequest, presented: Presented, key: 
     return shown(call, answer, content)
 
 
-def turn_to_read(
-    runtime: Runtime, key: KnownKey, presented: Presented, body: SpooledBody
-) -> AbstractAsyncContextManager[object]:
+def turn_to_read(caller: Caller, body: SpooledBody) -> AbstractAsyncContextManager[object]:
     """Within, a batch may be read: one at a time, by turns of the callers. A short one waits for nothing."""
     if body.size <= batch_body.SHORT:
         return nullcontext()
-    return runtime.reading_batches.turn(runtime.caller(key, presented), body.size)
+    return caller.runtime.reading_batches.turn(caller.name, body.size)
 
 
 def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> KnownProviderKey:
@@ -249,23 +247,23 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     Raises:
         GatewayError: 403, a model has no price, and the deployment refuses such models.
     """
-    await runtime.refresh_prices()
+    await runtime.prices.refresh()
     models = asked.models
-    prices = {model: relay.price_of(runtime, "anthropic", model) for model in models}
+    prices = {model: runtime.prices.now("anthropic", model) for model in models}
     allowances = runtime.configuration.allowances
     shares = {model: Share() for model in models}
     input_cost = Decimal(0)
     input_tokens = input_ceiling = output_tokens = priced = 0
     for each in asked.asked:
         price = prices[each.model]
-        others = relay.other_prices(runtime, "anthropic", each.extras)
+        others = holds.other_prices(runtime.prices, "anthropic", each.extras)
         ceiling = each.estimate.ceiling_cost(each.max_tokens, price, *others, allowances=allowances, extras=each.extras)
         prompt = each.estimate.prompt(each.max_tokens, each.extras, allowances)
         most_read = prompt.tokens + prompt.besides
         share = shares[each.model]
         share.ceiling += ceiling * pricing.BATCH
         share.tokens += max(most_read, each.estimate.likely) + each.max_tokens
-        share.also += [other for other in relay.meant_besides(each.extras) if other not in share.also]
+        share.also += [other for other in holds.meant_besides(each.extras) if other not in share.also]
         input_cost += each.estimate.likely_cost(price)
         input_tokens += each.estimate.likely
         input_ceiling += most_read
@@ -287,7 +285,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     )
 
 
-async def begin(call: Call, asked: batch_body.Batch) -> None:
+async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
     """Write the batch down before the provider hears of it.
 
     Raises:
@@ -295,16 +293,16 @@ async def begin(call: Call, asked: batch_body.Batch) -> None:
     """
     values = {
         "id": call.id,
-        "process": call.runtime.writer.process,
+        "process": runtime.writer.process,
         "requests": len(asked.asked),
         "custom_ids": asked.custom_ids,
         "hour_writes": any(each.cache_writes != "5m" for each in asked.asked),
     }
-    if not await call.runtime.record(BEGIN, values):
+    if not await runtime.records.ask(BEGIN, values):
         raise errors.unavailable("The batch could not be written down: try again.", reason="no_hold", retry_after=1)
 
 
-async def made(call: Call, content: bytes, name: str) -> None:
+async def record_made(runtime: Runtime, call: Call, content: bytes, name: str) -> None:
     """The provider made it. Where the database is away just now, that is written when it is back."""
     values = {
         "id": call.id,
@@ -316,54 +314,52 @@ async def made(call: Call, content: bytes, name: str) -> None:
     }
     call.leave()
     try:
-        await call.runtime.record(MADE, values)
+        await runtime.records.ask(MADE, values)
     except GatewayError:
-        call.runtime.keep_recording(MADE, values)
+        runtime.errands.write(MADE, values)
 
 
 # What can be done with one
 
 
-async def reach(
-    runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, name: str, endpoint: Endpoint
-) -> HttpResponseBase:
+async def reach(caller: Caller, name: str, endpoint: Endpoint) -> HttpResponseBase:
     """Describe, cancel or delete a batch.
 
     Raises:
         GatewayError: 404, the caller has none of this name; or the call was refused, or not answered.
     """
-    batch = await find(runtime, key, name)
+    runtime = caller.runtime
+    batch = await find(caller, name)
     if endpoint is DELETE and batch is not None and not batch.settled:
-        await settle(runtime, http, presented, key, batch)
-    incoming = await incoming_about(http, presented, key, batch, name, endpoint)
-    call = await relay.admit(runtime, incoming)
+        await settle(caller, batch)
+    incoming = await incoming_about(caller, batch, name, endpoint)
+    call = await relay.admit(incoming)
     with relay.under_way(call):
         answer = await attempts.once(call, incoming)
-        response = await relay.render(call, answer)
+        response = await relay.render(runtime, call, answer)
     if batch is not None and answer.status == 200:
         if endpoint is DELETE:
-            await runtime.record(FORGET, [batch.id])
+            await runtime.records.ask(FORGET, [batch.id])
         else:
-            await runtime.record(DESCRIBE, description(batch.id, response.body))
+            await runtime.records.ask(DESCRIBE, description(batch.id, response.body))
     return shown(call, answer, response.body, name)
 
 
-async def results(
-    runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, name: str
-) -> HttpResponseBase:
+async def results(caller: Caller, name: str) -> HttpResponseBase:
     """A batch's results, line by line as they come; what they cost is settled along the way.
 
     Raises:
         GatewayError: as `reach`.
     """
-    batch = await find(runtime, key, name)
-    incoming = await incoming_about(http, presented, key, batch, name, RESULTS)
-    call = await relay.admit(runtime, incoming)
+    runtime = caller.runtime
+    batch = await find(caller, name)
+    incoming = await incoming_about(caller, batch, name, RESULTS)
+    call = await relay.admit(incoming)
     with relay.under_way(call):
         answer = await attempts.once(call, incoming)
         if answer.status != 200:
-            return await relay.render(call, answer)
-        return Download(call, answer, Settling(call, batch) if batch is not None else None)
+            return await relay.render(runtime, call, answer)
+        return Download(call, answer, Settling(runtime, call, batch) if batch is not None else None)
 
 
 class Settling:
@@ -371,12 +367,11 @@ class Settling:
     them pass all the same, and leaves the settling to messages_api/batch_upkeep.py; so it does with results that end
     before they are complete."""
 
-    def __init__(self, call: Call, batch: KnownBatch) -> None:
-        runtime = call.runtime
-        assert runtime.book is not None
+    def __init__(self, runtime: Runtime, call: Call, batch: KnownBatch) -> None:
+        self.runtime = runtime
         self.call = call
         self.batch = batch
-        self.meter = ResultsMeter(batch, runtime.price, runtime.book.unpriced())
+        self.meter = ResultsMeter(batch, runtime.prices.price, runtime.prices.book.unpriced())
         self.complete = False
         self.given_up = batch.settled
 
@@ -385,7 +380,7 @@ class Settling:
         self.meter.feed(chunk)
         if states := self.meter.states:
             self.meter.states = []
-            await self.call.runtime.bindings.keep(self.call, states)
+            await self.runtime.bindings.keep(self.call, states)
         while len(self.meter.waiting) >= PORTION:
             await self._settle(last=False)
 
@@ -401,40 +396,40 @@ class Settling:
         if self.given_up:
             return
         try:
-            await self.call.runtime.records.fetch(SETTLE, {"id": self.batch.id, "lines": lines, "last": last})
+            await self.runtime.records.fetch(SETTLE, {"id": self.batch.id, "lines": lines, "last": last})
         except psycopg.Error as error:
             logger.error("batch %s is settled later (%s)", self.batch.id, type(error).__name__)
             self.given_up = True
 
 
-async def settle(runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, batch: KnownBatch) -> None:
+async def settle(caller: Caller, batch: KnownBatch) -> None:
     """Read the results of a batch that is about to be deleted, for nobody but the ledger. One that has not ended has
     none: the provider won't delete it either.
 
     Raises:
         GatewayError: 503, they can't be read or settled now.
     """
-    name = batch.provider_batch_id
-    incoming = await incoming_about(http, presented, key, batch, name, GET)
-    call = await relay.admit(runtime, replace(incoming, id=new_id()))
+    runtime, name = caller.runtime, batch.provider_batch_id
+    incoming = await incoming_about(caller, batch, name, GET)
+    call = await relay.admit(replace(incoming, id=new_id()))
     with relay.under_way(call):
-        said = await relay.render(call, await attempts.once(call, incoming))
+        said = await relay.render(runtime, call, await attempts.once(call, incoming))
     if said.status_code == 404 or mapping(decode(said.body)).get("processing_status") in ("in_progress", "canceling"):
         return
-    incoming = await incoming_about(http, presented, key, batch, name, RESULTS)
-    call = await relay.admit(runtime, replace(incoming, id=new_id()))
-    settling = Settling(call, batch)
+    incoming = await incoming_about(caller, batch, name, RESULTS)
+    call = await relay.admit(replace(incoming, id=new_id()))
+    settling = Settling(runtime, call, batch)
     with relay.under_way(call):
         answer = await attempts.once(call, incoming)
         if answer.status != 200:
-            await relay.render(call, answer)
+            await relay.render(runtime, call, answer)
             raise unsettled()
         deadline = time.monotonic() + SETTLE_SECONDS
         try:
             while chunk := await read_until(answer, deadline):
                 await settling.chunk(chunk)
         except UpstreamError as error:
-            raise attempts.failed(call, error) from None
+            raise attempts.settle_failure(call, error) from None
         except TimeoutError:
             raise unsettled() from None
         finally:
@@ -468,34 +463,34 @@ def unsettled() -> GatewayError:
     )
 
 
-async def page(runtime: Runtime, http: ApiRequest, key: KnownKey, wanted: Wanted) -> bytes:
+async def page(caller: Caller, wanted: Wanted) -> bytes:
     """The JSON of a page of the caller's batches, newest first, as the provider described them last.
 
     Raises:
         GatewayError: 400, there is no such place in the list; 503, the database is away.
     """
     cursor = wanted.after or wanted.before
-    values: dict[str, Any] = {"key": key.id, "limit": wanted.limit + 1}
+    values: dict[str, Any] = {"key": caller.key.id, "limit": wanted.limit + 1}
     if cursor:
         if not is_id(cursor):
             raise errors.invalid_request(f"{'after_id' if wanted.after else 'before_id'}: That is no batch's id.")
-        found = await find(runtime, key, cursor, or_none=True)
+        found = await find(caller, cursor, or_none=True)
         if found is None:
             raise errors.invalid_request(
                 f"{'after_id' if wanted.after else 'before_id'}: There is no such batch in this list."
             )
         values["cursor"] = found.id
-    rows = await runtime.record(BEFORE if wanted.before else AFTER if cursor else LIST, values)
+    rows = await caller.runtime.records.ask(BEFORE if wanted.before else AFTER if cursor else LIST, values)
     has_more = len(rows) > wanted.limit
     chosen = rows[: wanted.limit]
     if wanted.before:
         chosen.reverse()
-    base = whereabouts(http)
+    base = whereabouts(caller.http)
     entries = [(name, with_our_url(described.encode(), base, name)) for name, described in chosen]
     return paging.page(entries, has_more=has_more)
 
 
-async def passed_page(runtime: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
+async def relay_page(caller: Caller) -> HttpResponseBase:
     """The list of a caller with a provider's own key: the provider's.
 
     Raises:
@@ -505,44 +500,43 @@ async def passed_page(runtime: Runtime, http: ApiRequest, presented: Presented, 
     def choose(known: KnownKey) -> KnownProviderKey:
         return known.routes[0][0]
 
-    incoming = Incoming(http, GET, presented, key, NOTHING, await http.read_body(SMALL), routing.only(choose))
-    call = await relay.admit(runtime, incoming)
+    incoming = Incoming(caller, GET, NOTHING, await caller.http.read_body(SMALL), routing.only(choose))
+    call = await relay.admit(incoming)
     with relay.under_way(call):
         answer = await attempts.once(call, incoming)
-        response = await relay.render(call, answer)
-    base = whereabouts(http)
-    return relay.whole(call, answer, RESULTS_PATH.sub(rb"\1" + base + rb"\2", response.body))
+        response = await relay.render(caller.runtime, call, answer)
+    base = whereabouts(caller.http)
+    return relay.response(call, answer, RESULTS_PATH.sub(rb"\1" + base + rb"\2", response.body))
 
 
 # Finding, and telling
 
 
-async def find(runtime: Runtime, key: KnownKey, name: str, *, or_none: bool = False) -> KnownBatch | None:
+async def find(caller: Caller, name: str, *, or_none: bool = False) -> KnownBatch | None:
     """The caller's batch of this name. None for callers with a provider's own key: theirs was made elsewhere, or not.
 
     Raises:
         GatewayError: 404, there is none; 503, the database is away.
     """
-    rows = await runtime.record(FIND, [key.id, name])
+    rows = await caller.runtime.records.ask(FIND, [caller.key.id, name])
     if rows:
         return KnownBatch(*rows[0])
-    if key.passthrough or or_none:
+    if caller.key.passthrough or or_none:
         return None
     raise errors.not_found(f"Message batch not found: {name}", reason="unknown_batch")
 
 
-async def incoming_about(
-    http: ApiRequest, presented: Presented, key: KnownKey, batch: KnownBatch | None, name: str, endpoint: Endpoint
-) -> Incoming:
+async def incoming_about(caller: Caller, batch: KnownBatch | None, name: str, endpoint: Endpoint) -> Incoming:
     """A request about a batch."""
 
     def choose(known: KnownKey) -> KnownProviderKey:
         return home(known, batch, name)
 
+    http = caller.http
     body = http.body if http.watcher is not None else await http.read_body(SMALL)
     method = "GET" if endpoint in (GET, RESULTS) else ""
     path = f"{PATH}/{name}" + TAIL.get(endpoint.name, "")
-    return Incoming(http, endpoint, presented, key, NOTHING, body, routing.only(choose), path=path, method=method)
+    return Incoming(caller, endpoint, NOTHING, body, routing.only(choose), path=path, method=method)
 
 
 def home(key: KnownKey, batch: KnownBatch | None, name: str) -> KnownProviderKey:
@@ -583,7 +577,7 @@ def shown(call: Call, answer: Answer, body: bytes, name: str = "") -> RawRespons
     if answer.status == 200:
         name = name or text(mapping(decode(body)).get("id"))
         body = with_our_url(body, whereabouts(call.http_request), name)
-    return relay.whole(call, answer, body)
+    return relay.response(call, answer, body)
 
 
 def with_our_url(body: bytes, base: bytes, name: str) -> bytes:

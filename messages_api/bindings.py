@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -22,10 +23,8 @@ from keys.connection import Reader
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api import errors
 from messages_api.carried import ID, Name, digest
+from messages_api.database_away import asking
 from messages_api.metering import State, StateKind
-
-if TYPE_CHECKING:
-    from messages_api.call import Call
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +98,21 @@ class Bound:
         return (self.kind == "signature" or self.belongs_to(key)) and any(
             self.lives_at(provider_key) for provider_key, _ in key.routes
         )
+
+
+class Answered(Protocol):
+    """A call that an account has answered."""
+
+    id: UUID
+    key: KnownKey
+
+    @property
+    def provider_key(self) -> KnownProviderKey:
+        """The one that it was made with."""
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """The organisation and workspace that answered, empty where the provider doesn't say."""
 
 
 Routes = Sequence[tuple[KnownProviderKey, float]]
@@ -189,7 +203,7 @@ class Bindings:
         """What a request carries that is known to be bound.
 
         Raises:
-            psycopg.Error: it isn't known yet, and the database can't be asked.
+            GatewayError: 503, the database is away and it isn't known yet.
         """
         bound = await self.of_names(key, names)
         signature = next((one for one in bound if one.kind == "signature"), None)
@@ -199,7 +213,7 @@ class Bindings:
         """Those of these that are known to be bound.
 
         Raises:
-            psycopg.Error: it isn't known yet, and the database can't be asked.
+            GatewayError: 503, the database is away and it isn't known yet.
         """
         if key.passthrough or not names:
             return []
@@ -208,7 +222,8 @@ class Bindings:
             # Also what memory would refuse: only what is known now may.
             for name in missing:
                 self.known.pop(name, None)
-            found |= await self._find(missing)
+            with asking:
+                found |= await self._find(missing)
         for one in found.values():
             self._remember(one)
         return [found[name] for name in names if name in found]
@@ -229,7 +244,7 @@ class Bindings:
 
     # Answers
 
-    async def keep(self, call: Call, states: list[State]) -> None:
+    async def keep(self, call: Answered, states: list[State]) -> None:
         """Keep what an answer binds to the account that gave it. Returns once it is committed, or after a moment if
         that can't be had: it is written as soon as it can."""
         if not self._queue(call, states):
@@ -244,7 +259,7 @@ class Bindings:
             self.late = True
             logger.error("what answers bind can't be written now: it is passed on all the same")
 
-    def _queue(self, call: Call, states: list[State]) -> bool:
+    def _queue(self, call: Answered, states: list[State]) -> bool:
         """Take in what is to be kept; whether there is any."""
         key = call.key
         if key.passthrough:

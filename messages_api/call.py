@@ -9,39 +9,61 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
+
+import psycopg
 
 from keys.directory import KnownKey, KnownProviderKey
 from keys.timeouts import Timeouts
 from messages_api import plausibility, settlement
+from messages_api.allowances import Allowances
+from messages_api.attempt import Failure
 from messages_api.cache_writes import CacheWrites
+from messages_api.errands import Errands
 from messages_api.estimates import Estimate
 from messages_api.handler import ApiRequest
+from messages_api.journey import Journey
 from messages_api.metering import Iteration, Reading
+from messages_api.open_calls import OpenCalls
+from messages_api.patience import Patience
 from messages_api.plausibility import Bounds, Implausible
+from messages_api.prices import Prices
+from messages_api.records import Records
 from messages_api.routing import Target
 from messages_api.schema import MessagesRequest
 from messages_api.seen import Use
 from messages_api.settlement import Reckoning
 from messages_api.upstream import Headers
+from usage.admission import Writer
 from usage.arbitration import Settlement, clean
+from usage.free_call_counter import FreeCallCounter
 from usage.models import Status
 from usage.pricing import ModelPrice, current_models
 from usage.tokens import TOKEN_COLUMNS, TOKENS_PER_SECOND
 
-if TYPE_CHECKING:
-    from messages_api.attempts import Failure
-    from messages_api.journey import Journey
-    from messages_api.runtime import Runtime
-
 # How long an answer waits for its settlement, where a budget is nearly empty.
 COMMIT_SECONDS = 0.25
+
+HOLD_MORE = "SELECT usage_hold_more(%s, %s, %s, %s, %s, %s, %s)"
 
 logger = logging.getLogger(__name__)
 
 # What budgets of tokens count; thinking is a part of output.
 CHARGED = tuple(name for name in TOKEN_COLUMNS if name not in ("thinking_tokens", "web_search_requests"))
+
+
+class Surroundings(Protocol):
+    """What a call needs of the process that it is made in."""
+
+    writer: Writer
+    records: Records
+    errands: Errands
+    free_calls: FreeCallCounter
+    open_calls: OpenCalls
+    prices: Prices
+    patience: Patience
+    allowances: Allowances
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,7 @@ class Call:
             to. `failure` is what became of the last one, while the call waits for the next.
     """
 
-    runtime: Runtime
+    surroundings: Surroundings
     id: UUID
     key: KnownKey
     target: Target
@@ -117,7 +139,7 @@ class Call:
     @property
     def timeouts(self) -> Timeouts:
         """How long the provider may take."""
-        return self.runtime.timeouts(self.provider_key)
+        return self.surroundings.patience.timeouts(self.provider_key)
 
     def finish(
         self,
@@ -138,7 +160,7 @@ class Call:
         if self.settled:
             return
         if self.free:
-            self.runtime.free_calls.count(self.key.id, self.endpoint.name, status.value)
+            self.surroundings.free_calls.count(self.key.id, self.endpoint.name, status.value)
             self.leave()
             return
         if self.read_on and status is Status.COMPLETED:
@@ -146,7 +168,7 @@ class Call:
         if self.tight:
             self.committed = asyncio.Event()
         said = self.settlement(status, reading, error_type, free, unseen_tokens)
-        self.runtime.writer.settle(said, self.committed)
+        self.surroundings.writer.settle(said, self.committed)
         self.leave()
 
     async def commit(self) -> None:
@@ -253,13 +275,23 @@ class Call:
         spent, tokens = self.earlier.get("cost", Decimal(0)), sum(self.earlier.get(name, 0) for name in CHARGED)
         cost, more = spent - self.held_more[0], tokens - self.held_more[1]
         self.held_more = spent, tokens
-        return await self.runtime.hold_more(self, target, cost, more, tokens + self.most_tokens)
+        provider_key = target.provider_key
+        # As for usage_hold_more in usage/sql/attempts.sql.
+        values = [self.id, provider_key.provider, provider_key.id, target.model, cost, more, tokens + self.most_tokens]
+        try:
+            rows = await self.surroundings.records.fetch(HOLD_MORE, values)
+        except psycopg.Error as error:
+            logger.warning("call %s is not tried again (%s)", self.id, type(error).__name__)
+            return False
+        return bool(rows[0][0])
 
     def aim(self, target: Target) -> None:
         """Another attempt begins."""
         self.target = target
         if not self.free:
-            self.price = self.runtime.price(target.provider_key.provider, target.sold_as(), datetime.now(UTC))
+            self.price = self.surroundings.prices.price(
+                target.provider_key.provider, target.sold_as(), datetime.now(UTC)
+            )
         self.attempting, self.attempt_began = True, time.monotonic()
         self.sent, self.http_status, self.provider_request_id, self.first_byte = False, None, "", 0.0
 
@@ -273,13 +305,13 @@ class Call:
         """Give back what is held, as if the call had not been made: it leaves no row."""
         if not self.settled:
             if not self.free:
-                self.runtime.writer.release(self.id)
+                self.surroundings.writer.release(self.id)
             self.leave()
 
     def leave(self) -> None:
         """The call is settled, or somebody else will settle it."""
         self.settled = True
-        self.runtime.forget(self)
+        self.surroundings.open_calls.forget(self)
 
     def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
         cache_writes = settlement.kept_for(self.request.cache_writes, self.provider_key.provider)
@@ -318,7 +350,7 @@ class Call:
             self.estimate.likely,
             self.request.max_tokens,
             extras,
-            self.runtime.configuration.allowances,
+            self.surroundings.allowances,
             cache_writes if self.estimate.writes else None,
             max(others, key=lambda model: self._price(provider, model, self.admitted_at).output, default=""),
         )
@@ -338,7 +370,7 @@ class Call:
         return bool(self.request.extras.uses) and not self.free
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
-        return self.runtime.price(provider, self.target.sold_as(model), at) if model else self.price
+        return self.surroundings.prices.price(provider, self.target.sold_as(model), at) if model else self.price
 
     def goes_out(self) -> None:
         """The provider is about to get the first byte of it."""

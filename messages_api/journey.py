@@ -10,12 +10,11 @@ import math
 import random
 import time
 
-from keys.cooldowns import KnownCooldown
+from keys.cooldowns import Cooldowns, KnownCooldown
 from keys.models import CooldownReason
 from messages_api import errors, headers
 from messages_api.errors import GatewayError
 from messages_api.routing import Plan, Target
-from messages_api.runtime import Runtime
 from messages_api.upstream import Headers
 
 # Full jitter: a random part of so many seconds, doubled with each round.
@@ -29,16 +28,16 @@ LONGEST_TIMEOUT = 6
 MARGIN = 0.01
 
 
-def deadlines(runtime: Runtime, request: Headers) -> tuple[float, float]:
+def deadlines(seconds: float, request: Headers) -> tuple[float, float]:
     """By the monotonic clock: until when a request may wait for attempts, and when its client gives up.
 
-    It waits as long as the deployment says, or half of the client's own patience (`x-stainless-timeout`, in seconds).
+    Args:
+        seconds: that it may wait; or half of the client's own patience (`x-stainless-timeout`) where that is less.
     """
-    now, told = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
-    most = runtime.configuration.retry_seconds
-    if not told.isdecimal() or len(told) > LONGEST_TIMEOUT:
-        return now + most, math.inf
-    return now + min(most, int(told) / 2), now + int(told)
+    now, patience = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
+    if not patience.isdecimal() or len(patience) > LONGEST_TIMEOUT:
+        return now + seconds, math.inf
+    return now + min(seconds, int(patience) / 2), now + int(patience)
 
 
 class Journey:
@@ -49,11 +48,13 @@ class Journey:
             made once and nowhere else.
     """
 
-    def __init__(self, runtime: Runtime, plan: Plan, request: Headers, deadline: float, *, tries: bool) -> None:
-        self.cooldowns = runtime.cooldowns
+    def __init__(
+        self, cooldowns: Cooldowns, plan: Plan, request: Headers, deadline: float, *, most: int, tries: bool
+    ) -> None:
+        self.cooldowns = cooldowns
         self.plan = plan
         self.deadline = deadline
-        self.most = runtime.configuration.retry_attempts
+        self.most = most
         # A client that tries again by itself gets one for each of its own.
         again = headers.value_of(request, b"x-stainless-retry-count") not in ("", "0")
         self.total = 1 if again or not tries else self.most * len(plan)

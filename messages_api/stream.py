@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable
 
 from messages_api import attempts, errors
 from messages_api.call import Call
+from messages_api.events import PING, STOP
 from messages_api.handler import PumpedResponse
 from messages_api.metering import StreamMeter
 from messages_api.providers import refusals
+from messages_api.runtime import Runtime
 from messages_api.upstream import Answer, Headers, UpstreamError
 from usage.models import Status
 
-PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
 # Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
 # tombii/better-ccflare#307, earendil-works/pi#5592 (June and July 2026).
 LINGER_SECONDS = 2.0
@@ -31,8 +31,9 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 class EventStream(PumpedResponse):
     """Pumps an answer to the client, and settles its call by the end of it on every path."""
 
-    def __init__(self, call: Call, answer: Answer, headers: Headers) -> None:
+    def __init__(self, runtime: Runtime, call: Call, answer: Answer, headers: Headers) -> None:
         super().__init__(answer.status, headers)
+        self.runtime = runtime
         self.call = call
         self.answer = answer
         self.meter = StreamMeter()
@@ -48,7 +49,7 @@ class EventStream(PumpedResponse):
         self.deadline = call.attempt_began + timeouts.total if timeouts.total else 0.0
         self.send: SendBytes | None = None
         self.pinging: asyncio.Task[None] | None = None
-        call.runtime.streams.add(self)
+        runtime.open_calls.streams.add(self)
 
     async def pump(self, send: SendBytes) -> None:
         self.send = send
@@ -109,7 +110,7 @@ class EventStream(PumpedResponse):
     async def _keep(self) -> None:
         """Keep what the last events bind, before the client can come back with it."""
         states, self.meter.states = self.meter.states, []
-        await self.call.runtime.bindings.keep(self.call, states)
+        await self.runtime.bindings.keep(self.call, states)
 
     async def _conclude(self, send: SendBytes) -> None:
         """Settle a complete answer whose stream has ended or doesn't, and end it as clients expect."""
@@ -179,8 +180,8 @@ class EventStream(PumpedResponse):
         super().close()
         call, meter = self.call, self.meter
         unseen = call.works_unseen and meter.reading.content is None and not meter.failed
-        if unseen and not call.settled and call.runtime.reading_on.begin(call, self._wait_for_beginning):
-            call.runtime.streams.discard(self)
+        if unseen and not call.settled and self.runtime.reading_on.begin(call, self._wait_for_beginning):
+            self.runtime.open_calls.streams.discard(self)
         else:
             self._let_go()
 
@@ -205,5 +206,5 @@ class EventStream(PumpedResponse):
                 gone = self.call.http_request.client_gone
                 self._abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED)
         finally:
-            self.call.runtime.streams.discard(self)
+            self.runtime.open_calls.streams.discard(self)
             self.answer.close()

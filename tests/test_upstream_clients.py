@@ -24,7 +24,7 @@ from keys import destinations
 from messages_api import lean_client
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.lean_client import Connection, LeanClient
-from messages_api.runtime import upstream_client
+from messages_api.outbound import upstream_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 from tests.authority import Authority
 from tests.upstream import LAST_CHUNK, End, Seen, Step, Upstream, chunk, pieces, whole

@@ -211,7 +211,7 @@ class ModelPage(ModelView):
         responses={(200, "application/json"): OpenApiResponse(ref("Model"), description="The model.")}
         | failures(400, 401, 403, 404, 405, 429, 500, 503, 529),
     )
-    def get(self, request: Any, model: str) -> Any:  # type: ignore[override]
+    def get(self, request: Any, model: str) -> Any:
         """An alias gives the model that it stands for."""
 
 
