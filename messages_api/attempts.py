@@ -62,26 +62,31 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
 
 async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
     """One attempt at the call's target; what its outcome says of the provider key is noted."""
-    target, trial = call.target, call.journey.insists
+    attempt, trial = call.attempt, call.journey.insists
     try:
         async with asyncio.timeout(call.timeouts.total):
             outcome = await made(call, incoming)
     except TimeoutError:
-        outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=call.sent))
+        outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=attempt.sent))
     except UpstreamError as error:
         outcome = unanswered(call, error)
     except GatewayError as error:
         # Its protocol can't say this; another one may.
-        await call.journey.leave_trial(target)
-        return Failure(target, error.reason, error=error, hopeless=True)
+        await call.journey.leave_trial(attempt.target)
+        outcome = Failure(attempt, error.reason, error=error, hopeless=True)
+        attempt.ended = time.monotonic()
+        return outcome
+    if isinstance(outcome, Failure):
+        attempt.ended = time.monotonic()
     if call.free:
         # Providers limit free calls separately: what becomes of one says nothing of those that cost something.
-        await call.journey.leave_trial(target)
+        await call.journey.leave_trial(attempt.target)
         if isinstance(outcome, Failure) and outcome.wait:
             outcome.hopeless = True
     elif isinstance(outcome, Failure):
         await note(incoming.runtime, call, outcome, trial=trial)
     else:
+        target = attempt.target
         await incoming.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)
     return outcome
 
@@ -109,25 +114,25 @@ async def send(call: Call, incoming: Incoming) -> Answer:
     Raises:
         UpstreamError: there was no answer.
     """
-    http, provider_key = incoming.http, call.provider_key
+    http, attempt, provider_key = incoming.http, call.attempt, call.provider_key
     outgoing = Outgoing(
         incoming.method or http.method or "",
         incoming.path or incoming.endpoint.path,
         http.scope["query_string"],
         http.scope["headers"],
-        await incoming.body_for(call.key, call.target),
+        await incoming.body_for(call.key, attempt.target),
         provider_key,
-        call.goes_out,
-        call.target.model,
+        attempt.goes_out,
+        attempt.target.model,
         call.timeouts,
     )
     answer = await incoming.runtime.providers[provider_key.provider].send(outgoing)
     if call.request.stream and answer.status == 200:
         headers.label_stream(answer.headers)
-    call.http_status = answer.status
-    call.provider_request_id = headers.value_of(answer.headers, b"request-id")
-    call.account = headers.account(answer.headers)
-    incoming.runtime.accounts.note(provider_key, call.account)
+    attempt.http_status = answer.status
+    attempt.provider_request_id = headers.value_of(answer.headers, b"request-id")
+    attempt.account = headers.account(answer.headers)
+    incoming.runtime.accounts.note(provider_key, attempt.account)
     return answer
 
 
@@ -150,13 +155,14 @@ def unmasked(call: Call, answer: Kept) -> Kept:
     """An error that came as a success, with the status that it means; anything else as it is."""
     if answer.status != 200 or answer.meter is None or answer.meter.reading.countable:
         return answer
-    told = refusals.masked(answer.body)
-    if told is None:
+    meant = refusals.masked(answer.body)
+    if meant is None:
         return answer
-    call.http_status, body = told
+    status, body = meant
+    call.attempt.http_status = status
     passed = [header for header in answer.headers if header[0] != b"content-type"]
     meter = JsonMeter()
-    return Kept(told[0], [*passed, JSON], [body], meter=meter, understood=meter.read(body))
+    return Kept(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
 async def piece(call: Call, answer: Answer) -> bytes:
@@ -204,13 +210,11 @@ async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failur
         return Kept(answer.status, answer.headers, parts, answer)
     answer.close()
     return Failure(
-        call.target,
+        call.attempt,
         meter.reading.error_type or kind,
         error=what_happened(UpstreamError(kind, sent=True)),
         answer=Kept(answer.status, answer.headers, parts),
         reading=meter.reading,
-        http_status=answer.status,
-        provider_request_id=call.provider_request_id,
         unseen_tokens=call.unseen_tokens() if meter.started else None,
         hopeless=True,
     )
@@ -221,11 +225,9 @@ def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
     status = answer.status
     assert answer.meter is not None
     failure = Failure(
-        call.target,
+        call.attempt,
         answer.meter.reading.error_type,
         answer=answer,
-        http_status=status,
-        provider_request_id=call.provider_request_id,
         wait=retry_after(answer.headers),
     )
     if status == 200 and not answer.understood:
@@ -240,13 +242,11 @@ def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
 
 def unanswered(call: Call, error: UpstreamError) -> Failure:
     """An attempt without an answer, or with half of one."""
-    began = error.sent and (call.http_status or 200) < 400
+    began = error.sent and (call.attempt.http_status or 200) < 400
     return Failure(
-        call.target,
+        call.attempt,
         error.kind,
         error=what_happened(error),
-        http_status=call.http_status,
-        provider_request_id=call.provider_request_id,
         hopeless=error.ended,
         # Who said that it was done, without a word, has written nothing.
         unseen_tokens=(0 if error.ended else call.unseen_tokens()) if began else None,
@@ -256,7 +256,8 @@ def unanswered(call: Call, error: UpstreamError) -> Failure:
 
 async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -> None:
     """What a failure says of the provider key, for all who would call it next."""
-    cooldowns, target, status = runtime.cooldowns, failure.target, failure.http_status or 0
+    cooldowns, target, http_status = runtime.cooldowns, failure.attempt.target, failure.attempt.http_status
+    status = http_status or 0
     if failure.refused:
         if not await runtime.refused_keys.confirm(target, status, call.key.id, trial=trial):
             await call.journey.leave_trial(target)
@@ -264,18 +265,18 @@ async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
         # A request that its provider fails at says nothing of other models, or else one caller could take it from all.
-        model = target.model if failure.http_status or failure.unseen_tokens is not None else ""
-        await cooldowns.failed(target.provider_key, model, failure.http_status, failure.wait, trial=trial)
+        model = target.model if http_status or failure.unseen_tokens is not None else ""
+        await cooldowns.failed(target.provider_key, model, http_status, failure.wait, trial=trial)
 
 
 async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
     if call.read_on:  # nobody waits for it
         return False
-    if failure.unsure and not (failure.target.provider_key.retry_unanswered or call.free):
+    if failure.unsure and not (failure.attempt.target.provider_key.retry_unanswered or call.free):
         return False
     if failure.hopeless:
-        call.journey.out.add(failure.target)
+        call.journey.out.add(failure.attempt.target)
     call.failure = failure
     target = await call.journey.next()
     if target is None:
@@ -294,16 +295,16 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
     Raises:
         GatewayError: the answer is ours to give.
     """
-    several = bool(call.attempts)
+    several = call.attempts_over > 0
     if several:
         if call.attempting:
             call.end_attempt(last, at_ceiling=False)
-        call.look_back(first)
+        call.shown = first.attempt
     call.failure = None
-    if first.answer is not None and (first.error is None or (first.http_status == 200 and not several)):
+    if first.answer is not None and (first.error is None or (first.attempt.http_status == 200 and not several)):
         return first.answer
     error = first.error or errors.broken_off()
-    error.headers = [*error.headers, headers.attempts_made(max(1, len(call.attempts)))]
+    error.headers = [*error.headers, headers.attempts_made(len(call.attempts))]
     if several and error.status_code >= 500:
         error.retry = False
     if first.refused:
@@ -323,7 +324,7 @@ def is_about_us(runtime: Runtime, call: Call, status: int, body: bytes) -> bool:
 
 def settle_failure(call: Call, error: UpstreamError) -> GatewayError:
     """Settle a call that the provider did not answer to the end, and say so to the caller."""
-    if error.sent and (call.http_status or 200) < 400:
+    if error.sent and (call.attempt.http_status or 200) < 400:
         call.abandon(Status.FAILED, Reading(error_type=error.kind))
     else:
         call.finish(Status.FAILED, Reading(), error_type=error.kind, free=True)

@@ -126,7 +126,7 @@ class BatchCall(Call):
     def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
         if self.settled:
             return
-        if self.sent:
+        if self.attempt.sent:
             self.leave()
             self.surroundings.errands.write(DOUBT, [self.id])
         else:

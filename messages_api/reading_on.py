@@ -64,7 +64,7 @@ class ReadingOn:
         task.add_done_callback(partial(self._ended, call, timer))
 
     def _may_go_on(self, call: Call) -> bool:
-        return call.http_request.client_gone and call.sent and call.attempting and len(self.tasks) < self.most
+        return call.http_request.client_gone and call.attempt.sent and call.attempting and len(self.tasks) < self.most
 
     def _ended(self, call: Call, timer: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         timer.cancel()

@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey
 from messages_api import arbiter, attempts, errors, estimates, headers, holds, max_tokens, quota, routing
-from messages_api.attempt import Kept
+from messages_api.attempt import Attempt, Kept
 from messages_api.call import Call
 from messages_api.caller import Caller
 from messages_api.database_away import DatabaseAway, asking
@@ -60,7 +60,7 @@ async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
     """
     runtime = incoming.runtime
     answer = await attempts.answered(call, incoming)
-    call.standing += headers.answered_by(call.provider_key.provider, call.model, len(call.attempts) + call.attempting)
+    call.standing += headers.answered_by(call.provider_key.provider, call.model, len(call.attempts))
     if answer.status == 200 and headers.is_stream(answer.headers):
         note_taken(runtime, call)
         passed = headers.downstream(answer.headers, request_id(call.id)) + call.standing
@@ -235,11 +235,10 @@ def open_call(
         incoming.runtime,
         incoming.id or incoming.http.id,
         key,
-        target,
+        [Attempt(target, price)],
         journey,
         messages,
         estimate,
-        price,
         incoming.http,
         endpoint=incoming.endpoint,
     )
@@ -302,7 +301,7 @@ def note_taken(runtime: Runtime, call: Call) -> None:
 def response(call: Call, answer: Answer, body: bytes) -> RawResponse:
     """The answer for the client."""
     passed = headers.downstream(answer.headers, request_id(call.id)) + call.standing
-    if answer.status >= 400 and len(call.attempts) > 1:
+    if answer.status >= 400 and call.attempts_over > 1:
         # It was tried often enough.
         passed = [header for header in passed if header[0] != headers.SHOULD_RETRY] + [(headers.SHOULD_RETRY, b"false")]
     if answer.status != 204:  # RFC 9110, 8.6

@@ -46,7 +46,7 @@ class EventStream(PumpedResponse):
         self.unsent = b""
         timeouts = call.timeouts
         self.patience = timeouts.between_bytes or 0.0
-        self.deadline = call.attempt_began + timeouts.total if timeouts.total else 0.0
+        self.deadline = call.attempt.began + timeouts.total if timeouts.total else 0.0
         self.send: SendBytes | None = None
         self.pinging: asyncio.Task[None] | None = None
         runtime.open_calls.streams.add(self)
