@@ -9,6 +9,7 @@ import asyncio
 import math
 import random
 import time
+from typing import NamedTuple
 
 from keys.cooldowns import Cooldowns, KnownCooldown
 from keys.models import CooldownReason
@@ -28,16 +29,23 @@ LONGEST_TIMEOUT = 6
 MARGIN = 0.01
 
 
-def deadlines(seconds: float, request: Headers) -> tuple[float, float]:
-    """By the monotonic clock: until when a request may wait for attempts, and when its client gives up.
+class Deadlines(NamedTuple):
+    """By the monotonic clock: until when a request may wait for attempts, and when its client gives up."""
+
+    waits: float
+    client_leaves: float
+
+
+def deadlines(seconds: float, request: Headers) -> Deadlines:
+    """Those of a request.
 
     Args:
         seconds: that it may wait; or half of the client's own patience (`x-stainless-timeout`) where that is less.
     """
     now, patience = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
     if not patience.isdecimal() or len(patience) > LONGEST_TIMEOUT:
-        return now + seconds, math.inf
-    return now + min(seconds, int(patience) / 2), now + int(patience)
+        return Deadlines(now + seconds, math.inf)
+    return Deadlines(now + min(seconds, int(patience) / 2), now + int(patience))
 
 
 class Journey:

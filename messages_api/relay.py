@@ -22,7 +22,7 @@ from messages_api.database_away import DatabaseAway, asking
 from messages_api.errors import GatewayError
 from messages_api.handler import ClientGone, RawResponse
 from messages_api.incoming import Incoming
-from messages_api.journey import Journey, deadlines
+from messages_api.journey import Deadlines, Journey, deadlines
 from messages_api.metering import Reading
 from messages_api.routing import Plan, Target
 from messages_api.runtime import Runtime
@@ -104,30 +104,28 @@ async def admit(incoming: Incoming) -> Call:
         GatewayError: it was refused, or the arbiter didn't answer.
     """
     caller, estimate = incoming.caller, incoming.estimate()
-    given = incoming.http.scope["headers"]
-    retry_until, client_leaves = deadlines(incoming.runtime.configuration.retry_seconds, given)
+    until = deadlines(incoming.runtime.configuration.retry_seconds, incoming.http.scope["headers"])
     for _ in range(arbiter.TRIES):
-        outcome = await plan_and_ask(incoming, caller, estimate, retry_until, client_leaves)
+        outcome = await plan_and_ask(incoming, caller, estimate, until)
         if isinstance(outcome, Call):
             return outcome
         caller = outcome
-        if time.monotonic() >= client_leaves:
+        if time.monotonic() >= until.client_leaves:
             break
     raise arbiter.too_fast()
 
 
 async def plan_and_ask(
-    incoming: Incoming, caller: Caller, estimate: estimates.Estimate, retry_until: float, client_leaves: float
+    incoming: Incoming, caller: Caller, estimate: estimates.Estimate, until: Deadlines
 ) -> Call | Caller:
-    """Ask the arbiter for a call as this caller may make it: the admitted call, or the caller as it is known by now,
+    """Plan where the call may go, and ask the arbiter for it: the admitted call, or the caller as it is known by now,
     for another try.
 
     Raises:
         GatewayError: as `admit`.
     """
     runtime, key = incoming.runtime, caller.key
-    cooling = 0
-    while True:
+    for _ in range(MOST_COOLING):
         try:
             messages, plan = await planned(incoming, key)
         except GatewayError:
@@ -137,45 +135,51 @@ async def plan_and_ask(
                 raise
             return fresh
         await runtime.prices.refresh()
-        journey = Journey(
-            runtime.cooldowns,
-            plan,
-            incoming.http.scope["headers"],
-            retry_until,
-            most=runtime.configuration.retry_attempts,
-            tries=incoming.relayed and not key.passthrough,
-        )
+        journey = journey_of(incoming, key, plan, until)
         target = await journey.next()
         if target is None:
-            raise journey.closed()
+            break
         call = open_call(incoming, messages, key, journey, target, estimate)
-        wanted = holds.admission(call, incoming.held or holds.reckon(call), incoming.labels())
-        try:
-            verdict = await arbiter.ask(runtime.writer, wanted)
-        except DatabaseAway:
-            if caller.may_pass(incoming.endpoint.name):
-                runtime.passing.let(call, wanted)
-                return call
-            await journey.leave_trial(target)
-            raise
-        except GatewayError:
-            await journey.leave_trial(target)
-            raise
+        verdict = await hold(incoming, caller, call)
         if verdict == "admitted":
-            call.standing = quota.standing(verdict.details)
-            call.tight = quota.nearly_empty(verdict.details)
-            runtime.passing.trust(key)
-            runtime.open_calls.remember(call)
             return call
         await journey.leave_trial(target)
         if verdict != "cooling":
             return await caller.after(verdict)
         # Another call has just found out that the provider key fails.
-        cooling += 1
         with asking:
             await runtime.cooldowns.read()
-        if cooling == MOST_COOLING or time.monotonic() > client_leaves:
-            raise journey.closed()
+        if time.monotonic() > until.client_leaves:
+            break
+    raise journey.closed()
+
+
+async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
+    """Ask the arbiter to admit a call, with its ceiling held; its verdict. While the arbiter is away, some calls pass
+    without it.
+
+    Raises:
+        GatewayError: it was refused, or the arbiter didn't answer.
+    """
+    runtime, target = incoming.runtime, call.target
+    wanted = holds.admission(call, incoming.held or holds.reckon(call), incoming.labels())
+    try:
+        verdict = await arbiter.ask(runtime.writer, wanted)
+    except DatabaseAway:
+        if caller.may_pass(incoming.endpoint.name):
+            runtime.passing.let(call, wanted)
+            return "admitted"
+        await call.journey.leave_trial(target)
+        raise
+    except GatewayError:
+        await call.journey.leave_trial(target)
+        raise
+    if verdict == "admitted":
+        call.standing = quota.standing(verdict.details)
+        call.tight = quota.nearly_empty(verdict.details)
+        runtime.passing.trust(call.key)
+        runtime.open_calls.remember(call)
+    return verdict
 
 
 async def planned(incoming: Incoming, key: KnownKey) -> tuple[MessagesRequest, Plan]:
@@ -209,6 +213,19 @@ def check_models(key: KnownKey, messages: MessagesRequest, plan: Plan, by_defaul
                 if model not in messages.extras.models:
                     message += ", which the default fallbacks may mean"
                 raise errors.forbidden(f"{message}.", reason="model_not_allowed")
+
+
+def journey_of(incoming: Incoming, key: KnownKey, plan: Plan, until: Deadlines) -> Journey:
+    """The way of a call through its plan."""
+    runtime = incoming.runtime
+    return Journey(
+        runtime.cooldowns,
+        plan,
+        incoming.http.scope["headers"],
+        until.waits,
+        most=runtime.configuration.retry_attempts,
+        tries=incoming.relayed and not key.passthrough,
+    )
 
 
 def open_call(
