@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
+
 from keys.directory import KnownKey
 from messages_api import estimates, long_bodies, max_tokens, minted, splice
 from messages_api.call import Call, Endpoint
@@ -14,7 +16,7 @@ from messages_api.holds import Held
 from messages_api.routing import Planner, Target
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
-from messages_api.splice import Edit
+from messages_api.splice import Edit, Edits, Members
 from messages_api.upstream import Body
 from usage.arbitration import clean
 
@@ -30,7 +32,7 @@ CLIENT_LABELS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Incoming:
     """A request that was read and checked.
 
@@ -40,6 +42,7 @@ class Incoming:
         held: what to hold, where it isn't reckoned from the body.
         opens: the kind of call that it becomes once it is admitted.
         id: the call's, where the request makes more than one.
+        members: where those of the body are, and `cuts` what takes our own signatures out of it, once they were needed.
     """
 
     caller: Caller
@@ -52,6 +55,8 @@ class Incoming:
     held: Held | None = None
     opens: type[Call] = Call
     id: UUID | None = None
+    members: Members | None = None
+    cuts: list[Edit] | None = None
 
     @property
     def http(self) -> ApiRequest:
@@ -89,11 +94,23 @@ class Incoming:
         body = self.body
         if not isinstance(body, bytes):
             return body
-        edits = list[Edit]()
+        renamed = target.model not in ("", self.messages.model)
+        if renamed and self.members is None:
+            self.members = await members_of(body)
+        edits = Edits(body, self.members)
         if self.messages.contents.minted and target.provider_key.kind.signs_thinking:
-            edits += await long_bodies.run(minted.cuts, body)
-        if target.model not in ("", self.messages.model):
-            edits += await long_bodies.run(splice.model, body, target.model)
+            if self.cuts is None:
+                self.cuts = await long_bodies.run(minted.cuts, body)
+            edits.add(self.cuts)
+        if renamed:
+            edits.replace("model", msgspec.json.encode(target.model))
         if self.messages.lacks_max_tokens and (default := max_tokens.stand_in(key, self.messages)) is not None:
-            edits += splice.max_tokens(body, default)
-        return splice.apply(body, sorted(edits))
+            edits.insert(b'"max_tokens":%d' % default)
+        return edits.apply()
+
+
+async def members_of(body: bytes) -> Members:
+    """Where the members of a body are; of a long one, another process finds that out."""
+    if not long_bodies.is_long(body):
+        return Members.of(body)
+    return Members(iter(()), await long_bodies.run(splice.all_places, body))

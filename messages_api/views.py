@@ -179,10 +179,11 @@ class MessagesView(ApiView):
             caller = await caller.permit(self.endpoint)
             real = await here.models.marked(caller.key)
             messages = markers.without(messages, real)
-            body = splice.apply(body, await long_bodies.run(markers.edits, body, real))
-        http.requested_model = messages.model
-        if messages.fallbacks:
+            ours = ("fallbacks",) if messages.fallbacks else ()
+            body = splice.apply(body, await long_bodies.run(markers.edits, body, real, without=ours))
+        elif messages.fallbacks:
             body = splice.apply(body, await long_bodies.run(splice.cut, body, "fallbacks"))
+        http.requested_model = messages.model
         http.body_is_understood()
         bound = await here.bindings.of_request(caller.key, read.carried)
 
