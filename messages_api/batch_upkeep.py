@@ -21,7 +21,8 @@ from django.utils import timezone
 from keys.models import ProviderKey
 from messages_api import control_plane
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
-from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, description, moment
+from messages_api.batch_rows import COLUMNS, DESCRIBE, MADE, PORTION, description, moment
+from messages_api.batch_urls import PATH
 from messages_api.control_plane import NoAnswer
 from messages_api.metering import integer, mapping, text
 from messages_api.models import Batch

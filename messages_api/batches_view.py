@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from messages_api import batches
+from messages_api import batch_making, batches
 from messages_api.paging import Wanted
 from messages_api.views import ApiView
 
@@ -19,7 +19,7 @@ class BatchesView(ApiView):
         """Make one."""
         caller = await self.caller(free=False)
         self.http.refuse_what_cannot_be_read(caller.runtime.configuration.max_batch_bytes)
-        return await batches.create(await caller.permit(self.endpoint))
+        return await batch_making.create(await caller.permit(self.endpoint))
 
     async def get(self, request: Request) -> HttpResponseBase:
         """The caller's, a page at a time."""

@@ -17,21 +17,17 @@ import msgspec
 from msgspec import UNSET, Raw, ValidationError
 
 from messages_api import plain, tool_additions
+from messages_api.blocks import CHECKED, PASSING, CacheControl, InnerBlock, blocks
 from messages_api.body import (
-    CHECKED,
     MAX_TOKENS,
-    PASSING,
-    CacheControl,
     CountBody,
     Fallback,
-    InnerBlock,
     McpServer,
     MessagesBody,
     OpenCountBody,
     OpenMessagesBody,
     ThinkingSettings,
     Tool,
-    blocks,
     check_model,
 )
 from messages_api.cache_writes import CacheWrites, asked_for
