@@ -1,6 +1,6 @@
 """The attempts of a call: where it is made, what became of it there, and whether another one may mend that.
 
-Nothing is tried again once the client has a byte. docs/routing.md tells the rules in words.
+Nothing is tried again once the client has a byte. docs/routing.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def once(call: Call, incoming: Incoming) -> Answer:
 
 
 async def answered(call: Call, incoming: Incoming) -> Answer:
-    """Make a call as often as it takes: the answer that no further attempt could better, or else the first failure.
+    """Make a call as often as it takes: the answer that no further attempt could improve, or else the first failure.
 
     Raises:
         GatewayError: there is no answer.
@@ -61,7 +61,7 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
 
 
 async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
-    """One attempt at the call's target; what its outcome says of the provider key is noted."""
+    """Make one attempt at the call's target, and note what its outcome says of the provider key."""
     attempt, trial = call.attempt, call.journey.insists
     try:
         async with asyncio.timeout(call.timeouts.total):
@@ -92,8 +92,8 @@ async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
 
 
 async def made(call: Call, incoming: Incoming) -> Answer | Failure:
-    """What came of sending the request: a stream, or anything else in whole. Of a stream that might be begun elsewhere,
-    its first block has begun.
+    """The outcome of sending the request: a stream, or anything else in whole. Of a stream that might be begun
+    elsewhere, the first block has begun.
 
     Raises:
         UpstreamError: there was no answer, or half of one.
@@ -221,7 +221,7 @@ async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failur
 
 
 def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
-    """An answer that another attempt may better; None for what any provider key would say."""
+    """The failure, if another attempt may improve the answer; None for what any provider key would say."""
     status = answer.status
     assert answer.meter is not None
     failure = Failure(
@@ -248,14 +248,14 @@ def unanswered(call: Call, error: UpstreamError) -> Failure:
         error.kind,
         error=what_happened(error),
         hopeless=error.ended,
-        # Who said that it was done, without a word, has written nothing.
+        # A provider that says it is done, without a word, has written nothing.
         unseen_tokens=(0 if error.ended else call.unseen_tokens()) if began else None,
         unsure=began and not error.ended,
     )
 
 
 async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -> None:
-    """What a failure says of the provider key, for all who would call it next."""
+    """Note what a failure says of the provider key, for the calls that would use it next."""
     cooldowns, target, http_status = runtime.cooldowns, failure.attempt.target, failure.attempt.http_status
     status = http_status or 0
     if failure.refused:
@@ -271,7 +271,7 @@ async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -
 
 async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
-    if call.read_on:  # nobody waits for it
+    if call.read_on:  # no client waits for it
         return False
     if failure.unsure and not (failure.attempt.target.provider_key.retry_unanswered or call.free):
         return False
@@ -290,7 +290,7 @@ async def go_on(call: Call, failure: Failure) -> bool:
 
 
 def give_up(call: Call, first: Failure, last: Failure) -> Answer:
-    """No further attempt: what the first one came to is the answer, and the call is settled.
+    """No further attempt: the outcome of the first one is the answer, and the call is settled.
 
     Raises:
         GatewayError: the answer is ours to give.
@@ -343,13 +343,13 @@ def what_happened(error: UpstreamError) -> GatewayError:
 def retry_after(answer: Headers) -> float | None:
     """The seconds that an error's `retry-after-ms` or `retry-after` says to wait; None where it doesn't."""
     try:
-        if told := headers.value_of(answer, b"retry-after-ms"):
-            return max(0.0, float(told) / 1000)
-        told = headers.value_of(answer, b"retry-after")
-        if not told:
+        if milliseconds := headers.value_of(answer, b"retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        when = headers.value_of(answer, b"retry-after")
+        if not when:
             return None
-        if told.replace(".", "", 1).isdecimal():
-            return float(told)
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
+        if when.replace(".", "", 1).isdecimal():
+            return float(when)
+        return max(0.0, parsedate_to_datetime(when).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None

@@ -45,8 +45,8 @@ PORTION = 200
 
 @dataclass(slots=True, eq=False)
 class BatchCall(Call):
-    """The call that makes a batch. Where nobody knows whether the provider made it, its hold stays, and it is looked
-    for (messages_api/batch_upkeep.py)."""
+    """The call that makes a batch. Where it isn't known whether the provider made it, its hold stays, and a task looks
+    for it (batch_upkeep.py)."""
 
     def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
         if self.settled:

@@ -1,6 +1,6 @@
-"""The results of a message batch, line by line: what each request came to, at batch prices.
+"""The results of a message batch, line by line: what each request used, at batch prices.
 
-Used along the bytes where a caller downloads them, and by the task that reads them where nobody does. No I/O.
+Used along the bytes where a caller downloads them, and by the task that reads them otherwise. No I/O.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RETURNING b.settled_requests
 
 
 class Result(Struct):
-    """What one request came to."""
+    """The result of one request."""
 
     type: str
     message: Raw = Raw(b"null")
@@ -88,7 +88,7 @@ class ResultsMeter:
 
     Args:
         prices: the price of a model at a moment.
-        asked: the price for models that nobody has a price of.
+        asked: the price for models that have no price of their own.
     """
 
     def __init__(self, batch: KnownBatch, prices: PriceOf, asked: ModelPrice) -> None:
@@ -98,7 +98,7 @@ class ResultsMeter:
         self.custom_ids: list[str] = []
         # What the answers bind to the account, since it was last asked.
         self.states: list[State] = []
-        # USD that the results may still come to: more can't be true.
+        # USD that the results left may cost: more can't be true.
         self.left = OF_HOLD * batch.ceiling
         self.ended_at = batch.ended_at or datetime.now(UTC)
         self.waiting: list[dict[str, Any]] = []
@@ -123,7 +123,7 @@ class ResultsMeter:
                 self._rest_bytes = 1
 
     def finish(self) -> bool:
-        """The results have come to their end: a last line that lacks only its end counts. Whether they are complete."""
+        """The results have ended: a last line that lacks only its line end counts. Whether they are complete."""
         self._line(b"".join(self._rest))
         self._rest.clear()
         complete = len(set(self.custom_ids)) >= self.batch.requests
@@ -150,7 +150,7 @@ class ResultsMeter:
         try:
             read = line_of.decode(line)
         except (ValueError, RecursionError):
-            # Whose it is nobody can say: its share stays held.
+            # It isn't known whose it is: its share stays held.
             logger.error("a line of the results of batch %s can't be read", self.batch.id)
             return
         self.custom_ids.append(read.custom_id)
@@ -171,7 +171,7 @@ class ResultsMeter:
             columns, counted = self._bill(reading), False
         if status is Status.COMPLETED and not counted:
             estimated = True
-            # An answer that nobody can count costs its share of what was held.
+            # An answer that can't be counted costs its share of what was held.
             if not settlement.is_free(reading.refusal, batch.provider):
                 columns["cost"] = (batch.ceiling / batch.requests).quantize(PLACES)
         elif status is not Status.COMPLETED:

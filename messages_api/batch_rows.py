@@ -67,7 +67,7 @@ def description(batch: UUID, body: bytes) -> dict[str, Any]:
 
 
 def moment(value: object) -> datetime | None:
-    """A provider's date and time; None where it is none."""
+    """A provider's date and time; None for anything else."""
     try:
         return datetime.fromisoformat(value).astimezone(UTC) if isinstance(value, str) else None
     except (ValueError, OverflowError):

@@ -1,6 +1,6 @@
 """Message batches that were made: visible to their virtual key alone, and settled line by line.
 
-Who reads the results settles them along the way (batch_results.py); batch_upkeep.py settles those that nobody reads.
+An owner who reads the results settles them along the way (batch_results.py); otherwise batch_upkeep.py does.
 https://docs.claude.com/en/api/creating-message-batches
 """
 
@@ -53,7 +53,7 @@ async def reach(caller: Caller, name: str, endpoint: Endpoint) -> HttpResponseBa
     """Describe, cancel or delete a batch.
 
     Raises:
-        GatewayError: 404, the caller has none of this name; or the call was refused, or not answered.
+        GatewayError: 404, the caller has no batch of this name; or the call was refused, or not answered.
     """
     runtime = caller.runtime
     batch = await find(caller, name)
@@ -130,8 +130,8 @@ class Settling:
 
 
 async def settle(caller: Caller, batch: KnownBatch) -> None:
-    """Read the results of a batch that is about to be deleted, for nobody but the ledger. One that has not ended has
-    none: the provider won't delete it either.
+    """Read the results of a batch that is about to be deleted, for the ledger alone. A batch that has not ended has no
+    results: the provider won't delete it either.
 
     Raises:
         GatewayError: 503, they can't be read or settled now.
@@ -140,8 +140,9 @@ async def settle(caller: Caller, batch: KnownBatch) -> None:
     incoming = await incoming_about(caller, batch, name, GET)
     call = await relay.admit(replace(incoming, id=new_id()))
     with relay.under_way(call):
-        said = await relay.render(runtime, call, await attempts.once(call, incoming))
-    if said.status_code == 404 or mapping(decode(said.body)).get("processing_status") in ("in_progress", "canceling"):
+        described = await relay.render(runtime, call, await attempts.once(call, incoming))
+    state = mapping(decode(described.body)).get("processing_status")
+    if described.status_code == 404 or state in ("in_progress", "canceling"):
         return
     incoming = await incoming_about(caller, batch, name, RESULTS)
     call = await relay.admit(replace(incoming, id=new_id()))
@@ -182,7 +183,7 @@ async def read_until(answer: Answer, deadline: float) -> bytes:
 
 
 def unsettled() -> GatewayError:
-    """A batch can't be deleted, for then nobody would ever know what it cost."""
+    """The error for a batch that can't be deleted, for then its cost would never be known."""
     return errors.unavailable(
         "The results of this batch can't be read to their end and settled now, so it is not deleted: try again later.",
         reason="batch_unsettled",
@@ -243,7 +244,7 @@ async def find(caller: Caller, name: str, *, or_none: bool = False) -> KnownBatc
     """The caller's batch of this name. None for callers with a provider's own key: theirs was made elsewhere, or not.
 
     Raises:
-        GatewayError: 404, there is none; 503, the database is away.
+        GatewayError: 404, the caller has no such batch; 503, the database is away.
     """
     rows = await caller.runtime.records.ask(FIND, [caller.key.id, name])
     if rows:
@@ -270,7 +271,7 @@ def home(key: KnownKey, batch: KnownBatch | None, name: str) -> KnownProviderKey
     """The provider key that a batch can be reached by.
 
     Raises:
-        GatewayError: 404, the virtual key maps to it no more.
+        GatewayError: 404, the virtual key no longer maps to one.
     """
     where = None if batch is None else batch.provider_key
     account = ("", "") if batch is None else (batch.organization_id, batch.workspace_id)

@@ -2,7 +2,7 @@
 
 Containers, the files that a model made, and (for keys whose routes lead to several accounts) the signatures of thinking
 are learned from answers and kept before the client can come back with them. A request that carries one goes to the
-account that has it. Ids that nobody has seen here pass: they were made outside of the gateway.
+account that has it. Ids that are unknown here pass: they were made outside of the gateway.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from messages_api.metering import State, StateKind
 
 logger = logging.getLogger(__name__)
 
-# Signatures are kept for so long; a container for as long as its provider says, but no longer.
+# How long signatures are kept; a container is kept for as long as its provider says, but no longer than that.
 KEPT = timedelta(days=30)
 # How long an answer waits for what it binds to be written.
 PATIENCE_SECONDS = 2.0
@@ -82,7 +82,7 @@ class Bound:
         return self.virtual_key == key.id if self.team is None else self.team == key.team
 
     def lives_at(self, provider_key: KnownProviderKey) -> bool:
-        """Whether it is in the account of a provider key; as long as nobody knows the account, only that key is."""
+        """Whether it is in the account of a provider key; where the account isn't known, only the same key is."""
         if self.organization_id and provider_key.organization_id:
             return (self.organization_id, self.workspace_id) == provider_key.account
         return self.provider_key == provider_key.id
@@ -129,7 +129,7 @@ def narrow(
         may_leave_signatures: False, a signature is bound like the rest where the key leads to its account.
 
     Raises:
-        GatewayError: 404, it is somebody else's, or in none of these accounts; 400, not all of it is in one account.
+        GatewayError: 404, it belongs to others, or is in none of these accounts; 400, not all of it is in one account.
     """
     bound = list(bound)
     for one in bound:
@@ -160,7 +160,7 @@ def narrow(
 
 
 def several_accounts(key: KnownKey) -> bool:
-    """Whether its routes lead to more than one account; one that nobody knows yet is taken for another."""
+    """Whether its routes lead to more than one account; one that isn't known yet is taken for another."""
     if len(key.routes) < 2:
         return False
     return (
@@ -174,19 +174,19 @@ def several_accounts(key: KnownKey) -> bool:
     )
 
 
-def expiry(told: str, now: datetime) -> datetime:
-    """When a container expires, by its provider's word."""
+def expiry(expires_at: str, now: datetime) -> datetime:
+    """When a container expires, as its provider says."""
     latest = now + KEPT
     try:
-        at = datetime.fromisoformat(told)
+        at = datetime.fromisoformat(expires_at)
     except ValueError:
         return latest
     return min(at if at.tzinfo else at.replace(tzinfo=UTC), latest)
 
 
 class Bindings:
-    """What this process knows to be bound, least recently used first out, and the writing of what it learns: of many
-    who learn at once, one statement writes for all."""
+    """What this process knows to be bound, least recently used first out, and the writing of what it learns: one
+    statement writes what many answers bind at once."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -297,7 +297,7 @@ class Bindings:
             written.set_result(None)
 
     async def _insert(self, rows: list[dict[str, object]]) -> None:
-        """Write these, however often it has to be tried."""
+        """Write these, trying until the database is there."""
         while True:
             try:
                 await self.writer.fetch(KEEP, [msgspec.json.encode(rows).decode()])

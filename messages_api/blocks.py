@@ -15,12 +15,12 @@ from msgspec import Raw, Struct
 Needs = Mapping[str | None, Mapping[str, str]]
 
 MISSING = Raw(b"")
-# How a value in JSON begins tells its type.
+# The first byte of a value in JSON, by its type.
 BEGINNINGS = {"string": ord('"'), "object": ord("{")}
 
 
 class Members(Struct, gc=False):
-    """An object with members that are nobody's business here: none of them is kept."""
+    """An object whose members don't matter here: none of them is kept."""
 
 
 class Typed(Struct, gc=False):
@@ -79,20 +79,20 @@ class Cacheable(Struct, kw_only=True, gc=False):
 
 
 class Text(Cacheable, tag="text"):
-    """What somebody said."""
+    """A text."""
 
     text: str
     citations: list[Members] | None = None
 
 
 class Image(Cacheable, tag="image"):
-    """What somebody showed."""
+    """A picture."""
 
     source: Source
 
 
 class Document(Cacheable, tag="document"):
-    """What somebody handed over to read."""
+    """A document."""
 
     source: Source
     title: str | None = None

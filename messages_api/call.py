@@ -173,7 +173,7 @@ class Call:
         Args:
             reading: what was read of the answer.
             free: nothing was sent, or the provider refused: it cost nothing.
-            unseen_tokens: nobody saw the end; the output tokens that it is reckoned to have come to. None: it was seen.
+            unseen_tokens: the output tokens that it is estimated at, where its end was not seen. None: it was seen.
         """
         if self.settled:
             return
@@ -185,8 +185,8 @@ class Call:
             status = Status.CLIENT_DISCONNECTED
         if self.tight:
             self.committed = asyncio.Event()
-        said = self.settlement(status, reading, error_type, free, unseen_tokens)
-        self.surroundings.writer.settle(said, self.committed)
+        settled = self.settlement(status, reading, error_type, free, unseen_tokens)
+        self.surroundings.writer.settle(settled, self.committed)
         self.leave()
 
     async def commit(self) -> None:
@@ -206,7 +206,7 @@ class Call:
         free: bool = False,
         unseen_tokens: int | None = None,
     ) -> Settlement:
-        """What the call came to, as its ledger row will say it; arguments as for `finish`."""
+        """What the ledger row will say of the call; arguments as for `finish`."""
         seconds = time.monotonic() - self.began
         columns, estimated = self._columns(reading, free, unseen_tokens)
         error_type = error_type or reading.error_type
@@ -306,7 +306,7 @@ class Call:
             self.leave()
 
     def leave(self) -> None:
-        """The call is settled, or somebody else will settle it."""
+        """The call is settled, or a task will settle it."""
         self.settled = True
         self.surroundings.open_calls.forget(self)
 
@@ -353,8 +353,8 @@ class Call:
         )
 
     def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
-        """The uses of the provider's tools that nobody counted. Of an answer in one piece nothing is seen before its
-        end, nor of one that was to be a stream and hasn't begun, for it may come in one piece all the same: a client
+        """The uses of the provider's tools that no report counts. Of an answer in one piece nothing is seen before its
+        end, nor of one that was to be a stream and hasn't begun, for it may arrive in one piece all the same: a client
         that doesn't wait for it pays all that may be under way, others by the time that it took."""
         if reading.content is not None:
             return reading.seen.unreported
@@ -376,10 +376,10 @@ class Call:
             attempt.first_byte = time.monotonic()
 
     def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
-        """Settle a call whose end nobody will see, as an estimate that leans high; one that never went out is free.
+        """Settle a call whose end will not be seen, as an estimate that leans high; one that never went out is free.
 
         Args:
-            hidden: the model may have written what nobody was sent: it is reckoned by the time that it had.
+            hidden: the model may have written what the client was not sent: it is estimated by the time that it had.
         """
         if self.failure is not None:
             self.end_attempt(self.failure, at_ceiling=False)
@@ -390,7 +390,7 @@ class Call:
         self.finish(status, reading, free=not self.attempt.sent, unseen_tokens=self.unseen_tokens(seen, hidden=hidden))
 
     def unseen_tokens(self, seen: int = 0, *, hidden: bool = True) -> int:
-        """The output tokens that an attempt is reckoned to have come to by now.
+        """The output tokens that an attempt is estimated at by now.
 
         Args:
             seen: those that passed.

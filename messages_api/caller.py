@@ -148,7 +148,7 @@ async def passed_through(runtime: Runtime, presented: Presented) -> KnownKey:
     key = await runtime.directory.passed_through()
     if key is None:
         raise errors.unavailable(
-            "The customer for provider's own keys is not set up: start the gateway anew.", reason="no_passthrough"
+            "The customer for provider's own keys is not set up: restart the gateway.", reason="no_passthrough"
         )
     base_url = runtime.configuration.passthrough_base_url.rstrip("/")
     own = KnownProviderKey(None, "(passed through)", "anthropic", base_url, presented.provider_secret, ())

@@ -70,7 +70,7 @@ async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
 
 @contextlib.contextmanager
 def under_way(call: Call) -> Iterator[None]:
-    """Within, an admitted call is made: whatever ends it before its time, it is settled.
+    """Within, an admitted call is made; if anything ends it early, it is settled.
 
     Raises:
         GatewayError: in place of a cancellation that was ours.
@@ -290,7 +290,7 @@ def settle_refusal(runtime: Runtime, call: Call, status: int, body: bytes, readi
     """Settle a call that the provider refused or failed; it cost nothing.
 
     Raises:
-        GatewayError: what the provider said is not for the caller.
+        GatewayError: the provider's words are not for the caller.
     """
     passed_keys, secret = runtime.passed_keys, call.provider_key.secret
     if call.key.passthrough and (status == 401 or not passed_keys.is_sure(secret)):

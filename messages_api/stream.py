@@ -70,7 +70,7 @@ class EventStream(PumpedResponse):
 
     @property
     def over(self) -> bool:
-        """Whether the answer is complete: the model has stopped, whatever its stream still does."""
+        """Whether the answer is complete: the model has stopped, even if its stream goes on."""
         return bool(self.meter.stopped or self.meter.reading.stop_reason) and not self.meter.failed
 
     async def _relay(self, send: SendBytes) -> None:
@@ -92,7 +92,7 @@ class EventStream(PumpedResponse):
             if self.over and (not self.complete_at or b"event: ping" not in chunk):
                 self.complete_at = self.sent_at
             if meter.stopped and not call.settled:
-                self._complete()  # before the client has the last bytes and hangs up
+                self._complete()  # before the client has the last bytes and disconnects
             if meter.states:
                 await self._keep()
             if call.committed is not None:
@@ -122,7 +122,7 @@ class EventStream(PumpedResponse):
             await send(last)
 
     def _complete(self) -> None:
-        """The stream came to its end: settle by its last report of usage, or by what was delivered if that is none."""
+        """The stream has ended: settle by its last report of usage, or by what was delivered if there is no report."""
         call, meter = self.call, self.meter
         status = Status.FAILED if meter.failed else Status.COMPLETED
         if meter.counted and meter.reading.countable:
@@ -131,13 +131,13 @@ class EventStream(PumpedResponse):
             self._abandon(status)
 
     async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
-        """End the stream before its time, and tell the client, unless it has heard of an end or error already."""
+        """End the stream early, with an error event unless the client has had an end or an error already."""
         self._abandon(status, error_type)
         self.answer.close()  # now: a slow client may take its time for the rest
         if self.pinging is not None:
             await self.pinging
-        if told := self.meter.unheard and refusals.masked(self.meter.unheard):
-            last = self.unsent + self.meter.mend() + refusals.event(told[1])
+        if meant := self.meter.unheard and refusals.masked(self.meter.unheard):
+            last = self.unsent + self.meter.mend() + refusals.event(meant[1])
         elif self.meter.stopped or (self.meter.failed and not self.meter.unheard):
             last = self.unsent
         else:
@@ -157,8 +157,7 @@ class EventStream(PumpedResponse):
         self.call.abandon(status, meter.reading, hidden=hidden)
 
     def tend(self, now: float, ping_seconds: float) -> None:
-        """Called every now and then: ping a client whose provider is silent, and end one that stays so or goes on and
-        on."""
+        """Called often: ping a client whose provider is silent, and end a stream that stays silent or doesn't end."""
         if not self.waiting_since:
             return
         self.lingered = 0 < self.complete_at < now - LINGER_SECONDS and self.meter.at_boundary

@@ -100,7 +100,7 @@ class ApiView(APIView):
         return caller
 
     async def what_comes_first(self, error: Exception) -> Exception:
-        """What is wrong with a request is said to who may call; others hear that they may not."""
+        """The error to answer with: only callers that may call learn what is wrong with a request."""
         ours = errors.ours(error)
         if ours is None or ours.status_code not in ABOUT_THE_REQUEST:
             return error
