@@ -18,25 +18,12 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from keys.directory import KnownKey
-from messages_api import (
-    bindings,
-    conversation,
-    errors,
-    headers,
-    long_bodies,
-    markers,
-    reading,
-    routing,
-    runtime,
-    splice,
-)
+from messages_api import errors, messages, runtime
 from messages_api.authentication import CredentialAuthentication, Presented
 from messages_api.caller import Caller
 from messages_api.handler import ApiRequest
-from messages_api.incoming import COUNT_TOKENS, MESSAGES, Incoming
+from messages_api.incoming import COUNT_TOKENS, MESSAGES
 from messages_api.relay import relay
-from messages_api.routing import Plan
 
 # The statuses of errors that say what is wrong with a request.
 ABOUT_THE_REQUEST = (400, 404, 413)
@@ -154,47 +141,8 @@ class MessagesView(ApiView):
         if self.http.may_be_long:
             # Not to read for a key that may not call.
             caller = await caller.permit(self.endpoint)
-        return await relay(await self.read(caller, await self.http.read_body(limit, understood=False)))
-
-    async def read(self, caller: Caller, body: bytes) -> Incoming:
-        """What the request means.
-
-        Raises:
-            GatewayError: 400, something is wrong with it; or the caller may not call.
-        """
-        here, http = caller.runtime, caller.http
-        given = http.scope["headers"]
-        several = len(caller.key.routes) > 1
-        read = await long_bodies.run(
-            reading.read,
-            body,
-            betas=headers.betas(given),
-            counting=self.relayed.free,
-            signatures=several and bindings.several_accounts(caller.key),
-            opening=several and not conversation.session_of(given),
-        )
-        messages = read.request
-        if markers.are_in(messages):
-            # Only what is known now says whether something really has such a name.
-            caller = await caller.permit(self.endpoint)
-            real = await here.models.marked(caller.key)
-            messages = markers.without(messages, real)
-            ours = ("fallbacks",) if messages.fallbacks else ()
-            body = splice.apply(body, await long_bodies.run(markers.edits, body, real, without=ours))
-        elif messages.fallbacks:
-            body = splice.apply(body, await long_bodies.run(splice.cut, body, "fallbacks"))
-        http.requested_model = messages.model
-        http.body_is_understood()
-        bound = await here.bindings.of_request(caller.key, read.carried)
-
-        def plan(key: KnownKey) -> Plan:
-            def name() -> str:
-                return conversation.name(key.id, given, read.opening)
-
-            models = (messages.model, *(messages.fallbacks or map(markers.meant, key.fallbacks)))
-            return routing.plan(key, models, here.providers, name, bound, here.performances.share)
-
-        return Incoming(caller, self.relayed, messages, body, plan)
+        body = await self.http.read_body(limit, understood=False)
+        return await relay(await messages.read(caller, self.relayed, body))
 
 
 class CountTokensView(MessagesView):
