@@ -52,7 +52,7 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
     """
     first: Failure | None = None
     while True:
-        outcome = await attempt(call, incoming)
+        outcome = await try_target(call, incoming)
         if not isinstance(outcome, Failure):
             return outcome
         first = first or outcome
@@ -60,7 +60,7 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
             return give_up(call, first, outcome)
 
 
-async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
+async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     """Make one attempt at the call's target, and note what its outcome says of the provider key."""
     attempt, trial = call.attempt, call.journey.insists
     try:
