@@ -91,20 +91,25 @@ class Incoming:
     async def body_for(self, key: KnownKey, target: Target) -> Body:
         """The body as it goes out with this key: with the `max_tokens` that the caller left out, the model's name as
         the target's provider knows it, and only the thinking that this provider can take."""
-        body = self.body
+        body, default = self.body, None
         if not isinstance(body, bytes):
             return body
         renamed = target.model not in ("", self.messages.model)
+        unsigned = self.messages.contents.minted and target.provider_key.kind.signs_thinking
+        if self.messages.lacks_max_tokens:
+            default = max_tokens.stand_in(key, self.messages)
+        if not renamed and not unsigned and default is None:
+            return body
         if renamed and self.members is None:
             self.members = await members_of(body)
         edits = Edits(body, self.members)
-        if self.messages.contents.minted and target.provider_key.kind.signs_thinking:
+        if unsigned:
             if self.cuts is None:
                 self.cuts = await long_bodies.run(minted.cuts, body)
             edits.add(self.cuts)
         if renamed:
             edits.replace("model", msgspec.json.encode(target.model))
-        if self.messages.lacks_max_tokens and (default := max_tokens.stand_in(key, self.messages)) is not None:
+        if default is not None:
             edits.insert(b'"max_tokens":%d' % default)
         return edits.apply()
 
