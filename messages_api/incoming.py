@@ -91,13 +91,12 @@ class Incoming:
     async def body_for(self, key: KnownKey, target: Target) -> Body:
         """The body as it goes out with this key: with the `max_tokens` that the caller left out, the model's name as
         the target's provider knows it, and only the thinking that this provider can take."""
-        body, default = self.body, None
+        body = self.body
         if not isinstance(body, bytes):
             return body
         renamed = target.model not in ("", self.messages.model)
         unsigned = self.messages.contents.minted and target.provider_key.kind.signs_thinking
-        if self.messages.lacks_max_tokens:
-            default = max_tokens.stand_in(key, self.messages)
+        default = max_tokens.stand_in(key, self.messages) if self.messages.lacks_max_tokens else None
         if not renamed and not unsigned and default is None:
             return body
         if renamed and self.members is None:
