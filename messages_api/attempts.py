@@ -1,6 +1,6 @@
 """The attempts of a call: where it is made, what became of it there, and whether another one may mend that.
 
-Nothing is tried again once the client has a byte. docs/routing.md tells the rules in words.
+Nothing is tried again once the client has a byte. docs/routing.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -8,23 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
-from messages_api import errors, headers, refused_keys
+from messages_api import errors, headers
+from messages_api.attempt import Failure, Kept
 from messages_api.call import Call
 from messages_api.errors import GatewayError
 from messages_api.events import StreamMeter
+from messages_api.incoming import Incoming
 from messages_api.metering import JsonMeter, Reading
 from messages_api.providers import Outgoing, refusals
 from messages_api.providers.base import JSON
-from messages_api.routing import Target
+from messages_api.runtime import Runtime
 from messages_api.upstream import MOST_BYTES, Answer, Headers, UpstreamError, gathered
 from usage.models import Status
-
-if TYPE_CHECKING:
-    from messages_api.relay import Incoming
 
 logger = logging.getLogger(__name__)
 
@@ -36,64 +33,6 @@ MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_l
 LONGEST_ERROR = 1 << 20
 
 
-@dataclass(slots=True)
-class Kept:
-    """An answer, or the beginning of one, that was read already.
-
-    Attributes:
-        meter: what it says, where all of it was read; `understood`, if it is a JSON object.
-    """
-
-    status: int
-    headers: Headers
-    parts: list[bytes]
-    rest: Answer | None = None
-    meter: JsonMeter | None = None
-    understood: bool = False
-
-    @property
-    def body(self) -> bytes:
-        """What was read and is not yet read again."""
-        return b"".join(self.parts)
-
-    async def read(self) -> bytes:
-        if self.parts:
-            return self.parts.pop(0)
-        return await self.rest.read() if self.rest is not None else b""
-
-    def close(self) -> None:
-        if self.rest is not None:
-            self.rest.close()
-
-
-@dataclass(slots=True)
-class Failure:
-    """An attempt that another one may mend.
-
-    Attributes:
-        error: what the caller hears if none does, unless it is the provider's own `answer`.
-        unseen_tokens: it may have cost something: the output tokens that it is reckoned to have come to. None: nothing.
-        hopeless: the same place would fail again.
-        unsure: the provider may be at it still.
-        wait: seconds, as the provider says.
-        ended: when, by the monotonic clock.
-    """
-
-    target: Target
-    error_type: str
-    error: GatewayError | None = None
-    answer: Kept | None = None
-    reading: Reading = field(default_factory=Reading)
-    http_status: int | None = None
-    provider_request_id: str = ""
-    refused: bool = False
-    hopeless: bool = False
-    unseen_tokens: int | None = None
-    unsure: bool = False
-    wait: float | None = None
-    ended: float = field(default_factory=time.monotonic)
-
-
 async def once(call: Call, incoming: Incoming) -> Answer:
     """Make a call that is made once.
 
@@ -103,18 +42,18 @@ async def once(call: Call, incoming: Incoming) -> Answer:
     try:
         return await send(call, incoming)
     except UpstreamError as error:
-        raise failed(call, error) from None
+        raise settle_failure(call, error) from None
 
 
 async def answered(call: Call, incoming: Incoming) -> Answer:
-    """Make a call as often as it takes: the answer that no further attempt could better, or else the first failure.
+    """Make a call as often as it takes: the answer that no further attempt could improve, or else the first failure.
 
     Raises:
         GatewayError: there is no answer.
     """
     first: Failure | None = None
     while True:
-        outcome = await attempt(call, incoming)
+        outcome = await try_target(call, incoming)
         if not isinstance(outcome, Failure):
             return outcome
         first = first or outcome
@@ -122,35 +61,40 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
             return give_up(call, first, outcome)
 
 
-async def attempt(call: Call, incoming: Incoming) -> Answer | Failure:
-    """One attempt at the call's target; what its outcome says of the provider key is noted."""
-    target, trial = call.target, call.journey.insists
+async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
+    """Make one attempt at the call's target, and note what its outcome says of the provider key."""
+    attempt, trial = call.attempt, call.journey.insists
     try:
         async with asyncio.timeout(call.timeouts.total):
             outcome = await made(call, incoming)
     except TimeoutError:
-        outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=call.sent))
+        outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=attempt.sent))
     except UpstreamError as error:
         outcome = unanswered(call, error)
     except GatewayError as error:
         # Its protocol can't say this; another one may.
-        await call.journey.leave_trial(target)
-        return Failure(target, error.reason, error=error, hopeless=True)
+        await call.journey.leave_trial(attempt.target)
+        outcome = Failure(attempt, error.reason, error=error, hopeless=True)
+        attempt.ended = time.monotonic()
+        return outcome
+    if isinstance(outcome, Failure):
+        attempt.ended = time.monotonic()
     if call.free:
         # Providers limit free calls separately: what becomes of one says nothing of those that cost something.
-        await call.journey.leave_trial(target)
+        await call.journey.leave_trial(attempt.target)
         if isinstance(outcome, Failure) and outcome.wait:
             outcome.hopeless = True
     elif isinstance(outcome, Failure):
-        await note(call, outcome, trial=trial)
+        await note(incoming.runtime, call, outcome, trial=trial)
     else:
-        await call.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)
+        target = attempt.target
+        await incoming.runtime.cooldowns.succeeded(target.provider_key, target.model, trial=trial)
     return outcome
 
 
 async def made(call: Call, incoming: Incoming) -> Answer | Failure:
-    """What came of sending the request: a stream, or anything else in whole. Of a stream that might be begun elsewhere,
-    its first block has begun.
+    """The outcome of sending the request: a stream, or anything else in whole. Of a stream that might be begun
+    elsewhere, the first block has begun.
 
     Raises:
         UpstreamError: there was no answer, or half of one.
@@ -158,9 +102,11 @@ async def made(call: Call, incoming: Incoming) -> Answer | Failure:
     """
     answer = await send(call, incoming)
     if answer.status != 200 or not headers.is_stream(answer.headers):
-        kept = unmasked(call, await whole(call, answer))
-        return judged(call, kept) or kept
-    return await beginning(call, answer) if call.journey.may_leave(call.target) else answer
+        kept = unmasked(call, await read_to_end(call, answer))
+        return judged(incoming.runtime, call, kept) or kept
+    if not call.journey.may_leave(call.target):
+        return answer
+    return await beginning(call, answer, incoming.runtime.configuration.ping_seconds)
 
 
 async def send(call: Call, incoming: Incoming) -> Answer:
@@ -169,29 +115,29 @@ async def send(call: Call, incoming: Incoming) -> Answer:
     Raises:
         UpstreamError: there was no answer.
     """
-    http, provider_key = incoming.http, call.provider_key
+    http, attempt, provider_key = incoming.http, call.attempt, call.provider_key
     outgoing = Outgoing(
         incoming.method or http.method or "",
         incoming.path or incoming.endpoint.path,
         http.scope["query_string"],
         http.scope["headers"],
-        await incoming.body_for(call.key, call.target),
+        await incoming.body_for(call.key, attempt.target),
         provider_key,
-        call.goes_out,
-        call.target.model,
+        attempt.goes_out,
+        attempt.target.model,
         call.timeouts,
     )
-    answer = await call.runtime.providers[provider_key.provider].send(outgoing)
+    answer = await incoming.runtime.providers[provider_key.provider].send(outgoing)
     if call.request.stream and answer.status == 200:
         headers.label_stream(answer.headers)
-    call.http_status = answer.status
-    call.provider_request_id = headers.value_of(answer.headers, b"request-id")
-    call.account = headers.account(answer.headers)
-    call.runtime.accounts.note(provider_key, call.account)
+    attempt.http_status = answer.status
+    attempt.provider_request_id = headers.value_of(answer.headers, b"request-id")
+    attempt.account = headers.account(answer.headers)
+    incoming.runtime.accounts.note(provider_key, attempt.account)
     return answer
 
 
-async def whole(call: Call, answer: Answer) -> Kept:
+async def read_to_end(call: Call, answer: Answer) -> Kept:
     """An answer that is no stream, read to its end.
 
     Raises:
@@ -210,13 +156,14 @@ def unmasked(call: Call, answer: Kept) -> Kept:
     """An error that came as a success, with the status that it means; anything else as it is."""
     if answer.status != 200 or answer.meter is None or answer.meter.reading.countable:
         return answer
-    told = refusals.masked(answer.body)
-    if told is None:
+    meant = refusals.masked(answer.body)
+    if meant is None:
         return answer
-    call.http_status, body = told
+    status, body = meant
+    call.attempt.http_status = status
     passed = [header for header in answer.headers if header[0] != b"content-type"]
     meter = JsonMeter()
-    return Kept(told[0], [*passed, JSON], [body], meter=meter, understood=meter.read(body))
+    return Kept(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
 async def piece(call: Call, answer: Answer) -> bytes:
@@ -235,12 +182,16 @@ async def piece(call: Call, answer: Answer) -> bytes:
     return part
 
 
-async def beginning(call: Call, answer: Answer) -> Kept | Failure:
-    """A stream, once its first block has begun, or has been as long in coming as a client may be without a byte, or the
-    provider says what is wrong with the request; what was read of it comes first."""
+async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
+    """A stream, once its first block has begun, or the provider says what is wrong with the request; what was read of
+    it comes first.
+
+    Args:
+        seconds: for which a client may be without a byte; then it gets the stream as it is.
+    """
     meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
-        async with asyncio.timeout(call.runtime.configuration.ping_seconds):
+        async with asyncio.timeout(seconds):
             while not (meter.has_block or meter.stopped or meter.failed) and (part := await piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
@@ -260,35 +211,31 @@ async def beginning(call: Call, answer: Answer) -> Kept | Failure:
         return Kept(answer.status, answer.headers, parts, answer)
     answer.close()
     return Failure(
-        call.target,
+        call.attempt,
         meter.reading.error_type or kind,
         error=what_happened(UpstreamError(kind, sent=True)),
         answer=Kept(answer.status, answer.headers, parts),
         reading=meter.reading,
-        http_status=answer.status,
-        provider_request_id=call.provider_request_id,
         unseen_tokens=call.unseen_tokens() if meter.started else None,
         hopeless=True,
     )
 
 
-def judged(call: Call, answer: Kept) -> Failure | None:
-    """An answer that another attempt may better; None for what any provider key would say."""
+def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
+    """The failure, if another attempt may improve the answer; None for what any provider key would say."""
     status = answer.status
     assert answer.meter is not None
     failure = Failure(
-        call.target,
+        call.attempt,
         answer.meter.reading.error_type,
         answer=answer,
-        http_status=status,
-        provider_request_id=call.provider_request_id,
         wait=retry_after(answer.headers),
     )
     if status == 200 and not answer.understood:
         failure.error_type, failure.error = "bad_answer", errors.broken_off()
         failure.unsure, failure.unseen_tokens = True, call.unseen_tokens()
         return failure
-    if status >= 400 and is_about_us(call, status, answer.body):
+    if status >= 400 and is_about_us(runtime, call, status, answer.body):
         failure.error, failure.refused, failure.hopeless = errors.account_refused(), True, True
         return failure
     return failure if status in PASSING_STATUSES or status >= 500 else None
@@ -296,41 +243,41 @@ def judged(call: Call, answer: Kept) -> Failure | None:
 
 def unanswered(call: Call, error: UpstreamError) -> Failure:
     """An attempt without an answer, or with half of one."""
-    began = error.sent and (call.http_status or 200) < 400
+    began = error.sent and (call.attempt.http_status or 200) < 400
     return Failure(
-        call.target,
+        call.attempt,
         error.kind,
         error=what_happened(error),
-        http_status=call.http_status,
-        provider_request_id=call.provider_request_id,
         hopeless=error.ended,
-        # Who said that it was done, without a word, has written nothing.
+        # A provider that says it is done, without a word, has written nothing.
         unseen_tokens=(0 if error.ended else call.unseen_tokens()) if began else None,
         unsure=began and not error.ended,
     )
 
 
-async def note(call: Call, failure: Failure, *, trial: bool) -> None:
-    """What a failure says of the provider key, for all who would call it next."""
-    cooldowns, target, status = call.runtime.cooldowns, failure.target, failure.http_status or 0
+async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -> None:
+    """Note what a failure says of the provider key, for the calls that would use it next."""
+    cooldowns, target, http_status = runtime.cooldowns, failure.attempt.target, failure.attempt.http_status
+    status = http_status or 0
     if failure.refused:
-        await refused_keys.note(call, failure, trial=trial)
+        if not await runtime.refused_keys.confirm(target, status, call.key.id, trial=trial):
+            await call.journey.leave_trial(target)
     elif status == 429:
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
         # A request that its provider fails at says nothing of other models, or else one caller could take it from all.
-        model = target.model if failure.http_status or failure.unseen_tokens is not None else ""
-        await cooldowns.failed(target.provider_key, model, failure.http_status, failure.wait, trial=trial)
+        model = target.model if http_status or failure.unseen_tokens is not None else ""
+        await cooldowns.failed(target.provider_key, model, http_status, failure.wait, trial=trial)
 
 
 async def go_on(call: Call, failure: Failure) -> bool:
     """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
-    if call.read_on:  # nobody waits for it
+    if call.read_on:  # no client waits for it
         return False
-    if failure.unsure and not (failure.target.provider_key.retry_unanswered or call.free):
+    if failure.unsure and not (failure.attempt.target.provider_key.retry_unanswered or call.free):
         return False
     if failure.hopeless:
-        call.journey.out.add(failure.target)
+        call.journey.out.add(failure.attempt.target)
     call.failure = failure
     target = await call.journey.next()
     if target is None:
@@ -344,21 +291,21 @@ async def go_on(call: Call, failure: Failure) -> bool:
 
 
 def give_up(call: Call, first: Failure, last: Failure) -> Answer:
-    """No further attempt: what the first one came to is the answer, and the call is settled.
+    """No further attempt: the outcome of the first one is the answer, and the call is settled.
 
     Raises:
         GatewayError: the answer is ours to give.
     """
-    several = bool(call.attempts)
+    several = call.attempts_over > 0
     if several:
         if call.attempting:
             call.end_attempt(last, at_ceiling=False)
-        call.look_back(first)
+        call.shown = first.attempt
     call.failure = None
-    if first.answer is not None and (first.error is None or (first.http_status == 200 and not several)):
+    if first.answer is not None and (first.error is None or (first.attempt.http_status == 200 and not several)):
         return first.answer
     error = first.error or errors.broken_off()
-    error.headers = [*error.headers, headers.attempts_made(max(1, len(call.attempts)))]
+    error.headers = [*error.headers, headers.attempts_made(len(call.attempts))]
     if several and error.status_code >= 500:
         error.retry = False
     if first.refused:
@@ -370,15 +317,15 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
     raise error
 
 
-def is_about_us(call: Call, status: int, body: bytes) -> bool:
+def is_about_us(runtime: Runtime, call: Call, status: int, body: bytes) -> bool:
     """Whether an error is about our own key or account, and so no business of the caller's."""
     provider_key = call.provider_key
-    return provider_key.id is not None and call.runtime.providers[provider_key.provider].is_about_us(status, body)
+    return provider_key.id is not None and runtime.providers[provider_key.provider].is_about_us(status, body)
 
 
-def failed(call: Call, error: UpstreamError) -> GatewayError:
+def settle_failure(call: Call, error: UpstreamError) -> GatewayError:
     """Settle a call that the provider did not answer to the end, and say so to the caller."""
-    if error.sent and (call.http_status or 200) < 400:
+    if error.sent and (call.attempt.http_status or 200) < 400:
         call.abandon(Status.FAILED, Reading(error_type=error.kind))
     else:
         call.finish(Status.FAILED, Reading(), error_type=error.kind, free=True)
@@ -397,13 +344,13 @@ def what_happened(error: UpstreamError) -> GatewayError:
 def retry_after(answer: Headers) -> float | None:
     """The seconds that an error's `retry-after-ms` or `retry-after` says to wait; None where it doesn't."""
     try:
-        if told := headers.value_of(answer, b"retry-after-ms"):
-            return max(0.0, float(told) / 1000)
-        told = headers.value_of(answer, b"retry-after")
-        if not told:
+        if milliseconds := headers.value_of(answer, b"retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        when = headers.value_of(answer, b"retry-after")
+        if not when:
             return None
-        if told.replace(".", "", 1).isdecimal():
-            return float(told)
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
+        if when.replace(".", "", 1).isdecimal():
+            return float(when)
+        return max(0.0, parsedate_to_datetime(when).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None

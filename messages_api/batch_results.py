@@ -1,6 +1,6 @@
-"""The results of a message batch, line by line: what each request came to, at batch prices.
+"""The results of a message batch, line by line: what each request used, at batch prices.
 
-Used along the bytes where a caller downloads them, and by the task that reads them where nobody does. No I/O.
+Used along the bytes where a caller downloads them, and by the task that reads them otherwise. No I/O.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RETURNING b.settled_requests
 
 
 class Result(Struct):
-    """What one request came to."""
+    """The result of one request."""
 
     type: str
     message: Raw = Raw(b"null")
@@ -92,7 +92,7 @@ class ResultsMeter:
 
     Args:
         prices: the price of a model at a moment.
-        asked: the price for models that nobody has a price of.
+        asked: the price for models that have no price of their own.
     """
 
     def __init__(self, batch: KnownBatch, prices: PriceOf, asked: ModelPrice) -> None:
@@ -102,7 +102,7 @@ class ResultsMeter:
         self.custom_ids: list[str] = []
         # What the answers bind to the account, since it was last asked.
         self.states: list[State] = []
-        # USD that the results may still come to: more can't be true.
+        # USD that the results left may cost: more can't be true.
         self.left = OF_HOLD * batch.ceiling
         self.ended_at = batch.ended_at or datetime.now(UTC)
         self.waiting: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ class ResultsMeter:
                 self._rest_bytes = 1
 
     def finish(self) -> bool:
-        """The results have come to their end: a last line that lacks only its end counts. Whether they are complete."""
+        """The results have ended: a last line that lacks only its line end counts. Whether they are complete."""
         self._line(b"".join(self._rest))
         self._rest.clear()
         if self._unreadable:
@@ -189,7 +189,7 @@ class ResultsMeter:
             columns, counted = self._bill(reading), False
         if status is Status.COMPLETED and not counted:
             estimated = True
-            # An answer that nobody can count costs its share of what was held.
+            # An answer that can't be counted costs its share of what was held.
             if not settlement.is_free(reading.refusal, batch.provider):
                 columns["cost"] = (batch.ceiling / batch.requests).quantize(PLACES)
         elif status is not Status.COMPLETED:

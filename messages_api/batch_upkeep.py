@@ -1,5 +1,5 @@
-"""What a task does for message batches: asks how they are, settles those whose results nobody reads, and looks for
-those that nobody knows of since a process crashed, or a provider broke off, while they were made."""
+"""What a task does for message batches: it asks how they are, settles those whose owner doesn't read the results, and
+looks for those that were being made when a process crashed, or a provider broke off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from django.utils import timezone
 from keys.models import ProviderKey
 from messages_api import control_plane
 from messages_api.batch_results import SETTLE, KnownBatch, ResultsMeter
-from messages_api.batches import COLUMNS, DESCRIBE, MADE, PATH, PORTION, described, description, moment
+from messages_api.batch_rows import COLUMNS, DESCRIBE, MADE, PORTION, described, description, moment
+from messages_api.batch_urls import PATH
 from messages_api.control_plane import NoAnswer
 from messages_api.lenient import integer, mapping, text
 from messages_api.models import Batch
@@ -65,7 +66,7 @@ def tend() -> None:
 
 @contextlib.contextmanager
 def alone(what: str) -> Iterator[None]:
-    """Within, whatever goes wrong is this one's trouble, and stops nobody else's turn."""
+    """Within, an error is logged, and doesn't keep the others from their turn."""
     try:
         yield
     except NoAnswer as problem:
@@ -78,7 +79,7 @@ def alone(what: str) -> Iterator[None]:
 
 
 def clear_up() -> None:
-    """End what has no hold any more: it has expired, or was never made and its process didn't come to say so."""
+    """End what has no hold any more: it has expired, or was never made and its process died before it could say so."""
     unheld = Batch.objects.filter(created_at__lt=timezone.now() - GIVEN_UP).exclude(id__in=Hold.objects.values("id"))
     unheld.filter(state=Batch.State.RUNNING).update(state=Batch.State.EXPIRED)
     unheld.filter(state=Batch.State.CREATING).delete()
@@ -88,7 +89,7 @@ def clear_up() -> None:
 
 
 def due() -> QuerySet[Batch]:
-    """The batches that are to be asked for now, those with results that nobody read among them."""
+    """The batches that are to be asked for now, those with unread results among them."""
     now = timezone.now()
     return Batch.objects.select_related("provider_key").filter(
         Q(asked_at__lt=now - OFTEN, created_at__gt=now - timedelta(hours=1)) | Q(asked_at__lt=now - SELDOM),
@@ -109,14 +110,15 @@ def ask(batch: Batch) -> None:
     """Ask the provider how a batch is, and settle it if it has ended and its owner has had time to read the results.
 
     Raises:
-        NoAnswer, httpx.HTTPError: it doesn't tell.
+        NoAnswer, httpx.HTTPError: it doesn't answer.
     """
     assert batch.provider_key is not None
     with control_plane.client(batch.provider_key) as http:
         body = control_plane.read(http, f"{PATH}/{batch.provider_batch_id}", {}, time.monotonic() + SECONDS)
-        said = description(batch.id, body)
-        write(DESCRIBE, said)
-        waited = said["ended_at"] is not None and said["ended_at"] < timezone.now() - OWNERS_TURN
+        described = description(batch.id, body)
+        write(DESCRIBE, described)
+        ended_at = described["ended_at"]
+        waited = ended_at is not None and ended_at < timezone.now() - OWNERS_TURN
         if waited and batch.state == Batch.State.RUNNING:
             settle(http, batch)
 
@@ -164,11 +166,11 @@ def known(batch: Batch) -> KnownBatch:
     return KnownBatch(*row)
 
 
-# Those of which nobody knows whether they were made
+# Those that may have been made, or not
 
 
 def unknown() -> QuerySet[Batch]:
-    """Batches whose making nobody saw the end of."""
+    """Batches whose making was cut short."""
     making = Process.objects.values("id")
     return Batch.objects.filter(~Q(process__in=making) | Q(process=None), state=Batch.State.CREATING).order_by("id")
 
@@ -177,7 +179,7 @@ def adopt(provider_key: ProviderKey, orphans: list[Batch]) -> None:
     """Find batches among those that the provider has and we don't know, or give them up.
 
     Raises:
-        NoAnswer, httpx.HTTPError: it doesn't tell what it has.
+        NoAnswer, httpx.HTTPError: it doesn't list what it has.
     """
     with control_plane.client(provider_key) as http:
         strays = list(unheard_of(http, orphans[0].created_at - EARLIER))
@@ -186,7 +188,7 @@ def adopt(provider_key: ProviderKey, orphans: list[Batch]) -> None:
             rivals = [other for other in orphans if any(fits(other, stray) for stray in found)]
             running = any(stray.get("processing_status") != "ended" for stray in found)
             if len(found) > 1 or len(rivals) > 1:
-                # Only their results can tell which is which.
+                # Only their results show which is which.
                 found = [stray for stray in found if proven(http, orphan, stray)]
             if found:
                 strays.remove(found[0])
@@ -199,7 +201,7 @@ def unheard_of(http: httpx.Client, since: datetime) -> Iterator[dict[str, Any]]:
     """The provider's batches of this time that aren't ours yet.
 
     Raises:
-        NoAnswer, httpx.HTTPError: it doesn't tell.
+        NoAnswer, httpx.HTTPError: it doesn't answer.
     """
     query: dict[str, str | int] = {"limit": PAGE}
     for _ in range(MOST_PAGES):
@@ -230,7 +232,7 @@ def fits(orphan: Batch, stray: dict[str, Any]) -> bool:
 
 
 def proven(http: httpx.Client, orphan: Batch, stray: dict[str, Any]) -> bool:
-    """Whether its results are of the requests that this one was made of; that can't be told before it has ended."""
+    """Whether its results are of the requests that this one was made of; that isn't known before it has ended."""
     if stray.get("processing_status") != "ended":
         return False
     book = pricing.load_price_book()
@@ -247,7 +249,7 @@ def take_over(orphan: Batch, stray: dict[str, Any]) -> None:
     if hold is None:
         return
     settlement = settlement_of(hold, Status.COMPLETED, "")
-    said = {
+    made = {
         "id": orphan.id,
         "provider_batch_id": text(stray["id"]),
         "described": described(json.dumps(stray).encode()),
@@ -255,8 +257,8 @@ def take_over(orphan: Batch, stray: dict[str, Any]) -> None:
         "workspace_id": "",
         "settlement": msgspec.json.encode(settlement).decode(),
     }
-    write(MADE, said)
-    logger.warning("batch %s was found at its provider: it is %s", orphan.id, said["provider_batch_id"])
+    write(MADE, made)
+    logger.warning("batch %s was found at its provider: it is %s", orphan.id, made["provider_batch_id"])
 
 
 def give_up(orphan: Batch) -> None:
@@ -271,7 +273,7 @@ def give_up(orphan: Batch) -> None:
 
 
 def settlement_of(hold: Hold, status: Status, error_type: str) -> Settlement:
-    """What the call that made a batch came to, where the process that made it can't say."""
+    """The settlement of the call that made a batch, where the process that made it can't say."""
     return Settlement(
         id=hold.id,
         model=hold.requested_model,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from messages_api import batches
-from messages_api.arbiter import permit
+from messages_api import batch_making, batches
 from messages_api.paging import Wanted
-from messages_api.views import ApiView, identified
-from usage.request_ids import request_id
+from messages_api.views import ApiView
 
 
 class BatchesView(ApiView):
@@ -20,21 +17,18 @@ class BatchesView(ApiView):
 
     async def post(self, request: Request) -> HttpResponseBase:
         """Make one."""
-        here, http, presented, key = await identified(request, free=False)
-        http.refuse_what_cannot_be_read(here.configuration.max_batch_bytes)
-        key = await permit(here, http, presented, key, self.endpoint)
-        return await batches.create(here, http, presented, key)
+        caller = await self.caller(free=False)
+        self.http.refuse_what_cannot_be_read(caller.runtime.configuration.max_batch_bytes)
+        return await batch_making.create(await caller.permit(self.endpoint))
 
     async def get(self, request: Request) -> HttpResponseBase:
         """The caller's, a page at a time."""
         wanted = Wanted.read(request.query_params)
-        here, http, presented, key = await identified(request)
-        if key.passthrough:
-            return await batches.passed_page(here, http, presented, key)
-        key = await permit(here, http, presented, key, self.endpoint)
-        response = HttpResponse(await batches.page(here, http, key, wanted), content_type="application/json")
-        response["request-id"] = response["x-bf-request-id"] = request_id(http.id)
-        return response
+        caller = await self.caller()
+        if caller.key.passthrough:
+            return await batches.relay_page(caller)
+        caller = await caller.permit(self.endpoint)
+        return caller.json(await batches.page(caller, wanted))
 
 
 class BatchView(ApiView):
@@ -44,11 +38,11 @@ class BatchView(ApiView):
 
     async def get(self, request: Request, name: str) -> HttpResponseBase:
         """Describe it."""
-        return await batches.reach(*await identified(request), name, batches.GET)
+        return await batches.reach(await self.caller(), name, batches.GET)
 
     async def delete(self, request: Request, name: str) -> HttpResponseBase:
         """Delete it, once it has ended."""
-        return await batches.reach(*await identified(request), name, batches.DELETE)
+        return await batches.reach(await self.caller(), name, batches.DELETE)
 
 
 class CancelBatchView(ApiView):
@@ -58,7 +52,7 @@ class CancelBatchView(ApiView):
 
     async def post(self, request: Request, name: str) -> HttpResponseBase:
         """Cancel what of it has not begun."""
-        return await batches.reach(*await identified(request), name, batches.CANCEL)
+        return await batches.reach(await self.caller(), name, batches.CANCEL)
 
 
 class BatchResultsView(ApiView):
@@ -67,5 +61,5 @@ class BatchResultsView(ApiView):
     endpoint = "batches"
 
     async def get(self, request: Request, name: str) -> HttpResponseBase:
-        """What its requests came to, a line of JSON each."""
-        return await batches.results(*await identified(request), name)
+        """The results of its requests, a line of JSON each."""
+        return await batches.results(await self.caller(), name)

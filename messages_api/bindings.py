@@ -2,7 +2,7 @@
 
 Containers, the files that a model made, and (for keys whose routes lead to several accounts) the signatures of thinking
 are learned from answers and kept before the client can come back with them. A request that carries one goes to the
-account that has it. Ids that nobody has seen here pass: they were made outside of the gateway.
+account that has it. Ids that are unknown here pass: they were made outside of the gateway.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -22,14 +23,12 @@ from keys.connection import Reader
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api import errors
 from messages_api.carried import ID, Name, digest
+from messages_api.database_away import asking
 from messages_api.metering import State, StateKind
-
-if TYPE_CHECKING:
-    from messages_api.call import Call
 
 logger = logging.getLogger(__name__)
 
-# Signatures are kept for so long; a container for as long as its provider says, but no longer.
+# How long signatures are kept; a container is kept for as long as its provider says, but no longer than that.
 KEPT = timedelta(days=30)
 # How long an answer waits for what it binds to be written.
 PATIENCE_SECONDS = 2.0
@@ -83,7 +82,7 @@ class Bound:
         return self.virtual_key == key.id if self.team is None else self.team == key.team
 
     def lives_at(self, provider_key: KnownProviderKey) -> bool:
-        """Whether it is in the account of a provider key; as long as nobody knows the account, only that key is."""
+        """Whether it is in the account of a provider key; where the account isn't known, only the same key is."""
         if self.organization_id and provider_key.organization_id:
             return (self.organization_id, self.workspace_id) == provider_key.account
         return self.provider_key == provider_key.id
@@ -101,6 +100,21 @@ class Bound:
         )
 
 
+class Answered(Protocol):
+    """A call that an account has answered."""
+
+    id: UUID
+    key: KnownKey
+
+    @property
+    def provider_key(self) -> KnownProviderKey:
+        """The one that it was made with."""
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """The organisation and workspace that answered, empty where the provider doesn't say."""
+
+
 Routes = Sequence[tuple[KnownProviderKey, float]]
 
 
@@ -115,7 +129,7 @@ def narrow(
         may_leave_signatures: False, a signature is bound like the rest where the key leads to its account.
 
     Raises:
-        GatewayError: 404, it is somebody else's, or in none of these accounts; 400, not all of it is in one account.
+        GatewayError: 404, it belongs to others, or is in none of these accounts; 400, not all of it is in one account.
     """
     bound = list(bound)
     for one in bound:
@@ -146,7 +160,7 @@ def narrow(
 
 
 def several_accounts(key: KnownKey) -> bool:
-    """Whether its routes lead to more than one account; one that nobody knows yet is taken for another."""
+    """Whether its routes lead to more than one account; one that isn't known yet is taken for another."""
     if len(key.routes) < 2:
         return False
     return (
@@ -160,19 +174,19 @@ def several_accounts(key: KnownKey) -> bool:
     )
 
 
-def expiry(told: str, now: datetime) -> datetime:
-    """When a container expires, by its provider's word."""
+def expiry(expires_at: str, now: datetime) -> datetime:
+    """When a container expires, as its provider says."""
     latest = now + KEPT
     try:
-        at = datetime.fromisoformat(told)
+        at = datetime.fromisoformat(expires_at)
     except ValueError:
         return latest
     return min(at if at.tzinfo else at.replace(tzinfo=UTC), latest)
 
 
 class Bindings:
-    """What this process knows to be bound, least recently used first out, and the writing of what it learns: of many
-    who learn at once, one statement writes for all."""
+    """What this process knows to be bound, least recently used first out, and the writing of what it learns: one
+    statement writes what many answers bind at once."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -189,7 +203,7 @@ class Bindings:
         """What a request carries that is known to be bound.
 
         Raises:
-            psycopg.Error: it isn't known yet, and the database can't be asked.
+            GatewayError: 503, the database is away and it isn't known yet.
         """
         bound = await self.of_names(key, names)
         signature = next((one for one in bound if one.kind == "signature"), None)
@@ -199,7 +213,7 @@ class Bindings:
         """Those of these that are known to be bound.
 
         Raises:
-            psycopg.Error: it isn't known yet, and the database can't be asked.
+            GatewayError: 503, the database is away and it isn't known yet.
         """
         if key.passthrough or not names:
             return []
@@ -208,7 +222,8 @@ class Bindings:
             # Also what memory would refuse: only what is known now may.
             for name in missing:
                 self.known.pop(name, None)
-            found |= await self._find(missing)
+            with asking:
+                found |= await self._find(missing)
         for one in found.values():
             self._remember(one)
         return [found[name] for name in names if name in found]
@@ -229,7 +244,7 @@ class Bindings:
 
     # Answers
 
-    async def keep(self, call: Call, states: list[State]) -> None:
+    async def keep(self, call: Answered, states: list[State]) -> None:
         """Keep what an answer binds to the account that gave it. Returns once it is committed, or after a moment if
         that can't be had: it is written as soon as it can."""
         if not self._queue(call, states):
@@ -244,7 +259,7 @@ class Bindings:
             self.late = True
             logger.error("what answers bind can't be written now: it is passed on all the same")
 
-    def _queue(self, call: Call, states: list[State]) -> bool:
+    def _queue(self, call: Answered, states: list[State]) -> bool:
         """Take in what is to be kept; whether there is any."""
         key = call.key
         if key.passthrough:
@@ -282,7 +297,7 @@ class Bindings:
             written.set_result(None)
 
     async def _insert(self, rows: list[dict[str, object]]) -> None:
-        """Write these, however often it has to be tried."""
+        """Write these, trying until the database is there."""
         while True:
             try:
                 await self.writer.fetch(KEEP, [msgspec.json.encode(rows).decode()])

@@ -8,11 +8,12 @@ https://docs.claude.com/en/api/messages
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union
+from typing import Annotated, Any, ClassVar, Generic, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from messages_api.blocks import MISSING, Block, CacheControl, Members, Needs, Typed
 
 # A model's name reaches logs, pages and the ledger: ASCII, no spaces or control characters. Not a pattern of msgspec's:
 # with those, an interpreter that ends may crash (https://github.com/msgspec/msgspec/issues/717).
@@ -26,61 +27,11 @@ MaxTokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0)]
 
-MISSING = Raw(b"")
-# How a value in JSON begins tells its type.
-BEGINNINGS = {"string": ord('"'), "object": ord("{")}
-
-
-class Members(Struct, gc=False):
-    """An object with members that are nobody's business here: none of them is kept."""
-
-
-class Typed(Struct, gc=False):
-    """Something whose `type` says which of its members are required."""
-
-    NEEDS: ClassVar[Mapping[str | None, Mapping[str, str]]] = {}
-
-    def __post_init__(self) -> None:
-        needs = self.NEEDS.get(self.type)  # type: ignore[attr-defined]
-        if needs is None:
-            return
-        for name, kind in needs.items():
-            value: Raw = getattr(self, name)
-            if value is MISSING:
-                raise ValueError(f"{name}: Field required")
-            if memoryview(value)[0] != BEGINNINGS[kind]:
-                raise ValueError(f"{name}: Expected {kind}")
-
-
-class CacheControl(Struct, gc=False):
-    """Where a cached prefix ends, and for how long it is kept."""
-
-    type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
-
-
-class Source(Typed):
-    """Where an image or a document comes from."""
-
-    NEEDS = {
-        "base64": {"media_type": "string", "data": "string"},
-        "text": {"media_type": "string", "data": "string"},
-        "url": {"url": "string"},
-        "file": {"file_id": "string"},
-    }
-
-    type: str
-    media_type: Raw = MISSING
-    data: Raw = MISSING
-    url: Raw = MISSING
-    file_id: Raw = MISSING
-    content: Raw = MISSING
-
 
 class Format(Typed):
     """What an answer in JSON has to look like."""
 
-    NEEDS = {"json_schema": {"schema": "object"}}
+    NEEDS: ClassVar[Needs] = {"json_schema": {"schema": "object"}}
 
     type: str
     schema: Raw = MISSING
@@ -94,13 +45,6 @@ class OutputConfig(Struct, gc=False):
     task_budget: Members | None = None
 
 
-class InnerBlock(Struct, gc=False):
-    """A block within a block."""
-
-    type: str
-    cache_control: Raw = MISSING
-
-
 class Edit(Struct, gc=False):
     """Something that the provider takes out of a long conversation."""
 
@@ -111,146 +55,6 @@ class ContextManagement(Struct, gc=False):
     """What happens to a long conversation."""
 
     edits: list[Edit] | None = None
-
-
-class Cacheable(Struct, kw_only=True, gc=False):
-    """A block that a cached prefix may end with."""
-
-    cache_control: CacheControl | None = None
-
-
-class Text(Cacheable, tag="text"):
-    """What somebody said."""
-
-    text: str
-    citations: list[Members] | None = None
-
-
-class Image(Cacheable, tag="image"):
-    """What somebody showed."""
-
-    source: Source
-
-
-class Document(Cacheable, tag="document"):
-    """What somebody handed over to read."""
-
-    source: Source
-    title: str | None = None
-    context: str | None = None
-    citations: Members | None = None
-
-    @property
-    def content(self) -> Raw:
-        """The blocks that it is made of, if it is."""
-        return self.source.content
-
-
-class SearchResult(Cacheable, tag="search_result"):
-    """Something found, to be cited."""
-
-    content: list[InnerBlock]
-    source: str
-    title: str
-    citations: Members | None = None
-
-
-class ContainerUpload(Cacheable, tag="container_upload"):
-    """A file for the container."""
-
-    file_id: str
-
-
-class ToolUse(Cacheable, tag="tool_use"):
-    """A tool that the model asked for."""
-
-    id: str
-    name: str
-    input: Members
-
-
-class ServerToolUse(ToolUse, tag="server_tool_use"):
-    """A tool that the provider ran."""
-
-
-class ToolResult(Cacheable, tag="tool_result"):
-    """What a tool answered."""
-
-    tool_use_id: str
-    content: str | list[InnerBlock] | None = None
-    is_error: bool | None = None
-
-
-class Uncacheable(Struct, kw_only=True, gc=False):
-    """A block that no cached prefix may end with."""
-
-    cache_control: None = None
-
-
-class Thinking(Uncacheable, tag="thinking"):
-    """What the model thought, signed."""
-
-    thinking: str
-    signature: str
-
-
-class RedactedThinking(Uncacheable, tag="redacted_thinking"):
-    """What the model thought, sealed."""
-
-    data: str
-
-
-class FallbackMark(Uncacheable, tag="fallback"):
-    """Where another model took over."""
-
-
-CHECKED = (
-    Text,
-    Image,
-    Document,
-    SearchResult,
-    ContainerUpload,
-    ToolUse,
-    ServerToolUse,
-    ToolResult,
-    Thinking,
-    RedactedThinking,
-    FallbackMark,
-)
-# Nothing is known to be wrong about these: that they are named only saves them the longer way of unknown types.
-PASSING = (
-    "web_search_tool_result",
-    "web_fetch_tool_result",
-    "code_execution_tool_result",
-    "bash_code_execution_tool_result",
-    "text_editor_code_execution_tool_result",
-    "tool_search_tool_result",
-    "tool_reference",
-    "tool_addition",
-    "tool_removal",
-    "mcp_tool_use",
-    "mcp_tool_result",
-    "mcp_tool_listing",
-    "advisor_tool_result",
-    "compaction",
-    "mid_conv_system",
-)
-
-
-class Passing(Struct, gc=False):
-    """A block about which nothing is known to be wrong."""
-
-    cache_control: Raw = MISSING
-    content: Raw = MISSING
-
-
-Block = TypeVar("Block")
-
-
-def blocks(*more: str) -> Any:
-    """The blocks that we know, and those of more types, about which nothing is known to be wrong."""
-    passing = (msgspec.defstruct(name, [], bases=(Passing,), tag=name, gc=False) for name in (*PASSING, *more))
-    return Union[(*CHECKED, *passing)]
 
 
 class User(Struct, Generic[Block], tag_field="role", tag="user", gc=False):
@@ -277,7 +81,7 @@ WEB_SEARCHES = ("web_search_20250305", "web_search_20260209", "web_search_202603
 class Tool(Typed):
     """A tool: the caller's own, unless its type says otherwise. An advisor is another model."""
 
-    NEEDS = {
+    NEEDS: ClassVar[Needs] = {
         None: {"name": "string", "input_schema": "object"},
         "custom": {"name": "string", "input_schema": "object"},
         "advisor_20260301": {"model": "string"},
@@ -345,7 +149,7 @@ class ThinkingSettings(Struct):
 class McpServer(Typed):
     """A server whose tools the provider calls."""
 
-    NEEDS = {"url": {"name": "string", "url": "string"}}
+    NEEDS: ClassVar[Needs] = {"url": {"name": "string", "url": "string"}}
 
     type: str
     name: Raw = MISSING

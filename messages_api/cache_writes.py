@@ -12,14 +12,11 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from messages_api.body import (
+from messages_api.blocks import (
     CacheControl,
     ContainerUpload,
-    CountBody,
     FallbackMark,
     Image,
-    OpenCountBody,
-    OpenMessagesBody,
     Passing,
     RedactedThinking,
     ServerToolUse,
@@ -27,6 +24,7 @@ from messages_api.body import (
     Thinking,
     ToolUse,
 )
+from messages_api.body import CountBody, OpenCountBody, OpenMessagesBody
 
 # What a request asks for: five minutes (also where it asks for nothing), an hour, or both.
 CacheWrites = Literal["5m", "1h", "both"]

@@ -22,7 +22,7 @@ CAPACITY = 100_000
 
 @dataclass(slots=True)
 class Pace:
-    """What a caller has used: when its bucket (GCRA, of so many a minute) is full again, and how many calls run."""
+    """What a caller has used: when its bucket (GCRA, of `rpm` requests) is full again, and how many calls run."""
 
     rpm: int
     full_at: float = 0.0
@@ -61,8 +61,8 @@ class CallerLimits:
         wait = full_at - now - (burst - 1) * interval
         if wait > 0:
             seconds = math.ceil(wait)
-            said = f"Limit of {rpm} {what} a minute, {burst} at once, for this key: try again in {seconds} s."
-            raise too_many(said, seconds, rpm)
+            message = f"Limit of {rpm} {what} a minute, {burst} at once, for this key: try again in {seconds} s."
+            raise too_many(message, seconds, rpm)
         pace.full_at = full_at + interval
         pace.running += 1
 
@@ -72,12 +72,12 @@ class CallerLimits:
         return leave
 
     def give_back(self, caller: Hashable) -> None:
-        """A call that came to nothing doesn't count."""
+        """Take back a call that doesn't count after all."""
         if pace := self.paces.get(caller):
             pace.full_at -= 60 / pace.rpm
 
     def charge(self, caller: Hashable, rpm: int) -> None:
-        """One more call counts than came."""
+        """Count one call more."""
         if pace := self.paces.get(caller):
             pace.full_at = max(pace.full_at, time.monotonic()) + 60 / rpm
 

@@ -69,7 +69,7 @@ def carried(said: Plain, *, signatures: bool) -> list[Name]:
         signatures: whether these are of interest.
 
     Raises:
-        GatewayError: 400, more files than anybody needs.
+        GatewayError: 400, it names too many files.
     """
     names: list[Name] = []
     if said.has(b"container") and (container := container_of(said)):
@@ -133,7 +133,7 @@ def thoughts(turn: bytes) -> Iterator[Thought]:
 
 
 def string(written: bytes) -> str:
-    """A string in JSON; empty where it is none."""
+    """A string in JSON; empty for any other value."""
     try:
         return _string.decode(written)
     except ValueError:

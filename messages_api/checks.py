@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, ValidationError
 
-from messages_api.body import CHECKED, PASSING, CountBody, InnerBlock, MessagesBody
+from messages_api.blocks import CHECKED, PASSING, InnerBlock
+from messages_api.body import CountBody, MessagesBody
 from messages_api.plain import refuse
 
 WHERE = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)

@@ -66,7 +66,7 @@ class Download(PumpedResponse):
             if self.left is not None:
                 self.left -= len(chunk)
                 if self.left == 0:
-                    await self._complete()  # before the client has the last bytes and hangs up
+                    await self._complete()  # before the client has the last bytes and disconnects
             await send(chunk)
         if self.left:
             raise UpstreamError("broken_off", sent=True)

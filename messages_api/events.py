@@ -25,6 +25,10 @@ from messages_api.outline import Members, decode
 from messages_api.seen import RESULT, Seen
 from messages_api.upstream import MOST_BYTES, UpstreamError
 
+# Events that the gateway adds to a provider's stream.
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+
 BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 LINE_END = re.compile(rb"\r\n|\n|\r")
 

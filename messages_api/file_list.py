@@ -17,6 +17,7 @@ from django.http import QueryDict
 
 from keys.directory import KnownKey
 from messages_api import errors, paging
+from messages_api.caller import Caller
 from messages_api.files import (
     COLUMNS,
     DESCRIBE,
@@ -100,12 +101,13 @@ def place_of(cursor: str) -> str:
     return found
 
 
-async def page(here: Runtime, http: ApiRequest, key: KnownKey, wanted: Wanted) -> bytes:
+async def page(caller: Caller, wanted: Wanted) -> bytes:
     """The JSON of one page, for clients of both generations.
 
     Raises:
         GatewayError: 400, the list has no file of the given id; 503, the provider can't describe a file of the page.
     """
+    here, http, key = caller.runtime, caller.http, caller.key
     while True:
         files, more = await select(here, key, wanted)
         unknown = [file for file in files if not file.described]
@@ -135,9 +137,9 @@ async def describe(here: Runtime, http: ApiRequest, key: KnownKey, file: KnownFi
     status, body = await ask(here, http, holder(file)(key), "GET", file.id)
     described = description(body, file.id) if status == 200 else ""
     if described:
-        await here.record(DESCRIBE, (described, file.id))
+        await here.records.ask(DESCRIBE, (described, file.id))
     elif status == 404:
-        await here.record(MARK_DELETED, (file.id,))
+        await here.records.ask(MARK_DELETED, (file.id,))
     else:
         raise UpstreamError("no_answer", sent=True)
 
@@ -163,7 +165,7 @@ async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[Kno
         place = wanted.after or wanted.before
         # A file that was deleted meanwhile still has its place in the list.
         place_query = f"SELECT f.created_at FROM messages_api_file f WHERE {owned} AND f.id = %s"  # noqa: S608
-        rows = await here.record(place_query, (*owner, place))
+        rows = await here.records.ask(place_query, (*owner, place))
         if not rows:
             raise errors.invalid_request(f"{wanted.cursor}: this list has no such file.")
         if wanted.before:
@@ -173,7 +175,7 @@ async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[Kno
             conditions += " AND f.created_at <= %s AND (f.created_at < %s OR f.id > %s)"
         values += [rows[0][0], rows[0][0], place]
     query = f"SELECT {COLUMNS} FROM messages_api_file f WHERE {conditions} ORDER BY {order} LIMIT %s"  # noqa: S608
-    rows = await here.record(query, [*values, limit])
+    rows = await here.records.ask(query, [*values, limit])
     files = [KnownFile(*row) for row in rows]
     if wanted.ids:
         return files, False

@@ -16,15 +16,15 @@ from django.http.response import HttpResponseBase
 
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api import attempts, errors, routing
-from messages_api.arbiter import permit
-from messages_api.authentication import Presented
 from messages_api.call import Call, Endpoint
+from messages_api.caller import Caller
 from messages_api.download import Download
 from messages_api.errors import GatewayError
 from messages_api.handler import ApiRequest, RawResponse
+from messages_api.incoming import Incoming
 from messages_api.provider_paths import is_id
 from messages_api.providers import Outgoing
-from messages_api.relay import Incoming, admit, render, under_way
+from messages_api.relay import admit, render, under_way
 from messages_api.routing import Choose
 from messages_api.runtime import Runtime
 from messages_api.schema import MessagesRequest
@@ -119,37 +119,36 @@ def holder(file: KnownFile) -> Choose:
 # Calls that reach the provider
 
 
-async def upload(here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
+async def upload(caller: Caller) -> HttpResponseBase:
     """Relay an upload while it arrives. Once its body is complete, the upload goes on even if the client disconnects:
     otherwise the provider would have a file without an owner.
 
     Raises:
         GatewayError: the call was refused, or the file's row could not be written.
     """
-    body = http.stream_body(here.configuration.max_file_bytes, watch=False)
-    incoming = Incoming(http, UPLOAD, presented, key, NO_MODEL, body, routing.only(home))
-    call = await admit(here, incoming)
+    here = caller.runtime
+    body = caller.http.stream_body(here.configuration.max_file_bytes, watch=False)
+    incoming = Incoming(caller, UPLOAD, NO_MODEL, body, routing.only(home))
+    call = await admit(incoming)
     with under_way(call):
         answer = await attempts.once(call, incoming)
-        response = await render(call, answer)
+        response = await render(here, call, answer)
         if response.status_code == 200 and isinstance(response, RawResponse) and not call.key.passthrough:
             await keep(here, call, response.body)
         return response
 
 
-async def relay_list(here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey) -> HttpResponseBase:
+async def relay_list(caller: Caller) -> HttpResponseBase:
     """The provider's own list, for a client with a provider's key.
 
     Raises:
         GatewayError: the call was refused, or failed at the provider.
     """
-    body = await http.read_body(MOST_BODY)
-    return await relay(here, Incoming(http, LIST, presented, key, NO_MODEL, body, routing.only(home)))
+    body = await caller.http.read_body(MOST_BODY)
+    return await relay(Incoming(caller, LIST, NO_MODEL, body, routing.only(home)))
 
 
-async def relay_one(
-    here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: Endpoint, file_id: str
-) -> HttpResponseBase:
+async def relay_one(caller: Caller, endpoint: Endpoint, file_id: str) -> HttpResponseBase:
     """A call about one file: its metadata, its content, or its deletion.
 
     Raises:
@@ -157,32 +156,32 @@ async def relay_one(
     """
     choose: Choose = home
     file: KnownFile | None = None
-    if key.passthrough:
+    if caller.key.passthrough:
         if not is_id(file_id):
             raise missing(file_id)
     else:
-        file, key = await find(here, http, presented, key, endpoint, file_id)
+        file, caller = await find(caller, endpoint, file_id)
         choose = holder(file)
-    body = await http.read_body(MOST_BODY)
+    body = await caller.http.read_body(MOST_BODY)
     path = f"{PATH}/{file_id}" + ("/content" if endpoint is CONTENT else "")
-    response = await relay(here, Incoming(http, endpoint, presented, key, NO_MODEL, body, routing.only(choose), path))
+    response = await relay(Incoming(caller, endpoint, NO_MODEL, body, routing.only(choose), path))
     if file is not None and isinstance(response, RawResponse):
-        await note(here, file, endpoint, response)
+        await note(caller.runtime, file, endpoint, response)
     return response
 
 
-async def relay(here: Runtime, incoming: Incoming) -> HttpResponseBase:
+async def relay(incoming: Incoming) -> HttpResponseBase:
     """Admit a call and make it; a file's content goes to the client while it arrives.
 
     Raises:
         GatewayError: the call was refused, or failed at the provider.
     """
-    call = await admit(here, incoming)
+    call = await admit(incoming)
     with under_way(call):
         answer = await attempts.once(call, incoming)
         if incoming.endpoint is CONTENT and 200 <= answer.status < 300:
             return Download(call, answer)
-        return await render(call, answer)
+        return await render(incoming.runtime, call, answer)
 
 
 async def note(here: Runtime, file: KnownFile, endpoint: Endpoint, response: RawResponse) -> None:
@@ -201,22 +200,20 @@ async def note(here: Runtime, file: KnownFile, endpoint: Endpoint, response: Raw
 # The gateway's rows
 
 
-async def find(
-    here: Runtime, http: ApiRequest, presented: Presented, key: KnownKey, endpoint: Endpoint, file_id: str
-) -> tuple[KnownFile, KnownKey]:
-    """A file of this key's team, and the key (read again if the file wasn't found at first).
+async def find(caller: Caller, endpoint: Endpoint, file_id: str) -> tuple[KnownFile, Caller]:
+    """A file of this caller's team, and the caller (identified again if the file wasn't found at first).
 
     Raises:
         GatewayError: 404, the team has no such file; or the key may not call at all.
     """
-    rows = await here.record(FIND, (file_id,)) if is_id(file_id) else []
+    rows = await caller.runtime.records.ask(FIND, (file_id,)) if is_id(file_id) else []
     file = KnownFile(*rows[0]) if rows else None
-    if file is None or not file.belongs_to(key):
+    if file is None or not file.belongs_to(caller.key):
         # The key may be outdated: check it before a refusal. An error about the key takes precedence.
-        key = await permit(here, http, presented, key, endpoint.name)
-        if file is None or not file.belongs_to(key):
+        caller = await caller.permit(endpoint.name)
+        if file is None or not file.belongs_to(caller.key):
             raise missing(file_id)
-    return file, key
+    return file, caller
 
 
 async def keep(here: Runtime, call: Call, body: bytes) -> None:
@@ -248,7 +245,7 @@ async def keep(here: Runtime, call: Call, body: bytes) -> None:
     writing.cancel()
     await discard(here, call, file_id)
     # The row may have been written after all.
-    here.keep_recording(MARK_DELETED, (file_id,))
+    here.errands.write(MARK_DELETED, (file_id,))
     raise errors.unavailable(
         "The gateway's database is unavailable: the file could not be stored, and was deleted again.",
         reason="database_away",

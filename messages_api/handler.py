@@ -31,22 +31,22 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Bytes of a body that is not read for just anybody.
+# Bytes of a body that is read only for a key that may call.
 LONG = 1 << 20
 
 URLCONF = "messages_api.urls"
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 class CutShort(Exception):
-    """An answer ended before its time. Its connection is closed, so that no client takes it for complete."""
+    """An answer ended early. Its connection is closed, so that no client takes it for complete."""
 
 
 class ApiRequest(ASGIRequest):
-    """A request whose body is read by the view, once it knows who is asking."""
+    """A request whose body is read by the view, once it knows the caller."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
         super().__init__(scope, BytesIO())
@@ -58,9 +58,9 @@ class ApiRequest(ASGIRequest):
         self.watcher: asyncio.Task[None] | None = None
         self.client_gone = False
         self.answered = False
-        # Of what the process may hold, once it is known who is asking.
+        # Of what the process may hold, once the caller is known.
         self.share: Share | None = None
-        # What is to be done when it is over, whatever became of it.
+        # Called when it is over, on every path.
         self.at_end: list[Callable[[], None]] = []
         # For the log of refusals, as far as they are known.
         self.credential_hint = ""
@@ -95,18 +95,19 @@ class ApiRequest(ASGIRequest):
         """The body as it comes.
 
         Args:
-            watch: once it is complete, a client that hangs up cancels the view.
-            kept: it stays in memory until the request is answered; the process has room for so much only.
+            watch: once it is complete, a client that disconnects cancels the view.
+            kept: it stays in memory until the request is answered, where the process has room for a limited number of
+                bytes.
             understood: once it is complete, the key may have another body read; or else when `body_is_understood`.
 
         Raises:
             GatewayError: 413, it is longer than `limit` bytes; 408, it stalls, or comes too slowly; 429 or 503, there
                 is no room for it.
-            ClientGone: it never came to its end.
+            ClientGone: the client disconnected before its end.
         """
         loop, pace, share, size, more = asyncio.get_running_loop(), Pace(), self.share, 0, True
-        if share is not None and (said := int(self.META.get("CONTENT_LENGTH") or 0)) > SHORT:
-            await share.take(said if kept else 0)
+        if share is not None and (announced := int(self.META.get("CONTENT_LENGTH") or 0)) > SHORT:
+            await share.take(announced if kept else 0)
         while more:
             began = loop.time()
             try:
@@ -136,7 +137,7 @@ class ApiRequest(ASGIRequest):
         return StreamedBody(self.parts(limit, watch=watch, kept=False), int(length) if length else None)
 
     async def read_body(self, limit: int, *, understood: bool = True) -> bytes:
-        """The whole body; from then on a client that hangs up cancels the view.
+        """The whole body; from then on a client that disconnects cancels the view.
 
         Args:
             understood: as for `parts`.
@@ -171,8 +172,8 @@ class ApiRequest(ASGIRequest):
 
 
 class Pace:
-    """How slowly a body may come: a part every so many seconds at least, and, when these are over, so many bytes a
-    second on the whole. Only the time counts in which the client is waited for."""
+    """How slowly a body may arrive: each part within a grace period, and, once as much time has passed, at a minimum
+    rate overall. Only the time counts that is spent waiting for the client."""
 
     __slots__ = ("grace", "rate", "waited")
 
@@ -183,7 +184,7 @@ class Pace:
         self.waited = 0.0
 
     def patience(self, size: int) -> float:
-        """Seconds that the next part may take, after so many bytes."""
+        """Seconds that the next part may take, after this many bytes."""
         return min(self.grace, self.grace + size / self.rate - self.waited)
 
     def too_slow(self) -> errors.GatewayError:
@@ -267,7 +268,7 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def answer(request: ApiRequest) -> HttpResponseBase:
-    """The view's response; what the view didn't expect becomes a 500 of ours, told to the log only."""
+    """The view's response; what the view didn't expect becomes a 500 of ours, with its place in the log only."""
     match = resolve(request.path_info)
     try:
         if match is None:

@@ -1,10 +1,9 @@
 """How many bytes of request bodies a process takes in and holds, and for whom.
 
 A virtual key has a part of them, the process the whole; and a key reads no more bodies at once than it may make calls,
-until each is understood.
-What doesn't fit waits for a moment, and is refused before its body is read. The arbiter knows nothing of this: each
-process counts for itself. Short bodies pass whatever the process holds, and those that are there in one piece are not
-counted at all: they can't add up to much before the arbiter has seen their calls.
+until each is understood. What doesn't fit waits for a moment, and is refused before its body is read. The arbiter knows
+nothing of this: each process counts for itself. Short bodies pass however much the process holds, and those that are
+there in one piece are not counted at all: they can't add up to much before the arbiter has seen their calls.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ class Intake:
                 self.waiting.remove(waiter)
 
     def release(self, share: Share, *, all_of_it: bool) -> None:
-        """Count that a body is understood, or that it is held no longer, and let in who waits for that."""
+        """Count that a body is understood, or that it is held no longer, and let in bodies that wait for that."""
         of_key = self.keys.get(share.key)
         if of_key is None or not (share.reading or share.bytes):
             return
@@ -129,7 +128,7 @@ class Intake:
 
 
 class Share:
-    """What one request holds. Let go of it in the end, whatever happens."""
+    """What one request holds. Let go of it in the end, on every path."""
 
     __slots__ = ("bytes", "intake", "key", "reading")
 
@@ -140,7 +139,7 @@ class Share:
         self.reading = False
 
     async def take(self, size: int) -> None:
-        """Have a turn at reading, and room for so many bytes.
+        """Have a turn at reading, and room for this many bytes.
 
         Raises:
             GatewayError: 429, the key has too many under way, or too much; 503, the process has.

@@ -1,6 +1,6 @@
 """Where a call goes next, and when: over the places that its plan has, past those that cool down, after pauses.
 
-docs/routing.md tells the rules in words.
+docs/routing.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -9,36 +9,43 @@ import asyncio
 import math
 import random
 import time
+from typing import NamedTuple
 
-from keys.cooldowns import KnownCooldown
+from keys.cooldowns import Cooldowns, KnownCooldown
 from keys.models import CooldownReason
 from messages_api import errors, headers
 from messages_api.errors import GatewayError
 from messages_api.routing import Plan, Target
-from messages_api.runtime import Runtime
 from messages_api.upstream import Headers
 
-# Full jitter: a random part of so many seconds, doubled with each round.
+# Seconds. Full jitter: a random part of these, which double with each round.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
-# Who waits for a provider key looks this often whether somebody else has found it well, in seconds.
+# Seconds between two looks of a waiting call whether another call has found the provider key well.
 LOOK_SECONDS = 1.0
-# Digits of a client's own patience; who has more has enough.
+# Digits of a client's own patience; more of them are as good as no limit.
 LONGEST_TIMEOUT = 6
 # Clocks differ a little.
 MARGIN = 0.01
 
 
-def deadlines(runtime: Runtime, request: Headers) -> tuple[float, float]:
-    """By the monotonic clock: until when a request may wait for attempts, and when its client gives up.
+class Deadlines(NamedTuple):
+    """By the monotonic clock: until when a request may wait for attempts, and when its client gives up."""
 
-    It waits as long as the deployment says, or half of the client's own patience (`x-stainless-timeout`, in seconds).
+    waits: float
+    client_leaves: float
+
+
+def deadlines(seconds: float, request: Headers) -> Deadlines:
+    """Those of a request.
+
+    Args:
+        seconds: that it may wait; or half of the client's own patience (`x-stainless-timeout`) where that is less.
     """
-    now, told = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
-    most = runtime.configuration.retry_seconds
-    if not told.isdecimal() or len(told) > LONGEST_TIMEOUT:
-        return now + most, math.inf
-    return now + min(most, int(told) / 2), now + int(told)
+    now, patience = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
+    if not patience.isdecimal() or len(patience) > LONGEST_TIMEOUT:
+        return Deadlines(now + seconds, math.inf)
+    return Deadlines(now + min(seconds, int(patience) / 2), now + int(patience))
 
 
 class Journey:
@@ -49,11 +56,13 @@ class Journey:
             made once and nowhere else.
     """
 
-    def __init__(self, runtime: Runtime, plan: Plan, request: Headers, deadline: float, *, tries: bool) -> None:
-        self.cooldowns = runtime.cooldowns
+    def __init__(
+        self, cooldowns: Cooldowns, plan: Plan, request: Headers, deadline: float, *, most: int, tries: bool
+    ) -> None:
+        self.cooldowns = cooldowns
         self.plan = plan
         self.deadline = deadline
-        self.most = runtime.configuration.retry_attempts
+        self.most = most
         # A client that tries again by itself gets one for each of its own.
         again = headers.value_of(request, b"x-stainless-retry-count") not in ("", "0")
         self.total = 1 if again or not tries else self.most * len(plan)
@@ -66,7 +75,7 @@ class Journey:
         self.insists = not tries
 
     def models(self) -> set[tuple[str, str]]:
-        """Whatever may answer: providers, and by which name they sell the model."""
+        """Which models may answer: providers, and the names by which they sell the model."""
         return {
             (target.provider_key.provider, target.sold_as()) for stage in self.plan for target in stage if target.model
         }
@@ -79,7 +88,7 @@ class Journey:
         return (others and self.made < self.most) or self.stage + 1 < len(self.plan)
 
     async def next(self) -> Target | None:
-        """The target of the next attempt, once it may be made; None: there is none to come."""
+        """The target of the next attempt, once it may be made; None: no further one may be made."""
         while self.made_in_all < self.total and self.stage < len(self.plan):
             target = await self._in_stage() if self.made < self.most else None
             if target is not None:
@@ -109,7 +118,7 @@ class Journey:
             target = min(waits, key=waits.__getitem__)
             if waits[target] and self.stage + 1 < len(self.plan):
                 return None  # a fallback answers sooner
-            # Who waited for the same provider key doesn't come all at once.
+            # Calls that waited for the same provider key are not made all at once.
             wait = max(waits[target] + jitter if waits[target] else 0.0, ready - now)
             if not wait and await self._is_open(target):
                 return target
@@ -132,7 +141,7 @@ class Journey:
         return not self.insists or await self.cooldowns.claim(provider_key, model)
 
     async def leave_trial(self, target: Target) -> None:
-        """The call was refused before it could try: somebody else may."""
+        """The call was refused before it could try the provider key: another call may."""
         if self.tries and self.insists:
             await self.cooldowns.give_back(target.provider_key, target.model)
 

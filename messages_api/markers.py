@@ -8,7 +8,7 @@ come with it, and no provider knows them so (https://code.claude.com/docs/en/mod
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from keys.model_names import fold
 from messages_api import json_text, splice
 from messages_api.schema import MessagesRequest
-from messages_api.splice import Edit
+from messages_api.splice import Edit, Edits
 
 # A window's size in tokens; Claude Code knows [1m] and [2m], in either case.
 MARKER = re.compile(r"(?:\[[0-9]{1,4}[km]\])+", re.IGNORECASE)
@@ -53,19 +53,21 @@ def without(request: MessagesRequest, real: Container[str]) -> MessagesRequest:
     )
 
 
-def edits(body: bytes, real: Container[str]) -> list[Edit]:
-    """What takes the markers out of a request's bytes. (A list of fallbacks that is ours doesn't go out.)"""
-    return sorted(_edits(body, real))
+def edits(body: bytes, real: Container[str], *, without: Iterable[str] = ()) -> list[Edit]:
+    """What takes the markers out of a request's bytes.
 
-
-def _edits(body: bytes, real: Container[str]) -> Iterator[Edit]:
-    for name, (_, begin, end, _) in splice.places(body, splice.members_of.decode(body)):
-        if name == "model":
-            yield from _edit(msgspec.json.decode(body[begin:end]), begin, end, real)
+    Args:
+        real: as for `meant`.
+        without: members at the top to take out, too.
+    """
+    made = Edits(body).drop(*without)
+    if (place := made.members.find("model")) is not None:
+        made.add(_edit(msgspec.json.decode(body[place.value : place.value_end]), place.value, place.value_end, real))
     for member, beginning in OTHERS.items():
-        for begin, end in splice.elements(body, member):
+        for begin, end in splice.elements(body, member, made.members):
             if body[begin : begin + 1] == b"{" and END.encode() in body[begin:end]:
-                yield from _edits_of(body[begin:end].decode("latin-1"), begin, beginning, real)
+                made.add(_edits_of(body[begin:end].decode("latin-1"), begin, beginning, real))
+    return made.in_order()
 
 
 def _edits_of(text: str, at: int, beginning: str, real: Container[str]) -> Iterator[Edit]:

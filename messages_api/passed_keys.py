@@ -1,6 +1,6 @@
 """Providers' own keys that callers bring (PASSTHROUGH_CUSTOMER): which of them are let in.
 
-Anybody can make one up. So it must look like one; an address has few tries in a minute; and a key that this process
+A client can make one up. So it must look like one; an address has few tries in a minute; and a key that this process
 has not seen lately is tried with a free request first, before anything of the customer's is held for it. Where the
 provider has no free request to try it with, no call with it leaves a row before the provider has answered one.
 """
@@ -28,7 +28,7 @@ from messages_api.upstream import Answer, UpstreamError, gathered
 
 # After the provider's prefix. Anthropic's have 101 characters more (`sk-ant-api03-…`).
 SHAPE = re.compile(r"[A-Za-z0-9_-]{16,400}")
-# So long a key that the provider has taken isn't tried again, and so many are remembered.
+# Seconds for which a key that the provider has taken isn't tried again, and how many keys are remembered.
 TAKEN_SECONDS = 600
 CAPACITY = 10_000
 # For an answer to a try, and tries of an address at once.
@@ -53,7 +53,7 @@ class Taken:
 
     Attributes:
         caller: who brought it.
-        sure: the provider has taken it; or else it can't be tried for nothing, and its first call will tell. Until then
+        sure: the provider has taken it; or else it can't be tried for nothing, and its first call will show. Until then
             it counts as a failure.
     """
 
@@ -146,7 +146,7 @@ class PassedKeys:
         """What the provider's answer says.
 
         Raises:
-            GatewayError: 502, there is none.
+            GatewayError: 502, it doesn't answer.
         """
         answer: Answer | None = None
         try:
@@ -169,7 +169,7 @@ class PassedKeys:
 
 
 class Verdict(Enum):
-    """What a try came to: UNSURE where there is nothing to try it with, SILENT where the provider doesn't say now."""
+    """The outcome of a try: UNSURE where there is nothing to try it with, SILENT where the provider doesn't say now."""
 
     TAKEN = "taken"
     REFUSED = "refused"

@@ -22,9 +22,9 @@ from keys.models import CheckState, ProviderKey
 from keys.provider_checks import Outcome
 from keys.timeouts import Timeouts
 from messages_api.errors import GatewayError
+from messages_api.outbound import upstream_client
 from messages_api.providers import Provider, providers, refusals
 from messages_api.providers.base import Inconclusive
-from messages_api.runtime import upstream_client
 from messages_api.upstream import Answer, UpstreamError, gathered
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from messages_api.upstream import Headers
 from usage.arbitration import Admission
 from usage.standing import OWNERS
 
-# An answer shorter than this helps nobody.
+# An answer shorter than this is of no use.
 USEFUL_TOKENS = 100
 
 # https://docs.claude.com/en/api/rate-limits#response-headers

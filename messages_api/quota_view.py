@@ -7,10 +7,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from messages_api import errors, quota
-from messages_api.arbiter import permit
-from messages_api.authentication import Presented
-from messages_api.views import ApiView, identified
-from usage.request_ids import request_id
+from messages_api.views import ApiView
 from usage.standing import STANDING
 
 
@@ -20,16 +17,12 @@ class QuotaView(ApiView):
     endpoint = "quota"
 
     async def get(self, request: Request) -> HttpResponse:
-        presented: Presented = request.auth  # type: ignore[assignment]
-        if presented.provider_secret:
-            # Who has some provider's key is nobody to us: its calls are one customer's, and so is what they cost.
+        if self.presented.provider_secret:
+            # We know nothing of who has a provider's key: the calls of all of them are one customer's, with their cost.
             raise errors.forbidden(
                 "A provider's own key has no quota here: send a virtual key.", reason="passed_through"
             )
         # A key that has used up its limits may still ask how they stand.
-        here, http, presented, key = await identified(request, own_limits=False)
-        key = await permit(here, http, presented, key, self.endpoint)
-        rows = await here.record(STANDING, {"virtual_key": key.id})
-        response = HttpResponse(msgspec.json.encode(quota.shown(rows[0][0], key)), content_type="application/json")
-        response["request-id"] = response["x-bf-request-id"] = request_id(http.id)
-        return response
+        caller = await (await self.caller(own_limits=False)).permit(self.endpoint)
+        rows = await caller.runtime.records.ask(STANDING, {"virtual_key": caller.key.id})
+        return caller.json(msgspec.json.encode(quota.shown(rows[0][0], caller.key)))

@@ -1,8 +1,8 @@
-"""Answers that are read to their end though the client has hung up, so that it is known what they cost.
+"""Answers that are read to their end though the client has disconnected, so that it is known what they cost.
 
 Only where the provider's own tools run and nothing is seen of it before the end: an answer in one piece, which a
 provider may give where a stream was asked for, too. A stream shows what was done, so it is closed once it has begun,
-which is cheaper for everybody. DECISIONS.md says why.
+which is cheaper. DECISIONS.md says why.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ReadingOn:
         self.tasks: dict[asyncio.Task[Any], Call] = {}
 
     async def answer(self, call: Call, making: Coroutine[object, object, HttpResponseBase]) -> HttpResponseBase:
-        """Make a call in a task of its own, which goes on when the client hangs up, where there is room.
+        """Make a call in a task of its own, which goes on when the client disconnects, where there is room.
 
         Raises:
             GatewayError: there is no answer.
@@ -64,7 +64,7 @@ class ReadingOn:
         task.add_done_callback(partial(self._ended, call, timer))
 
     def _may_go_on(self, call: Call) -> bool:
-        return call.http_request.client_gone and call.sent and call.attempting and len(self.tasks) < self.most
+        return call.http_request.client_gone and call.attempt.sent and call.attempting and len(self.tasks) < self.most
 
     def _ended(self, call: Call, timer: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         timer.cancel()
@@ -82,6 +82,6 @@ class ReadingOn:
 
 
 def close(task: asyncio.Task[Any]) -> None:
-    """Close the answer that a task has come to, which nobody waits for."""
+    """Close the answer that a task returned, for no client waits for it."""
     if not task.cancelled() and task.exception() is None and task.result() is not None:
         task.result().close()

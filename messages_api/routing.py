@@ -1,5 +1,5 @@
 """Where a call may go, and in which order. Pure, in memory: what a process knows decides; the arbiter says if it is
-stale. docs/routing.md tells it in words."""
+stale. docs/routing.md has the rules in words."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def plan(
         share: asked for where the virtual key's weights adapt.
 
     Raises:
-        GatewayError: of the model that was asked for: 403, the key may not use it; 404, nobody serves it; as
+        GatewayError: of the model that was asked for: 403, the key may not use it; 404, no provider serves it; as
             `bindings.narrow`. A fallback that can't be used is left out.
     """
     share = share if key.adaptive_weights else None
@@ -166,7 +166,7 @@ def home(key: KnownKey, provider_key: int | None, account: tuple[str, str]) -> K
 
     Args:
         provider_key: the one that it was made with; None for a caller with a provider's own key.
-        account: organisation and workspace, empty where the provider never said.
+        account: organisation and workspace, empty where the provider doesn't say.
     """
     mapped = [each for each, _ in key.routes]
     made_with = (each for each in mapped if each.id == provider_key)
@@ -174,7 +174,7 @@ def home(key: KnownKey, provider_key: int | None, account: tuple[str, str]) -> K
 
 
 def rendezvous(name: str, weighted: Weighted) -> KnownProviderKey:
-    """The provider key for whatever has this name: the same for ever, on every process, as long as it is among them.
+    """The provider key for this name: the same for ever, on every process, as long as it is among them.
 
     Of many names, each provider key gets a share as large as its weight; one that is added takes names from all others
     in proportion, and those of one that goes are divided among them, and nothing else moves (rendezvous hashing).

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import UNSET, ValidationError
 
 from messages_api import plain, tool_additions
+from messages_api.blocks import CacheControl, blocks
 from messages_api.body import (
     MAX_TOKENS,
-    CacheControl,
     CountBody,
     Fallback,
     McpServer,
@@ -27,7 +27,6 @@ from messages_api.body import (
     OpenMessagesBody,
     ThinkingSettings,
     Tool,
-    blocks,
     check_model,
 )
 from messages_api.cache_writes import CacheWrites, asked_for

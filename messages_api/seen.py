@@ -1,4 +1,4 @@
-"""What is seen of an answer besides its reports of usage: all that there is to reckon by where the last is missing.
+"""What is seen of an answer besides its reports of usage: an estimate goes by it where the last report is missing.
 
 Text, thinking and the input of tools are counted by their bytes and by the deltas that they come in; the tools that run
 in the provider's loop by their blocks, with the length of what they found.
@@ -16,12 +16,12 @@ from messages_api.lenient import mapping
 
 # Bytes to a token of what tools find: mostly base64, of which a token was 3.3 to 3.7 in recordings.
 BYTES_PER_TOKEN = 3
-# Bytes of output to so many tokens, where nobody counted: leans high for English (about 4 to one, 3 of newer models),
+# Bytes of output, and their tokens, where no report counts: leans high for English (about 4 to one, 3 of newer models),
 # covers CJK (3 a sign) and dense text (2.4 in a recording).
 OUTPUT_BYTES, OUTPUT_TOKENS = 5, 2
 # Output tokens of a block that uses a tool, besides its input: 10 to 50 in recordings.
 FOR_A_USE = 50
-# Uses that are kept by themselves; nobody waits for more in one call.
+# Uses that are kept by themselves; no call waits for more.
 MOST_USES = 1000
 
 # The kinds of allowances.py, by the names of the tools.
@@ -63,7 +63,7 @@ class Seen:
     deltas: int = 0
     tools: int = 0
     uses: list[Use] = field(default_factory=list)
-    # So many of them are covered by a report.
+    # How many of them a report covers.
     reported: int = 0
     # The block that is being written is thinking, of which nothing was shown yet but what seals it.
     hidden: bool = False
@@ -83,7 +83,7 @@ class Seen:
         return written
 
     def note_text(self, written: int) -> None:
-        """Count a delta that writes so many bytes."""
+        """Count a delta that writes this many bytes."""
         self.deltas += 1
         self.size += written
         if written:

@@ -1,4 +1,4 @@
-"""What a call came to: the tokens that were read, or an estimate where nobody counted them, and their cost."""
+"""What a call used: the tokens that were read, or an estimate where no report counts them, and their cost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bill(
     """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
 
     Args:
-        asked: the price of the model that the call was admitted for, for steps that nobody has a price of.
+        asked: the price of the model that the call was admitted for, for steps whose model has no price.
         bounds: what the report can't be beyond; None: the steps are reckoned.
         cache_writes: what the request asked for.
 
@@ -49,8 +49,8 @@ def bill(
         Implausible: what was reported can't be true.
     """
     total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
-    told, steps = steps, within_output(steps)
-    reading.doubtful = reading.doubtful or told is not steps
+    reported, steps = steps, within_output(steps)
+    reading.doubtful = reading.doubtful or reported is not steps
     priced = [price_of(step.model or model, provider, at, asked, prices) for step in steps]
     if bounds is not None:
         bounds.correct(reading)
@@ -141,14 +141,14 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reckoning:
-    """What a call that nobody saw end is reckoned by.
+    """What a call whose end was not seen is estimated by.
 
     Attributes:
-        input_tokens: of its prompt, as far as nobody reported them.
+        input_tokens: of its prompt, as far as they were not reported.
         most_output: tokens that it may write at most.
-        extras: what runs in the provider's loop, and `allowances` what each use of it comes to.
-        writes: what is found is written to a cache, for so long; None: it isn't.
-        dearest: of the models that it may mean besides its own, the dearest; empty: there are none.
+        extras: what runs in the provider's loop, and `allowances` what each use of it takes.
+        writes: how long what is found is kept in a cache; None: it isn't written to one.
+        dearest: of the models that it may mean besides its own, the dearest; empty: there is no such model.
     """
 
     input_tokens: int
@@ -198,7 +198,7 @@ class Reckoning:
         return TokenCounts(input_tokens=counts.input_tokens + longer, cache_read_input_tokens=cached)
 
     def _found(self, counts: TokenCounts, tokens: int) -> TokenCounts:
-        """With so many tokens more that were read, which no prompt had."""
+        """With these tokens besides that were read, which no prompt had."""
         if self.writes is None:
             return counts + TokenCounts(input_tokens=tokens)
         if self.writes == "5m":

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
 # A member's name with what is around it.
 MEMBER = re.compile(rb'[ \t\n\r]*+"(?:[^"\\]++|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+')
 SPACE = re.compile(rb"[ \t\n\r]*+")
+END_OF_OBJECT = ord("}")
 
 members_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
 elements_of = msgspec.json.Decoder(list[msgspec.Raw])
@@ -65,9 +66,126 @@ def places(body: bytes, members: Mapping[str, msgspec.Raw], at: int = 0) -> Iter
         at = end + 1
 
 
-def elements(body: bytes, name: str) -> Iterator[Span]:
-    """Where each element of the array is that is a member at the top; none, if there is no such array."""
-    place = next((place for each, place in places(body, members_of.decode(body)) if each == name), None)
+class Members:
+    """Where the members at the top of a body are: each is found once, when it or one behind it is first asked for.
+
+    Args:
+        rest: those that have to be looked for, in order.
+        found: those before them.
+    """
+
+    __slots__ = ("_found", "_rest")
+
+    def __init__(self, rest: Iterator[tuple[str, Place]], found: dict[str, Place] | None = None) -> None:
+        self._found = {} if found is None else found
+        self._rest = rest
+
+    @classmethod
+    def of(cls, body: bytes) -> Self:
+        """Those of a body that has not been read yet."""
+        return cls(places(body, members_of.decode(body)))
+
+    def find(self, name: str) -> Place | None:
+        """Where this one is."""
+        if name not in self._found:
+            for each, place in self._rest:
+                self._found[each] = place
+                if each == name:
+                    break
+        return self._found.get(name)
+
+    def all(self) -> dict[str, Place]:
+        """Where all of them are, in order."""
+        self._found.update(self._rest)
+        return self._found
+
+
+class Edits:
+    """Changes of a body: every byte outside of them stays as it is. Of changes within each other, the outer one counts.
+
+    Args:
+        members: of this body, where they are known from other edits.
+    """
+
+    __slots__ = ("_dropped", "_first", "_members", "_replaced", "_within", "body")
+
+    def __init__(self, body: bytes, members: Members | None = None) -> None:
+        self.body = body
+        self._members = members
+        self._first = list[bytes]()
+        self._dropped = set[str]()
+        self._replaced = dict[str, bytes]()
+        self._within = list[Edit]()
+
+    @property
+    def members(self) -> Members:
+        """Where the members at the top are."""
+        if self._members is None:
+            self._members = Members.of(self.body)
+        return self._members
+
+    def insert(self, members: bytes) -> Self:
+        """Put members before all others: as JSON, separated by commas."""
+        self._first.append(members)
+        return self
+
+    def drop(self, *names: str) -> Self:
+        """Leave members at the top out, each with a comma beside it."""
+        self._dropped.update(names)
+        return self
+
+    def replace(self, name: str, value: bytes) -> Self:
+        """Give a member at the top another value, as JSON."""
+        self._replaced[name] = value
+        return self
+
+    def add(self, edits: Iterable[Edit]) -> Self:
+        """Change what is within the values of members."""
+        self._within += edits
+        return self
+
+    def in_order(self) -> list[Edit]:
+        """All of them; none overlaps another."""
+        edits, alone = [*self._within], False
+        if self._dropped:
+            found = self.members.all()
+            out = {index for index, name in enumerate(found) if name in self._dropped}
+            edits += dropped([(place.begin, place.end) for place in found.values()], out)
+            alone = len(out) == len(found)
+        for name, value in self._replaced.items():
+            if place := self.members.find(name):
+                edits.append(Edit(place.value, place.value_end, value))
+        if len(edits) > 1:
+            edits = outermost(edits)
+        if self._first:
+            at = self.body.index(b"{") + 1
+            alone = alone or self.body[after_space(self.body, at)] == END_OF_OBJECT
+            edits.insert(0, Edit(at, at, b",".join(self._first) + (b"" if alone else b",")))
+        return edits
+
+    def apply(self) -> bytes:
+        """The body with all of them."""
+        return apply(self.body, self.in_order())
+
+
+def outermost(edits: Sequence[Edit]) -> list[Edit]:
+    """Edits in order, without those that are within others; of several in the same place, the last."""
+    kept, at = list[Edit](), 0
+    last = {(edit.begin, -edit.end): edit for edit in edits}
+    for _, edit in sorted(last.items()):
+        if edit.begin >= at:
+            kept.append(edit)
+            at = edit.end
+    return kept
+
+
+def elements(body: bytes, name: str, members: Members | None = None) -> Iterator[Span]:
+    """Where each element of the array is that is a member at the top; there are none, if there is no such array.
+
+    Args:
+        members: of this body, where they are known.
+    """
+    place = (members or Members.of(body)).find(name)
     if place is None or body[place.value : place.value + 1] != b"[":
         return
     at = place.value + 1
@@ -103,14 +221,22 @@ def dropped(spans: Sequence[Span], out: Collection[int]) -> Iterator[Edit]:
             yield Edit(begin, spans[index + 1][0])
 
 
+# Functions that may be run in another process (long_bodies.py).
+
+
+def all_places(body: bytes) -> dict[str, Place]:
+    """Where all members at the top of a body are."""
+    return Members.of(body).all()
+
+
 def cut(body: bytes, name: str) -> list[Edit]:
     """What takes one of the members at its top out of a body, with a comma beside it."""
-    for each, place in places(body, members_of.decode(body)):
-        if each == name:
-            last = body[place.end : place.end + 1] == b"}"
-            alone = last and body[place.begin - 1 : place.begin] == b"{"
-            return [Edit(place.begin - (last and not alone), place.end + (not last))]
-    return []
+    return Edits(body).drop(name).in_order()
+
+
+def model(body: bytes, name: str) -> list[Edit]:
+    """What gives a body another model."""
+    return Edits(body).replace("model", msgspec.json.encode(name)).in_order()
 
 
 def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Container[str], first: bytes) -> bytes:
@@ -120,23 +246,5 @@ def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Containe
         members: the body by `members_of`.
         first: members as JSON, separated by commas.
     """
-    kept, begin, end = [first], body.index(b"{") + 1, 0
-    for name, place in places(body, members):
-        if name not in without:
-            kept.append(body[place.begin : place.end])
-        end = place.end
-    return body[:begin] + b",".join(kept) + body[end:]
-
-
-def model(body: bytes, name: str) -> list[Edit]:
-    """What gives a body another model."""
-    for each, place in places(body, members_of.decode(body)):
-        if each == "model":
-            return [Edit(place.value, place.value_end, msgspec.json.encode(name))]
-    return []
-
-
-def max_tokens(body: bytes, tokens: int) -> list[Edit]:
-    """What gives a body that names no `max_tokens` these."""
-    at = body.index(b"{") + 1
-    return [Edit(at, at, b'"max_tokens":%d,' % tokens)]
+    out = (name for name in members if name in without)
+    return Edits(body, Members(places(body, members))).drop(*out).insert(first).apply()

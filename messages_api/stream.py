@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable
 
 from messages_api import attempts, errors
 from messages_api.call import Call
-from messages_api.events import StreamMeter
+from messages_api.events import PING, STOP, StreamMeter
 from messages_api.handler import PumpedResponse
 from messages_api.providers import refusals
+from messages_api.runtime import Runtime
 from messages_api.upstream import Answer, Headers, UpstreamError
 from usage.models import Status
 
-PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
 # Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
 # tombii/better-ccflare#307, earendil-works/pi#5592 (June and July 2026).
 LINGER_SECONDS = 2.0
@@ -33,8 +32,9 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 class EventStream(PumpedResponse):
     """Pumps an answer to the client, and settles its call by the end of it on every path."""
 
-    def __init__(self, call: Call, answer: Answer, headers: Headers) -> None:
+    def __init__(self, runtime: Runtime, call: Call, answer: Answer, headers: Headers) -> None:
         super().__init__(answer.status, headers)
+        self.runtime = runtime
         self.call = call
         self.answer = answer
         self.meter = StreamMeter(threaded=call.request.threaded)
@@ -49,10 +49,10 @@ class EventStream(PumpedResponse):
         self.unsent = b""
         timeouts = call.timeouts
         self.patience = timeouts.between_bytes or 0.0
-        self.deadline = call.attempt_began + timeouts.total if timeouts.total else 0.0
+        self.deadline = call.attempt.began + timeouts.total if timeouts.total else 0.0
         self.send: SendBytes | None = None
         self.pinging: asyncio.Task[None] | None = None
-        call.runtime.streams.add(self)
+        runtime.open_calls.streams.add(self)
 
     async def pump(self, send: SendBytes) -> None:
         self.send = send
@@ -73,7 +73,7 @@ class EventStream(PumpedResponse):
 
     @property
     def over(self) -> bool:
-        """Whether the answer is complete: the model has stopped, whatever its stream still does."""
+        """Whether the answer is complete: the model has stopped, even if its stream goes on."""
         return bool(self.meter.stopped or self.meter.reading.stop_reason) and not self.meter.failed
 
     async def _relay(self, send: SendBytes) -> None:
@@ -97,7 +97,7 @@ class EventStream(PumpedResponse):
             if self.over and (not self.complete_at or b"event: ping" not in chunk):
                 self.complete_at = self.sent_at
             if meter.stopped and not call.settled:
-                self._complete()  # before the client has the last bytes and hangs up
+                self._complete()  # before the client has the last bytes and disconnects
             if meter.states:
                 await self._keep()
             if call.committed is not None:
@@ -115,7 +115,7 @@ class EventStream(PumpedResponse):
     async def _keep(self) -> None:
         """Keep what the last events bind, before the client can come back with it."""
         states, self.meter.states = self.meter.states, []
-        await self.call.runtime.bindings.keep(self.call, states)
+        await self.runtime.bindings.keep(self.call, states)
 
     async def _conclude(self, send: SendBytes) -> None:
         """Settle a complete answer whose stream has ended or doesn't, and end it as clients expect."""
@@ -127,7 +127,7 @@ class EventStream(PumpedResponse):
             await send(last)
 
     def _complete(self) -> None:
-        """The stream came to its end: settle by its last report of usage, or by what was delivered if that is none."""
+        """The stream has ended: settle by its last report of usage, or by what was delivered if there is no report."""
         call, meter = self.call, self.meter
         status = Status.FAILED if meter.failed else Status.COMPLETED
         if meter.counted and meter.reading.countable:
@@ -136,13 +136,13 @@ class EventStream(PumpedResponse):
             self._abandon(status)
 
     async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
-        """End the stream before its time, and tell the client, unless it has heard of an end or error already."""
+        """End the stream early, with an error event unless the client has had an end or an error already."""
         self._abandon(status, error_type)
         self.answer.close()  # now: a slow client may take its time for the rest
         if self.pinging is not None:
             await self.pinging
-        if told := self.meter.unheard and refusals.masked(self.meter.unheard):
-            last = self.unsent + self.meter.mend() + refusals.event(told[1])
+        if meant := self.meter.unheard and refusals.masked(self.meter.unheard):
+            last = self.unsent + self.meter.mend() + refusals.event(meant[1])
         elif self.meter.stopped or (self.meter.failed and not self.meter.unheard):
             last = self.unsent
         else:
@@ -164,8 +164,7 @@ class EventStream(PumpedResponse):
         self.call.abandon(status, meter.reading, hidden=hidden)
 
     def tend(self, now: float, ping_seconds: float) -> None:
-        """Called every now and then: ping a client whose provider is silent, and end one that stays so or goes on and
-        on."""
+        """Called often: ping a client whose provider is silent, and end a stream that stays silent or doesn't end."""
         if not self.waiting_since:
             return
         self.lingered = 0 < self.complete_at < now - LINGER_SECONDS and self.meter.at_boundary
@@ -187,8 +186,8 @@ class EventStream(PumpedResponse):
         super().close()
         call, meter = self.call, self.meter
         unseen = call.works_unseen and meter.reading.content is None and not meter.failed
-        if unseen and not call.settled and call.runtime.reading_on.begin(call, self._wait_for_beginning):
-            call.runtime.streams.discard(self)
+        if unseen and not call.settled and self.runtime.reading_on.begin(call, self._wait_for_beginning):
+            self.runtime.open_calls.streams.discard(self)
         else:
             self._let_go()
 
@@ -214,5 +213,5 @@ class EventStream(PumpedResponse):
                 gone = self.call.http_request.client_gone
                 self._abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED)
         finally:
-            self.call.runtime.streams.discard(self)
+            self.runtime.open_calls.streams.discard(self)
             self.answer.close()

@@ -17,7 +17,7 @@ def refresh_models() -> None:
 
 @shared_task
 def tend_batches() -> None:
-    """Ask how message batches are, settle those that nobody reads, and find those that nobody knows of."""
+    """Ask how message batches are, settle those with unread results, and find those whose making was cut short."""
     batch_upkeep.tend()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from messages_api.body import MISSING
+from messages_api.blocks import MISSING
 from messages_api.plain import Plain
 from messages_api.splice import elements_of
 

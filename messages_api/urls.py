@@ -1,5 +1,5 @@
 """The API's paths, each also under the prefixes that clients are configured with; the SDKs append /v1/… to theirs, also
-where somebody's base URL ends in a slash or in /v1 itself."""
+where a client's base URL ends in a slash or in /v1 itself."""
 
 from __future__ import annotations
 

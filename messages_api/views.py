@@ -18,25 +18,12 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from keys.directory import KnownKey
-from messages_api import (
-    bindings,
-    conversation,
-    errors,
-    headers,
-    known_callers,
-    long_bodies,
-    markers,
-    reading,
-    routing,
-    runtime,
-    splice,
-)
-from messages_api.arbiter import permit
+from messages_api import errors, messages, runtime
 from messages_api.authentication import CredentialAuthentication, Presented
+from messages_api.caller import Caller
 from messages_api.handler import ApiRequest
-from messages_api.relay import COUNT_TOKENS, MESSAGES, Incoming, relay
-from messages_api.routing import Plan
+from messages_api.incoming import COUNT_TOKENS, MESSAGES
+from messages_api.relay import relay
 
 # The statuses of errors that say what is wrong with a request.
 ABOUT_THE_REQUEST = (400, 404, 413)
@@ -64,27 +51,48 @@ class ApiView(APIView):
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = OneAnswer
     endpoint = ""
+    # The request as it came, without DRF's wrapping, and the credential in it.
+    http: ApiRequest
+    presented: Presented
 
     async def dispatch(self, request: ApiRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
-        self.args, self.kwargs, self.headers = args, kwargs, {}
+        self.args, self.kwargs, self.headers, self.http = args, kwargs, {}, request
         self.request = drf_request = self.initialize_request(request, *args, **kwargs)
         try:
             handler = getattr(self, (request.method or "").lower(), None)
             if handler is None or request.method == "OPTIONS":
                 raise errors.wrong_method(self.allowed_methods)
             self.initial(drf_request, *args, **kwargs)
+            self.presented = drf_request.auth  # type: ignore[assignment]
+            request.credential_hint = self.presented.hint
             response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
             return response
         except Exception as error:
             return self.handle_exception(await self.what_comes_first(error))
 
+    async def caller(self, *, free: bool = True, own_limits: bool = True) -> Caller:
+        """Who calls, as far as can be said without the arbiter.
+
+        Args:
+            free: the call costs nothing.
+            own_limits: such calls are bounded by the key's own limits, too, not by the deployment's alone.
+
+        Raises:
+            GatewayError: 401, nothing is known of the credential; 429, it calls for nothing, or with a provider's own
+                key, too often; 503, the database is away and it isn't known yet.
+        """
+        caller = await Caller.of(runtime.current(), self.http, self.presented)
+        if free or caller.key.passthrough:
+            caller.enter(own_limits=own_limits)
+        return caller
+
     async def what_comes_first(self, error: Exception) -> Exception:
-        """What is wrong with a request is said to who may call; others hear that they may not."""
+        """The error to answer with: only callers that may call learn what is wrong with a request."""
         ours = errors.ours(error)
         if ours is None or ours.status_code not in ABOUT_THE_REQUEST:
             return error
         try:
-            await permit(*await identified(self.request), self.endpoint)
+            await (await self.caller()).permit(self.endpoint)
         except errors.GatewayError as sooner:
             return sooner if sooner.status_code == 401 else error
         return error
@@ -97,7 +105,7 @@ class ApiView(APIView):
         ours = errors.ours(error)
         if ours is None:
             return None
-        return refuse(self.request._request, ours, self.endpoint)  # type: ignore[arg-type]
+        return refuse(self.http, ours, self.endpoint)
 
 
 def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpResponse:
@@ -117,31 +125,6 @@ def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpR
     return errors.response(error, http.id)
 
 
-async def identified(
-    request: Request, *, free: bool = True, own_limits: bool = True
-) -> tuple[runtime.Runtime, ApiRequest, Presented, KnownKey]:
-    """Who calls, as far as can be said without the arbiter.
-
-    Args:
-        free: the call costs nothing.
-        own_limits: such calls are bounded by the key's own limits, too, not by the deployment's alone.
-
-    Raises:
-        GatewayError: nobody we know; or 429, it calls for nothing, or with a provider's own key, too often.
-    """
-    here = runtime.current()
-    http: Any = request._request
-    presented: Any = request.auth
-    http.credential_hint = presented.hint
-    key = await here.identify(presented)
-    known_callers.note(http.scope)
-    http.virtual_key, http.share = key.id, here.intake.share(key.id)
-    long_bodies.caller.set(here.caller(key, presented))
-    if free or key.passthrough:
-        http.at_end.append(here.enter(key, presented, own_limits=own_limits))
-    return here, http, presented, key
-
-
 class MessagesView(ApiView):
     """POST /v1/messages, and what is relayed like it."""
 
@@ -152,45 +135,14 @@ class MessagesView(ApiView):
         return self.relayed.name
 
     async def post(self, request: Request) -> HttpResponseBase:
-        judged: Any = request._request
-        judged.credential_hint = request.auth.hint  # type: ignore[union-attr]
-        judged.refuse_what_cannot_be_read(runtime.current().configuration.max_body_bytes)
-        here, http, presented, key = await identified(request, free=self.relayed.free)
-        if http.may_be_long:
+        limit = runtime.current().configuration.max_body_bytes
+        self.http.refuse_what_cannot_be_read(limit)
+        caller = await self.caller(free=self.relayed.free)
+        if self.http.may_be_long:
             # Not to read for a key that may not call.
-            key = await permit(here, http, presented, key, self.endpoint)
-        body = await http.read_body(here.configuration.max_body_bytes, understood=False)
-        given = http.scope["headers"]
-        several = len(key.routes) > 1
-        read = await long_bodies.run(
-            reading.read,
-            body,
-            betas=headers.betas(given),
-            counting=self.relayed.free,
-            signatures=several and bindings.several_accounts(key),
-            opening=several and not conversation.session_of(given),
-        )
-        messages = read.request
-        if markers.are_in(messages):
-            # Only what is known now says whether something really has such a name.
-            key = await permit(here, http, presented, key, self.endpoint)
-            real = await here.marked_names(key)
-            messages = markers.without(messages, real)
-            body = splice.apply(body, await long_bodies.run(markers.edits, body, real))
-        http.requested_model = messages.model
-        if messages.fallbacks:
-            body = splice.apply(body, await long_bodies.run(splice.cut, body, "fallbacks"))
-        http.body_is_understood()
-        bound = await here.bound(key, read.carried)
-
-        def plan(key: KnownKey) -> Plan:
-            def name() -> str:
-                return conversation.name(key.id, given, read.opening)
-
-            models = (messages.model, *(messages.fallbacks or map(markers.meant, key.fallbacks)))
-            return routing.plan(key, models, here.providers, name, bound, here.performances.share)
-
-        return await relay(here, Incoming(http, self.relayed, presented, key, messages, body, plan))
+            caller = await caller.permit(self.endpoint)
+        body = await self.http.read_body(limit, understood=False)
+        return await relay(await messages.read(caller, self.relayed, body))
 
 
 class CountTokensView(MessagesView):

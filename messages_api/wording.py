@@ -45,7 +45,7 @@ def over_budget(details: dict[str, Any], max_tokens: int) -> str:
 
 
 def again(reason: str, facts: dict[str, Any] | None, language: str) -> str:
-    """What a refused caller was told, in another language; empty where it is not known what that was said from."""
+    """The message for a refused caller, in another language; empty where its facts are not known."""
     if not facts:
         return ""
     here = facts | {"language": language}
@@ -114,7 +114,7 @@ def amount(value: Decimal, unit: str, rounding: str) -> str:
 
 
 def wall_clock(moment: str, zone: str) -> str:
-    """A moment as somebody's clock and calendar show it: `1 December 00:00 Europe/Berlin`."""
+    """A moment as the clock and the calendar of a zone show it: `1 December 00:00 Europe/Berlin`."""
     here = datetime.fromisoformat(moment).astimezone(zoneinfo.ZoneInfo(zone))
     return f"{date_format(here, 'MONTH_DAY_FORMAT')} {here:%H:%M} {zone}"
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from keys import provider_keys
 from messages_api import attempts
+from messages_api.attempt import Failure
 from messages_api.bounded_http import MOST_OF_A_TOKEN, TokenResponse, bounding
 from messages_api.events import StreamMeter
 from messages_api.providers.openai import events as openai_events
@@ -236,10 +237,9 @@ def test_a_stream_that_never_begins_is_given_up_and_begun_elsewhere(monkeypatch:
     monkeypatch.setattr(attempts, "MOST_BYTES", 10_000)
     answer = Parts(endless(event("ping")))
     call = mock.Mock()
-    call.runtime.configuration.ping_seconds = 60
     call.timeouts.between_bytes = None
-    outcome = run(attempts.beginning(call, answer))
-    assert isinstance(outcome, attempts.Failure)
+    outcome = run(attempts.beginning(call, answer, 60))
+    assert isinstance(outcome, Failure)
     assert (outcome.error_type, outcome.hopeless) == ("too_long", True)
     assert answer.taken < 11_000
 

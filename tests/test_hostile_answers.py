@@ -17,7 +17,7 @@ import pytest
 
 from messages_api import outline
 from messages_api.batch_results import ID_LENGTH, SPARE, KnownBatch, ResultsMeter
-from messages_api.batches import PORTION
+from messages_api.batch_rows import PORTION
 from messages_api.events import StreamMeter
 from messages_api.metering import JsonMeter, State
 from messages_api.providers import refusals

@@ -228,7 +228,7 @@ def test_putting_the_default_in_changes_no_other_byte(others, indent, space, def
     request = others | unsaid()
     request.pop("max_tokens", None)
     body = space.encode() + json.dumps(request, indent=indent, ensure_ascii=False).encode("utf-8", "replace")
-    made = splice.apply(body, splice.max_tokens(body, default))
+    made = splice.Edits(body).insert(b'"max_tokens":%d' % default).apply()
     inserted = b'"max_tokens":%d,' % default
     at = body.index(b"{") + 1
     assert made == body[:at] + inserted + body[at:]

@@ -14,9 +14,9 @@ from anthropic import Anthropic
 
 from keys.models import ProviderKey
 from keys.provider_keys import add_provider_key
+from messages_api.events import PING
 from messages_api.providers import openai
 from messages_api.providers.openai.expected import Expected
-from messages_api.stream import PING
 from tests.gateway import CLIENT, credentials, post, refused, row, rows, wait_until
 from tests.openai_provider import (
     GPT,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages_api import batch_body, batches
+from messages_api import batch_body, batch_making
 from messages_api.errors import GatewayError
 from messages_api.turns import Turns
 
@@ -102,14 +102,14 @@ def test_whatever_comes_and_goes_no_place_is_lost(steps: list[tuple[str, int, st
 
 
 async def test_a_short_batch_waits_for_no_long_one_and_long_ones_take_turns() -> None:
-    runtime: Any = SimpleNamespace(reading_batches=Turns([None]), caller=lambda key, presented: key)
+    runtime: Any = SimpleNamespace(reading_batches=Turns([None]))
     order: list[str] = []
     go_on = asyncio.Event()
 
     async def read(key: Any, size: int) -> None:
         body: Any = SimpleNamespace(size=size)
-        presented: Any = None
-        async with batches.turn_to_read(runtime, key, presented, body):
+        caller: Any = SimpleNamespace(runtime=runtime, name=key)
+        async with batch_making.turn_to_read(caller, body):
             order.append(key)
             if size > batch_body.SHORT:
                 await go_on.wait()

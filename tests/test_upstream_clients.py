@@ -25,7 +25,7 @@ from messages_api import lean_client, lean_connection
 from messages_api.aiohttp_client import AiohttpClient
 from messages_api.lean_client import LeanClient
 from messages_api.lean_connection import Connection
-from messages_api.runtime import upstream_client
+from messages_api.outbound import upstream_client
 from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
 from tests.authority import Authority
 from tests.upstream import LAST_CHUNK, End, Seen, Step, Upstream, chunk, pieces, whole

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from messages_api import batch_body, body, schema
+from messages_api import batch_body, blocks, body, schema
 from messages_api.errors import GatewayError
 from tests.gateway import CLIENT, ROOT, ask, credentials, message, refused
 from tests.recordings import FOLDER, needs_recordings
@@ -127,7 +127,7 @@ def test_every_rule_of_the_code_has_an_example_on_the_page():
     shown = {place(ask() | members, said.split(": ")[0]) for members, said in EXAMPLES}
     shown |= {re.sub(r"\[\w+\]$", "", each.rpartition(".")[0]) for each in shown}
     generic: Any = body.MessagesBody
-    rules = set(described(msgspec.inspect.type_info(generic[body.blocks()])))
+    rules = set(described(msgspec.inspect.type_info(generic[blocks.blocks()])))
     assert len(rules) > 60
     assert {rule for rule in rules if not any(re.fullmatch(rule, each) for each in shown)} == set()
 
@@ -333,7 +333,7 @@ def required(kind):
 
 
 def test_it_requires_of_a_block_what_the_sdk_requires():
-    for block in body.CHECKED:
+    for block in blocks.CHECKED:
         tag = str(block.__struct_config__.tag)
         if tag not in BLOCKS_OF_THE_SDK:
             assert not any(field.required for field in msgspec.structs.fields(block))

@@ -191,7 +191,7 @@ class ModelPage(ModelView):
         ),
         responses=answer("Model", "The model.") | failures(400, 401, 403, 404, 405, 429, 500, 503, 529),
     )
-    def get(self, request: Any, model: str) -> Any:  # type: ignore[override]
+    def get(self, request: Any, model: str) -> Any:
         """Describe a model. For an alias, the answer describes the model that it stands for."""
 
 

@@ -1,0 +1,44 @@
+"""What a caller hears while the database can't be asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from keys.connection import TooManyWait
+from messages_api import errors
+from messages_api.errors import GatewayError
+
+NOT_ADMITTED = "The gateway's database is away: no call can be admitted until it is back."
+
+
+class DatabaseAway(GatewayError):
+    """The database can't be asked now: a 503 that is worth another try."""
+
+    def __init__(self, message: str = NOT_ADMITTED) -> None:
+        super().__init__(503, "api_error", message, reason="database_away", retry_after=2)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message,), self.__dict__
+
+
+class Asking:
+    """Within, the database is asked for a caller.
+
+    Raises:
+        GatewayError: 503, it is away; 529, too many wait for it.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TooManyWait):
+            raise errors.overloaded() from None
+        if isinstance(error, psycopg.Error):
+            raise DatabaseAway from None
+
+
+# One for all: it keeps nothing.
+asking = Asking()

@@ -1,0 +1,117 @@
+"""What is held for a call before it is made: the most that it may cost, and the most tokens that it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from keys import provider_kinds
+from messages_api import estimates
+from messages_api.call import Call
+from messages_api.prices import Prices
+from usage.arbitration import Admission, Share
+from usage.pricing import ModelPrice, current_models
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held for a call: USD at most; of its input, the tokens and USD that are likely; output tokens at most.
+
+    Attributes:
+        price: of the model that it is reckoned by.
+        expires_seconds: how long it is held, for what no process waits for.
+        input_ceiling: tokens besides `max_tokens` at most, for budgets of tokens.
+        shares: by model, where there are several.
+    """
+
+    price: ModelPrice
+    ceiling: Decimal
+    input_tokens: int
+    input_cost: Decimal
+    max_tokens: int
+    expires_seconds: int | None = None
+    input_ceiling: int = 0
+    shares: dict[str, Share] | None = None
+
+
+def reckon(call: Call) -> Held:
+    """What to hold for a call by its request.
+
+    Raises:
+        GatewayError: as `Prices.now`.
+    """
+    estimate, most, price = call.estimate, call.request.max_tokens, call.price
+    if call.free:
+        return Held(price, Decimal(0), 0, Decimal(0), 0)
+    extras, prices = call.request.extras, call.surroundings.prices
+    others = [
+        *other_prices(prices, call.provider_key.provider, extras, call.provider_key.region),
+        *(prices.now(*model) for model in call.journey.models()),
+    ]
+    allowances = call.surroundings.allowances
+    ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
+    prompt = estimate.prompt(most, extras, allowances)
+    return Held(
+        price,
+        ceiling,
+        estimate.likely,
+        estimate.likely_cost(price),
+        most,
+        input_ceiling=prompt.tokens + prompt.besides,
+    )
+
+
+def other_prices(prices: Prices, provider: str, extras: estimates.Extras, region: str = "") -> list[ModelPrice]:
+    """What the models cost that a request may mean besides its own.
+
+    Raises:
+        GatewayError: as `Prices.now`.
+    """
+    if extras is estimates.NO_EXTRAS:
+        return []
+    sold_as = provider_kinds.find(provider).sold_as
+    return [prices.now(provider, sold_as(region, "", model)) for model in meant_besides(extras)]
+
+
+def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
+    """The models that a request may mean besides its own and have a price."""
+    return (*extras.models, *(current_models() if extras.default_fallbacks else ()))
+
+
+def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
+    """What the arbiter is asked for a call."""
+    call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
+    return Admission(
+        id=call.id,
+        credential=call.key.credential,
+        revision=call.key.revision,
+        catalogue_revision=call.key.catalogue_revision,
+        hold=not call.free,
+        endpoint=call.endpoint.name,
+        requested_model=call.request.model,
+        stream=call.request.stream,
+        provider=call.provider_key.provider,
+        provider_key=call.provider_key.id,
+        insists=call.journey.insists,
+        ceiling=held.ceiling,
+        input_tokens=held.input_tokens,
+        input_cost=held.input_cost,
+        input_ceiling=held.input_ceiling,
+        max_tokens=held.max_tokens,
+        output_price=call.price.output,
+        price_version=call.price.version,
+        client_labels=labels,
+        expires_seconds=held.expires_seconds,
+        shares=held.shares or by_its_names(call, held),
+    )
+
+
+def by_its_names(call: Call, held: Held) -> dict[str, Share] | None:
+    """The whole of what is held, under the name that the model has where it is called, with the one that was asked for
+    and the models that the request may mean besides: budgets and limits by model go by all of them. None where that is
+    the one that was asked for."""
+    others = dict.fromkeys((call.target.asked or call.request.model, *meant_besides(call.request.extras)))
+    others.pop(call.model, None)
+    if call.model == call.request.model and not others:
+        return None
+    return {call.model: Share(held.ceiling, held.input_ceiling + held.max_tokens, list(others))}

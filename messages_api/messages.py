@@ -1,0 +1,51 @@
+"""A Messages request, or one to count its tokens: what it means, and how to plan where it goes."""
+
+from __future__ import annotations
+
+from keys.directory import KnownKey
+from messages_api import bindings, conversation, headers, long_bodies, markers, reading, routing, splice
+from messages_api.call import Endpoint
+from messages_api.caller import Caller
+from messages_api.incoming import Incoming
+from messages_api.routing import Plan
+
+
+async def read(caller: Caller, endpoint: Endpoint, body: bytes) -> Incoming:
+    """What a request means. What in its body is for us alone is taken out.
+
+    Raises:
+        GatewayError: 400, something is wrong with it; or the caller may not call.
+    """
+    here, http = caller.runtime, caller.http
+    given = http.scope["headers"]
+    several = len(caller.key.routes) > 1
+    found = await long_bodies.run(
+        reading.read,
+        body,
+        betas=headers.betas(given),
+        counting=endpoint.free,
+        signatures=several and bindings.several_accounts(caller.key),
+        opening=several and not conversation.session_of(given),
+    )
+    messages = found.request
+    if markers.are_in(messages):
+        # Only what is known now says whether something really has such a name.
+        caller = await caller.permit(endpoint.name)
+        real = await here.models.marked(caller.key)
+        messages = markers.without(messages, real)
+        ours = ("fallbacks",) if messages.fallbacks else ()
+        body = splice.apply(body, await long_bodies.run(markers.edits, body, real, without=ours))
+    elif messages.fallbacks:
+        body = splice.apply(body, await long_bodies.run(splice.cut, body, "fallbacks"))
+    http.requested_model = messages.model
+    http.body_is_understood()
+    bound = await here.bindings.of_request(caller.key, found.carried)
+
+    def plan(key: KnownKey) -> Plan:
+        def name() -> str:
+            return conversation.name(key.id, given, found.opening)
+
+        models = (messages.model, *(messages.fallbacks or map(markers.meant, key.fallbacks)))
+        return routing.plan(key, models, here.providers, name, bound, here.performances.share)
+
+    return Incoming(caller, endpoint, messages, body, plan)

@@ -1,0 +1,24 @@
+"""The HTTP client that a deployment chose for its providers."""
+
+from __future__ import annotations
+
+from keys.destinations import Destinations
+from messages_api.aiohttp_client import AiohttpClient
+from messages_api.deployment import Deployment
+from messages_api.lean_client import LeanClient
+from messages_api.upstream import UpstreamClient, tls_context
+
+
+def upstream_client(deployment: Deployment, allowed: Destinations) -> UpstreamClient:
+    """A new client. Only aiohttp's can use a proxy."""
+    tls = tls_context(deployment.ca_bundle)
+    connect, first_byte = deployment.upstream_connect_seconds, deployment.upstream_first_byte_seconds
+    if deployment.outbound_proxy or deployment.upstream_client == "aiohttp":
+        return AiohttpClient(
+            tls=tls,
+            destinations=allowed,
+            proxy=deployment.outbound_proxy,
+            connect_seconds=connect,
+            first_byte_seconds=first_byte,
+        )
+    return LeanClient(tls=tls, destinations=allowed, connect_seconds=connect, first_byte_seconds=first_byte)

@@ -1,0 +1,24 @@
+"""What a web process does every second, away from any request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import psycopg
+
+logger = logging.getLogger(__name__)
+
+
+async def sweep(steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Take these steps in order every second, until cancelled; after one that fails, begin again with the first."""
+    while True:
+        await asyncio.sleep(1)
+        try:
+            for step in steps:
+                await step()
+        except psycopg.Error as error:
+            logger.warning("the database is away (%s)", type(error).__name__)
+        except Exception:
+            logger.exception("sweeping failed")
