@@ -32,7 +32,7 @@ import psycopg
 ROOT = Path(__file__).resolve().parent.parent
 ASK = "SELECT * FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
 GROUPS = (1, 32)
-# Of the keys, so many call in turn; as many more have no budget, and as many one.
+# Of the keys, this many call in turn; as many more have no budget, and as many one.
 CALLERS = 10
 # What applies to the calls of a key: where its callers' numbers begin.
 BUDGETS = {"no budget": 1_000_000, "1 budget": 2_000_000, "3 budgets, 2 limits": 1}
@@ -90,7 +90,7 @@ class Engine:
 
 @dataclass
 class Case:
-    """Calls of one kind on one engine, and what its rounds have come to in microseconds a call."""
+    """Calls of one kind on one engine, and their cost in each round in microseconds a call."""
 
     engine: Engine
     budgets: str
@@ -141,7 +141,6 @@ def admission(key: int) -> Any:
         requested_model="claude-opus-5-5",
         stream=True,
         provider="anthropic",
-        provider_key=None,
         ceiling=Decimal("0.253117"),
         input_tokens=812,
         input_cost=Decimal("0.00406"),
@@ -154,7 +153,7 @@ def admission(key: int) -> Any:
 
 
 def settlement(call: Any) -> Any:
-    """What it came to."""
+    """How it ended."""
     from decimal import Decimal
 
     from usage.arbitration import Settlement
@@ -171,28 +170,15 @@ def settlement(call: Any) -> Any:
         id=call.id,
         model=call.requested_model,
         provider=call.provider,
-        provider_key_id=None,
         provider_request_id="req_011CV1",
         status="completed",
         http_status=200,
-        error_type="",
         stop_reason="end_turn",
         input_tokens=787,
         output_tokens=440,
-        thinking_tokens=0,
-        cache_read_input_tokens=0,
-        cache_creation_5m_input_tokens=0,
-        cache_creation_1h_input_tokens=0,
-        web_search_requests=0,
-        iterations=[],
         service_tier="standard",
-        speed="",
-        inference_geo="",
         cost=Decimal("0.014935"),
-        currency="USD",
         price_version=call.price_version,
-        price_flag="",
-        estimated=False,
         time_to_first_byte_ms=512,
         duration_ms=812,
         attempts=[attempt],
@@ -207,7 +193,7 @@ def migrate(checkout: Path, url: str, folder: str) -> None:
 
 @contextlib.contextmanager
 def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> Iterator[Engine]:
-    """A checkout's arbiter with so many keys of three budgets each; without budgets where it knows none."""
+    """A checkout's arbiter with this many keys of three budgets each; without budgets if it knows none."""
     from keys.connection import OPTIONS
 
     database = f"bench_arbiter_{os.getpid()}_{''.join(filter(str.isalnum, name))}"
@@ -218,8 +204,9 @@ def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> It
             migrate(checkout, url, folder)
             with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
                 knows_budgets = fill(link, keys)
+                path = search_path(link)
             # What a commit waits for on a disk is another matter, and so are plans that were made for empty tables.
-            settings = f"{OPTIONS} -c synchronous_commit=off -c enable_seqscan=off"
+            settings = f"{OPTIONS} -c synchronous_commit=off -c enable_seqscan=off -c search_path={path}"
             with psycopg.connect(url, autocommit=True, options=settings) as link:
                 made = Engine(name, link, knows_budgets)
                 made.start()
@@ -227,6 +214,12 @@ def engine(name: str, server: str, checkout: Path, folder: str, keys: int) -> It
         finally:
             # Without FORCE: that would end an autovacuum that may be at work in it, which only a superuser may.
             maintenance.execute(f'DROP DATABASE "{database}"')
+
+
+def search_path(link: psycopg.Connection[Any]) -> str:
+    """Where a connection finds this engine's functions: in a schema of their own, unless its checkout is older."""
+    found = link.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'arbiter\\_%'").fetchone()
+    return f"{found[0]},public" if found else "public"
 
 
 def fill(link: psycopg.Connection[Any], keys: int) -> bool:

@@ -19,6 +19,7 @@ from django.db import DatabaseError, OperationalError, ProgrammingError, connect
 from kombu.exceptions import OperationalError as BrokerError
 
 from gateway_project.configuration import configuration
+from usage import functions
 
 # Django's own commands that hide an absent database: behind an error of theirs, another program's, or a question.
 HIDE_IT = {"dbshell", "dumpdata", "runserver", "test", "testserver"}
@@ -122,12 +123,12 @@ def place_of(host: str, port: str) -> str:
 
 
 def about_migrations() -> str | None:
-    """Where migrations are missing, that they are; else a name is wrong in a query of ours."""
+    """That migrations or the arbiter's functions are missing, if they are; else a name is wrong in a query of ours."""
     try:
         names = list(missing_migrations())
+        if not names:
+            return None if functions.are_made() else str(functions.ArbiterMissing())
     except DatabaseError:
-        return None
-    if not names:
         return None
     return (
         f"The database lacks tables: {len(names)} migrations are missing, from {names[0]} on. Run `manage.py migrate`, "

@@ -8,7 +8,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from usage import alert_delivery, free_calls, ledger, performance, refusals, rollups, verification
+from usage import alert_delivery, free_calls, functions, ledger, performance, refusals, rollups, verification
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +29,14 @@ def reap() -> None:
 
 @shared_task
 def verify_ledger() -> None:
-    """Derive every counter anew; one that differs is an error for the log, and for whoever watches it."""
+    """Derive every counter again; one that differs is logged as an error."""
     for difference in verification.verify():
         logger.error("a counter is wrong: %s", difference)
 
 
 @shared_task
 def deliver_alerts() -> None:
-    """Tell whoever is to be told of the thresholds that were passed."""
+    """Deliver alerts to their targets."""
     alert_delivery.sweep()
 
 
@@ -50,6 +50,13 @@ def observe_providers() -> None:
 def make_partitions() -> None:
     """Make room in the ledger for the months to come."""
     ledger.make_partitions()
+
+
+@shared_task
+def drop_old_arbiters() -> None:
+    """Drop the arbiter's functions of versions that no process uses any more."""
+    for schema in functions.drop_unused():
+        logger.info("dropped %s, which no process uses any more", schema)
 
 
 @shared_task

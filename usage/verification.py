@@ -1,4 +1,4 @@
-"""Whether every counter is what the ledger and the holds say: counters are derived, and this derives them anew.
+"""Whether every counter is what the ledger and the holds say: this derives them again, and compares.
 
 It is exact while calls come and go. A snapshot of the database is consistent by itself (a call's row and its counters
 are one transaction), but one that is long enough to sum the whole ledger would slow every counter down. So the ledger
@@ -19,7 +19,7 @@ from django.db import connection
 
 from usage.budgets import Budget, Limit
 
-# So many ledger rows are summed, or windows compared, in one statement.
+# Ledger rows that are summed, and windows that are compared, in one statement.
 PART = 20_000
 WINDOWS = 1_000
 
@@ -112,7 +112,7 @@ class Difference:
 
 
 def verify() -> list[Difference]:
-    """Every counter that isn't what ledger, adjustments, holds and top-ups come to; none is as it should be."""
+    """Every counter that differs from ledger, adjustments, holds and top-ups; an empty list if all are right."""
     return [*_windows(), *_running(), *_prepaid()]
 
 
