@@ -43,11 +43,11 @@ app.conf.beat_schedule = {
 @worker_init.connect
 def check_functions(**_: object) -> None:
     """End a worker whose version was never set up in the database."""
-    from django.db import OperationalError
+    from django.db import OperationalError, connection
 
     from usage import functions
 
     # While the database is away, tasks fail by themselves until it is back.
-    with contextlib.suppress(OperationalError):
+    with contextlib.suppress(OperationalError), contextlib.closing(connection):
         if not functions.are_made():
             sys.exit(str(functions.ArbiterMissing()))

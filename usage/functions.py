@@ -116,7 +116,8 @@ def fill_in(text: str) -> str:
 SQL = "\n".join(fill_in((FOLDER / name).read_text()) for name in FILES)
 SCHEMA = PREFIX + hashlib.sha256(SQL.encode()).hexdigest()[:12]
 
-IS_MADE = "SELECT to_regnamespace(%s) IS NOT NULL"
+# Not by to_regnamespace, which within a transaction doesn't notice what another one has just made.
+IS_MADE = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 # One at a time, whether it makes or drops.
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('usage_arbiter'))"
 # Every role that may use the tables may use the functions, which run with their caller's rights.
@@ -136,7 +137,10 @@ IN_USE = """
 UPDATE usage_arbiterversion v SET used_at = clock_timestamp()
 WHERE schema = %s OR EXISTS (SELECT FROM usage_process p WHERE p.arbiter = v.schema)
 """
-UNUSED = "SELECT schema FROM usage_arbiterversion WHERE used_at < clock_timestamp() - %s::interval ORDER BY schema"
+UNUSED = """
+SELECT schema FROM usage_arbiterversion
+WHERE schema <> %s AND used_at < clock_timestamp() - %s::interval ORDER BY schema
+"""
 
 
 def search_path(tables: str = USUAL_PATH) -> str:
@@ -205,6 +209,8 @@ def make(using: str = "default") -> bool:
             try:
                 cursor.execute(CREATE)
             except ProgrammingError as error:
+                if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                    raise
                 raise CommandError(
                     f"{error}: GRANT CREATE ON DATABASE, or run `manage.py migrate` as its owner."
                 ) from None
@@ -232,7 +238,7 @@ def drop_unused(kept: timedelta = KEPT) -> list[str]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(LOCK)
         cursor.execute(IN_USE, [SCHEMA])
-        cursor.execute(UNUSED, [kept])
+        cursor.execute(UNUSED, [SCHEMA, kept])
         unused = [row[0] for row in cursor.fetchall()]
         for schema in unused:
             assert re.fullmatch(PREFIX + "[0-9a-f]+", schema)
