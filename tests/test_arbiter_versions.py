@@ -26,7 +26,7 @@ from tests.gateway import Web
 from tests.ledger import make_cast
 from usage import functions, verification
 from usage.admission import INTERRUPT
-from usage.models import ArbiterVersion, Budget, Limit, Process
+from usage.models import ArbiterVersion, Budget, Hold, LedgerEntry, Limit, Process
 from usage.request_ids import new_id
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,9 +214,7 @@ def test_two_versions_serve_calls_at_once_and_counters_and_ledger_agree(versions
     with admin_connection() as link:
         assert len(admitted) > 50
         Arbiter(link).counters()
-        (rows,) = link.execute("SELECT count(*) FROM usage_ledgerentry").fetchone()
-        (holds,) = link.execute("SELECT count(*) FROM usage_hold").fetchone()
-    assert rows + holds == len(admitted)
+    assert LedgerEntry.objects.count() + Hold.objects.count() == len(admitted)
     assert verification.verify() == []
 
 
@@ -305,7 +303,7 @@ def test_the_search_path_of_the_url_is_where_tables_are():
     def path(url: str) -> str:
         options = database.parse(url)["OPTIONS"]
         assert isinstance(options, dict)
-        return options["options"].rpartition("search_path=")[2]
+        return str(options["options"].rpartition("search_path=")[2])
 
     assert path("postgresql://a@b/c") == functions.search_path()
     assert path("postgresql://a@b/c?options=-csearch_path%3Dmine") == f"{functions.SCHEMA},mine"

@@ -139,7 +139,7 @@ WHERE schema = %s OR EXISTS (SELECT FROM usage_process p WHERE p.arbiter = v.sch
 """
 UNUSED = """
 SELECT schema FROM usage_arbiterversion
-WHERE schema <> %s AND used_at < clock_timestamp() - %s::interval ORDER BY schema
+WHERE schema <> %s AND used_at < clock_timestamp() - make_interval(secs => %s) ORDER BY schema
 """
 
 
@@ -238,7 +238,7 @@ def drop_unused(kept: timedelta = KEPT) -> list[str]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(LOCK)
         cursor.execute(IN_USE, [SCHEMA])
-        cursor.execute(UNUSED, [SCHEMA, kept])
+        cursor.execute(UNUSED, [SCHEMA, kept.total_seconds()])
         unused = [row[0] for row in cursor.fetchall()]
         for schema in unused:
             assert re.fullmatch(PREFIX + "[0-9a-f]+", schema)

@@ -10,8 +10,14 @@ $$;
 
 -- The call that made a batch has been answered: its row is written, which costs nothing, and its hold stays.
 CREATE FUNCTION usage_open(p_settlement jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    held usage_hold;
 BEGIN
-    RETURN (usage_make_rows(jsonb_build_array(p_settlement), 'opened')).written > 0;
+    SELECT * INTO held FROM usage_hold WHERE id = (p_settlement ->> 'id')::uuid FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    RETURN (usage_make_rows(jsonb_build_array(p_settlement), 'opened', ARRAY[held])).written > 0;
 END $$;
 
 -- Settle lines of a batch: each becomes a row of its own, once; the hold shrinks by what they cost, and is deleted with
@@ -39,7 +45,7 @@ BEGIN
             'id', usage_part_id(p_call, line ->> 'part'), 'call', p_call,
             'client_labels', (opened -> 'client_labels') || coalesce(line -> 'client_labels', '{}')))
         FROM jsonb_array_elements(p_lines) AS line
-    ), 'part');
+    ), 'part', ARRAY[held]);
     -- What is spent is no longer held; what is over was never held.
     WITH spent AS (
         SELECT c.budget, c.start, sum(c.amount) AS amount

@@ -12,7 +12,6 @@ DECLARE
     closed usage_closed;
     verdict usage_verdict;
     verdicts usage_verdict[];
-    uncounted usage_weighed[];
     given usage_change[];
     returned usage_throttle[];
     counted usage_counted[];
@@ -63,17 +62,21 @@ BEGIN
                     SELECT FROM keys_cooldown c WHERE c.provider_key_id = a.provider_key
                         AND usage_is_for(c.model, a.requested_model, a.shares) AND c.until > clock_timestamp())
                 THEN 'cooling' ELSE coalesce(k.verdict, 'unknown') END) AS v (verdict)
+        ), held AS (
+            -- As usage_make_holds does it. A statement of its own would make a lone call cost a tenth more.
+            INSERT INTO usage_hold (
+                {{held: #}}, process, expires_at, admitted_at, virtual_key_id, team_id, customer_id, labels)
+            SELECT
+                {{held: #}}, CASE WHEN expires_seconds IS NULL THEN p_process END,
+                clock_timestamp() + make_interval(secs => expires_seconds), usage_now(), virtual_key_id, team_id,
+                customer_id, labels
+            FROM judged WHERE verdict = 'admitted' AND hold AND budgets = '{}' AND throttles = '{}'
         )
         SELECT
             array_agg(ROW(id, verdict, NULL)::usage_verdict) FILTER (WHERE budgets = '{}' AND throttles = '{}'),
-            array_agg(ROW(asked, virtual_key_id, team_id, customer_id, labels, verdict, NULL)::usage_weighed)
-                FILTER (WHERE verdict = 'admitted' AND hold AND budgets = '{}' AND throttles = '{}'),
             array_agg(ROW(asked, budgets, throttles)::usage_counted) FILTER (WHERE budgets <> '{}' OR throttles <> '{}')
-        INTO verdicts, uncounted, counted
+        INTO verdicts, counted
         FROM judged;
-        IF uncounted IS NOT NULL THEN
-            PERFORM usage_make_holds(p_process, usage_now(), uncounted);
-        END IF;
         IF verdicts IS NOT NULL THEN
             FOREACH verdict IN ARRAY verdicts LOOP
                 RETURN NEXT verdict;

@@ -27,12 +27,12 @@ END $$;
 -- where there is a hold, which says who called. p_how:
 --   settled  the hold is deleted; of what was held, the call's cost is spent
 --   expired  the hold is deleted; all that was held is spent
---   opened   the hold stays; nothing is spent yet
---   part     the hold stays; the row is one of several, and is charged to the budgets of its model
-CREATE FUNCTION usage_make_rows(p_settlements jsonb, p_how text) RETURNS usage_made LANGUAGE plpgsql AS $$
+--   opened   the hold stays (p_stays, which the caller has locked); nothing is spent yet
+--   part     likewise; the row is one of several, and is charged to the budgets of its model
+CREATE FUNCTION usage_make_rows(p_settlements jsonb, p_how text, p_stays usage_hold[] DEFAULT NULL)
+RETURNS usage_made LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    stays boolean := p_how IN ('opened', 'part');
     made usage_made;
 BEGIN
     WITH s AS (
@@ -40,11 +40,11 @@ BEGIN
             cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens) AS tokens
         FROM jsonb_populate_recordset(ROW({{settlement: ?}}, NULL, NULL, NULL, NULL, NULL)::usage_settled, p_settlements)
     ), gone AS (
-        DELETE FROM usage_hold h USING s WHERE h.id = s.hold AND NOT stays RETURNING h.*
-    ), holds AS (
+        DELETE FROM usage_hold h USING s WHERE h.id = s.hold AND p_stays IS NULL RETURNING h.*
+    ), holds AS NOT MATERIALIZED (
         SELECT * FROM gone
         UNION ALL
-        SELECT h.* FROM usage_hold h WHERE stays AND h.id IN (SELECT s.hold FROM s)
+        SELECT * FROM unnest(p_stays)
     ), written AS (
         INSERT INTO usage_ledgerentry (
             {{settlement: #}}, admitted_at, ended_at, credential, virtual_key_id, team_id, customer_id, labels,
