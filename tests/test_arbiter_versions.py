@@ -52,7 +52,8 @@ def dump(name: str) -> list[str]:
     options = ["--schema-only", "--no-owner", "--no-privileges", "--exclude-table=usage_ledgerentry_2*"]
     done = subprocess.run([program, *options, url_of(name)], capture_output=True, text=True, check=True)
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith(("--", "\\"))]
-    return [re.sub(r"CONSTRAINT \w+ NOT NULL", "NOT NULL", line) for line in lines]
+    # Some builds of PostgreSQL count the versions of columns.
+    return [re.sub(r"CONSTRAINT \w+ NOT NULL", "NOT NULL", line) for line in lines if "SET (pg_attver=" not in line]
 
 
 def dump_of_copy(name: str) -> list[str]:
