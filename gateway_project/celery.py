@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 
 from celery import Celery
 from celery.schedules import crontab
+from celery.signals import worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
@@ -19,6 +22,7 @@ app.conf.beat_schedule = {
     "deliver alerts": {"task": "usage.tasks.deliver_alerts", "schedule": 30.0},
     "measure provider keys": {"task": "usage.tasks.observe_providers", "schedule": 30.0},
     "verify the counters": {"task": "usage.tasks.verify_ledger", "schedule": crontab(hour=4, minute=10)},
+    "drop the arbiters of older versions": {"task": "usage.tasks.drop_old_arbiters", "schedule": crontab(minute=15)},
     "make partitions": {"task": "usage.tasks.make_partitions", "schedule": crontab(hour=2, minute=20)},
     "refresh the list of models": {"task": "messages_api.tasks.refresh_models", "schedule": 60.0},
     "tend message batches": {"task": "messages_api.tasks.tend_batches", "schedule": 60.0},
@@ -34,3 +38,16 @@ app.conf.beat_schedule = {
     },
     "forget old refusals": {"task": "usage.tasks.forget_refusals", "schedule": crontab(hour=3, minute=40)},
 }
+
+
+@worker_init.connect
+def check_functions(**_: object) -> None:
+    """End a worker whose version was never set up in the database."""
+    from django.db import OperationalError, connection
+
+    from usage import functions
+
+    # While the database is away, tasks fail by themselves until it is back.
+    with contextlib.suppress(OperationalError), contextlib.closing(connection):
+        if not functions.are_made():
+            sys.exit(str(functions.ArbiterMissing()))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from usage import functions
+
 # The embedded server writes its URL here when it starts; every command beside it finds it.
 URL_FILE = "run/database.url"
 KEPT_SECONDS = 60
+SEARCH_PATH = re.compile(r"(?:-c\s*|--)search_path=((?:\\.|\S)+)")
 
 
 def parse(url: str) -> dict[str, Any]:
@@ -17,10 +21,12 @@ def parse(url: str) -> dict[str, Any]:
     that it is one); a socket's folder goes in `?host=`."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
-    # Compiling one of our queries takes a hundred times as long as running it.
-    options["options"] = f"-c jit=off {options.get('options', '')}".strip()
+    given = options.get("options", "")
+    path = SEARCH_PATH.search(given)
+    # The last of several settings counts. Compiling one of our queries takes a hundred times as long as running it.
+    options["options"] = f"-c jit=off {given} -c search_path={functions.search_path(*path.groups() if path else ())}"
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "gateway_project.postgresql",
         "NAME": unquote(parts.path.strip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),

@@ -1,4 +1,5 @@
-"""What has to be there before the first request: tables, static files and, on an empty database, something to try.
+"""What has to be there before the first request: tables, the arbiter's functions, static files and, on an empty
+database, something to try.
 
 The first objects (an administrator, a customer with a team, the echo provider and a virtual key) are made only while
 there is neither a user nor a customer. Their secrets go to the screen, once, and nowhere else.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import django
 from django.contrib.auth import get_user_model
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection, transaction
 
 from gateway_project import static_files, supervisor, unavailable
@@ -21,7 +22,7 @@ from gateway_project.configuration import configuration
 from gateway_project.embedded_postgres import CannotStart
 
 OLDEST_POSTGRES = 15
-# Two machines may start at once: one migrates, the other waits. Any number that nobody else locks.
+# Two machines may start at once: one migrates, the other waits. Any number that no other program locks.
 SET_UP_LOCK = 7_262_046
 
 WELCOME = """
@@ -60,12 +61,17 @@ def set_up() -> FirstSecrets | None:
     """Bring the database and the static files up to date; what was made if the database was empty.
 
     Raises:
-        CannotStart: the database can't be reached or is too old, or the static files can't be written.
+        CannotStart: the database can't be reached, is too old or can't be migrated, or the static files can't be
+            written.
     """
     check_database()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [SET_UP_LOCK])
-    call_command("migrate", verbosity=0, interactive=False)
+    try:
+        # Makes the arbiter's functions of this version, too (usage/functions.py).
+        call_command("migrate", verbosity=0, interactive=False)
+    except CommandError as error:
+        raise CannotStart(str(error)) from None
     collect_static_files()
     # Their secrets are shown once, with the address to try them at: by a machine that has one.
     made = make_first_objects() if configuration().serves_web else None

@@ -197,7 +197,7 @@ def ending(code: int) -> str:
 
 
 def terminal_is_gone() -> bool:
-    """A closed terminal says SIGHUP too; then there is nobody to run for."""
+    """A closed terminal sends SIGHUP too; then the gateway stops."""
     if not HAD_TERMINAL:
         return False
     try:
@@ -255,8 +255,8 @@ def known_pid(lock: TextIO) -> str:
 
 
 def end_orphans(run_dir: Path) -> None:
-    """End what a killed run left. Each of its processes was told to stop when it died: they get some seconds to end
-    their calls, then calls are cut, then processes. PostgreSQL, which they write to, goes last."""
+    """End what a killed run left. Its processes got a signal to stop when it died: they have some seconds to end their
+    calls, then calls are cut, then processes. PostgreSQL, which they write to, goes last."""
     found = processes.orphans(run_dir)
     if found:
         say(f"Ending what an earlier run left when it was killed: {', '.join(found)}.")
@@ -335,7 +335,7 @@ def set_up(place: Place) -> None:
 
 
 def run(settings: Configuration) -> None:
-    """Everything, until it is told to stop.
+    """Everything, until a stop signal.
 
     Raises:
         CannotStart: with one line that says why.

@@ -19,6 +19,7 @@ from django.db import DatabaseError, OperationalError, ProgrammingError, connect
 from kombu.exceptions import OperationalError as BrokerError
 
 from gateway_project.configuration import configuration
+from usage import functions
 
 # Django's commands that hide that the database is away, behind another error or a question.
 HIDE_IT = {"dbshell", "dumpdata", "runserver", "test", "testserver"}
@@ -127,12 +128,12 @@ def place_of(host: str, port: str) -> str:
 
 
 def about_migrations() -> str | None:
-    """One line if migrations are missing. If not, a query of the program uses a wrong name: None."""
+    """One line if migrations or the arbiter's functions are missing; else a query of the program is wrong: None."""
     try:
         names = list(missing_migrations())
+        if not names:
+            return None if functions.are_made() else str(functions.ArbiterMissing())
     except DatabaseError:
-        return None
-    if not names:
         return None
     return (
         f"The database lacks tables: {len(names)} migrations are missing, from {names[0]} on. Run `manage.py migrate`, "

@@ -19,7 +19,8 @@ from usage.admission import ASK
 from usage.arbitration import Admission, Settlement, Verdict
 from usage.request_ids import new_id
 
-REAL_TIME = "CREATE OR REPLACE FUNCTION usage_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT {}'"
+# The clock is the tables', not a version's (usage/functions.py).
+REAL_TIME = "CREATE OR REPLACE FUNCTION public.usage_now() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT {}'"
 
 TOTALS = """
 SELECT w.budget_id, w.start, w.spent, w.held,
@@ -65,7 +66,7 @@ class Arbiter:
         self.link.execute(REAL_TIME.format(now))
 
     def ask(self, key: VirtualKey, ceiling: object = "0.25", **changes: Any) -> Admission:
-        """A call of this key that may cost so much."""
+        """A call of this key that may cost this much."""
         credential, revision = self.link.execute(
             "SELECT c.id, v.revision FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id"
             " WHERE v.id = %s",
@@ -79,9 +80,7 @@ class Arbiter:
             "hold": True,
             "endpoint": "messages",
             "requested_model": "claude-opus-5-5",
-            "stream": False,
             "provider": "echo",
-            "provider_key": None,
             "ceiling": Decimal(str(ceiling)),
             "input_tokens": 100,
             "input_cost": Decimal("0.01"),
@@ -89,7 +88,6 @@ class Arbiter:
             "max_tokens": 1000,
             "output_price": Decimal(20),
             "price_version": "test",
-            "client_labels": {},
         }
         return Admission(**(values | changes))
 
@@ -145,7 +143,7 @@ class Arbiter:
 
 
 def settlement(call: Admission, cost: object = "0.002", **changes: Any) -> Settlement:
-    """What a call came to."""
+    """How a call ended."""
     values: dict[str, Any] = {
         "id": call.id,
         "model": call.requested_model,
@@ -154,27 +152,13 @@ def settlement(call: Admission, cost: object = "0.002", **changes: Any) -> Settl
         "provider_request_id": "req_1",
         "status": "completed",
         "http_status": 200,
-        "error_type": "",
         "stop_reason": "end_turn",
         "input_tokens": 90,
         "output_tokens": 10,
-        "thinking_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cache_creation_5m_input_tokens": 0,
-        "cache_creation_1h_input_tokens": 0,
-        "web_search_requests": 0,
-        "iterations": [],
-        "service_tier": "",
-        "speed": "",
-        "inference_geo": "",
         "cost": Decimal(str(cost)),
-        "currency": "USD",
         "price_version": "test",
-        "price_flag": "",
-        "estimated": False,
         "time_to_first_byte_ms": 5,
         "duration_ms": 20,
-        "attempts": [],
     }
     return Settlement(**(values | changes))
 
@@ -193,7 +177,7 @@ def arbiter() -> Iterator[Arbiter]:
 
 
 def give_credential(key: VirtualKey) -> VirtualKey:
-    """The key, with a credential that nobody knows the secret of."""
+    """The key, with a credential whose secret is not known."""
     Credential.objects.create(kind="virtual_key", virtual_key=key, digest=new_id().bytes * 2, pepper="0")
     return key
 

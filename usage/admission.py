@@ -1,14 +1,14 @@
 """Admission and settlement, grouped: one writer a process takes whatever is waiting and asks the arbiter once for all.
 
-The arbiter is `usage_group` in usage/sql/arbiter.sql: one transaction a group, settlements before admissions. While
+The arbiter is `usage_group` in usage/arbiter/group.sql: one transaction a group, settlements before admissions. While
 one group is under way the next one gathers, so the cost of a call falls as load rises. What the writer promises:
 
 - A call that was admitted has a committed hold. A waiter that went away leaves none: the writer owns a hold until its
-  waiter takes it, and releases in the next group what nobody took.
-- A settlement is written once, whatever happens to the connection; where the database is away it waits in memory,
-  and where the process must stop first it goes to a spool file that the next start replays.
+  waiter takes it, and releases it in the next group if the waiter is gone.
+- A settlement is written once, whatever happens to the connection; while the database is away it waits in memory, and
+  if the process must stop first it goes to a spool file that the next start replays.
 - One member that can't be written doesn't sink its group.
-- Calls that were let through while nobody could be asked are admitted before anything of them is settled.
+- Calls that were let through while the database was away are admitted before they are settled.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ import psycopg
 from psycopg import errors
 
 from keys.connection import connect, patience
-from usage import spool
+from usage import functions, spool
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Passed, Settlement, Verdict
 from usage.request_ids import new_id
 from usage.tokens import TOKENS_PER_SECOND
 
 logger = logging.getLogger(__name__)
 
-# At most so many members in a group: bounds the length of a transaction.
+# Members of a group at most: this bounds the length of a transaction.
 GROUP = 256
 GROUP_SECONDS = 15
 CONNECT_SECONDS = 10
 # How long a settlement waits for an admission to share its transaction.
 COMPANY_SECONDS = 0.003
-# What a group is about may move while it waits for its locks; not for ever.
+# The counters that apply may change while a group waits for its locks, but not for ever.
 MOST_MOVES = 50
 ADMIT_LATE = "SELECT usage_admit_late(%s, %s::jsonb)"
 ASK = "SELECT id, verdict, detail FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
 REGISTER = """
-WITH process AS (INSERT INTO usage_process (id, host, pid) VALUES (%(id)s, %(host)s, %(pid)s))
+WITH process AS (
+    INSERT INTO usage_process (id, host, pid, arbiter) VALUES (%(id)s, %(host)s, %(pid)s, %(arbiter)s))
 INSERT INTO usage_writer (process, fence, groups) VALUES (%(id)s, 1, 0)
 """
 FENCE = "UPDATE usage_writer SET fence = fence + 1 WHERE process = %s RETURNING fence"
@@ -56,7 +57,7 @@ WITH writer AS (DELETE FROM usage_writer WHERE process = %(id)s)
 DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_hold WHERE process = %(id)s)
 """
 
-# What one member of a group can be to blame for; everything else is the database's trouble, and passes.
+# Errors that one member of a group can cause; all others are the database's, and pass.
 MEMBERS_FAULT = (errors.DataError, errors.IntegrityError)
 INTERRUPT = "SELECT usage_interrupt(ARRAY[%s]::uuid[], ARRAY[clock_timestamp()], %s)"
 
@@ -102,7 +103,7 @@ class Group:
         return len(self.settlements) + len(self.releases) + len(self.admissions)
 
     def let_go(self) -> None:
-        """Turn admissions that nobody waits for any more into releases: they may have been committed."""
+        """Turn admissions whose waiters are gone into releases: they may have been committed."""
         self.releases += [waiting.admission.id for waiting in self.admissions if waiting.answer.done()]
         self.admissions = [waiting for waiting in self.admissions if not waiting.answer.done()]
 
@@ -130,8 +131,8 @@ class Writer:
         queue: admissions that may wait at once; beyond it they are refused as overload.
         patience: seconds that an admission may wait for the arbiter.
         lease: seconds after its last heartbeat at which this process is taken for dead.
-        retained: seconds after which budgets get back what was retained of calls that nobody saw end.
-        waits: whether admissions wait also while it is known already that nobody can be asked.
+        retained: seconds after which budgets get back what was retained of calls whose end is not known.
+        waits: whether admissions wait although the database is known to be away.
     """
 
     def __init__(self, *, queue: int, patience: float, lease: float, retained: float, waits: bool = True) -> None:
@@ -178,8 +179,8 @@ class Writer:
         try:
             return await waiting.answer
         except asyncio.CancelledError:
-            # A cancelled future tells the writer; an answer that came just before nobody has taken.
-            if told(waiting.answer):
+            # The writer sees a cancelled future; an answer that came just before is released here.
+            if has_verdict(waiting.answer):
                 self.release(admission.id)
             raise
 
@@ -199,7 +200,7 @@ class Writer:
         self.wake.set()
 
     def settle(self, settlement: Settlement, committed: asyncio.Event | None = None) -> None:
-        """Queue what a call came to. It is written within milliseconds, or as soon as the database is back.
+        """Queue how a call ended. It is written within milliseconds, or as soon as the database is back.
 
         Args:
             committed: is set when it is written.
@@ -223,6 +224,7 @@ class Writer:
 
         Raises:
             psycopg.OperationalError: the database can't be reached.
+            ArbiterMissing: it lacks the functions of this version.
         """
         await self._connect()
         self.idle.set()
@@ -261,6 +263,8 @@ class Writer:
         """Open a connection and take the writer's right for it, so that nothing of an older one can still land."""
         connection = await connect("gateway writer")
         try:
+            if not self.registered:
+                await functions.check(connection)
             fence = None
             if self.registered:
                 row = await (await connection.execute(FENCE, [self.process])).fetchone()
@@ -278,7 +282,8 @@ class Writer:
         if self.registered:
             logger.warning("this process was taken for dead; it goes on under a new id")
         self.process = new_id()
-        await connection.execute(REGISTER, {"id": self.process, "host": socket.gethostname(), "pid": os.getpid()})
+        values = {"id": self.process, "host": socket.gethostname(), "pid": os.getpid(), "arbiter": functions.SCHEMA}
+        await connection.execute(REGISTER, values)
         self.registered, self.fence = True, 1
 
     async def _reconnect(self) -> None:
@@ -302,7 +307,7 @@ class Writer:
             delay = min(delay * 2, 1)
 
     async def _keep_alive(self) -> None:
-        """The heartbeat, on a connection of its own; with it, whoever is dead is reaped, and what was retained for long
+        """The heartbeat, on a connection of its own. Each time, dead processes are reaped, and what was retained long
         enough is given back."""
         connection: psycopg.AsyncConnection | None = None
         try:
@@ -329,7 +334,7 @@ class Writer:
                 await connection.close()
 
     async def _watch_patience(self) -> None:
-        """Let go of who has waited too long, in the queue or in a group that hangs; no database is asked for it."""
+        """Answer waiters that have waited too long, in the queue or in a group that hangs; this needs no database."""
         while True:
             await asyncio.sleep(min(0.25, self.patience / 4))
             self._lose_patience(time.monotonic() - self.patience)
@@ -365,7 +370,7 @@ class Writer:
                 self.releases.extend(group.releases)
                 raise
             except Exception:
-                # Whatever it is, the writer must live: settle later, admit nobody.
+                # Whatever it is, the writer must live: settle later, admit no call.
                 logger.exception("a group failed")
                 self._doubt(group)
                 await asyncio.sleep(0.1)
@@ -428,7 +433,7 @@ class Writer:
                 return
 
     async def _admit_late(self) -> None:
-        """Admit what was let through, whatever it takes: what is in a group may be a settlement of it."""
+        """Admit what was let through, whatever it takes: a group may have its settlements."""
         size, admitted, buried = GROUP, 0, 0
         while self.late:
             if self.connection is None:
@@ -529,7 +534,7 @@ class Writer:
                 waiting.answer.set_exception(ArbiterAway())
 
     async def _interrupt(self, call: UUID) -> None:
-        """End the hold of a call whose settlement is a dead letter: charged now, to be adjusted by who reads it."""
+        """End the hold of a call whose settlement is a dead letter: it is charged now, and may be adjusted by hand."""
         if self.connection is not None:
             try:
                 await self.connection.execute(INTERRUPT, [call, TOKENS_PER_SECOND])
@@ -537,11 +542,11 @@ class Writer:
                 logger.error("the hold of call %s stays until this process ends: %s", call, type(fault).__name__)
 
     def _doubt(self, group: Group) -> None:
-        """Nobody knows whether the group was written: settle again, and let go of who may have been admitted."""
+        """The group may have been written or not: settle again, and release what may have been admitted."""
         self.settlements.extendleft(reversed(group.settlements))
         self.releases.extend(group.releases)
         for waiting in group.admissions:
-            if told(waiting.answer):
+            if has_verdict(waiting.answer):
                 continue
             self.releases.append(waiting.admission.id)
             if not waiting.answer.done():
@@ -549,6 +554,6 @@ class Writer:
         self.wake.set()
 
 
-def told(answer: asyncio.Future[Verdict]) -> bool:
+def has_verdict(answer: asyncio.Future[Verdict]) -> bool:
     """Whether a waiter has its verdict."""
     return answer.done() and not answer.cancelled() and answer.exception() is None

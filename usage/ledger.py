@@ -1,4 +1,4 @@
-"""The ledger's upkeep: partitions for the months to come, and rows for calls whose process died."""
+"""The ledger's upkeep: partitions for the coming months, and rows for calls whose process died."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from usage.tokens import TOKENS_PER_SECOND
 
 
 def make_partitions(months: int = 3) -> int:
-    """Make the partitions of this month and so many following ones; returns how many are new."""
+    """Make the partitions of this month and of as many following ones; returns how many are new."""
     return _ask("SELECT usage_make_partitions(%s)", months)
 
 
 def reap(lease: timedelta) -> int:
-    """Turn the holds of processes that are dead for a lease into interrupted rows; returns how many."""
+    """Turn the holds of processes whose last heartbeat is older than the lease into rows; returns how many."""
     return _ask("SELECT usage_reap(make_interval(secs => %s), %s)", lease.total_seconds(), TOKENS_PER_SECOND)
 
 
 def give_back(age: timedelta) -> int:
-    """Give back to budgets what has been retained for so long of calls that nobody saw end; returns of how many."""
+    """Give back to budgets what has been retained for this long of calls without a known end; returns of how many."""
     return _ask("SELECT usage_give_back(NULL, make_interval(secs => %s))", age.total_seconds())
 
 
 def give_back_of(call: UUID) -> bool:
-    """Give back what is retained of this call: an admin has decided so. False where nothing is."""
+    """Give back what is retained of this call, as an admin has decided. False if nothing is retained."""
     return bool(_ask("SELECT usage_give_back(ARRAY[%s]::uuid[], NULL)", call))
 
 

@@ -39,19 +39,34 @@ __all__ = [
 
 
 class Process(models.Model):
-    """A web process that holds money for calls; it is alive for as long as its heartbeat is younger than its lease."""
+    """A web process that holds money for calls; it is alive as long as its heartbeat is younger than its lease.
+
+    `arbiter`: the schema of the functions that it works with; empty for versions before there were schemas.
+    """
 
     id = models.UUIDField(primary_key=True)
     host = models.CharField(max_length=200)
     pid = models.IntegerField()
     started_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now())
+    arbiter = models.CharField(max_length=63, blank=True, default="", db_default="")
 
     class Meta:
         verbose_name_plural = "processes"
 
     def __str__(self) -> str:
         return f"{self.host} {self.pid}"
+
+
+class ArbiterVersion(models.Model):
+    """A schema of the arbiter's functions in this database (usage/functions.py), and when a process last used it."""
+
+    schema = models.CharField(primary_key=True, max_length=63)
+    made_at = models.DateTimeField(db_default=Now())
+    used_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.schema
 
 
 class Writer(models.Model):
@@ -273,7 +288,7 @@ class Refusal(models.Model):
 
     Of a storm the first few calls have rows of their own. The others of the same reason and key are counted in one row
     for each `minute`, which is about the last of them. `facts`: what a budget's or a limit's refusal is said from, in
-    any language (usage/sql/arbiter.sql; `max_tokens` with which the call would fit).
+    any language (usage/arbiter/admissions.sql; `max_tokens` with which the call would fit).
     """
 
     id = models.UUIDField(primary_key=True)

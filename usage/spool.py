@@ -1,7 +1,7 @@
 """Settlements that could not be written: kept in files on a persistent path, replayed later.
 
 `*.jsonl` are replayed by the next start, or by `manage.py replay_spool`. `dead-letters.jsonl` holds what the database
-refused by itself: somebody must look at it. A line is a settlement as JSON, or a call that was let through without
+refused by itself: an operator must look at it. A line is a settlement as JSON, or a call that was let through without
 having been admitted (usage.arbitration.Passed); it contains no key and no content.
 """
 
@@ -30,8 +30,8 @@ PASSED = b'{"passed":'
 
 
 class Journal:
-    """The calls that this process has let through unasked: a file of its own, locked for as long as it lives, so that
-    nobody replays it meanwhile.
+    """The calls that this process has let through without asking the arbiter: a file of its own, locked as long as the
+    process lives, so that no other process replays it meanwhile.
 
     A line is handed to the operating system: it outlives the process, but not a crash of the machine.
     """
@@ -56,7 +56,7 @@ class Journal:
         path = _folder() / f"{_name()}-passed.jsonl"
         hidden = path.with_suffix(".new")
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        # Locked before anybody can see it.
+        # Locked before another process can see it.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         hidden.rename(path)
         self.path, self.descriptor = path, descriptor
@@ -117,7 +117,7 @@ def replay() -> dict[str, int]:
     """Write every spooled settlement to the ledger; what was written already changes nothing.
 
     Returns:
-        how many had which verdict (usage/sql/arbiter.sql); `unreadable` lines are dead letters.
+        how many had which verdict (usage/arbiter/settlements.sql); `unreadable` lines are dead letters.
 
     Raises:
         django.db.OperationalError: the database is away; what is left stays in the spool.

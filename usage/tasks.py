@@ -8,7 +8,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from usage import alert_delivery, free_calls, ledger, performance, refusals, rollups, verification
+from usage import alert_delivery, free_calls, functions, ledger, performance, refusals, rollups, verification
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ def observe_providers() -> None:
 def make_partitions() -> None:
     """Create the ledger's partitions for the next months."""
     ledger.make_partitions()
+
+
+@shared_task
+def drop_old_arbiters() -> None:
+    """Drop the arbiter's functions of versions that no process uses any more."""
+    for schema in functions.drop_unused():
+        logger.info("dropped %s, which no process uses any more", schema)
 
 
 @shared_task
