@@ -35,9 +35,10 @@ PIECE = 2048
 # Seconds within which a client must read some part of an answer that waits for it.
 READ_SECONDS = 120
 
-# Connections of a process on which nobody known is calling: they wait for a request, for the rest of one, or for its
-# client to read the answer. Of more, the one that was silent for longest makes room. They may be a quarter of the files
-# that the process may open: without one there is no call to a provider, and no connection to the database.
+# The most connections of a process without a call of an identified caller: they wait for a request, for the rest of
+# one, or for the client to read the answer. Beyond that, the one that has waited longest is closed. They may take a
+# quarter of the files that the process may open, because each call to a provider and each connection to the database
+# needs one, too.
 STRANGERS = 4000
 OTHER_FILES = 128
 
@@ -62,7 +63,7 @@ class Http(HttpToolsProtocol):
     """
 
     origins: ClassVar[frozenset[str]] = frozenset()
-    # Those of all connections on which nobody known is calling, the one that has been so for longest first.
+    # The connections without a call of an identified caller, the one that has waited longest first.
     strangers: ClassVar[dict[Http, None]] = {}
 
     def connection_made(self, transport: Any) -> None:
@@ -82,7 +83,7 @@ class Http(HttpToolsProtocol):
         return self.refusal is not None
 
     def _is_stranger(self) -> None:
-        """For now, nobody known is calling; one that has been unknown for longer may have to make room."""
+        """Count this connection among those without an identified caller, and close the oldest if they are too many."""
         if self.transport.is_closing():
             return
         strangers = self.strangers
@@ -306,7 +307,7 @@ class Http(HttpToolsProtocol):
 
 
 def most_strangers() -> int:
-    """How many connections there may be on which nobody known is calling."""
+    """The most connections without a call of an identified caller."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return STRANGERS if files == resource.RLIM_INFINITY else max(1, min(STRANGERS, (files - OTHER_FILES) // 4))
 

@@ -145,7 +145,7 @@ if CELERY_BROKER_URL.startswith("filesystem"):
         "control_folder": str(BROKER_DIR / "control"),
         "store_processed": False,
     }
-    # Commands to workers would be files that nobody takes away.
+    # Commands to workers would be files that are never removed.
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
     CELERY_BEAT_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_IGNORE_RESULT = True

@@ -21,7 +21,7 @@ class Gateway(models.Model):
     """The one row that describes the whole gateway. `catalogue_revision` grows with every change to a provider key."""
 
     id = models.SmallAutoField(primary_key=True)
-    paused = models.BooleanField(default=False, help_text="Refuse every call until this is taken back.")
+    paused = models.BooleanField(default=False, help_text="Refuse every call until this is switched off.")
     catalogue_revision = models.BigIntegerField(default=1, editable=False)
 
     class Meta:
@@ -81,7 +81,7 @@ class Customer(models.Model):
         choices=Language,
         default=Language.ENGLISH,
         db_default=Language.ENGLISH,
-        help_text="In which its callers are told why a budget or limit refuses.",
+        help_text="Language in which a refusal by a budget or limit gives its reason.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -185,7 +185,7 @@ class ProviderKey(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="The cloud's project that is billed, if it has some. Empty: the one that the secret is for.",
+        help_text="The project that is billed, at clouds that have projects. Empty: the project of the secret.",
     )
     secret_ciphertext = models.BinaryField(editable=False, default=b"")
     secret_hint = models.CharField(max_length=20, blank=True, editable=False)
@@ -198,14 +198,14 @@ class ProviderKey(models.Model):
     )
     active = models.BooleanField(default=True)
     connect_seconds = patience("to connect")
-    first_byte_seconds = patience("from the end of a request to the first of its answer")
+    first_byte_seconds = patience("from the end of a request to the first byte of its answer")
     between_bytes_seconds = patience("between two pieces of an answer")
     total_seconds = patience("for a call, its answer included")
     retry_unanswered = models.BooleanField(
         "retry what was sent and never answered",
         default=False,
         db_default=False,
-        help_text="The provider may bill such a call, so the first try is charged at its ceiling.",
+        help_text="The provider may bill such a request, so its first attempt is charged at its ceiling.",
     )
     organization_id = models.TextField(
         "organisation",
@@ -394,7 +394,7 @@ class ModelList(models.Model):
     listed = models.JSONField(default=list)
     asked_at = models.DateTimeField(null=True)
     listed_at = models.DateTimeField(null=True)
-    problem = models.CharField(max_length=200, blank=True, help_text="Why the last question had no answer.")
+    problem = models.CharField(max_length=200, blank=True, help_text="Why the last request for the list failed.")
 
     def __str__(self) -> str:
         return f"models of {self.provider_key}"
@@ -411,7 +411,7 @@ class VirtualKey(AnswerBounds):
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="virtual_keys")
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="virtual_keys", null=True, blank=True)
     owner = models.CharField(max_length=200, blank=True, help_text="The person or service that answers for it.")
-    active = models.BooleanField(default=True, help_text="Taken away: its calls are refused until it is given back.")
+    active = models.BooleanField(default=True, help_text="If switched off, its calls are refused.")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="UTC. Empty: never.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     cut_streams_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -432,7 +432,7 @@ class VirtualKey(AnswerBounds):
         default=list,
         db_default=[],
         blank=True,
-        help_text="Models that answer in turn where the one that was asked for can't, separated by commas.",
+        help_text="Models to try in turn if the requested one can't answer, separated by commas.",
     )
     adaptive_weights = models.BooleanField(
         default=False,

@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 
 # A line is an answer of a model: a few MB at most.
 LONGEST_LINE = 16 << 20
-# Of a custom id, this much tells that it is none of ours.
+# Characters of a custom id that are kept: one longer than the gateway's longest is not the gateway's.
 ID_LENGTH = 65
-# There is one line for each request; of any more than these besides, nothing is read.
+# There is one line for each request. Of results with more lines than this in addition, the rest isn't read.
 SPARE = 100
 PLACES = Decimal(1).scaleb(-12)
 
@@ -138,7 +138,7 @@ class ResultsMeter:
         self._line(b"".join(self._rest))
         self._rest.clear()
         if self._unreadable:
-            # Whose they are nobody can say: their share stays held.
+            # It is unknown which requests they belong to: their share stays held.
             logger.error("%d lines of the results of batch %s can't be read", self._unreadable, self.batch.id)
         if self.too_many:
             logger.error("batch %s has more results than requests", self.batch.id)

@@ -1,16 +1,16 @@
-"""A connection on which somebody known is calling is not closed to make room for others'; a stranger's may be."""
+"""Tells the server that the caller of a request is identified: it doesn't close such a connection to make room."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Where a request's scope has, in its state, what tells the server that the caller is known.
+# The key in the scope's state under which the server puts its callback.
 KNOWN = "known"
 
 
 def note(scope: Mapping[str, Any]) -> None:
-    """The request's caller is known."""
+    """Report that the request's caller is identified."""
     known: Callable[[], None] | None = scope.get("state", {}).get(KNOWN)
     if known is not None:
         known()

@@ -63,6 +63,7 @@ class Binding(Kept):
 
     class Kind(models.TextChoices):
         CONTAINER = "container", "container"
+        THREAD = "thread", "thread"
         SIGNATURE = "signature", "signature"
 
     kind = models.CharField(max_length=20, choices=Kind)
@@ -97,7 +98,7 @@ class Batch(Kept):
         CREATING = "creating", "being created"
         RUNNING = "running", "running"
         SETTLED = "settled", "settled"
-        EXPIRED = "expired", "never told what it came to"
+        EXPIRED = "expired", "expired before its results were known"
 
     id = models.UUIDField(primary_key=True)
     process = models.UUIDField(null=True, help_text="The web process that is creating it.")

@@ -126,7 +126,7 @@ class AlertTarget(models.Model):
         null=True,
         blank=True,
         related_name="alert_targets",
-        help_text="Alerts of its budgets, its teams' and its keys'. Empty: of everybody's.",
+        help_text="Alerts about this customer, its teams and its keys. Empty: about all customers.",
     )
     address = models.CharField(max_length=500, help_text="An e-mail address, or a webhook's URL.")
     # Webhooks from before addresses were checked may keep a private address until it is changed

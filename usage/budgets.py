@@ -299,7 +299,9 @@ class TopUp(Recorded):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=~Q(amount=0), name="usage_topup_amount", violation_error_message="Nothing is no top-up."
+                condition=~Q(amount=0),
+                name="usage_topup_amount",
+                violation_error_message="The amount of a top-up can't be zero.",
             )
         ]
 
@@ -314,7 +316,7 @@ class Override(Recorded):
     amount = models.DecimalField(**MONEY, validators=[MinValueValidator(0)])
     starts_at = models.DateTimeField()
     until = models.DateTimeField()
-    windows = models.PositiveIntegerField(null=True, blank=True, help_text="For so many windows it was meant.")
+    windows = models.PositiveIntegerField(null=True, blank=True, help_text="Number of windows that it was created for.")
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["budget", "until"], name="usage_override_current")]
