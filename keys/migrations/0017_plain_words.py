@@ -55,7 +55,8 @@ class Migration(migrations.Migration):
             field=models.FloatField(
                 blank=True,
                 help_text=(
-                    "Seconds from the end of a request to the first byte of its answer. Empty: the deployment's setting."
+                    "Seconds from the end of a request to the first byte of its answer. "
+                    "Empty: the deployment's setting."
                 ),
                 null=True,
                 validators=[MinValueValidator(0.1), MaxValueValidator(86_400)],
