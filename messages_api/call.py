@@ -281,7 +281,7 @@ class Call:
         # What the attempts before that one have used, it holds already.
         cost = last.columns["cost"] if last.columns else Decimal(0)
         most_tokens = self.most_tokens + sum(attempt.tokens for attempt in self.attempts)
-        # As for usage_hold_more in usage/sql/attempts.sql.
+        # As for usage_hold_more in usage/arbiter/attempts.sql.
         values = [self.id, provider_key.provider, provider_key.id, target.model, cost, last.tokens, most_tokens]
         try:
             rows = await self.surroundings.records.fetch(HOLD_MORE, values)

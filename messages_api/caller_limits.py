@@ -31,7 +31,7 @@ class Pace:
 
 class CallerLimits:
     """Limits of requests a minute and of calls at once. A bucket is as large as that of other limits (usage_bucket in
-    usage/sql/bursts.sql)."""
+    usage/arbiter/applying.sql)."""
 
     def __init__(self) -> None:
         self.paces: OrderedDict[Hashable, Pace] = OrderedDict()

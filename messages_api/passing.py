@@ -1,6 +1,6 @@
 """Letting calls pass while the arbiter can't be asked, where the deployment has chosen so (ARBITER_AWAY=pass).
 
-Such a call is written to the spool before it goes out, and admitted when the database is back (usage/sql/late.sql):
+Such a call is written to the spool before it goes out, and admitted when the database is back (usage/arbiter/late.sql):
 then it has its row like any other. One that costs nothing is counted, as ever. Only calls to models pass, with
 credentials that this process knows, and that the arbiter let in when it was last asked; what has changed since is not
 known.

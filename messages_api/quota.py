@@ -25,7 +25,7 @@ def over_budget(details: dict[str, Any], admission: Admission) -> GatewayError:
     """The error for a call that a budget refuses.
 
     Args:
-        details: what the arbiter says of it (usage_refusal in usage/sql/arbiter.sql).
+        details: what the arbiter says of it (usage_refusal in usage/arbiter/admissions.sql).
     """
     max_tokens = affordable(details, admission)
     return errors.over_budget(wording.over_budget(details, max_tokens), facts=details | {"max_tokens": max_tokens})
@@ -65,7 +65,7 @@ def standing(limits: list[dict[str, Any]] | None) -> Headers:
     """The `anthropic-ratelimit-*` headers for an answer: of several limits of a kind, the one with the least left.
 
     Args:
-        limits: what the arbiter says of an admitted call's limits (usage_standing in usage/sql/arbiter.sql).
+        limits: what the arbiter says of an admitted call's limits (usage_standing in usage/arbiter/admissions.sql).
     """
     if not limits:
         return []

@@ -26,7 +26,7 @@ def over_budget(details: dict[str, Any], max_tokens: int) -> str:
     """Why a budget refuses a call, and what to do about it.
 
     Args:
-        details: what the arbiter says of it (usage_refusal in usage/sql/arbiter.sql).
+        details: what the arbiter says of it (usage_refusal in usage/arbiter/admissions.sql).
         max_tokens: with which the call would fit; 0 where none would be of use.
     """
     unit, left = details["unit"], Decimal(details["left"])

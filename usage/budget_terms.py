@@ -187,7 +187,7 @@ class Pace:
     """What a limit allows. Where a value is None, an existing limit keeps its current one.
 
     Attributes:
-        burst: 0 for the default (usage_bucket in usage/sql/bursts.sql).
+        burst: 0 for the default (usage_bucket in usage/arbiter/applying.sql).
     """
 
     kind: LimitKind

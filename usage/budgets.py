@@ -1,6 +1,6 @@
 """Budgets and limits: what calls may cost, and how many may be made.
 
-The arbiter (usage/sql/arbiter.sql) keeps the counters. Amounts and counters are in separate rows, so that changing an
+The arbiter (usage/arbiter/) keeps the counters. Amounts and counters are in separate rows, so that changing an
 amount never waits for calls.
 """
 
@@ -360,7 +360,7 @@ class Limit(Owned):
     """A limit per minute (GCRA), or of parallel calls.
 
     In any minute, at most `rate` plus the burst passes. The burst is what may be used at once: `burst`, or by default
-    what usage_bucket in usage/sql/bursts.sql returns. A call with more tokens than the burst passes if nothing else was
+    what usage_bucket in usage/arbiter/applying.sql returns. A call with more tokens than the burst passes if nothing else was
     used lately; the calls after it wait until its tokens are paid off.
     """
 
