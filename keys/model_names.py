@@ -4,8 +4,9 @@
     us.anthropic.claude-opus-4-5-20251101-v1:0 · arn:aws:bedrock:…:inference-profile/us.anthropic.claude-opus-4-5-…
     anthropic--claude-4.5-opus (SAP) · system.ai.databricks-claude-opus-4-5 (Unity Catalog)
 
-Budgets and limits use the same rules in SQL: usage/arbiter/model_names.sql is the twin of this file, function by function.
-Only ASCII letters are folded: no locale or look-alike letter may merge two names in one twin and not in the other.
+Budgets and limits use the same rules in SQL: usage/arbiter/model_names.sql is the twin of this file, function by
+function. Only ASCII letters are folded: no locale or look-alike letter may merge two names in one twin and not in the
+other.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def standing(limits: list[dict[str, Any]] | None) -> Headers:
     """The `anthropic-ratelimit-*` headers for an answer: of several limits of a kind, the one with the least left.
 
     Args:
-        limits: what the arbiter says of an admitted call's limits (usage_standing in usage/arbiter/admissions.sql).
+        limits: what the arbiter says of an admitted call's limits (in usage/arbiter/admissions.sql).
     """
     if not limits:
         return []

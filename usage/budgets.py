@@ -360,8 +360,8 @@ class Limit(Owned):
     """A limit per minute (GCRA), or of parallel calls.
 
     In any minute, at most `rate` plus the burst passes. The burst is what may be used at once: `burst`, or by default
-    what usage_bucket in usage/arbiter/applying.sql returns. A call with more tokens than the burst passes if nothing else was
-    used lately; the calls after it wait until its tokens are paid off.
+    what usage_bucket in usage/arbiter/applying.sql returns. A call with more tokens than the burst passes if nothing
+    else was used lately; the calls after it wait until its tokens are paid off.
     """
 
     kind = models.CharField(max_length=10, choices=LimitKind)
