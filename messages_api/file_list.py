@@ -64,7 +64,7 @@ class Wanted:
         ids = tuple(dict.fromkeys((*query.getlist("ids[]"), *query.getlist("ids"))))
         others = given + ["limit"] * ("limit" in query)
         if ids and others:
-            raise errors.invalid_request(f"ids: can't be combined with {', '.join(others)}.")
+            raise errors.invalid_request(f"ids, {', '.join(others)}: can't be combined.")
         if len(ids) > MOST_IDS:
             raise errors.invalid_request(f"ids: at most {MOST_IDS} per request.")
         if query.get("scope_id"):

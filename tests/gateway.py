@@ -78,6 +78,10 @@ DELETE FROM keys_modelalias;
 DELETE FROM keys_team;
 DELETE FROM keys_customer;
 DELETE FROM keys_signincount;
+DELETE FROM django_admin_log;
+DELETE FROM auth_user_groups;
+DELETE FROM auth_user_user_permissions;
+DELETE FROM auth_user;
 UPDATE keys_gateway SET paused = false;
 COMMIT;
 """

@@ -151,7 +151,7 @@ def test_amazons_errors_have_anthropics_shape(
 
 def test_a_signature_that_is_refused_is_our_trouble(web: Web, bedrock_alice: Caller, upstream: Upstream) -> None:
     upstream.answer = whole(403, b'{"message":"The security token included in the request is invalid."}')
-    assert "administrators" in refused(post(web, bedrock_alice.key, ask(model=MODEL)), 503, "api_error")
+    assert "administrator" in refused(post(web, bedrock_alice.key, ask(model=MODEL)), 503, "api_error")
 
 
 # Roles, and the machine's identity
@@ -303,7 +303,7 @@ def test_a_role_that_is_refused_is_our_trouble_and_a_lost_sts_an_outage(
     amazon.answer = not_taken(500, "InternalFailure")
     refused(post(web_in_a_container, alice.key, ask(model=MODEL)), 502, "api_error")
     amazon.answer = not_taken(403, "AccessDenied")
-    assert "administrators" in refused(post(web_in_a_container, alice.key, ask(model=MODEL)), 503, "api_error")
+    assert "administrator" in refused(post(web_in_a_container, alice.key, ask(model=MODEL)), 503, "api_error")
     assert not upstream.seen
     says_nothing_of(web_in_a_container, SECRET_KEY, SESSION)
 

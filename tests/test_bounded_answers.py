@@ -281,7 +281,7 @@ def test_what_is_kept_of_a_translated_stream_has_a_bound(monkeypatch: pytest.Mon
             line = json.dumps({"choices": [{"index": 0, "delta": delta}]})
             translated.feed(f"data: {line}\n\n".encode())
             if translated.broken:
-                raise ValueError("more than is kept of a stream")
+                raise ValueError("too much waits")
 
     def tool(index: int, arguments: str) -> dict[str, Any]:
         return {"tool_calls": [{"index": index, "id": f"c{index}", "function": {"name": "f", "arguments": arguments}}]}
@@ -292,7 +292,7 @@ def test_what_is_kept_of_a_translated_stream_has_a_bound(monkeypatch: pytest.Mon
         [tool(number, "{}") for number in range(100)],
         [tool(0, "x" * 10_000)] * 200,
     ):
-        with pytest.raises(ValueError, match="more than is kept"):
+        with pytest.raises(ValueError, match="too much waits"):
             fed(*hostile)
     # What goes out as it comes is not kept, and what is said again counts once.
     fed(*[{"content": "x" * 10_000}] * 200)

@@ -14,6 +14,7 @@ import pytest
 from gateway_project import database, env_file
 from gateway_project.configuration import BASE_DIR, Configuration, WrongConfiguration, configuration
 from keys import connection
+from usage import functions
 
 EXAMPLE = BASE_DIR / ".env.example"
 
@@ -162,7 +163,7 @@ def test_a_name_that_no_setting_has_is_said_with_the_nearest_and_without_its_val
 def test_several_names_are_one_line_and_one_without_a_neighbour_suggests_nothing(env):
     line = env("DATABSE_URL=x", "export QUUX='y'", "HOSTS=z")
     assert line is not None
-    assert "DATABSE_URL (is it DATABASE_URL?), QUUX, HOSTS (is it HOST?); ignored" in line
+    assert "unknown settings are ignored: DATABSE_URL (is it DATABASE_URL?), QUUX, HOSTS (is it HOST?)" in line
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,10 @@ def test_a_database_url_says_all_that_django_needs():
         "5433",
         "ledger",
     )
-    assert parsed["OPTIONS"] == {"sslmode": "require", "options": "-c jit=off"}
+    assert parsed["OPTIONS"] == {
+        "sslmode": "require",
+        "options": f"-c jit=off  -c search_path={functions.search_path()}",
+    }
 
 
 @pytest.mark.django_db

@@ -42,7 +42,7 @@ def parrot():
 @pytest.mark.django_db
 def test_its_keys_are_checked_by_its_own_rules(parrot):
     add = partial(provider_keys.add_provider_key, name="polly", provider="parrot")
-    with pytest.raises(Unusable, match="without cracker"):
+    with pytest.raises(Unusable, match="lacks cracker"):
         add(region="cage", secret="{}")
     with pytest.raises(Unusable, match="the region is missing"):
         add(secret='{"cracker": "yes"}')

@@ -121,7 +121,7 @@ def test_what_was_meant_is_decided_by_what_makes_json(fragments, meant):
 def test_another_object_in_the_place_of_one_that_ended_is_no_stream():
     call = Arguments()
     call.take('{"a": 1}')
-    with pytest.raises(ValueError, match="whole"):
+    with pytest.raises(ValueError, match="after a complete tool call"):
         call.take('{"b": 2}')
 
 

@@ -129,7 +129,7 @@ def test_one_alert_a_key_and_day(arbiter_, cast):
         "Calls of virtual key alice of Ours / Research cost more than was held for them",
         "Calls of virtual key bob of Ours / Research cost more than was held for them",
     ]
-    assert "They cost 1.25 USD, 0.5 USD were held." in told[0][1]
+    assert "The calls cost 1.25 USD; 0.5 USD were held for them." in told[0][1]
     arbiter_.set_clock(NOVEMBER + timedelta(days=1))
     overrun(arbiter_, cast.alice)
     tasks.deliver_alerts()

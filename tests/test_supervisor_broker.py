@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
-from gateway_project import processes, roles, supervisor
+from gateway_project import database, processes, roles, supervisor
 from gateway_project.configuration import BASE_DIR
 from gateway_project.unprivileged import Place
 
@@ -19,6 +20,12 @@ from gateway_project.celery import app
 app.conf.beat_schedule = {"touch": {"task": "tests.broker_task.touch", "schedule": 1.0, "args": [sys.argv[1]]}}
 app.start(["beat", "--schedule", sys.argv[2], "--pidfile", "", "-l", "WARNING"])
 """
+
+
+@pytest.fixture(autouse=True)
+def migrated(apart: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker starts on a database that has the arbiter of its version."""
+    monkeypatch.setenv("DATABASE_URL", database.url_of(settings.DATABASES["default"]))
 
 
 def check_that_a_task_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_url: str) -> None:

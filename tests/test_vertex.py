@@ -154,7 +154,7 @@ def test_a_service_account_that_is_refused_is_our_trouble(
 ) -> None:
     alice = issue_for("vertex", service_account("dave"), upstream.url, region="global")
     google.answer = whole(400, b'{"error":"invalid_grant","error_description":"Invalid JWT Signature."}')
-    assert "administrators" in refused(post(web, alice.key, ask(model=MODEL)), 503, "api_error")
+    assert "administrator" in refused(post(web, alice.key, ask(model=MODEL)), 503, "api_error")
     assert not upstream.seen
     assert row().cost == 0
 
