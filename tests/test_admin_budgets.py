@@ -219,7 +219,7 @@ def test_a_prepaid_budget_is_topped_up_by_who_is_logged_in(admin, alice):
     ("period", "form", "complaint"),
     [
         ("none", {"amount": "5", "reason": ""}, "required"),
-        ("none", {"amount": "0", "reason": "x"}, "Nothing is no top-up"),
+        ("none", {"amount": "0", "reason": "x"}, "The amount of a top-up can&#x27;t be zero"),
         ("none", {"amount": "", "reason": "x"}, "required"),
         ("month", {"amount": "5", "reason": "x"}, "Only a prepaid budget"),
     ],

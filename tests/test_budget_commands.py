@@ -193,7 +193,7 @@ def test_a_prepaid_balance_is_topped_up_with_a_reason_and_an_author():
         (["key:alice", "5", "--reason", "x", "--tokens"], "set_budget OWNER 0tokens/prepaid"),
         (["key:alice", "5"], "--reason"),
         (["key:alice", "5", "--reason", "  "], "--reason is empty: say why"),
-        (["key:alice", "0", "--reason", "x"], "Nothing is no top-up"),
+        (["key:alice", "0", "--reason", "x"], "The amount of a top-up can't be zero"),
         (["key:alice", "much", "--reason", "x"], "“much” isn't an amount"),
         (["team:Nobody", "5", "--reason", "x"], "no team"),
     ],
