@@ -32,8 +32,9 @@ def web(served, served_database):
 
 
 def name_of(seen):
-    """What the caller called it; it travels to the provider and into the ledger."""
-    return seen.values("x-request-id")[0]
+    """The id that the client gave its call. It goes into the ledger, and the question has the same number."""
+    question: str = json.loads(seen.body)["messages"][0]["content"]
+    return question.replace(" ", "-")
 
 
 def answer(seen):

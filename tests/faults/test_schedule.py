@@ -169,7 +169,8 @@ class Scheduled:
         return [*self.beginning(streams, late=False), 0.05, End.RESET]
 
     def breaks_off_late(self, streams: bool) -> Answer:
-        return [*self.beginning(streams, late=True), 0.05, End.RESET]
+        # Long after, for a reset throws away what the gateway hasn't read yet: then the call is retried.
+        return [*self.beginning(streams, late=True), 0.5, End.RESET]
 
     def hangs_before_its_head(self, streams: bool) -> Answer:
         return [HANG, End.CLOSE]
