@@ -229,6 +229,8 @@ def remove_unused_copies() -> None:
         with contextlib.suppress(OSError):
             in_use.add(os.readlink(link))
     for copy in SYSTEM_DIR.glob("gateway-*"):
+        if copy.is_symlink() or not copy.is_dir():  # put there by somebody else
+            continue
         descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

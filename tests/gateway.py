@@ -258,8 +258,8 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:
-    """A provider that does what the test says (tests/upstream.py). Each test has one of its own, at an address of its
-    own: what the gateway still asks in its own name when a test ends reaches nobody."""
+    """A provider that does what the test says (tests/upstream.py). Each test has its own, at its own address, so that
+    a probe which the gateway still makes when a test ends doesn't reach the next test."""
     with Upstream() as upstream:
         yield upstream
 
