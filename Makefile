@@ -18,15 +18,15 @@ run: check-python  ## set up what is missing, then run the gateway (HOST, PORT; 
 	@exec $(VENV_PYTHON) -m gateway_project.supervisor
 
 test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABASE_URL, TEST_BROKER_URL); ARGS="-k name"
-	@exec $(VENV_PYTHON) -m pytest -n auto -m "not slow" $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
 race: installed-dev  ## crashes, budgets, failing providers, and much of everything, under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
-	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto tests/test_budgets_stateful.py \
-		tests/test_schemathesis.py
+	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
+		tests/test_budgets_stateful.py tests/test_schemathesis.py
 
 attack: installed-dev  ## what an attacker does to a gateway, and what its other customers feel (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)

@@ -60,6 +60,12 @@ def prepare_environment() -> None:
 prepare_environment()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two cores (`-n auto`): a test waits a third of its time, for a socket, a lease or a start."""
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the embedded server, unless workers run the tests: each has its own, for what is unfinished in one
     database is seen by the snapshots of all databases of a server."""
