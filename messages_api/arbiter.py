@@ -9,8 +9,8 @@ from keys.directory import KnownKey
 from messages_api import errors, quota
 from messages_api.database_away import DatabaseAway
 from messages_api.errors import GatewayError
-from usage.admission import Writer
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Verdict
+from usage.writer import Writer
 
 # How often a key is read again for one call, where its settings keep changing.
 TRIES = 4

@@ -36,12 +36,12 @@ from messages_api.schema import MessagesRequest
 from messages_api.seen import Use
 from messages_api.settlement import Reckoning
 from messages_api.upstream import Headers
-from usage.admission import Writer
 from usage.arbitration import Settlement, clean
 from usage.free_call_counter import FreeCallCounter
 from usage.models import Status
 from usage.pricing import ModelPrice, current_models
 from usage.tokens import TOKENS_PER_SECOND
+from usage.writer import Writer
 
 # How long an answer waits for its settlement, where a budget is nearly empty.
 COMMIT_SECONDS = 0.25

@@ -18,9 +18,9 @@ from messages_api.authentication import Presented
 from messages_api.call import Call
 from messages_api.database_away import DatabaseAway
 from messages_api.open_calls import OpenCalls
-from usage.admission import Writer
 from usage.arbitration import Admission
 from usage.request_ids import new_id
+from usage.writer import Writer
 
 logger = logging.getLogger(__name__)
 

@@ -37,10 +37,10 @@ from messages_api.refused_keys import RefusedKeys
 from messages_api.sweeping import sweep
 from messages_api.turns import Turns
 from usage import spool
-from usage.admission import Writer
 from usage.free_call_counter import FreeCallCounter
 from usage.parallel import ParallelLimits
 from usage.refusal_log import RefusalLog
+from usage.writer import Writer
 
 logger = logging.getLogger(__name__)
 

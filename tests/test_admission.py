@@ -22,11 +22,11 @@ from keys.models import Credential
 from tests.databases import admin_connection, throw_out
 from tests.gateway import issue
 from usage import ledger, spool
-from usage.admission import Writer
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Settlement, Verdict, clean
 from usage.models import Adjustment, Hold, LedgerEntry, Process
 from usage.models import Writer as WriterRow
 from usage.request_ids import new_id
+from usage.writer import Writer
 
 pytestmark = [pytest.mark.either_server, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -159,7 +159,7 @@ async def database_away(monkeypatch):
         raise psycopg.OperationalError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("usage.admission.connect", refuse)
+        patch.setattr("usage.writer.connect", refuse)
         terminate()
         yield
 

@@ -32,9 +32,9 @@ from tests.test_admission import (
 )
 from tests.upstream import whole
 from usage import spool
-from usage.admission import Writer
 from usage.arbitration import Settlement
 from usage.models import Adjustment, Hold, LedgerEntry
+from usage.writer import Writer
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

@@ -1,14 +1,25 @@
-"""DOC"""
+"""What a process asks the arbiter. Its writer (usage/writer.py) decides when.
+
+The arbiter is `usage_group` in usage/arbiter/group.sql: one transaction a group, settlements before admissions. The
+fence shows it that the connection that asks is the process's latest: it refuses what an older one still brings.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from typing import Any
 from uuid import UUID
 
+import msgspec
+import psycopg
 from psycopg import errors
 
-from usage.arbitration import Admission, Settlement, Verdict
+from keys.connection import patience
+from usage import functions
+from usage.arbitration import Admission, Passed, Settlement, Verdict
+from usage.tokens import TOKENS_PER_SECOND
 
 # Members of a group at most: this bounds the length of a transaction.
 GROUP = 256
@@ -25,9 +36,10 @@ LEAVE = """
 WITH writer AS (DELETE FROM usage_writer WHERE process = %(id)s)
 DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_hold WHERE process = %(id)s)
 """
+INTERRUPT = "SELECT usage_interrupt(ARRAY[%s]::uuid[], ARRAY[clock_timestamp()], %s)"
+
 # Errors that one member of a group can cause; all others are the database's, and pass.
 MEMBERS_FAULT = (errors.DataError, errors.IntegrityError)
-INTERRUPT = "SELECT usage_interrupt(ARRAY[%s]::uuid[], ARRAY[clock_timestamp()], %s)"
 # The transaction was rolled back, and the connection is as good as before.
 PASSING = (
     errors.LockNotAvailable,
@@ -94,3 +106,66 @@ class Group:
 def has_verdict(answer: asyncio.Future[Verdict]) -> bool:
     """Whether a waiter has its verdict."""
     return answer.done() and not answer.cancelled() and answer.exception() is None
+
+
+async def register(connection: psycopg.AsyncConnection, process: UUID) -> None:
+    """Make a process known, with a fence of 1."""
+    values = {"id": process, "host": socket.gethostname(), "pid": os.getpid(), "arbiter": functions.SCHEMA}
+    await connection.execute(REGISTER, values)
+
+
+async def move_fence(connection: psycopg.AsyncConnection, process: UUID) -> int | None:
+    """The process's next fence, or None if it was taken for dead."""
+    row = await (await connection.execute(FENCE, [process])).fetchone()
+    return row[0] if row else None
+
+
+async def leave(connection: psycopg.AsyncConnection, process: UUID) -> None:
+    """Sign a process off. While it has holds, its row stays for the reaper."""
+    await connection.execute(LEAVE, {"id": process})
+
+
+async def ask(
+    connection: psycopg.AsyncConnection, process: UUID, fence: int, group: Group, *, again: bool
+) -> dict[UUID, Verdict]:
+    """The arbiter's verdicts on the members of a group, by call.
+
+    Args:
+        again: it may have been committed already.
+
+    Raises:
+        Replaced, Moved, psycopg.Error: nothing was committed, or (psycopg.OperationalError) that isn't known.
+    """
+    releases = group.releases
+    if again:
+        # What was held for them by a commit in doubt is given back first.
+        releases = [*releases, *(waiting.admission.id for waiting in group.admissions)]
+    values = [
+        process,
+        fence,
+        msgspec.json.encode(group.settlements).decode() if group.settlements else None,
+        releases or None,
+        msgspec.json.encode([waiting.admission for waiting in group.admissions]).decode() if group.admissions else None,
+    ]
+    try:
+        with patience(connection, GROUP_SECONDS):
+            cursor = await connection.execute(ASK, values, prepare=True)
+            return {call: Verdict(word, details) for call, word, details in await cursor.fetchall()}
+    except psycopg.Error as error:
+        if error.sqlstate == "BF001":
+            raise Replaced from None
+        if error.sqlstate == "BF002":
+            raise Moved from None
+        raise
+
+
+async def admit_late(connection: psycopg.AsyncConnection, process: UUID, calls: list[Passed]) -> None:
+    """Admit calls that were let through while the database was away."""
+    asked = msgspec.json.encode([late.asked() for late in calls]).decode()
+    with patience(connection, GROUP_SECONDS):
+        await connection.execute(ADMIT_LATE, [process, asked])
+
+
+async def interrupt(connection: psycopg.AsyncConnection, call: UUID) -> None:
+    """End the hold of a call whose end can't be written: it is charged now, and may be adjusted by hand."""
+    await connection.execute(INTERRUPT, [call, TOKENS_PER_SECOND])

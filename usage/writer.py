@@ -1,12 +1,22 @@
-"""DOC"""
+"""Admission and settlement, grouped: one writer a process takes whatever is waiting and asks the arbiter once for all.
+
+While one group is under way the next one gathers, so the cost of a call falls as load rises. What the writer promises:
+
+- A call that was admitted has a committed hold. A waiter that went away leaves none: the writer owns a hold until its
+  waiter takes it, and releases it in the next group if the waiter is gone.
+- A settlement is written once, whatever happens to the connection; while the database is away it waits in memory, and
+  if the process must stop first it goes to a spool file that the next start replays.
+- One member that can't be written doesn't sink its group.
+- Calls that were let through while the database was away are admitted before they are settled.
+
+usage/admission.py has the statements, and usage/heartbeat.py keeps the process alive.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
-import os
-import socket
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -15,28 +25,27 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from keys.connection import connect, patience
+from keys.connection import connect
 from usage import functions, spool
 from usage.admission import (
-    ADMIT_LATE,
-    ASK,
-    FENCE,
     GROUP,
-    GROUP_SECONDS,
-    INTERRUPT,
-    LEAVE,
     MEMBERS_FAULT,
     PASSING,
-    REGISTER,
     Group,
     Moved,
     Replaced,
     Waiting,
+    admit_late,
+    ask,
     has_verdict,
+    interrupt,
+    leave,
+    move_fence,
+    register,
 )
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Passed, Settlement, Verdict
+from usage.heartbeat import keep_alive
 from usage.request_ids import new_id
-from usage.tokens import TOKENS_PER_SECOND
 
 logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10
@@ -151,9 +160,8 @@ class Writer:
         await self._connect()
         self.idle.set()
         loop = asyncio.get_running_loop()
-        self.tasks = [
-            loop.create_task(work) for work in (self._write_groups(), self._keep_alive(), self._watch_patience())
-        ]
+        heartbeat = keep_alive(lambda: self.process, lease=self.lease, retained=self.retained)
+        self.tasks = [loop.create_task(work) for work in (self._write_groups(), heartbeat, self._watch_patience())]
 
     async def stop(self, seconds: float = 10) -> None:
         """Write what is queued, spool what can't be written in that time, and leave."""
@@ -176,7 +184,7 @@ class Writer:
         if self.connection is not None:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    await self.connection.execute(LEAVE, {"id": self.process})
+                    await leave(self.connection, self.process)
             except (psycopg.Error, TimeoutError):
                 logger.warning("could not sign off; the reaper will")
             await self.connection.close()
@@ -189,8 +197,7 @@ class Writer:
                 await functions.check(connection)
             fence = None
             if self.registered:
-                row = await (await connection.execute(FENCE, [self.process])).fetchone()
-                fence = row[0] if row else None
+                fence = await move_fence(connection, self.process)
             if fence is None:
                 await self._register(connection)
             else:
@@ -204,8 +211,7 @@ class Writer:
         if self.registered:
             logger.warning("this process was taken for dead; it goes on under a new id")
         self.process = new_id()
-        values = {"id": self.process, "host": socket.gethostname(), "pid": os.getpid(), "arbiter": functions.SCHEMA}
-        await connection.execute(REGISTER, values)
+        await register(connection, self.process)
         self.registered, self.fence = True, 1
 
     async def _reconnect(self) -> None:
@@ -227,33 +233,6 @@ class Writer:
                 logger.warning("the database is away (%s)", type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1)
-
-    async def _keep_alive(self) -> None:
-        """The heartbeat, on a connection of its own. Each time, dead processes are reaped, and what was retained long
-        enough is given back."""
-        connection: psycopg.AsyncConnection | None = None
-        try:
-            while True:
-                await asyncio.sleep(self.lease / 5)
-                try:
-                    connection = connection or await connect("gateway heartbeat")
-                    with patience(connection, self.lease / 3):
-                        await connection.execute(
-                            "UPDATE usage_process SET heartbeat_at = clock_timestamp() WHERE id = %s", [self.process]
-                        )
-                        await connection.execute(
-                            "SELECT usage_reap(make_interval(secs => %s), %s),"
-                            " usage_give_back(NULL, make_interval(secs => %s))",
-                            [self.lease, TOKENS_PER_SECOND, self.retained],
-                        )
-                except (psycopg.Error, TimeoutError) as error:
-                    logger.warning("no heartbeat (%s)", type(error).__name__)
-                    if connection is not None:
-                        await connection.close()
-                        connection = None
-        finally:
-            if connection is not None:
-                await connection.close()
 
     async def _watch_patience(self) -> None:
         """Answer waiters that have waited too long, in the queue or in a group that hangs; this needs no database."""
@@ -334,7 +313,8 @@ class Writer:
             if self.late:
                 await self._admit_late()
             try:
-                verdicts = await self._ask(group, again=again)
+                assert self.connection is not None
+                verdicts = await ask(self.connection, self.process, self.fence, group, again=again)
             except MEMBERS_FAULT as error:
                 await self._split(group, error, again=again)
                 return
@@ -362,10 +342,8 @@ class Writer:
                 await self._reconnect()
             assert self.connection is not None
             some = list(itertools.islice(self.late, size))
-            asked = msgspec.json.encode([late.asked() for late in some]).decode()
             try:
-                with patience(self.connection, GROUP_SECONDS):
-                    await self.connection.execute(ADMIT_LATE, [self.process, asked])
+                await admit_late(self.connection, self.process, some)
             except (psycopg.OperationalError, TimeoutError) as error:
                 logger.warning("calls that passed wait to be admitted (%s)", type(error).__name__)
                 if not isinstance(error, PASSING):
@@ -387,33 +365,6 @@ class Writer:
         logger.warning("the arbiter is back: %d calls that had passed are admitted", admitted)
         if buried:
             logger.error("%d calls that had passed are dead letters in the spool folder", buried)
-
-    async def _ask(self, group: Group, *, again: bool) -> dict[UUID, Verdict]:
-        connection = self.connection
-        assert connection is not None
-        releases = group.releases
-        if again:
-            # What was held for them by a commit in doubt is given back first.
-            releases = [*releases, *(waiting.admission.id for waiting in group.admissions)]
-        values = [
-            self.process,
-            self.fence,
-            msgspec.json.encode(group.settlements).decode() if group.settlements else None,
-            releases or None,
-            msgspec.json.encode([waiting.admission for waiting in group.admissions]).decode()
-            if group.admissions
-            else None,
-        ]
-        try:
-            with patience(connection, GROUP_SECONDS):
-                cursor = await connection.execute(ASK, values, prepare=True)
-                return {call: Verdict(word, details) for call, word, details in await cursor.fetchall()}
-        except psycopg.Error as error:
-            if error.sqlstate == "BF001":
-                raise Replaced from None
-            if error.sqlstate == "BF002":
-                raise Moved from None
-            raise
 
     def _tell(self, group: Group, verdicts: dict[UUID, Verdict]) -> None:
         self.away = False
@@ -459,7 +410,7 @@ class Writer:
         """End the hold of a call whose settlement is a dead letter: it is charged now, and may be adjusted by hand."""
         if self.connection is not None:
             try:
-                await self.connection.execute(INTERRUPT, [call, TOKENS_PER_SECOND])
+                await interrupt(self.connection, call)
             except psycopg.Error as fault:
                 logger.error("the hold of call %s stays until this process ends: %s", call, type(fault).__name__)
 
