@@ -24,7 +24,7 @@ from keys import provider_keys
 from keys.models import ProviderKey
 from tests import bedrock_provider, openai_provider
 from tests.gateway import PROVIDER_SECRET, ask, credentials, events, issue, message, wait_until
-from tests.test_attempts import nobody_there
+from tests.two_providers import nobody_there
 from tests.upstream import Answer, End, Seen, Upstream, cut, pieces, whole
 from usage import verification
 from usage.models import Hold, LedgerEntry
