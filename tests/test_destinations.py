@@ -22,10 +22,10 @@ from keys.destinations import Destinations, Forbidden, kept_hosts
 from keys.errors import Unusable
 from keys.models import ProviderKey
 from tests.gateway import Web, ask, issue, message, post
-from tests.test_upstream_clients import Caller as Client
-from tests.test_upstream_clients import caller as caller
-from tests.test_upstream_clients import remade
 from tests.upstream import Upstream, whole
+from tests.upstream_clients import Caller as Client
+from tests.upstream_clients import caller as caller
+from tests.upstream_clients import remade
 
 LOOPBACK = ["127.0.0.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "localhost", "localhost.", "LOCALHOST"]
 NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "198.18.0.0/15", "224.0.0.0/4"]

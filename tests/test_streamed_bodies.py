@@ -14,8 +14,8 @@ import uvloop
 
 from messages_api.lean_client import LeanClient
 from messages_api.upstream import StreamedBody, UpstreamError
-from tests.test_upstream_clients import Caller, Got, calling, raw_server, remade, rest, sockets, wait
 from tests.upstream import Upstream, whole
+from tests.upstream_clients import Caller, Got, calling, raw_server, remade, rest, sockets, wait
 
 PART = 64 * 1024
 
