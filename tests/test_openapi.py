@@ -16,7 +16,7 @@ from openapi_spec_validator import validate
 from messages_api.reference.document import document
 from tests.gateway import CLIENT, ask, credentials, post
 from tests.recordings import needs_recordings, recordings
-from tests.test_validation import BETAS, EXAMPLES, PASSES, RICH, judge
+from tests.requests import BETAS, EXAMPLES, PASSES, RICH, judge
 
 TYPES = {
     "model": {"string"},
