@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from messages_api.providers.openai.arguments import Arguments, may_be_json
 from messages_api.providers.openai.events import Events
 from tests.gateway import post, row
+from tests.openai_events import PLAIN, blocks, decode, tools
 from tests.openai_provider import DONE, GPT, USAGE, ask_gpt, chunk, issue_openai, tool_call
-from tests.test_openai_stream import PLAIN, blocks, decode, tools
 from tests.upstream import cut, pieces
 
 texts = st.text(max_size=6) | st.sampled_from(['{"a":', '{"', "}", '"}', "\\", "👋", "haha"])

@@ -12,8 +12,8 @@ from keys.models import Cooldown, Customer, ProviderKey
 from messages_api.providers.base import ACCOUNT_STATUSES
 from messages_api.providers.openai import faults
 from tests.gateway import events, issue, post, row
+from tests.openai_events import decode
 from tests.openai_provider import DONE, GPT, OPENAI_SECRET, USAGE, ask_gpt, chunk, chunks, completion, issue_openai
-from tests.test_openai_stream import decode
 from tests.two_providers import provider_key
 from tests.upstream import Upstream, pieces, whole
 

@@ -14,9 +14,9 @@ from messages_api.providers.openai import answer, completion, dialects
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.thoughts import MOST_KEPT, Thoughts
 from tests.gateway import post, row
+from tests.openai_events import blocks, decode, translated
 from tests.openai_provider import DONE, GPT, USAGE, ask_gpt, chunk, chunks, issue_openai, tool_call
 from tests.openai_provider import completion as whole_completion
-from tests.test_openai_stream import blocks, decode, translated
 from tests.upstream import pieces, whole
 
 R1 = "deepseek-ai/DeepSeek-R1"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.gateway import post, row, rows
+from tests.openai_events import decode
 from tests.openai_provider import DONE, USAGE, ask_gpt, chunk, completion, issue_openai
-from tests.test_openai_stream import decode
 from tests.upstream import pieces, whole
 from usage import pricing
 from usage.tokens import TokenCounts
