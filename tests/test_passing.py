@@ -20,9 +20,9 @@ from django.utils import timezone
 from keys import issuing
 from keys.models import Credential, ModelAlias
 from tests.gateway import CLIENT, ask, credentials, events, free_calls, issue, message, post, refused, rows, wait_until
-from tests.test_admission import admission
 from tests.test_outages import database_away, started
 from tests.upstream import pieces, whole
+from tests.writer import admission
 from usage import spool
 from usage.arbitration import Passed
 from usage.models import Adjustment, Budget, Hold, LedgerEntry, Limit, Window

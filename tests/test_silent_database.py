@@ -15,8 +15,8 @@ from keys.connection import SECONDS
 from keys.models import Credential
 from tests.gateway import CLIENT, Web, ask, credentials, events, issue, message, post, refused, rows, wait_until
 from tests.proxy import Cut, Proxy
-from tests.test_admission import admission, count, ledger_ids, quiet, settlement, writing
 from tests.upstream import pieces, whole
+from tests.writer import admission, count, ledger_ids, quiet, settlement, writing
 from usage.arbitration import ArbiterAway
 from usage.models import Adjustment, Hold
 

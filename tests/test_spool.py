@@ -20,17 +20,8 @@ from django.db import connections
 
 from keys.models import Credential
 from tests.gateway import Web, issue, message, post, wait_until
-from tests.test_admission import (
-    admission,
-    beaten,
-    count,
-    database_away,
-    ledger_ids,
-    quiet,
-    settlement,
-    writing,
-)
 from tests.upstream import whole
+from tests.writer import admission, beaten, count, database_away, ledger_ids, quiet, settlement, writing
 from usage import spool
 from usage.arbitration import Settlement
 from usage.models import Adjustment, Hold, LedgerEntry
