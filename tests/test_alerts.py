@@ -1,4 +1,4 @@
-"""Alerts, from the threshold that is passed to whoever is told: over real sockets, and Django's mailbox for tests."""
+"""Alerts, from the threshold that is passed to who receives it: over real sockets, and Django's mailbox for tests."""
 
 from __future__ import annotations
 
@@ -9,69 +9,24 @@ import importlib
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import pytest
-from django.contrib.auth.models import User
 from django.core import mail
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
 from keys import keyring, provider_keys
-from tests.ledger import make_cast
+from tests.alerts import SECRET, START, due, exhaust, pass_threshold, tell
+from tests.alerts import a_deployment as a_deployment
+from tests.alerts import cast as cast
+from tests.alerts import hook as hook
+from tests.test_alert_admin import admin as admin
 from tests.upstream import whole
-from usage import alert_delivery, saved_addresses, tasks
-from usage.models import Alert, AlertTarget, Budget, Delivery, Window
+from usage import alert_delivery, tasks
+from usage.models import Alert, Budget, Delivery, Window
 
 pytestmark = pytest.mark.django_db
-
-SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
-START = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def a_deployment(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
-    settings.EMAIL_HOST = "mail.example.com"
-
-
-@pytest.fixture
-def cast():
-    return make_cast()
-
-
-@pytest.fixture
-def hook(upstream):
-    """A server that takes webhooks."""
-    upstream.answer = whole(204, b"")
-    return upstream
-
-
-def pass_threshold(budget, threshold=80):
-    """What the arbiter writes when spending passes a threshold."""
-    return Alert.objects.create(
-        budget=budget, start=START, threshold=threshold, spent=Decimal("81.5"), amount=100, at=timezone.now()
-    )
-
-
-def exhaust(budget, spent=93, start=START):
-    """What the arbiter writes when a budget refuses a call."""
-    return Alert.objects.create(
-        budget=budget, start=start, threshold=0, spent=spent, held=100 - spent, needed=7, amount=100, at=timezone.now()
-    )
-
-
-def tell(address, customer=None, channel="webhook", secret=SECRET, **terms):
-    ciphertext = keyring.encrypt(secret) if channel == "webhook" else b""
-    return AlertTarget.objects.create(
-        channel=channel, address=address, customer=customer, secret_ciphertext=ciphertext, **terms
-    )
-
-
-def due(**change):
-    """Time passes: whatever waits is due."""
-    Delivery.objects.filter(delivered_at=None).update(next_at=timezone.now(), **change)
 
 
 def test_a_webhook_gets_the_alert_signed_and_once(cast, hook):
@@ -291,137 +246,6 @@ def test_an_alert_that_counted_as_delivered_without_a_target_does_not_any_more_a
     assert Alert.objects.get().delivered_at
 
 
-def test_what_fails_is_tried_again_with_longer_and_longer_pauses(cast, hook):
-    hook.answer = whole(500, b"no")
-    tell(hook.url)
-    alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    pauses = []
-    for _ in range(3):
-        before = timezone.now()
-        tasks.deliver_alerts()
-        tasks.deliver_alerts()
-        delivery = Delivery.objects.get()
-        pauses.append(round((delivery.next_at - before).total_seconds() / 30))
-        due()
-    assert (len(hook.seen), delivery.attempts, delivery.problem) == (3, 3, "failed")
-    assert pauses == [1, 2, 4]
-    hook.answer = whole(200, b"ok")
-    tasks.deliver_alerts()
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.problem) == ("delivered", "")
-    assert {seen.values("webhook-id")[0] for seen in hook.seen} == {f"alert_{alert.pk}"}
-    assert alert_delivery.pause(1000) == timedelta(hours=1)
-
-
-def test_it_is_given_up_after_a_day_and_can_be_tried_again(cast, hook, client):
-    hook.answer = whole(500, b"no")
-    tell(hook.url)
-    alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
-    due(created_at=timezone.now() - timedelta(days=1))
-    tasks.deliver_alerts()
-    delivery = Delivery.objects.get()
-    alert.refresh_from_db()
-    assert (delivery.state, alert.delivered_at) == ("given up", None)
-    due()
-    tasks.deliver_alerts()
-    assert len(hook.seen) == 2
-    hook.answer = whole(200, b"ok")
-    client.force_login(User.objects.create_superuser("admin"))
-    address = reverse("admin:usage_delivery_changelist")
-    assert b"failed" in client.get(address, {"state": "given up"}).content
-    client.post(address, {"action": "retry_now", "_selected_action": delivery.pk})
-    tasks.deliver_alerts()
-    delivery.refresh_from_db()
-    alert.refresh_from_db()
-    assert (delivery.state, bool(alert.delivered_at)) == ("delivered", True)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "http://127.0.0.1:1/",
-        "http://no.such.host.invalid/",
-        "http://[::1/",
-        "http://169.254.169.254/",
-        "http://10.0.0.1/",
-    ],
-)
-def test_one_target_that_cannot_be_reached_keeps_nobody_else_waiting(cast, address):
-    tell(address)
-    tell("finance@example.com", channel="email")
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
-    assert len(mail.outbox) == 1
-    assert Delivery.objects.get(target__channel="webhook").problem == "failed"
-
-
-def test_a_redirect_is_not_followed(cast, hook):
-    hook.answer = whole(307, b"", ("location", f"{hook.url}/elsewhere"))
-    tell(hook.url)
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
-    assert len(hook.seen) == 1
-    assert Delivery.objects.get().problem == "failed"
-
-
-def test_a_webhook_goes_to_private_addresses_by_leave_or_where_it_went_before(cast, hook, settings, client):
-    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"allowed_private_hosts": []})
-    target = tell(hook.url)
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
-    assert not hook.seen
-    AlertTarget.objects.update(predates_address_checks=True)
-    due()
-    tasks.deliver_alerts()
-    assert len(hook.seen) == 1
-    assert saved_addresses.uncovered() == [
-        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It is "
-        "still used until its address is changed, because it was saved before addresses were checked."
-    ]
-
-    # Once it is changed, it is one like all others.
-    client.force_login(User.objects.create_superuser("admin"))
-    page = reverse("admin:usage_alerttarget_change", args=[target.pk])
-    form = {"channel": "webhook", "address": f"{hook.url}/other", "secret": SECRET, "active": "on"}
-    assert b"its address is private" in client.post(page, form).content
-    assert client.post(page, form | {"address": hook.url}).status_code == 302
-    target.refresh_from_db()
-    assert target.predates_address_checks
-    assert client.post(page, form | {"address": "https://8.8.8.8/"}).status_code == 302
-    target.refresh_from_db()
-    assert not target.predates_address_checks
-
-
-def test_without_a_mail_server_it_says_so(cast, settings):
-    settings.EMAIL_HOST = ""
-    tell("finance@example.com", channel="email")
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
-    assert not mail.outbox
-    assert "EMAIL_HOST" in Delivery.objects.get().problem
-
-
-def test_a_target_that_was_switched_off_meanwhile_hears_nothing(cast, hook):
-    target = tell(hook.url)
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    alert_delivery.plan()
-    AlertTarget.objects.filter(pk=target.pk).update(active=False)
-    tasks.deliver_alerts()
-    assert not hook.seen
-    assert "switched off" in Delivery.objects.get().problem
-
-
-def test_what_somebody_else_is_sending_is_left_alone(cast, hook):
-    tell(hook.url)
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    alert_delivery.plan()
-    assert alert_delivery.claim()
-    assert alert_delivery.claim() is None
-    due()
-    assert alert_delivery.claim()
-
-
 def test_what_the_arbiter_counts_is_what_is_told(cast):
     budget = Budget.objects.create(team=cast.alice.team, amount=1, thresholds=[50], enforcement="soft")
     tell("finance@example.com", channel="email")
@@ -442,65 +266,3 @@ def test_secrets_of_webhooks_are_rotated_with_the_others(cast):
     target.refresh_from_db()
     assert bytes(target.secret_ciphertext) != before
     assert keyring.decrypt(target.secret_ciphertext) == SECRET
-
-
-# The admin's pages
-
-
-@pytest.fixture
-def admin(client):
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
-
-
-def add_target(client, **form):
-    plain = {"channel": "webhook", "customer": "", "address": "https://hooks.example.com/", "active": "on"}
-    return client.post(reverse("admin:usage_alerttarget_add"), plain | {"secret": SECRET} | form)
-
-
-def test_a_webhooks_secret_goes_in_and_never_comes_out(admin):
-    assert add_target(admin).status_code == 302
-    target = AlertTarget.objects.get()
-    assert keyring.decrypt(target.secret_ciphertext) == SECRET
-    address = reverse("admin:usage_alerttarget_change", args=[target.pk])
-    for page in (address, reverse("admin:usage_alerttarget_changelist")):
-        assert SECRET not in admin.get(page).content.decode()
-    form = {"channel": "webhook", "address": "https://hooks.example.com/", "secret": ""}
-    assert admin.post(address, form).status_code == 302  # not active any more
-    target.refresh_from_db()
-    assert not target.active
-    assert keyring.decrypt(target.secret_ciphertext) == SECRET
-    moved = admin.post(address, form | {"address": "https://elsewhere.example.com/"})
-    assert "enter the secret again" in moved.content.decode()
-
-
-@pytest.mark.parametrize(
-    ("form", "complaint"),
-    [
-        ({"secret": ""}, "A webhook needs a secret"),
-        ({"secret": "short"}, "it needs at least 24 characters"),
-        ({"address": "hooks.example.com"}, "Expected a URL"),
-        ({"address": "ftp://hooks.example.com"}, "Expected a URL"),
-        ({"address": "http://[::1"}, "Expected a URL"),
-        ({"address": "https://user:word@hooks.example.com"}, "lists show the URL"),
-        ({"channel": "email", "secret": ""}, "valid email address"),
-        ({"channel": "email", "address": "finance@example.com"}, "An e-mail target has no secret"),
-    ],
-)
-def test_a_target_that_cannot_be_told_is_refused(admin, form, complaint):
-    response = add_target(admin, **form)
-    assert response.status_code == 200
-    assert complaint in response.content.decode()
-    assert not AlertTarget.objects.exists()
-
-
-def test_alerts_and_deliveries_can_be_looked_at(admin, cast):
-    tell("finance@example.com", channel="email")
-    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
-    tasks.deliver_alerts()
-    for model in ("alert", "delivery"):
-        row = Alert.objects.get() if model == "alert" else Delivery.objects.get()
-        assert admin.get(reverse(f"admin:usage_{model}_changelist")).status_code == 200
-        address = reverse(f"admin:usage_{model}_change", args=[row.pk])
-        assert admin.get(address).status_code == 200
-        assert admin.post(address, {}).status_code == 403
