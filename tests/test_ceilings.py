@@ -1,15 +1,12 @@
-"""What is held for a call covers what it comes to: at the dearest model that it may mean, and what can't be seen by an
+"""What is held for a call covers its cost: at the dearest model that it may mean, and what can't be seen by an
 allowance."""
 
 from __future__ import annotations
 
-import base64
 import json
-import struct
 import tempfile
 import threading
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,45 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.models import VirtualKey
-from messages_api import allowances, batch_body, estimates, plain, schema, settlement, splice
+from messages_api import allowances, batch_body, estimates, schema, settlement, splice
 from messages_api.allowances import Allowance
 from messages_api.errors import GatewayError
 from messages_api.estimates import NO_EXTRAS, estimate
 from messages_api.events import StreamMeter
 from messages_api.metering import JsonMeter
+from tests.ceilings import ALLOWANCES, BOOK, FABLE, HAIKU, NOW, OPUS, ceiling, contents, held, reckoned
 from tests.gateway import CLIENT, ask, credentials, message, refused
 from tests.recordings import needs_recordings, recordings, used
 from tests.upstream import whole
 from usage import pricing
 from usage.models import Hold
-from usage.pricing import UnpricedPolicy
-
-NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-BOOK = pricing.build([], UnpricedPolicy(refuse=False, input=Decimal(30), output=Decimal(150)))
-ALLOWANCES = allowances.read("")
-OPUS, HAIKU, FABLE = "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-1"
-
-
-def contents(said):
-    return estimates.contents(plain.of(json.dumps(said).encode()))
-
-
-def reckoned(body):
-    request = schema.parse(body)
-    return request, estimate(request.contents, request.model, request.added, request.extras)
-
-
-def ceiling(body, at=NOW):
-    request, counted = reckoned(body)
-    models = [request.model, *request.extras.models]
-    if request.extras.default_fallbacks:
-        models += pricing.current_models()
-    prices = [BOOK.price("anthropic", model, at) for model in models]
-    return counted.ceiling_cost(request.max_tokens, *prices, allowances=ALLOWANCES, extras=request.extras)
-
-
-def held(**members):
-    return ceiling(json.dumps(ask() | members).encode())
 
 
 def cost(recording):
@@ -304,85 +274,6 @@ def test_newer_models_count_more_tokens_than_older_ones():
             assert estimate(body, older).ceiling * 1.3 < estimate(body, newer).ceiling, (older, newer)
 
 
-def picture(kind, width, height):
-    """The beginning of an image file."""
-    match kind:
-        case "png":
-            return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"\x08\x02\0\0\0"
-        case "gif":
-            comment = b"!\xfe\x03abc\x02,,\0"
-            screen = b"GIF89a" + struct.pack("<HH", width, height) + b"\x81\0\0" + b"\0" * 12
-            return screen + comment + b"," + struct.pack("<HHHH", 0, 0, width, height)
-        case "jpeg":
-            thumbnail = b"\xff\xe1" + struct.pack(">H", 1002) + b"\xff\xc0" * 500
-            frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3)
-            return b"\xff\xd8" + thumbnail + b"\xff" + frame
-        case "VP8X":
-            sizes = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
-            return b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + sizes
-        case "VP8L":
-            bits = (width - 1) | (height - 1) << 14
-            return b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + bits.to_bytes(4, "little")
-    return b"RIFF\0\0\0\0WEBPVP8 " + b"\0" * 10 + struct.pack("<HH", width, height)
-
-
-PICTURES = ["png", "gif", "jpeg", "VP8X", "VP8L", "VP8 "]
-
-
-@given(st.sampled_from(PICTURES), st.integers(1, 16_000), st.integers(1, 16_000))
-def test_an_image_is_held_by_its_size(kind, width, height):
-    encoded = base64.b64encode(picture(kind, width, height) + b"x" * 600)
-    assert estimates.size_of_image(encoded) == (width, height)
-    shown, empty = (
-        contents(ask([{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}]))
-        for data in (encoded.decode(), "")
-    )
-    seen = estimate(shown, OPUS).ceiling - estimate(empty, OPUS).ceiling
-    assert width * height / 750 <= seen <= width * height / 750 + 21 or seen == estimates.NEWER_IMAGE_TOKENS
-
-
-def test_only_what_is_shown_is_held_as_a_picture():
-    """The same letters cost what text costs where a model reads them."""
-    data = base64.b64encode(picture("png", 100, 100) + b"x" * 60_000).decode()
-    source = {"type": "base64", "media_type": "image/png", "data": data}
-    image = {"type": "image", "source": source}
-    result = {"type": "tool_result", "tool_use_id": "a", "content": [image]}
-    fetched = {"type": "web_fetch_result", "content": {"type": "document", "source": source}}
-    nested = {"type": "document", "source": {"type": "content", "content": [image]}}
-    page = {"type": "web_fetch_tool_result", "tool_use_id": "a", "content": fetched}
-    for shown, most in ((image, 2_000), (result, 2_000), (nested, 2_000), (page, 20_000)):
-        assert estimate(contents(ask([shown])), OPUS).ceiling < most, shown["type"]
-    for read in (
-        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": data}},
-        {"type": "tool_use", "id": "a", "name": "b", "input": image},
-        {"type": "tool_use", "id": "a", "name": "b", "input": {"content": [image]}},
-        {"type": "redacted_thinking", "data": data},
-    ):
-        small = estimate(contents(ask([image])), OPUS).ceiling
-        assert estimate(contents(ask([image, read])), OPUS).ceiling > small + len(data) / 3, read["type"]
-
-
-def pdf(pages, *, packed):
-    """A PDF whose pages share what they show."""
-    objects = b"".join(b"<< /Type /Page /Parent 2 0 R /Contents 5 0 R >>\n" for _ in range(pages))
-    if packed:
-        inside = zlib.compress(objects)
-        objects = b"4 0 obj << /Type /ObjStm /N %d /First 9 /Length %d >>\nstream\n" % (pages, len(inside)) + inside
-    return b"\n%PDF-1.7\n1 0 obj << /Type /Pages >>\n" + objects + b"\n%%EOF"
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_pdf_is_held_by_its_pages(packed):
-    def held(pages):
-        data = base64.b64encode(pdf(pages, packed=packed) + b" " * 600).decode()
-        source = {"type": "base64", "media_type": "application/pdf", "data": data}
-        return estimate(contents(ask([{"type": "document", "source": source}])), "claude-opus-4-5").ceiling
-
-    assert held(100) - held(10) == 90 * 4_600
-    assert held(0) > 4 * 4_600
-    assert held(5_000) - held(100) >= 500 * 4_600
-
-
 def test_each_fallback_may_write_as_much_as_the_answer_itself():
     another = [{"model": HAIKU, "max_tokens": 50_000}]
     alone, one, two = (
@@ -393,43 +284,8 @@ def test_each_fallback_may_write_as_much_as_the_answer_itself():
     assert two - alone >= 2 * output
 
 
-def test_a_jpeg_is_as_large_as_decoders_find_it():
-    """Markers without a length hide no other size behind them."""
-    false = b"\xff\xfe" + struct.pack(">H", 12) + b"\xff\xc0" + b"\0" * 8
-    true = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 1568, 1568, 3)
-    data = b"\xff\xd8" + b"\xff\xd0" + false + true
-    assert estimates.size_of_image(base64.b64encode(data + b"x" * 600)) == (1568, 1568)
-
-
-def false_sizes():
-    """Files that say first that they are small, and are not."""
-    size = struct.pack(">II", 1, 1)
-    yield b"\x89PNG\r\n\x1a\n\0\0\0\x08tEXt" + size + b"\0\0\0\0" + picture("png", 1500, 1500)[8:], (0, 0)
-    frame = b"," + struct.pack("<HHHH", 10, 20, 1500, 1400)
-    yield b"GIF89a" + struct.pack("<HH", 1, 1) + b"\0\0\0" + frame, (1510, 1420)
-    yield b"GIF89a" + struct.pack("<HH", 1, 1) + b"\0\0\0" + b"x" + frame, (0, 0)
-    true, false = (b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, size, size, 3) + b"\0" * 9 for size in (1500, 1))
-    hidden = true + b"\xff\xfe" + struct.pack(">H", 2 + len(false)) + false
-    yield b"\xff\xd8\xff\0" + struct.pack(">H", 2 + len(true) + 4) + hidden, (0, 0)
-
-
-@pytest.mark.parametrize(("data", "size"), list(false_sizes()), ids=["png", "gif", "odd gif", "jpeg"])
-def test_no_image_is_held_as_a_smaller_one_than_decoders_find(data, size):
-    """A size of zeros is one that can't be told, which is held at the most."""
-    assert estimates.size_of_image(base64.b64encode(data + b"x" * 600)) == size
-
-
-@given(st.binary(max_size=100), st.sampled_from(PICTURES), st.integers(0, 40))
-def test_an_image_whose_size_cannot_be_told_is_held_at_the_most(noise, kind, cut):
-    data = picture(kind, 100, 100)[:cut] + noise
-    width, height = estimates.size_of_image(base64.b64encode(data + b"x" * 600))
-    assert min(width, height) >= 0
-    assert estimates.tokens_of_data(b"????" * 200, "image", 4_800) == 4_800
-
-
 finite = st.floats(allow_nan=False, allow_infinity=False)
 numbers = st.one_of(st.none(), st.integers(), finite, st.text(max_size=3), st.booleans())
-
 
 KINDS = ["advisor_20260301", "web_search_20250305", "web_fetch_20260209"]
 
