@@ -4,7 +4,6 @@ nobody is refused whose worst case fitted. The arbiter against a model of it, bo
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
 from keys import patterns
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.arbiter import Arbiter, arbiter, give_credential, settlement
+from tests.budget_model import Model, Open, Place, models, need, of
 from tests.gateway import empty
 from usage import verification
 from usage.arbitration import Admission, Share
@@ -32,12 +32,9 @@ from usage.models import Budget, Hold, LedgerEntry, Limit, Window
 from usage.request_ids import new_id
 
 pytestmark = pytest.mark.either_server
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MODELS = ("claude-opus-5-5", "claude-haiku-5-5")
 MONEY = st.decimals(min_value=Decimal("0.000000000001"), max_value=2, places=12)
 PICK = st.integers(0, 10**6)
-
 # A budget: whose (a customer's, a team's, a key's, or a key's at a provider key), how much, for how long, for which
 # models, how strictly, and whether in tokens.
 SPEC = st.tuples(
@@ -48,80 +45,9 @@ SPEC = st.tuples(
     st.sampled_from(["hard", "hard", "hard", "soft"]),
     st.sampled_from([False, False, True]),
 )
-
-Place = tuple[int, datetime]
-
 # The same few in each run of the suite; `make race` tries others, and a run of thousands finds what hundreds don't.
 FEW = 40
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", FEW))
-
-
-@dataclass
-class Model:
-    """A budget as the model knows it."""
-
-    pk: int
-    owner: tuple[str, int]
-    amount: Decimal
-    period: str
-    patterns: list[str]
-    enforcement: str
-    tokens: bool
-    provider_key: int | None = None
-    deleted: bool = False
-    # Of a rolling one: when its windows began. Of overrides: until when, and how much.
-    begun: list[datetime] = field(default_factory=list)
-    overrides: list[tuple[datetime, Decimal]] = field(default_factory=list)
-
-    @property
-    def rolling(self) -> bool:
-        return self.period == "rolling hour"
-
-    def window(self, now: datetime) -> Place:
-        """Its window at a moment, in UTC."""
-        if self.rolling:
-            current = [start for start in self.begun if now < start + timedelta(hours=1)]
-            return self.pk, current[-1] if current else now
-        start = {
-            "none": EPOCH,
-            "hour": now.replace(minute=0, second=0, microsecond=0),
-            "day": now.replace(hour=0, minute=0, second=0, microsecond=0),
-            "month": now.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
-        }[self.period]
-        return self.pk, start
-
-    def allowed(self, now: datetime) -> Decimal:
-        """What it allows at a moment."""
-        current = [amount for until, amount in self.overrides if now < until]
-        return current[-1] if current else self.amount
-
-
-@dataclass
-class Open:
-    """A call that runs, and what is held for it where."""
-
-    call: Admission
-    held: dict[Place, Decimal]
-    limited: bool
-    spent: dict[Place, Decimal] = field(default_factory=dict)
-
-
-def models(call: Admission) -> list[str]:
-    """The models that a call asks for."""
-    return list(call.shares or [call.requested_model])
-
-
-def of(budget: Model, model: str) -> bool:
-    """Whether a budget is for a model."""
-    return not budget.patterns or patterns.matches(budget.patterns, model)
-
-
-def need(call: Admission, budget: Model) -> Decimal:
-    """What a call needs of a budget: its share of the budget's models, where it is of several."""
-    if call.shares:
-        parts = [share for model, share in call.shares.items() if of(budget, model)]
-        return sum((Decimal(part.tokens) if budget.tokens else part.ceiling for part in parts), Decimal(0))
-    return Decimal(call.input_ceiling + call.max_tokens) if budget.tokens else call.ceiling
 
 
 class Machine(RuleBasedStateMachine):
@@ -270,8 +196,8 @@ class Machine(RuleBasedStateMachine):
             return "budget"
         if self.limit and sum(each.limited for each in self.open.values()) >= self.limit[1]:
             return "limit"
-        for place, (need, budget) in needs.items():
-            self.held[place] = self.held.get(place, Decimal(0)) + need
+        for place, (needed, budget) in needs.items():
+            self.held[place] = self.held.get(place, Decimal(0)) + needed
             if budget.rolling and place[1] not in budget.begun:
                 budget.begun.append(place[1])
             if budget.enforcement == "soft":
