@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.arbiter import later
-from tests.test_budgets import NOVEMBER, arbiter_, budget, cast
+from tests.budgets import NOVEMBER, arbiter_, budget, cast
 from usage.arbitration import Passed, Share
 from usage.models import Hold, LedgerEntry, Window
 

@@ -14,9 +14,9 @@ from django.urls import reverse
 
 from keys import keyring
 from tests.arbiter import arbiter, give_credential, settlement
+from tests.budgets import budget, window
 from tests.gateway import CLIENT, ask, credentials, message, row
 from tests.ledger import make_cast
-from tests.test_budgets import budget, window
 from tests.upstream import whole
 from usage import overruns, request_ids, tasks
 from usage.models import Adjustment, Alert, AlertTarget, Budget, Delivery, LedgerEntry, Overrun
