@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from keys import keyring
@@ -34,6 +35,12 @@ def hook(upstream):
     """A server that takes webhooks."""
     upstream.answer = whole(204, b"")
     return upstream
+
+
+@pytest.fixture
+def admin(client):
+    client.force_login(User.objects.create_superuser("admin"))
+    return client
 
 
 def pass_threshold(budget, threshold=80):

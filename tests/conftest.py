@@ -9,7 +9,16 @@ import pytest
 from asgiref.sync import async_to_sync
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("tests.gateway")
+pytest.register_assert_rewrite(
+    "tests.accounts",
+    "tests.files",
+    "tests.gateway",
+    "tests.gpt",
+    "tests.listed_models",
+    "tests.openai_events",
+    "tests.upstream_clients",
+    "tests.writer",
+)
 # A busy machine is no fault.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

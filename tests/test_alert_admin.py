@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import User
 from django.urls import reverse
 
 from keys import keyring
 from tests.alerts import SECRET, pass_threshold, tell
 from tests.alerts import a_deployment as a_deployment
+from tests.alerts import admin as admin
 from tests.alerts import cast as cast
 from usage import tasks
 from usage.models import Alert, AlertTarget, Budget, Delivery
 
 pytestmark = pytest.mark.django_db
-
-
-# The admin's pages
-
-
-@pytest.fixture
-def admin(client):
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
 
 
 def add_target(client, **form):

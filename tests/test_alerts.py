@@ -19,9 +19,9 @@ from django.utils import timezone
 from keys import keyring, provider_keys
 from tests.alerts import SECRET, START, due, exhaust, pass_threshold, tell
 from tests.alerts import a_deployment as a_deployment
+from tests.alerts import admin as admin
 from tests.alerts import cast as cast
 from tests.alerts import hook as hook
-from tests.test_alert_admin import admin as admin
 from tests.upstream import whole
 from usage import alert_delivery, tasks
 from usage.models import Alert, Budget, Delivery, Window
