@@ -74,9 +74,6 @@ def raw_upload(key: str, size: int) -> bytes:
     return head.encode() + b"content-type: multipart/form-data; boundary=xyz\r\n\r\n"
 
 
-# Where they go
-
-
 def add_account(provider: FilesProvider, caller: Caller, name: str, organization: str = "") -> ProviderKey:
     """A further provider key of this caller's."""
     secret = f"sk-ant-{name}"

@@ -71,9 +71,6 @@ def last(events: list[Event]) -> dict[str, Any]:
     return events[-2][1]
 
 
-# Tools
-
-
 def whole_blocks(*tool_calls: dict[str, Any]) -> list[dict[str, Any]]:
     """The blocks of an answer that isn't streamed."""
     said = {

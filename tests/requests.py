@@ -134,9 +134,6 @@ def recorded():
             yield f"{file.parent.name}/{file.stem}", path.endswith("count_tokens"), request, betas
 
 
-# Mutations: requests that are right, with something in them changed.
-
-
 RICH = [
     ask(
         system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],

@@ -208,9 +208,6 @@ def test_counting_ends_no_cool_down_of_messages(web, served, first):
     assert not Cooldown.objects.exists()
 
 
-# Cooling down
-
-
 def test_nobody_calls_a_provider_key_that_cools_down(web, alice, first, second):
     first.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
     for _ in range(5):

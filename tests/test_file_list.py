@@ -40,9 +40,6 @@ def test_a_file_that_the_provider_no_longer_knows_can_be_deleted_here(
     assert ids(call(web, amy.key, "GET")) == []
 
 
-# The list
-
-
 def test_the_list_is_newest_first_a_page_at_a_time_in_both_dialects(
     web: Web, amy: Caller, provider: FilesProvider
 ) -> None:

@@ -38,9 +38,6 @@ def test_what_the_provider_says_of_a_file_is_kept(web: Web, amy: Caller, provide
     assert call(web, amy.key, "GET").json()["data"][0]["expires_at"] == "2027-01-01T00:00:00Z"
 
 
-# Whose they are
-
-
 def test_the_team_shares_its_files(web: Web, amy: Caller, provider: FilesProvider) -> None:
     bob = issue_at(provider, "bob")
     file_id = uploaded(web, amy.key, b"for the team")

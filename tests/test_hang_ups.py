@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
-from messages_api.events import StreamMeter
 from tests.gateway import CLIENT, ask, credentials, event, events, message, post, rows, wait_until
 from tests.searching import END, FEE, FOUND, INPUT, OUTPUT, PROMPT, RESULT, SEARCH, block, searching, started
 from tests.upstream import broken, pieces, whole
@@ -264,14 +263,3 @@ def leave(web, key, upstream, **members):
         head = "\r\n".join(["POST /v1/messages HTTP/1.1", "host: x", f"content-length: {len(content)}", *lines])
         link.sendall(head.encode() + b"\r\n\r\n" + content)
         wait_until(lambda: len(upstream.seen) > before)
-
-
-# What is seen, by itself
-
-
-def test_a_stream_shows_what_it_does_once_it_has_begun():
-    meter = StreamMeter()
-    meter.feed(event("ping"))
-    assert meter.reading.content is None
-    meter.feed(started()[0])
-    assert meter.reading.content == []

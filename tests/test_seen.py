@@ -18,6 +18,14 @@ from tests.recordings import needs_recordings, streams, used
 from tests.searching import END, PROMPT, SEARCH, started
 
 
+def test_a_stream_shows_what_it_does_once_it_has_begun():
+    meter = StreamMeter()
+    meter.feed(event("ping"))
+    assert meter.reading.content is None
+    meter.feed(started()[0])
+    assert meter.reading.content == []
+
+
 def seen(*parts):
     meter = StreamMeter()
     for part in parts:

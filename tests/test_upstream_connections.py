@@ -106,9 +106,6 @@ def test_an_answer_closed_under_its_reader_leaves_the_next_one_alone(lean: Calle
     assert lean.run(read_both()) == (b"lo", b"next")
 
 
-# Connections
-
-
 def test_connections_are_used_again(caller: Caller, upstream: Upstream) -> None:
     before = upstream.connections
     for number in range(10):
