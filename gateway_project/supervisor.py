@@ -126,7 +126,7 @@ class Supervisor:
         del self.children[name]
         child.close()
         when = f"in {delay:.0f} s" if delay else "now"
-        say(f"{name} ended ({ending(child.process.returncode)}); it is started again {when}.")
+        say(f"{name} ended ({ending(child.process.returncode)}); it restarts {when}.")
 
     def roll(self) -> None:
         """Give one web role after the other a new process; the old one retires when the new one is ready."""
@@ -171,7 +171,7 @@ class Supervisor:
             info = signal.sigtimedwait(SIGNALS, 0.2)
             again = info is not None and info.si_signo in STOPPING and time.monotonic() - begun > SAME_SIGNAL_SECONDS
             if again and not hurried:
-                say("Hurrying: open calls are cut.")
+                say("Stopping at once: open calls are cut off.")
                 hurried = True
                 deadline = time.monotonic() + HURRIED_SECONDS
                 for child in alive:
@@ -259,7 +259,7 @@ def end_orphans(run_dir: Path) -> None:
     calls, then calls are cut, then processes. PostgreSQL, which they write to, goes last."""
     found = processes.orphans(run_dir)
     if found:
-        say(f"Ending what an earlier run left when it was killed: {', '.join(found)}.")
+        say(f"Ending processes that an earlier run left when it was killed: {', '.join(found)}.")
     postgres = found.pop("postgres", None)
     processes.end_orphans(list(found.values()), run_dir, ORPHAN_STEPS)
     if postgres:
@@ -365,7 +365,7 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | 
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         start_roles(supervisor, settings, listener, place)
         supervisor.watch(announcement(settings))
-        say("Stopping; open calls may end. Once more hurries.")
+        say("Stopping once open calls have ended. Stop it again to cut them off.")
     except KeyboardInterrupt:
         say("Stopping.")
     finally:
@@ -391,7 +391,7 @@ def announcement(settings: Configuration) -> str:
     """What is said once everything runs."""
     if settings.serves_web:
         return f"The gateway listens on {address_of(settings)} (Ctrl-C stops it)."
-    return f"The gateway runs as {' and '.join(settings.roles)} and listens nowhere (Ctrl-C stops it)."
+    return f"The gateway runs as {' and '.join(settings.roles)} and doesn't listen (Ctrl-C stops it)."
 
 
 def address_of(settings: Configuration) -> str:

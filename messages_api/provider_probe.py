@@ -150,7 +150,7 @@ def judge(provider: Provider, key: KnownProviderKey, status: int, body: bytes) -
     if 200 <= status < 300:
         if provider.answers_probe(body):
             return Outcome(CheckState.WORKS, status)
-        return Outcome(CheckState.ANSWERED, status, "this kind of provider answers otherwise: is the address right?")
+        return Outcome(CheckState.ANSWERED, status, "such a provider answers in another form: is the address right?")
     if provider.is_about_us(status, body):
         state = CheckState.ANSWERED if provider.refuses_probe_only(refusals.words(body)) else CheckState.REFUSED
         return Outcome(state, status, words)

@@ -15,7 +15,7 @@ class Records(Reader):
         """The rows of a query that a caller waits for.
 
         Raises:
-            GatewayError: 503, the database is away.
+            GatewayError: 503, the database is unavailable.
         """
         with asking:
             return await self.fetch(query, values)

@@ -110,7 +110,7 @@ class Runtime:
         try:
             await sync_to_async(spool.replay)()
         except (DatabaseError, OSError) as error:
-            logger.error("the spool waits for the next start (%s)", type(error).__name__)
+            logger.error("the spool could not be replayed; the next start tries again (%s)", type(error).__name__)
         await self.prices.read()
         steps = (
             self.refusals.flush,

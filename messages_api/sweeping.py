@@ -19,6 +19,6 @@ async def sweep(steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
             for step in steps:
                 await step()
         except psycopg.Error as error:
-            logger.warning("the database is away (%s)", type(error).__name__)
+            logger.warning("the database is unavailable (%s)", type(error).__name__)
         except Exception:
             logger.exception("sweeping failed")

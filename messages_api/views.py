@@ -79,7 +79,7 @@ class ApiView(APIView):
 
         Raises:
             GatewayError: 401, nothing is known of the credential; 429, it calls for nothing, or with a provider's own
-                key, too often; 503, the database is away and it isn't known yet.
+                key, too often; 503, the database is unavailable and it isn't known yet.
         """
         caller = await Caller.of(runtime.current(), self.http, self.presented)
         if free or caller.key.passthrough:

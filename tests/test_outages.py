@@ -1,4 +1,4 @@
-"""The gateway while its database is away or slow, and while it is stopped: the caller is told, and no row is lost."""
+"""The gateway while its database is unavailable or slow, and while it is stopped: the client gets an error, no row is lost."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def keep(lines: list[bytes]) -> None:
     except OSError as error:
         for line in lines:
             logger.critical(
-                "a settlement can't be kept (%s): %s", type(error).__name__, line.decode("utf-8", "replace")
+                "a settlement can't be spooled (%s): %s", type(error).__name__, line.decode("utf-8", "replace")
             )
 
 
@@ -100,7 +100,7 @@ def bury(line: bytes, why: str) -> None:
         _append(path, [json.dumps(letter).encode()])
         _sync(path.parent)
     except OSError as error:
-        logger.critical("a dead letter can't be kept (%s): %s", type(error).__name__, text)
+        logger.critical("a dead letter can't be stored (%s): %s", type(error).__name__, text)
 
 
 def waiting() -> tuple[int, int]:
@@ -120,7 +120,7 @@ def replay() -> dict[str, int]:
         how many had which verdict (usage/arbiter/settlements.sql); `unreadable` lines are dead letters.
 
     Raises:
-        django.db.OperationalError: the database is away; what is left stays in the spool.
+        django.db.OperationalError: the database is unavailable; what is left stays in the spool.
     """
     verdicts: Counter[str] = Counter()
     with ExitStack() as opened:
