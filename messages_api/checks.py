@@ -1,4 +1,4 @@
-"""Rules for a Messages request beyond the types in body.py, and the wording of what is wrong. Pure."""
+"""Rules for a Messages request beyond the types in body.py, and the wording of errors. Pure."""
 
 from __future__ import annotations
 
