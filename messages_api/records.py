@@ -1,4 +1,4 @@
-"""The connection to the tables of what lives at providers (models.py), apart from what calls are routed by."""
+"""The connection to the tables of what is stored at providers (models.py). Routing uses another connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from messages_api.database_away import asking
 
 
 class Records(Reader):
-    """Reads and writes these tables."""
+    """Reads and writes the rows of these tables."""
 
     async def ask(self, query: str, values: Values) -> list[tuple[Any, ...]]:
         """The rows of a query that a caller waits for.
