@@ -1,6 +1,6 @@
 """Checks of provider keys: the gateway sends each key's provider a request that costs nothing (`Provider.probe`).
 
-It goes out in the same way as a call, but from the process of the admin page or command, on an event loop of its own.
+It is sent in the same way as a call, but from the process of the admin page or command, on a separate event loop.
 """
 
 from __future__ import annotations

@@ -144,8 +144,7 @@ async def fetch(secret: str) -> Token[str]:
     """Get a token from Microsoft Entra for a service principal or for the machine.
 
     Raises:
-        TokenRefused: as `tokens.Fetch`.
-        UpstreamError: likewise.
+        TokenRefused, UpstreamError: as `tokens.Fetch`.
     """
     # The first import takes hundreds of milliseconds.
     await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
