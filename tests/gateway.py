@@ -385,7 +385,7 @@ def wait_until(what: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def rows(count: int, seconds: float = 30) -> list[LedgerEntry]:
-    """The ledger, oldest first, once it has so many rows and no call is open."""
+    """The ledger, oldest first, once it has this many rows and no call is open."""
     deadline = time.monotonic() + seconds
     while True:
         found = list(LedgerEntry.objects.order_by("id"))
@@ -403,7 +403,7 @@ def row() -> LedgerEntry:
 
 
 def free_calls(virtual_key: VirtualKey, count: int) -> dict[tuple[str, str], int]:
-    """How many free calls this key made, by endpoint and status, once so many are counted."""
+    """The number of free calls of this key, by endpoint and status, once this many are counted."""
 
     def found() -> dict[tuple[str, str], int]:
         mine = FreeCalls.objects.filter(virtual_key=virtual_key).values_list("endpoint", "status", "calls")

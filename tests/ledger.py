@@ -1,4 +1,4 @@
-"""A small cast and rows for tests about the ledger: Alice and Bob share a team, Charlie is somebody else's."""
+"""A small cast and rows for tests about the ledger: Alice and Bob share a team, Charlie belongs to another customer."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def traffic(*keys: VirtualKey, ceiling: str = "0.5", cost: str = "0.1") -> Itera
 
 
 def passing(seconds: float) -> Iterator[None]:
-    """Turns, for so long."""
+    """Turns, for this many seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         yield

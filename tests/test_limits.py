@@ -187,7 +187,7 @@ def test_where_both_refuse_the_budget_speaks_since_waiting_does_not_help(asked, 
     assert asked.admit(cast.alice, 1)[1] == "budget"
 
 
-def test_an_admitted_call_is_told_what_is_left(asked, cast):
+def test_an_admitted_call_gets_headers_with_what_is_left(asked, cast):
     limit("rpm", 60, team=cast.alice.team)
     _, verdict = asked.admit(cast.alice)
     (standing,) = verdict.details

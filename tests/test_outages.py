@@ -1,4 +1,4 @@
-"""The gateway while its database is unavailable or slow, and while it is stopped: the client gets an error, no row is lost."""
+"""The gateway while its database is unavailable or slow, or while it stops: clients get an error, no row is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.either_server
 
 @contextlib.contextmanager
 def database_away(name):
-    """Nobody can connect to it, and whoever was is thrown out."""
+    """No client can connect, and connected ones are thrown out."""
     connection.close()
     with psycopg.connect(**(parameters() | {"dbname": "postgres"}), autocommit=True) as link:
         link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')

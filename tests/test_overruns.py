@@ -1,4 +1,4 @@
-"""Calls that cost more than was held for them: settled in full, noted, told of once a day and counted."""
+"""Calls that cost more than was held for them: settled in full, recorded, reported once a day and counted."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_webhook_gets_what_it_cost_and_what_was_held(arbiter_, cast, upstream)
     assert alert.delivered_at
 
 
-def test_each_target_is_told_of_its_customers_keys_only(arbiter_, cast):
+def test_each_target_gets_alerts_of_its_customers_keys_only(arbiter_, cast):
     for address, customer in (("all", None), ("ours", cast.alice.customer), ("theirs", cast.charlie.customer)):
         tell(f"{address}@example.com", customer)
     overrun(arbiter_, cast.charlie)
@@ -166,7 +166,7 @@ def test_each_target_is_told_of_its_customers_keys_only(arbiter_, cast):
     assert sorted(message.to[0] for message in mail.outbox) == ["all@example.com", "theirs@example.com"]
 
 
-def test_an_overrun_that_somebody_else_is_telling_of_is_left_to_them(arbiter_, cast):
+def test_an_overrun_that_another_worker_reports_is_left_to_it(arbiter_, cast):
     overrun(arbiter_, cast.alice)
     arbiter_.link.autocommit = False
     arbiter_.link.execute("SELECT FROM usage_overrun FOR UPDATE")

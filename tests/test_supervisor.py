@@ -195,7 +195,7 @@ def test_children_end_with_a_killed_parent(run_dir, tmp_path):
     wait_for(lambda: not processes.is_from(pid, run_dir))
 
 
-def test_it_ends_what_a_killed_run_left_and_nobody_else(run_dir, monkeypatch, capsys):
+def test_it_ends_the_processes_of_a_killed_run_and_no_others(run_dir, monkeypatch, capsys):
     monkeypatch.setattr(supervisor, "ORPHAN_STEPS", [(None, 0.1), (signal.SIGTERM, 5.0)])
     ours = processes.spawn(SLEEP)
     monkeypatch.setenv(processes.MARK, "/somewhere/else")

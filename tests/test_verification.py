@@ -1,4 +1,4 @@
-"""`manage.py verify_ledger`: counters that are derived anew, while calls come and go."""
+"""`manage.py verify_ledger`: recomputes counters while calls are admitted and settled."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_window_that_is_missing_is_found(asked, cast, another_writes):
     Budget.objects.create(amount=10, team=cast.alice.team)
     with admin_connection() as link:
         if another_writes:
-            # Nothing that is written after this is over, as far as anybody can say.
+            # Nothing that is written after this counts as ended.
             link.execute("BEGIN")
             link.execute("SELECT pg_current_xact_id()")
         call, _ = asked.admit(cast.alice, "0.5")
