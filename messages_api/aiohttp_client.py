@@ -102,7 +102,7 @@ class AiohttpClient:
             trace_configs=[writes()],
         )
 
-    # The signature is that of UpstreamClient.send, whose docstring applies.
+    # Repeats the signature of UpstreamClient.send, whose docstring applies, so that mypy checks calls and body alike.
     async def send(
         self,
         method: str,

@@ -6,6 +6,7 @@ other tests roll back or flush don't meet. The fixture `served` lets a test's ow
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -210,6 +211,17 @@ class Web:
                 self.running.remove(self)
             self.listener.close()
             self.folder.cleanup()
+
+
+@contextlib.contextmanager
+def started(**options: Any) -> Iterator[Web]:
+    """A web process for one test, with options of its own."""
+    web = Web(1, **options)
+    try:
+        web.start()
+        yield web
+    finally:
+        web.close()
 
 
 @pytest.fixture(scope="session")

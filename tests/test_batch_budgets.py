@@ -8,8 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from tests.arbiter import arbiter, give_credential, later, settlement
-from tests.ledger import make_cast
+from tests.arbiter import arbiter, cast_with_credentials, later, settlement
 from usage.arbitration import Share
 from usage.models import Budget
 
@@ -23,9 +22,7 @@ BOTH = {"requested_model": "", "shares": {OPUS: Share(Decimal(4), 1000), HAIKU: 
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    give_credential(cast.alice)
-    return cast
+    return cast_with_credentials("alice")
 
 
 @pytest.fixture

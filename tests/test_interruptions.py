@@ -15,7 +15,6 @@ from keys import issuing
 from keys.models import ProviderKey
 from tests.gateway import (
     CLIENT,
-    Web,
     ask,
     credentials,
     event,
@@ -25,22 +24,12 @@ from tests.gateway import (
     refused,
     row,
     rows,
+    started,
     wait_until,
 )
 from tests.test_streams import decode
 from tests.upstream import pieces, whole
 from usage.models import Hold
-
-
-@contextlib.contextmanager
-def started(**options):
-    """A web process of this test alone."""
-    web = Web(1, **options)
-    try:
-        web.start()
-        yield web
-    finally:
-        web.close()
 
 
 def cut(caller):

@@ -16,7 +16,6 @@ from keys.connection import parameters
 from tests.databases import maintenance_connection, new_database, throw_out
 from tests.gateway import (
     CLIENT,
-    Web,
     admin_connection,
     ask,
     credentials,
@@ -27,6 +26,7 @@ from tests.gateway import (
     refused,
     row,
     rows,
+    started,
     wait_until,
 )
 from tests.upstream import pieces, whole
@@ -45,17 +45,6 @@ def database_away(name):
             yield
         finally:
             link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-
-
-@contextlib.contextmanager
-def started(**options):
-    """A web process of this test alone."""
-    web = Web(1, **options)
-    try:
-        web.start()
-        yield web
-    finally:
-        web.close()
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from django.db import IntegrityError, transaction
 from django.urls import reverse
 
 from keys import keyring
-from tests.arbiter import arbiter, give_credential, settlement
+from tests.arbiter import arbiter, cast_with_credentials, settlement
 from tests.gateway import CLIENT, ask, credentials, message, row
-from tests.ledger import make_cast
 from tests.test_budgets import budget, window
 from tests.upstream import whole
 from usage import overruns, request_ids, tasks
@@ -30,10 +29,7 @@ BATCH = {"endpoint": "batches.create", "expires_seconds": 3600}
 @pytest.fixture
 def cast(apart, settings):
     settings.EMAIL_HOST = "mail.example.com"
-    cast = make_cast()
-    for key in (cast.alice, cast.bob, cast.charlie):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob", "charlie")
 
 
 @pytest.fixture

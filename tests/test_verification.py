@@ -10,9 +10,9 @@ from decimal import Decimal
 import pytest
 from django.core.management import call_command
 
-from tests.arbiter import arbiter, give_credential
+from tests.arbiter import arbiter, cast_with_credentials
 from tests.gateway import admin_connection
-from tests.ledger import make_cast, make_entry
+from tests.ledger import make_entry
 from usage import verification
 from usage.models import Budget, Limit, LimitState, Window
 
@@ -21,10 +21,7 @@ pytestmark = pytest.mark.either_server
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    for key in (cast.alice, cast.bob):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob")
 
 
 @pytest.fixture

@@ -45,6 +45,8 @@ SOME_MODEL = "claude-haiku-4-5"
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
+# The facts about a provider stand in its own class, even if another provider's are similar (Bedrock): each kind changes
+# on its own.
 @speaks
 class Azure(Provider):
     name = "azure"
