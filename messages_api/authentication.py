@@ -43,7 +43,7 @@ def present(headers: list[tuple[bytes, bytes]], address: str = "") -> Presented:
     """The credentials in the headers of a request from this address; of many, the first few.
 
     Raises:
-        GatewayError: 401, there is none, or none can be valid here.
+        GatewayError: 401, the request has no credential, or no possible one of this gateway.
     """
     values: dict[str, None] = {}
     for name, value in headers:

@@ -214,7 +214,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
 
 
 async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
-    """Write the batch down before the provider hears of it.
+    """Record the batch before the provider gets it.
 
     Raises:
         GatewayError: 503, the database is unavailable.

@@ -84,7 +84,7 @@ class Call:
         ceiling: the most USD that an attempt may cost; `most_tokens`: the most tokens that it may use.
         failure: the outcome of the last attempt, while the call waits for the next one.
         cut: its key was revoked together with its open calls.
-        read_on: its client has disconnected, and the answer is read to its end all the same.
+        read_on: its client has disconnected, and the answer is still read to its end.
     """
 
     surroundings: Surroundings
