@@ -108,7 +108,7 @@ def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
 
 def by_its_names(call: Call, held: Held) -> dict[str, Share] | None:
     """A share with the whole hold, for budgets and limits by model: it has the model's name at the target, the
-    requested name, and the further models that the request may mean. Empty if that is only the requested name.
+    requested name, and the further models that the request may mean. None if that is only the requested name.
     """
     others = dict.fromkeys((call.target.asked or call.request.model, *meant_besides(call.request.extras)))
     others.pop(call.model, None)
