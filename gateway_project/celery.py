@@ -47,7 +47,7 @@ def check_functions(**_: object) -> None:
 
     from usage import functions
 
-    # While the database is away, tasks fail by themselves until it is back.
+    # While the database is unavailable, tasks fail by themselves until it is back.
     with contextlib.suppress(OperationalError), contextlib.closing(connection):
         if not functions.are_made():
             sys.exit(str(functions.ArbiterMissing()))

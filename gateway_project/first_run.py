@@ -1,5 +1,5 @@
-"""What has to be there before the first request: tables, the arbiter's functions, static files and, on an empty
-database, something to try.
+"""Creates what the first request needs: tables, the arbiter's functions, static files and, on an empty database,
+objects to try the gateway with.
 
 The first objects (an administrator, a customer with a team, the echo provider and a virtual key) are made only while
 there is neither a user nor a customer. Their secrets go to the screen, once, and nowhere else.
@@ -58,7 +58,8 @@ class FirstSecrets:
 
 
 def set_up() -> FirstSecrets | None:
-    """Bring the database and the static files up to date; what was made if the database was empty.
+    """Bring the database and the static files up to date. Returns the objects that were created if the database was
+    empty.
 
     Raises:
         CannotStart: the database can't be reached, is too old or can't be migrated, or the static files can't be
@@ -68,12 +69,12 @@ def set_up() -> FirstSecrets | None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [SET_UP_LOCK])
     try:
-        # Makes the arbiter's functions of this version, too (usage/functions.py).
+        # This also creates the arbiter's functions of this version (usage/functions.py).
         call_command("migrate", verbosity=0, interactive=False)
     except CommandError as error:
         raise CannotStart(str(error)) from None
     collect_static_files()
-    # Their secrets are shown once, with the address to try them at: by a machine that has one.
+    # Their secrets are shown once, with the gateway's address. So a machine that listens creates them.
     made = make_first_objects() if configuration().serves_web else None
     ensure_passthrough()
     tell_of_addresses()
@@ -102,7 +103,7 @@ def collect_static_files() -> None:
 
 @transaction.atomic
 def make_first_objects() -> FirstSecrets | None:
-    """The objects to try the gateway with, unless somebody has made a user or a customer already."""
+    """Create the objects to try the gateway with, unless there is a user or a customer already."""
     from keys.issuing import issue_virtual_key
     from keys.models import Customer, Team
     from keys.provider_keys import add_provider_key
@@ -119,7 +120,7 @@ def make_first_objects() -> FirstSecrets | None:
 
 
 def tell_of_addresses() -> None:
-    """Saved addresses that lead where the deployment gives no leave to go."""
+    """Warn about saved addresses that the deployment doesn't permit."""
     from usage import saved_addresses
 
     for line in saved_addresses.uncovered():
@@ -127,10 +128,10 @@ def tell_of_addresses() -> None:
 
 
 def ensure_passthrough() -> None:
-    """Where the provider's own keys are let through, the virtual key that they are recorded under.
+    """If the deployment accepts the provider's own keys, create the virtual key under which their calls are recorded.
 
     Raises:
-        CannotStart: the customer that the deployment names isn't there.
+        CannotStart: the customer that the deployment names doesn't exist.
     """
     customer = configuration().passthrough_customer
     if not customer:

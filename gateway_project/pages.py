@@ -34,7 +34,7 @@ LONG_BODIES = 4
 WAITING = 256
 WAIT_SECONDS = 10
 RETRY_SECONDS = 5
-# For a statement of a page: what somebody looks for may take the database hours.
+# A limit for statements of pages, because a person's search may take the database hours.
 STATEMENT_SECONDS = 30
 
 

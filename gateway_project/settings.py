@@ -37,7 +37,7 @@ INSTALLED_APPS = [
     "messages_api",
 ]
 
-# For pages only: the API's paths go through none of it (see messages_api.handler), nor do static files.
+# For pages only: requests to the API (see messages_api.handler) and for static files skip all of it.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "gateway_project.content_security.ContentSecurityPolicyMiddleware",
@@ -107,13 +107,13 @@ SECURE_CSP = {
     "form-action": ["'self'"],
     "frame-ancestors": ["'none'"],
 }
-# A page's whole body is in memory, whatever it brings.
+# The whole body of a request for a page is in memory, including uploads.
 DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = CONFIGURATION.max_page_bytes
 if CONFIGURATION.tls_in_front:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
-    # A browser takes these names from this host itself only, over TLS.
+    # A browser accepts cookies of these names only from this host itself, over TLS.
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
     SECURE_SSL_REDIRECT = True

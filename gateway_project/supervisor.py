@@ -1,7 +1,9 @@
-"""What `make run` runs: it starts every process of the gateway, replaces those that die, and stops them in order.
+"""The program of `make run`: it starts every process of the gateway, replaces processes that die, and stops all in
+order.
 
 PostgreSQL (embedded) ▸ set-up ▸ web processes, worker and beat; stopped as web ▸ worker ▸ beat ▸ PostgreSQL.
-SIGINT or SIGTERM: stop, and let open calls end; a second one hurries. SIGHUP: replace the web processes one by one.
+SIGINT or SIGTERM: stop, and let open calls end; a second one cuts them off. SIGHUP: replace the web processes one by
+one.
 """
 
 from __future__ import annotations
@@ -40,28 +42,28 @@ HAD_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
 
 
 def say(line: str) -> None:
-    """One line on the screen; a terminal that is gone stops nothing."""
+    """Print a line. The supervisor goes on if the terminal is closed."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
 
 
 class Supervisor:
-    """Keeps one process in every role."""
+    """Keeps one process running in every role."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.roles: dict[str, Role] = {}
         self.children: dict[str, Child] = {}
-        # Of roles whose process died: how often in a row it failed to start, and when it is started again.
+        # For roles whose process died: how often in a row it failed to start, and when it restarts.
         self.failures: dict[str, int] = {}
         self.due: dict[str, float] = {}
-        # When asked to replace the web processes: roles still to do, and processes that are replaced.
+        # While web processes are replaced: the roles that are left, and the old processes.
         self.rolling: list[str] = []
         self.retiring: list[Child] = []
         self.announced = False
 
     def add(self, role: Role) -> Child:
-        """Start a process in a new role, and keep it filled from now on."""
+        """Start a process in a new role, and replace it from now on when it dies."""
         self.roles[role.name] = role
         return self.fill(role.name)
 
@@ -72,7 +74,7 @@ class Supervisor:
         return child
 
     def watch(self, announcement: str) -> None:
-        """Until a stop signal: replace who died, roll when asked to."""
+        """Until a stop signal: replace processes that died, and replace web processes one by one on SIGHUP."""
         while True:
             info = signal.sigtimedwait(SIGNALS, self.pause())
             if info and info.si_signo in STOPPING:
@@ -89,13 +91,13 @@ class Supervisor:
                 say(announcement)
 
     def pause(self) -> float:
-        """Seconds until something is to be looked at again (a child's end wakes us anyway)."""
+        """Seconds until the next check (the end of a child wakes the supervisor earlier)."""
         if not self.announced or self.rolling:
             return 0.05
         return max(0.01, min([5.0, *(due - time.monotonic() for due in self.due.values())]))
 
     def is_up(self) -> bool:
-        """Whether all web processes answer; without any, whether every process has lived for some seconds."""
+        """Whether all web processes are ready; without any, whether every process has run for some seconds."""
         awaited = self.web_roles() or list(self.roles)
         return all(name in self.children and self.children[name].is_ready() for name in awaited)
 
@@ -118,7 +120,7 @@ class Supervisor:
             self.fill(name)
 
     def note_death(self, name: str, child: Child) -> None:
-        """One that had been ready is replaced at once, one that fails to start more and more slowly."""
+        """Schedule the replacement: at once if the process had been ready, with growing delays if it fails to start."""
         failures = 0 if child.is_ready() else self.failures.get(name, 0) + 1
         self.failures[name] = failures
         delay = min(30.0, 0.5 * 2**failures) if failures else 0.0
@@ -126,10 +128,10 @@ class Supervisor:
         del self.children[name]
         child.close()
         when = f"in {delay:.0f} s" if delay else "now"
-        say(f"{name} ended ({ending(child.process.returncode)}); it is started again {when}.")
+        say(f"{name} ended ({ending(child.process.returncode)}); it restarts {when}.")
 
     def roll(self) -> None:
-        """Give one web role after the other a new process; the old one retires when the new one is ready."""
+        """Start a new process in one web role after the other. The old process stops when the new one is ready."""
         if not self.rolling:
             return
         name = self.rolling[0]
@@ -146,7 +148,7 @@ class Supervisor:
             self.rolling.pop(0)
 
     def stop(self) -> None:
-        """Web processes first, then worker, beat and PostgreSQL; nothing is left running."""
+        """Stop web processes first, then worker, beat and PostgreSQL. No process is left running."""
         groups = [
             [*self.web(), *self.retiring],
             *([self.children[n]] for n in ("worker", "beat") if n in self.children),
@@ -161,7 +163,7 @@ class Supervisor:
             file.unlink(missing_ok=True)
 
     def stop_group(self, group: list[Child], begun: float, hurried: bool) -> bool:
-        """Stop these together; whether we were asked to hurry meanwhile (or before)."""
+        """Stop these processes together. Returns whether a second stop signal has arrived by now."""
         alive = [child for child in group if child.is_alive()]
         for child in alive:
             child.process.send_signal(child.role.stop_signal)
@@ -171,7 +173,7 @@ class Supervisor:
             info = signal.sigtimedwait(SIGNALS, 0.2)
             again = info is not None and info.si_signo in STOPPING and time.monotonic() - begun > SAME_SIGNAL_SECONDS
             if again and not hurried:
-                say("Hurrying: open calls are cut.")
+                say("Stopping at once: open calls are cut off.")
                 hurried = True
                 deadline = time.monotonic() + HURRIED_SECONDS
                 for child in alive:
@@ -184,7 +186,7 @@ class Supervisor:
 
 
 def pid_file_of_old(run_dir: Path, child: Child) -> Path:
-    """A process that retires leaves its role's own pid file to the new one."""
+    """The pid file of an old process. The new process of the role uses the role's own."""
     return run_dir / f"{child.role.name}-old-{child.process.pid}.pid"
 
 
@@ -197,7 +199,7 @@ def ending(code: int) -> str:
 
 
 def terminal_is_gone() -> bool:
-    """A closed terminal sends SIGHUP too; then the gateway stops."""
+    """Whether SIGHUP came from a closed terminal; then the gateway stops."""
     if not HAD_TERMINAL:
         return False
     try:
@@ -211,10 +213,11 @@ BROKER_FOLDERS = ("broker/queue", "broker/processed", "broker/control")
 
 
 def make_folders(var_dir: Path) -> Path:
-    """The data folder, for its owner only, and what every process expects in it; gives the folder of pid files.
+    """Create the data folder, for its owner only, with everything that processes expect in it. Returns the folder of
+    pid files.
 
     Raises:
-        CannotStart: it can't be written.
+        CannotStart: the folder can't be written.
     """
     try:
         var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -232,10 +235,10 @@ def make_folders(var_dir: Path) -> Path:
 
 @contextlib.contextmanager
 def only_one(run_dir: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with this process however it ends.
+    """Hold the folder's lock until this process ends, however it ends.
 
     Raises:
-        CannotStart: another one holds it.
+        CannotStart: another process holds it.
     """
     with (run_dir / "supervisor.lock").open("a+") as lock:
         try:
@@ -255,11 +258,12 @@ def known_pid(lock: TextIO) -> str:
 
 
 def end_orphans(run_dir: Path) -> None:
-    """End what a killed run left. Its processes got a signal to stop when it died: they have some seconds to end their
-    calls, then calls are cut, then processes. PostgreSQL, which they write to, goes last."""
+    """End the processes that a killed run left. They got a stop signal when it died. They have some seconds to end
+    their calls; then calls are cut off, and then processes are killed. PostgreSQL, which they write to, stops last.
+    """
     found = processes.orphans(run_dir)
     if found:
-        say(f"Ending what an earlier run left when it was killed: {', '.join(found)}.")
+        say(f"Ending processes that an earlier run left when it was killed: {', '.join(found)}.")
     postgres = found.pop("postgres", None)
     processes.end_orphans(list(found.values()), run_dir, ORPHAN_STEPS)
     if postgres:
@@ -267,10 +271,10 @@ def end_orphans(run_dir: Path) -> None:
 
 
 def listener_of(settings: Configuration) -> socket.socket | None:
-    """The one listening socket, which every web process inherits; None where no web process runs.
+    """The listening socket, which every web process inherits; None if no web process runs.
 
     Raises:
-        CannotStart: the address can't be had.
+        CannotStart: the address can't be used.
     """
     return listen(settings.host, settings.port) if settings.serves_web else None
 
@@ -279,7 +283,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        CannotStart: the address can't be had.
+        CannotStart: the address can't be used.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -301,14 +305,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_file_limit() -> None:
-    """A stream is two open files, and the usual limit is 1024."""
+    """Raise the limit of open files: a stream takes two, and the usual limit is 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def start_postgres(supervisor: Supervisor, var_dir: Path) -> str:
-    """Start the embedded server, and tell every command where it is; its URL."""
+    """Start the embedded server, and write its URL to the file that every command reads. Returns the URL."""
     server = embedded_postgres.prepare(var_dir, say)
     child = supervisor.add(roles.postgres_role(server, var_dir))
     embedded_postgres.wait_until_ready(server, child.process, var_dir / "log" / "postgres.log")
@@ -318,11 +322,11 @@ def start_postgres(supervisor: Supervisor, var_dir: Path) -> str:
 
 
 def set_up(place: Place) -> None:
-    """Migrations, static files and, on an empty database, the first objects: in a process of its own, so that this
-    one stays small.
+    """Apply migrations, collect static files and, on an empty database, create the first objects. A separate process
+    does it, so that this one stays small.
 
     Raises:
-        SystemExit: it failed, and has said why.
+        SystemExit: it failed, and has printed the reason.
     """
     command = [str(place.python), "-m", "gateway_project.first_run"]
     process = processes.spawn(command, user=place.user, environment=place.environment, cwd=place.code)
@@ -335,10 +339,10 @@ def set_up(place: Place) -> None:
 
 
 def run(settings: Configuration) -> None:
-    """Everything, until a stop signal.
+    """Run everything until a stop signal.
 
     Raises:
-        CannotStart: with one line that says why.
+        CannotStart: the message has the reason in one line.
     """
     var_dir = settings.var_dir.resolve()
     run_dir = make_folders(var_dir)
@@ -365,7 +369,7 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | 
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         start_roles(supervisor, settings, listener, place)
         supervisor.watch(announcement(settings))
-        say("Stopping; open calls may end. Once more hurries.")
+        say("Stopping once open calls have ended. Stop it again to cut them off.")
     except KeyboardInterrupt:
         say("Stopping.")
     finally:
@@ -377,7 +381,7 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | 
 
 
 def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket | None, place: Place) -> None:
-    """The processes of the deployment's roles."""
+    """Start the processes of the deployment's roles."""
     if listener:
         for number in range(1, settings.web_processes + 1):
             supervisor.add(roles.web_role(number, settings, listener, place))
@@ -388,14 +392,14 @@ def start_roles(supervisor: Supervisor, settings: Configuration, listener: socke
 
 
 def announcement(settings: Configuration) -> str:
-    """What is said once everything runs."""
+    """The line that is printed once everything runs."""
     if settings.serves_web:
         return f"The gateway listens on {address_of(settings)} (Ctrl-C stops it)."
-    return f"The gateway runs as {' and '.join(settings.roles)} and listens nowhere (Ctrl-C stops it)."
+    return f"The gateway runs as {' and '.join(settings.roles)} and doesn't listen (Ctrl-C stops it)."
 
 
 def address_of(settings: Configuration) -> str:
-    """The URL under which the gateway is reached from this machine."""
+    """The URL of the gateway on this machine."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
     host = everywhere.get(settings.host, f"[{settings.host}]" if ":" in settings.host else settings.host)
     return f"http://{host}:{settings.port}"

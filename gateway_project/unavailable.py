@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from gateway_project.configuration import configuration
 from usage import functions
 
-# Django's commands that hide that the database is away, behind another error or a question.
+# Django's commands that hide that the database is unavailable, behind another error or a question.
 HIDE_IT = {"dbshell", "dumpdata", "runserver", "test", "testserver"}
 
 AS_GATEWAY_USER = "run this as the user that runs the gateway."

@@ -229,7 +229,7 @@ def remove_unused_copies() -> None:
         with contextlib.suppress(OSError):
             in_use.add(os.readlink(link))
     for copy in SYSTEM_DIR.glob("gateway-*"):
-        if copy.is_symlink() or not copy.is_dir():  # put there by somebody else
+        if copy.is_symlink() or not copy.is_dir():  # not created by the gateway
             continue
         descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
         try:

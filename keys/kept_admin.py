@@ -27,7 +27,7 @@ from keys.lists import Listed
 from keys.models import VirtualKey
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")
-# Whichever button sends the form, the answer is the page with the secret. So there is only one button.
+# There is only one button, because the answer is always the page with the secret.
 ONE_WAY_TO_SAVE = {"show_save_and_add_another": False, "show_save_and_continue": False}
 SOME_MODEL = "claude-haiku-4-5"
 ECHO_MODEL = "echo-1"

@@ -137,7 +137,7 @@ class VirtualKeyAdmin(PausableAdmin):
         return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        # The customer is fixed, because ledger rows of this key name it. Issue another customer a key of its own.
+        # The customer is fixed, because ledger rows of this key name it. Issue a new key to another customer.
         return ["whole_state", "customer", "created_at", "revoked_at"] if obj else []
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
@@ -180,7 +180,7 @@ class VirtualKeyAdmin(PausableAdmin):
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         return self.shown_once(request, obj, f"Virtual key “{obj}”", vars(obj).pop("plain"))
 
-    # Rotating, revoking, pausing and resuming have pages of their own.
+    # Rotating, revoking, pausing and resuming have separate pages.
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view

@@ -45,7 +45,7 @@ class AiohttpAnswer:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connects to permitted addresses only. Without `destinations` it checks none: then a proxy resolves the names."""
+    """Connects to permitted addresses only. Without `destinations` it checks none: then a proxy resolves names."""
 
     def __init__(self, destinations: Destinations | None, **options: Any) -> None:
         super().__init__(**options)
@@ -102,7 +102,7 @@ class AiohttpClient:
             trace_configs=[writes()],
         )
 
-    # The signature is that of UpstreamClient.send, whose docstring applies.
+    # Repeats the signature of UpstreamClient.send, whose docstring applies, so that mypy checks calls and body alike.
     async def send(
         self,
         method: str,

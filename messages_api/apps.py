@@ -9,7 +9,7 @@ class MessagesApiConfig(AppConfig):
     def ready(self) -> None:
         from keys import provider_checks
 
-        # Which providers there are is known from here on.
+        # From here on, all providers are registered.
         from messages_api import provider_probe
 
         provider_checks.register(provider_probe.outcomes)

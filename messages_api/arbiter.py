@@ -1,4 +1,4 @@
-"""Asking the arbiter, and what its verdicts mean to a caller. Every call passes it, for free endpoints too."""
+"""Asks the arbiter, and turns its verdicts into errors for the caller. It decides about every call, free ones too."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from messages_api.errors import GatewayError
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Verdict
 from usage.writer import Writer
 
-# How often a key is read again for one call, where its settings keep changing.
+# How often a key is read again for one call if its settings keep changing.
 TRIES = 4
 
-# Why the arbiter refuses, in words for the caller: which error, its message and its reason.
+# For each refusal of the arbiter: the error, its message for the caller, and its reason.
 REFUSALS = {
-    "unknown": (errors.unauthenticated, "This credential was never handed out, or was deleted.", "unknown_key"),
+    "unknown": (errors.unauthenticated, "This credential was never issued, or was deleted.", "unknown_key"),
     "revoked": (errors.unauthenticated, "This credential was revoked.", "revoked"),
     "expired": (errors.unauthenticated, "This credential has expired.", "expired"),
-    "key paused": (errors.forbidden, "This virtual key is paused: ask who handed it out.", "paused"),
+    "key paused": (errors.forbidden, "This virtual key is paused: ask the person who issued it.", "paused"),
     "team paused": (errors.forbidden, "The team of this virtual key is paused.", "paused"),
     "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),
     "gateway paused": (errors.unavailable, "The gateway is paused by its administrators.", "paused"),
@@ -56,12 +56,12 @@ def refusal(verdict: str) -> GatewayError:
 
 
 def too_fast() -> GatewayError:
-    """The key changed each time that it was read."""
-    return errors.unavailable("The key's settings change faster than they can be read.", reason="stale", retry_after=1)
+    """The error if the key has changed each time that it was read."""
+    return errors.unavailable("The virtual key's settings kept changing: try again.", reason="stale", retry_after=1)
 
 
 def nothing(call: UUID, key: KnownKey, endpoint: str) -> Admission:
-    """What asks about a key alone, and holds nothing."""
+    """The question about a key alone, which holds nothing."""
     return Admission(
         id=call,
         credential=key.credential,

@@ -1,4 +1,4 @@
-"""An attempt of a call: where it was made, and what became of it there."""
+"""An attempt of a call: where it was made, and its outcome."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Attempt:
     """One attempt of a call. Times are by the monotonic clock.
 
     Attributes:
-        price: the model's, there.
+        price: of the model at the target.
         sent: its first byte has gone out: from then on it may cost something.
         account: the provider's organisation and workspace that answered.
         ended: when it failed.
-        row: how the ledger row shows it, once it is over; `columns` are the ledger's for what it used, if it cost
+        row: how the ledger row shows it, once it is over; `columns`: the ledger's columns for its usage, if it cost
             anything.
     """
 
@@ -45,25 +45,23 @@ class Attempt:
 
     @property
     def tokens(self) -> int:
-        """The tokens that it used, as budgets of tokens count them."""
+        """The tokens that the attempt used, as budgets of tokens count them."""
         return sum(self.columns[name] for name in CHARGED) if self.columns else 0
 
     def goes_out(self) -> None:
-        """The provider is about to get the first byte of it."""
+        """Note that the first byte is about to go to the provider."""
         self.sent = True
 
     def describe(self, model: str, columns: dict[str, Any], error_type: str) -> dict[str, Any]:
-        """How the ledger row shows it.
-
-        Args:
-            model: by the provider's name.
-            columns: the ledger's for what it used.
+        """How the ledger row shows the attempt. Args:
+        model: by the provider's name.
+        columns: the ledger's columns for its usage.
         """
         provider_key = self.target.provider_key
         first_byte = {"time_to_first_byte_ms": round((self.first_byte - self.began) * 1000)} if self.first_byte else {}
         return {
             "provider_key_id": provider_key.id,
-            "provider_key": provider_key.name,  # as it was called then
+            "provider_key": provider_key.name,  # its name at that time
             "provider": provider_key.provider,
             "model": model,
             "http_status": self.http_status,
@@ -78,10 +76,10 @@ class Attempt:
 
 @dataclass(slots=True)
 class Kept:
-    """An answer, or the beginning of one, that was read already.
+    """An answer, or the beginning of one, that has been read.
 
     Attributes:
-        meter: what it says, where all of it was read; `understood`, if it is a JSON object.
+        meter: what it reports, if all of it was read; `understood`: it is a JSON object.
     """
 
     status: int
@@ -93,7 +91,7 @@ class Kept:
 
     @property
     def body(self) -> bytes:
-        """What was read and is not yet read again."""
+        """The bytes that were read and not yet returned."""
         return b"".join(self.parts)
 
     async def read(self) -> bytes:
@@ -108,15 +106,15 @@ class Kept:
 
 @dataclass(slots=True)
 class Failure:
-    """What became of an attempt that another one may mend.
+    """The outcome of an attempt that another attempt may improve.
 
     Attributes:
-        error: for the caller if none does, unless it is the provider's own `answer`.
+        error: for the caller if no other attempt succeeds, unless the caller gets the provider's own `answer`.
         refused: the provider refuses our key or account.
-        hopeless: the same place would fail again.
-        unseen_tokens: it may have cost something: the output tokens that it is estimated at. None: nothing.
-        unsure: the provider may be at it still.
-        wait: seconds, as the provider says.
+        hopeless: the same target would fail again.
+        unseen_tokens: the estimate of its output tokens, if it may have cost something; None: it cost nothing.
+        unsure: the provider may still be working on it.
+        wait: seconds to wait, if the provider names them.
     """
 
     attempt: Attempt

@@ -1,6 +1,6 @@
-"""The attempts of a call: where it is made, what became of it there, and whether another one may mend that.
+"""The attempts of a call: where each is made, its outcome, and whether another one may improve it.
 
-Nothing is tried again once the client has a byte. docs/routing.md has the rules in words.
+Once the client has a byte, no further attempt is made. docs/routing.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from usage.models import Status
 
 logger = logging.getLogger(__name__)
 
-# What may pass by itself, or on another provider key; nothing else does.
+# Statuses after which a retry may succeed, on the same provider key or another one.
 PASSING_STATUSES = frozenset((408, 409, 429))
-# What is the caller's mistake at any provider, where a stream says so instead of beginning.
+# Errors at the beginning of a stream that are the caller's mistake at any provider.
 MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_large"))
-# An error is read to this length to be passed on; providers' are short.
+# Bytes of an error that are read and passed on; real ones are short.
 LONGEST_ERROR = 1 << 20
 
 
 async def once(call: Call, incoming: Incoming) -> Answer:
-    """Make a call that is made once.
+    """Make a call with a single attempt.
 
     Raises:
         GatewayError: the provider could not be reached, or didn't answer.
@@ -46,7 +46,8 @@ async def once(call: Call, incoming: Incoming) -> Answer:
 
 
 async def answered(call: Call, incoming: Incoming) -> Answer:
-    """Make a call as often as it takes: the answer that no further attempt could improve, or else the first failure.
+    """Make attempts until one has an answer that no further attempt could improve. Returns it, or else the first
+    failure's answer.
 
     Raises:
         GatewayError: there is no answer.
@@ -62,7 +63,7 @@ async def answered(call: Call, incoming: Incoming) -> Answer:
 
 
 async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
-    """Make one attempt at the call's target, and note what its outcome says of the provider key."""
+    """Make one attempt at the call's target, and record what its outcome says about the provider key."""
     attempt, trial = call.attempt, call.journey.insists
     try:
         async with asyncio.timeout(call.timeouts.total):
@@ -72,7 +73,7 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     except UpstreamError as error:
         outcome = unanswered(call, error)
     except GatewayError as error:
-        # Its protocol can't say this; another one may.
+        # This provider's protocol can't express the request; another one's may.
         await call.journey.leave_trial(attempt.target)
         outcome = Failure(attempt, error.reason, error=error, hopeless=True)
         attempt.ended = time.monotonic()
@@ -80,7 +81,8 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     if isinstance(outcome, Failure):
         attempt.ended = time.monotonic()
     if call.free:
-        # Providers limit free calls separately: what becomes of one says nothing of those that cost something.
+        # Providers limit free calls separately: the outcome of a free call says nothing about calls that cost
+        # something.
         await call.journey.leave_trial(attempt.target)
         if isinstance(outcome, Failure) and outcome.wait:
             outcome.hopeless = True
@@ -93,12 +95,12 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
 
 
 async def made(call: Call, incoming: Incoming) -> Answer | Failure:
-    """The outcome of sending the request: a stream, or anything else in whole. Of a stream that might be begun
-    elsewhere, the first block has begun.
+    """Send the request, and return the outcome: a stream, or a complete answer. If another target could still answer, a
+    stream is returned once its first block has begun.
 
     Raises:
         UpstreamError: there was no answer, or half of one.
-        GatewayError: the provider has no way to do what is asked.
+        GatewayError: the provider doesn't support the request.
     """
     answer = await send(call, incoming)
     if answer.status != 200 or not headers.is_stream(answer.headers):
@@ -138,10 +140,10 @@ async def send(call: Call, incoming: Incoming) -> Answer:
 
 
 async def read_to_end(call: Call, answer: Answer) -> Kept:
-    """An answer that is no stream, read to its end.
+    """Read an answer that isn't a stream to its end.
 
     Raises:
-        UpstreamError: it broke off, or is too long; of an error the beginning is enough.
+        UpstreamError: it was cut off, or is too long. (Of an error, the beginning is enough.)
     """
     refused = answer.status >= 400
     try:
@@ -153,7 +155,7 @@ async def read_to_end(call: Call, answer: Answer) -> Kept:
 
 
 def unmasked(call: Call, answer: Kept) -> Kept:
-    """An error that came as a success, with the status that it means; anything else as it is."""
+    """The answer. An error that was sent as a success gets its real status."""
     if answer.status != 200 or answer.meter is None or answer.meter.reading.countable:
         return answer
     meant = refusals.masked(answer.body)
@@ -170,7 +172,7 @@ async def piece(call: Call, answer: Answer) -> bytes:
     """The next bytes of an answer, empty at its end.
 
     Raises:
-        UpstreamError: it broke off, or is silent for too long.
+        UpstreamError: the answer was cut off, or the provider is silent for too long.
     """
     try:
         async with asyncio.timeout(call.timeouts.between_bytes):
@@ -183,11 +185,11 @@ async def piece(call: Call, answer: Answer) -> bytes:
 
 
 async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
-    """A stream, once its first block has begun, or the provider says what is wrong with the request; what was read of
-    it comes first.
+    """Wait until a stream's first block begins, or until it reports an error. Returns the stream with what was read of
+    it at the front.
 
     Args:
-        seconds: for which a client may be without a byte; then it gets the stream as it is.
+        seconds: the most that a client waits for its first byte; after that it gets the stream as it is.
     """
     meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
@@ -222,7 +224,7 @@ async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failur
 
 
 def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
-    """The failure, if another attempt may improve the answer; None for what any provider key would say."""
+    """The failure, if another attempt may improve the answer; None if every provider key would give this answer."""
     status = answer.status
     assert answer.meter is not None
     failure = Failure(
@@ -242,21 +244,21 @@ def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
 
 
 def unanswered(call: Call, error: UpstreamError) -> Failure:
-    """An attempt without an answer, or with half of one."""
+    """The failure of an attempt without an answer, or with an incomplete one."""
     began = error.sent and (call.attempt.http_status or 200) < 400
     return Failure(
         call.attempt,
         error.kind,
         error=what_happened(error),
         hopeless=error.ended,
-        # A provider that says it is done, without a word, has written nothing.
+        # A provider that ends its answer without any content has written nothing.
         unseen_tokens=(0 if error.ended else call.unseen_tokens()) if began else None,
         unsure=began and not error.ended,
     )
 
 
 async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -> None:
-    """Note what a failure says of the provider key, for the calls that would use it next."""
+    """Record what a failure says about the provider key, for the next calls."""
     cooldowns, target, http_status = runtime.cooldowns, failure.attempt.target, failure.attempt.http_status
     status = http_status or 0
     if failure.refused:
@@ -265,13 +267,13 @@ async def note(runtime: Runtime, call: Call, failure: Failure, *, trial: bool) -
     elif status == 429:
         await cooldowns.limited(target.provider_key, target.model, failure.wait, trial=trial)
     elif status not in PASSING_STATUSES:
-        # A request that its provider fails at says nothing of other models, or else one caller could take it from all.
+        # A failing request says nothing about other models: one caller must not take the provider key from all others.
         model = target.model if http_status or failure.unseen_tokens is not None else ""
         await cooldowns.failed(target.provider_key, model, http_status, failure.wait, trial=trial)
 
 
 async def go_on(call: Call, failure: Failure) -> bool:
-    """Aim the call at its next target, if there is one and the arbiter holds what it takes besides."""
+    """Aim the call at its next target, if there is one and the arbiter holds the additional cost."""
     if call.read_on:  # no client waits for it
         return False
     if failure.unsure and not (failure.attempt.target.provider_key.retry_unanswered or call.free):
@@ -291,10 +293,10 @@ async def go_on(call: Call, failure: Failure) -> bool:
 
 
 def give_up(call: Call, first: Failure, last: Failure) -> Answer:
-    """No further attempt: the outcome of the first one is the answer, and the call is settled.
+    """Settle the call without a further attempt. The outcome of the first attempt is the answer.
 
     Raises:
-        GatewayError: the answer is ours to give.
+        GatewayError: the answer is the gateway's own error.
     """
     several = call.attempts_over > 0
     if several:
@@ -318,13 +320,13 @@ def give_up(call: Call, first: Failure, last: Failure) -> Answer:
 
 
 def is_about_us(runtime: Runtime, call: Call, status: int, body: bytes) -> bool:
-    """Whether an error is about our own key or account, and so no business of the caller's."""
+    """Whether an error is about the gateway's own key or account, so that the caller must not see it."""
     provider_key = call.provider_key
     return provider_key.id is not None and runtime.providers[provider_key.provider].is_about_us(status, body)
 
 
 def settle_failure(call: Call, error: UpstreamError) -> GatewayError:
-    """Settle a call that the provider did not answer to the end, and say so to the caller."""
+    """Settle a call that the provider did not answer to the end. Returns the error for the caller."""
     if error.sent and (call.attempt.http_status or 200) < 400:
         call.abandon(Status.FAILED, Reading(error_type=error.kind))
     else:
@@ -333,7 +335,7 @@ def settle_failure(call: Call, error: UpstreamError) -> GatewayError:
 
 
 def what_happened(error: UpstreamError) -> GatewayError:
-    """That a provider did not answer to the end, in words for the caller."""
+    """The error for the caller if the provider did not answer to the end."""
     if error.kind == "no_answer_in_time":
         return errors.timed_out()
     if error.sent:
@@ -342,7 +344,7 @@ def what_happened(error: UpstreamError) -> GatewayError:
 
 
 def retry_after(answer: Headers) -> float | None:
-    """The seconds that an error's `retry-after-ms` or `retry-after` says to wait; None where it doesn't."""
+    """The seconds to wait by an error's `retry-after-ms` or `retry-after`; None without either."""
     try:
         if milliseconds := headers.value_of(answer, b"retry-after-ms"):
             return max(0.0, float(milliseconds) / 1000)

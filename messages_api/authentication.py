@@ -1,7 +1,7 @@
-"""What kind of credential a request brings, and whether it is intact: no look-up, no query.
+"""Reads which kind of credential a request has, and whether it is intact, without a look-up or query.
 
-Anthropic's clients send one in `x-api-key` or as `Authorization: Bearer` (SDK 2), sometimes in both; `x-bf-vk` is
-ours, for callers whose client fills the other two.
+Anthropic's clients send one in `x-api-key` or as `Authorization: Bearer` (SDK 2), sometimes in both; `x-bf-vk` is the
+gateway's own, for callers whose client uses the other two for something else.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from messages_api import passed_keys
 from messages_api.errors import unauthenticated
 
 HEADERS = frozenset((b"authorization", b"x-api-key", b"x-bf-vk"))
-# A client sends one or two; each that is looked up is a query.
+# The most credentials of a request that are looked up. Clients send one or two, and each look-up is a query.
 MOST = 3
 ADVICE = "Send a virtual key (sk-bf-…) as x-api-key, as Authorization: Bearer, or as x-bf-vk."
 
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What a request brings: credentials of ours, intact, in order; or a provider's own key, to be passed through, and
-    the address that it comes from."""
+    """The credentials of a request: the gateway's own, intact, in order; or a provider's own key, to be passed through,
+    and the client's address.
+    """
 
     secrets: tuple[str, ...] = field(repr=False)
     provider_secret: str = field(default="", repr=False)
@@ -34,15 +35,15 @@ class Presented:
 
     @property
     def hint(self) -> str:
-        """What support may know it by: its ends, never of a provider's key."""
+        """The ends of the credential, by which support finds it; empty for a provider's own key."""
         return "…".join(credentials.ends(self.secrets[0])) if self.secrets else ""
 
 
 def present(headers: list[tuple[bytes, bytes]], address: str = "") -> Presented:
-    """What the headers of a request from an address bring; of many credentials, the first few.
+    """The credentials in the headers of a request from this address; of many, the first few.
 
     Raises:
-        GatewayError: 401, there is nothing, or nothing that can be ours.
+        GatewayError: 401, the request has no credential, or no possible one of this gateway.
     """
     values: dict[str, None] = {}
     for name, value in headers:
@@ -70,13 +71,13 @@ def present(headers: list[tuple[bytes, bytes]], address: str = "") -> Presented:
 
 
 def credential(value: bytes) -> str:
-    """A header's credential. People write `Bearer` into `x-api-key`, too, and leave it out of `Authorization`."""
+    """A header's credential. People also write `Bearer` into `x-api-key`, or leave it out of `Authorization`."""
     text = value.strip().decode("latin-1")
     return text[7:].strip() if text[:7].lower() == "bearer " else text
 
 
 class CredentialAuthentication(BaseAuthentication):
-    """DRF's authentication step: `request.auth` is a `Presented`. Who that is, the arbiter says."""
+    """DRF's authentication step: it sets `request.auth` to a `Presented`. The arbiter identifies the caller."""
 
     def authenticate(self, request: Any) -> tuple[None, Presented]:
         scope = request.scope

@@ -1,4 +1,4 @@
-"""Making message batches: read, held as a whole, and written down before the provider hears of them.
+"""Creates message batches: each is read, its whole cost is held, and it is recorded before the provider gets it.
 
 The ceiling of a batch's cost is held until its results are read: by its owner (batches.py), or by a task
 (batch_upkeep.py) if the owner doesn't.
@@ -39,16 +39,17 @@ from usage.arbitration import Share
 from usage.models import Status
 
 CREATE = Endpoint("batches.create", PATH, free=False)
-# A batch runs for a day at most, and its results can be read until 29 days after it was made; then we wait a day more.
+# A batch runs for a day at most, and its results can be read for 29 days; the hold ends a day later.
 HOLD_SECONDS = 30 * 86_400
-# Models of requests that are priced in one go.
+# How many requests are priced at a time.
 PORTION = 200
 
 
 @dataclass(slots=True, eq=False)
 class BatchCall(Call):
-    """The call that makes a batch. Where it isn't known whether the provider made it, its hold stays, and a task looks
-    for it (batch_upkeep.py)."""
+    """The call that creates a batch. If it is unknown whether the provider created the batch, its hold stays, and a
+    task looks for the batch (batch_upkeep.py).
+    """
 
     def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
         if self.settled:
@@ -71,7 +72,7 @@ class BatchCall(Call):
 
 
 async def create(caller: Caller) -> HttpResponseBase:
-    """Make a batch.
+    """Create a batch.
 
     Raises:
         GatewayError: it was refused, or the provider didn't answer.
@@ -113,7 +114,7 @@ async def create(caller: Caller) -> HttpResponseBase:
                 relay.note_taken(runtime, call)
                 await record_made(runtime, call, content, name)
             else:
-                # Whether it was made is to be found out; until then, what it may cost stays held.
+                # It is unknown whether the batch was created. Until a task has found out, its cost stays held.
                 call.abandon(Status.FAILED, Reading())
                 if answer.status < 500 or answer.status >= 600:
                     raise errors.bad_gateway("The provider's answer describes no batch.", reason="provider_status")
@@ -121,17 +122,17 @@ async def create(caller: Caller) -> HttpResponseBase:
 
 
 def turn_to_read(caller: Caller, body: SpooledBody) -> AbstractAsyncContextManager[object]:
-    """Within, a batch may be read: one at a time, by turns of the callers. A short one waits for nothing."""
+    """Read a batch within this block: one at a time, callers take turns. A short batch doesn't wait."""
     if body.size <= batch_body.SHORT:
         return nullcontext()
     return caller.runtime.reading_batches.turn(caller.name, body.size)
 
 
 def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> KnownProviderKey:
-    """The provider key for a batch: one that serves all of its models, and has what its requests carry.
+    """The provider key for a batch: it serves all models of the batch, and its account has what the requests refer to.
 
     Args:
-        name: by which it is drawn, where there is a choice.
+        name: chooses among several provider keys.
 
     Raises:
         GatewayError: 403, the key may not use one of the models; 404, there is no such provider key; as
@@ -143,7 +144,7 @@ def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> Kn
         if not any(key.allows(*routing.names(model, place)) for place in places) and (able or not key.allows(model)):
             raise errors.forbidden(f"This virtual key may not use the model {model}.", reason="model_not_allowed")
     if not able:
-        raise errors.not_found("No provider of this key has message batches.", reason="no_batches")
+        raise errors.not_found("None of this virtual key's providers offers message batches.", reason="no_batches")
     for model in models:
         if not any(provider_key.serves(model) for provider_key, _ in able):
             raise errors.not_found(f"model: {model}", reason="unknown_model")
@@ -213,10 +214,10 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
 
 
 async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
-    """Write the batch down before the provider hears of it.
+    """Record the batch before the provider gets it.
 
     Raises:
-        GatewayError: 503, the database is away.
+        GatewayError: 503, the database is unavailable.
     """
     values = {
         "id": call.id,
@@ -226,11 +227,11 @@ async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
         "hour_writes": any(each.cache_writes != "5m" for each in asked.asked),
     }
     if not await runtime.records.ask(BEGIN, values):
-        raise errors.unavailable("The batch could not be written down: try again.", reason="no_hold", retry_after=1)
+        raise errors.unavailable("The batch could not be recorded: try again.", reason="no_hold", retry_after=1)
 
 
 async def record_made(runtime: Runtime, call: Call, content: bytes, name: str) -> None:
-    """The provider made it. Where the database is away just now, that is written when it is back."""
+    """The provider made it. Where the database is unavailable just now, that is written when it is back."""
     values = {
         "id": call.id,
         "provider_batch_id": name,

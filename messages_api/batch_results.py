@@ -1,6 +1,6 @@
 """The results of a message batch, line by line: what each request used, at batch prices.
 
-Used along the bytes where a caller downloads them, and by the task that reads them otherwise. No I/O.
+Used while a caller downloads the results, and otherwise by the task that reads them. No I/O.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 # A line is an answer of a model: a few MB at most.
 LONGEST_LINE = 16 << 20
-# Characters of a custom id that are kept: one longer than the gateway's longest is not the gateway's.
+# Characters of a custom id that are kept: a longer one belongs to no batch of this gateway.
 ID_LENGTH = 65
 # There is one line for each request. Of results with more lines than this in addition, the rest isn't read.
 SPARE = 100
 PLACES = Decimal(1).scaleb(-12)
 
-# How the results of requests that no model answered are booked, at no cost.
+# The status of ledger rows for requests that no model answered, which cost nothing.
 UNANSWERED = {
     "errored": Status.REFUSED_BY_PROVIDER,
     "canceled": Status.FAILED,
@@ -70,7 +70,7 @@ line_of = msgspec.json.Decoder(Line)
 
 @dataclass(frozen=True, slots=True)
 class KnownBatch:
-    """A batch of ours, as far as its results go. Money in USD."""
+    """The facts about a batch that its results are settled by. Money in USD."""
 
     id: UUID
     provider_batch_id: str
@@ -88,7 +88,7 @@ class KnownBatch:
 
 
 class ResultsMeter:
-    """Reads results as they come, cut at any byte, and says what to settle.
+    """Reads results while they arrive, cut at any byte, and collects the lines to settle.
 
     Args:
         prices: the price of a model at a moment.
@@ -100,9 +100,9 @@ class ResultsMeter:
         self.prices = prices
         self.asked = asked
         self.custom_ids: list[str] = []
-        # What the answers bind to the account, since it was last asked.
+        # What the answers bind to the account, since the caller last took it.
         self.states: list[State] = []
-        # USD that the results left may cost: more can't be true.
+        # USD that the remaining results may cost: a higher cost can't be true.
         self.left = OF_HOLD * batch.ceiling
         self.ended_at = batch.ended_at or datetime.now(UTC)
         self.waiting: list[dict[str, Any]] = []
@@ -112,11 +112,11 @@ class ResultsMeter:
 
     @property
     def too_many(self) -> bool:
-        """Whether there were more results than can be."""
+        """Whether there are more results than the batch can have."""
         return self._lines > self.batch.requests + SPARE
 
     def feed(self, chunk: bytes) -> None:
-        """Take in the next bytes."""
+        """Read the next bytes."""
         if self.too_many:
             return
         *lines, rest = chunk.split(b"\n")
@@ -134,7 +134,7 @@ class ResultsMeter:
                 self._rest_bytes = 1
 
     def finish(self) -> bool:
-        """The results have ended: a last line that lacks only its line end counts. Whether they are complete."""
+        """Read the last line, which may lack its line end. Returns whether the results are complete."""
         self._line(b"".join(self._rest))
         self._rest.clear()
         if self._unreadable:
@@ -144,19 +144,19 @@ class ResultsMeter:
             logger.error("batch %s has more results than requests", self.batch.id)
         complete = len(set(self.custom_ids)) >= self.batch.requests
         if not complete:
-            logger.error("batch %s: %d of %d results", self.batch.id, len(self.custom_ids), self.batch.requests)
+            logger.error("batch %s has only %d of %d results", self.batch.id, len(self.custom_ids), self.batch.requests)
         elif not self.are_its_own:
-            logger.error("the results of batch %s are not of the requests that it was made of", self.batch.id)
+            logger.error("the results of batch %s belong to other requests than its own", self.batch.id)
         return complete
 
     @property
     def are_its_own(self) -> bool:
-        """Whether they are of the requests that the batch was made of."""
+        """Whether the results have the custom ids of the batch's own requests."""
         digest = hashlib.sha256("\n".join(sorted(self.custom_ids)).encode("utf-8", "replace")).hexdigest()
         return digest == self.batch.custom_ids
 
     def take(self, most: int) -> bytes:
-        """The next lines that are to be settled, as `usage_settle_parts` takes them."""
+        """The next lines to settle, in the form of `usage_settle_parts`."""
         lines, self.waiting = self.waiting[:most], self.waiting[most:]
         return msgspec.json.encode(lines)
 
@@ -189,7 +189,7 @@ class ResultsMeter:
             columns, counted = self._bill(reading), False
         if status is Status.COMPLETED and not counted:
             estimated = True
-            # An answer that can't be counted costs its share of what was held.
+            # An answer whose usage can't be read costs its share of the hold.
             if not settlement.is_free(reading.refusal, batch.provider):
                 columns["cost"] = (batch.ceiling / batch.requests).quantize(PLACES)
         elif status is not Status.COMPLETED:
@@ -213,7 +213,7 @@ class ResultsMeter:
             "duration_ms": max(0, min(round((self.ended_at - batch.created_at).total_seconds() * 1000), 2**31 - 1)),
             "attempts": [],
             **columns,
-            # Without an answer, the model is the batch's, if it asked for one only.
+            # Without an answer, the model is that of the batch, if all its requests name the same one.
             **({"model": reading.model, "requested_model": reading.model} if reading.model else {}),
         }
 
@@ -228,6 +228,6 @@ class ResultsMeter:
             asked=self.asked,
             prices=self.prices,
             bounds=of_batch(self.left),
-            # Which of its requests asked for what isn't known any more.
+            # It is no longer known what each request asked for.
             cache_writes="both" if self.batch.hour_writes else "5m",
         )

@@ -1,4 +1,4 @@
-"""The rows of message batches: how they are written and found, by web processes and by tasks."""
+"""SQL statements that write and find the rows of message batches, for web processes and tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 from messages_api.lenient import mapping
 from messages_api.outline import decode
 
-# Lines that are settled in one go.
+# How many lines are settled at a time.
 PORTION = 200
 # Bytes of a provider's description of a batch that are kept. It usually has some hundred bytes, and lists contain many.
 MOST_DESCRIBED = 64 << 10
@@ -22,7 +22,7 @@ SELECT h.id, %(process)s, h.virtual_key_id, h.team_id, h.provider_key, '', '', '
 FROM usage_hold h WHERE h.id = %(id)s
 RETURNING id
 """
-# The provider made it: its call has a row from now on, and the hold stays.
+# The provider created the batch: its call gets a ledger row, and the hold stays.
 MADE = """
 WITH opened AS (
     SELECT usage_open(%(settlement)s::jsonb || jsonb_build_object('client_labels', h.client_labels
@@ -61,7 +61,7 @@ BEFORE = OWN + "AND id > %(cursor)s ORDER BY id LIMIT %(limit)s"
 
 
 def description(batch: UUID, body: bytes) -> dict[str, Any]:
-    """What a provider says of a batch, to be kept."""
+    """A provider's description of a batch, to be stored."""
     return {
         "id": batch,
         "described": described(body),
@@ -70,7 +70,7 @@ def description(batch: UUID, body: bytes) -> dict[str, Any]:
 
 
 def described(body: bytes) -> str | None:
-    """What is kept of a provider's description of a batch; None: it is too long, what was kept before stays."""
+    """The stored form of a provider's description of a batch; None: it is too long, and the earlier one stays."""
     return body.decode("utf-8", "replace").replace("\x00", "") if len(body) <= MOST_DESCRIBED else None
 
 

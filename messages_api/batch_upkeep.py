@@ -1,5 +1,6 @@
-"""What a task does for message batches: it asks how they are, settles those whose owner doesn't read the results, and
-looks for those that were being made when a process crashed, or a provider broke off."""
+"""The periodic task for message batches: it asks for their state, settles those whose owner doesn't read the results,
+and looks for those whose creation was interrupted by a crash or by a provider's incomplete answer.
+"""
 
 from __future__ import annotations
 
@@ -34,25 +35,25 @@ from usage.models import Hold, LedgerEntry, Process, Status
 
 logger = logging.getLogger(__name__)
 
-# How often a running batch is asked for: in its first hour, and later.
+# The time between two requests for the state of a running batch: in its first hour, and later.
 OFTEN = timedelta(minutes=1)
 SELDOM = timedelta(minutes=10)
-# Its owner reads the results first, as a rule.
+# The time that the owner has to read the results before the task does.
 OWNERS_TURN = timedelta(minutes=10)
-# A batch that the provider doesn't know of by then was never made.
+# If the provider doesn't list a batch after this time, it was never created.
 GIVEN_UP = timedelta(minutes=15)
-# Between our writing down that a batch is made, and the provider's word for when it was.
+# The largest difference between the time of our row and the time of creation that the provider reports.
 EARLIER, LATER = timedelta(minutes=1), timedelta(hours=1)
-# Of a provider's list.
+# Entries on a page of a provider's list, and the most pages that are read.
 PAGE = 100
 MOST_PAGES = 20
-# For one answer; for the results of one batch.
+# Time-outs (seconds) for one answer, and for the results of one batch.
 SECONDS = 30.0
 RESULTS_SECONDS = 3600.0
 
 
 def tend() -> None:
-    """Everything that is due, each batch by one process only."""
+    """Do everything that is due. Only one process works on each batch."""
     for batch in due():
         if claim(batch):
             with alone(f"batch {batch.id}"):
@@ -66,7 +67,7 @@ def tend() -> None:
 
 @contextlib.contextmanager
 def alone(what: str) -> Iterator[None]:
-    """Within, an error is logged, and doesn't keep the others from their turn."""
+    """Log an error within this block, so that the other batches still get their turn."""
     try:
         yield
     except NoAnswer as problem:
@@ -75,11 +76,13 @@ def alone(what: str) -> Iterator[None]:
         logger.warning("%s: the provider can't be reached (%s)", what, type(error).__name__)
     except Exception as error:
         # Its text may quote a line of results.
-        logger.error("%s can't be tended (%s)", what, type(error).__name__)
+        logger.error("%s can't be brought up to date (%s)", what, type(error).__name__)
 
 
 def clear_up() -> None:
-    """End what has no hold any more: it has expired, or was never made and its process died before it could say so."""
+    """Close batches without a hold: they have expired, or were never created and their process died before it recorded
+    that.
+    """
     unheld = Batch.objects.filter(created_at__lt=timezone.now() - GIVEN_UP).exclude(id__in=Hold.objects.values("id"))
     unheld.filter(state=Batch.State.RUNNING).update(state=Batch.State.EXPIRED)
     unheld.filter(state=Batch.State.CREATING).delete()
@@ -89,11 +92,11 @@ def clear_up() -> None:
 
 
 def due() -> QuerySet[Batch]:
-    """The batches that are to be asked for now, those with unread results among them."""
+    """The batches to ask for now, including those with unread results."""
     now = timezone.now()
     return Batch.objects.select_related("provider_key").filter(
         Q(asked_at__lt=now - OFTEN, created_at__gt=now - timedelta(hours=1)) | Q(asked_at__lt=now - SELDOM),
-        # One that was settled before it was asked for again is shown as it was then.
+        # A batch that was settled in the meantime keeps its last description.
         Q(state=Batch.State.RUNNING) | Q(state=Batch.State.SETTLED, ended_at=None),
         deleted_at=None,
         provider_key__isnull=False,
@@ -101,13 +104,14 @@ def due() -> QuerySet[Batch]:
 
 
 def claim(batch: Batch) -> bool:
-    """Whether it is this process that asks."""
+    """Whether this process is the one that asks."""
     claimed = Batch.objects.filter(id=batch.id, asked_at=batch.asked_at).update(asked_at=timezone.now())
     return bool(claimed)
 
 
 def ask(batch: Batch) -> None:
-    """Ask the provider how a batch is, and settle it if it has ended and its owner has had time to read the results.
+    """Ask the provider for a batch's state. Settle the batch if it has ended and its owner has had time to read the
+    results.
 
     Raises:
         NoAnswer, httpx.HTTPError: it doesn't answer.
@@ -127,7 +131,7 @@ def settle(http: httpx.Client, batch: Batch) -> None:
     """Read the results of a batch that has ended, and settle it.
 
     Raises:
-        NoAnswer, httpx.HTTPError: they can't be had now; what was settled already stays so.
+        NoAnswer, httpx.HTTPError: the results can't be read now; settled lines stay settled.
     """
     book = pricing.load_price_book()
     meter = ResultsMeter(known(batch), book.price, book.unpriced())
@@ -139,7 +143,7 @@ def settle(http: httpx.Client, batch: Batch) -> None:
     while meter.waiting:
         write(SETTLE, {"id": batch.id, "lines": meter.take(PORTION).decode(), "last": False})
     if not complete:
-        raise NoAnswer("its results are not complete")
+        raise NoAnswer("its results are incomplete")
     write(SETTLE, {"id": batch.id, "lines": "[]", "last": True})
     logger.info("batch %s is settled: %d requests", batch, len(meter.custom_ids))
 
@@ -148,7 +152,7 @@ def lines(http: httpx.Client, name: str) -> Iterator[bytes]:
     """A batch's results, in parts.
 
     Raises:
-        NoAnswer, httpx.HTTPError: they can't be had.
+        NoAnswer, httpx.HTTPError: the provider doesn't return them.
     """
     deadline = time.monotonic() + RESULTS_SECONDS
     with http.stream("GET", f"{PATH}/{name}/results") as answer:
@@ -161,22 +165,22 @@ def lines(http: httpx.Client, name: str) -> Iterator[bytes]:
 
 
 def known(batch: Batch) -> KnownBatch:
-    """The batch, as far as its results go."""
+    """The facts about the batch that its results are settled by."""
     [row] = write(f"SELECT {COLUMNS} FROM messages_api_batch b WHERE b.id = %(id)s", {"id": batch.id})  # noqa: S608
     return KnownBatch(*row)
 
 
-# Those that may have been made, or not
+# Batches that may or may not have been created
 
 
 def unknown() -> QuerySet[Batch]:
-    """Batches whose making was cut short."""
+    """Batches whose creation was interrupted."""
     making = Process.objects.values("id")
     return Batch.objects.filter(~Q(process__in=making) | Q(process=None), state=Batch.State.CREATING).order_by("id")
 
 
 def adopt(provider_key: ProviderKey, orphans: list[Batch]) -> None:
-    """Find batches among those that the provider has and we don't know, or give them up.
+    """Look for these batches among the provider's unknown ones, or record that they were never created.
 
     Raises:
         NoAnswer, httpx.HTTPError: it doesn't list what it has.
@@ -188,7 +192,7 @@ def adopt(provider_key: ProviderKey, orphans: list[Batch]) -> None:
             rivals = [other for other in orphans if any(fits(other, stray) for stray in found)]
             running = any(stray.get("processing_status") != "ended" for stray in found)
             if len(found) > 1 or len(rivals) > 1:
-                # Only their results show which is which.
+                # Only the results show which of them belongs to which row.
                 found = [stray for stray in found if proven(http, orphan, stray)]
             if found:
                 strays.remove(found[0])
@@ -198,7 +202,7 @@ def adopt(provider_key: ProviderKey, orphans: list[Batch]) -> None:
 
 
 def unheard_of(http: httpx.Client, since: datetime) -> Iterator[dict[str, Any]]:
-    """The provider's batches of this time that aren't ours yet.
+    """The provider's batches of this time that have no row here.
 
     Raises:
         NoAnswer, httpx.HTTPError: it doesn't answer.
@@ -221,7 +225,7 @@ def unheard_of(http: httpx.Client, since: datetime) -> Iterator[dict[str, Any]]:
 
 
 def fits(orphan: Batch, stray: dict[str, Any]) -> bool:
-    """Whether it may be this one: made at that time, of as many requests."""
+    """Whether it may be this one: created at that time, with the same number of requests."""
     made = moment(stray.get("created_at"))
     counts = sum(integer(count) for count in mapping(stray.get("request_counts")).values())
     return (
@@ -232,7 +236,7 @@ def fits(orphan: Batch, stray: dict[str, Any]) -> bool:
 
 
 def proven(http: httpx.Client, orphan: Batch, stray: dict[str, Any]) -> bool:
-    """Whether its results are of the requests that this one was made of; that isn't known before it has ended."""
+    """Whether its results belong to this batch's requests; unknown before it has ended."""
     if stray.get("processing_status") != "ended":
         return False
     book = pricing.load_price_book()
@@ -244,7 +248,7 @@ def proven(http: httpx.Client, orphan: Batch, stray: dict[str, Any]) -> bool:
 
 
 def take_over(orphan: Batch, stray: dict[str, Any]) -> None:
-    """It is this one."""
+    """Record that the provider's batch is this one."""
     hold = Hold.objects.filter(id=orphan.id).first()
     if hold is None:
         return
@@ -258,11 +262,11 @@ def take_over(orphan: Batch, stray: dict[str, Any]) -> None:
         "settlement": msgspec.json.encode(settlement).decode(),
     }
     write(MADE, made)
-    logger.warning("batch %s was found at its provider: it is %s", orphan.id, made["provider_batch_id"])
+    logger.warning("batch %s was found at its provider, where it is %s", orphan.id, made["provider_batch_id"])
 
 
 def give_up(orphan: Batch) -> None:
-    """It was never made: nothing is held for it any more."""
+    """Record that the batch was never created, and release its hold."""
     with transaction.atomic():
         hold = Hold.objects.filter(id=orphan.id).first()
         if hold is not None and not LedgerEntry.objects.filter(id=orphan.id).exists():
@@ -273,7 +277,7 @@ def give_up(orphan: Batch) -> None:
 
 
 def settlement_of(hold: Hold, status: Status, error_type: str) -> Settlement:
-    """The settlement of the call that made a batch, where the process that made it can't say."""
+    """The settlement of the call that created a batch, if the process of that call can't write it."""
     return Settlement(
         id=hold.id,
         model=hold.requested_model,
@@ -307,7 +311,7 @@ def settlement_of(hold: Hold, status: Status, error_type: str) -> Settlement:
 
 
 def write(query: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The same statements as the web processes', on Django's connection."""
+    """Run the web processes' statements on Django's connection."""
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         return list(cursor.fetchall())

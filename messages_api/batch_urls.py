@@ -1,4 +1,4 @@
-"""The address of a batch's results, which is ours: clients call it with the key that they have for us."""
+"""The URL of a batch's results: it points at the gateway, because clients call it with their virtual key."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ RESULTS_PATH = re.compile(rb'("results_url"\s*:\s*")[^"]*(/v1/messages/batches/[
 
 
 def shown(call: Call, answer: Answer, body: bytes, name: str = "") -> RawResponse:
-    """The provider's description of a batch for the client, with our address for its results.
+    """The provider's description of a batch for the client, with the gateway's URL for its results.
 
     Args:
-        name: the provider's id of the batch, where it isn't to be read from the description.
+        name: the provider's id of the batch, if the description lacks it.
     """
     if answer.status == 200:
         name = name or text(mapping(decode(body)).get("id"))
@@ -32,7 +32,7 @@ def shown(call: Call, answer: Answer, body: bytes, name: str = "") -> RawRespons
 
 
 def with_our_url(body: bytes, base: bytes, name: str) -> bytes:
-    """A description with our `results_url`, where it has one.
+    """A description with the gateway's `results_url`, if it has one.
 
     Args:
         base: as `whereabouts`.
@@ -46,7 +46,7 @@ def with_our_urls(body: bytes, base: bytes) -> bytes:
 
 
 def whereabouts(http: ApiRequest) -> bytes:
-    """The URL that the caller knows this gateway by, before `/v1`."""
+    """The URL under which the caller reached this gateway, up to `/v1`."""
     scheme = b"https" if settings.CONFIGURATION.tls_in_front else (http.scheme or "http").encode()
     host = next((value for name, value in http.scope["headers"] if name == b"host"), b"")
     if not HOST.fullmatch(host):

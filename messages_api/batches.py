@@ -1,4 +1,4 @@
-"""Message batches that were made: visible to their virtual key alone, and settled line by line.
+"""Existing message batches: only their own virtual key can see them, and they are settled line by line.
 
 An owner who reads the results settles them along the way (batch_results.py); otherwise batch_upkeep.py does.
 https://docs.claude.com/en/api/creating-message-batches
@@ -59,7 +59,7 @@ async def reach(caller: Caller, name: str, endpoint: Endpoint) -> HttpResponseBa
     """Describe, cancel or delete a batch.
 
     Raises:
-        GatewayError: 404, the caller has no batch of this name; or the call was refused, or not answered.
+        GatewayError: 404, the caller has no batch with this id; or the call was refused, or not answered.
     """
     runtime = caller.runtime
     batch = await find(caller, name)
@@ -79,7 +79,7 @@ async def reach(caller: Caller, name: str, endpoint: Endpoint) -> HttpResponseBa
 
 
 async def results(caller: Caller, name: str) -> HttpResponseBase:
-    """A batch's results, line by line as they come; what they cost is settled along the way.
+    """Relay a batch's results while they arrive, and settle their cost line by line.
 
     Raises:
         GatewayError: as `reach`.
@@ -96,9 +96,9 @@ async def results(caller: Caller, name: str) -> HttpResponseBase:
 
 
 class Settling:
-    """Settles results while they pass, and keeps what they bind to their account. Where the database is away, it lets
-    them pass all the same, and leaves the settling to messages_api/batch_upkeep.py; so it does with results that end
-    before they are complete."""
+    """Settles results while they pass, and stores what they bind to their account. If the database is unavailable, or
+    the results are incomplete, they still pass, and messages_api/batch_upkeep.py settles them later.
+    """
 
     def __init__(self, runtime: Runtime, call: Call, batch: KnownBatch) -> None:
         self.runtime = runtime
@@ -109,7 +109,7 @@ class Settling:
         self.given_up = batch.settled
 
     async def chunk(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Read the next bytes."""
         for start in range(0, len(chunk), PIECE):
             if start:
                 await asyncio.sleep(0)
@@ -121,7 +121,7 @@ class Settling:
                 await self._settle(last=False)
 
     async def end(self) -> None:
-        """All of it has been read."""
+        """Finish: all results have been read."""
         self.complete = self.meter.finish()
         while len(self.meter.waiting) > PORTION:
             await self._settle(last=False)
@@ -134,13 +134,13 @@ class Settling:
         try:
             await self.runtime.records.fetch(SETTLE, {"id": self.batch.id, "lines": lines, "last": last})
         except psycopg.Error as error:
-            logger.error("batch %s is settled later (%s)", self.batch.id, type(error).__name__)
+            logger.error("batch %s can't be settled now; a task will do it (%s)", self.batch.id, type(error).__name__)
             self.given_up = True
 
 
 async def settle(caller: Caller, batch: KnownBatch) -> None:
-    """Read the results of a batch that is about to be deleted, for the ledger alone. A batch that has not ended has no
-    results: the provider won't delete it either.
+    """Read the results of a batch that is about to be deleted, only to settle them. A batch that has not ended has no
+    results, and the provider won't delete it.
 
     Raises:
         GatewayError: 503, they can't be read or settled now.
@@ -181,8 +181,7 @@ async def read_until(answer: Answer, deadline: float) -> bytes:
     """The next bytes of an answer.
 
     Raises:
-        TimeoutError: they, or all of them, take too long.
-        UpstreamError: it broke off.
+        TimeoutError: the next bytes, or the whole answer, take too long. UpstreamError: the answer was cut off.
     """
     left = deadline - time.monotonic()
     if left < 0:
@@ -192,30 +191,28 @@ async def read_until(answer: Answer, deadline: float) -> bytes:
 
 
 def unsettled() -> GatewayError:
-    """The error for a batch that can't be deleted, for then its cost would never be known."""
+    """The error for a batch that can't be deleted yet, because its cost would then stay unknown."""
     return errors.unavailable(
-        "The results of this batch can't be read to their end and settled now, so it is not deleted: try again later.",
+        "The results of this batch can't be read and settled now, so it is not deleted: try again later.",
         reason="batch_unsettled",
         retry_after=60,
     )
 
 
 async def page(caller: Caller, wanted: Wanted) -> bytes:
-    """The JSON of a page of the caller's batches, newest first, as the provider described them last.
+    """The JSON of a page of the caller's batches, newest first, with the provider's latest descriptions.
 
     Raises:
-        GatewayError: 400, there is no such place in the list; 503, the database is away.
+        GatewayError: 400, the list has no batch with the given id; 503, the database is unavailable.
     """
     cursor = wanted.after or wanted.before
     values: dict[str, Any] = {"key": caller.key.id, "limit": wanted.limit + 1}
     if cursor:
         if not is_id(cursor):
-            raise errors.invalid_request(f"{'after_id' if wanted.after else 'before_id'}: That is no batch's id.")
+            raise errors.invalid_request(f"{'after_id' if wanted.after else 'before_id'}: This is not a batch's id.")
         found = await find(caller, cursor, or_none=True)
         if found is None:
-            raise errors.invalid_request(
-                f"{'after_id' if wanted.after else 'before_id'}: There is no such batch in this list."
-            )
+            raise errors.invalid_request(f"{'after_id' if wanted.after else 'before_id'}: This list has no such batch.")
         values["cursor"] = found.id
     rows = await caller.runtime.records.ask(BEFORE if wanted.before else AFTER if cursor else LIST, values)
     has_more = len(rows) > wanted.limit
@@ -228,7 +225,7 @@ async def page(caller: Caller, wanted: Wanted) -> bytes:
 
 
 async def relay_page(caller: Caller) -> HttpResponseBase:
-    """The list of a caller with a provider's own key: the provider's.
+    """Relay the provider's own list, for a caller with a provider's own key.
 
     Raises:
         GatewayError: as `reach`.
@@ -250,10 +247,11 @@ async def relay_page(caller: Caller) -> HttpResponseBase:
 
 
 async def find(caller: Caller, name: str, *, or_none: bool = False) -> KnownBatch | None:
-    """The caller's batch of this name. None for callers with a provider's own key: theirs was made elsewhere, or not.
+    """The caller's batch with this id. None if a caller with a provider's own key has no such row: the batch may have
+    been created elsewhere.
 
     Raises:
-        GatewayError: 404, the caller has no such batch; 503, the database is away.
+        GatewayError: 404, the caller has no such batch; 503, the database is unavailable.
     """
     rows = await caller.runtime.records.ask(FIND, [caller.key.id, name])
     if rows:
@@ -277,7 +275,7 @@ async def incoming_about(caller: Caller, batch: KnownBatch | None, name: str, en
 
 
 def home(key: KnownKey, batch: KnownBatch | None, name: str) -> KnownProviderKey:
-    """The provider key that a batch can be reached by.
+    """The provider key that reaches a batch.
 
     Raises:
         GatewayError: 404, the virtual key no longer maps to one.
@@ -287,11 +285,11 @@ def home(key: KnownKey, batch: KnownBatch | None, name: str) -> KnownProviderKey
     found = routing.home(key, where, account)
     if found is None:
         raise errors.not_found(
-            f"Message batch not found: {name} is in an account that this key no longer maps to.", reason="lost_batch"
+            f"Message batch not found: this virtual key no longer maps to the account of {name}.", reason="lost_batch"
         )
     return found
 
 
 def bare(name: str) -> str:
-    """A batch of which only the id is known, in Anthropic's shape."""
+    """A batch whose description isn't known, in Anthropic's shape."""
     return json.dumps({"id": name, "type": "message_batch"})

@@ -22,7 +22,7 @@ class BatchesView(ApiView):
         return await batch_making.create(await caller.permit(self.endpoint))
 
     async def get(self, request: Request) -> HttpResponseBase:
-        """The caller's, a page at a time."""
+        """List the caller's batches, a page at a time."""
         wanted = Wanted.read(request.query_params)
         caller = await self.caller()
         if caller.key.passthrough:
@@ -41,7 +41,7 @@ class BatchView(ApiView):
         return await batches.reach(await self.caller(), name, batches.GET)
 
     async def delete(self, request: Request, name: str) -> HttpResponseBase:
-        """Delete it, once it has ended."""
+        """Delete the batch, once it has ended."""
         return await batches.reach(await self.caller(), name, batches.DELETE)
 
 
@@ -51,7 +51,7 @@ class CancelBatchView(ApiView):
     endpoint = "batches"
 
     async def post(self, request: Request, name: str) -> HttpResponseBase:
-        """Cancel what of it has not begun."""
+        """Cancel the requests of the batch that have not begun."""
         return await batches.reach(await self.caller(), name, batches.CANCEL)
 
 
@@ -61,5 +61,5 @@ class BatchResultsView(ApiView):
     endpoint = "batches"
 
     async def get(self, request: Request, name: str) -> HttpResponseBase:
-        """The results of its requests, a line of JSON each."""
+        """Return the results of the batch, one line of JSON per request."""
         return await batches.results(await self.caller(), name)

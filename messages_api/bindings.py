@@ -1,8 +1,8 @@
-"""What a conversation carries that only one account of a provider understands, and the way back to that account.
+"""Binds a conversation to the one account of a provider that understands what its requests carry.
 
 Containers, the files that a model made, and (for keys whose routes lead to several accounts) the signatures of thinking
-are learned from answers and kept before the client can come back with them. A request that carries one goes to the
-account that has it. Ids that are unknown here pass: they were made outside of the gateway.
+are learned from answers, and stored before the client can send them back. A request that carries one goes to the
+account that has it. Unknown ids pass, because they were created outside of the gateway.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 # How long signatures are kept; a container is kept for as long as its provider says, but no longer than that.
 KEPT = timedelta(days=30)
-# How long an answer waits for what it binds to be written.
+# How long (seconds) an answer waits until its bindings are written.
 PATIENCE_SECONDS = 2.0
 AGAIN_SECONDS = 1.0
-# Entries of a few hundred bytes each: those that a process remembers, and those that wait to be written.
+# The most bindings that a process remembers, and the most that wait to be written. Each takes a few hundred bytes.
 CAPACITY = 20_000
 FIND = """
 SELECT 'file', id, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id
@@ -64,7 +64,7 @@ ON CONFLICT (kind, name) DO UPDATE SET expires_at = EXCLUDED.expires_at
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Something that one account has, and whose it is here."""
+    """Something that only one account has, and its owner in this gateway."""
 
     kind: StateKind
     name: str
@@ -78,41 +78,43 @@ class Bound:
         return "the signature of the last thinking" if self.kind == "signature" else f"the {self.kind} {self.name}"
 
     def belongs_to(self, key: KnownKey) -> bool:
-        """Whether a key may use it: those of the team whose key it came from, or that key alone."""
+        """Whether a key may use it: any key of its team, or without a team, only the key that it came from."""
         return self.virtual_key == key.id if self.team is None else self.team == key.team
 
     def lives_at(self, provider_key: KnownProviderKey) -> bool:
-        """Whether it is in the account of a provider key; where the account isn't known, only the same key is."""
+        """Whether a provider key has it in its account. If the account is unknown, only the same key has it."""
         if self.organization_id and provider_key.organization_id:
             return (self.organization_id, self.workspace_id) == provider_key.account
         return self.provider_key == provider_key.id
 
     def is_minted(self, key: KnownKey) -> bool:
-        """Whether it is a signature of ours (minted.py): others can go on without what it signs."""
+        """Whether the gateway made this signature (minted.py): other accounts can go on without the thinking that it
+        signs.
+        """
         return self.kind == "signature" and any(
             self.lives_at(provider_key) and not provider_key.kind.signs_thinking for provider_key, _ in key.routes
         )
 
     def is_usable(self, key: KnownKey) -> bool:
-        """Whether a key may use it, and leads to an account that has it."""
+        """Whether a key may use it, and has a route to an account that has it."""
         return (self.kind == "signature" or self.belongs_to(key)) and any(
             self.lives_at(provider_key) for provider_key, _ in key.routes
         )
 
 
 class Answered(Protocol):
-    """A call that an account has answered."""
+    """A call that a provider's account has answered."""
 
     id: UUID
     key: KnownKey
 
     @property
     def provider_key(self) -> KnownProviderKey:
-        """The one that it was made with."""
+        """The provider key that the call was made with."""
 
     @property
     def account(self) -> tuple[str, str]:
-        """The organisation and workspace that answered, empty where the provider doesn't say."""
+        """The organisation and workspace that answered; empty if the provider doesn't name them."""
 
 
 Routes = Sequence[tuple[KnownProviderKey, float]]
@@ -121,15 +123,16 @@ Routes = Sequence[tuple[KnownProviderKey, float]]
 def narrow(
     key: KnownKey, model: str, routes: Routes, bound: Iterable[Bound], *, may_leave_signatures: bool = True
 ) -> Routes:
-    """Those of the routes that have what a request carries. A signature that none of them has decides nothing: what
-    it means elsewhere is the provider's to say, in the words that clients know. Nor does one of ours: what it signs is
-    left out elsewhere.
+    """The routes to accounts that have everything a request carries. A signature that none of them has excludes no
+    route: the provider answers in words that clients know. A signature of the gateway's excludes none either: other
+    accounts get the request without the thinking that it signs.
 
     Args:
-        may_leave_signatures: False, a signature is bound like the rest where the key leads to its account.
+        may_leave_signatures: False: a signature binds like the rest, if the key has a route to its account.
 
     Raises:
-        GatewayError: 404, it belongs to others, or is in none of these accounts; 400, not all of it is in one account.
+        GatewayError: 404, something belongs to others, or is in none of these accounts; 400, no single account has all
+            of it.
     """
     bound = list(bound)
     for one in bound:
@@ -144,15 +147,15 @@ def narrow(
             if one.kind == "signature" and (may_leave_signatures or not at_home):
                 continue
             raise errors.not_found(
-                f"{one.kind.capitalize()} not found: {one.name} is in an account of the provider that isn't among those"
-                f" which this virtual key may use for {model} any more.",
+                f"{one.kind.capitalize()} not found: {one.name} is in a provider's account that this virtual key can't"
+                f" use for {model} (any more).",
                 reason=f"lost_{one.kind}",
             )
         left = [route for route in left if one.lives_at(route[0])]
         if not left:
             raise errors.invalid_request(
                 f"The request carries {before} and {one}, which are in different accounts of the provider: leave one"
-                " of them out, for it can go to one account only.",
+                " of them out, because a request goes to one account only.",
                 reason="contradictory_bindings",
             )
         before = one
@@ -160,7 +163,9 @@ def narrow(
 
 
 def several_accounts(key: KnownKey) -> bool:
-    """Whether its routes lead to more than one account; one that isn't known yet is taken for another."""
+    """Whether the key's routes lead to more than one account. An account that isn't known yet counts as a different
+    one.
+    """
     if len(key.routes) < 2:
         return False
     return (
@@ -175,7 +180,7 @@ def several_accounts(key: KnownKey) -> bool:
 
 
 def expiry(expires_at: str, now: datetime) -> datetime:
-    """When a container expires, as its provider says."""
+    """When a container expires: the provider's time, at most `KEPT` from now."""
     latest = now + KEPT
     try:
         at = datetime.fromisoformat(expires_at)
@@ -185,8 +190,9 @@ def expiry(expires_at: str, now: datetime) -> datetime:
 
 
 class Bindings:
-    """What this process knows to be bound, least recently used first out, and the writing of what it learns: one
-    statement writes what many answers bind at once."""
+    """The bindings that this process knows (it drops the least recently used first), and the writer of new ones: one
+    statement writes the bindings of many answers.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -200,26 +206,26 @@ class Bindings:
     # Requests
 
     async def of_request(self, key: KnownKey, names: Sequence[Name]) -> list[Bound]:
-        """What a request carries that is known to be bound.
+        """The known bindings of what a request carries, with one signature at most.
 
         Raises:
-            GatewayError: 503, the database is away and it isn't known yet.
+            GatewayError: 503, the database is unavailable and it isn't known yet.
         """
         bound = await self.of_names(key, names)
         signature = next((one for one in bound if one.kind == "signature"), None)
         return [one for one in bound if one.kind != "signature" or one is signature]
 
     async def of_names(self, key: KnownKey, names: Sequence[Name]) -> list[Bound]:
-        """Those of these that are known to be bound.
+        """The known bindings of these names.
 
         Raises:
-            GatewayError: 503, the database is away and it isn't known yet.
+            GatewayError: 503, the database is unavailable and it isn't known yet.
         """
         if key.passthrough or not names:
             return []
         found = {name: one for name in names if (one := self.known.get(name)) and one.is_usable(key)}
         if missing := [name for name in names if name not in found]:
-            # Also what memory would refuse: only what is known now may.
+            # Ask also for names that memory would refuse: only current data may refuse.
             for name in missing:
                 self.known.pop(name, None)
             with asking:
@@ -245,22 +251,23 @@ class Bindings:
     # Answers
 
     async def keep(self, call: Answered, states: list[State]) -> None:
-        """Keep what an answer binds to the account that gave it. Returns once it is committed, or after a moment if
-        that can't be had: it is written as soon as it can."""
+        """Store what an answer binds to its account. Returns once this is committed, or after `PATIENCE_SECONDS`; then
+        it is written later.
+        """
         if not self._queue(call, states):
             return
         assert self.written is not None
         if self.writing is None or self.writing.done():
             self.writing = asyncio.get_running_loop().create_task(self._write())
-        if self.late:  # one moment lost is enough
+        if self.late:  # another answer has waited for the same write already
             return
         done, _ = await asyncio.wait((self.written,), timeout=PATIENCE_SECONDS)
         if not done:
             self.late = True
-            logger.error("what answers bind can't be written now: it is passed on all the same")
+            logger.error("bindings can't be written now: answers go to clients before they are written")
 
     def _queue(self, call: Answered, states: list[State]) -> bool:
-        """Take in what is to be kept; whether there is any."""
+        """Queue the bindings to be stored; True if there are any."""
         key = call.key
         if key.passthrough:
             return False
@@ -276,7 +283,7 @@ class Bindings:
             if (state.kind, name) not in self.known:
                 self._remember(one)
             if len(self.waiting) >= CAPACITY:
-                logger.error("too much waits to be written: %s of call %s isn't kept", state.kind, call.id)
+                logger.error("too many bindings wait to be written: the %s of call %s is lost", state.kind, call.id)
                 continue
             if not self.waiting:
                 self.written = asyncio.get_running_loop().create_future()
@@ -285,11 +292,11 @@ class Bindings:
         return queued
 
     async def _write(self) -> None:
-        """Write until nothing waits."""
+        """Write the queued bindings until none is left."""
         while self.waiting:
             waiting, self.waiting = self.waiting, {}
             written = self.written
-            # In one order everywhere, so that no two processes wait for each other's rows.
+            # In the same order in every process, so that no two processes deadlock on each other's rows.
             rows = [asdict(one) | {"expires_at": expires_at} for _, (one, expires_at) in sorted(waiting.items())]
             await self._insert(rows)
             self.late = False
@@ -297,24 +304,24 @@ class Bindings:
             written.set_result(None)
 
     async def _insert(self, rows: list[dict[str, object]]) -> None:
-        """Write these, trying until the database is there."""
+        """Write these rows; retry until the database is available."""
         while True:
             try:
                 await self.writer.fetch(KEEP, [msgspec.json.encode(rows).decode()])
                 return
             except psycopg.OperationalError as error:
-                logger.warning("what answers bind waits to be written (%s)", type(error).__name__)
+                logger.warning("bindings wait to be written (%s)", type(error).__name__)
             except psycopg.Error as error:
                 logger.error("%d bindings are lost (%s)", len(rows), type(error).__name__)
                 return
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def close(self) -> None:
-        """Write what waits, if that can be, and close the connection."""
+        """Write the queued bindings, if that is possible in time, and close the connection."""
         if self.writing is not None and not self.writing.done():
             _, pending = await asyncio.wait((self.writing,), timeout=PATIENCE_SECONDS)
             if pending:
-                logger.error("the process ends before all that answers bind was written")
+                logger.error("the process ends before all bindings are written")
                 self.writing.cancel()
                 await asyncio.wait((self.writing,))
         await self.writer.close()

@@ -1,6 +1,5 @@
-"""The blocks that a Messages request is made of, as far as something can be known to be wrong about them.
-
-An open list: a block or a source of a type that isn't named here passes as it is.
+"""The types of content blocks in a Messages request, with the members that are checked. The list is open: a block or
+source of another type passes unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar, Union
 import msgspec
 from msgspec import Raw, Struct
 
-# Of a type, the members that it requires, and what each is.
+# For each value of `type`: its required members, and the type of each.
 Needs = Mapping[str | None, Mapping[str, str]]
 
 MISSING = Raw(b"")
@@ -20,11 +19,11 @@ BEGINNINGS = {"string": ord('"'), "object": ord("{")}
 
 
 class Members(Struct, gc=False):
-    """An object whose members don't matter here: none of them is kept."""
+    """An object whose members aren't checked or kept."""
 
 
 class Typed(Struct, gc=False):
-    """Something whose `type` says which of its members are required."""
+    """An object whose `type` decides which members are required."""
 
     NEEDS: ClassVar[Needs] = {}
 
@@ -41,14 +40,14 @@ class Typed(Struct, gc=False):
 
 
 class CacheControl(Struct, gc=False):
-    """Where a cached prefix ends, and for how long it is kept."""
+    """The end of a cached prefix, and how long the prefix is cached."""
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
 
 
 class Source(Typed):
-    """Where an image or a document comes from."""
+    """The source of an image or a document."""
 
     NEEDS = {
         "base64": {"media_type": "string", "data": "string"},
@@ -101,12 +100,12 @@ class Document(Cacheable, tag="document"):
 
     @property
     def content(self) -> Raw:
-        """The blocks that it is made of, if it is."""
+        """Its content blocks, if its source has any."""
         return self.source.content
 
 
 class SearchResult(Cacheable, tag="search_result"):
-    """Something found, to be cited."""
+    """A search result that the model may cite."""
 
     content: list[InnerBlock]
     source: str
@@ -115,13 +114,13 @@ class SearchResult(Cacheable, tag="search_result"):
 
 
 class ContainerUpload(Cacheable, tag="container_upload"):
-    """A file for the container."""
+    """A file to load into the container."""
 
     file_id: str
 
 
 class ToolUse(Cacheable, tag="tool_use"):
-    """A tool that the model asked for."""
+    """The model's call of a client's tool."""
 
     id: str
     name: str
@@ -129,11 +128,11 @@ class ToolUse(Cacheable, tag="tool_use"):
 
 
 class ServerToolUse(ToolUse, tag="server_tool_use"):
-    """A tool that the provider ran."""
+    """A call of a tool that the provider ran."""
 
 
 class ToolResult(Cacheable, tag="tool_result"):
-    """What a tool answered."""
+    """The result of a tool."""
 
     tool_use_id: str
     content: str | list[InnerBlock] | None = None
@@ -147,20 +146,20 @@ class Uncacheable(Struct, kw_only=True, gc=False):
 
 
 class Thinking(Uncacheable, tag="thinking"):
-    """What the model thought, signed."""
+    """Thinking of the model, signed."""
 
     thinking: str
     signature: str
 
 
 class RedactedThinking(Uncacheable, tag="redacted_thinking"):
-    """What the model thought, sealed."""
+    """Thinking of the model, encrypted."""
 
     data: str
 
 
 class FallbackMark(Uncacheable, tag="fallback"):
-    """Where another model took over."""
+    """The place where another model took over."""
 
 
 CHECKED = (
@@ -176,7 +175,7 @@ CHECKED = (
     RedactedThinking,
     FallbackMark,
 )
-# Nothing is known to be wrong about these: that they are named only saves them the longer way of unknown types.
+# Types without checks. Naming them here only avoids the slower path of unknown types.
 PASSING = (
     "web_search_tool_result",
     "web_fetch_tool_result",
@@ -197,7 +196,7 @@ PASSING = (
 
 
 class Passing(Struct, gc=False):
-    """A block about which nothing is known to be wrong."""
+    """A block of a type without checks."""
 
     cache_control: Raw = MISSING
     content: Raw = MISSING
@@ -207,6 +206,6 @@ Block = TypeVar("Block")
 
 
 def blocks(*more: str) -> Any:
-    """The blocks that we know, and those of more types, about which nothing is known to be wrong."""
+    """The known blocks, and further types without checks."""
     passing = (msgspec.defstruct(name, [], bases=(Passing,), tag=name, gc=False) for name in (*PASSING, *more))
     return Union[(*CHECKED, *passing)]

@@ -1,8 +1,6 @@
-"""What a Messages request is made of, as far as something can be known to be wrong about it.
-
-An open list: a member that isn't named here, and a block, a tool or a source of a type that isn't, passes as it is.
-Null counts as left out wherever a member may be. docs/validation.md has an example of each rule.
-https://docs.claude.com/en/api/messages
+"""The members of a Messages request that are checked. The list is open: an unlisted member passes unchanged, and so
+does a block, tool or source of an unlisted type. Null counts as left out wherever a member is optional.
+docs/validation.md has an example of each rule. https://docs.claude.com/en/api/messages
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class Format(Typed):
-    """What an answer in JSON has to look like."""
+    """The required form of an answer in JSON."""
 
     NEEDS: ClassVar[Needs] = {"json_schema": {"schema": "object"}}
 
@@ -38,7 +36,7 @@ class Format(Typed):
 
 
 class OutputConfig(Struct, gc=False):
-    """How the answer is made."""
+    """The form of the answer, and the effort for it."""
 
     format: Format | None = None
     effort: str | None = None
@@ -46,13 +44,13 @@ class OutputConfig(Struct, gc=False):
 
 
 class Edit(Struct, gc=False):
-    """Something that the provider takes out of a long conversation."""
+    """An edit by which the provider shortens a long conversation."""
 
     type: str
 
 
 class ContextManagement(Struct, gc=False):
-    """What happens to a long conversation."""
+    """The edits that shorten a long conversation."""
 
     edits: list[Edit] | None = None
 
@@ -70,7 +68,7 @@ class Assistant(Struct, Generic[Block], tag_field="role", tag="assistant", gc=Fa
 
 
 class System(Struct, Generic[Block], tag_field="role", tag="system", gc=False):
-    """Instructions in mid-conversation; it may carry other members than content."""
+    """Instructions in the middle of the conversation; it may have other members than `content`."""
 
     content: str | list[Block] | UnsetType = UNSET
 
@@ -118,21 +116,21 @@ class AutoChoice(Struct, tag="auto"):
 
 
 class AnyChoice(AutoChoice, tag="any"):
-    """The model has to use one."""
+    """The model must use a tool."""
 
 
 class ToolChoice(AutoChoice, tag="tool", kw_only=True):
-    """The model has to use this one."""
+    """The model must use this tool."""
 
     name: str
 
 
 class NoChoice(Struct, tag="none"):
-    """The model may use none."""
+    """The model may not use a tool."""
 
 
 class ThinkingSettings(Struct):
-    """Whether the model thinks first, and how long."""
+    """Whether the model thinks before it answers, and how much."""
 
     type: str
     budget_tokens: Any = None
@@ -157,7 +155,7 @@ class McpServer(Typed):
 
 
 class Metadata(Struct):
-    """What the provider may know of the caller's user."""
+    """What the caller tells the provider about its own user."""
 
     user_id: str | None = None
 
@@ -168,7 +166,7 @@ def check_model(where: str, name: str) -> None:
 
 
 class Fallback(Struct, gc=False):
-    """Anthropic's own kind of fallback: a model to ask where the one before declines, with settings of its own."""
+    """Anthropic's own kind of fallback: a model to ask if the previous one declines, with its own settings."""
 
     model: str
     max_tokens: MaxTokens | None = None
@@ -181,8 +179,8 @@ class Fallback(Struct, gc=False):
 
 
 class CountBody(Struct, Generic[Block], kw_only=True):
-    """A request to count tokens: a Messages request without what is about its answer. `fallbacks` may be models (ours),
-    objects or `default` (Anthropic's own)."""
+    """A request to count tokens: a Messages request without the members about its answer. `fallbacks` may be models
+    (ours), objects or `default` (Anthropic's own)."""
 
     model: str
     messages: Annotated[list[User[Block] | Assistant[Block] | System[Block]], ANY_MESSAGES]
@@ -227,7 +225,7 @@ class CountBody(Struct, Generic[Block], kw_only=True):
 class MessagesBody(CountBody[Block], kw_only=True):
     """A Messages request."""
 
-    # A key may have a default for it.
+    # Optional here, because a key may have a default for it.
     max_tokens: MaxTokens | UnsetType = UNSET
     stream: bool | None = None
     temperature: Fraction | None = None
@@ -249,7 +247,7 @@ class MessagesBody(CountBody[Block], kw_only=True):
 
 
 class OpenTurn(Struct):
-    """A turn whose blocks are read one by one."""
+    """A turn whose blocks are read separately."""
 
     role: Literal["user", "assistant", "system"]
     content: str | list[Raw] | UnsetType = UNSET
@@ -264,14 +262,14 @@ OpenSystem = str | list[Raw] | None
 
 
 class OpenCountBody(CountBody[Any], kw_only=True):
-    """A request to count tokens with a block that we don't know somewhere: a union in msgspec is closed."""
+    """A request to count tokens that has a block of an unknown type: a union in msgspec is closed."""
 
     messages: OpenTurns  # type: ignore[assignment]
     system: OpenSystem = None
 
 
 class OpenMessagesBody(MessagesBody[Any], kw_only=True):
-    """A Messages request with a block that we don't know somewhere."""
+    """A Messages request that has a block of an unknown type."""
 
     messages: OpenTurns  # type: ignore[assignment]
     system: OpenSystem = None

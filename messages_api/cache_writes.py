@@ -1,4 +1,4 @@
-"""For how long a request asks a provider to keep what it writes to a cache.
+"""How long a request asks a provider to keep its cache writes.
 
 A `cache_control` may be at the top (automatic caching), in system blocks, tools and content blocks, and in blocks
 within those. Its `ttl` is `5m` or `1h`; without one it is five minutes.
@@ -26,13 +26,13 @@ from messages_api.blocks import (
 )
 from messages_api.body import CountBody, OpenCountBody, OpenMessagesBody
 
-# What a request asks for: five minutes (also where it asks for nothing), an hour, or both.
+# The duration that a request asks for: five minutes (also if it names none), an hour, or both.
 CacheWrites = Literal["5m", "1h", "both"]
 
 HOUR = "1h"
-# Blocks without others in them.
+# Blocks that contain no other blocks.
 LEAVES = frozenset((Text, Image, ContainerUpload, ToolUse, ServerToolUse, Thinking, RedactedThinking, FallbackMark))
-# Readings of requests with a block whose kind isn't known.
+# The types of requests that have a block of an unknown type.
 OPEN = (OpenCountBody, OpenMessagesBody)
 MARK = b"cache_control"
 LIST, OBJECT = b"[", b"{"
@@ -43,7 +43,7 @@ any_block = msgspec.json.Decoder(Passing).decode
 
 
 def asked_for(read: CountBody[Any]) -> CacheWrites:
-    """What a request that was read asks for."""
+    """The duration that a checked request asks for."""
     hours = {duration(mark) == HOUR for mark in marks(read)}
     if True not in hours:
         return "5m"
@@ -51,7 +51,7 @@ def asked_for(read: CountBody[Any]) -> CacheWrites:
 
 
 def marks(read: CountBody[Any]) -> list[CacheControl | Raw]:
-    """Each `cache_control` of a request. Every call comes by here, some with a thousand blocks."""
+    """Each `cache_control` of a request. This runs for every call, and some have a thousand blocks."""
     contents = [read.system, *[message.content for message in read.messages]]
     blocks = [block for content in contents if isinstance(content, list) for block in content]
     if isinstance(read, OPEN):
@@ -65,7 +65,7 @@ def marks(read: CountBody[Any]) -> list[CacheControl | Raw]:
 
 
 def inner_blocks(content: Raw) -> list[Passing]:
-    """The blocks in a value that may be anything; none where it can't have a `cache_control`."""
+    """The blocks in a value of any type; empty if it can't have a `cache_control`."""
     listed = bytes(content)
     if listed[:1] != LIST or MARK not in listed:
         return []
@@ -76,7 +76,7 @@ def inner_blocks(content: Raw) -> list[Passing]:
 
 
 def duration(cache_control: CacheControl | Raw) -> object:
-    """Its `ttl`; None where it has none."""
+    """The `ttl` of a block's `cache_control`; None without one."""
     if isinstance(cache_control, CacheControl):
         return cache_control.ttl
     said = any_value(cache_control)

@@ -1,4 +1,4 @@
-"""One call between its admission and its settlement: what is known of it, and the one moment at which it is settled."""
+"""One call from its admission to its settlement: its state, and the one place where it is settled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from usage.pricing import ModelPrice, current_models
 from usage.tokens import TOKENS_PER_SECOND
 from usage.writer import Writer
 
-# How long an answer waits for its settlement, where a budget is nearly empty.
+# How long (seconds) an answer waits for its settlement if a budget is nearly empty.
 COMMIT_SECONDS = 0.25
 
 HOLD_MORE = "SELECT usage_hold_more(%s, %s, %s, %s, %s, %s, %s)"
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 class Surroundings(Protocol):
-    """What a call needs of the process that it is made in."""
+    """What a call needs from its process."""
 
     writer: Writer
     records: Records
@@ -75,16 +75,16 @@ class Endpoint:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """An admitted call. Who finishes it first settles it; the rest changes nothing.
+    """An admitted call. The first `finish` settles it; later ones change nothing.
 
     Attributes:
-        attempts: all of them, the last one perhaps under way; `shown` is the one whose outcome the caller gets, where
-            that isn't the last one's. `journey` knows where the call may go on to.
-        tight: a budget is nearly empty: the next call like this one may not fit before this one is settled.
-        ceiling: USD that an attempt may cost at most, and `most_tokens` how many tokens it may use.
-        failure: what became of the last attempt, while the call waits for the next one.
+        attempts: all attempts; the last one may be under way. `shown` is the attempt whose outcome the caller gets, if
+            that isn't the last one. `journey` chooses the next targets.
+        tight: a budget is nearly empty: another call like this one may not fit until this one is settled.
+        ceiling: the most USD that an attempt may cost; `most_tokens`: the most tokens that it may use.
+        failure: the outcome of the last attempt, while the call waits for the next one.
         cut: its key was revoked together with its open calls.
-        read_on: its client has disconnected, and the answer is read to its end all the same.
+        read_on: its client has disconnected, and the answer is still read to its end.
     """
 
     surroundings: Surroundings
@@ -111,42 +111,42 @@ class Call:
 
     @property
     def free(self) -> bool:
-        """Whether it costs nothing."""
+        """Whether the call costs nothing."""
         return self.endpoint.free
 
     @property
     def attempt(self) -> Attempt:
-        """The last one: under way, or over."""
+        """The last attempt: under way, or over."""
         return self.attempts[-1]
 
     @property
     def attempting(self) -> bool:
-        """Whether an attempt is under way, not over."""
+        """Whether an attempt is under way."""
         return self.attempts[-1].row is None
 
     @property
     def attempts_over(self) -> int:
-        """How many attempts are over."""
+        """The number of attempts that are over."""
         return len(self.attempts) - self.attempting
 
     @property
     def target(self) -> Target:
-        """Where it is being made, or was made with the outcome that the caller gets."""
+        """The target of the current attempt, or of the attempt whose outcome the caller gets."""
         return (self.shown or self.attempts[-1]).target
 
     @property
     def price(self) -> ModelPrice:
-        """The price of the model there."""
+        """The price of the model at the target."""
         return (self.shown or self.attempts[-1]).price
 
     @property
     def provider_key(self) -> KnownProviderKey:
-        """The one that it is being made with."""
+        """The provider key of the target."""
         return self.target.provider_key
 
     @property
     def model(self) -> str:
-        """The model by its provider's name, or as the request has it."""
+        """The provider's name of the model, or else the request's."""
         return self.target.model or self.request.model
 
     @property
@@ -156,7 +156,7 @@ class Call:
 
     @property
     def timeouts(self) -> Timeouts:
-        """How long the provider may take."""
+        """The time-outs of the provider key."""
         return self.surroundings.patience.timeouts(self.provider_key)
 
     def finish(
@@ -172,8 +172,8 @@ class Call:
 
         Args:
             reading: what was read of the answer.
-            free: nothing was sent, or the provider refused: it cost nothing.
-            unseen_tokens: the output tokens that it is estimated at, where its end was not seen. None: it was seen.
+            free: the call cost nothing: nothing was sent, or the provider refused it.
+            unseen_tokens: the estimate of its output tokens, if its end was not seen; None: it was seen.
         """
         if self.settled:
             return
@@ -190,8 +190,9 @@ class Call:
         self.leave()
 
     async def commit(self) -> None:
-        """Where a budget is nearly empty, wait a moment for the settlement to be written: who has the answer may ask
-        another process next, and must not be refused for what this call had held."""
+        """If a budget is nearly empty, wait a moment until the settlement is written: the client may call another
+        process next, which must not refuse it because of this call's hold.
+        """
         if self.committed is not None:
             committed, self.committed = self.committed, None
             with contextlib.suppress(TimeoutError):
@@ -206,7 +207,7 @@ class Call:
         free: bool = False,
         unseen_tokens: int | None = None,
     ) -> Settlement:
-        """What the ledger row will say of the call; arguments as for `finish`."""
+        """The settlement from which the ledger row is written; arguments as for `finish`."""
         seconds = time.monotonic() - self.began
         columns, estimated = self._columns(reading, free, unseen_tokens)
         error_type = error_type or reading.error_type
@@ -235,11 +236,11 @@ class Call:
         )
 
     def _columns(self, reading: Reading, free: bool, unseen_tokens: int | None) -> tuple[dict[str, Any], bool]:
-        """The ledger's columns for what was read, and whether they are an estimate."""
+        """The ledger's columns for the reading, and whether they are an estimate."""
         if free or self.free:
             reading.usage, reading.doubtful, unseen_tokens = {}, False, None
         elif unseen_tokens is not None and settlement.is_free(reading.refusal, self.provider_key.provider):
-            # The end was seen, as far as it matters.
+            # The end was seen, at least all of it that matters.
             unseen_tokens = None if reading.countable else 0
         try:
             columns = self._bill(reading, unseen_tokens)
@@ -249,7 +250,7 @@ class Call:
             seen = self.unseen_tokens(reading.seen.output_tokens, hidden=False)
             return self._bill(reading, max(seen, unseen_tokens or 0)), True
         except Exception:
-            # Whatever a provider reports, the call must be settled.
+            # The call must be settled, even if the provider's report is nonsense.
             logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
             reading.usage = {}
             return self._bill(reading, unseen_tokens or 0), True
@@ -257,10 +258,10 @@ class Call:
     # More than one attempt
 
     def end_attempt(self, failure: Failure, *, at_ceiling: bool) -> None:
-        """Note what the last attempt used, which another one is to mend.
+        """Record what the last attempt used, before another attempt is made.
 
         Args:
-            at_ceiling: it may be under way still: it costs all that it may.
+            at_ceiling: the attempt may still be running, so it is charged its ceiling.
         """
         free = failure.unseen_tokens is None
         columns, _ = self._columns(
@@ -274,11 +275,13 @@ class Call:
         self.failure = None
 
     async def hold_more(self, target: Target) -> bool:
-        """Have the arbiter hold what another attempt may cost beside what was spent, there; whether it does."""
+        """Ask the arbiter to hold the cost of another attempt at this target, in addition to what was spent; True if it
+        does.
+        """
         if self.free:
             return True
         last, provider_key = self.attempt, target.provider_key
-        # What the attempts before that one have used, it holds already.
+        # The hold already covers what earlier attempts used.
         cost = last.columns["cost"] if last.columns else Decimal(0)
         most_tokens = self.most_tokens + sum(attempt.tokens for attempt in self.attempts)
         # As for usage_hold_more in usage/arbiter/attempts.sql.
@@ -291,7 +294,7 @@ class Call:
         return bool(rows[0][0])
 
     def aim(self, target: Target) -> None:
-        """Begin another attempt, there."""
+        """Begin another attempt, at this target."""
         price = self.price
         if not self.free:
             provider, now = target.provider_key.provider, datetime.now(UTC)
@@ -299,14 +302,14 @@ class Call:
         self.attempts.append(Attempt(target, price))
 
     def withdraw(self) -> None:
-        """Give back what is held, as if the call had not been made: it leaves no row."""
+        """Give the hold back, as if the call had not been made: it leaves no row."""
         if not self.settled:
             if not self.free:
                 self.surroundings.writer.release(self.id)
             self.leave()
 
     def leave(self) -> None:
-        """The call is settled, or a task will settle it."""
+        """Mark the call as over: it is settled, or a task will settle it."""
         self.settled = True
         self.surroundings.open_calls.forget(self)
 
@@ -321,7 +324,7 @@ class Call:
         uses = self._uses(reading, reckoning)
         columns = self._priced(reckoning.steps(reported, unseen_tokens, uses), reading, cache_writes)
         if uses and columns["cost"] > self.ceiling:
-            # An estimate takes no more than what is held; what was reported does.
+            # An estimate never exceeds the hold; reported usage may.
             columns["cost"] = max(self.ceiling, least)
         return columns
 
@@ -354,9 +357,10 @@ class Call:
 
     def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
         """The uses of the provider's tools that no report counts, with those that an answer leaves out, and one for
-        each second in which the gateway read nothing. Of an answer in one piece nothing is seen before its end, nor of
-        one that was to be a stream and hasn't begun, for it may arrive in one piece all the same: a client that doesn't
-        wait for it pays all that may be under way, others by the time that it took."""
+        each second in which the gateway read nothing. An answer in one piece shows nothing before its end. Neither does
+        a stream that hasn't begun, because it may still arrive in one piece. A client that doesn't wait for such an
+        answer pays for all uses that may be under way; otherwise they are estimated by the time that the answer took.
+        """
         if reading.content is not None:
             left = len(reckoning.unseen_uses()) - len(reading.seen.uses)
             unread = reckoning.unseen_uses()[: max(0, min(left, int(reading.unread)))]
@@ -366,23 +370,23 @@ class Call:
 
     @property
     def works_unseen(self) -> bool:
-        """Whether the provider's tools may run before anything of the answer is seen."""
+        """Whether the provider's tools may run before any part of the answer is seen."""
         return bool(self.request.extras.uses) and not self.free
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
         return self.surroundings.prices.price(provider, self.target.sold_as(model), at) if model else self.price
 
     def saw_first_byte(self) -> None:
-        """The provider's answer has begun."""
+        """Record that the provider's answer has begun."""
         attempt = self.attempts[-1]
         if not attempt.first_byte:
             attempt.first_byte = time.monotonic()
 
     def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
-        """Settle a call whose end will not be seen, as an estimate that leans high; one that never went out is free.
+        """Settle a call whose end will not be seen, by a high estimate. A call that was never sent is free.
 
         Args:
-            hidden: the model may have written what the client was not sent: it is estimated by the time that it had.
+            hidden: the model may have written output that the client did not get; it is estimated by time.
         """
         if self.failure is not None:
             self.end_attempt(self.failure, at_ceiling=False)
@@ -393,12 +397,12 @@ class Call:
         self.finish(status, reading, free=not self.attempt.sent, unseen_tokens=self.unseen_tokens(seen, hidden=hidden))
 
     def unseen_tokens(self, seen: int = 0, *, hidden: bool = True) -> int:
-        """The output tokens that an attempt is estimated at by now.
+        """The estimated output tokens of an attempt up to now.
 
         Args:
-            seen: those that passed.
+            seen: output tokens that passed.
             hidden: as for `abandon`.
         """
         seconds = time.monotonic() - self.attempt.began if hidden else 0.0
-        # Cancelling takes the provider up to a second, in which the model goes on.
+        # The provider takes up to a second to cancel, and the model goes on meanwhile.
         return max(seen, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND

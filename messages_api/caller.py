@@ -1,4 +1,4 @@
-"""Who makes a request, and whether it may."""
+"""Identifies the caller of a request, and checks whether it may call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usage.request_ids import request_id
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A request, the credential that it brings, and the key that this opens, as far as it is known now."""
+    """A request, its credential, and the virtual key that the credential opens, as this process knows it now."""
 
     runtime: Runtime
     http: ApiRequest
@@ -27,7 +27,7 @@ class Caller:
 
     @classmethod
     async def of(cls, runtime: Runtime, http: ApiRequest, presented: Presented) -> Caller:
-        """Who makes this request, as far as that can be said without the arbiter.
+        """Identify the caller of a request without asking the arbiter.
 
         Raises:
             GatewayError: as `key_of`.
@@ -40,18 +40,18 @@ class Caller:
 
     @property
     def name(self) -> Hashable:
-        """By whom turns are taken: callers with a provider's own key have one virtual key together."""
+        """The identity by which callers take turns: callers with a provider's own key share one virtual key."""
         secret = self.presented.provider_secret
         return self.runtime.passed_keys.digest(secret) if secret else self.key.id
 
     def enter(self, *, own_limits: bool) -> None:
-        """A request begins that costs nothing, or has a provider's own key. It counts until it is over.
+        """Count a request that costs nothing, or has a provider's own key, until it is over.
 
         Args:
-            own_limits: the key's own limits bound it, too; or else it is counted apart.
+            own_limits: the key's own limits apply, too; otherwise it is counted separately.
 
         Raises:
-            GatewayError: 429, the caller has made too many lately, or too many run.
+            GatewayError: 429, the caller has made too many lately, or has too many under way.
         """
         deployment, limits = self.runtime.configuration, self.runtime.caller_limits
         if self.presented.provider_secret:
@@ -65,7 +65,7 @@ class Caller:
         self.http.at_end.append(leave)
 
     async def renewed(self) -> Caller:
-        """The same, with the key read again: what this process knew has turned out to be stale.
+        """The same caller with its key read again, because the cached one was stale.
 
         Raises:
             GatewayError: as `key_of`.
@@ -79,14 +79,14 @@ class Caller:
         return replace(self, key=await key_of(self.runtime, self.presented))
 
     async def after(self, verdict: str) -> Caller:
-        """Who to ask the arbiter for next, after a verdict that did not admit.
+        """The caller to ask the arbiter about next, after a verdict that did not admit.
 
         Raises:
             GatewayError: the verdict stands, or as `key_of`.
         """
         self.runtime.passing.distrust(self.key)
         if verdict in arbiter.GONE and len(self.presented.secrets) > 1:
-            # Of several credentials, one that still works wins.
+            # If there are several credentials, one that still works wins.
             others = replace(self.presented, secrets=self.presented.secrets[1:])
             return await replace(self, presented=others).renewed()
         if verdict != "stale":
@@ -94,10 +94,10 @@ class Caller:
         return await self.renewed()
 
     async def permit(self, endpoint: str) -> Caller:
-        """Ask the arbiter about the key alone, with nothing held; the caller as it is known now.
+        """Ask the arbiter about the key alone, with nothing held. Returns the caller with its current key.
 
         Raises:
-            GatewayError: it may not call, or that can't be said now.
+            GatewayError: the key may not call, or the arbiter can't say now.
         """
         caller = self
         for _ in range(arbiter.TRIES):
@@ -113,21 +113,21 @@ class Caller:
         raise arbiter.too_fast()
 
     def may_pass(self, endpoint: str) -> bool:
-        """Whether it may call without having been admitted."""
+        """Whether the caller may call without an admission."""
         return self.runtime.passing.may(endpoint, self.presented, self.key)
 
     def json(self, body: bytes) -> HttpResponse:
-        """An answer of ours."""
+        """The gateway's own answer."""
         response = HttpResponse(body, content_type="application/json")
         response["request-id"] = response["x-bf-request-id"] = request_id(self.http.id)
         return response
 
 
 async def key_of(runtime: Runtime, presented: Presented) -> KnownKey:
-    """The virtual key that a request's credentials open: the first that we handed out.
+    """The virtual key that a request's credentials open: that of the first known credential.
 
     Raises:
-        GatewayError: 401, there is no such key; 503, the database is away and it isn't known yet.
+        GatewayError: 401, there is no such key; 503, the database is unavailable and it isn't known yet.
     """
     with asking:
         if presented.provider_secret:
@@ -136,15 +136,15 @@ async def key_of(runtime: Runtime, presented: Presented) -> KnownKey:
             key = await runtime.directory.find(secret)
             if key is not None:
                 return key
-    raise errors.unauthenticated("This credential was never handed out, or was deleted.", reason="unknown_key")
+    raise errors.unauthenticated("This credential was never issued, or was deleted.", reason="unknown_key")
 
 
 async def passed_through(runtime: Runtime, presented: Presented) -> KnownKey:
-    """The hidden virtual key, with the provider's own key that the request brings as its only route.
+    """The hidden virtual key, with the provider's own key in the request as its only route.
 
     Raises:
-        GatewayError: 401 or 429, the key is not let in; 502 or 503, that can't be said now.
-        psycopg.Error: the database can't be asked.
+        GatewayError: 401 or 429, the key is refused; 502 or 503, the provider doesn't say now whether it accepts the
+        key. psycopg.Error: the database can't be asked.
     """
     key = await runtime.directory.passed_through()
     if key is None:

@@ -1,7 +1,8 @@
-"""How often a caller may call, counted by each process in memory: for calls that cost nothing (counting tokens, models,
-files, what is asked about batches, quotas), for those with a provider's own key, and for tries of such keys.
+"""Limits how often a caller may call, counted by each process in memory: for calls that cost nothing (counting tokens,
+models, files, requests about batches, quotas), for calls with a provider's own key, and for unknown provider's keys.
 
-It costs no query. A caller that reaches all processes can call as many times as often; that bounds it all the same.
+It costs no query. A caller that reaches all processes can make that number of calls in each of them, which is still a
+bound.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from messages_api import quota
 from messages_api.errors import GatewayError
 
-# More callers than these are remembered only while each has used its calls lately.
+# Above this number, callers are forgotten once their limits are full again.
 CAPACITY = 100_000
 
 
 @dataclass(slots=True)
 class Pace:
-    """What a caller has used: when its bucket (GCRA, of `rpm` requests) is full again, and how many calls run."""
+    """A caller's use: when its bucket (GCRA, `rpm` requests) is full again, and how many of its calls are under way."""
 
     rpm: int
     full_at: float = 0.0
@@ -30,20 +31,20 @@ class Pace:
 
 
 class CallerLimits:
-    """Limits of requests a minute and of calls at once. A bucket is as large as that of other limits (usage_bucket in
-    usage/arbiter/applying.sql)."""
+    """Limits of requests a minute and of calls at once. A bucket has the same size as that of other limits
+    (usage_bucket in usage/arbiter/applying.sql)."""
 
     def __init__(self) -> None:
         self.paces: OrderedDict[Hashable, Pace] = OrderedDict()
 
     def enter(self, caller: Hashable, rpm: int, parallel: int, what: str) -> Callable[[], None]:
-        """A call begins; what is to be called at its end.
+        """Count a call that begins. Returns the function to call at its end.
 
         Args:
-            what: the calls that the limits are for, in words for the caller.
+            what: the kind of calls that the limits are for, in words for the caller.
 
         Raises:
-            GatewayError: 429, it comes too soon, or too many run.
+            GatewayError: 429, the call comes too soon, or too many are under way.
         """
         now = time.monotonic()
         pace = self.paces.get(caller)
@@ -72,17 +73,17 @@ class CallerLimits:
         return leave
 
     def give_back(self, caller: Hashable) -> None:
-        """Take back a call that doesn't count after all."""
+        """Uncount a call that doesn't count after all."""
         if pace := self.paces.get(caller):
             pace.full_at -= 60 / pace.rpm
 
     def charge(self, caller: Hashable, rpm: int) -> None:
-        """Count one call more."""
+        """Count another call."""
         if pace := self.paces.get(caller):
             pace.full_at = max(pace.full_at, time.monotonic()) + 60 / rpm
 
     def _forget(self, now: float) -> None:
-        """Drop those that have been silent for longest, as far as they would be let in as newcomers are."""
+        """Drop the callers that have been silent for longest, if their limits are full again."""
         while self.paces:
             caller, pace = next(iter(self.paces.items()))
             if pace.running or (pace.full_at > now and len(self.paces) < CAPACITY):
@@ -91,7 +92,7 @@ class CallerLimits:
 
 
 def too_many(message: str, seconds: int, rpm: int | None = None) -> GatewayError:
-    """The error for a call that a limit refuses; `rpm` where that is the limit."""
+    """The error for a call that a limit refuses. `rpm`: the limit, if it is one of requests a minute."""
     stands = []
     if rpm is not None:
         again = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()

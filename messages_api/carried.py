@@ -1,4 +1,4 @@
-"""What a request carries that may be bound to one account of a provider, found in its plain spelling. Pure."""
+"""Finds what a request carries that may be bound to one account of a provider, in its plain spelling. Pure."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from messages_api.metering import StateKind
 from messages_api.plain import Plain
 from messages_api.splice import elements_of
 
-# Files that a request may name.
+# The most files that a request may name.
 MOST_FILES = 1000
-# How many of a body's last members of this name are looked at; a tool may have one of its own.
+# How many of a body's last members of this name are examined; a tool may have such a member, too.
 SIGNATURES = 4
 
-# An id as providers make them; what looks otherwise can't have been kept.
+# The form of providers' ids; an id of another form can't have been stored.
 ID = re.compile(r"[!-~]{1,200}")
 
-# A quote within a string is escaped, so this can only be a member and its value, wherever it is.
+# Quotes within strings are escaped, so this only matches a member with its value.
 FILE = re.compile(rb'"(?<!\\")file_id":("(?:[^"\\]++|\\.)*+")')
 THINKING, SEALED = b'"signature"', b'"redacted_thinking"'
 
-# A kind, and an id or (of a signature) a digest.
+# A kind, and an id or (for a signature) a digest.
 Name = tuple[StateKind, str]
 
 
 class Container(msgspec.Struct):
-    """A container by its id, with what is loaded into it."""
+    """A container by its id, with the skills to load into it."""
 
     id: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Thread(msgspec.Struct):
-    """A conversation that the provider keeps, by its last answer."""
+    """A conversation that the provider stores, by its last answer."""
 
     previous_message_id: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Thought(msgspec.Struct):
-    """A block, as far as it may be a thought that is signed or sealed."""
+    """The members of a block that matter if it is signed or encrypted thinking."""
 
     type: str = ""
     signature: str = ""
@@ -50,7 +50,7 @@ class Thought(msgspec.Struct):
 
 
 class Turn(msgspec.Struct):
-    """A turn, as far as it may have thoughts."""
+    """The members of a turn that may have thinking."""
 
     content: list[msgspec.Raw] = []
 
@@ -63,10 +63,10 @@ _thought = msgspec.json.Decoder(Thought)
 
 
 def carried(said: Plain, *, signatures: bool) -> list[Name]:
-    """What a request carries that may be bound: containers, threads, files, then signatures, the last one first.
+    """What a request carries that may be bound: containers, threads, files, then signatures, the last signature first.
 
     Args:
-        signatures: whether these are of interest.
+        signatures: whether to include them.
 
     Raises:
         GatewayError: 400, it names too many files.
@@ -87,7 +87,7 @@ def carried(said: Plain, *, signatures: bool) -> list[Name]:
 
 
 def container_of(said: Plain) -> str:
-    """The id of the container that a request names; empty where it names none that a provider would make."""
+    """The id of the container that a request names; empty without one, or if its form is not a provider's."""
     container = bytes(said.members.get("container", b""))
     if container.startswith(b"{"):
         container = bytes(_container.decode(container).id)
@@ -96,14 +96,14 @@ def container_of(said: Plain) -> str:
 
 
 def thread_of(said: Plain) -> str:
-    """The id of the answer that a request goes on from at its provider; empty where it names none."""
+    """The id of the answer from which a request continues the provider's conversation; empty without one."""
     thread = bytes(said.members.get("thread", b""))
     name = string(bytes(_thread.decode(thread).previous_message_id)) if thread.startswith(b"{") else ""
     return name if ID.fullmatch(name) else ""
 
 
 def last_signatures(said: Plain) -> list[str]:
-    """The last few signatures of a request, the last one first, and its last sealed thought."""
+    """The last few signatures of a request, the last one first, and its last encrypted thinking."""
     signed, sealed = list[str](), list[str]()
     for turn in reversed(elements_of.decode(said.members["messages"])):
         written = bytes(turn)
@@ -120,7 +120,7 @@ def last_signatures(said: Plain) -> list[str]:
 
 
 def thoughts(turn: bytes) -> Iterator[Thought]:
-    """What may be a thought in a turn, the last one first."""
+    """The blocks of a turn that may be thinking, the last one first."""
     try:
         blocks = _turn.decode(turn).content
     except msgspec.ValidationError:  # a text
@@ -141,5 +141,5 @@ def string(written: bytes) -> str:
 
 
 def digest(signature: str) -> str:
-    """What a signature is known by: SHA-256, in hexadecimal digits."""
+    """The digest that a signature is stored under: SHA-256, in hexadecimal digits."""
     return sha256(signature.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Rules for a Messages request beyond the types in body.py, and the wording of what is wrong. Pure."""
+"""Rules for a Messages request beyond the types in body.py, and the wording of errors. Pure."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_blocks(content: object, path: str) -> set[str]:
     """Check the known blocks of a content, and return the types of the others.
 
     Raises:
-        GatewayError: 400, something is known to be wrong.
+        GatewayError: 400, a block breaks a rule.
     """
     unknown = set()
     for index, block in enumerate(content if isinstance(content, list) else ()):

@@ -1,4 +1,4 @@
-"""What a caller hears while the database can't be asked."""
+"""The error for a caller while the database is unavailable."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from keys.connection import TooManyWait
 from messages_api import errors
 from messages_api.errors import GatewayError
 
-NOT_ADMITTED = "The gateway's database is away: no call can be admitted until it is back."
+NOT_ADMITTED = "The gateway's database is unavailable: no call can be admitted until it is back."
 
 
 class DatabaseAway(GatewayError):
-    """The database can't be asked now: a 503 that is worth another try."""
+    """The database is unavailable: a 503, after which a retry makes sense."""
 
     def __init__(self, message: str = NOT_ADMITTED) -> None:
         super().__init__(503, "api_error", message, reason="database_away", retry_after=2)
@@ -24,10 +24,10 @@ class DatabaseAway(GatewayError):
 
 
 class Asking:
-    """Within, the database is asked for a caller.
+    """Ask the database for a caller within this block.
 
     Raises:
-        GatewayError: 503, it is away; 529, too many wait for it.
+        GatewayError: 503, it is unavailable; 529, too many wait for it.
     """
 
     def __enter__(self) -> None:
@@ -40,5 +40,5 @@ class Asking:
             raise DatabaseAway from None
 
 
-# One for all: it keeps nothing.
+# One instance for all uses: it has no state.
 asking = Asking()

@@ -1,4 +1,4 @@
-"""An answer that streams and is no events, on its way to the client: as it comes, and never complete when it isn't."""
+"""Relays a streamed answer that isn't events, such as a file. An incomplete one never looks complete to the client."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """Reads along. What it raises cuts the answer short."""
+    """Reads an answer while it passes. An exception cuts the answer short."""
 
     async def chunk(self, chunk: bytes) -> None:
-        """The next bytes, before the client is sent them."""
+        """Read the next bytes, before the client gets them."""
 
     async def end(self) -> None:
-        """All of it was read, and the client hasn't got the last of it yet."""
+        """Finish: all was read, and the client doesn't have the last bytes yet."""
 
 
 class Download(PumpedResponse):
-    """Pumps an answer to the client; its call, which costs nothing, is settled by the end of it on every path.
-
-    Where the provider breaks off, or is silent for too long, or the gateway ends it, the connection to the client is
-    closed in mid-body: its length or its last chunk is missing.
+    """Relays an answer to the client. On every path, the call (which costs nothing) is settled by the end of the
+    answer. If the provider's answer is cut off, the provider is silent for too long, or the gateway ends the call, the
+    connection to the client is closed in the middle of the body, before its stated length or its last chunk.
     """
 
     def __init__(self, call: Call, answer: Answer, reader: Reader | None = None) -> None:
@@ -89,7 +88,7 @@ class Download(PumpedResponse):
         self.call.finish(status, Reading(), error_type=error_type, free=True)
 
     def close(self) -> None:
-        """The client has all of it, or went away."""
+        """Settle the call: the client has all of the answer, or has disconnected."""
         if self.closed:
             return
         super().close()

@@ -1,4 +1,4 @@
-"""Work of a process that no call waits for: writes that may come later, and probes of provider keys."""
+"""Background work of a web process that no call waits for: delayed writes, and probes of provider keys."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from keys.connection import Reader, Values
 
 logger = logging.getLogger(__name__)
 
-# Once a second; the upkeep of its table finds what isn't written by then.
+# The most tries of a write, one a second. After that, the upkeep of the table finds what is missing.
 TRIES = 600
 
 
 class Errands:
-    """The errands of one process."""
+    """The background work of one process."""
 
     def __init__(self, records: Reader) -> None:
         self.records = records
         self.tasks: set[asyncio.Task[None]] = set()
 
     def run(self, errand: Coroutine[Any, Any, None]) -> None:
-        """Run it beside the calls, at most until the process ends."""
+        """Run the coroutine in the background, at most until the process ends."""
         task = asyncio.get_running_loop().create_task(errand)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def write(self, query: str, values: Values) -> None:
-        """Write to the tables of what lives at providers as soon as the database is there, which may be after the
-        answer."""
+        """Write to the tables of what is stored at providers as soon as the database is available, perhaps after the
+        answer.
+        """
         self.run(self._write(query, values))
 
     async def _write(self, query: str, values: Values) -> None:
@@ -48,7 +49,7 @@ class Errands:
                 await asyncio.sleep(1)
 
     async def stop(self) -> None:
-        """End all of them."""
+        """Cancel all background work."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -36,7 +36,7 @@ KINDS = {
 # The message to a client whose stream ends with an error that the provider doesn't explain.
 STREAM_ENDED_EARLY = "The provider ended its answer too early."
 # The message to a client instead of a provider's words about the gateway's own key.
-ACCOUNT_REFUSED = "The provider refuses the gateway's own key or account: tell an administrator of the gateway."
+ACCOUNT_REFUSED = "The provider refuses the gateway's own key or account: inform an administrator of the gateway."
 
 
 class GatewayError(APIException):

@@ -11,9 +11,9 @@ from messages_api.views import ApiView
 
 
 class FileCall(ApiView):
-    """What every call here begins with."""
+    """The first steps of every call about files."""
 
-    # A relayed HEAD would be answered with a length, and no body to it.
+    # A relayed HEAD would have a length, but no body.
     http_method_names = ["get", "post", "delete"]  # noqa: RUF012
     head = None
 
@@ -24,7 +24,7 @@ class FileCall(ApiView):
 
 
 class FilesView(FileCall):
-    """Uploads, and the list of the team's files."""
+    """Upload a file, or list the team's files."""
 
     async def post(self, request: Request) -> HttpResponseBase:
         self.endpoint = files.UPLOAD.name
@@ -43,7 +43,7 @@ class FilesView(FileCall):
 
 
 class FileView(FileCall):
-    """One file: what it is, and its end."""
+    """Describe a file, or delete it."""
 
     async def get(self, request: Request, file: str) -> HttpResponseBase:
         return await self.relay(files.GET, file)
@@ -53,7 +53,7 @@ class FileView(FileCall):
 
 
 class FileContentView(FileCall):
-    """A file's bytes, as they come."""
+    """Download a file's content."""
 
     async def get(self, request: Request, file: str) -> HttpResponseBase:
         return await self.relay(files.CONTENT, file)

@@ -31,7 +31,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Bytes of a body that is read only for a key that may call.
+# The gateway reads a body of at least this many bytes only for a key that may call.
 LONG = 1 << 20
 
 URLCONF = "messages_api.urls"
@@ -46,7 +46,7 @@ class CutShort(Exception):
 
 
 class ApiRequest(ASGIRequest):
-    """A request whose body is read by the view, once it knows the caller."""
+    """A request whose body the view reads, once it knows the caller."""
 
     def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
         super().__init__(scope, BytesIO())
@@ -58,17 +58,17 @@ class ApiRequest(ASGIRequest):
         self.watcher: asyncio.Task[None] | None = None
         self.client_gone = False
         self.answered = False
-        # Of what the process may hold, once the caller is known.
+        # Its share of the process's memory for bodies, once the caller is known.
         self.share: Share | None = None
-        # Called when it is over, on every path.
+        # Called when the request is over, on every path.
         self.at_end: list[Callable[[], None]] = []
-        # For the log of refusals, as far as they are known.
+        # For the log of refusals; empty if unknown.
         self.credential_hint = ""
         self.virtual_key: int | None = None
         self.requested_model = ""
 
     def refuse_what_cannot_be_read(self, limit: int) -> None:
-        """Judge the body by its headers.
+        """Check the headers of the body.
 
         Raises:
             GatewayError: 413, it will be longer than `limit` bytes; 400, it is compressed.
@@ -86,23 +86,24 @@ class ApiRequest(ASGIRequest):
 
     @property
     def may_be_long(self) -> bool:
-        """Whether the body is long enough, or of unknown length, to ask first whether it is worth reading."""
+        """Whether to ask the arbiter about the caller before the body is read: it is long, or of unknown length."""
         return int(self.META.get("CONTENT_LENGTH") or LONG) >= LONG
 
     async def parts(
         self, limit: int, *, watch: bool = True, kept: bool = True, understood: bool = True
     ) -> AsyncIterator[bytes]:
-        """The body as it comes.
+        """The body while it arrives.
 
         Args:
-            watch: once it is complete, a client that disconnects cancels the view.
-            kept: it stays in memory until the request is answered, where the process has room for a limited number of
-                bytes.
-            understood: once it is complete, the key may have another body read; or else when `body_is_understood`.
+            watch: once the body is complete, a client that disconnects cancels the view.
+            kept: the body stays in memory until the request is answered, and counts towards the process's memory for
+                bodies.
+            understood: once the body is complete, the next body of the key may be read; otherwise, once
+                `body_is_understood` is called.
 
         Raises:
-            GatewayError: 413, it is longer than `limit` bytes; 408, it stalls, or comes too slowly; 429 or 503, there
-                is no room for it.
+            GatewayError: 413, it is longer than `limit` bytes; 408, it stalls, or arrives too slowly; 429 or 503, there
+                is no memory for it.
             ClientGone: the client disconnected before its end.
         """
         loop, pace, share, size, more = asyncio.get_running_loop(), Pace(), self.share, 0, True
@@ -137,7 +138,7 @@ class ApiRequest(ASGIRequest):
         return StreamedBody(self.parts(limit, watch=watch, kept=False), int(length) if length else None)
 
     async def read_body(self, limit: int, *, understood: bool = True) -> bytes:
-        """The whole body; from then on a client that disconnects cancels the view.
+        """Read the whole body. From then on, a client that disconnects cancels the view.
 
         Args:
             understood: as for `parts`.
@@ -145,7 +146,7 @@ class ApiRequest(ASGIRequest):
         Raises:
             GatewayError, ClientGone: as `parts`.
         """
-        # Not a list of parts: of a byte each, they would take forty times the body.
+        # Not a list of parts: parts of a byte each would take forty times the memory of the body.
         body: bytes | bytearray = b""
         async for part in self.parts(limit, understood=understood):
             body = joined(body, part)
@@ -154,12 +155,12 @@ class ApiRequest(ASGIRequest):
         return self._body
 
     def body_is_understood(self) -> None:
-        """What the body says is known: its key may have another one read."""
+        """Note that the body has been read and parsed: the next body of its key may be read."""
         if self.share is not None:
             self.share.complete()
 
     def forget_body(self) -> None:
-        """The body is needed no longer."""
+        """Note that the body is no longer needed."""
         self._body = b""
         if self.share is not None:
             self.share.let_go()
@@ -172,8 +173,9 @@ class ApiRequest(ASGIRequest):
 
 
 class Pace:
-    """How slowly a body may arrive: each part within a grace period, and, once as much time has passed, at a minimum
-    rate overall. Only the time counts that is spent waiting for the client."""
+    """The slowest pace of a body: each part within a grace period and, after that period, a minimum rate overall. Only
+    the time spent waiting for the client counts.
+    """
 
     __slots__ = ("grace", "rate", "waited")
 
@@ -189,8 +191,8 @@ class Pace:
 
     def too_slow(self) -> errors.GatewayError:
         return errors.invalid_request(
-            f"The rest of the request body did not come in time: something of it has to come every {self.grace:g}"
-            f" seconds, and {self.rate} bytes a second on the whole.",
+            f"The rest of the request body did not arrive in time: send some of it every {self.grace:g} seconds, and"
+            f" {self.rate} bytes a second on average.",
             reason="stalled",
             status=408,
         )
@@ -203,7 +205,7 @@ def too_large(limit: int) -> errors.GatewayError:
 
 
 class RawResponse(HttpResponseBase):
-    """An answer whose headers and body go out as they are."""
+    """An answer whose headers and body are sent unchanged."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         super().__init__(status=status)
@@ -222,16 +224,16 @@ class PumpedResponse(RawResponse):
         super().__init__(status, headers, b"")
 
     async def pump(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send the body, piece by piece; the end is sent for it.
+        """Send the body, piece by piece. The caller of this function sends its end.
 
         Raises:
-            CutShort: there is no such end.
+            CutShort: the body has no proper end.
         """
         raise NotImplementedError
 
 
 def resolve(path: str) -> ResolverMatch | None:
-    """The view of a path; the usual ones are looked up once."""
+    """The view of a path. Common paths are cached."""
     return _resolve(path) if len(path) < 200 else None
 
 
@@ -268,7 +270,9 @@ async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 async def answer(request: ApiRequest) -> HttpResponseBase:
-    """The view's response; what the view didn't expect becomes a 500 of ours, with its place in the log only."""
+    """The view's response. An unexpected exception becomes the gateway's own 500; only the log says where it was
+    raised.
+    """
     match = resolve(request.path_info)
     try:
         if match is None:
@@ -289,7 +293,7 @@ async def answer(request: ApiRequest) -> HttpResponseBase:
 
 
 def place(error: BaseException) -> str:
-    """An exception's type, and the line that it came from."""
+    """An exception's type, and the line that raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -311,7 +315,7 @@ async def respond(request: ApiRequest, response: HttpResponseBase, send: Send) -
         "headers": [*given, headers.NO_SNIFFING],
     }
     if isinstance(response, PumpedResponse):
-        # Once an answer begins, no attempt is made again.
+        # Once an answer has begun, no further attempt is made.
         request.forget_body()
         await send(start)
         await response.pump(lambda part: send({"type": "http.response.body", "body": part, "more_body": True}))

@@ -22,8 +22,8 @@ TRACED = frozenset((b"user-agent", b"traceparent", b"tracestate"))
 # what clients say about themselves.
 UP = TRACED | {b"content-type", b"accept", b"range", b"x-app"}
 UP_BEGINNINGS = (b"anthropic-", b"x-stainless-", b"x-claude-code-")
-# In whose name a call is made, and who is billed for it (`billing_policy`), where a credential leaves the choice. Where
-# that is a provider key of ours, the caller has none.
+# Headers that choose in whose name a call is made, and who is billed (`billing_policy`), if a credential allows a
+# choice. With one of the gateway's provider keys, the caller has no choice.
 # https://platform.claude.com/docs/en/api/messages/create (`workspace_id`, `user_profile_id`; November 2026)
 NOT_UP = frozenset((ORGANIZATION, WORKSPACE, b"anthropic-user-profile-id"))
 

@@ -1,4 +1,4 @@
-"""What is held for a call before it is made: the most that it may cost, and the most tokens that it may use."""
+"""Computes the hold of a call before it is made: the most that it may cost, and the most tokens that it may use."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from usage.pricing import ModelPrice, current_models
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held for a call: USD at most; of its input, the tokens and USD that are likely; output tokens at most.
+    """The hold of a call: the most USD; the likely tokens and USD of its input; the most output tokens.
 
     Attributes:
-        price: of the model that it is reckoned by.
-        expires_seconds: how long it is held, for what no process waits for.
-        input_ceiling: tokens besides `max_tokens` at most, for budgets of tokens.
-        shares: by model, where there are several.
+        price: of the model whose price the hold uses.
+        expires_seconds: how long the hold lasts, if no process waits for the call.
+        input_ceiling: the most tokens besides `max_tokens`, for budgets of tokens.
+        shares: by model, if there are several.
     """
 
     price: ModelPrice
@@ -35,7 +35,7 @@ class Held:
 
 
 def reckon(call: Call) -> Held:
-    """What to hold for a call by its request.
+    """The hold of a call, computed from its request.
 
     Raises:
         GatewayError: as `Prices.now`.
@@ -62,7 +62,7 @@ def reckon(call: Call) -> Held:
 
 
 def other_prices(prices: Prices, provider: str, extras: estimates.Extras, region: str = "") -> list[ModelPrice]:
-    """What the models cost that a request may mean besides its own.
+    """The prices of the models that a request may mean besides its own.
 
     Raises:
         GatewayError: as `Prices.now`.
@@ -74,12 +74,12 @@ def other_prices(prices: Prices, provider: str, extras: estimates.Extras, region
 
 
 def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
-    """The models that a request may mean besides its own and have a price."""
+    """The models that a request may mean besides its own, if they have a price."""
     return (*extras.models, *(current_models() if extras.default_fallbacks else ()))
 
 
 def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
-    """What the arbiter is asked for a call."""
+    """The question to the arbiter about a call."""
     call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
     return Admission(
         id=call.id,
@@ -107,9 +107,9 @@ def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
 
 
 def by_its_names(call: Call, held: Held) -> dict[str, Share] | None:
-    """The whole of what is held, under the name that the model has where it is called, with the one that was asked for
-    and the models that the request may mean besides: budgets and limits by model go by all of them. None where that is
-    the one that was asked for."""
+    """A share with the whole hold, for budgets and limits by model: it has the model's name at the target, the
+    requested name, and the further models that the request may mean. None if that is only the requested name.
+    """
     others = dict.fromkeys((call.target.asked or call.request.model, *meant_besides(call.request.extras)))
     others.pop(call.model, None)
     if call.model == call.request.model and not others:

@@ -1,4 +1,4 @@
-"""A request on its way into a call: who makes it, what it asks for, and how to plan where it goes."""
+"""A request that becomes a call: its caller, its body, and the plan of its targets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from usage.arbitration import clean
 MESSAGES = Endpoint("messages", "/v1/messages", free=False)
 COUNT_TOKENS = Endpoint("count_tokens", "/v1/messages/count_tokens", free=True)
 
-# What a client says about itself, kept with the ledger row; never an identity.
+# Headers in which clients describe themselves. They become labels of the ledger row, never an identity.
 CLIENT_LABELS = {
     b"x-request-id": "request_id",
     b"x-claude-code-session-id": "claude_code_session",
@@ -37,12 +37,13 @@ class Incoming:
     """A request that was read and checked.
 
     Attributes:
-        path: the provider's, where it isn't the endpoint's.
-        method: likewise, where it isn't the caller's.
-        held: what to hold, where it isn't reckoned from the body.
-        opens: the kind of call that it becomes once it is admitted.
-        id: the call's, where the request makes more than one.
-        members: where those of the body are, and `cuts` what takes our own signatures out of it, once they were needed.
+        path: at the provider, if it differs from the endpoint's.
+        method: at the provider, if it differs from the caller's.
+        held: the hold, if it isn't computed from the body.
+        opens: the class of the admitted call.
+        id: of the call, if the request makes more than one.
+        members: the places of the body's members; `cuts`: the edits that remove the gateway's own signatures. Both are
+            computed on first use.
     """
 
     caller: Caller
@@ -60,28 +61,28 @@ class Incoming:
 
     @property
     def http(self) -> ApiRequest:
-        """The request as it came."""
+        """The HTTP request."""
         return self.caller.http
 
     @property
     def runtime(self) -> Runtime:
-        """What its process has open."""
+        """The runtime of the process."""
         return self.caller.runtime
 
     @property
     def relayed(self) -> bool:
-        """Whether it may be made again elsewhere."""
+        """Whether the call may be retried at another target."""
         return self.endpoint in (MESSAGES, COUNT_TOKENS)
 
     def estimate(self) -> estimates.Estimate:
-        """The tokens of its prompt, by its body."""
+        """The estimated tokens of the prompt."""
         if not isinstance(self.body, bytes):
             return estimates.NOTHING
         asked = self.messages
         return estimates.estimate(asked.contents, asked.model, asked.added, asked.extras)
 
     def labels(self) -> dict[str, str]:
-        """What the client says about itself."""
+        """The labels that the client's headers give."""
         return {
             CLIENT_LABELS[name]: clean(value.decode("latin-1"))
             for name, value in self.http.scope["headers"]
@@ -89,8 +90,9 @@ class Incoming:
         }
 
     async def body_for(self, key: KnownKey, target: Target) -> Body:
-        """The body as it goes out with this key: with the `max_tokens` that the caller left out, the model's name as
-        the target's provider knows it, and only the thinking that this provider can take."""
+        """The body for this target: with the key's default for a missing `max_tokens`, the provider's name of the
+        model, and without thinking that this provider would refuse.
+        """
         body = self.body
         if not isinstance(body, bytes):
             return body
@@ -114,7 +116,7 @@ class Incoming:
 
 
 async def members_of(body: bytes) -> Members:
-    """Where the members of a body are; of a long one, another process finds that out."""
+    """The places of a body's members. For a long body, another process finds them."""
     if not long_bodies.is_long(body):
         return Members.of(body)
     return Members(iter(()), await long_bodies.run(splice.all_places, body))

@@ -1,9 +1,10 @@
-"""How many bytes of request bodies a process takes in and holds, and for whom.
+"""Limits the bytes of request bodies that a process reads and holds, in all and for each virtual key.
 
-A virtual key has a part of them, the process the whole; and a key reads no more bodies at once than it may make calls,
-until each is understood. What doesn't fit waits for a moment, and is refused before its body is read. The arbiter knows
-nothing of this: each process counts for itself. Short bodies pass however much the process holds, and those that are
-there in one piece are not counted at all: they can't add up to much before the arbiter has seen their calls.
+A virtual key may hold a part of the process's bytes. Its bodies that are being read may not outnumber the calls that it
+may make at once. A body that doesn't fit waits for a moment; if it still doesn't fit, it is refused before it is read.
+Each process counts for itself, and the arbiter doesn't know the counts. Short bodies pass however much the process
+holds. Short bodies that arrive in one piece aren't counted at all: before the arbiter decides about their calls, they
+can't add up to much.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from dataclasses import dataclass
 
 from messages_api.errors import GatewayError, unavailable
 
-# Bytes of a body that needs no room of the process's.
+# A body of up to this many bytes passes however much the process holds.
 SHORT = 64 * 1024
-# Bodies that may wait; their first bytes are in the process's memory.
+# The most bodies that may wait. Their first bytes are in the process's memory.
 MOST_WAITING = 1000
-# Of one virtual key.
+# The most waiting bodies of one virtual key.
 MOST_WAITING_OF_KEY = 100
 
-# How many calls at once a virtual key may make; None: any number.
+# Returns how many calls a virtual key may make at once; None: any number.
 Parallel = Callable[[int], Awaitable[int | None]]
 
 
 @dataclass(slots=True)
 class Held:
-    """What a virtual key's requests hold: bytes of their bodies, and how many of these are being read."""
+    """The count of one virtual key: the bytes of its requests' bodies, and the bodies that are being read."""
 
     bytes: int = 0
     reading: int = 0
@@ -35,7 +36,7 @@ class Held:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request whose body doesn't fit in yet."""
+    """A request whose body has to wait."""
 
     share: Share
     size: int
@@ -47,10 +48,10 @@ class Intake:
     """The bodies of one process.
 
     Args:
-        most: bytes that it holds at most. A single body that is longer passes while no other is held.
+        most: the most bytes that the process holds. A single longer body passes while no other is held.
         most_of_key: the same for one virtual key.
         patience: seconds that a body waits for its turn.
-        parallel: asks for a key's limit of calls at once.
+        parallel: returns a key's limit of calls at once.
     """
 
     def __init__(self, most: int, most_of_key: int, patience: float, parallel: Parallel) -> None:
@@ -63,11 +64,11 @@ class Intake:
         self.waiting: list[Waiter] = []
 
     def share(self, key: int) -> Share:
-        """The part of a request that this virtual key makes."""
+        """A new request's share for this virtual key, with nothing in it yet."""
         return Share(self, key)
 
     def refusal(self, share: Share, size: int, parallel: int | None) -> GatewayError | None:
-        """Why a body of this size has to wait; None where it may come in."""
+        """The error for a body of this size that doesn't fit now; None if it fits."""
         of_key = self.keys.get(share.key) or Held()
         if not share.reading and parallel is not None and of_key.reading >= parallel:
             return too_many(parallel)
@@ -78,7 +79,7 @@ class Intake:
         return None
 
     def take(self, share: Share, size: int) -> None:
-        """Count a body that comes in, or as much more of it."""
+        """Count a body that is let in, or more bytes of it."""
         of_key = self.keys.setdefault(share.key, Held())
         of_key.reading += not share.reading
         of_key.bytes += size - share.bytes
@@ -89,7 +90,7 @@ class Intake:
         """Let a body in once it fits.
 
         Raises:
-            GatewayError: 429 or 503, it doesn't in time.
+            GatewayError: 429 or 503, it doesn't fit in time.
         """
         if (refusal := self.refusal(share, size, parallel)) is None:
             return self.take(share, size)
@@ -108,7 +109,7 @@ class Intake:
                 self.waiting.remove(waiter)
 
     def release(self, share: Share, *, all_of_it: bool) -> None:
-        """Count that a body is understood, or that it is held no longer, and let in bodies that wait for that."""
+        """Count a body as read or (with `all_of_it`) as no longer held, and let in bodies that fit now."""
         of_key = self.keys.get(share.key)
         if of_key is None or not (share.reading or share.bytes):
             return
@@ -128,7 +129,7 @@ class Intake:
 
 
 class Share:
-    """What one request holds. Let go of it in the end, on every path."""
+    """The bytes that one request holds. Release it in the end, on every path."""
 
     __slots__ = ("bytes", "intake", "key", "reading")
 
@@ -139,10 +140,10 @@ class Share:
         self.reading = False
 
     async def take(self, size: int) -> None:
-        """Have a turn at reading, and room for this many bytes.
+        """Wait until a body of this many bytes may be read.
 
         Raises:
-            GatewayError: 429, the key has too many under way, or too much; 503, the process has.
+            GatewayError: 429, the key has too many bodies or bytes under way; 503, the process has too many bytes.
         """
         if self.reading and size <= self.bytes:
             return
@@ -150,16 +151,16 @@ class Share:
         await self.intake.wait(self, size, parallel)
 
     def complete(self) -> None:
-        """The body is there and understood: another may be read."""
+        """Note that the body has been read and parsed: the next one may be read."""
         self.intake.release(self, all_of_it=False)
 
     def let_go(self) -> None:
-        """Nothing of it is kept any longer."""
+        """Note that nothing of the body is kept any longer."""
         self.intake.release(self, all_of_it=True)
 
 
 def beyond(others: int, size: int, most: int) -> bool:
-    """Whether bytes are too many beside those of others; alone, any number may come."""
+    """Whether these bytes are too many beside those of others. If there are no others, any number fits."""
     return others > 0 and others + size > most
 
 
@@ -167,8 +168,8 @@ def too_many(parallel: int) -> GatewayError:
     return GatewayError(
         429,
         "rate_limit_error",
-        f"This virtual key may make {parallel} calls at once, and the bodies of as many are just being read: send the"
-        " next one when one of them is read.",
+        f"This virtual key may make {parallel} calls at once, and {parallel} of its request bodies are being read: send"
+        " the next one when one of them is read.",
         reason="body_limit",
         retry_after=1,
     )
@@ -178,8 +179,8 @@ def too_much(most: int) -> GatewayError:
     return GatewayError(
         429,
         "rate_limit_error",
-        f"The request bodies of this virtual key that are under way take {most} bytes, which is all that one key may"
-        " take: send the next one when one of them is answered.",
+        f"The open requests of this virtual key hold {most} bytes of request bodies, the most that one key may hold:"
+        " send the next one when one of them is answered.",
         reason="body_limit",
         retry_after=1,
     )
@@ -187,7 +188,7 @@ def too_much(most: int) -> GatewayError:
 
 def full() -> GatewayError:
     return unavailable(
-        "The gateway holds as many bytes of request bodies as it may: try again shortly.",
+        "The gateway's memory for request bodies is full: try again shortly.",
         reason="body_memory",
         retry_after=1,
     )

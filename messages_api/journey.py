@@ -1,6 +1,5 @@
-"""Where a call goes next, and when: over the places that its plan has, past those that cool down, after pauses.
-
-docs/routing.md has the rules in words.
+"""Chooses the next target of a call, and when to try it: the targets of its plan in order, without those that cool
+down, with pauses. docs/routing.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -18,29 +17,30 @@ from messages_api.errors import GatewayError
 from messages_api.routing import Plan, Target
 from messages_api.upstream import Headers
 
-# Seconds. Full jitter: a random part of these, which double with each round.
+# Seconds of the pauses. Each is a random part (full jitter) of a time that doubles with each round.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
-# Seconds between two looks of a waiting call whether another call has found the provider key well.
+# A waiting call checks every so often (seconds) whether another call has found that the provider key recovered.
 LOOK_SECONDS = 1.0
-# Digits of a client's own patience; more of them are as good as no limit.
+# The most digits of a client's own time-out that are read. A longer number is as good as no limit.
 LONGEST_TIMEOUT = 6
-# Clocks differ a little.
+# Seconds by which clocks may differ.
 MARGIN = 0.01
 
 
 class Deadlines(NamedTuple):
-    """By the monotonic clock: until when a request may wait for attempts, and when its client gives up."""
+    """Times on the monotonic clock: until when a request may wait for attempts, and when its client gives up."""
 
     waits: float
     client_leaves: float
 
 
 def deadlines(seconds: float, request: Headers) -> Deadlines:
-    """Those of a request.
+    """The deadlines of a request.
 
     Args:
-        seconds: that it may wait; or half of the client's own patience (`x-stainless-timeout`) where that is less.
+        seconds: how long it may wait. If half of the client's own time-out (`x-stainless-timeout`) is less, that
+            applies.
     """
     now, patience = time.monotonic(), headers.value_of(request, b"x-stainless-timeout")
     if not patience.isdecimal() or len(patience) > LONGEST_TIMEOUT:
@@ -49,11 +49,11 @@ def deadlines(seconds: float, request: Headers) -> Deadlines:
 
 
 class Journey:
-    """Which target is next, and when.
+    """Chooses which target is next, and when.
 
     Attributes:
-        insists: the provider key may be cooling down for all others: this call tries whether it is well again, or is
-            made once and nowhere else.
+        insists: the call is made although the provider key may be cooling down: it probes the provider key, or it has
+            no other target.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Journey:
         self.plan = plan
         self.deadline = deadline
         self.most = most
-        # A client that tries again by itself gets one for each of its own.
+        # A client that retries by itself gets one attempt for each of its own.
         again = headers.value_of(request, b"x-stainless-retry-count") not in ("", "0")
         self.total = 1 if again or not tries else self.most * len(plan)
         self.tries = tries
@@ -75,20 +75,20 @@ class Journey:
         self.insists = not tries
 
     def models(self) -> set[tuple[str, str]]:
-        """Which models may answer: providers, and the names by which they sell the model."""
+        """The models that may answer: each with its provider, by the provider's name of the model."""
         return {
             (target.provider_key.provider, target.sold_as()) for stage in self.plan for target in stage if target.model
         }
 
     def may_leave(self, target: Target) -> bool:
-        """Whether an attempt elsewhere may follow one at this target."""
+        """Whether an attempt at another target may follow one at this target."""
         if self.made_in_all >= self.total:
             return False
         others = any(each != target and each not in self.out for each in self.plan[self.stage])
         return (others and self.made < self.most) or self.stage + 1 < len(self.plan)
 
     async def next(self) -> Target | None:
-        """The target of the next attempt, once it may be made; None: no further one may be made."""
+        """Wait until the next attempt may be made, and return its target; None: no further attempt may be made."""
         while self.made_in_all < self.total and self.stage < len(self.plan):
             target = await self._in_stage() if self.made < self.most else None
             if target is not None:
@@ -108,7 +108,7 @@ class Journey:
         return await self._round_again(stage)
 
     async def _round_again(self, stage: list[Target]) -> Target | None:
-        """Of those that were tried or cool down, who is ready first, after a pause that grows."""
+        """The target that is ready first, among those that were tried or cool down, after a pause that grows."""
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** max(0, self.made - 1))
         jitter = random.uniform(0, pause)  # noqa: S311
         ready = time.monotonic() + (jitter if self.made else 0.0)
@@ -118,7 +118,7 @@ class Journey:
             target = min(waits, key=waits.__getitem__)
             if waits[target] and self.stage + 1 < len(self.plan):
                 return None  # a fallback answers sooner
-            # Calls that waited for the same provider key are not made all at once.
+            # Calls that wait for the same provider key must not all start at the same moment.
             wait = max(waits[target] + jitter if waits[target] else 0.0, ready - now)
             if not wait and await self._is_open(target):
                 return target
@@ -141,19 +141,19 @@ class Journey:
         return not self.insists or await self.cooldowns.claim(provider_key, model)
 
     async def leave_trial(self, target: Target) -> None:
-        """The call was refused before it could try the provider key: another call may."""
+        """Give up the probe of a provider key, because the call was refused before it: another call may probe."""
         if self.tries and self.insists:
             await self.cooldowns.give_back(target.provider_key, target.model)
 
     def closed(self) -> GatewayError:
-        """Why no attempt may be made at all: every target cools down."""
+        """The error if every target cools down, so that no attempt may be made."""
         found = [self.cooldowns.of(target.provider_key, target.model) for stage in self.plan for target in stage]
         cooldown = min((one for one in found if one is not None), key=lambda one: one.until, default=None)
         return cooling(cooldown)
 
 
 def cooling(cooldown: KnownCooldown | None) -> GatewayError:
-    """The error for a call whose provider keys all cool down."""
+    """The error for a call if all its provider keys cool down."""
     seconds = 1 if cooldown is None else max(1, -int(-(cooldown.until - time.monotonic()) // 1))
     if cooldown is not None and cooldown.reason == CooldownReason.REFUSED:
         return errors.account_refused()

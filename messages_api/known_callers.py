@@ -1,4 +1,4 @@
-"""Tells the server that the caller of a request is identified: it doesn't close such a connection to make room."""
+"""Reports to the server that a request's caller is identified. Such a connection is never closed to make room."""
 
 from __future__ import annotations
 

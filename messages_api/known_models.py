@@ -1,4 +1,4 @@
-"""Which names of models mean something for a key, as far as this process knows without asking a provider."""
+"""The model names that a key can use, as far as this process knows them without asking a provider."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from usage import pricing
 
 
 class KnownModels:
-    """What providers listed, as new as what the arbiter goes by."""
+    """The models that providers listed, at the revision that the arbiter uses, or a later one."""
 
     def __init__(self, lists: ModelLists, directory: Directory) -> None:
         self._lists = lists
         self._directory = directory
 
     async def lists(self) -> Mapping[int, Sequence[ListedModel]]:
-        """What each provider key's provider listed.
+        """The models that each provider key's provider listed.
 
         Raises:
-            GatewayError: 503, the database is away and it isn't known yet.
+            GatewayError: 503, the lists aren't known yet, and the database is unavailable.
         """
         try:
             return await self._lists.at(self._directory.catalogue_revision)
@@ -33,7 +33,9 @@ class KnownModels:
             raise DatabaseAway from None
 
     async def listed(self, key: KnownKey) -> list[str]:
-        """What the providers of this key list, as far as that is known while the database is away."""
+        """The models that this key's providers listed; while the database is unavailable, those that this process
+        knows.
+        """
         try:
             lists = await self._lists.at(self._directory.catalogue_revision)
         except psycopg.Error:
@@ -41,15 +43,17 @@ class KnownModels:
         return [model.id for provider_key, _ in key.routes for model in lists.get(provider_key.id or 0, ())]
 
     async def marked(self, key: KnownKey) -> frozenset[str]:
-        """The names that look like one with a client's marker (markers.py) and are an alias's, or a model's that the
-        key leads to: one that was written out for a provider key, or that a provider lists. In lower case."""
+        """Real names that look as if they had a client's marker (markers.py): of an alias, or of a model that is
+        written out for one of the key's provider keys or that its provider lists. In lower case.
+        """
         names = {*key.aliases, *await self.listed(key)}
         for provider_key, _ in key.routes:
             names.update(provider_key.model_patterns)
         return frozenset(fold(name) for name in names if name.endswith(markers.END))
 
     async def fallbacks(self, key: KnownKey) -> Sequence[str]:
-        """The models that Anthropic may choose as fallbacks, as far as they are known: any Claude of its newest
-        generations that has a price, or that a provider of this key lists."""
+        """The known models that Anthropic may choose as fallbacks: each Claude of the newest generations that has a
+        price, or that a provider of this key lists.
+        """
         listed = await self.listed(key)
         return (*pricing.current_models(), *(name for name in listed if pricing.is_current(name)))

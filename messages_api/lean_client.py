@@ -75,7 +75,7 @@ class LeanClient:
         self.sweeping: asyncio.TimerHandle | None = None
         self.closed = False
 
-    # The signature is that of UpstreamClient.send, whose docstring applies.
+    # Repeats the signature of UpstreamClient.send, whose docstring applies, so that mypy checks calls and body alike.
     async def send(
         self,
         method: str,

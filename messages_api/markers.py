@@ -1,8 +1,10 @@
-"""Names of models with a client's marker: such a name means the model without it, unless something really has it.
+"""Model names with a client's marker. Such a name means the model without the marker, unless a model really has that
+name.
 
-Claude Code keeps the size of a conversation's window in the name of its model: `claude-opus-4-8[1m]`. It takes that out
-again where it knows that it has to; names of custom models, aliases of ours and what other tools copy from its settings
-come with it, and no provider knows them so (https://code.claude.com/docs/en/model-config, November 2026).
+Claude Code keeps the size of a conversation's window in the name of its model: `claude-opus-4-8[1m]`. It removes the
+marker from names that it knows. Names of custom models, the gateway's aliases, and names that other tools copy from its
+settings arrive with the marker, and no provider knows such a name (https://code.claude.com/docs/en/model-config,
+November 2026).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from messages_api.splice import Edit, Edits
 # A window's size in tokens; Claude Code knows [1m] and [2m], in either case.
 MARKER = re.compile(r"(?:\[[0-9]{1,4}[km]\])+", re.IGNORECASE)
 END = "]"
-# Where a request names models besides its own, and how the types begin of what names one there.
+# The members that name further models, each with the beginning of the types of the objects that do.
 OTHERS = {"fallbacks": "", "tools": "advisor_"}
 
 
@@ -29,7 +31,7 @@ def meant(name: str, real: Container[str] = ()) -> str:
     """The model that a name means.
 
     Args:
-        real: names that end like one with a marker, and really are some model's, in lower case.
+        real: names of real models that look as if they had a marker, in lower case.
     """
     found = MARKER.search(name) if name.endswith(END) else None
     if found is None or found.end() != len(name) or fold(name) in real or fold(name.partition("/")[2]) in real:
@@ -38,12 +40,12 @@ def meant(name: str, real: Container[str] = ()) -> str:
 
 
 def are_in(request: MessagesRequest) -> bool:
-    """Whether a request names a model with what may be a marker."""
+    """Whether a request may name a model with a marker."""
     return any(name.endswith(END) for name in (request.model, *request.fallbacks, *request.extras.models))
 
 
 def without(request: MessagesRequest, real: Container[str]) -> MessagesRequest:
-    """The request as it means its models."""
+    """The request with its models' names without markers."""
     models = tuple(meant(name, real) for name in request.extras.models)
     return replace(
         request,
@@ -54,11 +56,11 @@ def without(request: MessagesRequest, real: Container[str]) -> MessagesRequest:
 
 
 def edits(body: bytes, real: Container[str], *, without: Iterable[str] = ()) -> list[Edit]:
-    """What takes the markers out of a request's bytes.
+    """The edits that remove the markers from a request's bytes.
 
     Args:
         real: as for `meant`.
-        without: members at the top to take out, too.
+        without: members at the top to remove, too.
     """
     made = Edits(body).drop(*without)
     if (place := made.members.find("model")) is not None:
@@ -71,7 +73,7 @@ def edits(body: bytes, real: Container[str], *, without: Iterable[str] = ()) -> 
 
 
 def _edits_of(text: str, at: int, beginning: str, real: Container[str]) -> Iterator[Edit]:
-    """The same for an object that begins here, if its type begins so."""
+    """The same for an object that begins here, if its type has this beginning."""
     try:
         members = json_text.members(text)
     except RecursionError:

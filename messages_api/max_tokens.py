@@ -1,4 +1,4 @@
-"""How long an answer may be: what stands in where a request doesn't say, and what a key may not ask for. Pure."""
+"""The key's default for a missing `max_tokens`, and its ceiling. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from messages_api.schema import MessagesRequest
 
 
 def bounded(key: KnownKey, request: MessagesRequest) -> MessagesRequest:
-    """The request as it goes out with this key.
+    """The request with the key's default and ceiling for `max_tokens` applied.
 
     Raises:
-        GatewayError: 400, it names no `max_tokens` and there is no default for them, or asks for more than the key may.
+        GatewayError: 400, it has no `max_tokens` and the key no default, or it asks for more than the key's ceiling.
     """
     if request.lacks_max_tokens:
         default = stand_in(key, request)
@@ -25,8 +25,9 @@ def bounded(key: KnownKey, request: MessagesRequest) -> MessagesRequest:
 
 
 def stand_in(key: KnownKey, request: MessagesRequest) -> int | None:
-    """The `max_tokens` of a request that names none: the key's default, beside what it may think where that would leave
-    nothing to say, and never more than the key may ask for. None: there is no default."""
+    """The `max_tokens` for a request without one: the key's default. If the thinking budget would leave nothing of it
+    for the answer, the default is added to that budget. It never exceeds the key's ceiling. None: there is no default.
+    """
     default = key.default_max_tokens
     if default is None or default > request.thinking_budget:
         return default
@@ -35,10 +36,10 @@ def stand_in(key: KnownKey, request: MessagesRequest) -> int | None:
 
 
 def check(key: KnownKey, member: str, asked: int) -> None:
-    """Refuse more than the key may ask for.
+    """Refuse a value above the key's ceiling.
 
     Raises:
-        GatewayError: 400, with Anthropic's wording for what a model can't write (anthropics/claude-code#24451).
+        GatewayError: 400, in Anthropic's wording for more than a model can write (anthropics/claude-code#24451).
     """
     if key.max_tokens is not None and asked > key.max_tokens:
         raise invalid_request(

@@ -1,4 +1,4 @@
-"""A Messages request, or one to count its tokens: what it means, and how to plan where it goes."""
+"""Reads a Messages request, or one to count its tokens, and plans its targets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from messages_api.routing import Plan
 
 
 async def read(caller: Caller, endpoint: Endpoint, body: bytes) -> Incoming:
-    """What a request means. What in its body is for us alone is taken out.
+    """Read a request, and remove the members that are only for the gateway.
 
     Raises:
-        GatewayError: 400, something is wrong with it; or the caller may not call.
+        GatewayError: 400, the request is wrong; or the caller may not call.
     """
     here, http = caller.runtime, caller.http
     given = http.scope["headers"]
@@ -29,7 +29,7 @@ async def read(caller: Caller, endpoint: Endpoint, body: bytes) -> Incoming:
     )
     messages = found.request
     if markers.are_in(messages):
-        # Only what is known now says whether something really has such a name.
+        # Only current data shows whether a model really has such a name.
         caller = await caller.permit(endpoint.name)
         real = await here.models.marked(caller.key)
         messages = markers.without(messages, real)

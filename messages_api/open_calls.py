@@ -1,4 +1,4 @@
-"""The calls that a process has under way, and the streams among them."""
+"""The calls that a process has under way, with the streams among them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CUT = "SELECT id FROM keys_virtualkey WHERE cut_streams_at > clock_timestamp() -
 
 
 class OpenCall(Protocol):
-    """A call, as far as it has to be found and cut."""
+    """The parts of a call that are needed to find it and cut it off."""
 
     id: UUID
     key: KnownKey
@@ -28,14 +28,14 @@ class OpenCall(Protocol):
 
 
 class OpenStream(Protocol):
-    """A stream that is pinged, and ended when its time is over."""
+    """A stream that gets pings, and is ended when its time is over."""
 
     def tend(self, now: float, ping_seconds: float) -> None:
         """Called often."""
 
 
 class OpenCalls:
-    """Those of one process, by virtual key."""
+    """The open calls of one process, by virtual key."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -43,11 +43,11 @@ class OpenCalls:
         self.streams: set[OpenStream] = set()
 
     def remember(self, call: OpenCall) -> None:
-        """A call was admitted."""
+        """Add a call that was admitted."""
         self.calls[call.key.id].add(call)
 
     def forget(self, call: OpenCall) -> None:
-        """A call was settled."""
+        """Remove a call that was settled."""
         calls = self.calls.get(call.key.id)
         if calls is not None:
             calls.discard(call)
@@ -58,7 +58,7 @@ class OpenCalls:
         """End the calls of keys that were revoked together with their open calls.
 
         Raises:
-            psycopg.Error: the database can't be asked.
+            psycopg.Error: the database is unavailable.
         """
         if not self.calls:
             return
@@ -77,6 +77,6 @@ class OpenCalls:
                 stream.tend(now, ping_seconds)
 
     def warn(self) -> None:
-        """Log those that are still open when the process ends."""
+        """Log the calls that are still open when the process ends."""
         for call in [call for calls in self.calls.values() for call in calls]:
             logger.warning("call %s is still open", call.id)

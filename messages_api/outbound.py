@@ -1,4 +1,4 @@
-"""The HTTP client that a deployment chose for its providers."""
+"""Creates the HTTP client that the deployment has chosen for providers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from messages_api.upstream import UpstreamClient, tls_context
 
 
 def upstream_client(deployment: Deployment, allowed: Destinations) -> UpstreamClient:
-    """A new client. Only aiohttp's can use a proxy."""
+    """Create the client. Only aiohttp's can use a proxy."""
     tls = tls_context(deployment.ca_bundle)
     connect, first_byte = deployment.upstream_connect_seconds, deployment.upstream_first_byte_seconds
     if deployment.outbound_proxy or deployment.upstream_client == "aiohttp":

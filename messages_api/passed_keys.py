@@ -1,8 +1,8 @@
-"""Providers' own keys that callers bring (PASSTHROUGH_CUSTOMER): which of them are let in.
+"""Decides which providers' own keys, sent by callers (PASSTHROUGH_CUSTOMER), are accepted.
 
-A client can make one up. So it must look like one; an address has few tries in a minute; and a key that this process
-has not seen lately is tried with a free request first, before anything of the customer's is held for it. Where the
-provider has no free request to try it with, no call with it leaves a row before the provider has answered one.
+A client can make such a key up. So it must have the form of one; an address may try few keys a minute; and a key that
+this process has not seen lately is tested with a free request, before the customer's budget holds anything for it. If
+the provider has no such free request, no call with the key gets a row until the provider has answered one.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from messages_api.upstream import Answer, UpstreamError, gathered
 
 # After the provider's prefix. Anthropic's have 101 characters more (`sk-ant-api03-…`).
 SHAPE = re.compile(r"[A-Za-z0-9_-]{16,400}")
-# Seconds for which a key that the provider has taken isn't tried again, and how many keys are remembered.
+# Seconds for which an accepted key isn't tested again, and how many keys are remembered.
 TAKEN_SECONDS = 600
 CAPACITY = 10_000
-# For an answer to a try, and tries of an address at once.
+# The time-out of a test (seconds), and the most tests at once for one address.
 SECONDS = 10.0
 AT_ONCE = 10
-# More of an answer isn't read.
+# The most bytes that are read of a test's answer.
 MOST_BYTES = 1 << 20
-# Statuses of a provider that has no way to try a key for nothing, and of one that may say more later.
+# Statuses of a provider that has no free request to test a key, and of one that may answer later.
 NOTHING_THERE = frozenset((404, 405, 501))
 PASSING = frozenset((408, 425, 429))
 
 
 def looks_like_one(secret: str) -> bool:
-    """Whether a credential may be a key of the provider's."""
+    """Whether a credential has the form of the provider's keys."""
     prefix: str = settings.CONFIGURATION.passthrough_prefix
     return secret.startswith(prefix) and SHAPE.fullmatch(secret[len(prefix) :]) is not None
 
 
 @dataclass(slots=True)
 class Taken:
-    """A key that is let in until a moment, by the monotonic clock.
+    """A key that is accepted until a time on the monotonic clock.
 
     Attributes:
-        caller: who brought it.
-        sure: the provider has taken it; or else it can't be tried for nothing, and its first call will show. Until then
-            it counts as a failure.
+        caller: the network of the client that sent it.
+        sure: the provider has accepted it. Otherwise no free request can test it, and its first call will show; until
+            then it counts as a failure.
     """
 
     until: float
@@ -63,10 +63,10 @@ class Taken:
 
 
 class PassedKeys:
-    """Which keys the provider has taken, by a digest under a key that this process alone knows.
+    """The keys that the provider has accepted, by a digest under a key that only this process knows.
 
     Args:
-        failures: how many keys that the provider refuses an address may bring in a minute.
+        failures: how many refused keys an address may send in a minute.
     """
 
     def __init__(self, failures: int) -> None:
@@ -77,14 +77,16 @@ class PassedKeys:
         self.tries = CallerLimits()
 
     def digest(self, secret: str) -> bytes:
-        """What a key is remembered by."""
+        """The digest under which a key is remembered."""
         return hashlib.blake2b(secret.encode(), key=self.pepper, digest_size=16).digest()
 
     async def check(self, provider: Provider, key: KnownProviderKey, address: str) -> None:
-        """Let a key in: it is known, or the provider takes it. Of many calls with an unknown one, one finds out.
+        """Accept a key that is known, or that the provider accepts. Of many calls with the same unknown key, one tests
+        it.
 
         Raises:
-            GatewayError: 401, it doesn't; 429, too many from this address were refused; 502 or 503, it doesn't say.
+            GatewayError: 401, the provider refuses the key; 429, too many keys from this address were refused; 502 or
+                503, the provider doesn't say.
         """
         name = self.digest(key.secret)
         known = self.taken.get(name)
@@ -100,26 +102,27 @@ class PassedKeys:
                 leave()
                 del self.learning[name]
                 if not task.cancelled():
-                    task.exception()  # those who still wait have it
+                    task.exception()  # calls that still wait have the result
 
             learning.add_done_callback(done)
         await asyncio.shield(learning)
 
     def is_sure(self, secret: str) -> bool:
-        """Whether the provider has taken a key, by a try or a call."""
+        """Whether the provider has accepted a key, in a test or a call."""
         known = self.taken.get(self.digest(secret))
         return known is not None and known.sure
 
     def was_taken(self, secret: str) -> None:
-        """The provider has answered a call with a key."""
+        """Record that the provider has answered a call with this key."""
         known = self.taken.get(self.digest(secret))
         if known is not None and not known.sure:
             known.sure = True
             self.tries.give_back(known.caller)
 
     def was_refused(self, secret: str) -> None:
-        """The provider has refused a call with a key: it takes the key no more, or never did. That is a failure of who
-        brought it."""
+        """Record that the provider has refused a call with this key: it no longer accepts the key, or never did. This
+        counts as a failure of the client that sent the key.
+        """
         known = self.taken.pop(self.digest(secret), None)
         if known is not None and known.sure:
             self.tries.charge(known.caller, self.failures)
@@ -135,7 +138,7 @@ class PassedKeys:
             raise errors.unauthenticated("The provider refuses this key.", reason="passed_key_refused")
         if verdict is Verdict.SILENT:
             raise errors.unavailable(
-                "The provider doesn't say now whether it takes this key.", reason="provider_status", retry_after=2
+                "The provider doesn't say now whether it accepts this key.", reason="provider_status", retry_after=2
             )
         until = time.monotonic() + TAKEN_SECONDS
         self.taken[self.digest(key.secret)] = Taken(until, caller, sure=verdict is Verdict.TAKEN)
@@ -143,10 +146,10 @@ class PassedKeys:
             self.taken.popitem(last=False)
 
     async def _try(self, provider: Provider, key: KnownProviderKey) -> Verdict:
-        """What the provider's answer says.
+        """The outcome of the provider's answer.
 
         Raises:
-            GatewayError: 502, it doesn't answer.
+            GatewayError: 502, there is no answer.
         """
         answer: Answer | None = None
         try:
@@ -164,12 +167,12 @@ class PassedKeys:
         masked = refusals.masked(body)
         if masked is not None:
             return verdict_of(masked[0])
-        # What answers everything with a page of its own has not looked at the key.
+        # A server that answers everything with a page of its own has not checked the key.
         return Verdict.TAKEN if provider.answers_probe(body) else Verdict.UNSURE
 
 
 class Verdict(Enum):
-    """The outcome of a try: UNSURE where there is nothing to try it with, SILENT where the provider doesn't say now."""
+    """The outcome of a test. UNSURE: the provider has no free request for it. SILENT: the provider doesn't say now."""
 
     TAKEN = "taken"
     REFUSED = "refused"
@@ -178,7 +181,7 @@ class Verdict(Enum):
 
 
 def verdict_of(status: int) -> Verdict:
-    """What a try says that no success answers. A provider is asked for its models first, and then to count tokens."""
+    """The outcome of a test without a success. A test asks for the models first, then for a count of tokens."""
     if status in NOTHING_THERE:
         return Verdict.UNSURE
     return Verdict.SILENT if status in PASSING or status >= 500 else Verdict.REFUSED

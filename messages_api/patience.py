@@ -1,4 +1,4 @@
-"""How long a provider may take: by the settings of its provider key, or else by the deployment's."""
+"""The time-outs of a provider: its provider key's own, or else the deployment's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Patience:
         )
 
     def timeouts(self, provider_key: KnownProviderKey) -> Timeouts:
-        """How long this provider may take."""
+        """The time-outs for this provider key."""
         own = provider_key.timeouts
         if own == DEPLOYMENTS:
             return self.default

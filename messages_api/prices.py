@@ -1,4 +1,4 @@
-"""What models cost, as this process knows it: the catalogue with the administrators' own prices."""
+"""The prices of models, as this process knows them: the catalogue with the deployment's own prices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usage.pricing import ModelPrice, PriceBook, UnpricedModel
 
 
 class Prices:
-    """The price book of one process, read again when the catalogue moves."""
+    """The price book of one process, reloaded when the catalogue's revision changes."""
 
     def __init__(self, reader: Reader, directory: Directory) -> None:
         self.reader = reader
@@ -25,7 +25,7 @@ class Prices:
 
     @property
     def book(self) -> PriceBook:
-        """The price book; it has been read when the process starts."""
+        """The price book. It is loaded when the process starts."""
         assert self._book is not None
         return self._book
 
@@ -38,7 +38,7 @@ class Prices:
         return self.book.price(provider, model, at)
 
     def now(self, provider: str, model: str) -> ModelPrice:
-        """What the model costs now.
+        """The price of a model now.
 
         Raises:
             GatewayError: 403, it has no price, and the deployment refuses such models.
@@ -47,14 +47,14 @@ class Prices:
             return self.price(provider, model, datetime.now(UTC))
         except UnpricedModel:
             raise errors.forbidden(
-                f"The model {model} has no price here, and calls without one are refused.", reason="unpriced_model"
+                f"The model {model} has no price, and this gateway refuses such models.", reason="unpriced_model"
             ) from None
 
     async def refresh(self) -> None:
-        """Read the administrators' prices again if the catalogue has moved since.
+        """Reload the deployment's own prices if the catalogue's revision has changed.
 
         Raises:
-            GatewayError: 503, the database is away.
+            GatewayError: 503, the database is unavailable.
         """
         if self._revision != self.directory.catalogue_revision:
             with asking:
@@ -63,10 +63,10 @@ class Prices:
                         await self.read()
 
     async def read(self) -> None:
-        """Read them.
+        """Load the prices.
 
         Raises:
-            psycopg.Error: the database can't be asked.
+            psycopg.Error: the database is unavailable.
         """
         revision = self.directory.catalogue_revision
         rows = await self.reader.fetch(pricing.PRICES_SQL)

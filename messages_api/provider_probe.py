@@ -1,6 +1,6 @@
 """Checks of provider keys: the gateway sends each key's provider a request that costs nothing (`Provider.probe`).
 
-It goes out in the same way as a call, but from the process of the admin page or command, on an event loop of its own.
+It is sent in the same way as a call, but from the process of the admin page or command, on a separate event loop.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def judge(provider: Provider, key: KnownProviderKey, status: int, body: bytes) -
     if 200 <= status < 300:
         if provider.answers_probe(body):
             return Outcome(CheckState.WORKS, status)
-        return Outcome(CheckState.ANSWERED, status, "this kind of provider answers otherwise: is the address right?")
+        return Outcome(CheckState.ANSWERED, status, "such a provider answers in another form: is the address right?")
     if provider.is_about_us(status, body):
         state = CheckState.ANSWERED if provider.refuses_probe_only(refusals.words(body)) else CheckState.REFUSED
         return Outcome(state, status, words)

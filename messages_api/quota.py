@@ -1,4 +1,4 @@
-"""What budgets and limits have to say to a caller: refusals (in the words of wording.py), and how its limits stand."""
+"""Budgets and limits in answers to a caller: refusals (worded by wording.py), and the state of its limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from messages_api.upstream import Headers
 from usage.arbitration import Admission
 from usage.standing import OWNERS
 
-# An answer shorter than this is of no use.
+# The smallest `max_tokens` that is suggested: a shorter answer is of no use.
 USEFUL_TOKENS = 100
 
 # https://docs.claude.com/en/api/rate-limits#response-headers
@@ -25,14 +25,14 @@ def over_budget(details: dict[str, Any], admission: Admission) -> GatewayError:
     """The error for a call that a budget refuses.
 
     Args:
-        details: what the arbiter says of it (usage_refusal in usage/arbiter/admissions.sql).
+        details: the arbiter's facts about it (usage_refusal in usage/arbiter/admissions.sql).
     """
     max_tokens = affordable(details, admission)
     return errors.over_budget(wording.over_budget(details, max_tokens), facts=details | {"max_tokens": max_tokens})
 
 
 def affordable(details: dict[str, Any], admission: Admission) -> int:
-    """The `max_tokens` with which the call would fit, in round numbers; 0 where none would be of use."""
+    """The `max_tokens` with which the call would fit, in round numbers; 0 if only a useless one would fit."""
     if details["enforcement"] == "expected":
         return 0
     price = Decimal(1) if details["unit"] == "tokens" else admission.output_price.scaleb(-6)
@@ -57,15 +57,16 @@ def over_limit(details: dict[str, Any]) -> GatewayError:
 
 
 def nearly_empty(standing: list[dict[str, Any]] | None) -> bool:
-    """Whether a budget of an admitted call has too little left for another one like it, until it is settled."""
+    """Whether a budget of an admitted call has too little left for another such call until this one is settled."""
     return standing is not None and any(each["kind"] == "budget" for each in standing)
 
 
 def standing(limits: list[dict[str, Any]] | None) -> Headers:
-    """The `anthropic-ratelimit-*` headers for an answer: of several limits of a kind, the one with the least left.
+    """The `anthropic-ratelimit-*` headers for an answer. If there are several limits of a kind, the one with the least
+    left counts.
 
     Args:
-        limits: what the arbiter says of an admitted call's limits (in usage/arbiter/admissions.sql).
+        limits: the arbiter's facts about an admitted call's limits (in usage/arbiter/admissions.sql).
     """
     if not limits:
         return []
@@ -87,10 +88,10 @@ def standing(limits: list[dict[str, Any]] | None) -> Headers:
 
 
 def shown(standing: dict[str, Any], key: KnownKey) -> dict[str, Any]:
-    """How a key's budgets and limits stand, as GET /v1/quota answers it.
+    """The state of a key's budgets and limits, in the form of GET /v1/quota.
 
     Args:
-        standing: what the database says (usage.standing.STANDING).
+        standing: the result of `usage.standing.STANDING`.
     """
     zone = zoneinfo.ZoneInfo(standing["time_zone"])
     names = {owner: standing[owner] for owner in OWNERS}
@@ -121,18 +122,18 @@ def shown(standing: dict[str, Any], key: KnownKey) -> dict[str, Any]:
 
 
 def owner(owned: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
-    """Whose a budget or limit is."""
+    """The owner of a budget or limit."""
     kind = OWNERS[owned["owner"]]
     return {"type": kind, "name": names[kind]}
 
 
 def local(moment: str, zone: zoneinfo.ZoneInfo) -> str:
-    """A moment in RFC 3339, by the clocks of a zone."""
+    """A time in RFC 3339, in the given time zone."""
     return datetime.fromisoformat(moment).astimezone(zone).isoformat(timespec="seconds")
 
 
 def whole_second(moment: str) -> str:
-    """A moment in RFC 3339, UTC, not before it."""
+    """A time in RFC 3339, UTC, rounded up."""
     exact = datetime.fromisoformat(moment).astimezone(UTC)
     rounded = exact.replace(microsecond=0) + timedelta(seconds=1 if exact.microsecond else 0)
     return rounded.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""GET /v1/quota: how the budgets and limits of the caller's own key stand."""
+"""GET /v1/quota: the state of the budgets and limits of the caller's own key."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from usage.standing import STANDING
 
 
 class QuotaView(ApiView):
-    """What is left, and when it is filled up again."""
+    """Show what is left, and when each budget and limit resets."""
 
     endpoint = "quota"
 
     async def get(self, request: Request) -> HttpResponse:
         if self.presented.provider_secret:
-            # We know nothing of who has a provider's key: the calls of all of them are one customer's, with their cost.
+            # All callers with a provider's own key share one customer. Its state would show them each other's cost.
             raise errors.forbidden(
                 "A provider's own key has no quota here: send a virtual key.", reason="passed_through"
             )
-        # A key that has used up its limits may still ask how they stand.
+        # A key that has used up its limits may still ask for their state.
         caller = await (await self.caller(own_limits=False)).permit(self.endpoint)
         rows = await caller.runtime.records.ask(STANDING, {"virtual_key": caller.key.id})
         return caller.json(msgspec.json.encode(quota.shown(rows[0][0], caller.key)))

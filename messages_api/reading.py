@@ -1,4 +1,4 @@
-"""One reading of a Messages request for all that the gateway needs to know of it. Pure."""
+"""Reads a Messages request once, for everything that the gateway needs to know about it. Pure."""
 
 from __future__ import annotations
 

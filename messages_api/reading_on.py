@@ -1,8 +1,8 @@
-"""Answers that are read to their end though the client has disconnected, so that it is known what they cost.
+"""Reads some answers to their end after the client has disconnected, because only the end shows what they cost.
 
-Only where the provider's own tools run and nothing is seen of it before the end: an answer in one piece, which a
-provider may give where a stream was asked for, too. A stream shows what was done, so it is closed once it has begun,
-which is cheaper. DECISIONS.md says why.
+This applies only to answers in one piece while the provider's own tools run, because they show nothing before the end.
+(A provider may send such an answer although the request asks for a stream.) A stream that has begun shows what the
+tools do. So it is closed instead, which is cheaper. DECISIONS.md says why.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from usage.models import Status
 
 
 class ReadingOn:
-    """Those of one process.
+    """The answers that one process reads on.
 
     Args:
-        most: how many at once.
-        seconds: that each may take.
+        most: the most at once.
+        seconds: the most time for each.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -33,7 +33,7 @@ class ReadingOn:
         self.tasks: dict[asyncio.Task[Any], Call] = {}
 
     async def answer(self, call: Call, making: Coroutine[object, object, HttpResponseBase]) -> HttpResponseBase:
-        """Make a call in a task of its own, which goes on when the client disconnects, where there is room.
+        """Make a call in its own task, which goes on after the client disconnects unless too many do already.
 
         Raises:
             GatewayError: there is no answer.
@@ -51,7 +51,7 @@ class ReadingOn:
             raise
 
     def begin(self, call: Call, going: Callable[[], Coroutine[object, object, None]]) -> bool:
-        """Read on in what a client has left; whether there is room."""
+        """Read an answer on after its client has left; False if too many are read on already."""
         if not self._may_go_on(call):
             return False
         self._keep(call, asyncio.get_running_loop().create_task(going()))
@@ -70,18 +70,18 @@ class ReadingOn:
         timer.cancel()
         self.tasks.pop(task, None)
         close(task)
-        if call in self.tasks.values():  # a stream that has still to begin
+        if call in self.tasks.values():  # closing a stream that had not begun has started a task for it
             return
-        call.abandon(Status.CLIENT_DISCONNECTED, Reading())  # changes nothing where it was settled
+        call.abandon(Status.CLIENT_DISCONNECTED, Reading())  # changes nothing if it is settled
 
     async def stop(self) -> None:
-        """End them all."""
+        """Cancel all of them."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 def close(task: asyncio.Task[Any]) -> None:
-    """Close the answer that a task returned, for no client waits for it."""
+    """Close the answer that a task returned, because no client waits for it."""
     if not task.cancelled() and task.exception() is None and task.result() is not None:
         task.result().close()

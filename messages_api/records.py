@@ -1,4 +1,4 @@
-"""The connection to the tables of what lives at providers (models.py), apart from what calls are routed by."""
+"""The connection to the tables of what is stored at providers (models.py). Routing uses another connection."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from messages_api.database_away import asking
 
 
 class Records(Reader):
-    """Reads and writes these tables."""
+    """Reads and writes the rows of these tables."""
 
     async def ask(self, query: str, values: Values) -> list[tuple[Any, ...]]:
         """The rows of a query that a caller waits for.
 
         Raises:
-            GatewayError: 503, the database is away.
+            GatewayError: 503, the database is unavailable.
         """
         with asking:
             return await self.fetch(query, values)

@@ -1,9 +1,9 @@
-"""Whether a provider refuses our key, or what one caller sent.
+"""Decides whether a provider refuses the gateway's own key, or only what one caller sent.
 
-Some providers answer 401, 402 or 403 to a beta or a member of a body that our account may not use: if that took the
-provider key out, one caller could take it from all. So could the words of a spent account, if a caller made the
-provider echo them. So a caller's refusal stands alone until a request of another team or customer is refused too, or a
-request in our own name, which has nothing of a caller's.
+Some providers answer 401, 402 or 403 to a beta or a member of a body that the gateway's account may not use. If that
+took the provider key out, one caller could take it from all others. A caller could do the same by making the provider
+repeat the message about a spent account. Therefore a refusal must be confirmed: by a refused request of another team or
+customer, or by a refused request of the gateway's own, which contains nothing from a caller.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 # Seconds after a probe before the same provider key is probed again.
 PROBE_PAUSE = 1.0
-# What a provider says of the secret and its rights; by other statuses, it says that the account is spent.
+# Statuses about the secret and its rights. The other statuses are about a spent account.
 SECRET_STATUSES = frozenset((401, 403))
 
 
 class RefusedKeys:
-    """The provider keys of one process that were refused."""
+    """Confirms refusals of provider keys, for one process."""
 
     def __init__(self, providers: Mapping[str, Provider], cooldowns: Cooldowns, errands: Errands) -> None:
         self.providers = providers
@@ -38,10 +38,11 @@ class RefusedKeys:
         self.probing: set[int] = set()
 
     async def confirm(self, target: Target, status: int, virtual_key: int, *, trial: bool) -> bool:
-        """Take out a provider key that refused a call, or probe it if only this caller has been refused; True if it is
-        out."""
+        """Take a refused provider key out of use if the refusal is confirmed, and return True. Otherwise probe the
+        provider key.
+        """
         logger.error("provider key %s was refused: HTTP %d", target.provider_key.name, status)
-        # What it may not do with one model says nothing of the others.
+        # A 403 for one model says nothing about the others.
         model = target.model if status == 403 else ""
         if await self.cooldowns.confirms(target.provider_key, model, virtual_key):
             await self.cooldowns.refused(target.provider_key, model, status, trial=trial)
@@ -50,7 +51,7 @@ class RefusedKeys:
         return False
 
     def probe(self, target: Target, model: str, status: int) -> None:
-        """Try the provider key in our own name; no call waits for that."""
+        """Probe the provider key by a request of the gateway's own, in the background."""
         name = target.provider_key.id
         assert name is not None
         if name not in self.probing:
@@ -72,5 +73,5 @@ class RefusedKeys:
 
 
 def agrees(outcome: Outcome | None, status: int) -> bool:
-    """Whether a request in our own name was refused by the same status."""
+    """Whether the gateway's own request was refused with the same status."""
     return outcome is not None and (outcome.state, outcome.http_status) == (CheckState.REFUSED, status)

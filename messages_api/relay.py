@@ -1,6 +1,6 @@
-"""What happens to a call, in order: plan, admit, attempt, and stream or render; its settlement is on every path.
+"""The steps of a call, in order: plan, admit, attempt, stream or render. Every path settles the call.
 
-What an answer binds to its account (bindings.py) is kept before the client has the bytes that carry it.
+Bindings of an answer to its account (bindings.py) are stored before the client has the bytes that carry them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from usage.request_ids import request_id
 
 logger = logging.getLogger(__name__)
 
-# How often a call plans again because a provider key turns out to cool down: each time it waits or aims elsewhere.
+# How often a call is planned again because a provider key has begun to cool down. Each time it waits, or gets another
+# target.
 MOST_COOLING = 16
 
 
@@ -43,7 +44,7 @@ async def relay(incoming: Incoming) -> HttpResponseBase:
     """Answer a call to a model.
 
     Raises:
-        GatewayError: it was refused, or the provider could not answer it.
+        GatewayError: the call was refused, or the provider could not answer it.
     """
     call = await admit(incoming)
     with under_way(call):
@@ -70,10 +71,10 @@ async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
 
 @contextlib.contextmanager
 def under_way(call: Call) -> Iterator[None]:
-    """Within, an admitted call is made; if anything ends it early, it is settled.
+    """Make an admitted call within this block. If an exception ends it early, the call is settled.
 
     Raises:
-        GatewayError: in place of a cancellation that was ours.
+        GatewayError: in place of a cancellation by the gateway itself.
     """
     try:
         yield
@@ -90,7 +91,7 @@ def under_way(call: Call) -> Iterator[None]:
         call.http_request.task.uncancel()
         raise errors.interrupted(cut=call.cut) from None
     except GatewayError as error:
-        call.abandon(Status.FAILED, Reading(error_type=error.reason))  # changes nothing where it is settled
+        call.abandon(Status.FAILED, Reading(error_type=error.reason))  # changes nothing if it is settled
         raise
     except BaseException:
         call.abandon(Status.FAILED, Reading())
@@ -98,7 +99,7 @@ def under_way(call: Call) -> Iterator[None]:
 
 
 async def admit(incoming: Incoming) -> Call:
-    """Route the call and hold its ceiling; what is known of the key is read again where it turns out to be stale.
+    """Route the call and hold its ceiling. If the cached key turns out to be stale, it is reloaded.
 
     Raises:
         GatewayError: it was refused, or the arbiter didn't answer.
@@ -118,8 +119,8 @@ async def admit(incoming: Incoming) -> Call:
 async def plan_and_ask(
     incoming: Incoming, caller: Caller, estimate: estimates.Estimate, until: Deadlines
 ) -> Call | Caller:
-    """Plan where the call may go, and ask the arbiter for it: the admitted call, or the caller as it is known by now,
-    for another try.
+    """Plan the call's targets, and ask the arbiter. Returns the admitted call, or the caller with its reloaded key, for
+    another try.
 
     Raises:
         GatewayError: as `admit`.
@@ -129,7 +130,7 @@ async def plan_and_ask(
         try:
             messages, plan = await planned(incoming, key)
         except GatewayError:
-            # Only what is known now may refuse.
+            # Only current data may refuse.
             fresh = await caller.renewed()
             if fresh.key == key:
                 raise
@@ -146,7 +147,7 @@ async def plan_and_ask(
         await journey.leave_trial(target)
         if verdict != "cooling":
             return await caller.after(verdict)
-        # Another call has just found out that the provider key fails.
+        # Another call has just found that the provider key fails.
         with asking:
             await runtime.cooldowns.read()
         if time.monotonic() > until.client_leaves:
@@ -155,8 +156,8 @@ async def plan_and_ask(
 
 
 async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
-    """Ask the arbiter to admit a call, with its ceiling held; its verdict. While the arbiter is away, some calls pass
-    without it.
+    """Ask the arbiter to admit a call and hold its ceiling. Returns the verdict. While the arbiter is unavailable, some
+    calls pass without it.
 
     Raises:
         GatewayError: it was refused, or the arbiter didn't answer.
@@ -183,10 +184,10 @@ async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
 
 
 async def planned(incoming: Incoming, key: KnownKey) -> tuple[MessagesRequest, Plan]:
-    """The request as this key may make it, and where it may go.
+    """The request with this key's rules applied, and its targets.
 
     Raises:
-        GatewayError: it may not.
+        GatewayError: the key may not make this request.
     """
     messages = max_tokens.bounded(key, incoming.messages)
     plan = incoming.plan(key)
@@ -197,13 +198,13 @@ async def planned(incoming: Incoming, key: KnownKey) -> tuple[MessagesRequest, P
 
 
 def check_models(key: KnownKey, messages: MessagesRequest, plan: Plan, by_default: Sequence[str]) -> None:
-    """Check that the key may use whatever models a request may mean besides its own, wherever it may go.
+    """Check that the key may use all models that a request may mean besides its own, at every target.
 
     Args:
-        by_default: those that it leaves to the provider's choice.
+        by_default: the models that the provider may choose by default.
 
     Raises:
-        GatewayError: 403, it may not.
+        GatewayError: 403, the key may not use one of them.
     """
     somewhere = {target.provider_key.provider: target.provider_key for targets in plan for target in targets}
     for model in dict.fromkeys((*messages.extras.models, *by_default)):
@@ -216,7 +217,7 @@ def check_models(key: KnownKey, messages: MessagesRequest, plan: Plan, by_defaul
 
 
 def journey_of(incoming: Incoming, key: KnownKey, plan: Plan, until: Deadlines) -> Journey:
-    """The way of a call through its plan."""
+    """The journey of a call through the targets of its plan."""
     runtime = incoming.runtime
     return Journey(
         runtime.cooldowns,
@@ -236,7 +237,7 @@ def open_call(
     target: Target,
     estimate: estimates.Estimate,
 ) -> Call:
-    """The call, not yet admitted.
+    """Create the call, which is not yet admitted.
 
     Raises:
         GatewayError: as `Prices.now`.
@@ -262,10 +263,10 @@ def open_call(
 
 
 async def render(runtime: Runtime, call: Call, answer: Answer) -> RawResponse:
-    """Read an answer that is no stream to its end, and settle it before the client gets it.
+    """Read an answer that isn't a stream to its end, and settle the call before the client gets the answer.
 
     Raises:
-        GatewayError: it broke off, or is about our credential.
+        GatewayError: the answer was cut off, or is about the gateway's credential.
     """
     kept = await read_whole(call, answer)
     body, meter = kept.body, kept.meter
@@ -287,14 +288,14 @@ async def render(runtime: Runtime, call: Call, answer: Answer) -> RawResponse:
 
 
 def settle_refusal(runtime: Runtime, call: Call, status: int, body: bytes, reading: Reading) -> None:
-    """Settle a call that the provider refused or failed; it cost nothing.
+    """Settle a call that the provider refused or failed, at no cost.
 
     Raises:
         GatewayError: the provider's words are not for the caller.
     """
     passed_keys, secret = runtime.passed_keys, call.provider_key.secret
     if call.key.passthrough and (status == 401 or not passed_keys.is_sure(secret)):
-        # Anybody can make one up: it leaves no row.
+        # Any client can make up a provider's key, so a refused one leaves no row.
         call.withdraw()
         if status < 500 and status != 429:
             passed_keys.was_refused(secret)
@@ -310,16 +311,16 @@ def settle_refusal(runtime: Runtime, call: Call, status: int, body: bytes, readi
 
 
 def note_taken(runtime: Runtime, call: Call) -> None:
-    """The provider has answered a call; if that was made with a caller's own key, it takes this key."""
+    """Record that the provider has answered a call: if the call was made with a caller's own key, the key is valid."""
     if call.key.passthrough:
         runtime.passed_keys.was_taken(call.provider_key.secret)
 
 
 def response(call: Call, answer: Answer, body: bytes) -> RawResponse:
-    """The answer for the client."""
+    """Build the answer for the client."""
     passed = headers.downstream(answer.headers, request_id(call.id)) + call.standing
     if answer.status >= 400 and call.attempts_over > 1:
-        # It was tried often enough.
+        # The gateway has retried it already.
         passed = [header for header in passed if header[0] != headers.SHOULD_RETRY] + [(headers.SHOULD_RETRY, b"false")]
     if answer.status != 204:  # RFC 9110, 8.6
         passed.append((b"content-length", b"%d" % len(body)))
@@ -327,10 +328,10 @@ def response(call: Call, answer: Answer, body: bytes) -> RawResponse:
 
 
 async def read_whole(call: Call, answer: Answer) -> Kept:
-    """An answer that is no stream, read to its end.
+    """Read an answer that isn't a stream to its end.
 
     Raises:
-        GatewayError: it broke off.
+        GatewayError: the answer was cut off.
     """
     if isinstance(answer, Kept) and answer.meter is not None:
         return answer

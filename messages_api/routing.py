@@ -1,5 +1,6 @@
-"""Where a call may go, and in which order. Pure, in memory: what a process knows decides; the arbiter says if it is
-stale. docs/routing.md has the rules in words."""
+"""Decides which targets a call may go to, and in which order. Pure, in memory: it uses the process's cache, and the
+arbiter reports if that is stale. docs/routing.md has the rules in words.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +18,14 @@ from messages_api.errors import GatewayError
 
 Weighted = Sequence[tuple[KnownProviderKey, float]]
 
-# The part of its weight that a provider key keeps for a model, by how it does.
+# Returns the part of its weight that a provider key keeps for a model, by its performance.
 Share = Callable[[KnownProviderKey, str], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider key, and the model as its provider knows it (empty: the request names none).
-
-    `asked` is the name that led here, of the request or of a fallback.
+    """A provider key, and the provider's name of the model (empty: the request names none). `asked` is the name in the
+    request, or that of the fallback, which led to this target.
     """
 
     provider_key: KnownProviderKey
@@ -33,28 +33,28 @@ class Target:
     asked: str = field(default="", compare=False)
 
     def sold_as(self, answered: str = "") -> str:
-        """The name by which the model, or the one that answered in its place, has a price there."""
+        """The name under which the model, or the one that answered in its place, has a price at this target."""
         key = self.provider_key
         return key.kind.sold_as(key.region, self.model, answered)
 
 
-# For each model that may answer, in turn, where it may be called, in turn. None of them is empty.
+# For each model that may answer, in turn, its targets in turn. No list is empty.
 Plan = list[list[Target]]
 
 
-# Makes the plan for a virtual key as it is known now.
+# Makes the plan for the current state of a virtual key.
 #
 # Raises:
-#     GatewayError: the call can't go anywhere.
+#     GatewayError: the call has no target.
 Planner = Callable[[KnownKey], Plan]
 
 
-# The one provider key that a call may go to; likewise.
+# Returns the only provider key that a call may go to, for the current state of a virtual key.
 Choose = Callable[[KnownKey], KnownProviderKey]
 
 
 def only(choose: Choose) -> Planner:
-    """The plan of a request that can go to one place, which names no model."""
+    """The plan of a request without a model, which has only one target."""
     return lambda key: [[Target(choose(key))]]
 
 
@@ -66,18 +66,18 @@ def plan(
     bound: Sequence[Bound] = (),
     share: Share | None = None,
 ) -> Plan:
-    """Where a call may go: for the model that was asked for and then for each of its fallbacks, the provider keys that
-    serve it and understand what the request carries, those first that the conversation's other calls go to.
+    """The targets of a call: for the requested model, then for each fallback, the provider keys that serve it and whose
+    accounts have what the request carries. The provider key of the conversation's other calls comes first.
 
     Args:
-        models: the one that was asked for, and its fallbacks, as they were named.
+        models: the requested one and its fallbacks, as the request names them.
         spoken: the providers whose protocol the relay speaks.
-        conversation: its name; asked for where there is a choice only.
-        bound: what the request carries that not every account understands.
-        share: asked for where the virtual key's weights adapt.
+        conversation: returns the conversation's name. It is called only if there is a choice.
+        bound: the bindings of what the request carries.
+        share: given if the virtual key has adaptive weights.
 
     Raises:
-        GatewayError: of the model that was asked for: 403, the key may not use it; 404, no provider serves it; as
+        GatewayError: about the requested model: 403, the key may not use it; 404, no provider serves it; as
             `bindings.narrow`. A fallback that can't be used is left out.
     """
     share = share if key.adaptive_weights else None
@@ -104,8 +104,8 @@ def stage(
     *,
     fallback: bool = False,
 ) -> list[Target]:
-    """Where one model may be called, in turn. A fallback doesn't take a conversation away from the account that signed
-    its thinking.
+    """The targets of one model, in turn. A fallback doesn't take a conversation away from the account that signed its
+    thinking.
 
     Raises:
         GatewayError: as `plan`.
@@ -125,20 +125,21 @@ def stage(
         name = conversation()
         if share is not None:
             routes = [(route, weight * share(route, targets[route.id].model)) for route, weight in routes]
-        # Where it was thought, the thinking is of use, signed or not.
+        # The account that did the thinking can use it, signed or not.
         homes = [one for one in bound if one.is_minted(key)]
         routes = sorted(routes, key=lambda one: (not at_home(homes, one[0]), distance(name, *one)))
     return [targets[provider_key.id] for provider_key, _ in routes]
 
 
 def at_home(homes: Sequence[Bound], provider_key: KnownProviderKey) -> bool:
-    """Whether any of these lives in the account of this provider key."""
+    """Whether this provider key's account has any of these."""
     return any(one.lives_at(provider_key) for one in homes)
 
 
 def serving(key: KnownKey, asked: str, spoken: Container[str]) -> Iterator[tuple[Target, int]]:
-    """The provider keys that serve a model, each with the model's name there and its weight. `provider/model` means one
-    provider's, unless an administrator wrote the whole of it as a model of that provider key."""
+    """The provider keys that serve a model, each with the provider's name of the model and its weight. `provider/model`
+    means the model of that provider, unless an administrator listed the whole name as a model of a provider key.
+    """
     name = key.stands_for(asked)
     if name != asked and not any(name in provider_key.model_patterns for provider_key, _ in key.routes):
         name = markers.meant(name)
@@ -156,17 +157,17 @@ def serving(key: KnownKey, asked: str, spoken: Container[str]) -> Iterator[tuple
 
 
 def names(asked: str, target: Target) -> set[str]:
-    """What a model may be called in a list of allowed or denied ones."""
+    """The names of a model that a list of allowed or denied models may use."""
     return {asked, target.model, f"{target.provider_key.provider}/{target.model}"}
 
 
 def home(key: KnownKey, provider_key: int | None, account: tuple[str, str]) -> KnownProviderKey | None:
-    """What is kept in a provider's account is reached by: the provider key that it was made with, or another one of the
-    same organisation and workspace; None where the virtual key has neither (any more).
+    """The provider key that reaches an object in a provider's account: the one that created it, or another one of the
+    same organisation and workspace. None if the virtual key has neither (any more).
 
     Args:
-        provider_key: the one that it was made with; None for a caller with a provider's own key.
-        account: organisation and workspace, empty where the provider doesn't say.
+        provider_key: the one that created it; None for a caller with a provider's own key.
+        account: organisation and workspace; empty if the provider doesn't name them.
     """
     mapped = [each for each, _ in key.routes]
     made_with = (each for each in mapped if each.id == provider_key)
@@ -174,15 +175,16 @@ def home(key: KnownKey, provider_key: int | None, account: tuple[str, str]) -> K
 
 
 def rendezvous(name: str, weighted: Weighted) -> KnownProviderKey:
-    """The provider key for this name: the same for ever, on every process, as long as it is among them.
-
-    Of many names, each provider key gets a share as large as its weight; one that is added takes names from all others
-    in proportion, and those of one that goes are divided among them, and nothing else moves (rendezvous hashing).
+    """The provider key for this name, by rendezvous hashing: every process chooses the same one, as long as it is among
+    them. Over many names, each provider key gets a share in proportion to its weight. An added provider key takes names
+    from all others in proportion; the names of a removed one are divided among the rest. No other name moves.
     """
     return min(weighted, key=lambda one: distance(name, *one))[0]
 
 
 def distance(name: str, provider_key: KnownProviderKey, weight: float) -> float:
-    """An exponential variate of this rate: the least of several is each one's with the probability of its weight."""
+    """An exponential variate whose rate is the weight: of several, each is the smallest with a probability in
+    proportion to its weight.
+    """
     digest = blake2b(f"{name}\0{provider_key.id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return -math.log((int.from_bytes(digest) + 0.5) / 2**64) / weight

@@ -1,4 +1,4 @@
-"""What a web process has open, and how that is put together."""
+"""The objects that a web process keeps open, and how they are put together."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Runtime:
-    """The open things of one web process; made and started by the ASGI lifespan."""
+    """The open objects of one web process. The ASGI lifespan creates and starts it."""
 
     def __init__(self, configuration: Deployment) -> None:
         self.configuration = configuration
@@ -101,7 +101,7 @@ class Runtime:
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Open what must be there before the first call.
+        """Open everything that the first call needs.
 
         Raises:
             psycopg.OperationalError: the database can't be reached.
@@ -110,7 +110,7 @@ class Runtime:
         try:
             await sync_to_async(spool.replay)()
         except (DatabaseError, OSError) as error:
-            logger.error("the spool waits for the next start (%s)", type(error).__name__)
+            logger.error("the spool could not be replayed; the next start tries again (%s)", type(error).__name__)
         await self.prices.read()
         steps = (
             self.refusals.flush,
@@ -125,7 +125,7 @@ class Runtime:
         self.tasks = [loop.create_task(tending), loop.create_task(sweep(steps))]
 
     async def stop(self) -> None:
-        """Close everything; every settlement is written, or spooled."""
+        """Close everything. Every settlement is written or spooled."""
         for task in self.tasks:
             task.cancel()
         await self.reading_on.stop()

@@ -1,9 +1,9 @@
-"""The check of a Messages request, and what the gateway needs to know of it. Unknown members pass untouched.
+"""Checks a Messages request, and summarises it for the gateway. Unknown members pass unchanged.
 
 The body is read twice. First it is checked to be strict JSON (UTF-8, no NaN, bounded depth, no duplicate of a member
 that the gateway reads), because a provider may read a doubtful body differently; this also brings it into one spelling
-(plain.py). Then it is read by the types in body.py and the rules in checks.py, which refuse what is known to be wrong
-and are never an allow-list. docs/validation.md lists every rule.
+(plain.py). Then it is read by the types in body.py and the rules in checks.py, which refuse known mistakes and are
+never an allow-list. docs/validation.md lists every rule.
 """
 
 from __future__ import annotations
@@ -131,8 +131,7 @@ class Reader:
         """The body by its types.
 
         Raises:
-            ValidationError: something is known to be wrong.
-            GatewayError: 400, something is known to be wrong in a block that was read separately.
+            ValidationError: the body breaks a rule. GatewayError: 400, a block that was read separately breaks a rule.
         """
         try:
             return self.quick.decode(body)
@@ -204,7 +203,7 @@ def tools_in_turns(said: Plain) -> list[Tool]:
     """The tools that a request defines outside of its `tools`: they do the same and cost the same.
 
     Raises:
-        GatewayError: 400, something is known to be wrong with one of them.
+        GatewayError: 400, one of them breaks a rule.
         RecursionError: the request is nested too deep.
     """
     tools = []

@@ -1,7 +1,8 @@
-"""What is seen of an answer besides its reports of usage: an estimate goes by it where the last report is missing.
+"""Counts the output of an answer while it passes. If the last report of usage is missing, the estimate is based on
+this.
 
-Text, thinking and the input of tools are counted by their bytes and by the deltas that they come in; the tools that run
-in the provider's loop by their blocks, with the length of what they found.
+Text, thinking and the input of tools are counted by bytes and by deltas. Tools that run in the provider's loop are
+counted by their blocks, with the length of their results.
 """
 
 from __future__ import annotations
@@ -14,39 +15,39 @@ import msgspec
 
 from messages_api.lenient import mapping
 
-# Bytes to a token of what tools find: mostly base64, of which a token was 3.3 to 3.7 in recordings.
+# Bytes per token of tools' results. They are mostly base64, which had 3.3 to 3.7 bytes per token in recordings.
 BYTES_PER_TOKEN = 3
-# Bytes of output, and their tokens, where no report counts: leans high for English (about 4 to one, 3 of newer models),
-# covers CJK (3 a sign) and dense text (2.4 in a recording).
+# Output without a report: this many tokens for this many bytes. The rate is high for English (about 4 bytes per token,
+# 3 of newer models), and covers CJK (3 bytes per sign) and dense text (2.4 in a recording).
 OUTPUT_BYTES, OUTPUT_TOKENS = 5, 2
 # Output tokens of a block that uses a tool, besides its input: 10 to 50 in recordings.
 FOR_A_USE = 50
-# Uses that are kept by themselves; no call waits for more.
+# The most uses that are stored one by one; clients don't wait for more.
 MOST_USES = 1000
 
-# The kinds of allowances.py, by the names of the tools.
+# The kinds in allowances.py, by the names of tools.
 TOOLS = {"web_search": "web_search", "web_fetch": "web_fetch", "advisor": "advisor"}
 OTHER_TOOLS = {"code_execution": "code_execution", "tool_search": "tool_search"}
-# A tool that we don't know.
+# The kind of an unknown tool.
 UNKNOWN = "mcp"
-# Not tools, but another reading of the prompt: a summary, and another model in the place of one that declined.
+# These are no tools, but also read the prompt again: a summary, and a model that replaces one that declined.
 COMPACTION, FALLBACK = "compaction", "fallback"
 
 # The members of a block or delta that are output; a citation is not.
 CONTENT = ("text", "thinking", "partial_json", "content")
-# Those that carry thinking which isn't shown.
+# The members that carry hidden thinking.
 SEALED = ("signature", "data")
 RESULT = re.compile(rb'"type"\s*:\s*"\w+_tool_result"')
 
 
 @dataclass(slots=True)
 class Use:
-    """A step that made the provider read the prompt once more.
+    """A step for which the provider read the prompt again.
 
     Attributes:
-        kind: as in allowances.py, or `COMPACTION` or `FALLBACK`; `model` is the one that takes over.
-        output: tokens that were written before it.
-        size: bytes of what it found.
+        kind: as in allowances.py, or `COMPACTION` or `FALLBACK`; `model`: the model that takes over.
+        output: tokens that were written before this step.
+        size: bytes of its result.
     """
 
     kind: str
@@ -57,24 +58,24 @@ class Use:
 
 @dataclass(slots=True)
 class Seen:
-    """What was seen of an answer so far: bytes of output, the deltas that they came in, uses of tools."""
+    """The output of an answer so far: its bytes, its deltas, and uses of tools."""
 
     size: int = 0
     deltas: int = 0
     tools: int = 0
     uses: list[Use] = field(default_factory=list)
-    # How many of them a report covers.
+    # How many of these uses a report covers.
     reported: int = 0
-    # The block that is being written is thinking, of which nothing was shown yet but what seals it.
+    # The current block is thinking of which only the signature was shown up to now.
     hidden: bool = False
 
     @property
     def output_tokens(self) -> int:
-        """The output tokens that it amounts to, leaning high: a delta is one at least."""
+        """A high estimate of the output tokens. A delta counts as at least one."""
         return max(self.deltas, -(-self.size * OUTPUT_TOKENS // OUTPUT_BYTES)) + FOR_A_USE * self.tools
 
     def note_delta(self, delta: dict[str, Any]) -> int:
-        """Count a delta; the bytes that it writes."""
+        """Count a delta. Returns the number of bytes that it writes."""
         texts = (delta.get(name) for name in CONTENT)
         written = sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
         self.note_text(written)
@@ -93,7 +94,7 @@ class Seen:
         """Count a block that begins, or a whole one.
 
         Args:
-            size: its bytes, where they are known.
+            size: its bytes, if they are known.
         """
         kind = block.get("type")
         self.hidden = kind in ("thinking", "redacted_thinking")
@@ -119,7 +120,7 @@ class Seen:
             self.uses.append(Use(kind, self.output_tokens, model=model))
 
     def note_result(self, size: int) -> None:
-        """Count what the last use found."""
+        """Count the result of the last use."""
         if self.uses:
             self.uses[-1].size += size
 
@@ -130,10 +131,10 @@ class Seen:
 
 
 def size_of(value: object) -> int:
-    """Bytes of JSON; 0 for what can't be written."""
+    """The bytes of a value as JSON; 0 if it can't be encoded."""
     try:
         return len(msgspec.json.encode(value))
-    except (ValueError, RecursionError):  # half a character, which the answer's reader lets pass
+    except (ValueError, RecursionError):  # half a character, which the reader of answers accepts
         return 0
 
 

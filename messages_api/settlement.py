@@ -1,4 +1,4 @@
-"""What a call used: the tokens that were read, or an estimate where no report counts them, and their cost."""
+"""The usage of a call and its cost: the reported tokens, or an estimate if no report counts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
-# What the ledger's columns can hold; a provider that reports more is broken.
+# The largest values of the ledger's columns; a provider that reports more is broken.
 MOST_TOKENS = 2**62
 MOST_COST = Decimal(10) ** 15
 
@@ -42,11 +42,11 @@ def bill(
 
     Args:
         asked: the price of the model that the call was admitted for, for steps whose model has no price.
-        bounds: what the report can't be beyond; None: the steps are reckoned.
-        cache_writes: what the request asked for.
+        bounds: a report beyond them can't be true; None: the steps are an estimate.
+        cache_writes: the duration that the request asked for.
 
     Raises:
-        Implausible: what was reported can't be true.
+        Implausible: the report can't be true.
     """
     total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
     reported, steps = steps, within_output(steps)
@@ -113,7 +113,7 @@ def is_free(refusal: str | None, provider: str) -> bool:
 
 
 def flags_of(step: Iteration, price: ModelPrice, provider: str, cache_writes: CacheWrites) -> list[str]:
-    """What there is to say of the cost of a step."""
+    """The price flags of a step."""
     if is_free(step.refusal, provider):
         return ["refusal_not_billed"]
     billed = provider_kinds.find(provider).billed_refusals or {}
@@ -122,12 +122,12 @@ def flags_of(step: Iteration, price: ModelPrice, provider: str, cache_writes: Ca
 
 
 def kept_for(cache_writes: CacheWrites, provider: str) -> CacheWrites:
-    """For how long this kind of provider keeps what a request asks to be written to a cache."""
+    """How long this kind of provider keeps the cache writes that a request asks for."""
     return cache_writes if provider_kinds.find(provider).keeps_caches_as_asked else "5m"
 
 
 def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The columns of two attempts in one row: the sums of tokens and cost, and what else the later one says."""
+    """The columns of two attempts merged: the sums of tokens and cost, and the later attempt's other columns."""
     sums = {name: min(one[name] + other[name], MOST_TOKENS) for name in TOKEN_COLUMNS}
     versions = dict.fromkeys(each for of in (one, other) for each in of["price_version"].split("; ") if each)
     return {
@@ -141,14 +141,14 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reckoning:
-    """What a call whose end was not seen is estimated by.
+    """The basis of the estimate for a call whose end was not seen.
 
     Attributes:
-        input_tokens: of its prompt, as far as they were not reported.
-        most_output: tokens that it may write at most.
-        extras: what runs in the provider's loop, and `allowances` what each use of it takes.
-        writes: how long what is found is kept in a cache; None: it isn't written to one.
-        dearest: of the models that it may mean besides its own, the dearest; empty: there is no such model.
+        input_tokens: of its prompt, for counts that were not reported.
+        most_output: the most tokens that it may write.
+        extras: the tools that run in the provider's loop; `allowances`: the tokens of each use.
+        writes: how long tools' results are cached; None: they aren't written to a cache.
+        dearest: the dearest of the models that the request may mean besides its own; empty: no such model.
     """
 
     input_tokens: int
@@ -159,11 +159,11 @@ class Reckoning:
     dearest: str
 
     def steps(self, steps: list[Iteration], output_tokens: int, uses: Sequence[Use]) -> list[Iteration]:
-        """The steps that were reported, with what must have been used besides.
+        """The reported steps, with an estimate of what was used in addition.
 
         Args:
-            uses: of the provider's tools since the report, in order. Each makes it read the prompt once more, and all
-                that was written and found by then; a use whose result wasn't seen is under way.
+            uses: of the provider's tools since the report, in order. For each, the provider reads the prompt again,
+                with all output and results up to then. A use without a result is under way.
         """
         *before, last = steps
         counts = last.counts
@@ -175,7 +175,7 @@ class Reckoning:
         for use in uses:
             written = min(use.output, output_tokens)
             if use.kind == FALLBACK:
-                # What declined has written what was written until then; the model in its place reads all.
+                # The model that declined wrote the output up to here; the model in its place reads everything.
                 before.append(replace(last, counts=replace(counts, output_tokens=written - began)))
                 last = Iteration("fallback_message", use.model or self.dearest, TokenCounts())
                 counts, began = self._found(TokenCounts(input_tokens=again.prompt_tokens), found), written
@@ -191,14 +191,15 @@ class Reckoning:
         return [*before, replace(last, counts=replace(counts, output_tokens=output_tokens - began))]
 
     def _again(self, counts: TokenCounts) -> TokenCounts:
-        """Another reading of the prompt: what was read of a cache or written to one is read of it. As long as was
-        likely, where the report says less."""
+        """The tokens of another reading of the prompt: cached parts are read from the cache. If the report has a
+        shorter prompt than the likely one, the likely length counts.
+        """
         cached = counts.prompt_tokens - counts.input_tokens
         longer = max(0, self.input_tokens - counts.prompt_tokens)
         return TokenCounts(input_tokens=counts.input_tokens + longer, cache_read_input_tokens=cached)
 
     def _found(self, counts: TokenCounts, tokens: int) -> TokenCounts:
-        """With these tokens besides that were read, which no prompt had."""
+        """The counts with these tokens added, which are read for the first time."""
         if self.writes is None:
             return counts + TokenCounts(input_tokens=tokens)
         if self.writes == "5m":
@@ -206,7 +207,7 @@ class Reckoning:
         return counts + TokenCounts(cache_creation_1h_input_tokens=tokens)
 
     def _tokens(self, use: Use) -> int:
-        """The tokens of what a use found: as many as are allowed for it, or more by its length."""
+        """The tokens of a use's result: its allowance, or more if the result is longer."""
         if use.kind not in self.allowances:
             return 0
         allowed = max(
@@ -216,7 +217,7 @@ class Reckoning:
         return max(allowed, -(-use.size // BYTES_PER_TOKEN))
 
     def excluded_uses(self, seen: Sequence[Use]) -> list[Use]:
-        """The uses that an answer with these leaves out: all that are allowed, if code was run that may have made them.
+        """The uses that an answer leaves out: if it ran code, which may have made them, all that the allowance permits.
 
         https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (November 2026)
         """
@@ -230,8 +231,9 @@ class Reckoning:
         ]
 
     def unseen_uses(self, seconds: float | None = None) -> list[Use]:
-        """The uses of an answer of which nothing was seen: all that are allowed, or one at its start and one a second,
-        the dearest first."""
+        """The uses of an answer of which nothing was seen: all that the allowances permit or, with `seconds`, one at
+        the start and one a second, the dearest first.
+        """
         loop = sorted(self.extras.loop(self.allowances), key=lambda kind: -kind[2])
         uses = [Use(kind) for kind, times, _ in loop if kind != "thread" for _ in range(times)]
         return uses if seconds is None else uses[: 1 + int(seconds)]

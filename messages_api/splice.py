@@ -1,6 +1,5 @@
-"""Changes of a request's bytes: members and elements are replaced or cut out, and every other byte stays as it is.
-
-The bodies are requests that were read (schema.py): strict JSON, no member twice at the top.
+"""Edits a request's bytes: replaces or removes members and elements, and leaves every other byte unchanged. The bodies
+are checked requests (schema.py): strict JSON, no member twice at the top.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-# A member's name with what is around it.
+# A member's name with the space and the quotes around it.
 MEMBER = re.compile(rb'[ \t\n\r]*+"(?:[^"\\]++|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+')
 SPACE = re.compile(rb"[ \t\n\r]*+")
 END_OF_OBJECT = ord("}")
@@ -21,7 +20,7 @@ elements_of = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Edit(NamedTuple):
-    """What takes the place of the bytes from `begin` to `end`."""
+    """Replaces the bytes from `begin` to `end` with `instead`."""
 
     begin: int
     end: int
@@ -29,7 +28,7 @@ class Edit(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a member is: from after the comma (or brace) before it to the one after it, and its value within."""
+    """The place of a member, from after the comma (or brace) before it to the one after it, and that of its value."""
 
     begin: int
     value: int
@@ -67,11 +66,11 @@ def places(body: bytes, members: Mapping[str, msgspec.Raw], at: int = 0) -> Iter
 
 
 class Members:
-    """Where the members at the top of a body are: each is found once, when it or one behind it is first asked for.
+    """The places of the members at the top of a body. Each is searched once, when it or a later one is first needed.
 
     Args:
-        rest: those that have to be looked for, in order.
-        found: those before them.
+        rest: the members that are not found yet, in order.
+        found: the members before them.
     """
 
     __slots__ = ("_found", "_rest")
@@ -82,11 +81,11 @@ class Members:
 
     @classmethod
     def of(cls, body: bytes) -> Self:
-        """Those of a body that has not been read yet."""
+        """The members of a body that has not been searched yet."""
         return cls(places(body, members_of.decode(body)))
 
     def find(self, name: str) -> Place | None:
-        """Where this one is."""
+        """The place of this member; None: the body has no such member."""
         if name not in self._found:
             for each, place in self._rest:
                 self._found[each] = place
@@ -95,16 +94,17 @@ class Members:
         return self._found.get(name)
 
     def all(self) -> dict[str, Place]:
-        """Where all of them are, in order."""
+        """The places of all members, in order."""
         self._found.update(self._rest)
         return self._found
 
 
 class Edits:
-    """Changes of a body: every byte outside of them stays as it is. Of changes within each other, the outer one counts.
+    """Collects edits of a body. Every other byte stays unchanged. If an edit is within another one, the outer one
+    counts.
 
     Args:
-        members: of this body, where they are known from other edits.
+        members: of this body, if they are known from other edits.
     """
 
     __slots__ = ("_dropped", "_first", "_members", "_replaced", "_within", "body")
@@ -119,7 +119,7 @@ class Edits:
 
     @property
     def members(self) -> Members:
-        """Where the members at the top are."""
+        """The places of the members at the top."""
         if self._members is None:
             self._members = Members.of(self.body)
         return self._members
@@ -130,7 +130,7 @@ class Edits:
         return self
 
     def drop(self, *names: str) -> Self:
-        """Leave members at the top out, each with a comma beside it."""
+        """Remove members at the top, each with a comma beside it."""
         self._dropped.update(names)
         return self
 
@@ -140,12 +140,12 @@ class Edits:
         return self
 
     def add(self, edits: Iterable[Edit]) -> Self:
-        """Change what is within the values of members."""
+        """Add edits within the values of members."""
         self._within += edits
         return self
 
     def in_order(self) -> list[Edit]:
-        """All of them; none overlaps another."""
+        """All edits in order, without overlaps."""
         edits, alone = [*self._within], False
         if self._dropped:
             found = self.members.all()
@@ -164,12 +164,12 @@ class Edits:
         return edits
 
     def apply(self) -> bytes:
-        """The body with all of them."""
+        """The body with all edits."""
         return apply(self.body, self.in_order())
 
 
 def outermost(edits: Sequence[Edit]) -> list[Edit]:
-    """Edits in order, without those that are within others; of several in the same place, the last."""
+    """The edits in order, without those within others. Of several at the same place, the last one counts."""
     kept, at = list[Edit](), 0
     last = {(edit.begin, -edit.end): edit for edit in edits}
     for _, edit in sorted(last.items()):
@@ -180,10 +180,10 @@ def outermost(edits: Sequence[Edit]) -> list[Edit]:
 
 
 def elements(body: bytes, name: str, members: Members | None = None) -> Iterator[Span]:
-    """Where each element of the array is that is a member at the top; there are none, if there is no such array.
+    """The places of the elements of an array that is a member at the top; empty if there is no such array.
 
     Args:
-        members: of this body, where they are known.
+        members: of this body, if they are known.
     """
     place = (members or Members.of(body)).find(name)
     if place is None or body[place.value : place.value + 1] != b"[":
@@ -197,16 +197,16 @@ def elements(body: bytes, name: str, members: Members | None = None) -> Iterator
 
 
 def after_space(body: bytes, at: int) -> int:
-    """Where something other than space begins."""
+    """The position of the next character that isn't space."""
     return SPACE.match(body, at).end()  # type: ignore[union-attr]
 
 
 def dropped(spans: Sequence[Span], out: Collection[int]) -> Iterator[Edit]:
-    """What takes some elements out of an array, or members out of an object, each with a comma beside it.
+    """The edits that remove elements from an array, or members from an object, each with a comma beside it.
 
     Args:
-        spans: where all of them are.
-        out: the indices of those that go.
+        spans: the places of all of them.
+        out: the indices of those to remove.
     """
     if out and len(out) == len(spans):
         yield Edit(spans[0][0], spans[-1][1])
@@ -221,21 +221,21 @@ def dropped(spans: Sequence[Span], out: Collection[int]) -> Iterator[Edit]:
             yield Edit(begin, spans[index + 1][0])
 
 
-# Functions that may be run in another process (long_bodies.py).
+# Functions that may run in another process (long_bodies.py).
 
 
 def all_places(body: bytes) -> dict[str, Place]:
-    """Where all members at the top of a body are."""
+    """The places of all members at the top of a body."""
     return Members.of(body).all()
 
 
 def cut(body: bytes, name: str) -> list[Edit]:
-    """What takes one of the members at its top out of a body, with a comma beside it."""
+    """The edit that removes a member at the top of a body, with a comma beside it."""
     return Edits(body).drop(name).in_order()
 
 
 def model(body: bytes, name: str) -> list[Edit]:
-    """What gives a body another model."""
+    """The edit that gives a body another model."""
     return Edits(body).replace("model", msgspec.json.encode(name)).in_order()
 
 

@@ -1,4 +1,4 @@
-"""What a web process does every second, away from any request."""
+"""The periodic work of a web process, every second, outside of requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 
 
 async def sweep(steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Take these steps in order every second, until cancelled; after one that fails, begin again with the first."""
+    """Run these steps in order every second, until cancelled. If one fails, the next round begins with the first."""
     while True:
         await asyncio.sleep(1)
         try:
             for step in steps:
                 await step()
         except psycopg.Error as error:
-            logger.warning("the database is away (%s)", type(error).__name__)
+            logger.warning("the database is unavailable (%s)", type(error).__name__)
         except Exception:
             logger.exception("sweeping failed")

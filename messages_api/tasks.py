@@ -1,4 +1,4 @@
-"""What Celery does for the API, by the schedule in `gateway_project.celery`. Each may run twice, or never."""
+"""Celery tasks for the API. `gateway_project.celery` has their schedule. A task may run twice, or not at all."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from messages_api.models import Binding
 
 @shared_task
 def refresh_models() -> None:
-    """Ask the providers that are due which models they offer."""
+    """Ask providers for their lists of models, if they are due."""
     model_refresh.refresh_due()
 
 
 @shared_task
 def tend_batches() -> None:
-    """Ask how message batches are, settle those with unread results, and find those whose making was cut short."""
+    """Update the state of message batches, settle those with unread results, and find those whose creation was
+    interrupted.
+    """
     batch_upkeep.tend()
 
 
 @shared_task
 def forget_bindings() -> None:
-    """Delete what conversations were bound to, once it has expired."""
+    """Delete expired bindings of conversations."""
     Binding.forget_expired()
 
 
 @shared_task
 def forget_cooldowns() -> None:
-    """Delete the cool-downs that count no more."""
+    """Delete cool-downs whose strikes no longer count."""
     Cooldown.forget_past()

@@ -1,4 +1,4 @@
-"""What the relay needs of an HTTP client: send a request, read the answer as it arrives, close it."""
+"""The interface of the relay's HTTP client: send a request, read the answer while it arrives, close it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class UpstreamError(Exception):
 
 
 def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """TLS that trusts the system's certificate authorities and the deployment's own."""
+    """A TLS context that trusts the system's certificate authorities and the deployment's own."""
     context = ssl.create_default_context()
     if ca_bundle:
         context.load_verify_locations(ca_bundle)
@@ -100,7 +100,7 @@ class Answer(Protocol):
         """
 
     def close(self) -> None:
-        """Release the connection; whatever is still under way is cancelled."""
+        """Release the connection, and cancel anything that is still under way."""
 
 
 class UpstreamClient(Protocol):
@@ -188,8 +188,8 @@ class Inflater:
 class Unpacked:
     """A compressed answer, read unpacked.
 
-    The gateway asks for no compression. If a provider compresses all the same, the answer is unpacked, so that the
-    gateway can meter a stream and add events to it.
+    The gateway asks for no compression. If a provider compresses anyway, the answer is unpacked, so that the gateway
+    can meter a stream and add events to it.
     """
 
     def __init__(self, answer: Answer) -> None:
@@ -224,7 +224,7 @@ class Unpacked:
 
 
 class InParts:
-    """An answer that is read in short parts: between those that came in one, it is the others' turn."""
+    """An answer that is read in short parts. Between parts that arrived together, other calls get their turn."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer

@@ -1,5 +1,6 @@
-"""The API's paths, each also under the prefixes that clients are configured with; the SDKs append /v1/… to theirs, also
-where a client's base URL ends in a slash or in /v1 itself."""
+"""The API's paths, each also under the prefixes that clients are configured with. The SDKs append /v1/… to their base
+URL, even if that ends in a slash or in /v1.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from messages_api.provider_paths import ID
 from messages_api.quota_view import QuotaView
 from messages_api.views import CountTokensView, MessagesView, NotFoundView
 
-# What clients' base URLs may end in, besides nothing.
+# Endings of clients' base URLs.
 PREFIXES = ("pydanticai/anthropic/", "anthropic/", "pydanticai/")
 PREFIX = f"^/*(?:{'|'.join(prefix.removesuffix('/') + '/+' for prefix in PREFIXES)})?(?:v1/+)?"
 BATCH = rf"v1/messages/batches/(?P<name>{ID})"

@@ -1,7 +1,5 @@
-"""The endpoints, as DRF views that are coroutines from the socket to the provider.
-
-DRF does what it is good for (authentication, parsing, negotiation, exceptions) in place: those steps touch memory
-only. Nothing here waits on a thread.
+"""The endpoints, as DRF views that are coroutines from the socket to the provider. DRF's own steps (authentication,
+parsing, negotiation, exceptions) only use memory. Nothing here waits for a thread.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ from messages_api.handler import ApiRequest
 from messages_api.incoming import COUNT_TOKENS, MESSAGES
 from messages_api.relay import relay
 
-# The statuses of errors that say what is wrong with a request.
+# Statuses of errors that describe a mistake in the request.
 ABOUT_THE_REQUEST = (400, 404, 413)
 
 
 class OneAnswer(BaseContentNegotiation):
-    """Whatever `Accept` says: the SDKs send `application/json` for streams too, and `application/binary`."""
+    """Ignores `Accept`: the SDKs send `application/json` for streams too, and `application/binary`."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         return next(iter(parsers))
@@ -43,7 +41,7 @@ class OneAnswer(BaseContentNegotiation):
 
 
 class ApiView(APIView):
-    """An APIView whose `dispatch` is a coroutine, and whose every error is in Anthropic's shape."""
+    """An APIView whose `dispatch` is a coroutine. All its errors have Anthropic's shape."""
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (CredentialAuthentication,)
     permission_classes = ()
@@ -51,7 +49,7 @@ class ApiView(APIView):
     renderer_classes = (JSONRenderer,)
     content_negotiation_class = OneAnswer
     endpoint = ""
-    # The request as it came, without DRF's wrapping, and the credential in it.
+    # The request without DRF's wrapping, and its credential.
     http: ApiRequest
     presented: Presented
 
@@ -71,15 +69,15 @@ class ApiView(APIView):
             return self.handle_exception(await self.what_comes_first(error))
 
     async def caller(self, *, free: bool = True, own_limits: bool = True) -> Caller:
-        """Who calls, as far as can be said without the arbiter.
+        """Identify the caller without asking the arbiter.
 
         Args:
             free: the call costs nothing.
-            own_limits: such calls are bounded by the key's own limits, too, not by the deployment's alone.
+            own_limits: the key's own limits apply to such calls, in addition to the deployment's.
 
         Raises:
-            GatewayError: 401, nothing is known of the credential; 429, it calls for nothing, or with a provider's own
-                key, too often; 503, the database is away and it isn't known yet.
+            GatewayError: 401, the credential is unknown; 429, the caller makes too many free calls, or too many with a
+                provider's own key; 503, the credential isn't cached and the database is unavailable.
         """
         caller = await Caller.of(runtime.current(), self.http, self.presented)
         if free or caller.key.passthrough:
@@ -87,7 +85,7 @@ class ApiView(APIView):
         return caller
 
     async def what_comes_first(self, error: Exception) -> Exception:
-        """The error to answer with: only callers that may call learn what is wrong with a request."""
+        """The error to answer with: only callers that may call get an error about their request."""
         ours = errors.ours(error)
         if ours is None or ours.status_code not in ABOUT_THE_REQUEST:
             return error
@@ -101,7 +99,7 @@ class ApiView(APIView):
         return self.render_error
 
     def render_error(self, error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-        """The answer to an error that is the caller's to know."""
+        """The answer to an error that the caller may see."""
         ours = errors.ours(error)
         if ours is None:
             return None
@@ -109,7 +107,7 @@ class ApiView(APIView):
 
 
 def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpResponse:
-    """The answer to a call that is refused; it is noted in the log of refusals."""
+    """The answer to a refused call, which is added to the log of refusals."""
     runtime.current().refusals.note(
         http.id,
         http_status=error.status_code,
@@ -126,7 +124,7 @@ def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpR
 
 
 class MessagesView(ApiView):
-    """POST /v1/messages, and what is relayed like it."""
+    """POST /v1/messages, and endpoints that are relayed in the same way."""
 
     relayed = MESSAGES
 
@@ -139,7 +137,7 @@ class MessagesView(ApiView):
         self.http.refuse_what_cannot_be_read(limit)
         caller = await self.caller(free=self.relayed.free)
         if self.http.may_be_long:
-            # Not to read for a key that may not call.
+            # Ask first, so that the body of a key that may not call isn't read.
             caller = await caller.permit(self.endpoint)
         body = await self.http.read_body(limit, understood=False)
         return await relay(await messages.read(caller, self.relayed, body))

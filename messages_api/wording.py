@@ -1,4 +1,4 @@
-"""What a budget or a limit says to a caller that it refuses: in the language and by the clocks of the customer.
+"""The message to a caller that a budget or limit refuses, in the language and time zone of the customer.
 
 The sentences are Django's translation catalogues in messages_api/locale; numbers and dates are Django's formats. An
 error's type and structure stay English, as clients know them.
@@ -23,11 +23,11 @@ TRANSLATED = frozenset(Language.values) - {Language.ENGLISH}
 
 
 def over_budget(details: dict[str, Any], max_tokens: int) -> str:
-    """Why a budget refuses a call, and what to do about it.
+    """The message: why a budget refuses a call, and how to make it fit.
 
     Args:
-        details: what the arbiter says of it (usage_refusal in usage/arbiter/admissions.sql).
-        max_tokens: with which the call would fit; 0 where none would be of use.
+        details: the arbiter's facts about it (usage_refusal in usage/arbiter/admissions.sql).
+        max_tokens: with which the call would fit; 0 if only a useless one would fit.
     """
     unit, left = details["unit"], Decimal(details["left"])
     with spoken(details["language"]):
@@ -45,19 +45,19 @@ def over_budget(details: dict[str, Any], max_tokens: int) -> str:
 
 
 def again(reason: str, facts: dict[str, Any] | None, language: str) -> str:
-    """The message for a refused caller, in another language; empty where its facts are not known."""
+    """The message to a refused caller, in another language; empty if its facts are unknown."""
     if not facts:
         return ""
     here = facts | {"language": language}
     try:
         return over_budget(here, facts["max_tokens"]) if reason == "budget" else over_limit(here)
     except (KeyError, TypeError, ValueError, ArithmeticError):
-        # Another version's facts.
+        # Facts in the form of another version.
         return ""
 
 
 def refusal(something_left: bool, resets: bool) -> str:
-    """The sentence about a budget, to be filled in."""
+    """The sentence about a budget, with placeholders."""
     if something_left and resets:
         return _("This call needs up to {needed}, {left} left of {amount} for {owner} until {until}")
     if something_left:
@@ -68,7 +68,7 @@ def refusal(something_left: bool, resets: bool) -> str:
 
 
 def over_limit(details: dict[str, Any]) -> str:
-    """Why a limit refuses a call, and when to come again."""
+    """The message: why a limit refuses a call, and when to try again."""
     kind, rate = details["kind"], int(details["rate"])
     with spoken(details["language"]):
         limit = LIMITS[kind](rate).format(rate=number_format(rate, force_grouping=True))
@@ -93,7 +93,7 @@ LIMITS = {
 
 
 def owner(details: dict[str, Any]) -> str:
-    """Whose a budget or limit is."""
+    """The owner of a budget or limit."""
     if details["owner_kind"] == "customer":
         return _("customer {name}").format(name=details["owner"])
     if details["owner_kind"] == "team":
@@ -102,7 +102,7 @@ def owner(details: dict[str, Any]) -> str:
 
 
 def amount(value: Decimal, unit: str, rounding: str) -> str:
-    """An amount in its unit: to the cent, or finer where cents say nothing."""
+    """An amount in its unit: in cents, or finer if cents would be too coarse."""
     if unit == "tokens":
         whole = int(value.to_integral_value(rounding))
         return ngettext("{tokens} token", "{tokens} tokens", whole).format(
@@ -114,11 +114,11 @@ def amount(value: Decimal, unit: str, rounding: str) -> str:
 
 
 def wall_clock(moment: str, zone: str) -> str:
-    """A moment as the clock and the calendar of a zone show it: `1 December 00:00 Europe/Berlin`."""
+    """A time in a time zone: `1 December 00:00 Europe/Berlin`."""
     here = datetime.fromisoformat(moment).astimezone(zoneinfo.ZoneInfo(zone))
     return f"{date_format(here, 'MONTH_DAY_FORMAT')} {here:%H:%M} {zone}"
 
 
 def spoken(language: str) -> override:
-    """Within, texts, numbers and dates are a customer's."""
+    """Use a customer's language for texts, numbers and dates within this block."""
     return override(language if language in TRANSLATED else ENGLISH)

@@ -15,6 +15,7 @@ import psycopg
 
 from keys.models import Credential, VirtualKey
 from tests.gateway import admin_connection
+from tests.ledger import Cast, make_cast
 from usage.admission import ASK
 from usage.arbitration import Admission, Settlement, Verdict
 from usage.request_ids import new_id
@@ -180,6 +181,14 @@ def give_credential(key: VirtualKey) -> VirtualKey:
     """The key, with a credential whose secret is not known."""
     Credential.objects.create(kind="virtual_key", virtual_key=key, digest=new_id().bytes * 2, pepper="0")
     return key
+
+
+def cast_with_credentials(*names: str) -> Cast:
+    """The cast of tests/ledger.py. The callers of these names have a credential."""
+    cast = make_cast()
+    for name in names:
+        give_credential(getattr(cast, name))
+    return cast
 
 
 def later(moment: datetime, **spans: float) -> datetime:

@@ -28,7 +28,7 @@ class FilesProvider:
         files: what is kept, by id.
         calls: method, path and API key of each call, in order; `headers` are theirs.
         before_answer: what an upload's answer waits for.
-        cut_off: somebody hung up in the middle of a body.
+        cut_off: a client disconnected in the middle of a body.
         cut_content_after: bytes after which the provider hangs up itself.
         status: what uploads are refused with.
     """

@@ -6,6 +6,7 @@ other tests roll back or flush don't meet. The fixture `served` lets a test's ow
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -212,6 +213,17 @@ class Web:
             self.folder.cleanup()
 
 
+@contextlib.contextmanager
+def started(**options: Any) -> Iterator[Web]:
+    """A web process for one test, with options of its own."""
+    web = Web(1, **options)
+    try:
+        web.start()
+        yield web
+    finally:
+        web.close()
+
+
 @pytest.fixture(scope="session")
 def start_web(served_database: str, django_db_blocker: Any) -> Iterator[Callable[..., Web]]:
     """Starts web processes: `start_web(count, setting=value …)`. One with the same settings is started once."""
@@ -385,7 +397,7 @@ def wait_until(what: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def rows(count: int, seconds: float = 30) -> list[LedgerEntry]:
-    """The ledger, oldest first, once it has so many rows and no call is open."""
+    """The ledger, oldest first, once it has this many rows and no call is open."""
     deadline = time.monotonic() + seconds
     while True:
         found = list(LedgerEntry.objects.order_by("id"))
@@ -403,7 +415,7 @@ def row() -> LedgerEntry:
 
 
 def free_calls(virtual_key: VirtualKey, count: int) -> dict[tuple[str, str], int]:
-    """How many free calls this key made, by endpoint and status, once so many are counted."""
+    """The number of free calls of this key, by endpoint and status, once this many are counted."""
 
     def found() -> dict[tuple[str, str], int]:
         mine = FreeCalls.objects.filter(virtual_key=virtual_key).values_list("endpoint", "status", "calls")

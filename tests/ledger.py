@@ -1,4 +1,4 @@
-"""A small cast and rows for tests about the ledger: Alice and Bob share a team, Charlie is somebody else's."""
+"""A small cast and rows for tests about the ledger: Alice and Bob share a team, Charlie belongs to another customer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cast:
     provider_key: ProviderKey
 
 
-def make_cast():
+def make_cast() -> Cast:
     """Two keys in one team, one of another customer without a team, and a provider key."""
     ours, theirs = Customer.objects.create(name="Ours"), Customer.objects.create(name="Theirs")
     team = Team.objects.create(customer=ours, name="Research")

@@ -16,7 +16,7 @@ class Cut(enum.Enum):
     """Where in a conversation a connection is cut."""
 
     UNSENT = "the statement never arrives"
-    SENT = "the statement arrives, nobody waits for its answer"
+    SENT = "the statement arrives, and its client is gone"
     ANSWERED = "the statement is answered, the answer never arrives"
 
 
@@ -108,6 +108,6 @@ class Proxy:
 
 
 def abort(link: socket.socket) -> None:
-    """Wake whoever waits for it, on both sides."""
+    """Wake the waiters on both sides."""
     with contextlib.suppress(OSError):
         link.shutdown(socket.SHUT_RDWR)

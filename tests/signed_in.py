@@ -13,7 +13,7 @@ from django.contrib.sessions.backends.db import SessionStore
 
 @contextlib.contextmanager
 def signed_in(name: str = "boss") -> Iterator[dict[str, str]]:
-    """The cookies of somebody who may do everything; nothing is left of them afterwards."""
+    """The cookies of a superuser, who is deleted afterwards."""
     boss = User.objects.create_superuser(name)
     session = SessionStore()
     session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(boss.pk), "django.contrib.auth.backends.ModelBackend"

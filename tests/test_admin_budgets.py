@@ -230,7 +230,7 @@ def test_a_top_up_that_says_too_little_is_refused(admin, alice, period, form, co
     assert not TopUp.objects.exists()
 
 
-def test_a_budget_is_overridden_for_so_many_windows_or_until_a_date(admin, alice):
+def test_a_budget_is_overridden_for_a_number_of_windows_or_until_a_date(admin, alice):
     budget = Budget.objects.create(team=alice.team, amount=1, period="day")
     empty = {"windows": "", "until_0": "", "until_1": ""}
     add(admin, "override", **empty | {"budget": budget.pk, "amount": "7", "windows": "2", "reason": "launch"})

@@ -282,7 +282,7 @@ def test_a_list_shows_the_ends_and_takes_few_queries(alice_may_everything, djang
     assert all(f"{plain[:9]}…{plain[-4:]}" in content for plain in plains)
 
 
-def test_the_passed_through_key_is_nobodys_to_edit(alice_may_everything):
+def test_no_user_can_edit_the_passed_through_key(alice_may_everything):
     Customer.objects.create(name="Acme")
     hidden = issuing.ensure_passthrough_key("Acme").virtual_key
     assert alice_may_everything.get(page("virtualkey", "change", hidden.pk)).status_code == 302

@@ -50,7 +50,7 @@ def test_a_webhooks_secret_goes_in_and_never_comes_out(admin):
         ({"channel": "email", "address": "finance@example.com"}, "An e-mail target has no secret"),
     ],
 )
-def test_a_target_that_cannot_be_told_is_refused(admin, form, complaint):
+def test_a_target_with_an_invalid_address_is_refused(admin, form, complaint):
     response = add_target(admin, **form)
     assert response.status_code == 200
     assert complaint in response.content.decode()

@@ -77,7 +77,7 @@ def test_it_is_given_up_after_a_day_and_can_be_tried_again(cast, hook, client):
         "http://10.0.0.1/",
     ],
 )
-def test_one_target_that_cannot_be_reached_keeps_nobody_else_waiting(cast, address):
+def test_an_unreachable_target_delays_no_other_target(cast, address):
     tell(address)
     tell("finance@example.com", channel="email")
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
@@ -142,7 +142,7 @@ def test_a_target_that_was_switched_off_meanwhile_hears_nothing(cast, hook):
     assert "switched off" in Delivery.objects.get().problem
 
 
-def test_what_somebody_else_is_sending_is_left_alone(cast, hook):
+def test_a_delivery_that_another_worker_sends_is_left_alone(cast, hook):
     tell(hook.url)
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     alert_delivery.plan()

@@ -98,7 +98,7 @@ def test_a_prepaid_budget_has_no_window_to_speak_of(cast, hook):
     assert "Window" not in mail.outbox[0].body
 
 
-def test_each_target_is_told_of_its_customers_budgets_only(cast):
+def test_each_target_gets_alerts_of_its_customers_budgets_only(cast):
     for address, customer in (("all", None), ("ours", cast.alice.customer), ("theirs", cast.charlie.customer)):
         tell(f"{address}@example.com", customer, channel="email")
     tell("off@example.com", channel="email", active=False)
@@ -246,7 +246,7 @@ def test_an_alert_that_counted_as_delivered_without_a_target_does_not_any_more_a
     assert Alert.objects.get().delivered_at
 
 
-def test_what_the_arbiter_counts_is_what_is_told(cast):
+def test_an_alert_has_the_amounts_that_the_arbiter_counts(cast):
     budget = Budget.objects.create(team=cast.alice.team, amount=1, thresholds=[50], enforcement="soft")
     tell("finance@example.com", channel="email")
     with connection.cursor() as cursor:

@@ -311,7 +311,7 @@ def test_the_search_path_of_the_url_is_where_tables_are():
     assert path("postgresql://a@b/c?options=-c%20search_path%3Dmine,x%20-c%20jit%3Don") == f"{functions.SCHEMA},mine,x"
 
 
-def test_a_role_that_may_not_make_the_functions_is_told_how(versions):
+def test_a_role_that_may_not_create_the_functions_gets_an_error_that_says_how(versions):
     with admin_connection() as link:
         link.execute(f"DROP SCHEMA {functions.SCHEMA} CASCADE")
         role = link.info.user

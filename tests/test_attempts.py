@@ -64,14 +64,14 @@ def second_of(caller):
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-def test_what_another_provider_key_would_refuse_likewise_is_the_answer(web, alice, first, second, status):
+def test_a_refusal_that_every_provider_key_would_give_is_the_answer(web, alice, first, second, status):
     first.answer = failing(status, "invalid_request_error")
     answer = post(web, alice.key)
     assert (answer.status_code, answer.headers["request-id"]) == (status, f"req_up_{status}")
     assert not second.seen
 
 
-def test_a_provider_that_nobody_reaches_costs_nothing_and_another_answers(web, served, first, second):
+def test_an_unreachable_provider_costs_nothing_and_another_answers(web, served, first, second):
     with nobody_there() as url:
         gone = provider_keys.add_provider_key(name="gone", provider="anthropic", base_url=url, secret=PROVIDER_SECRET)
         alice = issue(first, provider_keys=[(gone, 1_000_000), (provider_key("second", second), 1)])
@@ -119,7 +119,7 @@ def test_the_only_provider_key_is_tried_again_after_a_pause(web, served, first, 
     assert not Cooldown.objects.exists()
 
 
-def test_the_only_provider_key_that_nobody_reaches_is_tried_again(web, served, first):
+def test_the_only_provider_key_is_tried_again_if_it_cannot_be_reached(web, served, first):
     with nobody_there() as url:
         gone = provider_keys.add_provider_key(name="gone", provider="anthropic", base_url=url, secret=PROVIDER_SECRET)
         answer = post(web, issue(first, provider_keys=[(gone, 1)]).key)
@@ -176,7 +176,7 @@ def test_but_where_its_provider_key_says_so_and_then_it_costs_its_ceiling(web, a
 
 
 @pytest.mark.parametrize("garbage", [b"no JSON", b'{"type": "message", "content": [{"ty'])
-def test_half_an_answer_is_made_anew_where_its_provider_key_says_so(web, alice, first, second, garbage):
+def test_an_incomplete_answer_is_retried_if_its_provider_key_says_so(web, alice, first, second, garbage):
     ProviderKey.objects.filter(name="first").update(retry_unanswered=True)
     first.answer = whole(200, garbage)
     assert post(web, alice.key).json()["content"][0]["text"] == "from the second"
@@ -185,7 +185,7 @@ def test_half_an_answer_is_made_anew_where_its_provider_key_says_so(web, alice, 
     assert row.cost == sum(Decimal(each["cost"]) for each in row.attempts) > COST
 
 
-def test_an_answer_that_breaks_off_is_made_anew_where_its_provider_key_says_so(web, alice, first, second):
+def test_an_answer_that_is_cut_off_is_retried_if_its_provider_key_says_so(web, alice, first, second):
     ProviderKey.objects.filter(name="first").update(retry_unanswered=True)
     first.answer = [whole(200, message())[0][:-9], End.CLOSE]
     assert post(web, alice.key).json()["content"][0]["text"] == "from the second"
@@ -193,7 +193,7 @@ def test_an_answer_that_breaks_off_is_made_anew_where_its_provider_key_says_so(w
     assert [each["error_type"] for each in row.attempts] == ["broken_off", ""]
 
 
-def test_counting_costs_nothing_and_so_is_always_made_anew(web, alice, first, second):
+def test_counting_tokens_costs_nothing_and_so_is_always_retried(web, alice, first, second):
     first.answer = [End.RESET]
     second.answer = whole(200, b'{"input_tokens": 9}')
     body = {"model": MODEL, "messages": ask()["messages"]}

@@ -217,7 +217,7 @@ MACHINE = '{"identity": "machine"}'
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> pytest.MonkeyPatch:
-    """A machine without an identity, and its environment. No proxy is to be asked for it: nobody is there."""
+    """A machine without an identity, and its environment. The test must not use the proxy, which doesn't exist."""
     for name in ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "MSI_ENDPOINT", "IDENTITY_ENDPOINT", "IMDS_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(settings.CONFIGURATION, "ca_bundle", authority.bundle)
@@ -249,9 +249,7 @@ def test_the_machine_takes_its_federated_token_to_entra(
     assert (form["client_id"], form["client_assertion"]) == ([client], ["a-workloads-token"])
 
 
-def test_a_federated_token_that_is_refused_is_told_from_one_that_is_not_there(
-    workload: pytest.MonkeyPatch, entra: Upstream
-) -> None:
+def test_a_refused_federated_token_differs_from_a_missing_one(workload: pytest.MonkeyPatch, entra: Upstream) -> None:
     entra.answer = whole(401, b'{"error":"invalid_client","error_description":"AADSTS70021"}')
     with pytest.raises(TokenRefused):
         asyncio.run(fetch(MACHINE))
@@ -272,7 +270,7 @@ def managed(machine: pytest.MonkeyPatch, upstream: Upstream) -> Upstream:
     """The endpoint of a machine's managed identity."""
     machine.setenv("IDENTITY_ENDPOINT", upstream.url + "/identity")
     machine.setenv("IDENTITY_HEADER", "endpoints-own-secret")
-    # No proxy leads there: nobody is at this one.
+    # No proxy leads there, and this one doesn't exist.
     machine.setattr(settings.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
     return upstream
 
@@ -289,7 +287,7 @@ def test_a_managed_identity_is_asked_of_the_machine(managed: Upstream) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(403, TokenRefused), (500, UpstreamError)])
-def test_a_managed_identity_that_is_refused_is_told_from_an_endpoint_that_is_down(
+def test_a_refused_managed_identity_differs_from_an_endpoint_that_is_down(
     managed: Upstream, status: int, expected: type[Exception]
 ) -> None:
     managed.answer = whole(status, b'{"error": "no"}', ("content-type", "application/json"))

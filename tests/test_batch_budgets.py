@@ -8,8 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from tests.arbiter import arbiter, give_credential, later, settlement
-from tests.ledger import make_cast
+from tests.arbiter import arbiter, cast_with_credentials, later, settlement
 from usage.arbitration import Share
 from usage.models import Budget
 
@@ -23,9 +22,7 @@ BOTH = {"requested_model": "", "shares": {OPUS: Share(Decimal(4), 1000), HAIKU: 
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    give_credential(cast.alice)
-    return cast
+    return cast_with_credentials("alice")
 
 
 @pytest.fixture
@@ -82,7 +79,7 @@ def test_lines_that_cost_more_than_was_held_are_spent_in_full(arbiter_, cast):
     assert list(arbiter_.counters().values()) == [(Decimal("1.75"), 0)]
 
 
-def test_a_batch_that_nobody_ever_told_of_costs_what_was_still_held(arbiter_, cast):
+def test_a_batch_whose_results_were_never_read_costs_what_was_still_held(arbiter_, cast):
     budget(10, team=cast.alice.team)
     call = open_batch(arbiter_, cast.alice, 5)
     settle_lines(arbiter_, call, 2)
@@ -127,7 +124,7 @@ def test_lines_are_spent_of_the_budgets_of_their_models(arbiter_, cast, answered
 
 
 @pytest.mark.parametrize("answered", ["", "claude-fable-6"])
-def test_a_line_of_which_nobody_knows_whose_it_is_is_spent_everywhere(arbiter_, cast, answered):
+def test_a_line_of_an_unknown_model_is_spent_from_all_budgets(arbiter_, cast, answered):
     opus = budget(10, team=cast.alice.team, model_patterns=[OPUS])
     haiku = budget(10, team=cast.alice.team, model_patterns=[HAIKU])
     call = open_batch(arbiter_, cast.alice, 5, **BOTH)

@@ -26,7 +26,7 @@ DENSE = b",".join([b"[]"] * 340_000)
 
 
 def dense(number: int, times: int = 1) -> bytes:
-    """A request of so many MiB."""
+    """A request of this many MiB."""
     params = json.dumps(ask()).encode()[:-1] + b',"x":[%b]}' % b",".join([DENSE] * times)
     return b'{"custom_id":"r%d","params":%b}' % (number, params)
 

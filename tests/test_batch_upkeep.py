@@ -29,7 +29,7 @@ def provider(upstream):
 
 
 def later(**fields):
-    """Make it so long ago that everything about the only batch is due."""
+    """Move the only batch into the past, so that everything about it is due."""
     Batch.objects.update(asked_at=timezone.now() - timedelta(hours=1), **fields)
 
 
@@ -61,7 +61,7 @@ def test_a_running_batch_is_asked_for_so_that_lists_are_up_to_date(web, upstream
     assert held().exists(), "its owner has a few minutes to read the results"
 
 
-def test_results_that_nobody_reads_are_settled_by_the_task_once(web, alice, provider):
+def test_unread_results_are_settled_by_the_task_once(web, alice, provider):
     create(web, alice.key)
     provider.end()
     provider.batches[NAME]["ended_at"] = now(minutes=-30)
@@ -156,7 +156,7 @@ def test_one_that_was_never_made_is_given_up_and_costs_nothing(web, upstream, al
     assert not row.cost
 
 
-def test_somebody_elses_batch_is_not_taken_for_it(web, upstream, alice, provider):
+def test_a_batch_of_another_size_is_not_taken_for_it(web, upstream, alice, provider):
     create(web, alice.key, "x")
     in_doubt(web, upstream, alice.key, provider, made=False)
     elsewhere = provider.create(type("", (), {"body": json.dumps(batch("a", "b", "c")).encode()}))
@@ -166,11 +166,11 @@ def test_somebody_elses_batch_is_not_taken_for_it(web, upstream, alice, provider
     assert [each["id"] for each in get(web, alice.key).json()["data"]] == [NAME]
 
 
-def test_two_alike_are_told_apart_by_their_results(web, upstream, alice, provider):
+def test_two_similar_batches_are_distinguished_by_their_results(web, upstream, alice, provider):
     in_doubt(web, upstream, alice.key, provider, custom_ids=("a", "b"))
     in_doubt(web, upstream, alice.key, provider, custom_ids=("c", "d"))
     batch_upkeep.tend()
-    assert Batch.objects.filter(state="creating").count() == 2, "nobody can tell yet"
+    assert Batch.objects.filter(state="creating").count() == 2, "it is still unknown which is which"
     for name in provider.batches:
         provider.end(name)
     batch_upkeep.tend()

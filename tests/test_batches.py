@@ -159,7 +159,7 @@ def test_its_results_are_at_our_place(web, alice, provider):
     assert listed["results_url"] == f"{web.url}{BATCHES}/{NAME}/results"
 
 
-def test_nobody_else_sees_it(web, upstream, alice, provider):
+def test_no_other_key_sees_it(web, upstream, alice, provider):
     create(web, alice.key)
     bob = issue(upstream, "bob")
     before = len(upstream.seen)
@@ -353,7 +353,7 @@ def test_it_goes_to_the_account_that_has_what_its_requests_carry(web, upstream, 
     assert upstream.last.values("x-api-key") == ["sk-ant-the-other-account-99"]
 
 
-def test_it_may_not_carry_somebody_elses_file(web, upstream, alice, provider):
+def test_it_may_not_carry_another_teams_file(web, upstream, alice, provider):
     bob = issue(upstream, "bob", team=None)
     File.objects.create(id="file_bob", virtual_key=bob.virtual_key, provider_key=bob.provider_key)
     content = [{"type": "document", "source": {"type": "file", "file_id": "file_bob"}}]
@@ -392,7 +392,7 @@ def test_a_provider_that_cannot_be_reached_costs_nothing(web, upstream, alice):
     wait_until(lambda: not Batch.objects.exists())
 
 
-def test_one_of_which_nobody_knows_whether_it_was_made_stays_held(web, upstream, alice):
+def test_a_batch_that_may_have_been_created_stays_held(web, upstream, alice):
     upstream.answer = [End.CLOSE]
     refused(create(web, alice.key), 502, "api_error")
     batch = wait_until(lambda: Batch.objects.filter(process=None).first())

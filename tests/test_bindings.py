@@ -158,7 +158,7 @@ def test_an_error_binds_nothing(web: Web, alice: Caller, here: Account, there: A
 
 
 @pytest.mark.parametrize("name", ["container_\x00", "c" * 201, "ü", "", 7, None])
-def test_a_name_that_is_none_is_not_kept(web: Web, alice: Caller, here: Account, there: Account, name: Any) -> None:
+def test_an_invalid_name_is_not_stored(web: Web, alice: Caller, here: Account, there: Account, name: Any) -> None:
     there.answers(message(container={"id": name}, content=[made_file(name)]))
     prefer(alice, there)
     goes_to(web, alice, ask())

@@ -143,7 +143,7 @@ def test_no_way_to_write_it_hides_another_teams_container(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_nobody_has_seen_passes_untouched(
+def test_unknown_ids_pass_unchanged(
     web: Web, alice: Caller, here: Account, there: Account, kind: str
 ) -> None:
     prefer(alice, here)
@@ -169,7 +169,7 @@ def test_what_can_be_no_id_passes_untouched(
     assert goes_to(web, alice, ask(**members)) in ("here", "there")
 
 
-def test_more_files_than_anybody_needs_are_refused(web: Web, alice: Caller) -> None:
+def test_too_many_files_are_refused(web: Web, alice: Caller) -> None:
     blocks = [{"type": "container_upload", "file_id": f"file_{number}"} for number in range(1001)]
     answer = post(web, alice.key, ask(messages=[{"role": "user", "content": blocks}]))
     assert "more than 1000 files" in refused(answer, 400, "invalid_request_error")

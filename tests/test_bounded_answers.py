@@ -162,13 +162,13 @@ def test_members_with_nothing_in_them_leave_others_their_turn() -> None:
 
 
 def bomb(size: int, status: int = 200, kind: str = "application/json") -> list[bytes]:
-    """A compressed answer of zeros, of so many bytes when it is unpacked."""
+    """A compressed answer of zeros, of this many bytes when unpacked."""
     packed = gzip.compress(bytes(size), 1)
     return answer_in_one(status, packed, ("content-encoding", "gzip"), ("content-type", kind))
 
 
 def long(size: int, begin: bytes = b"", kind: str = "application/json", status: int = 200) -> list[Step]:
-    """A chunked answer of so many spaces, after its beginning."""
+    """A chunked answer with this many spaces after its beginning."""
     part = chunk(b" " * MIB)
     named = [(b"content-type", kind.encode()), (b"transfer-encoding", b"chunked")]
     return [head(status, named), chunk(begin), *[part] * (size // MIB), LAST_CHUNK]

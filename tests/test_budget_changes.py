@@ -15,9 +15,8 @@ import pytest
 from django.db import connection
 
 from keys.models import Team, VirtualKey
-from tests.arbiter import Arbiter, arbiter, give_credential, settlement
+from tests.arbiter import Arbiter, arbiter, cast_with_credentials, settlement
 from tests.gateway import admin_connection
-from tests.ledger import make_cast
 from usage import verification
 from usage.arbitration import Admission
 from usage.models import Budget, LedgerEntry, Window
@@ -32,10 +31,7 @@ WHERE b.team_id IS NOT NULL AND b.team_id <> e.team_id
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    for key in (cast.alice, cast.bob):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob")
 
 
 @contextlib.contextmanager
@@ -74,7 +70,7 @@ def traffic(*keys: VirtualKey, ceiling: str = "0.5", cost: str = "0.1") -> Itera
 
 
 def passing(seconds: float) -> Iterator[None]:
-    """Turns, for so long."""
+    """Turns, for this many seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         yield

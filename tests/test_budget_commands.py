@@ -273,7 +273,7 @@ def test_issuing_a_key_says_what_may_come_at_once():
     assert "calls at once for" not in err
 
 
-def test_thresholds_that_nobody_would_hear_of_are_said(alice):
+def test_thresholds_without_an_alert_target_get_a_warning(alice):
     others = Customer.objects.create(name="Others")
     AlertTarget.objects.create(channel="email", address="theirs@example.com", customer=others)
     ours = AlertTarget.objects.create(channel="email", address="off@example.com", active=False)

@@ -19,7 +19,7 @@ from usage.models import Window
 pytestmark = pytest.mark.either_server
 
 
-def test_an_override_replaces_the_amount_for_so_many_windows(arbiter_, cast):
+def test_an_override_replaces_the_amount_for_a_number_of_windows(arbiter_, cast):
     made = budget(1, team=cast.alice.team, period="day")
     made.override(Decimal(2), windows=2, reason="launch", author="ops")
     for day, room in enumerate((2, 2, 1)):

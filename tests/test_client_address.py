@@ -60,7 +60,7 @@ def test_what_a_client_writes_itself_never_changes_its_address(
         assert seen_through("10.0.0.1", [said, str(seen)], PROXIES) == seen_through(str(seen), [], PROXIES)
 
 
-def test_nobody_is_believed_where_no_proxy_is_named() -> None:
+def test_no_peer_is_believed_if_no_proxy_is_named() -> None:
     assert client_address(scope("127.0.0.1", x_forwarded_for="198.51.100.1")) == "127.0.0.1"
 
 

@@ -132,7 +132,7 @@ def test_it_refuses_in_one_request_what_no_repetition_changes(web, upstream, ali
 
 
 @pytest.mark.wire(9)
-def test_it_tells_the_sdk_that_a_stream_broke_off(web, upstream, alice):
+def test_the_sdk_raises_an_error_when_a_stream_is_cut_off(web, upstream, alice):
     upstream.answer = broken([*events("Hi")[:3], b"event: content_block_delta\ndata: {"])
     with Anthropic(base_url=web.url, api_key=alice.key) as client, pytest.raises(anthropic.APIStatusError) as caught:
         list(client.messages.create(**ASKED, stream=True))

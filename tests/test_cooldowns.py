@@ -51,7 +51,7 @@ def test_the_only_provider_key_is_not_called_while_it_cools_down(web, served, fi
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("said", [[("retry-after-ms", "700")], []], ids=["told", "untold"])
-def test_a_call_under_way_may_be_told_to_wait_longer(web, served, first, said, status):
+def test_a_call_under_way_may_get_a_longer_retry_after(web, served, first, said, status):
     alice = issue(first)
     headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
     longer = [0.4, *failing(status, "api_error", ("retry-after", "60"))]
@@ -66,7 +66,7 @@ def test_a_call_under_way_may_be_told_to_wait_longer(web, served, first, said, s
     assert cooldown.strikes == 1
 
 
-def test_nobody_else_shortens_the_time_that_a_provider_has_named(web, served, first):
+def test_no_other_call_shortens_the_time_that_a_provider_has_named(web, served, first):
     alice = issue(first)
     headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
     answers = iter([[0.4, *whole(200, message())], [0.4, *failing(429, "rate_limit_error")]])
@@ -104,7 +104,7 @@ def test_nor_does_who_tries_whether_it_is_well_again(web, served, first):
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503, 529])
-def test_what_one_model_comes_to_keeps_nobody_from_another(web, alice, first, second, status):
+def test_a_failing_model_keeps_no_call_from_other_models(web, alice, first, second, status):
     first.answer = lambda seen: whole(200, message(model=HAIKU)) if HAIKU.encode() in seen.body else failing(status)
     second.answer = whole(200, message())
     while not Cooldown.objects.filter(until__gt=timezone.now()).exists():
@@ -123,7 +123,7 @@ def test_what_was_long_ago_is_forgotten(web, alice, first):
 
 
 @pytest.mark.parametrize("told", ["9" * 5000, "\u00b2", "soon", "-1", ""])
-def test_a_patience_that_is_none_does_no_harm(web, served, first, told):
+def test_an_invalid_client_timeout_is_ignored(web, served, first, told):
     first.answer = whole(200, message())
     headers = credentials(issue(first).key) | {"x-stainless-timeout": told.encode("latin-1")}
     assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 200
@@ -171,7 +171,7 @@ def test_it_waits_as_long_as_the_providers_say(web, alice, first, second):
     assert len(second.seen) == 1
 
 
-def test_nobody_waits_longer_than_the_client_would(web, alice, first, second):
+def test_no_call_waits_longer_than_its_client_would(web, alice, first, second):
     for upstream in (first, second):
         upstream.answer = failing(429, "rate_limit_error", ("retry-after", "5"))
     headers = credentials(alice.key) | {"x-stainless-timeout": "6"}
@@ -181,7 +181,7 @@ def test_nobody_waits_longer_than_the_client_would(web, alice, first, second):
 
 
 @pytest.mark.parametrize("answer", [failing(429, "rate_limit_error", ("retry-after", "600")), failing(529)])
-def test_what_counting_comes_to_keeps_nobody_from_messages(web, served, first, answer):
+def test_the_outcome_of_counting_tokens_keeps_no_call_from_messages(web, served, first, answer):
     alice = issue(first)
     first.answer = lambda seen: answer if seen.target.endswith("count_tokens") else whole(200, message())
     body = ask()
@@ -208,7 +208,7 @@ def test_counting_ends_no_cool_down_of_messages(web, served, first):
     assert not Cooldown.objects.exists()
 
 
-def test_nobody_calls_a_provider_key_that_cools_down(web, alice, first, second):
+def test_no_call_goes_to_a_provider_key_that_cools_down(web, alice, first, second):
     first.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
     for _ in range(5):
         assert post(web, alice.key).status_code == 200
@@ -251,7 +251,7 @@ def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first
     assert "well again" in post(web, alice.key).text
 
 
-def test_one_that_answers_every_third_call_is_called_for_all_that(web, served, first):
+def test_a_provider_key_that_answers_every_third_call_stays_in_use(web, served, first):
     alice = issue(first)
     first.answer = lambda seen: whole(200, message()) if len(first.seen) % 3 == 0 else failing(500)
     with ThreadPoolExecutor(16) as pool:

@@ -116,7 +116,7 @@ def test_nonsense_in_the_header_is_a_401(web, alice, upstream, header):
     assert not upstream.seen
 
 
-def test_a_mistyped_key_is_told_apart_from_one_that_was_never_handed_out(web, alice, upstream):
+def test_the_error_for_a_mistyped_key_differs_from_that_for_an_unknown_one(web, alice, upstream):
     mistyped = refused(post(web, mistype(alice.key)), 401, "authentication_error")
     cut_off = refused(post(web, alice.key[:-1]), 401, "authentication_error")
     unknown = refused(post(web, issue_and_forget()), 401, "authentication_error")
@@ -298,7 +298,7 @@ def test_an_allow_list_and_a_deny_list_hold(web, upstream, served):
     assert len(upstream.seen) == 1
 
 
-def test_a_model_that_nobody_serves_is_anthropics_404(web, upstream, served):
+def test_a_model_that_no_provider_serves_is_anthropics_404(web, upstream, served):
     bob = issue(upstream, "bob")
     bob.provider_key.model_patterns = ["claude-*"]
     bob.provider_key.save()

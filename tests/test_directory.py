@@ -1,4 +1,4 @@
-"""What a process knows of keys: read once for all who ask at once, and anew for who found it stale."""
+"""A process's cache of keys: one query serves all calls that ask at once, and a stale key is read again."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_of_many_who_find_it_stale_one_reads_and_all_get_what_is_new(alice
     await with_directory(ask)
 
 
-async def test_a_credential_that_nobody_handed_out_is_asked_for_once_in_a_while(alice: Caller) -> None:
+async def test_an_unknown_credential_is_looked_up_once_in_a_while(alice: Caller) -> None:
     nobodys = await sync_to_async(issue_and_forget)()
 
     async def ask(directory: Directory, reader: CountingReader) -> None:

@@ -122,7 +122,7 @@ def test_no_image_is_held_as_a_smaller_one_than_decoders_find(data, size):
 
 
 @given(st.binary(max_size=100), st.sampled_from(PICTURES), st.integers(0, 40))
-def test_an_image_whose_size_cannot_be_told_is_held_at_the_most(noise, kind, cut):
+def test_an_image_of_unknown_size_is_held_at_the_most(noise, kind, cut):
     data = picture(kind, 100, 100)[:cut] + noise
     width, height = estimates.size_of_image(base64.b64encode(data + b"x" * 600))
     assert min(width, height) >= 0

@@ -119,7 +119,7 @@ def test_output_that_becomes_less_stays_what_it_was_and_is_flagged(web, upstream
         assert (entry.output_tokens, entry.estimated, entry.price_flag) == (500, True, FLAG)
 
 
-def test_a_price_that_nobody_asked_for_is_not_charged(web, upstream, alice):
+def test_a_price_that_the_request_did_not_ask_for_is_not_charged(web, upstream, alice):
     usage = {"input_tokens": 1000, "output_tokens": 50}
     plain = 1000 * Decimal("0.000004") + 50 * Decimal("0.00002")
     cases = [({}, {"speed": "fast"}), ({}, {"service_tier": "batch"}), ({"speed": "fast"}, {"speed": "fast"})]
@@ -236,7 +236,7 @@ def test_all_steps_together_read_no_more_than_there_is_room_for():
         check(ask(), usage | {"iterations": [step] * 4})
 
 
-def test_pages_that_nobody_asked_for_are_not_believed():
+def test_fetched_pages_that_the_request_did_not_ask_for_are_doubted():
     # Each would make a long prompt several short ones, which cost less.
     with pytest.raises(Implausible):
         check(ask(), {"input_tokens": 11, "output_tokens": 7, "server_tool_use": {"web_fetch_requests": 10}})
@@ -266,7 +266,7 @@ def test_a_row_keeps_no_more_thinking_than_output(web, upstream, alice):
 
 
 def results(ceiling, *answers):
-    """What the lines of a batch's results come to, of which so much was held."""
+    """The settled lines of a batch's results, with this much held for the batch."""
     batch = KnownBatch(
         uuid4(), "b", "anthropic", None, NOW, NOW, len(answers), Decimal(ceiling), "", False, False, "", ""
     )
@@ -288,7 +288,7 @@ def test_a_line_of_a_batch_costs_no_more_than_can_be_by_what_was_held():
         first, doubted, last = results("0.003", true, wrong, true)
         assert (first["estimated"], last["estimated"]) == (False, False)
         assert (doubted["estimated"], doubted["price_flag"], doubted["cost"]) == (True, FLAG, Decimal("0.001"))
-    # A request that names a file of which nobody knew that it fills the window.
+    # A request that names a file, which turns out to fill the window.
     (line,) = results("0.05", {"input_tokens": 1_000_000, "output_tokens": 20})
     assert (line["estimated"], line["price_flag"]) == (False, "")
 

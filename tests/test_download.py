@@ -141,7 +141,7 @@ async def test_one_that_falls_silent_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(("gone", "status"), [(True, "client_disconnected"), (False, "interrupted")])
-async def test_one_that_nobody_pumps_is_settled_when_it_is_closed(gone: bool, status: str) -> None:
+async def test_a_download_that_is_never_pumped_is_settled_when_it_is_closed(gone: bool, status: str) -> None:
     told, provided = Told(), Provided(b"hello")
     told.http_request.client_gone = gone
     made = download(told, provided)

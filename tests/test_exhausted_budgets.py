@@ -14,10 +14,9 @@ from django.urls import reverse
 
 from keys import keyring
 from keys.models import Customer
-from tests.arbiter import arbiter, give_credential, later
+from tests.arbiter import arbiter, cast_with_credentials, later
 from tests.batch_provider import BatchProvider
 from tests.gateway import CLIENT, MODEL, ask, credentials, issue, post, refused
-from tests.ledger import make_cast
 from tests.upstream import whole
 from usage import tasks, verification
 from usage.arbitration import Share
@@ -31,10 +30,7 @@ HAIKU = "claude-haiku-4-5"
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    for key in (cast.alice, cast.bob, cast.charlie):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob", "charlie")
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_money_is_plain_digits(amount, text):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_ends_quietly_when_nobody_reads_on():
+def test_it_ends_quietly_when_its_reader_has_gone():
     empty_ledger()
     cast = make_cast()
     for _ in range(2000):

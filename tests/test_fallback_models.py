@@ -168,7 +168,7 @@ def test_a_fallback_that_its_budget_cannot_bear_is_not_tried(web, served, first)
     rows(1)
 
 
-def test_a_fallback_answers_before_anybody_waits_for_a_provider_key_that_cools_down(web, served, first):
+def test_a_fallback_answers_before_a_call_waits_for_a_provider_key_that_cools_down(web, served, first):
     alice = issue(first)
     wait = failing(429, "rate_limit_error", ("retry-after", "5"))
     first.answer = lambda seen: whole(200, message(model=HAIKU)) if HAIKU.encode() in seen.body else wait

@@ -49,7 +49,7 @@ def test_the_team_shares_its_files(web: Web, amy: Caller, provider: FilesProvide
 
 @pytest.mark.parametrize("team", [None, "Sales"])
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/content"), ("DELETE", "")])
-def test_somebody_elses_file_is_as_one_that_is_not_there(
+def test_another_teams_file_looks_like_a_missing_one(
     web: Web, amy: Caller, provider: FilesProvider, method: str, path: str, team: str | None
 ) -> None:
     other = Customer.objects.create(name="Other")

@@ -57,7 +57,7 @@ def test_each_call_that_reaches_the_provider_has_a_row_that_costs_nothing(web: W
     rows(0)
 
 
-def test_a_policy_about_models_without_a_price_is_none_about_files(served: None, amy: Caller, start_web: Any) -> None:
+def test_a_policy_about_models_without_a_price_does_not_apply_to_files(served: None, amy: Caller, start_web: Any) -> None:
     web = start_web(unpriced_models="refuse")
     assert upload(web, amy.key).status_code == 200
 
@@ -100,7 +100,7 @@ def test_the_providers_own_words_reach_the_caller(web: Web, amy: Caller, provide
 
 
 @pytest.mark.parametrize("file_id", ["a%00b", "%F0%9F%92%A9", "..", "a%2Fb", "a" * 150, "%ff"])
-def test_an_id_that_is_none_is_not_found(web: Web, amy: Caller, provider: FilesProvider, file_id: str) -> None:
+def test_an_invalid_id_is_not_found(web: Web, amy: Caller, provider: FilesProvider, file_id: str) -> None:
     status, _, body = talk(web, f"GET /v1/files/{file_id} HTTP/1.1\r\nhost: x\r\nx-api-key: {amy.key}\r\n\r\n".encode())
     assert (status, json.loads(body)["error"]["type"]) == (404, "not_found_error")
     assert provider.calls == []
@@ -140,7 +140,7 @@ def test_a_caller_with_a_key_of_the_providers_deals_with_the_provider(
         ("HEAD", "/a/content", "GET"),
     ],
 )
-def test_a_wrong_method_is_told_the_right_ones(web: Web, amy: Caller, method: str, path: str, allowed: str) -> None:
+def test_a_405_lists_the_allowed_methods(web: Web, amy: Caller, method: str, path: str, allowed: str) -> None:
     answer = call(web, amy.key, method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allowed

@@ -62,7 +62,7 @@ def test_a_keys_own_limit_of_requests_bounds_its_free_calls_apart_from_the_other
     assert post(web, alice.key).status_code == 200
     assert post(web, bob.key, COUNT, COUNTING).status_code == 200
     limit.delete_softly()
-    # A call of a model reads the key anew.
+    # A call to a model reloads the key.
     assert post(web, alice.key).status_code == 200
     assert post(web, alice.key, COUNT, COUNTING).status_code == 200
     assert free_calls(alice.virtual_key, 2) == {("count_tokens", "completed"): 2}

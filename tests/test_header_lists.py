@@ -10,7 +10,7 @@ from messages_api import headers
 from tests.gateway import CLIENT, ask, message, post, row
 from tests.upstream import whole
 
-# What says where a caller is, or opens somebody else's door.
+# Headers that reveal where a caller is, or that are credentials for other services.
 FOREIGN = {
     "cf-connecting-ip": "192.0.2.7",
     "true-client-ip": "192.0.2.7",

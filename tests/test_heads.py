@@ -1,4 +1,4 @@
-"""What comes before anybody is known is bounded: a request's head in bytes, lines and seconds."""
+"""A request's head, which arrives before the caller is known, is bounded in bytes, lines and seconds."""
 
 from __future__ import annotations
 

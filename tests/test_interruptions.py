@@ -1,4 +1,4 @@
-"""Calls that are ended before their time, by an admin, by a stop or by their caller: who is told, and what it costs."""
+"""Calls that an administrator, a stop or the client ends early: the client's error, and the cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from keys import issuing
 from keys.models import ProviderKey
 from tests.gateway import (
     CLIENT,
-    Web,
     ask,
     credentials,
     event,
@@ -25,22 +24,12 @@ from tests.gateway import (
     refused,
     row,
     rows,
+    started,
     wait_until,
 )
 from tests.test_streams import decode
 from tests.upstream import pieces, whole
 from usage.models import Hold
-
-
-@contextlib.contextmanager
-def started(**options):
-    """A web process of this test alone."""
-    web = Web(1, **options)
-    try:
-        web.start()
-        yield web
-    finally:
-        web.close()
 
 
 def cut(caller):
@@ -248,7 +237,7 @@ def test_a_cut_while_the_provider_is_connected_to_costs_nothing(web, upstream, a
 
 @contextlib.contextmanager
 def full_listener():
-    """An address to which nobody gets a connection: its queue is full."""
+    """An address that accepts no connection: its queue is full."""
     with contextlib.ExitStack() as open_sockets:
         listener = open_sockets.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

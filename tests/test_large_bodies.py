@@ -32,12 +32,12 @@ def readings(monkeypatch):
 
 
 def short_members(size):
-    """A body of about so many bytes whose members are as short as can be."""
+    """A body of about this many bytes, with members that are as short as possible."""
     members = b",".join(b'"%x":1' % number for number in range(size // 9))
     return b'{"model":"%b","max_tokens":1,"messages":[{"role":"user","content":"x"}],%b}' % (MODEL.encode(), members)
 
 
-def test_more_members_than_anybody_has_are_refused_before_they_are_compared(readings, monkeypatch):
+def test_too_many_members_are_refused_before_they_are_compared(readings, monkeypatch):
     body = short_members(400_000)
     # Their names are not even listed.
     monkeypatch.setattr(plain, "set", None, raising=False)
@@ -77,7 +77,7 @@ def test_integers_beyond_64_bits_are_read_twice_at_most(readings, size, count):
     assert readings[0] == len(body)
 
 
-def test_a_number_that_is_none_is_refused_after_two_readings_at_most(readings):
+def test_an_invalid_number_is_refused_after_two_readings_at_most(readings):
     for number in (b"1" * 30 + b".", b"0" * 30, b"1" * 30 + b"e", b"-", b"1" * 400 + b"e999"):
         body = json.dumps(ask("x" * 1000)).encode()[:-1] + b',"other":' + number + b"}"
         with pytest.raises(GatewayError):

@@ -31,7 +31,7 @@ from tests.gateway import (
 from tests.upstream import whole
 
 
-def test_what_a_provider_says_of_the_account_is_learned_and_not_told_to_callers(
+def test_the_account_in_a_providers_headers_is_learned_and_hidden_from_callers(
     web: Web, alice: Caller, here: Account, there: Account
 ) -> None:
     prefer(alice, here)

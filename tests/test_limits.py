@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.arbiter import arbiter, give_credential, later
-from tests.ledger import make_cast
+from tests.arbiter import arbiter, cast_with_credentials, later
 from usage.models import Budget, Limit, LimitState
 
 pytestmark = pytest.mark.either_server
@@ -17,10 +16,7 @@ START = datetime(2026, 11, 17, 12, tzinfo=UTC)
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    for key in (cast.alice, cast.bob):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob")
 
 
 @pytest.fixture
@@ -187,7 +183,7 @@ def test_where_both_refuse_the_budget_speaks_since_waiting_does_not_help(asked, 
     assert asked.admit(cast.alice, 1)[1] == "budget"
 
 
-def test_an_admitted_call_is_told_what_is_left(asked, cast):
+def test_an_admitted_call_gets_headers_with_what_is_left(asked, cast):
     limit("rpm", 60, team=cast.alice.team)
     _, verdict = asked.admit(cast.alice)
     (standing,) = verdict.details

@@ -74,7 +74,7 @@ async def test_a_connection_that_is_killed_again_and_again_loses_and_doubles_not
         assert admitted
 
 
-async def test_while_the_database_is_away_nobody_is_admitted_and_settlements_wait(credential, monkeypatch):
+async def test_while_the_database_is_unavailable_no_call_is_admitted_and_settlements_wait(credential, monkeypatch):
     async with writing(patience=0.4) as writer:
         call = admission(credential)
         await writer.admit(call)

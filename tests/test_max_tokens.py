@@ -235,7 +235,7 @@ def test_putting_the_default_in_changes_no_other_byte(others, indent, space, def
     assert json.loads(made) == json.loads(body) | {"max_tokens": default}
 
 
-def test_it_is_required_wherever_nobody_says_that_it_may_be_left_out():
+def test_it_is_required_unless_the_key_or_team_has_a_default():
     body = json.dumps(unsaid()).encode()
     with pytest.raises(GatewayError, match=FIELD_REQUIRED):
         schema.parse(body)
@@ -272,7 +272,7 @@ class TestSetting:
         assert complaint in refusal("issue_virtual_key", "bob", *arguments)
         assert not VirtualKey.objects.filter(name="bob").exists()
 
-    def test_an_admin_sets_them_for_a_team_and_its_keys_are_read_anew(self, client, alice):
+    def test_an_admin_sets_them_for_a_team_and_its_keys_are_reloaded(self, client, alice):
         client.force_login(User.objects.create_superuser("root", password=None))
         team = Team.objects.get()
         form = {"name": team.name, "max_tokens": "100", "default_max_tokens": "200"}

@@ -7,9 +7,8 @@ from decimal import Decimal
 import pytest
 
 from keys.models import ModelAlias, ModelList, VirtualKey
-from tests.arbiter import arbiter, give_credential
+from tests.arbiter import arbiter, cast_with_credentials
 from tests.gateway import CLIENT, MODEL, ask, credentials, message, post, refused, row
-from tests.ledger import make_cast
 from tests.test_model_names import OTHERS, SOLD
 from tests.upstream import whole
 from usage.arbitration import Share
@@ -92,9 +91,7 @@ def test_a_budget_counts_what_a_request_may_mean_besides_its_model(web, alice, u
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    give_credential(cast.alice)
-    return cast
+    return cast_with_credentials("alice")
 
 
 def test_budgets_and_limits_know_a_model_by_every_name(cast):

@@ -51,7 +51,7 @@ def test_without_a_token_in_the_settings_there_is_no_such_page(web):
 @pytest.mark.parametrize(
     "given", [(), ("Bearer",), (f"Basic {TOKEN}",), (TOKEN,), (f"Bearer {TOKEN}x",), ("Bearer \xe4",)]
 )
-def test_whoever_has_not_the_token_is_refused(monitored, given):
+def test_a_request_without_the_token_is_refused(monitored, given):
     answer = scrape(monitored, *(value.encode("latin-1") for value in given))
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -65,7 +65,7 @@ def test_a_quiet_gateway_has_nothing_to_tell(monitored):
     assert scrape(monitored, f"bearer  {TOKEN}").status_code == 200
 
 
-def test_what_is_held_is_told_while_a_call_is_under_way(monitored, alice, upstream):
+def test_the_metrics_show_the_hold_of_a_call_under_way(monitored, alice, upstream):
     going = threading.Event()
     upstream.answer = [going, *whole(200, message())]
     with ThreadPoolExecutor() as pool:

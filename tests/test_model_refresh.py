@@ -189,7 +189,7 @@ def test_only_another_list_moves_the_revision_of_the_catalogue(alice, upstream):
     assert revision() == before + 2
 
 
-def test_a_provider_key_that_nobody_calls_for_a_while_is_not_asked_with(alice, upstream):
+def test_a_provider_key_that_cools_down_is_not_used_to_ask_for_models(alice, upstream):
     now = timezone.now()
     terms = {"provider_key": alice.provider_key, "reason": "refused", "strikes": 1, "since": now}
     cooldown = Cooldown.objects.create(**terms, until=now + timedelta(minutes=1))

@@ -85,7 +85,7 @@ def test_the_lists_of_the_virtual_key_and_of_the_provider_key_both_narrow_it(web
 
 
 @pytest.mark.parametrize("name", ["claude-opus-5-5", "nobody", "a/b@c:d", "claude opus", "%00", "x" * 150])
-def test_what_the_key_may_not_use_or_nobody_serves_is_a_404_in_anthropics_words(web, upstream, listed, name):
+def test_a_model_that_is_not_allowed_or_not_served_is_a_404_in_anthropics_words(web, upstream, listed, name):
     bob = issue(upstream, "bob", denied_models=["claude-opus*"])
     answer = get(web, bob.key, f"/v1/models/{name}")
     assert refused(answer, 404, "not_found_error").startswith("model: ")
@@ -181,7 +181,7 @@ def test_before_a_provider_has_listed_anything_it_offers_what_is_on_sale(web, al
     assert one.created_at.year == 1970
 
 
-def test_names_that_are_written_out_appear_whoever_lists_them(web, upstream, listed):
+def test_names_that_are_written_out_are_listed_even_if_no_provider_lists_them(web, upstream, listed):
     ProviderKey.objects.update(model_patterns=["claude-*", "acme-private"])
     bob = issue(upstream, "bob", allowed_models=["claude-haiku-4-5", "acme-*"])
     assert names(get(web, bob.key)) == ["acme-private", "claude-haiku-4-5"]

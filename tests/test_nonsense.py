@@ -292,7 +292,7 @@ def test_other_paths_are_a_404_in_anthropics_shape(web, alice, upstream, path):
 
 
 def is_strict(body):
-    """Whether Python's own reader, told to be strict, takes it for an object with no member twice at the top."""
+    """Whether Python's own reader, in a strict mode, reads it as an object with no member twice at the top."""
 
     def no(name):
         raise ValueError(name)

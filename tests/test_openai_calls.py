@@ -56,7 +56,7 @@ def test_whole_calls_of_one_index_and_without_ids_are_calls_of_their_own():
     assert [(block["name"], block["input"]) for block in made] == [("t", {"n": 1}), ("t", {"n": 1}), ("u", {"n": 2})]
 
 
-def test_calls_of_one_id_are_told_apart():
+def test_calls_with_the_same_id_stay_separate():
     one, other = tools(tool_call(0, '{"n": 1}', "t", "call_a"), tool_call(1, '{"n": 2}', "t", "call_a"))
     assert (one["id"], one["input"], other["input"]) == ("call_a", {"n": 1}, {"n": 2})
     assert other["id"].startswith("toolu_")
@@ -124,7 +124,7 @@ def test_input_is_an_object_whatever_was_written(written, made):
         assert [block["input"] for block in both] == [made, {}]
 
 
-def test_a_stray_bracket_after_a_call_is_nobodys():
+def test_a_stray_bracket_after_a_call_is_dropped():
     (made,) = tools(tool_call(0, '{"a": 1}}', "t", "a"), tool_call(0, "}"))
     assert made["input"] == {"a": 1}
 

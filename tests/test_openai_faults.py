@@ -86,7 +86,7 @@ FORMS = ["stream", "stream after its role", "event", "no event", "json", "http 5
         (MISTAKES[11], "http 500"),
     ],
 )
-def test_the_callers_mistake_is_told_once_and_no_provider_key_suffers(web, two, upstream, other, said, form):
+def test_a_callers_mistake_is_a_single_400_and_no_provider_key_cools_down(web, two, upstream, other, said, form):
     upstream.answer = answers(said, form)
     answer = post(web, two.key, ask_gpt(stream=form not in ("json", "http 500")))
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
@@ -133,7 +133,7 @@ def test_what_is_ours_or_passes_is_answered_by_another(web, two, upstream, other
 
 
 @pytest.mark.parametrize("form", ["stream", "json", "http 400"])
-def test_a_model_that_the_provider_lacks_is_told_in_anthropics_words(web, two, upstream, other, form):
+def test_a_model_that_the_provider_lacks_is_reported_in_anthropics_words(web, two, upstream, other, form):
     upstream.answer = answers({"error": {"message": "No such.", "code": "model_not_found"}}, form)
     answer = post(web, two.key, ask_gpt(stream=form == "stream"))
     assert (answer.status_code, answer.json()["error"]["message"]) == (404, f"model: {GPT}")

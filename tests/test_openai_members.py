@@ -105,7 +105,7 @@ def test_what_changes_the_answer_is_refused_by_name(web, upstream, gpt_alice, me
     assert not upstream.seen
 
 
-def test_claude_code_works_with_a_model_of_somebody_elses(web, upstream, gpt_alice):
+def test_claude_code_works_with_another_vendors_model(web, upstream, gpt_alice):
     upstream.answer = fussy = Fussy(calls=True)
     messages: Any = CLAUDE_CODE["messages"]
     with (

@@ -120,7 +120,7 @@ def test_an_error_that_goes_by_200_is_one(web, upstream, gpt_alice, stream):
         broken([b'{"id": "chatcmpl-1", "choi'], End.RESET, ("content-type", "application/json")),
     ],
 )
-def test_an_answer_that_is_none_is_paid_for_as_an_estimate(web, upstream, gpt_alice, answer):
+def test_an_invalid_answer_is_charged_as_an_estimate(web, upstream, gpt_alice, answer):
     upstream.answer = answer
     refused(post(web, gpt_alice.key, ask_gpt()), 502, "api_error")
     entry = row()

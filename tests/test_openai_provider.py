@@ -216,7 +216,7 @@ def test_every_providers_way_to_count_ends_up_in_the_ledger(web, upstream, gpt_a
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 5}, {"prompt_tokens": -1, "completion_tokens": True}])
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_nobody_counted_is_an_estimate_and_not_free(web, upstream, gpt_alice, stream, usage):
+def test_an_answer_without_usage_is_an_estimate_and_not_free(web, upstream, gpt_alice, stream, usage):
     plain = whole(200, completion("Hello " * 50, usage=usage))
     upstream.answer = pieces(200, chunks("Hello " * 50, usage=usage)) if stream else plain
     assert post(web, gpt_alice.key, ask_gpt(stream=stream)).status_code == 200

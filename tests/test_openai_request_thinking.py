@@ -52,13 +52,13 @@ def test_deepseek_gets_a_place_for_thinking_with_every_tool_call():
     assert messages("?", CALLS[4:], RESULTS, base_url=DEEPSEEK)[1]["reasoning_content"] == ""
 
 
-def test_a_turn_of_thinking_alone_is_left_out_where_nobody_wants_it():
+def test_a_turn_with_only_thinking_is_left_out_if_the_provider_wants_none_back():
     assert messages("?", CALLS[:2], "So?") == [{"role": "user", "content": "?\n\nSo?"}]
     kept = messages("?", CALLS[:2], "So?", base_url=DEEPSEEK)[1]
     assert kept == {"role": "assistant", "content": "", "reasoning_content": "I need both."}
 
 
-def test_gemini_gets_a_word_in_place_of_signatures_that_nobody_has():
+def test_gemini_gets_its_documented_value_for_missing_signatures():
     for call in messages("?", CALLS, RESULTS, base_url=GEMINI)[1]["tool_calls"]:
         assert call["extra_content"] == {"google": {"thought_signature": "skip_thought_signature_validator"}}
 

@@ -131,7 +131,7 @@ def test_the_choice_of_any_tool_has_another_name_at_mistral():
     assert sent(MISTRAL, tools=[TOOL], tool_choice={"type": "any"})["tool_choice"] == "any"
 
 
-def test_who_has_to_use_a_tool_is_told_not_to_think_where_models_do_unasked():
+def test_a_forced_tool_switches_default_thinking_off():
     forced: dict[str, Any] = {"tools": [TOOL], "tool_choice": {"type": "any"}}
     assert sent(DEEPSEEK, **forced)["thinking"] == {"type": "disabled"}
     assert sent(DEEPSEEK, **forced, thinking={"type": "adaptive"})["thinking"] == {"type": "enabled"}

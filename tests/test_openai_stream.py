@@ -235,7 +235,7 @@ def test_usage_is_found_wherever_it_is(parts):
     assert last(events)["usage"]["output_tokens"] == 7
 
 
-def test_usage_that_nobody_reports_is_marked_as_an_estimate():
+def test_unreported_usage_is_marked_as_an_estimate():
     events = translated([chunk({"content": "x" * 30}), chunk({}, "stop"), DONE])
     assert last(events)["usage"] == {"input_tokens": 0, "output_tokens": 10, "estimated": True}
     meter = StreamMeter()
@@ -250,7 +250,7 @@ def test_a_stream_that_ends_before_its_time_has_no_last_event():
 
 
 @given(st.lists(st.integers(0, 400), max_size=5))
-def test_what_came_before_nonsense_is_told_wherever_it_is_cut(places):
+def test_the_events_before_a_malformed_line_are_sent_wherever_it_is_cut(places):
     body = b"".join([*chunks("Grüße")[:2], b"data: {]\n\n", chunk({"content": "more"})])
     events, out = Events(PLAIN), b""
     cuts = sorted({0, len(body), *(place for place in places if place < len(body))})
@@ -262,7 +262,7 @@ def test_what_came_before_nonsense_is_told_wherever_it_is_cut(places):
     assert [data["delta"]["text"] for kind, data in decode(out) if kind == "content_block_delta"] == ["Grüße"]
 
 
-def test_what_follows_the_end_is_nobodys():
+def test_bytes_after_the_end_are_dropped():
     assert translated([*chunks("Hi"), chunk({"content": "more"}), b"data: garbage\n\n"]) == translated(chunks("Hi"))
 
 

@@ -171,7 +171,7 @@ def test_thinking_goes_back_in_the_member_that_is_read(base_url, model, thought,
         assert {name: asked[name] for name in asked if name.startswith("reasoning")} == expected
 
 
-def test_an_empty_thought_is_none_to_kimi():
+def test_kimi_counts_empty_thinking_as_missing():
     turn = [THOUGHT[0] | {"thinking": ""}, THOUGHT[1]]
     assert messages("?", turn, RESULT, base_url=KIMI, model="kimi-k2.6")[1]["reasoning_content"] == " "
 
@@ -187,7 +187,7 @@ def test_an_empty_thought_is_none_to_kimi():
         ("kimi-k2.7-code", {"type": "adaptive"}, False, {}),
     ],
 )
-def test_kimi_is_told_to_think_in_its_own_words(model, thinking, forced, members):
+def test_a_request_for_thinking_has_kimis_own_form(model, thinking, forced, members):
     choice = {"tool_choice": {"type": "any"}} if forced else {}
     made = sent(KIMI, model=model, thinking=thinking, tools=[TOOL], output_config={}, **choice)
     assert {name: made[name] for name in ("reasoning_effort", "thinking") if name in made} == members
@@ -221,7 +221,7 @@ def test_kimi_is_told_to_think_in_its_own_words(model, thinking, forced, members
         (OLLAMA, "llama3.1:8b", False, False),
     ],
 )
-def test_a_model_is_shown_what_it_can_see_and_told_of_the_rest(base_url, model, sees, fetches):
+def test_a_model_gets_what_it_can_see_and_a_note_about_the_rest(base_url, model, sees, fetches):
     for image, seen in ((IMAGE, sees), (LINKED, fetches)):
         (turn,) = messages([{"type": "text", "text": "Look:"}, image], base_url=base_url, model=model)
         if seen:
@@ -268,7 +268,7 @@ BREAK: dict[str, Any] = {"cache_control": KEPT | {"scope": "global"}}
 
 
 @pytest.mark.parametrize("model", ["anthropic/claude-opus-4.8", "google/gemini-3-pro"])
-def test_openrouter_is_told_where_to_cache(model):
+def test_openrouter_gets_cache_breakpoints(model):
     asked = [{"type": "text", "text": "Let me look.", **BREAK}, THOUGHT[1]]
     result = RESULT[0] | BREAK
     made = sent(
@@ -296,7 +296,7 @@ def test_openrouter_is_told_where_to_cache(model):
 
 
 @pytest.mark.parametrize("base_url", EVERYBODY)
-def test_no_one_else_is_told_where_to_cache(base_url):
+def test_no_other_provider_gets_cache_breakpoints(base_url):
     said = [{"type": "text", "text": "Hi", **BREAK}]
     made = sent(
         base_url,

@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the API takes and answers; its page shows it and asks nobody else for anything.
+"""The OpenAPI document describes the API's requests and answers; its page shows it and loads nothing from elsewhere.
 
 What is looked for is written from the reference page, not from the code that makes the document.
 """
@@ -395,7 +395,7 @@ def test_the_page_loads_nothing_from_elsewhere(web):
     assert all(finders.find(each) for each in files)
 
 
-def test_the_document_is_served_beside_its_page_to_anybody(web):
+def test_the_document_is_served_beside_its_page_without_a_credential(web):
     answer = CLIENT.get(web.url + "/docs/openapi.json")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == json.loads(json.dumps(document()))

@@ -1,4 +1,4 @@
-"""The gateway while its database is away or slow, and while it is stopped: the caller is told, and no row is lost."""
+"""The gateway while its database is unavailable or slow, or while it stops: clients get an error, no row is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from keys.connection import parameters
 from tests.databases import maintenance_connection, new_database, throw_out
 from tests.gateway import (
     CLIENT,
-    Web,
     admin_connection,
     ask,
     credentials,
@@ -27,6 +26,7 @@ from tests.gateway import (
     refused,
     row,
     rows,
+    started,
     wait_until,
 )
 from tests.upstream import pieces, whole
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.either_server
 
 @contextlib.contextmanager
 def database_away(name):
-    """Nobody can connect to it, and whoever was is thrown out."""
+    """No client can connect, and connected ones are thrown out."""
     connection.close()
     with psycopg.connect(**(parameters() | {"dbname": "postgres"}), autocommit=True) as link:
         link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
@@ -45,17 +45,6 @@ def database_away(name):
             yield
         finally:
             link.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
-
-
-@contextlib.contextmanager
-def started(**options):
-    """A web process of this test alone."""
-    web = Web(1, **options)
-    try:
-        web.start()
-        yield web
-    finally:
-        web.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Calls that cost more than was held for them: settled in full, noted, told of once a day and counted."""
+"""Calls that cost more than was held for them: settled in full, recorded, reported once a day and counted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from django.db import IntegrityError, transaction
 from django.urls import reverse
 
 from keys import keyring
-from tests.arbiter import arbiter, give_credential, settlement
+from tests.arbiter import arbiter, cast_with_credentials, settlement
 from tests.budgets import budget, window
 from tests.gateway import CLIENT, ask, credentials, message, row
-from tests.ledger import make_cast
 from tests.upstream import whole
 from usage import overruns, request_ids, tasks
 from usage.models import Adjustment, Alert, AlertTarget, Budget, Delivery, LedgerEntry, Overrun
@@ -30,10 +29,7 @@ BATCH = {"endpoint": "batches.create", "expires_seconds": 3600}
 @pytest.fixture
 def cast(apart, settings):
     settings.EMAIL_HOST = "mail.example.com"
-    cast = make_cast()
-    for key in (cast.alice, cast.bob, cast.charlie):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob", "charlie")
 
 
 @pytest.fixture
@@ -158,7 +154,7 @@ def test_a_webhook_gets_what_it_cost_and_what_was_held(arbiter_, cast, upstream)
     assert alert.delivered_at
 
 
-def test_each_target_is_told_of_its_customers_keys_only(arbiter_, cast):
+def test_each_target_gets_alerts_of_its_customers_keys_only(arbiter_, cast):
     for address, customer in (("all", None), ("ours", cast.alice.customer), ("theirs", cast.charlie.customer)):
         tell(f"{address}@example.com", customer)
     overrun(arbiter_, cast.charlie)
@@ -166,7 +162,7 @@ def test_each_target_is_told_of_its_customers_keys_only(arbiter_, cast):
     assert sorted(message.to[0] for message in mail.outbox) == ["all@example.com", "theirs@example.com"]
 
 
-def test_an_overrun_that_somebody_else_is_telling_of_is_left_to_them(arbiter_, cast):
+def test_an_overrun_that_another_worker_reports_is_left_to_it(arbiter_, cast):
     overrun(arbiter_, cast.alice)
     arbiter_.link.autocommit = False
     arbiter_.link.execute("SELECT FROM usage_overrun FOR UPDATE")

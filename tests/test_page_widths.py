@@ -154,7 +154,7 @@ def test_every_page_with_a_form_fits_a_laptop_and_a_phone(
                 chromium.open(styled.url + address)
                 assert chromium.evaluate("location.pathname") == address
                 assert chromium.evaluate(STYLED), f"{page} lacks a style sheet"
-                # With an empty card of each kind, as somebody fills them in.
+                # With an empty card of each kind, as people fill them in.
                 chromium.evaluate(OPEN)
                 whole, room, wide = chromium.evaluate(TOO_WIDE)
                 if PICTURES:

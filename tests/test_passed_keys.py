@@ -22,7 +22,7 @@ FAILURES = 3
 
 @dataclass
 class Fake:
-    """Speaks HTTP with nobody."""
+    """A provider without a network."""
 
     lists: tuple[int, bytes]
     counts: tuple[int, bytes] = (404, b"")
@@ -91,7 +91,7 @@ async def test_what_can_not_be_tried_counts_until_the_provider_has_answered_a_ca
     assert await said(keys, fake, 0) == 200
 
 
-async def test_a_list_of_models_that_anybody_gets_lets_no_address_try_keys_for_ever():
+async def test_a_public_list_of_models_lets_no_address_try_keys_without_limit():
     keys, fake = PassedKeys(FAILURES), Fake((200, LISTED))
     for number in range(3):
         assert await said(keys, fake, number) == 200

@@ -1,4 +1,4 @@
-"""ARBITER_AWAY=pass: calls that go out while the database is away, and are admitted when it is back."""
+"""ARBITER_AWAY=pass: calls that go out while the database is unavailable, and are admitted when it is back."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_a_call_that_can_not_be_kept_is_not_made(web, upstream, alice, apart):
         folder.rmdir()
     folder.write_text("no folder")
     with database_away(apart):
-        assert "can't be kept" in refused(post(web, alice.key), 503, "api_error")
+        assert "can't be stored" in refused(post(web, alice.key), 503, "api_error")
     assert len(upstream.seen) == 1
 
 

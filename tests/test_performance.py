@@ -118,7 +118,7 @@ def test_what_calls_came_to_decides_where_the_next_ones_go(web, two):
     time.sleep(1.2)  # every process reads them once a second
     talk(web, alice, 60)
     assert len(bad.seen) - first < first
-    # What was seen long ago, or of a provider key that nobody calls, is forgotten.
+    # Old results, and those of a provider key without calls, are forgotten.
     alice.virtual_key.adaptive_weights = False
     alice.virtual_key.save()
     performance.observe()

@@ -18,7 +18,7 @@ OTHERS_WORDS = frozenset(("migrations", "sql", "recordings"))
 
 PHRASES = (
     *("so many", "so long", "is none", "told", "nobody", "whoever", "anew", "of its own making"),
-    *("come to", "comes to", "came to"),
+    *("come to", "comes to", "came to", "somebody", "anybody", "for all that", "hears of", "is known to be wrong"),
 )
 # Between two words, a line may end: the next may begin with the mark of a comment or quotation, or both are strings.
 GAP = r"(?:(?:\s|#|--|>)+|\s?\"\s+f?\"\s?)"
@@ -111,6 +111,7 @@ def test_each_place_has_texts() -> None:
         "-- There\n-- is\n-- none.",
         "Whoever calls, is TOLD.",
         "They come to 5 USD.",
+        "Somebody sends what is known\n    to be wrong.",
         "It is of its own\n> making.",
         '"It waits so"\n    f" many seconds."',
     ],

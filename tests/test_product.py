@@ -55,7 +55,7 @@ def test_the_licence_is_the_one_that_the_metadata_names():
 
 
 @pytest.mark.parametrize("argument", ["version", "--version"])
-def test_manage_py_tells_the_version_without_database_configuration_or_packages(argument, tmp_path):
+def test_manage_py_prints_the_version_without_database_configuration_or_packages(argument, tmp_path):
     # -S leaves out the installed packages, Django among them.
     command = [sys.executable, "-S", str(ROOT / "manage.py"), argument]
     environment = {"DATABASE_URL": "nonsense", "PORT": "nonsense", "VAR_DIR": str(tmp_path / "var")}

@@ -228,13 +228,13 @@ def test_a_provider_that_gives_no_answer_cannot_be_reached(upstream, answer, wor
 
 
 @pytest.mark.django_db
-def test_an_address_that_nothing_listens_at_is_told_as_such():
+def test_an_address_without_a_server_is_reported_as_such():
     main = make_provider_key("main", provider="anthropic", base_url="http://127.0.0.1:9", secret=SECRET)
     assert str(tried(main)) == "can't be reached: the connection is refused"
 
 
 @pytest.mark.django_db
-def test_a_certificate_that_is_not_trusted_is_told_as_such(tmp_path):
+def test_an_untrusted_certificate_is_reported_as_such(tmp_path):
     with Upstream(Authority(tmp_path).server("127.0.0.1")) as untrusted:
         assert "its certificate is not trusted" in tried(add(untrusted)).message
 
@@ -267,7 +267,7 @@ def test_several_are_tried_at_once(upstream):
 
 
 @pytest.mark.django_db
-def test_a_secret_that_cannot_be_decrypted_is_told(upstream, settings, tmp_path):
+def test_a_secret_that_cannot_be_decrypted_is_reported(upstream, settings, tmp_path):
     main = add(upstream)
     settings.VAR_DIR = tmp_path
     assert "can't be decrypted" in tried(main).message

@@ -50,7 +50,7 @@ def test_an_odd_id_of_a_file_or_batch_reaches_no_provider(
 
 
 @pytest.mark.parametrize("said", ["..", "../x", "a/b", "a b", "%2e%2e", "", "é"])
-def test_an_id_that_a_provider_gives_is_none_where_it_could_lead_elsewhere(said: str) -> None:
+def test_a_providers_id_that_could_lead_to_another_path_is_ignored(said: str) -> None:
     assert id_of(b'{"id": "%b"}' % said.encode()) == ""
 
 

@@ -1,4 +1,4 @@
-"""What a caller is told of budgets and limits, over the wire."""
+"""Refusals and headers about budgets and limits, over the wire."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_answers_say_how_the_limits_stand(web, alice, upstream):
     assert post(web, alice.key, ask(stream=True)).headers["anthropic-ratelimit-requests-remaining"] == "8"
 
 
-def test_a_call_that_comes_too_soon_is_told_when_to_come_again(web, alice, upstream):
+def test_a_call_that_comes_too_soon_gets_a_retry_after(web, alice, upstream):
     Limit.objects.create(team=alice.team, kind="rpm", rate=10, burst=1)
     upstream.answer = whole(200, message())
     assert post(web, alice.key).status_code == 200

@@ -170,7 +170,7 @@ def test_a_key_that_may_not_call_may_not_ask(web, alice):
     refused(get(web, alice.key, method="POST"), 405, "invalid_request_error")
 
 
-def test_somebody_elses_provider_key_learns_nothing(start_web, alice):
+def test_a_caller_with_a_providers_own_key_learns_nothing(start_web, alice):
     web = start_web(PASSTHROUGH_CUSTOMER="Acme")
     issuing.ensure_passthrough_key("Acme")
     Budget.objects.create(customer=Customer.objects.get(name="Acme"), amount=1)

@@ -150,7 +150,7 @@ def test_a_budget_speaks_to_the_reader_not_to_the_caller(web, alice, admin):
     assert "チーム" not in english + german
     page = admin.get(f"/admin/usage/refusal/{request_ids.parse(call)}/change/", **GERMAN).content.decode()
     assert "Dieser Aufruf benötigt bis zu" in page
-    assert "チーム" in page, "what the caller was told is there word for word"
+    assert "チーム" in page, "the message to the caller is there word for word"
 
 
 def test_a_limit_speaks_to_the_reader_not_to_the_caller(web, echo_alice, admin):

@@ -230,7 +230,7 @@ def entry(kind="message", model="", wrote=0):
 WORDS = {"type": "text", "text": "Hi"}
 
 
-def test_several_models_that_declined_are_told_apart_by_their_blocks():
+def test_several_models_that_declined_are_distinguished_by_their_blocks():
     found = refusals_of(
         entry(model="a"),
         entry(model="b"),

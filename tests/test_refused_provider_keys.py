@@ -1,4 +1,4 @@
-"""Provider keys that their provider refuses: their administrators are told, and see and end it in the admin."""
+"""Provider keys that their provider refuses: administrators get an alert, and can end the cool-down in the admin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def take_out(provider_key, reason=CooldownReason.REFUSED, status=401, seconds=60
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_administrators_are_told_of_a_provider_key_that_is_refused(web, upstream, alice, settings, status):
+def test_administrators_get_an_alert_about_a_refused_provider_key(web, upstream, alice, settings, status):
     settings.EMAIL_HOST = "mail.example.com"
     tell("platform@example.com")
     tell("acme@example.com", alice.team.customer)
@@ -71,7 +71,7 @@ def test_a_webhook_gets_which_one_it_is(apart, upstream):
     assert alert.delivered_at
 
 
-def test_it_is_told_of_once_an_hour_for_as_long_as_it_lasts(apart):
+def test_the_alert_is_repeated_once_an_hour_while_the_refusals_last(apart):
     cooldown = take_out(make_provider_key("main"))
     for strikes in (2, 3):
         cooldown.strikes = strikes

@@ -271,7 +271,7 @@ def test_it_relays_a_success_that_it_cannot_read_and_estimates_it(web, upstream,
     upstream.answer = whole(200, b"<html>no API</html>", ("content-type", "text/html"))
     answer = post(web, alice.key)
     assert (answer.status_code, answer.content) == (200, b"<html>no API</html>")
-    # In a browser, a page of somebody else's would run in the gateway's name.
+    # In a browser, another site's page would run in the gateway's name.
     assert answer.headers["content-type"] == "application/octet-stream"
     entry = row()
     assert entry.estimated

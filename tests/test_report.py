@@ -91,7 +91,7 @@ def test_a_day_is_a_day_in_utc_and_the_last_one_counts(cast):
     assert lines(since="2026-11-02", until="2026-11-02") == [("2026-11-02", 2)]
 
 
-def test_it_shows_this_month_unless_told(cast):
+def test_it_shows_this_month_by_default(cast):
     form = reports.ReportForm({})
     assert form.is_valid()
     assert form.cleaned_data["since"].day == 1
@@ -186,7 +186,7 @@ def test_teams_of_one_name_are_lines_of_their_own(namesakes, finance):
     assert f"ci-{namesakes[0].team_id} of Ours / Research" in options
 
 
-def test_keys_of_one_name_are_told_apart_by_their_owners():
+def test_keys_of_the_same_name_are_distinguished_by_their_owners():
     group = reports.GROUPS["key"]
     rows = [
         dict(zip(group.fields, values, strict=True))

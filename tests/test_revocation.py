@@ -1,4 +1,4 @@
-"""Keys that come and go while calls run on two processes: what is committed holds for whoever starts later."""
+"""Keys that are issued and revoked while calls run on two processes: a committed change holds for every later call."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Traffic:
                 self.done.append((began, time.monotonic(), key, answer.status_code))
 
     def run(self, seconds=0.2):
-        """For so long, and until every caller has made a call or two meanwhile; returns when it is over."""
+        """Wait this many seconds, and until every caller has made a call or two. Returns the time afterwards."""
         began = time.monotonic()
         time.sleep(seconds)
         wait_until(lambda: sum(at > began for at, *_ in self.done) >= 2 * CALLERS, seconds=20)
@@ -128,7 +128,7 @@ def test_no_call_gets_through_that_starts_after_a_revocation_was_committed(two, 
 
 
 @pytest.mark.parametrize("subject", ["key", "team", "customer", "gateway"])
-def test_no_call_gets_through_while_somebody_is_paused(two, upstream, alice, subject):
+def test_no_call_gets_through_while_a_key_team_or_customer_is_paused(two, upstream, alice, subject):
     upstream.answer = whole(200, message())
     paused = {
         "key": alice.virtual_key,
@@ -148,7 +148,7 @@ def test_no_call_gets_through_while_somebody_is_paused(two, upstream, alice, sub
     assert traffic.statuses(since=resumed) == {200}
 
 
-def test_a_rotation_with_an_overlap_interrupts_nobody(two, upstream, alice):
+def test_a_rotation_with_an_overlap_interrupts_no_call(two, upstream, alice):
     upstream.answer = whole(200, message())
     keys = [alice.key]
     with Traffic(two, lambda: keys[-1]) as traffic:
@@ -248,7 +248,7 @@ def test_an_open_stream_runs_to_its_end_after_a_revocation(two, upstream, alice)
     assert row().status == "completed"
 
 
-def test_open_streams_are_cut_when_the_admin_asks_for_it_and_nobody_elses(two, upstream, alice):
+def test_only_the_revoked_keys_streams_are_cut_when_the_admin_asks_for_it(two, upstream, alice):
     more = threading.Event()
     bob = issue(upstream, "bob")
     parts = events("one", "two")

@@ -57,7 +57,7 @@ def test_of_many_conversations_each_provider_key_gets_its_share(weights):
     shares = Counter(chosen(weights))
     for number, weight in weights.items():
         share = weight / sum(weights.values())
-        # Six times the standard deviation of so many draws.
+        # Six times the standard deviation of this many draws.
         spread = 6 * (share * (1 - share) / len(NAMES)) ** 0.5
         assert abs(shares[number] / len(NAMES) - share) <= spread + 1 / len(NAMES)
 
@@ -109,7 +109,7 @@ def test_where_there_is_no_choice_the_conversation_is_not_asked_for():
     assert target.provider_key.id == 1
 
 
-def test_a_model_that_nobody_serves_is_unknown():
+def test_a_model_that_no_provider_key_serves_is_unknown():
     key = make_key((provider_key(2, ["gpt-*"]), 1))
     with pytest.raises(GatewayError, match=f"model: {MODEL}"):
         plan(key, [MODEL], {"anthropic"}, str)

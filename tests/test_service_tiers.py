@@ -93,7 +93,7 @@ def test_who_says_nothing_of_a_tier_served_the_standard(web, upstream, served, t
     assert (row().service_tier, row().cost, row().price_flag) == ("standard", cost_of(STANDARD), "")
 
 
-def test_a_tier_that_nobody_has_a_price_of_is_dearer_than_it_can_be(web, upstream, served):
+def test_a_tier_without_a_price_costs_at_least_its_real_price(web, upstream, served):
     caller = issue_openai(upstream)
     upstream.answer = whole(200, completion("Hi", model="gpt-5-pro", service_tier="priority"))
     assert post(web, caller.key, ask_gpt(model="gpt-5-pro")).status_code == 200

@@ -1,4 +1,4 @@
-"""Guessing passwords is slow, over all processes, and logged; it locks nobody out from elsewhere."""
+"""Guessing passwords is slow across all processes, and logged; it locks no user out from elsewhere."""
 
 from __future__ import annotations
 

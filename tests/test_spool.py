@@ -240,7 +240,7 @@ async def test_no_admitted_call_loses_its_hold_over_a_dead_letter_that_cannot_be
             writer.settle(settlement(call))
         await quiet(writer)
         assert {entry.id async for entry in LedgerEntry.objects.all()} == {call.id for call in (poisoned, *calls)}
-    assert caplog.text.count("a dead letter can't be kept") == 2
+    assert caplog.text.count("a dead letter can't be stored") == 2
     assert str(poisoned.id) in caplog.text
 
 

@@ -110,7 +110,7 @@ def test_harm_and_upgrades_are_noticed(root, harm):
     assert not static_files.are_whole(root, static_files.fingerprint())
 
 
-def test_a_start_after_an_upgrade_collects_them_anew(root):
+def test_a_start_after_an_upgrade_collects_them_again(root):
     (root / "of-an-older-version.css").write_text("")
     of_another_version(root)
     taken_away(root)

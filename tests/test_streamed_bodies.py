@@ -287,7 +287,7 @@ def wait_for_bytes(link: socket.socket) -> None:
     link.recv(1000)
 
 
-def test_nothing_is_taken_where_nobody_is_reached(caller: Caller) -> None:
+def test_no_part_of_the_body_is_read_if_the_provider_cannot_be_reached(caller: Caller) -> None:
     parts = Parts(b"hello")
     with pytest.raises(UpstreamError) as caught:
         caller.run(send(caller, "http://127.0.0.1:1", parts))

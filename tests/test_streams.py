@@ -1,4 +1,4 @@
-"""Streams while they run: at once, kept alive, never silently cut, and paid for when somebody hangs up."""
+"""Streams while they run: sent at once, kept alive, never cut off silently, and paid for if the client leaves."""
 
 from __future__ import annotations
 

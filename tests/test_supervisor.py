@@ -83,15 +83,15 @@ def test_it_replaces_a_process_that_dies(crew, run_dir, capsys):
     child.process.wait()
     watch_until(crew, lambda: "web-1" in crew.children and crew.children["web-1"] is not child)
     assert (run_dir / "web-1.pid").read_text() == f"{crew.children['web-1'].process.pid}\n"
-    assert capsys.readouterr().out == "web-1 ended (signal 9); it is started again now.\n"
+    assert capsys.readouterr().out == "web-1 ended (signal 9); it restarts now.\n"
 
 
 def test_it_gives_one_that_fails_to_start_more_and_more_time(crew, capsys):
     crew.add(role("worker", [sys.executable, "-c", "raise SystemExit(3)"]))
     watch_until(crew, lambda: crew.failures.get("worker") == 2)
     assert capsys.readouterr().out.splitlines() == [
-        "worker ended (exit code 3); it is started again in 1 s.",
-        "worker ended (exit code 3); it is started again in 2 s.",
+        "worker ended (exit code 3); it restarts in 1 s.",
+        "worker ended (exit code 3); it restarts in 2 s.",
     ]
 
 
@@ -177,7 +177,7 @@ def test_a_second_signal_hurries_but_an_echo_of_the_first_does_not(crew, tmp_pat
     thread.join()
     assert still_there == [True]
     assert child.process.returncode == 0
-    assert capsys.readouterr().out == "Hurrying: open calls are cut.\n"
+    assert capsys.readouterr().out == "Stopping at once: open calls are cut off.\n"
 
 
 def test_children_end_with_a_killed_parent(run_dir, tmp_path):
@@ -195,7 +195,7 @@ def test_children_end_with_a_killed_parent(run_dir, tmp_path):
     wait_for(lambda: not processes.is_from(pid, run_dir))
 
 
-def test_it_ends_what_a_killed_run_left_and_nobody_else(run_dir, monkeypatch, capsys):
+def test_it_ends_the_processes_of_a_killed_run_and_no_others(run_dir, monkeypatch, capsys):
     monkeypatch.setattr(supervisor, "ORPHAN_STEPS", [(None, 0.1), (signal.SIGTERM, 5.0)])
     ours = processes.spawn(SLEEP)
     monkeypatch.setenv(processes.MARK, "/somewhere/else")
@@ -211,7 +211,7 @@ def test_it_ends_what_a_killed_run_left_and_nobody_else(run_dir, monkeypatch, ca
     assert ours.returncode == -signal.SIGTERM
     assert stranger.poll() is None
     processes.end(stranger, signal.SIGTERM, 5)
-    assert capsys.readouterr().out == "Ending what an earlier run left when it was killed: web-1.\n"
+    assert capsys.readouterr().out == "Ending processes that an earlier run left when it was killed: web-1.\n"
 
 
 def test_a_port_in_use_is_one_line_with_a_way_out():

@@ -63,7 +63,7 @@ def wait_for(text, process, said):
 
 
 @pytest.mark.parametrize("roles", ["worker", "beat,worker"])
-def test_without_web_processes_it_needs_no_port_and_says_that_it_listens_nowhere(apart, tmp_path, taken_port, roles):
+def test_without_web_processes_it_needs_no_port_and_says_that_it_does_not_listen(apart, tmp_path, taken_port, roles):
     people = get_user_model().objects.count()
     with supervised(tmp_path, roles=roles, port=taken_port) as (process, said):
         wait_for("Ctrl-C", process, said)
@@ -72,7 +72,7 @@ def test_without_web_processes_it_needs_no_port_and_says_that_it_listens_nowhere
         running = {file.stem for file in (tmp_path / "var" / "run").glob("*.pid")}
     assert process.returncode == 0
     assert running == set(roles.split(","))
-    assert f"The gateway runs as {' and '.join(roles.split(','))} and listens nowhere (Ctrl-C stops it)." in said()
+    assert f"The gateway runs as {' and '.join(roles.split(','))} and doesn't listen (Ctrl-C stops it)." in said()
     assert said().rstrip().endswith("Stopped.")
     assert "http" not in said()
     # The first secrets are for a machine that they can be tried at.

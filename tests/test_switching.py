@@ -1,4 +1,4 @@
-"""A conversation goes on at another kind of provider: thinking that nobody signed but the gateway is left behind."""
+"""A conversation goes on at another kind of provider, without thinking that only the gateway has signed."""
 
 from __future__ import annotations
 

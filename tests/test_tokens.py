@@ -12,7 +12,7 @@ from messages_api.upstream import UpstreamError
 
 
 class Cloud:
-    """Gives tokens that last for so long each, one after the other; None for one that it doesn't give."""
+    """Gives one token after the other, each valid for this time; None stands for a token that it refuses."""
 
     def __init__(self, *lasting: float | None) -> None:
         self.lasting = list(lasting)

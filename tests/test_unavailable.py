@@ -151,7 +151,7 @@ def test_beside_a_stopped_gateway_a_command_says_how_to_start_it(tmp_path, argum
         ("28P01", "Passwort-Authentifizierung fehlgeschlagen", "can't be used: Passwort-Authentifizierung"),
     ],
 )
-def test_a_server_that_refuses_is_told_from_one_that_is_away_and_no_password_is_shown(manage_py, code, text, said):
+def test_a_refusing_server_differs_from_a_missing_one_and_no_password_is_shown(manage_py, code, text, said):
     with refusing_postgres(code, text) as port:
         line = manage_py(["clearsessions"], PORT=port, USER="alice", PASSWORD="p4ssw0rd", NAME="ledger")
     assert line.startswith(f"DATABASE_URL: PostgreSQL at 127.0.0.1, port {port} {said}")

@@ -99,7 +99,7 @@ def test_every_request_of_a_connection_may_bring_an_offer(web, upstream, alice, 
     rows(len(bodies))
 
 
-def test_requests_that_come_together_with_offers_are_answered_in_turn(web, upstream, alice):
+def test_pipelined_requests_with_upgrade_offers_are_answered_in_turn(web, upstream, alice):
     upstream.answer = lambda seen: whole(200, message(json.loads(seen.body)["messages"][0]["content"]))
     words = [f"Number {number}" for number in range(5)]
     with socket.create_connection(web.address, timeout=5) as link, link.makefile("rb") as said:

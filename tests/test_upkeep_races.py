@@ -1,4 +1,4 @@
-"""Upkeep while calls come and go: whoever takes over, expires or gives back never waits in a circle with groups."""
+"""Upkeep while calls run: a task that reaps, expires or gives back holds never deadlocks with a group."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_it_reads_an_answer(caller: Caller, upstream: Upstream, name: str) -> No
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_an_answer_that_is_none_is_an_error_and_may_have_been_billed(
+def test_an_invalid_answer_is_an_error_and_may_have_been_billed(
     caller: Caller, upstream: Upstream, name: str
 ) -> None:
     if caller.kind == "aiohttp" and name in AIOHTTP_TAKES:
@@ -156,7 +156,7 @@ def test_a_compressed_answer_that_is_cut_off_is_an_error(caller: Caller, upstrea
         caller.run(unpack(caller.client, upstream.url))
 
 
-def test_a_compressed_answer_that_is_none_is_an_error(caller: Caller, upstream: Upstream) -> None:
+def test_an_invalid_compressed_answer_is_an_error(caller: Caller, upstream: Upstream) -> None:
     upstream.answer = whole(200, b"hello", ("content-encoding", "gzip"))
     with pytest.raises(UpstreamError, match="bad_compression"):
         caller.run(unpack(caller.client, upstream.url))

@@ -214,7 +214,7 @@ def test_a_connection_that_is_not_made_in_time_is_an_error_and_nothing_was_sent(
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1", "http://nowhere.invalid", "https://127.0.0.1:1", "http://[::1]:1", "http://x" * 99]
 )
-def test_nothing_was_sent_to_whom_nobody_reaches(caller: Caller, url: str) -> None:
+def test_nothing_was_sent_to_an_unreachable_provider(caller: Caller, url: str) -> None:
     error = caller.fail(url)
     assert (error.kind, error.sent) == ("not_connected", False)
 
@@ -233,7 +233,7 @@ def test_nothing_was_sent_to_whom_nobody_reaches(caller: Caller, url: str) -> No
         "http://b\u00fccher.invalid",
     ],
 )
-def test_a_url_that_is_none_is_an_error_and_nothing_was_sent(lean: Caller, url: str) -> None:
+def test_an_invalid_url_is_an_error_and_nothing_was_sent(lean: Caller, url: str) -> None:
     error = lean.fail(url)
     assert (error.kind, error.sent) == ("not_connected", False)
 

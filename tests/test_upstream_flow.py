@@ -33,7 +33,7 @@ def test_a_half_read_answer_that_is_closed_cuts_the_provider_off(caller: Caller,
     assert caller.get(upstream.url).body == b"next"
 
 
-def test_a_large_answer_that_nobody_reads_does_not_block_the_next(caller: Caller, upstream: Upstream) -> None:
+def test_a_large_unread_answer_does_not_block_the_next(caller: Caller, upstream: Upstream) -> None:
     # Its last byte is the one too many, so that reading stops at the answer's very end.
     body = b"a" * (lean_connection.HIGH_WATER + 1)
     upstream.answer = in_turn(whole(200, body), whole(200, b"next"))

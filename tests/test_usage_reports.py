@@ -145,7 +145,7 @@ def test_a_stream_that_breaks_off_after_zeros_is_reckoned_by_what_was_read(web, 
     assert (entry.input_tokens, entry.cache_read_input_tokens, entry.estimated) == (1200, 5000, True)
 
 
-def test_a_prompt_may_be_divided_anew_and_grows_but_never_shrinks():
+def test_a_later_report_may_divide_the_prompt_differently_but_never_shorten_it():
     assert read_by({"input_tokens": 6200}, READ) == (1200, 5000)
     assert read_by({"input_tokens": 2050}, {"input_tokens": 31_772}) == (31_772, 0)
     assert read_by(READ, {"input_tokens": 900}) == (1200, 5000)

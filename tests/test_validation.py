@@ -155,7 +155,7 @@ def test_a_block_that_is_not_known_is_read_as_strictly_the_second_time():
             assert said == "messages.0.content.1.text: Field required"
 
 
-def test_whoever_makes_types_up_teaches_the_gateway_only_so_much():
+def test_a_client_that_invents_types_fills_only_a_bounded_memory():
     for number in range(100):
         assert judge(request_of({"type": f"made_up_{number}"})) is None
     assert len(schema.readers[False].learnt) <= schema.Reader.LEARNT

@@ -1,4 +1,4 @@
-"""`manage.py verify_ledger`: counters that are derived anew, while calls come and go."""
+"""`manage.py verify_ledger`: recomputes counters while calls are admitted and settled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from decimal import Decimal
 import pytest
 from django.core.management import call_command
 
-from tests.arbiter import arbiter, give_credential
+from tests.arbiter import arbiter, cast_with_credentials
 from tests.gateway import admin_connection
-from tests.ledger import make_cast, make_entry
+from tests.ledger import make_entry
 from usage import verification
 from usage.models import Budget, Limit, LimitState, Window
 
@@ -21,10 +21,7 @@ pytestmark = pytest.mark.either_server
 
 @pytest.fixture
 def cast(apart):
-    cast = make_cast()
-    for key in (cast.alice, cast.bob):
-        give_credential(key)
-    return cast
+    return cast_with_credentials("alice", "bob")
 
 
 @pytest.fixture
@@ -110,7 +107,7 @@ def test_a_window_that_is_missing_is_found(asked, cast, another_writes):
     Budget.objects.create(amount=10, team=cast.alice.team)
     with admin_connection() as link:
         if another_writes:
-            # Nothing that is written after this is over, as far as anybody can say.
+            # Nothing that is written after this counts as ended.
             link.execute("BEGIN")
             link.execute("SELECT pg_current_xact_id()")
         call, _ = asked.admit(cast.alice, "0.5")

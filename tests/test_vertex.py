@@ -317,7 +317,7 @@ def test_google_is_asked_by_the_proxy_and_a_metadata_server_without(
         (200, b"{}", UpstreamError),
     ],
 )
-def test_what_google_refuses_is_told_from_what_it_cannot_answer(
+def test_a_refusal_by_google_differs_from_a_failure_to_answer(
     google: Upstream, tmp_path: Path, status: int, answer: bytes, expected: type[Exception]
 ) -> None:
     (tmp_path / "token").write_text("a-workloads-token")

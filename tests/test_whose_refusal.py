@@ -47,7 +47,7 @@ def test_a_provider_key_that_two_callers_are_refused_with_is_taken_out_for_every
 @pytest.mark.parametrize(
     ("of", "third"), [({}, ""), ({"team": "Sales"}, "Globex")], ids=["one team", "one customer of two"]
 )
-def test_two_keys_of_one_team_or_customer_take_a_provider_key_from_nobody(web, alice, first, second, of, third):
+def test_two_keys_of_one_team_or_customer_take_a_provider_key_from_no_other_caller(web, alice, first, second, of, third):
     first.answer = lambda seen: failing(401, "authentication_error") if is_message(seen) else whole(200, LISTED)
     bob = another(alice, "bob", **of)
     if third:
@@ -63,7 +63,7 @@ def is_message(seen):
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
-def test_what_one_caller_sends_takes_a_provider_key_from_nobody(web, served, first, status):
+def test_one_callers_request_takes_a_provider_key_from_no_other_caller(web, served, first, status):
     alice = issue(first)
     mallory = another(alice, "mallory")
 
@@ -107,7 +107,7 @@ def test_a_success_between_two_refusals_says_that_they_were_about_the_requests(w
     assert not Cooldown.objects.exists()
 
 
-def test_a_refusal_of_counting_takes_messages_from_nobody(web, served, first):
+def test_a_refusal_of_counting_tokens_takes_messages_from_no_caller(web, served, first):
     alice = issue(first)
     refusing = failing(403, "permission_error")
     first.answer = lambda seen: refusing if seen.target.endswith("count_tokens") else whole(200, message())
@@ -137,7 +137,7 @@ def test_a_spent_account_is_one(web, alice, first, second, status, error):
     assert first.last.target == "/v1/messages/count_tokens"
 
 
-def test_the_words_of_a_spent_account_to_one_caller_take_a_provider_key_from_nobody(web, alice, first, second):
+def test_one_callers_message_about_a_spent_account_takes_a_provider_key_from_no_other_caller(web, alice, first, second):
     said = {"type": "invalid_request_error", "message": "Your credit balance is too low to access the Anthropic API."}
     refusing = whole(400, json.dumps({"type": "error", "error": said}).encode())
     counted = whole(200, b'{"input_tokens": 1}')
@@ -160,7 +160,7 @@ def test_the_words_of_a_spent_account_to_one_caller_take_a_provider_key_from_nob
         "You have reached your specified workspace API usage limits. You will regain access on 2026-04-01.",
     ],
 )
-def test_a_spent_account_is_told_by_whole_messages(words):
+def test_a_spent_account_is_recognised_by_whole_messages(words):
     assert spent(json.dumps({"error": {"message": words}}).encode())
     for echo in (f"{words}: Extra inputs are not permitted", f"{words}\n", f"metadata: {words}"):
         assert not spent(json.dumps({"error": {"message": echo}}).encode())

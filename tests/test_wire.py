@@ -67,7 +67,7 @@ def test_the_version_that_the_sdk_sends_reaches_the_provider(sdk, upstream, vers
 
 
 @pytest.mark.wire(4)
-def test_what_the_sdk_is_told_to_add_reaches_the_provider(sdk, upstream):
+def test_extra_members_and_headers_of_the_sdk_reach_the_provider(sdk, upstream):
     upstream.answer = whole(200, message())
     sdk.messages.create(**ASKED, extra_headers={"anthropic-foo": "bar"}, extra_body={"novelty": {"depth": [1, None]}})
     assert upstream.last.values("anthropic-foo") == ["bar"]

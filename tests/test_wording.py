@@ -117,14 +117,14 @@ def test_what_an_owner_is_called_can_not_break_a_sentence():
 
 
 @pytest.mark.parametrize("language", ["", "xx", "tlh-klingon"])
-def test_a_language_that_nobody_speaks_here_is_refused_and_read_as_english(language):
+def test_an_unsupported_language_is_refused_and_read_as_english(language):
     with pytest.raises(ValidationError) as caught:
         Customer(name="Acme", language=language).clean_fields()
     assert set(caught.value.message_dict) == {"language"}
     assert over_budget(language or "xx").startswith("This call needs up to $1,234.57")
 
 
-def test_callers_are_told_in_their_customers_language(web, alice, upstream):
+def test_refusals_are_in_the_customers_language(web, alice, upstream):
     Customer.objects.update(language="de", time_zone="Europe/Berlin")
     Price.objects.create(model="claude-opus-5-5", input=1, output=10, cache_read=0, cache_write_5m=1, cache_write_1h=1)
     budget = Budget.objects.create(team=alice.team, amount=Decimal("0.1"))

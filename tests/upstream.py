@@ -1,4 +1,4 @@
-"""A provider to test against: an HTTP/1.1 server over real sockets that does what each test tells it to.
+"""A provider to test against: an HTTP/1.1 server over real sockets whose answers each test chooses.
 
 What it answers is a list of steps: bytes are written and flushed, a number is a pause in seconds, an Event is waited
 for, and an End ends the connection there. Without one the connection is kept alive. It remembers every request.
@@ -35,7 +35,7 @@ LINGER_NONE = struct.pack("ii", 1, 0)
 
 @dataclass
 class Seen:
-    """A request as it arrived, and when whoever sent it was gone."""
+    """A request as it arrived, and when its client disconnected."""
 
     method: str
     target: str
@@ -93,7 +93,7 @@ def broken(parts: Sequence[bytes], end: End = End.CLOSE, *headers: tuple[str, st
 
 
 def cut(body: bytes, source: random.Random, most: int = 40) -> list[bytes]:
-    """The body in up to so many parts, cut anywhere: inside lines, escapes and characters too."""
+    """The body in up to this many parts, cut anywhere: inside lines, escapes and characters too."""
     places = sorted({0, len(body), *(source.randrange(len(body) + 1) for _ in range(source.randrange(most)))})
     return [body[start:end] for start, end in itertools.pairwise(places)]
 
@@ -131,7 +131,7 @@ class Upstream:
         return self.seen[-1]
 
     def wait_for(self, count: int = 1, seconds: float = 30) -> Seen:
-        """The latest request, once so many have arrived."""
+        """The latest request, once this many have arrived."""
         deadline = time.monotonic() + seconds
         while len(self.seen) < count:
             assert time.monotonic() < deadline, f"{len(self.seen)} of {count} requests arrived"

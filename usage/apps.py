@@ -11,7 +11,7 @@ class UsageConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the check of addresses, and let every `migrate` make the arbiter's functions."""
+        """Register the check of addresses, and have every `migrate` create the arbiter's functions."""
         from usage import saved_addresses
 
         checks.register(saved_addresses.check, "addresses")
@@ -20,14 +20,14 @@ class UsageConfig(AppConfig):
 
 
 def check_search_path(using: str, **_: Any) -> None:
-    """Migrate no other tables than those that are in use."""
+    """Migrate only the tables that are in use."""
     from usage import functions
 
     functions.check_search_path(using)
 
 
 def make_functions(using: str, **_: Any) -> None:
-    """Make this version's functions, unless `migrate` has left the tables at an earlier state."""
+    """Create this version's functions, unless `migrate` has left the tables in an earlier state."""
     from usage import functions
 
     if functions.are_possible(using):

@@ -1,4 +1,4 @@
-"""What the arbiter is asked before and after a call, and what it answers (usage/arbiter/)."""
+"""Questions to the arbiter before and after a call, and its answers (usage/arbiter/)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Overloaded(Exception):
 
 
 class ArbiterAway(Exception):
-    """The arbiter could not answer in time: nothing was admitted, nothing may be sent."""
+    """The arbiter did not answer in time: no call was admitted, and none may be sent."""
 
 
 class Verdict(str):
-    """The arbiter's word on an admission: `admitted`, or why not (usage/arbiter/admissions.sql).
+    """The arbiter's verdict on an admission: `admitted`, or why not (usage/arbiter/admissions.sql).
 
-    `details`: for `budget` and `limit`, what refused and how much is left of it; for `admitted`, a list of how the
-    limits stand that apply to the call, with a `budget` where one is nearly empty until the call is settled. Amounts
-    are strings, moments ISO 8601.
+    `details`: for `budget` and `limit`, the one that refused, with what is left of it; for `admitted`, a list with the
+    state of each limit that applies to the call, and a `budget` entry if one is nearly empty until the call is settled.
+    Amounts are strings, moments ISO 8601.
     """
 
     __slots__ = ("details",)
@@ -36,8 +36,9 @@ class Verdict(str):
 
 
 class Share(msgspec.Struct):
-    """What one model of a call may cost: USD, and tokens that are read and written. `also` are other names of it, and
-    models that may be run besides: budgets and limits of these apply to the whole of it."""
+    """The most that one model of a call may cost: USD, and tokens read and written. `also` has the model's other names,
+    and further models that may run: budgets and limits of these count the whole share.
+    """
 
     ceiling: Decimal = Decimal(0)
     tokens: int = 0
@@ -73,14 +74,13 @@ class Held(msgspec.Struct, kw_only=True):
 
 
 class Admission(Held, kw_only=True):
-    """What the arbiter is asked before a call: who calls, and what to hold.
+    """The question to the arbiter before a call: who calls, and what to hold.
 
-    `revision`, `catalogue_revision`: of the key and the catalogue, as the process knows them.
-    `hold`: False asks about the key alone.
-    `expires_seconds`: the hold outlives this process, by this long at most.
-    `input_ceiling`: tokens at most; budgets of tokens hold them besides `max_tokens`.
-    `insists`: the call goes to that provider key although it cools down (keys/cooldowns.py).
-    A call that can cost nothing (`ceiling` and `max_tokens` are 0) is free: no budget or limit applies to it.
+    `revision`, `catalogue_revision`: of the cached key and catalogue. `hold`: False asks about the key alone.
+    `expires_seconds`: the hold outlives this process, by this long at most. `input_ceiling`: the most tokens of input;
+    budgets of tokens hold them in addition to `max_tokens`. `insists`: the call goes to that provider key although it
+    cools down (keys/cooldowns.py). A call that can cost nothing (`ceiling` and `max_tokens` are 0) is free: no budget
+    or limit applies to it.
     """
 
     revision: int
@@ -92,7 +92,7 @@ class Admission(Held, kw_only=True):
 
 
 class Tokens(msgspec.Struct, kw_only=True):
-    """What providers bill for, and what it costs in USD; thinking is a part of output."""
+    """The quantities that providers bill, and their cost in USD; thinking is a part of output."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -130,16 +130,16 @@ class Settlement(Tokens, kw_only=True):
 
 
 class Passed(msgspec.Struct):
-    """An admission of a call that was let through while the database was away, as the spool has it."""
+    """The admission of a call that passed while the database was unavailable, in the form of the spool."""
 
     passed: Admission
     admitted_at: datetime
 
     def asked(self) -> dict[str, Any]:
-        """What usage_admit_late is asked."""
+        """The arguments of usage_admit_late."""
         return msgspec.structs.asdict(self.passed) | {"admitted_at": self.admitted_at}
 
 
 def clean(text: str, length: int = 200) -> str:
-    """A string from outside as PostgreSQL takes it: no null bytes or lone surrogates, capped."""
+    """A string from outside in a form that PostgreSQL accepts: without null bytes or lone surrogates, and capped."""
     return text[:length].encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

@@ -39,7 +39,7 @@ class FreeCallCounter:
         self.counted[datetime.now(UTC).date(), virtual_key, endpoint, status] += 1
 
     async def flush(self) -> None:
-        """Write the counts. If the database is away, they are kept for the next flush."""
+        """Write the counts. If the database is unavailable, they are kept for the next flush."""
         if not self.counted:
             return
         counted, self.counted = self.counted, Counter()

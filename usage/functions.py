@@ -6,7 +6,7 @@ schema `arbiter_<hash>`; it runs after every `migrate` (usage/apps.py). The sear
 the schema of the process's own code (gateway_project/database.py), so the processes of two versions work side by side
 while a deployment is upgraded. `drop_unused` removes the schemas of versions that are gone.
 
-Importing this module needs no Django, for the settings do it.
+This module doesn't import Django, because the settings import it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import psycopg
 from usage.arbitration import Admission, Held, Settlement, Tokens
 
 FOLDER = Path(__file__).resolve().parent / "arbiter"
-# In this order, since a type or an SQL function must be there before a function that uses it.
+# In this order, because a type or SQL function must exist before a function that uses it.
 FILES = (
     "types.sql",
     "model_names.sql",
@@ -46,7 +46,8 @@ FILES = (
 PREFIX = "arbiter_"
 # Where PostgreSQL looks for tables, unless it is configured otherwise.
 USUAL_PATH = '"$user",public'
-# Workers and pages don't register as web processes do: they have this long to be replaced after the last one of them.
+# Workers and pages-only processes don't register as web processes do: they must be replaced within this time (seconds)
+# after the last web process of their version.
 KEPT = timedelta(days=7)
 
 # The structs that placeholders name, and the SQL types of their fields.
@@ -70,7 +71,7 @@ class ArbiterMissing(Exception):
 
 
 def columns(shape: type[msgspec.Struct]) -> dict[str, str]:
-    """The columns that a struct names, with their SQL types."""
+    """The columns that a struct's fields name, with their SQL types."""
     return {name: _sql_type(hint) for name, hint in typing.get_type_hints(shape).items()}
 
 
@@ -81,7 +82,7 @@ def _sql_type(hint: Any) -> str:
 
 
 def _defaults(shape: type[msgspec.Struct]) -> dict[str, str]:
-    """SQL literals of what a column is where nothing is given; NULL where there must be something."""
+    """The SQL literal of a column's default; NULL if the column needs a value."""
     found = {}
     for field in msgspec.structs.fields(shape):
         value = field.default
@@ -116,17 +117,17 @@ def fill_in(text: str) -> str:
 SQL = "\n".join(fill_in((FOLDER / name).read_text()) for name in FILES)
 SCHEMA = PREFIX + hashlib.sha256(SQL.encode()).hexdigest()[:12]
 
-# Not by to_regnamespace, which within a transaction doesn't notice what another one has just made.
+# Not by to_regnamespace: within a transaction, it doesn't see a schema that another one has just created.
 IS_MADE = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
-# One at a time, whether it makes or drops.
+# Only one process at a time creates or drops schemas.
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('usage_arbiter'))"
-# Every role that may use the tables may use the functions, which run with their caller's rights.
+# Every role that may use the tables may use the functions, which run with the caller's rights.
 CREATE = f"CREATE SCHEMA {SCHEMA}; GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC"
 NOTE_USE = """
 INSERT INTO usage_arbiterversion AS v (schema, used_at) VALUES (%s, clock_timestamp())
 ON CONFLICT (schema) DO UPDATE SET used_at = excluded.used_at WHERE v.used_at < excluded.used_at - interval '1 minute'
 """
-# Search paths that the role or the database has, which ours would hide.
+# Search paths of the role or the database, which the program's own would hide.
 CONFIGURED_PATHS = """
 SELECT split_part(setting, '=', 2) FROM pg_db_role_setting, unnest(setconfig) AS setting
 WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
@@ -149,7 +150,7 @@ def search_path(tables: str = USUAL_PATH) -> str:
 
 
 def check_search_path(using: str = "default") -> None:
-    """See that tables are looked for where they have been so far.
+    """Check that the program's search path finds the same tables as before.
 
     Raises:
         CommandError: the role or the database has a search path of its own, which this program's hides.
@@ -168,7 +169,7 @@ def check_search_path(using: str = "default") -> None:
 
 
 def are_made(using: str = "default") -> bool:
-    """Whether this version's schema is there."""
+    """Whether this version's schema exists."""
     from django.db import connections
 
     with connections[using].cursor() as cursor:
@@ -178,7 +179,7 @@ def are_made(using: str = "default") -> bool:
 
 
 def are_possible(using: str = "default") -> bool:
-    """Whether the tables are those that this version's functions work on."""
+    """Whether the tables have the form that this version's functions need."""
     from django.db import connections
     from django.db.migrations.loader import MigrationLoader
 
@@ -189,8 +190,8 @@ def are_possible(using: str = "default") -> bool:
 
 
 def make(using: str = "default") -> bool:
-    """Make this version's schema, whole or not at all; True if it was not there. Making it again changes nothing, and
-    of several processes that make it at once one does.
+    """Create this version's schema, completely or not at all. Returns True if it did not exist. A repetition changes
+    nothing; of several processes at once, one creates it.
 
     Raises:
         CommandError: the role may not create schemas in this database.
@@ -220,10 +221,10 @@ def make(using: str = "default") -> bool:
 
 
 async def check(connection: psycopg.AsyncConnection) -> None:
-    """See that this version's schema is there.
+    """Check that this version's schema exists.
 
     Raises:
-        ArbiterMissing: it is not.
+        ArbiterMissing: it doesn't exist.
     """
     row = await (await connection.execute(IS_MADE, [SCHEMA])).fetchone()
     if row != (True,):
@@ -231,8 +232,9 @@ async def check(connection: psycopg.AsyncConnection) -> None:
 
 
 def drop_unused(kept: timedelta = KEPT) -> list[str]:
-    """Drop the schemas that no process has used for this long, and return their names. In use are the version that runs
-    this, and each one that a web process is registered with."""
+    """Drop the schemas that no process has used for this long, and return their names. The version that runs this
+    function is in use, and so is each version of a registered web process.
+    """
     from django.db import connection, transaction
 
     with transaction.atomic(), connection.cursor() as cursor:

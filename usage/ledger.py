@@ -11,27 +11,29 @@ from usage.tokens import TOKENS_PER_SECOND
 
 
 def make_partitions(months: int = 3) -> int:
-    """Make the partitions of this month and of as many following ones; returns how many are new."""
+    """Create the partitions of this month and of the following ones. Returns the number of new ones."""
     return _ask("SELECT usage_make_partitions(%s)", months)
 
 
 def reap(lease: timedelta) -> int:
-    """Turn the holds of processes whose last heartbeat is older than the lease into rows; returns how many."""
+    """Turn the holds of processes whose last heartbeat is older than the lease into rows. Returns their number."""
     return _ask("SELECT usage_reap(make_interval(secs => %s), %s)", lease.total_seconds(), TOKENS_PER_SECOND)
 
 
 def give_back(age: timedelta) -> int:
-    """Give back to budgets what has been retained for this long of calls without a known end; returns of how many."""
+    """Give back to budgets what has been retained for this long, for calls without a known end. Returns the number of
+    calls.
+    """
     return _ask("SELECT usage_give_back(NULL, make_interval(secs => %s))", age.total_seconds())
 
 
 def give_back_of(call: UUID) -> bool:
-    """Give back what is retained of this call, as an admin has decided. False if nothing is retained."""
+    """Give back what is retained for this call, at an administrator's request. False if nothing is retained."""
     return bool(_ask("SELECT usage_give_back(ARRAY[%s]::uuid[], NULL)", call))
 
 
 def expire() -> int:
-    """Turn the holds whose date has passed into interrupted rows; returns how many."""
+    """Turn expired holds into interrupted rows. Returns their number."""
     return _ask("SELECT usage_expire()")
 
 

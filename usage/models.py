@@ -1,7 +1,6 @@
-"""Money and tokens: holds while a call runs, one ledger row after it, and the roll-ups that reports read.
-
-Holds and ledger rows name customers, keys and so on by id without foreign-key constraints: those would cost a lock
-each at every admission. Nothing that they name is ever deleted.
+"""Money and tokens: holds while a call runs, one ledger row after it, and the roll-ups that reports read. Holds and
+ledger rows name customers, keys and other objects by id, without foreign-key constraints: each would cost a lock at
+every admission. These objects are never deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ __all__ = [
 
 
 class Process(models.Model):
-    """A web process that holds money for calls; it is alive as long as its heartbeat is younger than its lease.
+    """A web process that holds money for calls. It counts as alive while its last heartbeat is younger than its lease.
 
     `arbiter`: the schema of the functions that it works with; empty for versions before there were schemas.
     """
@@ -70,8 +69,9 @@ class ArbiterVersion(models.Model):
 
 
 class Writer(models.Model):
-    """The right of one connection of one process to admit and settle. A new connection moves the fence, so that what
-    an older one still has under way is refused; the reaper deletes the row."""
+    """The right of one connection of one process to admit and settle. A new connection increments the fence, so that
+    groups of an older connection are refused. The reaper deletes the row.
+    """
 
     process = models.UUIDField(primary_key=True)
     fence = models.BigIntegerField()
@@ -92,7 +92,7 @@ class Status(models.TextChoices):
 
 
 class Call(models.Model):
-    """What a hold and the ledger row that follows it both say about a call."""
+    """The columns that a hold and its ledger row have in common."""
 
     admitted_at = models.DateTimeField()
     credential = models.BigIntegerField()
@@ -135,7 +135,7 @@ class Hold(Call):
 
 
 class Tokens(models.Model):
-    """Every category of tokens and requests that providers bill for; thinking is a part of output."""
+    """The categories of tokens and requests that providers bill; thinking is a part of output."""
 
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
@@ -194,7 +194,7 @@ class LedgerEntry(Call, Tokens):
 
 
 class Adjustment(Tokens):
-    """What turned out differently from a ledger row: the differences, to be added to it. Append-only."""
+    """A correction of a ledger row: the differences, which are added to the row. Append-only."""
 
     class Reason(models.TextChoices):
         LATE_SETTLEMENT = "late_settlement", "settled after it was taken for interrupted"
@@ -219,9 +219,8 @@ class Adjustment(Tokens):
 
 
 class Price(models.Model):
-    """A price of our own, in USD per million tokens; it wins over the catalogue from `valid_from` on.
-
-    Rows are dated, never edited in place: a row of record names the price that it was priced with.
+    """A price of the deployment's own, in USD per million tokens. It replaces the catalogue's from `valid_from` on.
+    Rows are dated and never edited, because a ledger row names the price that it was priced with.
     """
 
     provider = models.CharField(max_length=20, blank=True, help_text="Empty: any provider.")
@@ -245,7 +244,7 @@ class Price(models.Model):
 
 
 class Rollup(Tokens):
-    """Calls and what they cost in a quarter of an hour (UTC, by admission), by who called, what and how it ended."""
+    """The number and cost of calls in a quarter of an hour (UTC, by admission), by caller, model and outcome."""
 
     bucket = models.DateTimeField()
     customer = models.ForeignKey(Customer, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
@@ -284,11 +283,12 @@ class RollupState(models.Model):
 
 
 class Refusal(models.Model):
-    """A call that we refused: it cost nothing and has no ledger row, but support can find it by its request id.
+    """A call that the gateway refused. It cost nothing and has no ledger row, but support can find it by its request
+    id.
 
-    Of a storm the first few calls have rows of their own. The others of the same reason and key are counted in one row
-    for each `minute`, which is about the last of them. `facts`: what a budget's or a limit's refusal is said from, in
-    any language (usage/arbiter/admissions.sql; `max_tokens` with which the call would fit).
+    In a storm, the first few calls have their own rows. Further calls with the same reason and key are counted in one
+    row for each `minute`, which describes the last of them. `facts`: the values from which a budget's or limit's
+    refusal is worded in any language (usage/arbiter/admissions.sql; `max_tokens` with which the call would fit).
     """
 
     id = models.UUIDField(primary_key=True)

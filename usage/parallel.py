@@ -33,7 +33,7 @@ class ParallelLimits:
         self.reading: dict[int, asyncio.Task[int | None]] = {}
 
     async def of(self, key: int) -> int | None:
-        """The limit of this key; None if it has none. If the database is away, the last known one."""
+        """The limit of this key; None if it has none. If the database is unavailable, the last known one."""
         known = self.known.get(key)
         if known is not None and time.monotonic() - known[1] < FRESH_SECONDS:
             return known[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 # Each flag with a label for people. If several apply, a row gets the first.
 PRICE_FLAGS = {
-    "doubtful_usage": "the provider reported implausible usage: estimated where it did",
+    "doubtful_usage": "the provider reported implausible usage: the row is an estimate",
     "unpriced": "no price known: the high rate for unpriced models",
     "similar": "the price of a similar model",
     "refusal_billed": "a refusal before any output, billed by a rule that the provider doesn't document",

@@ -131,7 +131,7 @@ class RefusalLog:
         self.counted[cell] = (self.counted[cell][0] + count if cell in self.counted else count, last)
 
     async def flush(self) -> None:
-        """Write the refusals. If the database is away, they are kept for the next flush."""
+        """Write the refusals. If the database is unavailable, they are kept for the next flush."""
         if not self.single and not self.counted:
             return
         single, counted = self.single, self.counted

@@ -25,13 +25,13 @@ from usage.tokens import TOKENS_PER_SECOND
 logger = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead-letters.jsonl"
-# How a line begins that is a call which passed.
+# The beginning of a line that is a call which passed.
 PASSED = b'{"passed":'
 
 
 class Journal:
-    """The calls that this process has let through without asking the arbiter: a file of its own, locked as long as the
-    process lives, so that no other process replays it meanwhile.
+    """The calls that this process has let pass without the arbiter. They are in the process's own file, which is locked
+    while the process lives, so that no other process replays it.
 
     A line is handed to the operating system: it outlives the process, but not a crash of the machine.
     """
@@ -41,10 +41,10 @@ class Journal:
         self.descriptor = -1
 
     def write(self, line: bytes) -> None:
-        """Keep a call.
+        """Store a call.
 
         Raises:
-            OSError: it can't be kept.
+            OSError: it can't be stored.
         """
         if self.path is None:
             self._open()
@@ -56,27 +56,28 @@ class Journal:
         path = _folder() / f"{_name()}-passed.jsonl"
         hidden = path.with_suffix(".new")
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        # Locked before another process can see it.
+        # The file is locked before another process can see it.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         hidden.rename(path)
         self.path, self.descriptor = path, descriptor
 
     def done(self) -> None:
-        """All of them are admitted."""
+        """Delete the file: all its calls are admitted."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
             self.close()
 
     def close(self) -> None:
-        """Leave what is in it to the next start."""
+        """Close the file, and leave its calls to the next start."""
         if self.path is not None:
             os.close(self.descriptor)
             self.path = None
 
 
 def keep(lines: list[bytes]) -> None:
-    """Write settlements to a spool file of this process, safely on disk when it returns. Never raises: then the log is
-    the last place to keep them."""
+    """Write settlements to a spool file of this process. They are safely on disk when it returns. It never raises: if
+    it fails, it logs them.
+    """
     try:
         path = _folder() / f"{_name()}.jsonl"
         # A replay that begins meanwhile finds all of it or nothing: it deletes what it has read.
@@ -87,12 +88,12 @@ def keep(lines: list[bytes]) -> None:
     except OSError as error:
         for line in lines:
             logger.critical(
-                "a settlement can't be kept (%s): %s", type(error).__name__, line.decode("utf-8", "replace")
+                "a settlement can't be spooled (%s): %s", type(error).__name__, line.decode("utf-8", "replace")
             )
 
 
 def bury(line: bytes, why: str) -> None:
-    """Put a line aside that can't be written by itself. Never raises: then the log is the last place to keep it."""
+    """Put a line aside that can't be written to the ledger. It never raises: if it fails, it logs the line."""
     text = line.decode("utf-8", "replace")
     try:
         letter = {"at": datetime.now(UTC).isoformat(), "why": why, "settlement": text}
@@ -100,11 +101,11 @@ def bury(line: bytes, why: str) -> None:
         _append(path, [json.dumps(letter).encode()])
         _sync(path.parent)
     except OSError as error:
-        logger.critical("a dead letter can't be kept (%s): %s", type(error).__name__, text)
+        logger.critical("a dead letter can't be stored (%s): %s", type(error).__name__, text)
 
 
 def waiting() -> tuple[int, int]:
-    """How many settlements are in the spool, and how many dead letters."""
+    """The number of settlements in the spool, and of dead letters."""
     spooled = dead = 0
     for path in settings.SPOOL_DIR.glob("*.jsonl"):
         with suppress(FileNotFoundError):  # it has just been replayed
@@ -114,13 +115,13 @@ def waiting() -> tuple[int, int]:
 
 
 def replay() -> dict[str, int]:
-    """Write every spooled settlement to the ledger; what was written already changes nothing.
+    """Write every spooled settlement to the ledger. A settlement that is there already changes nothing.
 
     Returns:
-        how many had which verdict (usage/arbiter/settlements.sql); `unreadable` lines are dead letters.
+        the number of settlements by verdict (usage/arbiter/settlements.sql); `unreadable` lines are dead letters.
 
     Raises:
-        django.db.OperationalError: the database is away; what is left stays in the spool.
+        django.db.OperationalError: the database is unavailable; the remaining settlements stay in the spool.
     """
     verdicts: Counter[str] = Counter()
     with ExitStack() as opened:
@@ -136,7 +137,7 @@ def replay() -> dict[str, int]:
 
 
 def _lock(path: Path, opened: ExitStack) -> BinaryIO | None:
-    """The file, for this replay alone; None where another one is at it, or was, or its process lives."""
+    """Open and lock the file for this replay. None if another replay has it or had it, or if its process is alive."""
     if path.name == DEAD_LETTERS:
         return None
     with suppress(FileNotFoundError, BlockingIOError):
@@ -147,7 +148,7 @@ def _lock(path: Path, opened: ExitStack) -> BinaryIO | None:
 
 
 def _admit(line: bytes) -> str | None:
-    """Admit a call that passed; its id, or None where it can't be read."""
+    """Admit a call that passed. Returns its id; None if the line can't be read."""
     try:
         late = json.loads(line)
         asked = json.dumps([late["passed"] | {"admitted_at": late["admitted_at"]}])
@@ -160,7 +161,7 @@ def _admit(line: bytes) -> str | None:
 
 
 def _interrupt(call: str, file: BinaryIO) -> str | None:
-    """End a call that passed and was never settled, as the reaper does: its process died after it last wrote here."""
+    """End a call that passed and was never settled, as the reaper does: its process has died."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT usage_interrupt(ARRAY[%s::uuid], ARRAY[to_timestamp(%s)], %s)",
@@ -200,7 +201,7 @@ def _folder() -> Path:
 
 
 def _sync(folder: Path) -> None:
-    """The names in a folder are safely on disk; syncing a file keeps what is in it, and not its name."""
+    """Sync a folder, so that the names in it are safely on disk. Syncing a file saves only its contents."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

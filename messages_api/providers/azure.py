@@ -45,6 +45,8 @@ SOME_MODEL = "claude-haiku-4-5"
 REQUEST_IDS = (b"apim-request-id", b"x-ms-request-id")
 
 
+# The facts about a provider stand in its own class, even if another provider's are similar (Bedrock): each kind changes
+# on its own.
 @speaks
 class Azure(Provider):
     name = "azure"
@@ -144,8 +146,7 @@ async def fetch(secret: str) -> Token[str]:
     """Get a token from Microsoft Entra for a service principal or for the machine.
 
     Raises:
-        TokenRefused: as `tokens.Fetch`.
-        UpstreamError: likewise.
+        TokenRefused, UpstreamError: as `tokens.Fetch`.
     """
     # The first import takes hundreds of milliseconds.
     await asyncio.to_thread(importlib.import_module, "azure.identity.aio")

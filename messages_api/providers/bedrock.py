@@ -293,8 +293,7 @@ async def fetch(asked: Asked) -> Token[Any]:
     """Get credentials that expire, of a role or of the machine.
 
     Raises:
-        TokenRefused: as `tokens.Fetch`.
-        UpstreamError: likewise.
+        TokenRefused, UpstreamError: as `tokens.Fetch`.
     """
     # botocore blocks its thread.
     return await asyncio.to_thread(fetched, asked)

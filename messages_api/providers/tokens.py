@@ -72,8 +72,7 @@ class Tokens(Generic[Secret, Value]):
         """A token that is valid for long enough to make a call.
 
         Raises:
-            TokenRefused: as `Fetch`.
-            UpstreamError: likewise.
+            TokenRefused, UpstreamError: as `Fetch`.
         """
         token, now = self.known.get(secret), time.time()
         left = token.expires - now if token is not None else 0.0

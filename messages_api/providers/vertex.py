@@ -268,8 +268,7 @@ async def fetch(secret: str) -> Token[str]:
     """Get a token for the identity in a secret.
 
     Raises:
-        TokenRefused: as `tokens.Fetch`.
-        UpstreamError: likewise.
+        TokenRefused, UpstreamError: as `tokens.Fetch`.
     """
     # The library blocks its thread, and takes long to import.
     return await asyncio.to_thread(fetched, secret)

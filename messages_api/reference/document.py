@@ -21,7 +21,7 @@ from messages_api.urls import PREFIXES
 ABOUT = """The Anthropic Messages API, for the holders of virtual keys (`sk-bf-…`).
 
 A request to one of Anthropic's models passes byte for byte, and so does the answer; members, blocks and `anthropic-…`
-headers that this page doesn't list pass too. A request that is known to be wrong is refused before it costs anything.
+headers that this page doesn't list pass too. A request with a known mistake is refused before it costs anything.
 An answer has the gateway's request id in `x-bf-request-id`; `request-id` is the provider's, if the gateway has called
 one."""
 

@@ -34,6 +34,8 @@ RESULT = (
 )
 
 
+# Each operation is written out, even if another one has the same parts: a reader of the reference finds its text here,
+# and an operation changes on its own.
 class BatchesPage(BatchesView):
     @operation(
         "create_message_batch",

@@ -35,7 +35,7 @@ MAX_TOKENS = 200
 PRICE = Decimal(1000)  # USD for a million output tokens; input is free
 WORST = PRICE * MAX_TOKENS / 1_000_000
 LIKELY = WORST / 4
-# What was held for a dead process's calls is given back after so long.
+# The holds of a dead process's calls are given back after this time.
 RETAINED = timedelta(seconds=4 * LEASE)
 KILLS = 10
 
@@ -206,7 +206,7 @@ def run(web, key, trouble=None, seconds=120.0) -> Counter[object]:
     assert CALLS * LIKELY - WORST < window.spent <= CALLS * LIKELY
     assert verification.verify() == []
     assert sum((row.cost for row in LedgerEntry.objects.only("cost")), Decimal(0)) + late() == window.spent
-    assert deadlocks() <= before  # statistics begin anew after a crash
+    assert deadlocks() <= before  # statistics start from zero after a crash
     return seen
 
 

@@ -54,7 +54,7 @@ def memory(web):
     return f"{int(most) // 1024} MB at most"
 
 
-def test_a_batch_of_256_mb_stalls_nobody(web, upstream, alice):
+def test_a_batch_of_256_mb_stalls_no_other_call(web, upstream, alice):
     echo = issue(None, "bob")
     made = {
         "id": "msgbatch_large",

@@ -33,13 +33,13 @@ pytestmark = pytest.mark.slow
 
 CALLS = 10_000
 CALLERS = 48
-# One in so many requests fails.
+# One in this many requests fails.
 RARE = 9
 # Seconds after which a provider is taken for dead; one that hangs takes longer.
 PATIENCE = 1.0
 HANG = 2.0
-# How long a provider tells us to wait, and how long a busy machine may take to let both processes know. A call whose
-# turn came before that arrives all the same, however late.
+# How long a provider asks the gateway to wait, and how long a busy machine may take to let both processes know. A call
+# whose turn came before that arrives all the same, however late.
 WAIT = 2.0
 KNOWN = 1.0
 QUESTION = re.compile(rb"Question (\d+)")
