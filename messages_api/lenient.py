@@ -24,6 +24,8 @@ def mapping(value: object) -> dict[str, Any]:
 
 def integer(value: object) -> int:
     """A count; 0 for a value that can't be one."""
+    if type(value) is int:  # the usual case; a boolean isn't one
+        return value if 0 <= value < 1 << 53 else 0
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return 0
     return int(value) if 0 <= value < 1 << 53 else 0
