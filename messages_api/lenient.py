@@ -15,7 +15,9 @@ def is_count(value: object) -> TypeGuard[int]:
 
 def is_reported(value: object) -> bool:
     """Whether a value is a number of tokens as providers write it: some write 7.0."""
-    return is_count(value) or (isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53)
+    if type(value) is int:  # the usual case
+        return 0 <= value < 1 << 53
+    return isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53
 
 
 def mapping(value: object) -> dict[str, Any]:
