@@ -72,6 +72,7 @@ async def live(receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             try:
                 if SERVES_API:
+                    handler.load_views()
                     await runtime.start()
             except Exception as error:
                 await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from functools import cache
 from typing import Any, ClassVar
 
 import httptools
@@ -70,17 +71,13 @@ class Http(HttpToolsProtocol):
         super().connection_made(transport)
         self._is_stranger()
         self.flow: Flow = Flow(transport)
-        self.refusal: bytes | None = None
+        self.refused, self.refusal = False, b""
         self.logged = set[tuple[object, ...]]()
         self.running: RequestResponseCycle | None = None
         self.unread = memoryview(b"")
         self.in_head, self.begun_here, self.head_bytes = True, False, 0
         self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self.reader_check: asyncio.TimerHandle | None = None
-
-    @property
-    def refused(self) -> bool:
-        return self.refusal is not None
 
     def _is_stranger(self) -> None:
         """Count this connection among those without an identified caller, and close the oldest if they are too many."""
@@ -251,13 +248,13 @@ class Http(HttpToolsProtocol):
         body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
         head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         allowed = b"".join(b"%b: %b\r\n" % header for header in self._allowance())
-        self.refusal = head.encode() + allowed + b"connection: close\r\n\r\n" + body
+        self.refused, self.refusal = True, head.encode() + allowed + b"connection: close\r\n\r\n" + body
         self._say_refusal()
 
     def _say_refusal(self) -> None:
         """Send the refusal and close the connection, unless earlier requests still wait for their answers."""
         answered = self.running is None or self.running.response_complete
-        if self.refusal and answered and not self.pipeline and not self.transport.is_closing():
+        if self.refused and answered and not self.pipeline and not self.transport.is_closing():
             self.transport.write(self.refusal)
             self.transport.close()
 
@@ -306,8 +303,9 @@ class Http(HttpToolsProtocol):
         self.parser.feed_data(b"".join([*head, b"\r\n"]))
 
 
+@cache
 def most_strangers() -> int:
-    """The most connections without a call of an identified caller."""
+    """The most connections without a call of an identified caller. The process's limit of files doesn't change."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return STRANGERS if files == resource.RLIM_INFINITY else max(1, min(STRANGERS, (files - OTHER_FILES) // 4))
 

@@ -232,6 +232,11 @@ class PumpedResponse(RawResponse):
         raise NotImplementedError
 
 
+def load_views() -> None:
+    """Import the views, or else the first request waits for that."""
+    resolve("/v1/messages")
+
+
 def resolve(path: str) -> ResolverMatch | None:
     """The view of a path. Common paths are cached."""
     return _resolve(path) if len(path) < 200 else None

@@ -43,11 +43,10 @@ def reckon(call: Call) -> Held:
     estimate, most, price = call.estimate, call.request.max_tokens, call.price
     if call.free:
         return Held(price, Decimal(0), 0, Decimal(0), 0)
-    extras, prices = call.request.extras, call.surroundings.prices
-    others = [
-        *other_prices(prices, call.provider_key.provider, extras, call.provider_key.region),
-        *(prices.now(*model) for model in call.journey.models()),
-    ]
+    extras, prices, provider_key = call.request.extras, call.surroundings.prices, call.provider_key
+    others = other_prices(prices, provider_key.provider, extras, provider_key.region)
+    # The journey's models include the call's own, whose price is known.
+    others += [other for model in call.journey.models() if (other := prices.now(*model)) is not price]
     allowances = call.surroundings.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
     prompt = estimate.prompt(most, extras, allowances)
@@ -81,6 +80,7 @@ def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
 def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
     """The question to the arbiter about a call."""
     call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
+    price, provider_key = call.price, call.provider_key
     return Admission(
         id=call.id,
         credential=call.key.credential,
@@ -90,16 +90,16 @@ def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
         endpoint=call.endpoint.name,
         requested_model=call.request.model,
         stream=call.request.stream,
-        provider=call.provider_key.provider,
-        provider_key=call.provider_key.id,
+        provider=provider_key.provider,
+        provider_key=provider_key.id,
         insists=call.journey.insists,
         ceiling=held.ceiling,
         input_tokens=held.input_tokens,
         input_cost=held.input_cost,
         input_ceiling=held.input_ceiling,
         max_tokens=held.max_tokens,
-        output_price=call.price.output,
-        price_version=call.price.version,
+        output_price=price.output,
+        price_version=price.version,
         client_labels=labels,
         expires_seconds=held.expires_seconds,
         shares=held.shares or by_its_names(call, held),

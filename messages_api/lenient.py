@@ -15,7 +15,9 @@ def is_count(value: object) -> TypeGuard[int]:
 
 def is_reported(value: object) -> bool:
     """Whether a value is a number of tokens as providers write it: some write 7.0."""
-    return is_count(value) or (isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53)
+    if type(value) is int:  # the usual case
+        return 0 <= value < 1 << 53
+    return isinstance(value, float) and value.is_integer() and 0 <= value < 1 << 53
 
 
 def mapping(value: object) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def mapping(value: object) -> dict[str, Any]:
 
 def integer(value: object) -> int:
     """A count; 0 for a value that can't be one."""
+    if type(value) is int:  # the usual case; a boolean isn't one
+        return value if 0 <= value < 1 << 53 else 0
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return 0
     return int(value) if 0 <= value < 1 << 53 else 0

@@ -269,6 +269,8 @@ class Reading:
 
     def overlay(self, usage: object) -> None:
         """Lay a later report over the usage."""
+        if not usage:  # the usual end of a stream
+            return
         self.doubtful = self.doubtful or malformed(usage)
         self.usage = overlaid(self.usage, usage)
 

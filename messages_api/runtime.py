@@ -36,7 +36,7 @@ from messages_api.records import Records
 from messages_api.refused_keys import RefusedKeys
 from messages_api.sweeping import sweep
 from messages_api.turns import Turns
-from usage import spool
+from usage import pricing, spool
 from usage.free_call_counter import FreeCallCounter
 from usage.parallel import ParallelLimits
 from usage.refusal_log import RefusalLog
@@ -112,6 +112,7 @@ class Runtime:
         except (DatabaseError, OSError) as error:
             logger.error("the spool could not be replayed; the next start tries again (%s)", type(error).__name__)
         await self.prices.read()
+        pricing.catalogue()  # or else the first call waits for it to load
         steps = (
             self.refusals.flush,
             self.free_calls.flush,

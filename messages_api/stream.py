@@ -87,9 +87,10 @@ class EventStream(PumpedResponse):
             if self.pinging is not None:
                 await self.pinging
                 self.pinging = None
+                now = time.monotonic()
             if not chunk:
                 break
-            self.sent_at = time.monotonic()
+            self.sent_at = now
             call.saw_first_byte()
             # The server waits for room before it writes: cancelled there, the chunk has not been sent.
             self.unsent = chunk

@@ -49,7 +49,7 @@ def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches
 def writes_beyond_split(usage: dict[str, Any]) -> int:
     """The cache writes that a usage object assigns to neither five minutes nor an hour."""
     split = mapping(usage.get("cache_creation"))
-    assigned = sum(integer(split.get(f"ephemeral_{ttl}_input_tokens")) for ttl in ("5m", "1h"))
+    assigned = integer(split.get("ephemeral_5m_input_tokens")) + integer(split.get("ephemeral_1h_input_tokens"))
     return max(0, integer(usage.get("cache_creation_input_tokens")) - assigned)
 
 
@@ -62,7 +62,7 @@ def overlaid(known: dict[str, Any], later: object) -> dict[str, Any]:
     """
     reported = mapping(later)
     newest = merged(known, reported, positive)
-    if prompt_tokens(newest) < prompt_tokens(known):
+    if known and prompt_tokens(newest) < prompt_tokens(known):
         return merged(known, reported, largest)
     return newest
 
@@ -113,7 +113,10 @@ def total(entries: list[Any]) -> int:
 
 def prompt_tokens(usage: dict[str, Any]) -> int:
     """The length of the prompt by a usage object."""
-    return counts(usage, hour_writes=False).prompt_tokens
+    split = mapping(usage.get("cache_creation"))
+    assigned = integer(split.get("ephemeral_5m_input_tokens")) + integer(split.get("ephemeral_1h_input_tokens"))
+    written = max(assigned, integer(usage.get("cache_creation_input_tokens")))
+    return integer(usage.get("input_tokens")) + integer(usage.get("cache_read_input_tokens")) + written
 
 
 def malformed(usage: object) -> bool:
