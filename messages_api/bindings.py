@@ -276,8 +276,8 @@ class Bindings:
             if (state.kind, name) not in self.known:
                 self._remember(one)
             if len(self.waiting) >= CAPACITY:
-                logger.error("too much waits to be written: %s of call %s isn't kept", state.kind, call.id)
-                continue
+                logger.error("too much waits to be written: what else call %s binds isn't kept", call.id)
+                break
             if not self.waiting:
                 self.written = asyncio.get_running_loop().create_future()
             self.waiting[state.kind, name] = (one, expiry(state.expires_at, now))
