@@ -17,7 +17,7 @@ from django.db import connection
 from django.db.models import Sum
 from django.utils import timezone
 
-from keys import issuing, provider_keys
+from keys import cooldowns, issuing, provider_keys
 from keys.models import Cooldown, Customer, ModelAlias, ProviderKey, Team, VirtualKey, VirtualKeyRoute
 from messages_api import tasks
 from messages_api.providers.anthropic import spent
@@ -253,6 +253,26 @@ def test_a_call_under_way_may_be_told_to_wait_longer(web, served, first, said, s
     [cooldown] = Cooldown.objects.all()
     assert timedelta(seconds=50) < cooldown.until - timezone.now() <= timedelta(seconds=60)
     assert cooldown.strikes == 1
+
+
+def test_made_up_models_take_no_more_cool_downs_than_a_provider_key_may_have(web, served, first):
+    """Each process reads all of them every second."""
+    alice = issue(first)
+    now = timezone.now()
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "60"))
+    provider_key = ProviderKey.objects.get()
+    shared = {"provider_key": provider_key, "reason": "rate_limited", "strikes": 1, "since": now}
+    made_up = [
+        Cooldown(model=f"made-up-{number}", until=now + timedelta(seconds=1), **shared)
+        for number in range(cooldowns.MOST_MODELS + 50)
+    ]
+    Cooldown.objects.bulk_create([*made_up, Cooldown(model="", until=now, **shared)])
+    time.sleep(1.2)  # every process reads them once a second
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+    left = set(Cooldown.objects.values_list("model", flat=True))
+    assert len(left) == cooldowns.MOST_MODELS + 1
+    assert {"", MODEL} <= left
 
 
 def test_nobody_else_shortens_the_time_that_a_provider_has_named(web, served, first):
