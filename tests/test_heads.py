@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 
 from gateway_project import http_protocol
 from keys.models import Cooldown
 from tests.gateway import ask, message, post, wait_until
+from tests.signed_in import signed_in
 from tests.upstream import whole
 
 
@@ -200,3 +202,22 @@ def test_connections_of_strangers_take_no_files_that_calls_need(start_web, serve
         assert [under_way.result().status_code, *(post(web, alice.key).status_code for _ in range(3))] == [200] * 4
         assert files < 150
     assert not Cooldown.objects.exists()
+
+
+def test_the_page_of_somebody_signed_in_is_not_closed_to_make_room_for_strangers(start_web, served):
+    web = start_web(ping_seconds=13)
+    process = web.processes[0].pid
+    _, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (200, hard))
+    page, waiting = "/admin/keys/providerkey/", "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with contextlib.ExitStack() as opened, connection.cursor() as cursor:
+        cookies = opened.enter_context(signed_in())
+        link = opened.enter_context(connect(web))
+        with transaction.atomic():
+            cursor.execute("LOCK keys_providerkey")
+            link.sendall(head(f"cookie: sessionid={cookies['sessionid']}", path=page))
+            wait_until(lambda: cursor.execute(waiting) or cursor.fetchone()[0])
+            for _ in range(100):
+                opened.enter_context(connect(web)).sendall(b"GET / HTTP/1.1\r\n")
+                time.sleep(0.005)
+        assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
