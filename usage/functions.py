@@ -46,7 +46,8 @@ FILES = (
 PREFIX = "arbiter_"
 # Where PostgreSQL looks for tables, unless it is configured otherwise.
 USUAL_PATH = '"$user",public'
-# Workers and pages don't register as web processes do: they have this long to be replaced after the last one of them.
+# Workers don't register as web processes do: they have this long to be replaced after the last one of them. Processes
+# of pages alone note every hour that they use their version (gateway_project/pages_alone.py).
 KEPT = timedelta(days=7)
 
 # The structs that placeholders name, and the SQL types of their fields.
@@ -228,6 +229,16 @@ async def check(connection: psycopg.AsyncConnection) -> None:
     row = await (await connection.execute(IS_MADE, [SCHEMA])).fetchone()
     if row != (True,):
         raise ArbiterMissing
+
+
+async def note_use(connection: psycopg.AsyncConnection) -> None:
+    """Note that this version is in use, so that nobody drops it.
+
+    Raises:
+        ArbiterMissing: its schema is not there.
+    """
+    await check(connection)
+    await connection.execute(NOTE_USE, [SCHEMA])
 
 
 def drop_unused(kept: timedelta = KEPT) -> list[str]:
