@@ -17,6 +17,7 @@ from django.conf import settings  # noqa: E402
 
 from gateway_project import content_security, static_files  # noqa: E402
 from gateway_project.pages import Handler, Pages, bound_statements  # noqa: E402
+from gateway_project.pages_alone import PagesAlone  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
 from messages_api import cors, handler, runtime  # noqa: E402
 from usage import metrics  # noqa: E402
@@ -67,19 +68,20 @@ def is_page(scope: Any) -> bool:
 
 
 async def live(receive: Receive, send: Send) -> None:
+    alone = PagesAlone()
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             try:
                 if SERVES_API:
                     handler.load_views()
-                    await runtime.start()
+                await (runtime.start() if SERVES_API else alone.start())
             except Exception as error:
                 await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
                 return
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
-            await runtime.stop()
+            await (runtime.stop() if SERVES_API else alone.stop())
             await send({"type": "lifespan.shutdown.complete"})
             return
 

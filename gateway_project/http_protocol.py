@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway_project.logs import LOGGED
@@ -32,6 +32,10 @@ TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 # can't stop in the middle of its input, so it gets small pieces; the last piece may contain further requests.
 WAITING = 16
 PIECE = 2048
+
+# Chunks and headers that are read of a connection in one turn of the loop, with those of one more piece at most. Each
+# takes a microsecond, however few bytes it has, and uvloop reads up to 256 kB at once.
+PARTS = 1000
 
 # Seconds within which a client must read some part of an answer that waits for it.
 READ_SECONDS = 120
@@ -75,7 +79,9 @@ class Http(HttpToolsProtocol):
         self.logged = set[tuple[object, ...]]()
         self.running: RequestResponseCycle | None = None
         self.unread = memoryview(b"")
+        self.parts, self.next_turn = 0, False
         self.in_head, self.begun_here, self.head_bytes = True, False, 0
+        self.body_here, self.beside_body = False, 0
         self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self.reader_check: asyncio.TimerHandle | None = None
 
@@ -111,8 +117,9 @@ class Http(HttpToolsProtocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        """Feed the parser while few requests wait; else keep the data and pause reading."""
-        while self.unread and len(self.pipeline) < WAITING and not self.refused and not self.transport.is_closing():
+        """Feed the parser for one turn, while few requests wait; else keep the data and pause reading."""
+        self.parts = 0
+        while self._has_work() and self.parts < PARTS:
             piece, self.unread = self.unread[:PIECE], self.unread[PIECE:]
             self._read(bytes(piece))
         if self.refused or self.transport.is_closing():
@@ -122,14 +129,41 @@ class Http(HttpToolsProtocol):
             self.flow.pause_reading()
             # While reading is paused, the client can't complete the head: stop its timeout.
             self._stop_waiting()
+            if self._has_work() and not self.next_turn:
+                self.next_turn = True
+                self.loop.call_soon(self._take_turn)
+
+    def _has_work(self) -> bool:
+        """Whether there is data that the parser may get now."""
+        few = len(self.pipeline) < WAITING
+        return bool(self.unread) and few and not self.refused and not self.transport.is_closing()
+
+    def _take_turn(self) -> None:
+        self.next_turn = False
+        if self._has_work():
+            self._read_on()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Read from the client again, unless something is still to be parsed or answered."""
+        if not self.flow.held or self.unread or self.pipeline:
+            return
+        self.flow.held = False
+        cycle = self.cycle
+        # uvicorn itself resumes once the application has taken a long part of a body.
+        if cycle is None or cycle.response_complete or len(cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+        if self.in_head and self.deadline is None and not self.refused:
+            self._wait_for_head()
 
     def _read(self, data: bytes) -> None:
-        self.begun_here = False
+        self.begun_here = self.body_here = False
         self._feed(data)
         if self.refused:
             return
         if not self.in_head:
             self._stop_waiting()
+            self._bound_rest(len(data))
             return
         # If the head began in this data, the data may start with the end of the request before it.
         self.head_bytes = self._begun_in(data) if self.begun_here else self.head_bytes + len(data)
@@ -138,6 +172,13 @@ class Http(HttpToolsProtocol):
         elif self.deadline is None or self.begun_here:
             self._wait_for_head()
 
+    def _bound_rest(self, size: int) -> None:
+        """Close the connection if its client sends more and more that is neither head nor body: trailers, or what may
+        be written beside a chunk's length."""
+        self.beside_body = 0 if self.body_here or self.begun_here else self.beside_body + size
+        if self.beside_body > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's trailers are too large.")
+
     def on_response_complete(self) -> None:
         self._is_stranger()
         super().on_response_complete()
@@ -145,11 +186,7 @@ class Http(HttpToolsProtocol):
             self._drop_queue()
         elif not self.pipeline:
             self._read_on()
-            if self.flow.held and not (self.unread or self.pipeline):
-                self.flow.held = False
-                self.flow.resume_reading()
-                if self.in_head and self.deadline is None and not self.refused:
-                    self._wait_for_head()
+            self._resume()
             if self.refused:
                 self._say_refusal()
 
@@ -220,7 +257,15 @@ class Http(HttpToolsProtocol):
             return 501, "invalid_request_error", "transfer-encoding: Only chunked is supported."
         return None
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.parts += 1
+        # Trailers come when the request is already being answered by its headers: they are none.
+        if self.in_head:
+            super().on_header(name, value)
+
     def on_body(self, body: bytes) -> None:
+        self.parts += 1
+        self.body_here = True
         if not self.refused:
             super().on_body(body)
 

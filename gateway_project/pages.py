@@ -20,6 +20,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from gateway_project import content_security
+from messages_api import known_callers
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -147,7 +148,7 @@ class Pages:
         try:
             async with self._thread() as thread, ThreadSensitiveContext(executor=thread):
                 if not gone.done():
-                    await self.application(scope, replay, keep)
+                    await self.application(known_callers.from_threads(scope), replay, keep)
         finally:
             gone.cancel()
         return answer

@@ -36,6 +36,9 @@ REFUSED_LONGEST_SECONDS = 300.0
 # A second customer's refusal confirms the first one's within this time.
 DOUBT_SECONDS = 60.0
 MOST_DOUBTS = 1000
+# The most models of one provider key that may have a cool-down: callers choose the names, and each process reads all
+# cool-downs every second. Beyond that, those that end first are forgotten, and never the one of all models.
+MOST_MODELS = 200
 # Longest cool-down after a rate limit where the provider doesn't say how long to wait.
 LIMITED_LONGEST_SECONDS = 8.0
 # A probe has this long before another call may claim one.
@@ -68,6 +71,12 @@ WHERE provider_key_id = %(provider_key)s AND model = %(model)s AND reason <> 'ra
 END = """
 DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
     AND (until <= clock_timestamp() OR %(trial)s AND reason <> 'rate_limited') RETURNING model
+"""
+FORGET = """
+DELETE FROM keys_cooldown WHERE id IN (
+    SELECT id FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model <> ''
+    ORDER BY until DESC, id OFFSET %(most)s FOR UPDATE SKIP LOCKED)
+RETURNING 1
 """
 # Whether two virtual keys belong to different customers or, if the deployment has only one customer, to different
 # teams. A key without a team counts as a team of its own.
@@ -240,6 +249,8 @@ class Cooldowns:
         }
         lengthens = not trial and self.of(provider_key, model) is not None
         rows = await self._write(STRIKE, values)
+        if sum(one == provider_key.id for one, _ in self.known) > MOST_MODELS:
+            await self._write(FORGET, {"provider_key": provider_key.id, "most": MOST_MODELS})
         if rows and rows[0][0] >= trip and not lengthens:
             what = f"{provider_key.name}, {model or 'all models'}"
             log = logger.error if reason is CooldownReason.REFUSED else logger.warning

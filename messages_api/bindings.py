@@ -283,8 +283,8 @@ class Bindings:
             if (state.kind, name) not in self.known:
                 self._remember(one)
             if len(self.waiting) >= CAPACITY:
-                logger.error("too many bindings wait to be written: the %s of call %s is lost", state.kind, call.id)
-                continue
+                logger.error("too many bindings wait to be written: the rest of those of call %s are lost", call.id)
+                break
             if not self.waiting:
                 self.written = asyncio.get_running_loop().create_future()
             self.waiting[state.kind, name] = (one, expiry(state.expires_at, now))

@@ -88,7 +88,7 @@ def read(
         NoAnswer: the status isn't 200, or the answer is too long or too slow.
         httpx.HTTPError: there was no answer.
     """
-    body = b""
+    body = bytearray()
     with http.stream("GET", path, params=query, headers=headers) as answer:
         if answer.status_code != 200:
             raise NoAnswer(f"the provider answers {answer.status_code}")
@@ -98,4 +98,4 @@ def read(
                 raise NoAnswer("the provider's answer is too long")
             if time.monotonic() > deadline:
                 raise NoAnswer("the provider's answer takes too long")
-    return body
+    return bytes(body)

@@ -15,6 +15,7 @@ from messages_api.metering import (
     BLOCK,
     END,
     PLACEHOLDER,
+    Meter,
     Reading,
     State,
     block_states,
@@ -50,20 +51,13 @@ EVENT = Members(
 BEGUN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop")
 
 
-class StreamMeter:
-    """Reads server-sent events while they arrive, cut at any byte. No I/O.
-
-    `states` is what the events bind; the caller takes it out.
-
-    Args:
-        threaded: the provider keeps the conversation.
-    """
+class StreamMeter(Meter):
+    """Reads server-sent events while they arrive, cut at any byte. No I/O."""
 
     def __init__(self, *, threaded: bool = False) -> None:
-        self.threaded = threaded
+        super().__init__(threaded=threaded)
         self.seen = Seen()
         self.reading = Reading(_seen=self.seen)
-        self.states: list[State] = []
         self.started = False
         self.has_block = False
         self.stopped = False
@@ -160,13 +154,13 @@ class StreamMeter:
             case "content_block_delta":
                 delta = mapping(message.get("delta"))
                 if isinstance(signature := delta.get("signature"), str) and signature:
-                    self.states.append(State("signature", signature))
+                    self.bind([State("signature", signature)])
                 self.reading.wrote = self.seen.note_delta(delta) > 0 or self.reading.wrote
             case "content_block_start":
                 self.has_block = True
                 block = mapping(message.get("content_block"))
                 self.thought = self.thought or block.get("type") in ("thinking", "redacted_thinking")
-                self.states.extend(block_states(block))
+                self.bind(block_states(block))
                 self.reading.note_block(block)
                 self.seen.note_block(block, size)
             case "message_start":
@@ -174,13 +168,13 @@ class StreamMeter:
                 start = mapping(message.get("message"))
                 self.reading.model = text(start.get("model")) or self.reading.model
                 self.reading.overlay(start.get("usage"))
-                self.states.extend(container_state(start.get("container")))
+                self.bind(container_state(start.get("container")))
                 if self.threaded:
-                    self.states.extend(thread_state(start))
+                    self.bind(thread_state(start))
             case "message_delta":
                 delta = mapping(message.get("delta"))
                 self.reading.note_end(delta)
-                self.states.extend(container_state(delta.get("container")))
+                self.bind(container_state(delta.get("container")))
                 self._count(message.get("usage"))
             case "message_stop":
                 self._count(message.get("usage"))

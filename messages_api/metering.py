@@ -9,7 +9,8 @@ of an answer say about it, and settlement.py prices it. docs/pricing.md has the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,12 +36,16 @@ BLOCK = Members(
 )
 END: dict[str, None] = dict.fromkeys(("stop_reason", "stop_details", "container"))
 ANSWER = Members(id=None, type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
+# The most that is kept of what one answer binds: a request can't name more files (carried.MOST_FILES).
+MOST_STATES = 1000
 # The most iterations of one call that are billed.
 ITERATIONS = 1000
 # Steps of the conversation itself; the others are an advisor's, or summaries.
 OWN_STEPS = ("message", "fallback_message")
 # Output tokens that don't prove any output: AWS reports one in a refusal without content.
 PLACEHOLDER = 1
+
+logger = logging.getLogger(__name__)
 
 StateKind = Literal["container", "file", "signature", "thread"]
 
@@ -275,17 +280,36 @@ class Reading:
         self.usage = overlaid(self.usage, usage)
 
 
-class JsonMeter:
-    """Reads an answer in one piece. `states` is what the answer binds.
+class Meter:
+    """What the meters of streams and of answers in one piece have in common.
 
-    Args:
+    Attributes:
+        states: what the answer binds, since it was last taken out; in all no more than `MOST_STATES`.
         threaded: the provider keeps the conversation.
     """
 
     def __init__(self, *, threaded: bool = False) -> None:
         self.threaded = threaded
-        self.reading = Reading()
         self.states: list[State] = []
+        self._bound = 0
+
+    def bind(self, states: Iterable[State]) -> None:
+        """Note what the answer binds, up to the limit: each becomes a row."""
+        for state in states:
+            if self._bound == MOST_STATES:
+                return
+            self.states.append(state)
+            self._bound += 1
+            if self._bound == MOST_STATES:
+                logger.warning("an answer binds %d ids or more: what it binds besides isn't kept", MOST_STATES)
+
+
+class JsonMeter(Meter):
+    """Reads an answer in one piece."""
+
+    def __init__(self, *, threaded: bool = False) -> None:
+        super().__init__(threaded=threaded)
+        self.reading = Reading()
 
     def read(self, body: bytes) -> bool:
         """Read the body. False: it isn't a JSON object."""
@@ -296,12 +320,12 @@ class JsonMeter:
         self.reading.note_end(answer)
         self.reading.error_type = text(mapping(answer.get("error")).get("type"))
         self.reading.overlay(answer.get("usage"))
-        self.states.extend(container_state(answer.get("container")))
+        self.bind(container_state(answer.get("container")))
         if self.threaded:
-            self.states.extend(thread_state(answer))
+            self.bind(thread_state(answer))
         content = answer.get("content")
         self.reading.content = content if isinstance(content, list) else []
         for block in self.reading.content:
-            self.states.extend(block_states(block))
+            self.bind(block_states(block))
             self.reading.note_block(block)
         return True

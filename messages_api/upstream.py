@@ -175,6 +175,11 @@ class Inflater:
             UpstreamError: the data is neither gzip nor deflate.
         """
         self.begun = self.begun or bool(packed)
+        # Each piece and each member copies what is left, so no more than a part is left.
+        for start in range(0, len(packed), PART):
+            yield from self._feed(packed[start : start + PART])
+
+    def _feed(self, packed: bytes) -> Iterator[bytes]:
         while packed:
             if self.inflate.eof:  # another member follows
                 self.inflate = zlib.decompressobj(47)

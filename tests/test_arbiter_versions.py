@@ -17,6 +17,7 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection, models
+from django.utils import timezone
 
 from gateway_project import database, embedded_postgres, supervisor
 from keys.connection import parameters
@@ -167,10 +168,11 @@ def test_of_processes_that_make_the_functions_at_once_one_does(versions):
     assert is_made()
 
 
-def test_a_process_whose_functions_were_never_made_says_so_in_one_line(versions):
+@pytest.mark.parametrize("roles", ["api,admin", "admin"])
+def test_a_process_whose_functions_were_never_made_says_so_in_one_line(versions, roles):
     with admin_connection() as link:
         link.execute(f"DROP SCHEMA {functions.SCHEMA} CASCADE")
-    web = Web()
+    web = Web(roles=roles)
     try:
         with pytest.raises(AssertionError):
             web.start()
@@ -180,6 +182,17 @@ def test_a_process_whose_functions_were_never_made_says_so_in_one_line(versions)
     assert said.count("ArbiterMissing: The database lacks the arbiter of this version") == 1, said
     assert "Traceback" not in said
     assert not Process.objects.exists()
+
+
+def test_a_process_of_pages_alone_uses_its_functions(versions):
+    long_ago = timezone.now() - functions.KEPT * 2
+    ArbiterVersion.objects.filter(schema=functions.SCHEMA).update(used_at=long_ago)
+    web = Web(roles="admin")
+    try:
+        web.start()
+        assert ArbiterVersion.objects.get(schema=functions.SCHEMA).used_at > timezone.now() - timedelta(minutes=5)
+    finally:
+        web.close()
 
 
 def test_two_versions_serve_calls_at_once_and_counters_and_ledger_agree(versions):

@@ -144,6 +144,28 @@ async def test_events_of_a_few_bytes_that_come_at_once_leave_others_their_turn(e
     assert turns >= MIB / PART - 1
 
 
+def test_members_with_nothing_in_them_are_not_copied_with_all_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, inflating = 0, zlib.decompressobj
+
+    class Counting:
+        def __init__(self, wbits: int) -> None:
+            self.inflate = inflating(wbits)
+
+        def decompress(self, packed: bytes, most: int) -> bytes:
+            nonlocal given
+            given += len(packed)
+            return self.inflate.decompress(packed, most)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inflate, name)
+
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    member = gzip.compress(b"")
+    packed = member * (MIB // len(member))
+    assert not any(Inflater().feed(packed))
+    assert given < len(packed) * PART / len(member)
+
+
 def test_members_with_nothing_in_them_leave_others_their_turn() -> None:
     async def read() -> int:
         turns = 0

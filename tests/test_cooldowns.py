@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.models import Sum
 from django.utils import timezone
 
+from keys import cooldowns
 from keys.models import Cooldown, ProviderKey
 from messages_api import tasks
 from messages_api.relay import MOST_COOLING
@@ -292,3 +293,23 @@ def test_a_call_ends_where_the_arbiter_never_stops_to_say_that_it_must_wait(web,
         with connection.cursor() as cursor:
             cursor.execute(before)
     assert not first.seen
+
+
+def test_made_up_models_take_no_more_cool_downs_than_a_provider_key_may_have(web, served, first):
+    """Each process reads all of them every second."""
+    alice = issue(first)
+    now = timezone.now()
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "60"))
+    provider_key = ProviderKey.objects.get()
+    shared = {"provider_key": provider_key, "reason": "rate_limited", "strikes": 1, "since": now}
+    made_up = [
+        Cooldown(model=f"made-up-{number}", until=now + timedelta(seconds=1), **shared)
+        for number in range(cooldowns.MOST_MODELS + 50)
+    ]
+    Cooldown.objects.bulk_create([*made_up, Cooldown(model="", until=now, **shared)])
+    time.sleep(1.2)  # every process reads them once a second
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+    left = set(Cooldown.objects.values_list("model", flat=True))
+    assert len(left) == cooldowns.MOST_MODELS + 1
+    assert {"", MODEL} <= left

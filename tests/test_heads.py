@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import socket
 import threading
@@ -11,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 
 from gateway_project import http_protocol
 from keys.models import Cooldown
-from tests.gateway import message, post, wait_until
+from tests.gateway import ask, message, post, wait_until
+from tests.signed_in import signed_in
 from tests.upstream import whole
 
 
@@ -39,6 +42,40 @@ def test_a_head_without_end_is_refused(web, line):
         except ConnectionError:
             answer = b"HTTP/1.1 431"  # it was closed on us while we went on
         assert answer.startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"0\r\nx: " + b"a" * (1 << 20),
+        b"0\r\n" + b"x:\r\n" * (1 << 18),
+        b"1;" + b"a" * (1 << 20),
+        b"0\r\n\r\n" + b"\r\n" * (1 << 19),
+    ],
+    ids=["a long trailer", "many trailers", "a long extension", "blank lines"],
+)
+def test_what_is_neither_head_nor_body_has_an_end(web, rest):
+    """Each piece of it was copied with all that came before, and kept for as long as its request."""
+    with connect(web) as link:
+        link.sendall(b"POST /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        link.settimeout(5)
+        with contextlib.suppress(ConnectionError):
+            link.sendall(rest)
+            while link.recv(1 << 16):
+                pass
+
+
+def test_a_trailer_is_no_header_of_its_request(web, alice, upstream):
+    body = json.dumps(ask()).encode()
+    upstream.answer = whole(200, message())
+    with connect(web) as link:
+        link.sendall(
+            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: %b\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"%x\r\n%b\r\n0\r\nanthropic-beta: late\r\n\r\n" % (alice.key.encode(), len(body), body)
+        )
+        assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    assert not upstream.last.values("anthropic-beta")
 
 
 def head(*lines, method="GET", path="/healthz"):
@@ -165,3 +202,22 @@ def test_connections_of_strangers_take_no_files_that_calls_need(start_web, serve
         assert [under_way.result().status_code, *(post(web, alice.key).status_code for _ in range(3))] == [200] * 4
         assert files < 150
     assert not Cooldown.objects.exists()
+
+
+def test_the_page_of_somebody_signed_in_is_not_closed_to_make_room_for_strangers(start_web, served):
+    web = start_web(ping_seconds=13)
+    process = web.processes[0].pid
+    _, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (200, hard))
+    page, waiting = "/admin/keys/providerkey/", "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with contextlib.ExitStack() as opened, connection.cursor() as cursor:
+        cookies = opened.enter_context(signed_in())
+        link = opened.enter_context(connect(web))
+        with transaction.atomic():
+            cursor.execute("LOCK keys_providerkey")
+            link.sendall(head(f"cookie: sessionid={cookies['sessionid']}", path=page))
+            wait_until(lambda: cursor.execute(waiting) or cursor.fetchone()[0])
+            for _ in range(100):
+                opened.enter_context(connect(web)).sendall(b"GET / HTTP/1.1\r\n")
+                time.sleep(0.005)
+        assert link.recv(1 << 16).startswith(b"HTTP/1.1 200")

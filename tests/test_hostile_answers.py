@@ -18,8 +18,9 @@ import pytest
 from messages_api import outline
 from messages_api.batch_results import ID_LENGTH, SPARE, KnownBatch, ResultsMeter
 from messages_api.batch_rows import PORTION
+from messages_api.carried import MOST_FILES
 from messages_api.events import StreamMeter
-from messages_api.metering import JsonMeter, State
+from messages_api.metering import MOST_STATES, JsonMeter, State
 from messages_api.providers import refusals
 from messages_api.providers.openai import completion, faults
 from messages_api.providers.openai.answer import message
@@ -186,6 +187,22 @@ def test_an_outline_says_whether_it_left_something_out() -> None:
     read = outline.Outline()
     assert read.read(b'{"a":%b,"b":%b}' % ((many("[]", 1 << 18).encode(),) * 2), shape) is not None
     assert not read.whole
+
+
+def test_an_answer_binds_no_more_than_a_request_can_name() -> None:
+    files = [{"type": "output", "file_id": f"file_{number}"} for number in range(700)]
+    block = BLOCKS[2] | {"content": {"type": "bash_code_execution_result", "content": files}}
+    json_meter, stream_meter = JsonMeter(), StreamMeter()
+    json_meter.read(json.dumps({"content": [block] * 4}).encode())
+    kept = len(json_meter.states)
+    assert kept == MOST_STATES
+    event = {"type": "content_block_start", "index": 0, "content_block": block}
+    kept = 0
+    for _ in range(4):
+        stream_meter.feed(b"event: content_block_start\ndata: %b\n\n" % json.dumps(event).encode())
+        kept += len(stream_meter.states)
+        stream_meter.states = []
+    assert kept == MOST_STATES == MOST_FILES
 
 
 @pytest.mark.parametrize(

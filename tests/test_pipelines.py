@@ -12,7 +12,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from gateway_project import http_protocol
-from gateway_project.http_protocol import PIECE, WAITING, Http
+from gateway_project.http_protocol import PARTS, PIECE, WAITING, Http
 
 REQUEST = b"GET /healthz HTTP/1.1\r\nhost:a\r\n\r\n"
 LONG_HEAD = b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"a" * http_protocol.HEAD_BYTES + b"\r\n\r\n"
@@ -115,6 +115,37 @@ def test_while_requests_wait_nothing_more_is_read():
             assert served.unread <= READ
             assert served.calls == 1
             served.go_on.set()
+
+    run(scenario)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNK = b"1\r\nx\r\n"
+
+
+def test_chunks_of_a_byte_leave_others_their_turn(monkeypatch):
+    """However many of them one read brings."""
+    count, read, most = 200_000, 0, 0
+
+    def on_body(self, body, on_body=Http.on_body):
+        nonlocal read
+        read += 1
+        on_body(self, body)
+
+    monkeypatch.setattr(Http, "on_body", on_body)
+
+    async def scenario(served):
+        nonlocal read, most
+        async with served.connect() as (_, writer):
+            writer.write(CHUNKED + CHUNK * count + b"0\r\n\r\n" + REQUEST)
+            total = 0
+            while total < count:
+                await asyncio.sleep(0)
+                most, total, read = max(most, read), total + read, 0
+            await until(lambda: served.calls == 2)
+            assert total == count
+        # What was left of one read, and the beginning of the next.
+        assert most <= 2 * (PARTS + PIECE // len(CHUNK) + 1)
 
     run(scenario)
 

@@ -46,8 +46,8 @@ FILES = (
 PREFIX = "arbiter_"
 # Where PostgreSQL looks for tables, unless it is configured otherwise.
 USUAL_PATH = '"$user",public'
-# Workers and pages-only processes don't register as web processes do: they must be replaced within this time (seconds)
-# after the last web process of their version.
+# Workers don't register as web processes do: they must be replaced within this time after the last web process of their
+# version. Pages-only processes note every hour that they use their version (gateway_project/pages_alone.py).
 KEPT = timedelta(days=7)
 
 # The structs that placeholders name, and the SQL types of their fields.
@@ -229,6 +229,16 @@ async def check(connection: psycopg.AsyncConnection) -> None:
     row = await (await connection.execute(IS_MADE, [SCHEMA])).fetchone()
     if row != (True,):
         raise ArbiterMissing
+
+
+async def note_use(connection: psycopg.AsyncConnection) -> None:
+    """Note that this version is in use, so that nobody drops it.
+
+    Raises:
+        ArbiterMissing: its schema is not there.
+    """
+    await check(connection)
+    await connection.execute(NOTE_USE, [SCHEMA])
 
 
 def drop_unused(kept: timedelta = KEPT) -> list[str]:
