@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from messages_api import minted
-from messages_api.providers.openai import completion
+from messages_api.providers.openai import call_ids, completion
 from messages_api.providers.openai.arguments import as_object
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
@@ -53,17 +53,6 @@ def name(read: Completion) -> str:
     return read.id if isinstance(read.id, str) and read.id else "msg_" + secrets.token_hex(12)
 
 
-def tool_id(given: Any, taken: set[str]) -> str:
-    """A unique id for a tool call: some providers give none, or the same one to several calls.
-
-    Args:
-        taken: the ids of the answer's other calls; this one is added.
-    """
-    unique = given if isinstance(given, str) and given and given not in taken else "toolu_" + secrets.token_hex(12)
-    taken.add(unique)
-    return unique
-
-
 def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], int]:
     """The blocks of the content, and the number of bytes that the model wrote."""
     assert choice.message is not None
@@ -87,7 +76,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         if not isinstance(called, str) or not called:
             raise ValueError("a tool call without a name")
         own = expected.own_names.get(called, called)
-        content.append({"type": "tool_use", "id": tool_id(call.id, ids), "name": own, "input": as_object(written)})
+        unique = call_ids.for_client(call.id, ids)
+        content.append({"type": "tool_use", "id": unique, "name": own, "input": as_object(written)})
     return content, delivered
 
 
