@@ -10,7 +10,7 @@ import msgspec
 
 from messages_api import minted
 from messages_api.providers.openai import call_ids, completion
-from messages_api.providers.openai.arguments import as_object
+from messages_api.providers.openai.arguments import as_object, is_cut
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.thoughts import Piece, Thoughts
@@ -28,7 +28,9 @@ def message(read: Completion, expected: Expected) -> bytes:
         raise ValueError("no answer")
     content, delivered = blocks(choice, expected)
     called = any(block["type"] == "tool_use" for block in content)
-    reason, sequence = completion.stop(choice, expected.stops, called=called, refused=bool(choice.message.refusal))
+    cut = any(is_cut(completion.arguments(call.function)) for call in completion.calls(choice.message))
+    refused = bool(choice.message.refusal)
+    reason, sequence = completion.stop(choice, expected.stops, called=called, refused=refused, cut=cut)
     used = completion.usage(read)
     if not delivered and not called:
         completion.check_empty(reason, used)

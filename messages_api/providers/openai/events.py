@@ -361,7 +361,9 @@ class Events:
             self._finish_call(call, out)
         self._say_later(out)
         self._end(out)
-        reason, sequence = completion.stop(ended, self.expected.stops, called=bool(self._calls), refused=self._refused)
+        cut = any(call.arguments.cut for call in self._calls)
+        called = bool(self._calls)
+        reason, sequence = completion.stop(ended, self.expected.stops, called=called, refused=self._refused, cut=cut)
         if not self.begun:
             completion.check_empty(reason, self._usage)
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
