@@ -102,7 +102,7 @@ async def made(call: Call, incoming: Incoming) -> Answer | Failure:
     """
     answer = await send(call, incoming)
     if answer.status != 200 or not headers.is_stream(answer.headers):
-        kept = unmasked(call, await read_to_end(call, answer))
+        kept = shaped(unmasked(call, await read_to_end(call, answer)))
         return judged(incoming.runtime, call, kept) or kept
     if not call.journey.may_leave(call.target):
         return answer
@@ -164,6 +164,16 @@ def unmasked(call: Call, answer: Kept) -> Kept:
     passed = [header for header in answer.headers if header[0] != b"content-type"]
     meter = JsonMeter()
     return Kept(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
+
+
+def shaped(answer: Kept) -> Kept:
+    """An error that clients can't understand, in Anthropic's shape and words; anything else as it is."""
+    body = refusals.understandable(answer.status, answer.body) if answer.status >= 400 else None
+    if body is None:
+        return answer
+    passed = [header for header in answer.headers if header[0] != b"content-type"]
+    meter = JsonMeter()
+    return Kept(answer.status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
 async def piece(call: Call, answer: Answer) -> bytes:
