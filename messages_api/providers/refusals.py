@@ -138,8 +138,8 @@ def understandable(status: int, body: bytes) -> bytes | None:
     if not isinstance(decode(body), dict):
         return in_shape(errors.kind_of(status), without_words(status))
     said = words(body) if status == 400 else ""
-    told = lengths.reworded(said)
-    return None if told == said else in_shape(errors.kind_of(status), told)
+    anthropics = lengths.reworded(said)
+    return None if anthropics == said else in_shape(errors.kind_of(status), anthropics)
 
 
 def in_shape(kind: str, message: str, request_id: str = "") -> bytes:
