@@ -340,7 +340,7 @@ def test_every_change_is_one_of_a_dialect():
 )
 @pytest.mark.parametrize("base_url", [OPENAI, AZURE, VLLM])
 def test_a_model_that_thinks_gets_no_temperature_which_it_would_refuse(base_url, model, effort, tools, sampled):
-    members = {"tools": [TOOL]} if tools else {}
+    members: dict[str, Any] = {"tools": [TOOL]} if tools else {}
     if effort:
         members["output_config"] = {"effort": effort}
     made = sent(base_url, model=model, temperature=0, top_p=0.9, **members)
