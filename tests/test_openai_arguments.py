@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from messages_api.providers.openai.arguments import Arguments, may_be_json
 from messages_api.providers.openai.events import Events
 from tests.gateway import post, row
-from tests.openai_events import PLAIN, blocks, decode, tools
-from tests.openai_provider import DONE, GPT, USAGE, ask_gpt, chunk, issue_openai, tool_call
-from tests.upstream import cut, pieces
+from tests.openai_events import PLAIN, blocks, decode, tools, translated
+from tests.openai_provider import DONE, GPT, USAGE, ask_gpt, chunk, completion, issue_openai, tool_call
+from tests.upstream import cut, pieces, whole
 
 texts = st.text(max_size=6) | st.sampled_from(['{"a":', '{"', "}", '"}', "\\", "👋", "haha"])
 values = st.recursive(
@@ -179,3 +180,29 @@ def test_a_client_gets_the_input_once_and_whole(web, upstream, served, seed):
         (f"call_{number}", given | {"n": number}) for number in range(2)
     ]
     assert (row().status, row().model) == ("completed", GPT)
+
+
+CUT = '{"path": "notes.txt", "content": "half of'
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "stop", "length", None])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_whose_input_is_cut_is_not_to_be_used(web, upstream, served, finish, stream):
+    alice = issue_openai(upstream)
+    if stream:
+        said = [chunk(tool_call(0, "", "write", "call_1")), chunk(tool_call(0, CUT))]
+        upstream.answer = pieces(200, [*said, *([chunk({}, finish)] if finish else []), chunk(usage=USAGE), DONE])
+    else:
+        calls = [{"id": "call_1", "type": "function", "function": {"name": "write", "arguments": CUT}}]
+        upstream.answer = whole(200, completion(None, finish or "", tool_calls=calls))
+    told = post(web, alice.key, ask_gpt(stream=stream)).text
+    assert re.findall(r'"stop_reason":"(\w+)"', told) == ["max_tokens"]
+    assert row().stop_reason == "max_tokens"
+
+
+@pytest.mark.parametrize("written", ['{"a": "he said "no"}', '{"a": 1}}', '{"a" 1}', '["a"', "half of"])
+def test_input_that_is_broken_but_not_cut_is_used_as_it_is(written):
+    """The client tells the model of it, which mends it."""
+    said = [chunk(tool_call(0, written, "write", "call_1")), chunk({}, "tool_calls"), DONE]
+    [(_, last)] = [event for event in translated(said) if event[0] == "message_delta"]
+    assert last["delta"]["stop_reason"] == "tool_use"

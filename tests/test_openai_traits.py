@@ -313,3 +313,35 @@ def test_every_change_is_one_of_a_dialect():
     for trait in traits.TRAITS:
         assert trait.changes.keys() <= dialects.Dialect.__dataclass_fields__.keys()
         assert trait.hosts <= {spoken.host for spoken in (*dialects.HOSTS.values(), dialects.OTHER)}
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "tools", "sampled"),
+    [
+        ("gpt-4o", None, False, True),
+        ("gpt-4.1-mini", None, True, True),
+        ("gpt-5-chat-latest", None, False, True),
+        ("gpt-5.2-chat-latest", None, False, True),
+        ("gpt-5", None, False, False),
+        ("gpt-5-mini-2025-08-07", None, True, False),
+        ("openai/gpt-5-nano", "low", False, False),
+        ("o3-mini", None, False, False),
+        ("gpt-5.1", None, False, True),
+        ("gpt-5.2", "high", False, False),
+        ("gpt-5.4", "high", True, True),  # with tools, it gets no effort
+        ("gpt-5.2-pro", None, False, False),
+        ("gpt-5.1-codex", None, False, False),
+        ("gpt-5.6-luna", None, False, False),
+        ("gpt-5.6-luna", None, True, True),  # with tools, its effort is `none`
+        ("gpt-6", "low", False, False),
+        ("gpt-oss-120b", "low", False, True),
+        ("Qwen/Qwen3-8B", None, False, True),
+    ],
+)
+@pytest.mark.parametrize("base_url", [OPENAI, AZURE, VLLM])
+def test_a_model_that_thinks_gets_no_temperature_which_it_would_refuse(base_url, model, effort, tools, sampled):
+    members: dict[str, Any] = {"tools": [TOOL]} if tools else {}
+    if effort:
+        members["output_config"] = {"effort": effort}
+    made = sent(base_url, model=model, temperature=0, top_p=0.9, **members)
+    assert [name for name in ("temperature", "top_p") if name in made] == (["temperature", "top_p"] if sampled else [])

@@ -9,6 +9,7 @@ from typing import Any
 from messages_api import errors, headers
 from messages_api.lenient import mapping
 from messages_api.outline import decode
+from messages_api.providers import lengths
 from messages_api.providers.base import JSON, Outgoing, Whole
 from messages_api.upstream import Answer, UpstreamError, gathered
 
@@ -19,8 +20,7 @@ STATUSES = {424: 500}
 
 # Bedrock's wording of errors that clients recognise by Anthropic's wording.
 UNKNOWN_MODEL = ("model identifier is invalid", "access to the model with the specified model id")
-TOO_LONG = "input is too long"
-WORDS = ("message", "Message", "msg")
+WORDS = ("message", "Message", "msg", "detail")
 # Members that only errors have.
 CODES = frozenset(("code", "status_code"))
 # The status of each of Anthropic's error types.
@@ -43,9 +43,9 @@ async def reshaped(answer: Answer, call: Outgoing) -> Whole:
     status, message = STATUSES.get(answer.status, answer.status), words(body)
     if status in (400, 403) and any(sign in message.lower() for sign in UNKNOWN_MODEL):
         status, message = 404, f"model: {call.model}"
-    elif status == 400 and TOO_LONG in message.lower():
-        message = f"prompt is too long: {message}"
-    message = message or f"The provider answered with HTTP {answer.status}."
+    elif status == 400:
+        message = lengths.reworded(message)
+    message = message or without_words(answer.status)
     return Whole(status, [*kept, JSON], in_shape(errors.kind_of(status), message, request_id))
 
 
@@ -113,7 +113,7 @@ def no_token() -> Whole:
 
 def words(body: bytes) -> str:
     """The message of an error; empty: it has none. AWS has it in `message`, Google and Azure in `error`, Google
-    sometimes in a list, z.ai in `msg`, MiniMax in `base_resp`."""
+    sometimes in a list, z.ai in `msg`, MiniMax in `base_resp`, FastAPI in `detail`."""
     answer = decode(body)
     about = mapping(answer[0] if isinstance(answer, list) and answer else answer)
     error = about.get("error")
@@ -122,6 +122,24 @@ def words(body: bytes) -> str:
         if isinstance(message, str) and message:
             return message
     return ""
+
+
+def without_words(status: int) -> str:
+    """The message for an error that has none."""
+    return f"The provider answered with HTTP {status}."
+
+
+def understandable(status: int, body: bytes) -> bytes | None:
+    """An error in Anthropic's shape and words, if its body isn't JSON (a page of a proxy in front of the provider) or
+    says in other words that the request doesn't fit into the model's context; None: clients understand it.
+
+    https://github.com/jundot/omlx/issues/26 (February 2026)
+    """
+    if not isinstance(decode(body), dict):
+        return in_shape(errors.kind_of(status), without_words(status))
+    said = words(body) if status == 400 else ""
+    anthropics = lengths.reworded(said)
+    return None if anthropics == said else in_shape(errors.kind_of(status), anthropics)
 
 
 def in_shape(kind: str, message: str, request_id: str = "") -> bytes:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from messages_api import minted
-from messages_api.providers.openai import completion
-from messages_api.providers.openai.arguments import as_object
+from messages_api.providers.openai import call_ids, completion
+from messages_api.providers.openai.arguments import as_object, is_cut
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.thoughts import Piece, Thoughts
@@ -28,7 +28,9 @@ def message(read: Completion, expected: Expected) -> bytes:
         raise ValueError("no answer")
     content, delivered = blocks(choice, expected)
     called = any(block["type"] == "tool_use" for block in content)
-    reason, sequence = completion.stop(choice, expected.stops, called=called, refused=bool(choice.message.refusal))
+    cut = any(is_cut(completion.arguments(call.function)) for call in completion.calls(choice.message))
+    refused = bool(choice.message.refusal)
+    reason, sequence = completion.stop(choice, expected.stops, called=called, refused=refused, cut=cut)
     used = completion.usage(read)
     if not delivered and not called:
         completion.check_empty(reason, used)
@@ -51,17 +53,6 @@ def message(read: Completion, expected: Expected) -> bytes:
 def name(read: Completion) -> str:
     """The answer's id: the provider's, or a new one if it has none."""
     return read.id if isinstance(read.id, str) and read.id else "msg_" + secrets.token_hex(12)
-
-
-def tool_id(given: Any, taken: set[str]) -> str:
-    """A unique id for a tool call: some providers give none, or the same one to several calls.
-
-    Args:
-        taken: the ids of the answer's other calls; this one is added.
-    """
-    unique = given if isinstance(given, str) and given and given not in taken else "toolu_" + secrets.token_hex(12)
-    taken.add(unique)
-    return unique
 
 
 def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], int]:
@@ -87,7 +78,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
         if not isinstance(called, str) or not called:
             raise ValueError("a tool call without a name")
         own = expected.own_names.get(called, called)
-        content.append({"type": "tool_use", "id": tool_id(call.id, ids), "name": own, "input": as_object(written)})
+        unique = call_ids.for_client(call.id, ids)
+        content.append({"type": "tool_use", "id": unique, "name": own, "input": as_object(written)})
     return content, delivered
 
 

@@ -145,6 +145,11 @@ class Arguments:
         """Whether the arguments are an object without members, up to now."""
         return self.whole and not self._readings[0].text.strip("{} \t\r\n")
 
+    @property
+    def cut(self) -> bool:
+        """Whether the arguments end in the middle of their object."""
+        return bool(self._readings) and is_cut(self._readings[0].text)
+
     def take(self, fragment: str) -> None:
         """Add the next fragment.
 
@@ -274,6 +279,15 @@ def may_be_json(text: str) -> bool:
                 continue
         return True
     return False
+
+
+def is_cut(written: str) -> bool:
+    """Whether the arguments of a call end in the middle of their object, as if the model had no tokens left."""
+    text = written.lstrip()
+    try:
+        return text.startswith("{") and not Reading(text).whole and may_be_json(text)
+    except ValueError:
+        return False
 
 
 def same(one: str, other: str) -> bool:

@@ -243,18 +243,24 @@ def arguments(function: Function | None) -> str:
     return "" if given is None else msgspec.json.encode(given).decode()
 
 
-def stop(choice: Choice, stops: Sequence[str], *, called: bool, refused: bool) -> tuple[str, str | None]:
+def stop(
+    choice: Choice, stops: Sequence[str], *, called: bool, refused: bool, cut: bool = False
+) -> tuple[str, str | None]:
     """Why the model stopped, and at which sequence. Most providers don't say that it stopped at one.
 
     Args:
         stops: the sequences in the request.
         called: the model called a tool; some providers say `stop` for that.
+        cut: the input of a tool ends in the middle. Some providers say `tool_calls` for that, or nothing
+            (https://github.com/vllm-project/vllm/issues/58228, September 2026), and clients would use the tool.
     """
     if refused:
         return "refusal", None
     reason = REASONS.get(finish(choice), "end_turn")
     if reason != "end_turn":
         return reason, None
+    if cut:
+        return "max_tokens", None
     if isinstance(choice.stop_reason, str) and choice.stop_reason in stops:
         return "stop_sequence", choice.stop_reason
     if choice.native_finish_reason == "stop_sequence" and len(stops) == 1:

@@ -49,6 +49,7 @@ class Dialect:
         user: the member for the client's user; empty: unsupported.
         tiers: the provider's names of service tiers; other tiers are left out.
         efforts: the provider's names of levels of effort; other levels are left out.
+        samples: the efforts at which the model accepts `temperature` and `top_p` (empty: without one); None: any.
         beside_tools: what an effort becomes in a request with tools: itself (empty), nothing, or `none`.
         thinking: how a request asks for thinking: by `reasoning_effort` alone, by DeepSeek's switch in addition, or by
             OpenRouter's `reasoning`.
@@ -82,6 +83,7 @@ class Dialect:
     user: str = ""
     tiers: Words = field(default_factory=dict)
     efforts: Words = field(default_factory=lambda: UP_TO_HIGH)
+    samples: tuple[str, ...] | None = None
     beside_tools: Literal["", "nothing", "none"] = ""
     thinking: Literal["effort", "switch", "reasoning"] = "effort"
     thoughts: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ import msgspec
 
 from messages_api import minted
 from messages_api.events import PING
-from messages_api.providers.openai import answer, completion, faults
+from messages_api.providers.openai import answer, call_ids, completion, faults
 from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
@@ -341,7 +341,7 @@ class Events:
 
     def _write(self, call: Call, out: list[bytes]) -> None:
         if call is not self._writing:
-            unique = answer.tool_id(call.id, self._ids)
+            unique = call_ids.for_client(call.id, self._ids)
             name = self.expected.own_names.get(call.name, call.name)
             self._begin("tool", {"type": "tool_use", "id": unique, "name": name, "input": {}}, out)
             self._writing = call
@@ -361,7 +361,9 @@ class Events:
             self._finish_call(call, out)
         self._say_later(out)
         self._end(out)
-        reason, sequence = completion.stop(ended, self.expected.stops, called=bool(self._calls), refused=self._refused)
+        cut = any(call.arguments.cut for call in self._calls)
+        called = bool(self._calls)
+        reason, sequence = completion.stop(ended, self.expected.stops, called=called, refused=self._refused, cut=cut)
         if not self.begun:
             completion.check_empty(reason, self._usage)
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}

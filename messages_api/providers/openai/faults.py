@@ -19,6 +19,7 @@ import msgspec
 from messages_api.errors import ACCOUNT_REFUSED, STREAM_ENDED_EARLY, kind_of
 from messages_api.lenient import mapping
 from messages_api.outline import decode
+from messages_api.providers import lengths
 
 # Codes, types and reasons that say more than the status, or replace it: in small letters and digits only.
 WORDS = {
@@ -62,9 +63,7 @@ WITHIN = ("error", "errors", "detail", "details", "message")
 # The greatest depth and number of envelopes that are read.
 DEPTH, MOST = 8, 32
 UNKNOWN_MODEL = frozenset(("modelnotfound", "deploymentnotfound", "modelnotexist"))
-TOO_LONG = "contextlengthexceeded"
-# The words of providers that have no code for it: DeepSeek, OpenRouter, vLLM and Mistral; xAI; Google.
-TOO_LONG_WORDS = re.compile(r"maximum (context|prompt) length|input token count .* exceeds", re.IGNORECASE)
+TOO_LONG = frozenset(("contextlengthexceeded", "contextwindowexceedederror"))
 # Errors about the gateway's own key, which the client doesn't see.
 OURS = frozenset((401, 402, 403))
 # Anthropic's statuses below 500 (https://platform.claude.com/docs/en/api/errors).
@@ -204,9 +203,7 @@ def clean(text: str) -> str:
 
 
 def reworded(codes: set[str], message: str, model: str) -> str:
-    """The message in Anthropic's words if clients act on them: an unknown model, a prompt that is too long."""
+    """The message in Anthropic's words if clients act on them: an unknown model, a request that doesn't fit."""
     if codes & UNKNOWN_MODEL:
         return f"model: {model}"
-    if TOO_LONG in codes or TOO_LONG_WORDS.search(message):
-        return f"prompt is too long: {message}"
-    return message
+    return lengths.reworded(message, known=bool(codes & TOO_LONG))

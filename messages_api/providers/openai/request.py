@@ -1,7 +1,7 @@
 """The translation of a Messages request to a chat completions request. Pure.
 
 A member that can't be expressed is refused by its name. A member is left out only if the client can't see the
-difference. docs/providers.md has the table of both.
+difference, or can't change what it sends. docs/providers.md has the table of both.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     "mcp_servers": ([],),
     "fallbacks": ([],),
 }
+# How the next token is chosen.
+SAMPLING = ("temperature", "top_p")
 # The longest id of a user at OpenAI; a longer one is replaced by its digest.
 USER_LENGTH = 64
 # Budgets of thinking below these are a low and a medium effort.
@@ -84,7 +86,7 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     """
     check_members(request)
     asked: dict[str, Any] = {spoken.limit: limit(request)}
-    for name in ("temperature", "top_p"):
+    for name in SAMPLING:
         if request.get(name) is not None:
             asked[name] = request[name]
     if request.get("top_k") is not None:
@@ -111,6 +113,9 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     if "tools" in asked and spoken.beside_tools:
         asked.pop("reasoning_effort", None)
         asked |= {"reasoning_effort": "none"} if spoken.beside_tools == "none" else {}
+    if spoken.samples is not None and asked.get("reasoning_effort", "") not in spoken.samples:
+        for name in SAMPLING:
+            asked.pop(name, None)
     return asked
 
 

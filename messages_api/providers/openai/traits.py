@@ -76,6 +76,14 @@ TRAITS = (
     # https://github.com/BerriAI/litellm/pull/34569 (July 2026).
     trait(r"gpt-5\.4(?!\d)", PLAIN, beside_tools="nothing"),
     trait(r"gpt-(?:5\.(?:[5-9]|\d\d)|[6-9]|\d\d)(?![a-z])", PLAIN, beside_tools="none"),
+    # While they think, OpenAI's models refuse any `temperature` and `top_p` but 1, and Claude Code sends others:
+    # https://github.com/musistudio/claude-code-router/issues/849 (September 2025),
+    # https://github.com/finch-xu/cc-router/issues/32 (August 2026). From GPT-5.1 on they accept them with the effort
+    # `none`, which is the default up to GPT-5.4: https://developers.openai.com/api/docs/guides/latest-model.
+    trait(r"gpt-5(?:\.\d+)?-chat", PLAIN, samples=None),
+    trait(r"o\d|codex-mini|gpt-5(?![.\d])|gpt-\d[\d.]*-(?:pro|codex)", PLAIN, samples=()),
+    trait(r"gpt-5\.[1-4](?!\d)", PLAIN, samples=("", "none")),
+    trait(r"gpt-(?:5\.\d|[6-9]|\d\d)", PLAIN, samples=("none",)),
     # Other vendors' models at Azure: https://github.com/pydantic/pydantic-ai/issues/6593 (July 2026) for the limit,
     # https://github.com/BerriAI/litellm/issues/11696 (June 2025) for usage in Mistral's streams.
     trait(

@@ -7,10 +7,10 @@ protocol: its images follow in the user's turn, after the last result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from itertools import groupby
 from typing import Any
 
+from messages_api.providers.openai import call_ids
 from messages_api.providers.openai.dialects import Dialect
 from messages_api.providers.openai.narration import narrated
 from messages_api.providers.openai.parts import Part, as_parts, joined, marked, parts_of, text_part, texts
@@ -191,8 +191,8 @@ def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
             parts += parts_of(block, at, spoken)
             continue
         answered, shown = result(block, at, spoken)
-        called = block["tool_use_id"]
-        results.append({"role": "tool", "tool_call_id": call_id(called, spoken), "content": answered})
+        called = call_ids.for_provider(block["tool_use_id"], spoken)
+        results.append({"role": "tool", "tool_call_id": called, "content": answered})
         if shown:
             parts += [text_part(f"What the tool call {called} showed:"), *shown]
     yield from results
@@ -276,7 +276,7 @@ def spoken_words(content: list[Placed], spoken: Dialect) -> list[Part]:
 def call(block: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
     """A tool call of an assistant's turn."""
     asked = {"name": block["name"], "arguments": encode(block["input"]).decode()}
-    made = {"id": call_id(block["id"], spoken), "type": "function", "function": asked}
+    made = {"id": call_ids.for_provider(block["id"], spoken), "type": "function", "function": asked}
     if spoken.signed_calls == "extra_content":
         made["extra_content"] = {"google": {"thought_signature": UNSIGNED}}
     return made
@@ -287,10 +287,3 @@ def unsigned(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     https://openrouter.ai/docs/guides/best-practices/reasoning-tokens#preserving-reasoning-blocks."""
     signed = {"type": "reasoning.encrypted", "id": calls[0]["id"], "format": "google-gemini-v1", "index": 0}
     return [signed | {"data": UNSIGNED}]
-
-
-def call_id(name: str, spoken: Dialect) -> str:
-    """A tool call's id in the provider's form. It is the same for the call and its result."""
-    if spoken.ids is None or spoken.ids.fullmatch(name):
-        return name
-    return blake2b(name.encode("utf-8", "replace"), digest_size=5).hexdigest()[:9]
