@@ -175,7 +175,9 @@ def test_a_role_that_is_refused_is_our_trouble_and_a_lost_sts_an_outage(
     says_nothing_of(web_in_a_container, SECRET_KEY, SESSION)
 
 
-def test_an_access_key_needs_no_request_for_credentials(web_in_a_container: Web, amazon: Upstream, upstream: Upstream) -> None:
+def test_an_access_key_needs_no_request_for_credentials(
+    web_in_a_container: Web, amazon: Upstream, upstream: Upstream
+) -> None:
     alice = issue_for("bedrock", PAIR, upstream.url, region="eu-central-1")
     upstream.answer = whole(200, message(model=ANSWERED))
     assert post(web_in_a_container, alice.key, ask(model=MODEL)).status_code == 200

@@ -143,9 +143,7 @@ def test_no_way_to_write_it_hides_another_teams_container(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_unknown_ids_pass_unchanged(
-    web: Web, alice: Caller, here: Account, there: Account, kind: str
-) -> None:
+def test_unknown_ids_pass_unchanged(web: Web, alice: Caller, here: Account, there: Account, kind: str) -> None:
     prefer(alice, here)
     body = json.dumps(carrying(kind)).encode()
     assert goes_to(web, alice, body) == "here"

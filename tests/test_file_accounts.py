@@ -82,7 +82,9 @@ def test_a_provider_without_files_is_a_404_that_says_so(web: Web, echo_alice: Ca
     assert ids(call(web, echo_alice.key, "GET")) == []
 
 
-def test_an_error_about_the_gateways_account_is_hidden_from_the_caller(web: Web, amy: Caller, provider: FilesProvider) -> None:
+def test_an_error_about_the_gateways_account_is_hidden_from_the_caller(
+    web: Web, amy: Caller, provider: FilesProvider
+) -> None:
     provider.status = 401
     refused(upload(web, amy.key), 503, "api_error")
     assert File.objects.count() == 0

@@ -145,7 +145,9 @@ def test_what_a_model_made_and_the_provider_has_forgotten_leaves_no_hole(
     assert File.objects.filter(deleted_at=None).count() == 3
 
 
-def test_a_list_with_a_file_that_the_provider_cannot_describe_now_is_a_503(web: Web, amy: Caller, provider: FilesProvider) -> None:
+def test_a_list_with_a_file_that_the_provider_cannot_describe_now_is_a_503(
+    web: Web, amy: Caller, provider: FilesProvider
+) -> None:
     made(amy, "file_made")
     amy.provider_key.base_url = "http://127.0.0.1:1"
     amy.provider_key.save()

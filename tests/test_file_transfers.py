@@ -84,7 +84,9 @@ def test_a_caller_that_hangs_up_in_mid_upload_cancels_the_providers_call(
     assert provider.files == {}
 
 
-def test_a_complete_upload_is_carried_out_even_if_the_client_disconnects(web: Web, amy: Caller, provider: FilesProvider) -> None:
+def test_a_complete_upload_is_carried_out_even_if_the_client_disconnects(
+    web: Web, amy: Caller, provider: FilesProvider
+) -> None:
     provider.before_answer.clear()
     _, body = multipart(b"hello")
     with socket.create_connection(web.address) as link:

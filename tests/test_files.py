@@ -57,7 +57,9 @@ def test_each_call_that_reaches_the_provider_has_a_row_that_costs_nothing(web: W
     rows(0)
 
 
-def test_a_policy_about_models_without_a_price_does_not_apply_to_files(served: None, amy: Caller, start_web: Any) -> None:
+def test_a_policy_about_models_without_a_price_does_not_apply_to_files(
+    served: None, amy: Caller, start_web: Any
+) -> None:
     web = start_web(unpriced_models="refuse")
     assert upload(web, amy.key).status_code == 200
 

@@ -8,7 +8,7 @@ import pytest
 
 from messages_api.providers import lengths
 from messages_api.providers.openai import faults
-from tests.gateway import ask, post
+from tests.gateway import post
 from tests.openai_provider import ask_gpt, issue_openai
 from tests.upstream import whole
 
@@ -103,24 +103,6 @@ def test_a_client_learns_by_how_much_it_asks_for_too_much_output(said, numbers):
 )
 def test_other_words_stay(said):
     assert lengths.reworded(said) == said
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    "error",
-    [
-        {"detail": TOO_LONG[17]},
-        {"error": {"code": "1261", "message": TOO_LONG[17]}},
-        {"type": "error", "error": {"type": "invalid_request_error", "message": TOO_LONG[17]}},
-    ],
-)
-def test_a_vendor_of_anthropics_api_is_put_into_these_words_too(web, upstream, alice, error, stream):
-    upstream.answer = whole(400, json.dumps(error).encode(), ("request-id", "req_vendor"))
-    answer = post(web, alice.key, ask(stream=stream))
-    assert answer.status_code == 400
-    told = {"type": "invalid_request_error", "message": f"prompt is too long: {TOO_LONG[17]}"}
-    assert answer.json() == {"type": "error", "error": told}
-    assert answer.headers["request-id"] == "req_vendor"
 
 
 @pytest.mark.parametrize("stream", [False, True])

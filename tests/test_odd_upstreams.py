@@ -106,28 +106,6 @@ def test_a_refusal_that_breaks_off_is_free(web, upstream, alice, status, end):
     assert not entry.cost
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (524, b"<html><title>524: A timeout occurred</title></html>", "api_error"),
-        (502, b"<html>Bad Gateway</html>", "api_error"),
-        (520, b"error code: 520", "api_error"),
-        (413, b"<html>Request Entity Too Large</html>", "request_too_large"),
-        (404, b"", "not_found_error"),
-        (400, b"[1]", "invalid_request_error"),
-    ],
-)
-def test_a_page_of_a_proxy_is_an_error_in_anthropics_shape(web_once, upstream, alice, status, body, kind, path):
-    upstream.answer = whole(status, body, ("content-type", "text/html"), ("request-id", "req_proxy"))
-    asked = ask() if path == "/v1/messages" else {"model": MODEL, "messages": ask()["messages"]}
-    answer = post(web_once, alice.key, asked, path)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
-    told = {"type": kind, "message": f"The provider answered with HTTP {status}."}
-    assert answer.json() == {"type": "error", "error": told}
-    assert answer.headers["request-id"] == "req_proxy"
-
-
 @pytest.mark.parametrize("ending", ["in order", "broken off"])
 def test_a_stream_that_begins_with_an_error_is_free(web, upstream, alice, ending):
     part = event("error", error={"type": "overloaded_error", "message": "Overloaded"})

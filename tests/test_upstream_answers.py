@@ -75,9 +75,7 @@ def test_it_reads_an_answer(caller: Caller, upstream: Upstream, name: str) -> No
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_an_invalid_answer_is_an_error_and_may_have_been_billed(
-    caller: Caller, upstream: Upstream, name: str
-) -> None:
+def test_an_invalid_answer_is_an_error_and_may_have_been_billed(caller: Caller, upstream: Upstream, name: str) -> None:
     if caller.kind == "aiohttp" and name in AIOHTTP_TAKES:
         pytest.skip("aiohttp leaves this to its caller")
     upstream.answer = BAD[name]

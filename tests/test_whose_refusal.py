@@ -47,7 +47,9 @@ def test_a_provider_key_that_two_callers_are_refused_with_is_taken_out_for_every
 @pytest.mark.parametrize(
     ("of", "third"), [({}, ""), ({"team": "Sales"}, "Globex")], ids=["one team", "one customer of two"]
 )
-def test_two_keys_of_one_team_or_customer_take_a_provider_key_from_no_other_caller(web, alice, first, second, of, third):
+def test_two_keys_of_one_team_or_customer_take_a_provider_key_from_no_other_caller(
+    web, alice, first, second, of, third
+):
     first.answer = lambda seen: failing(401, "authentication_error") if is_message(seen) else whole(200, LISTED)
     bob = another(alice, "bob", **of)
     if third:

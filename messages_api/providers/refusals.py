@@ -129,19 +129,6 @@ def without_words(status: int) -> str:
     return f"The provider answered with HTTP {status}."
 
 
-def understandable(status: int, body: bytes) -> bytes | None:
-    """An error in Anthropic's shape and words, if its body isn't JSON (a page of a proxy in front of the provider) or
-    says in other words that the request doesn't fit into the model's context; None: clients understand it.
-
-    https://github.com/jundot/omlx/issues/26 (February 2026)
-    """
-    if not isinstance(decode(body), dict):
-        return in_shape(errors.kind_of(status), without_words(status))
-    said = words(body) if status == 400 else ""
-    anthropics = lengths.reworded(said)
-    return None if anthropics == said else in_shape(errors.kind_of(status), anthropics)
-
-
 def in_shape(kind: str, message: str, request_id: str = "") -> bytes:
     """The JSON of an error."""
     error: dict[str, object] = {"type": "error", "error": {"type": kind, "message": message}}
