@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import binascii
 import re
-import struct
-import zlib
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from messages_api import images, pdf
 from messages_api.allowances import Allowances
 from messages_api.minted import BEGINNING
 from messages_api.plain import Plain
@@ -50,9 +48,11 @@ SMALLS = b"abcdefghijklmnopqrstuvwxyz "
 CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIGITS = b"0123456789"
 NOT_ASCII = bytes(range(128, 256))
+# In base64 they mean nothing.
+SPACES = b" \t\r\n"
 
 # Images and documents in base64: their bytes don't count as text.
-ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=]{400,}+)"')
+ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=]++)"')
 BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 MINTED = BEGINNING.encode()
@@ -60,16 +60,8 @@ MINTED = BEGINNING.encode()
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
 IMAGE_TOKENS, NEWER_IMAGE_TOKENS = 1_640, 4_800
-# Bytes of an image that are searched for its size: in a JPEG it follows thumbnails and profiles.
-IMAGE_HEAD = 128 * 1024
-# A page of a PDF is up to 3,000 tokens of text plus an image, and seldom less than 20 kB.
+# A document has at least this many bytes of base64 for each token of its pictures.
 PDF_BYTES_PER_TOKEN = 5
-# Many pages may share the same content, so pages are counted, too. Anthropic accepts up to 600
-# (https://docs.claude.com/en/docs/build-with-claude/pdf-support).
-PAGE = re.compile(rb"/Type[ \t\r\n]*+/Page(?!s)")
-PAGE_TOKENS, PAGES_UNSEEN, MOST_PAGES = 4_600, 4, 600
-PACKED = re.compile(rb"/ObjStm[^<>]{0,500}+>>\s{0,8}+stream\r?\n")
-MOST_UNPACKED = 8 << 20
 # The most uses of a tool in one call: clients don't wait for more.
 MOST_USES = 50
 
@@ -248,17 +240,18 @@ def contents(said: Plain) -> Contents:
     text, shown, newer_shown = said.text, 0, 0
     if said.has(b"base64"):
         parts, end = [], 0
-        to_see = defaultdict[bytes, list[str]](list)
+        to_see = Counter[bytes]()
         for kind, data in shown_in(said.members.get("messages")):
-            to_see[data].append(kind)
+            to_see[data] += 1
+            older, newer = tokens_of_data(data, kind)
+            shown += older
+            newer_shown += newer
         for match in ENCODED.finditer(text):
-            if not to_see.get(match[1]):  # base64 that the model reads as text, like the input of a tool
+            if not to_see[match[1]]:  # base64 that the model reads as text, like the input of a tool
                 continue
-            kind = to_see[match[1]].pop()
+            to_see[match[1]] -= 1
             parts.append(text[end : match.start(1)])
             end = match.end(1)
-            shown += tokens_of_data(match[1], kind, IMAGE_TOKENS)
-            newer_shown += tokens_of_data(match[1], kind, NEWER_IMAGE_TOKENS)
         text = b"".join((*parts, text[end:]))
     writes = said.has(b"cache_control")
     return Contents(
@@ -341,117 +334,21 @@ def tokens_of_text(text: bytes) -> int:
     return -(-weight // 1000)
 
 
-def tokens_of_data(encoded: bytes, kind: str, most: int) -> int:
-    """The most tokens of an image or a document in base64.
+def tokens_of_data(encoded: bytes, kind: str) -> tuple[int, int]:
+    """The most tokens of an `image` or a `document` in base64: for an older model, for a newer one.
 
-    Args:
-        kind: `image` or `document`.
-        most: the most tokens of an image.
+    Providers may read base64 that the standard doesn't allow, so its contents count at the most.
     """
-    if kind == "document":
-        return max(len(encoded) // PDF_BYTES_PER_TOKEN, tokens_of_pages(encoded))
-    width, height = size_of_image(encoded)
-    return min(most, -(-width * height // PIXELS_PER_TOKEN) + FOR_ANY) if width and height else most
-
-
-def tokens_of_pages(encoded: bytes) -> int:
-    """The most tokens of a PDF's pages; if no page is found, the tokens of `PAGES_UNSEEN` pages."""
+    written = encoded.translate(None, SPACES)
     try:
-        data = binascii.a2b_base64(encoded)
+        data = binascii.a2b_base64(
+            written if kind == "document" else written[: images.HEAD * 4 // 3 // 4 * 4], strict_mode=True
+        )
     except ValueError:
-        return PAGES_UNSEEN * PAGE_TOKENS
-    pages = sum(1 for part in (data, *unpacked(data)) for _ in islice(PAGE.finditer(part), MOST_PAGES))
-    return min(pages or PAGES_UNSEEN, MOST_PAGES) * PAGE_TOKENS
-
-
-def unpacked(data: bytes) -> Iterator[bytes]:
-    """The unpacked object streams of a PDF, in which pages may be (ISO 32000-1, 7.5.7), up to a bound."""
-    left = MOST_UNPACKED
-    for found in PACKED.finditer(data):
-        try:
-            part = zlib.decompressobj().decompress(data[found.end() : found.end() + left], left)
-        except zlib.error:
-            continue
-        left -= len(part)
-        yield part
-        if left <= 0:
-            yield b"/Type/Page " * MOST_PAGES
-            return
-
-
-def size_of_image(encoded: bytes) -> tuple[int, int]:
-    """Width and height in pixels of a PNG, JPEG, GIF or WebP in base64; zeros if unknown."""
-    head = encoded[: IMAGE_HEAD * 4 // 3]
-    try:
-        data = binascii.a2b_base64(head[: len(head) // 4 * 4])
-        if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
-            width, height = struct.unpack_from(">II", data, 16)
-        elif data.startswith((b"GIF87a", b"GIF89a")):
-            width, height = size_of_gif(data)
-        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            width, height = size_of_webp(data)
-        elif data.startswith(b"\xff\xd8"):
-            width, height = size_of_jpeg(data)
-        else:
-            return 0, 0
-    except (ValueError, struct.error, IndexError):
-        return 0, 0
-    return width, height
-
-
-def size_of_gif(data: bytes) -> tuple[int, int]:
-    """What its screen and its first picture cover together, as decoders take it: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
-
-    Raises:
-        struct.error, IndexError: there is no picture in it.
-    """
-    colours = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
-    at = 13 + colours
-    while data[at] == 0x21:  # an extension, in parts up to an empty one
-        at += 2
-        while size := data[at]:
-            at += 1 + size
-        at += 1
-    if data[at] != 0x2C:
-        return 0, 0
-    width, height = struct.unpack_from("<HH", data, 6)
-    left, top, wide, high = struct.unpack_from("<HHHH", data, at + 1)
-    return max(width, left + wide), max(height, top + high)
-
-
-def size_of_webp(data: bytes) -> tuple[int, int]:
-    """https://developers.google.com/speed/webp/docs/riff_container
-
-    Raises:
-        struct.error, IndexError: the data is too short.
-    """
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
-    return 0, 0
-
-
-def size_of_jpeg(data: bytes) -> tuple[int, int]:
-    """The size in the first frame header (ITU T.81, B.2.2).
-
-    Raises:
-        struct.error, IndexError: the data has no frame header.
-    """
-    at = 2
-    while data[at] == 0xFF:
-        marker = data[at + 1]
-        # Without a length (B.1.1.2, B.1.1.4), or no marker at all.
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
-            at += 1 if marker == 0xFF else 2
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return width, height
-        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return 0, 0
+        data = b""
+    if kind == "document":
+        tokens = max(len(encoded) // PDF_BYTES_PER_TOKEN, pdf.tokens(data))
+        return tokens, tokens
+    width, height = images.size(data)
+    tokens = -(-width * height // PIXELS_PER_TOKEN) + FOR_ANY if width and height else NEWER_IMAGE_TOKENS
+    return min(tokens, IMAGE_TOKENS), min(tokens, NEWER_IMAGE_TOKENS)

@@ -31,6 +31,8 @@ from messages_api.turns import Turns
 # takes up to a microsecond.
 SHORT, MEDIUM = 16 << 10, 1 << 20
 MOST_PARTS = 12_000
+# Signs of a PDF, whose pages are counted: the type of its block, and escaped letters, which no client writes.
+DOCUMENTS = (b'"document"', rb"\u006", rb"\u007")
 NO_PART = bytes(set(range(256)) - set(b",[{"))
 # Bytes of the longest body that each reader takes.
 SIZES = (4 << 20, None)
@@ -71,7 +73,11 @@ def is_long(body: bytes) -> bool:
     """Whether a body takes long enough to read that other calls would notice."""
     if len(body) <= SHORT:
         return False
-    return len(body) > MEDIUM or len(body.translate(None, NO_PART)) > MOST_PARTS
+    return (
+        len(body) > MEDIUM
+        or any(body.find(sign) >= 0 for sign in DOCUMENTS)
+        or len(body.translate(None, NO_PART)) > MOST_PARTS
+    )
 
 
 class Reader:

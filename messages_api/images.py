@@ -1,0 +1,85 @@
+"""The size of an image, as decoders find it, from the beginning of its file. Pure."""
+
+from __future__ import annotations
+
+import struct
+
+# Bytes that are searched: in a JPEG, the size follows thumbnails and profiles.
+HEAD = 128 * 1024
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels of a PNG, JPEG, GIF or WebP; zeros if unknown."""
+    data = data[:HEAD]
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
+            width, height = struct.unpack_from(">II", data, 16)
+        elif data.startswith((b"GIF87a", b"GIF89a")):
+            width, height = size_of_gif(data)
+        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            width, height = size_of_webp(data)
+        elif data.startswith(b"\xff\xd8"):
+            width, height = size_of_jpeg(data)
+        else:
+            return 0, 0
+    except (ValueError, struct.error, IndexError):
+        return 0, 0
+    return width, height
+
+
+def size_of_gif(data: bytes) -> tuple[int, int]:
+    """What its screen and its first picture cover together, as decoders take it: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+
+    Raises:
+        struct.error, IndexError: there is no picture in it.
+    """
+    colours = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
+    at = 13 + colours
+    while data[at] == 0x21:  # an extension, in parts up to an empty one
+        at += 2
+        while size := data[at]:
+            at += 1 + size
+        at += 1
+    if data[at] != 0x2C:
+        return 0, 0
+    width, height = struct.unpack_from("<HH", data, 6)
+    left, top, wide, high = struct.unpack_from("<HHHH", data, at + 1)
+    return max(width, left + wide), max(height, top + high)
+
+
+def size_of_webp(data: bytes) -> tuple[int, int]:
+    """https://developers.google.com/speed/webp/docs/riff_container
+
+    Raises:
+        struct.error, IndexError: the data is too short.
+    """
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
+
+
+def size_of_jpeg(data: bytes) -> tuple[int, int]:
+    """The size in the first frame header (ITU T.81, B.2.2).
+
+    Raises:
+        struct.error, IndexError: the data has no frame header.
+    """
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        # Without a length (B.1.1.2, B.1.1.4), or no marker at all.
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return 0, 0
