@@ -26,7 +26,7 @@ test-run: installed-dev  ## test `make run` itself, from a copy of the checkout 
 race: installed-dev  ## crashes, budgets, failing providers, and much of everything, under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
 	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
-		tests/test_budgets_stateful.py tests/test_schemathesis.py
+		tests/money/test_budgets_stateful.py tests/docs/test_schemathesis.py
 
 attack: installed-dev  ## what an attacker does to a gateway, and what its other customers feel (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.upstream import LAST_CHUNK, Answer, Seen, Step, Upstream, chunk, head, pieces, whole
+from tests.support.fake_provider import LAST_CHUNK, Answer, Seen, Step, Upstream, chunk, head, pieces, whole
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "claude-opus-5-5"

@@ -112,7 +112,7 @@ class Weighed:
     def __init__(self, body: bytes, at: datetime, *, batched: bool = False) -> None:
         from django.conf import settings
 
-        from messages_api import estimates, schema
+        from messages_api.request import estimates, schema
         from usage import pricing
 
         book = pricing.build(())

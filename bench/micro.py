@@ -125,9 +125,12 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from keys import credentials
     from keys.directory import KnownKey, KnownProviderKey
     from keys.models import CredentialKind
-    from messages_api import authentication, conversation, estimates, plain, reading, routing, settlement
-    from messages_api.events import StreamMeter
-    from messages_api.metering import JsonMeter
+    from messages_api.answer import settlement
+    from messages_api.answer.events import StreamMeter
+    from messages_api.answer.metering import JsonMeter
+    from messages_api.callers import authentication
+    from messages_api.relay import routing
+    from messages_api.request import conversation, estimates, plain, reading
     from usage import pricing
 
     def meant(body: bytes) -> object:

@@ -19,7 +19,8 @@ from gateway_project import content_security, static_files  # noqa: E402
 from gateway_project.pages import Handler, Pages, bound_statements  # noqa: E402
 from gateway_project.pages_alone import PagesAlone  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
-from messages_api import cors, handler, runtime  # noqa: E402
+from messages_api.relay import runtime  # noqa: E402
+from messages_api.server import cors, handler  # noqa: E402
 from usage import metrics  # noqa: E402
 
 Receive = Callable[[], Awaitable[Any]]

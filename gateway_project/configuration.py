@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keys import client_address, destinations
-from messages_api import allowances, cors
-from messages_api.allowances import Allowance
+from messages_api.process import allowances
+from messages_api.process.allowances import Allowance
+from messages_api.server import cors
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

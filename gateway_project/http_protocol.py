@@ -18,8 +18,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway_project.logs import LOGGED
-from messages_api import cors
-from messages_api.known_callers import KNOWN
+from messages_api.server import cors
+from messages_api.server.known_callers import KNOWN
 
 # Limits of a request's head (request line and headers): bytes, lines, and seconds until it is complete. Until then, the
 # client is unauthenticated.

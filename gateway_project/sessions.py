@@ -15,7 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from messages_api import known_callers
+from messages_api.server import known_callers
 
 KEY = re.compile(r"[a-z0-9]{32}")
 

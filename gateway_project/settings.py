@@ -37,7 +37,7 @@ INSTALLED_APPS = [
     "messages_api",
 ]
 
-# For pages only: requests to the API (see messages_api.handler) and for static files skip all of it.
+# For pages only: requests to the API (see messages_api.server.handler) and for static files skip all of it.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "gateway_project.content_security.ContentSecurityPolicyMiddleware",

@@ -20,10 +20,10 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from keys import pausing
+from keys.admin_lists import Listed
 from keys.badges import state_badge
 from keys.choices import VirtualKeyField
 from keys.forms import RevokeForm
-from keys.lists import Listed
 from keys.models import VirtualKey
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")

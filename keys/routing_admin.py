@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from keys.admin_lists import Listed, LookedAt
 from keys.badges import state_badge
-from keys.lists import Listed, LookedAt
 from keys.models import Cooldown, ModelAlias, Performance
 
 

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from messages_api import refusal_admin
 from messages_api.models import Batch, File
 from usage.admin import ReadOnlyAdmin
-from usage.lists import KEY_OWNER
+from usage.cells import KEY_OWNER
 
 __all__ = ["refusal_admin"]  # imported so that its page is registered
 

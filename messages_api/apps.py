@@ -10,6 +10,6 @@ class MessagesApiConfig(AppConfig):
         from keys import provider_checks
 
         # From here on, all providers are registered.
-        from messages_api import provider_probe
+        from messages_api.relay import key_probe
 
-        provider_checks.register(provider_probe.outcomes)
+        provider_checks.register(key_probe.outcomes)

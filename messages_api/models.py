@@ -59,7 +59,7 @@ class File(Kept):
 
 class Binding(Kept):
     """Something in a conversation that only one account understands: a container, a signature (as a digest), or a
-    conversation that the provider keeps, by its last answer (kind `thread`, bindings.py)."""
+    conversation that the provider keeps, by its last answer (kind `thread`, relay/bindings.py)."""
 
     class Kind(models.TextChoices):
         CONTAINER = "container", "container"
@@ -91,7 +91,7 @@ class Batch(Kept):
     request is settled, or until `usage_hold.expires_at`.
 
     The row is written before the provider gets the batch. If it is unknown whether the provider created the batch
-    (`process` is gone or null while the state is `creating`), batch_upkeep.py searches for it at the provider.
+    (`process` is gone or null while the state is `creating`), stored/batch_upkeep.py searches for it at the provider.
     """
 
     class State(models.TextChoices):

@@ -16,10 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import get_language_from_request
 
-from messages_api import wording
+from messages_api.callers import wording
 from usage import refusal_reasons, request_ids
 from usage.admin import ReadOnlyAdmin
-from usage.lists import KEY_OWNER, two_lines
+from usage.cells import KEY_OWNER, two_lines
 from usage.models import LedgerEntry, Refusal
 from usage.refusal_log import KEPT_SINGLY
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from celery import shared_task
 
 from keys.models import Cooldown
-from messages_api import batch_upkeep, model_refresh
 from messages_api.models import Binding
+from messages_api.stored import batch_upkeep, model_refresh
 
 
 @shared_task

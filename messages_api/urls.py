@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from django.urls import re_path
 
-from messages_api.batches_view import BatchesView, BatchResultsView, BatchView, CancelBatchView
-from messages_api.files_view import FileContentView, FilesView, FileView
-from messages_api.models_view import ModelsView, ModelView
-from messages_api.provider_paths import ID
-from messages_api.quota_view import QuotaView
-from messages_api.views import CountTokensView, MessagesView, NotFoundView
+from messages_api.endpoints.batches import BatchesView, BatchResultsView, BatchView, CancelBatchView
+from messages_api.endpoints.files import FileContentView, FilesView, FileView
+from messages_api.endpoints.messages import CountTokensView, MessagesView
+from messages_api.endpoints.models import ModelsView, ModelView
+from messages_api.endpoints.quota import QuotaView
+from messages_api.endpoints.view import NotFoundView
+from messages_api.providers.paths import ID
 
 # Endings of clients' base URLs.
 PREFIXES = ("pydanticai/anthropic/", "anthropic/", "pydanticai/")

@@ -1,4 +1,4 @@
-"""Coroutines as tests, and tests that need a server. See environment.py for what they all run on."""
+"""Coroutines as tests, and tests that need a server. See support/environment.py for what they all run on."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from asgiref.sync import async_to_sync
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite(
-    "tests.accounts",
-    "tests.files",
-    "tests.gateway",
-    "tests.gpt",
-    "tests.listed_models",
-    "tests.openai_events",
-    "tests.upstream_clients",
-    "tests.writer",
+    "tests.support.accounts",
+    "tests.support.file_calls",
+    "tests.support.gateway",
+    "tests.support.gpt",
+    "tests.support.listed_models",
+    "tests.support.openai_events",
+    "tests.support.client_kinds",
+    "tests.support.started_writer",
 )
 # A busy machine is no fault.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-from tests.gateway import (  # noqa: E402, F401
+from tests.support.gateway import (  # noqa: E402, F401
     alice,
     apart,
     apart_database,
@@ -36,7 +36,7 @@ from tests.gateway import (  # noqa: E402, F401
     web,
     web_once,
 )
-from tests.google import google, private_key, service_account  # noqa: E402, F401
+from tests.support.google import google, private_key, service_account  # noqa: E402, F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,10 +13,10 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
-from keys.lists import LookedAt
+from keys.admin_lists import LookedAt
 from keys.model_names import fold
 from usage import alert_admin, budget_admin, price_admin, request_ids, retained_admin
-from usage.lists import KEY_OWNER, two_lines
+from usage.cells import KEY_OWNER, two_lines
 from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL

@@ -19,12 +19,12 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from keys import destinations, keyring
 from keys.admin import KeptAdmin
+from keys.admin_lists import LookedAt
 from keys.destinations import Forbidden
-from keys.lists import LookedAt
 from usage import alert_delivery
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent
 from usage.budgets import Unit
-from usage.lists import KEY_OWNER, OWNER, shown, two_lines
+from usage.cells import KEY_OWNER, OWNER, shown, two_lines
 
 LEAST_SECRET = 24
 

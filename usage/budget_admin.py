@@ -24,7 +24,7 @@ from keys.cards import Cards
 from usage.append_only import AppendOnly
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
-from usage.lists import OWNER, bar, part, shown, two_lines
+from usage.cells import OWNER, bar, part, shown, two_lines
 from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")

@@ -28,7 +28,7 @@ NOT_FELT_MS = 50.0
 # A share changes only if the exact value differs by this factor.
 OFF = 1.8
 
-# Errors that count as the provider's failure to answer: kinds of `messages_api.upstream.UpstreamError`.
+# Errors that count as the provider's failure to answer: kinds of `messages_api.upstream.client.UpstreamError`.
 UNANSWERED = (
     "not_connected",
     "no_answer",

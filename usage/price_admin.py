@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from keys import provider_kinds
-from keys.lists import Listed
+from keys.admin_lists import Listed
 from usage import export
 from usage.models import Price
 from usage.pricing import WEB_SEARCH

@@ -6,7 +6,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
-# The most that a request may ask for (messages_api/body.py).
+# The most that a request may ask for (messages_api/request/body.py).
 MOST_TOKENS = 10_000_000
 
 

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 from messages_api.providers.base import SPOKEN, Outgoing, Provider
-from messages_api.upstream import UpstreamClient
+from messages_api.upstream.client import UpstreamClient
 
 __all__ = ["Outgoing", "Provider", "find", "lists_models", "providers"]
 

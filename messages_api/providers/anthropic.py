@@ -11,11 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.timeouts import Timeouts
-from messages_api import headers
-from messages_api.lenient import mapping
-from messages_api.outline import decode, decode_all
+from messages_api.json_text.lenient import mapping
+from messages_api.json_text.outline import decode, decode_all
 from messages_api.providers.base import VERSION, Get, Outgoing, Provider, counting_probe, speaks
-from messages_api.upstream import Answer, Headers, plain
+from messages_api.server import headers
+from messages_api.upstream.client import Answer, Headers, plain
 
 BASE_URL = "https://api.anthropic.com"
 # Categories of refusals that are billed even before any output, since September 24, 2026, on every platform.

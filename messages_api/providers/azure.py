@@ -25,14 +25,14 @@ from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
-from messages_api import headers
-from messages_api.aiohttp_client import Connector
-from messages_api.bounded_http import TokenResponse
-from messages_api.providers import refusals, unsupported
+from messages_api.providers import cloud_errors, unsupported
+from messages_api.providers.access_tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import Outgoing, Provider, counting_probe, named, speaks
-from messages_api.providers.tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
-from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain, tls_context
+from messages_api.server import headers
+from messages_api.upstream.bounded import TokenResponse
+from messages_api.upstream.client import Answer, UpstreamClient, UpstreamError, plain, tls_context
+from messages_api.upstream.with_aiohttp import Connector
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 # Hosts of resources. The pattern is narrow because customers' own machines have names below azure.com, too.
@@ -90,7 +90,7 @@ class Azure(Provider):
             try:
                 credential = (b"authorization", b"Bearer " + (await self.tokens.get(key.secret)).encode())
             except TokenRefused:
-                return refusals.no_token()
+                return cloud_errors.no_token()
         url = key.base_url + call.path
         if call.query:
             url += "?" + call.query.decode("latin-1")
@@ -103,7 +103,7 @@ class Azure(Provider):
             plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts)),
             REQUEST_IDS,
         )
-        return answer if answer.status < 400 else await refusals.reshaped(answer, call)
+        return answer if answer.status < 400 else await cloud_errors.reshaped(answer, call)
 
 
 def check_identity(secret: str) -> None:

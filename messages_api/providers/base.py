@@ -10,9 +10,9 @@ from typing import Any, ClassVar, TypeVar
 from keys.directory import KnownProviderKey
 from keys.provider_kinds import ProviderKind, register
 from keys.timeouts import DEPLOYMENTS, Timeouts
-from messages_api.lenient import is_count, mapping
-from messages_api.outline import decode
-from messages_api.upstream import Answer, Body, Headers, OnWrite, UpstreamClient
+from messages_api.json_text.lenient import is_count, mapping
+from messages_api.json_text.outline import decode
+from messages_api.upstream.client import Answer, Body, Headers, OnWrite, UpstreamClient
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,12 @@ from keys.errors import Unusable
 from keys.model_names import fold
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
-from messages_api import headers, long_bodies, provider_paths, splice
-from messages_api.lenient import mapping
-from messages_api.outline import decode
-from messages_api.providers import refusals, unsupported
+from messages_api.json_text import byte_edits
+from messages_api.json_text.lenient import mapping
+from messages_api.json_text.outline import decode
+from messages_api.process import long_bodies
+from messages_api.providers import cloud_errors, paths, unsupported
+from messages_api.providers.access_tokens import Token, TokenRefused, Tokens, check_machine, http_client
 from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import (
     COUNT_TOKENS,
@@ -41,8 +43,8 @@ from messages_api.providers.base import (
     speaks,
 )
 from messages_api.providers.bedrock_events import HIDDEN, Events
-from messages_api.providers.tokens import Token, TokenRefused, Tokens, check_machine, http_client
-from messages_api.upstream import Answer, Headers, UpstreamClient, UpstreamError, plain
+from messages_api.server import headers
+from messages_api.upstream.client import Answer, Headers, UpstreamClient, UpstreamError, plain
 
 VERSION = b'"anthropic_version":"bedrock-2023-05-31"'
 REQUEST_IDS = (b"x-amzn-requestid",)
@@ -133,21 +135,21 @@ class Bedrock(Provider):
         action = "invoke-with-response-stream" if streams else "invoke"
         if counts:
             model, action = PROFILE.sub("", model), "count-tokens"
-        url = f"{address(call.provider_key)}/model/{provider_paths.model(model)}/{action}"
+        url = f"{address(call.provider_key)}/model/{paths.model(model)}/{action}"
         # The import takes a tenth of a second, and only this provider needs it.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
             await asyncio.to_thread(loaded)
         try:
             signing = await self.credentials(call.provider_key)
         except TokenRefused:
-            return refusals.no_token()
+            return cloud_errors.no_token()
         sent = [(name, value) for name, value in headers.to_cloud(call.headers) if not name.startswith(b"anthropic-")]
         sent += [JSON, *authorization(call.provider_key, signing, url, body)]
         answer = named(
             plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts)), REQUEST_IDS
         )
         if answer.status >= 400:
-            reshaped = await refusals.reshaped(answer, call)
+            reshaped = await cloud_errors.reshaped(answer, call)
             return uncounted(reshaped) if action == "count-tokens" else reshaped
         if action == "count-tokens":
             return await counted(answer, call)
@@ -199,10 +201,10 @@ def made_over(body: bytes, betas: list[str], *, counts: bool) -> tuple[bytes, bo
         betas: those of the header.
         counts: the request is to count tokens.
     """
-    members = splice.members_of.decode(body)
+    members = byte_edits.members_of.decode(body)
     betas = unsupported.betas(Bedrock.name, unsupported.named_betas(betas, members))
     if (taken := unsupported.without(Bedrock.name, body, betas)) is not body:
-        body, members = taken, splice.members_of.decode(taken)
+        body, members = taken, byte_edits.members_of.decode(taken)
     if counts:
         return counting(body, members, betas), False
     return invoking(body, members, betas), bytes(members.get("stream", b"")) == b"true"
@@ -213,7 +215,7 @@ def invoking(body: bytes, members: dict[str, msgspec.Raw], betas: list[str], *mo
     first = [VERSION, *more]
     if betas:
         first.append(b'"anthropic_beta":' + msgspec.json.encode(betas))
-    return splice.edited(body, members, without=MOVED, first=b",".join(first))
+    return byte_edits.edited(body, members, without=MOVED, first=b",".join(first))
 
 
 def counting(body: bytes, members: dict[str, msgspec.Raw], betas: list[str]) -> bytes:
@@ -229,11 +231,11 @@ def uncounted(refusal: Whole) -> Whole:
     https://docs.aws.amazon.com/bedrock/latest/userguide/count-tokens.html (November 2026): models that exist only as an
     inference profile are not supported.
     """
-    message = refusals.words(refusal.body)
+    message = cloud_errors.words(refusal.body)
     if refusal.status not in (400, 404) or not UNCOUNTED.search(message):
         return refusal
     message = f"count_tokens: not available with this model at Amazon Bedrock. {message}"
-    return Whole(404, refusal.headers, refusals.in_shape("not_found_error", message))
+    return Whole(404, refusal.headers, cloud_errors.in_shape("not_found_error", message))
 
 
 async def counted(answer: Answer, call: Outgoing) -> Whole:
@@ -242,7 +244,7 @@ async def counted(answer: Answer, call: Outgoing) -> Whole:
     Raises:
         UpstreamError: the answer has no count.
     """
-    found = mapping(decode(await refusals.read(answer, call.timeouts.between_bytes)))
+    found = mapping(decode(await cloud_errors.read(answer, call.timeouts.between_bytes)))
     if type(found.get("inputTokens")) is not int:
         raise UpstreamError("bad_answer", sent=True)
     kept = [header for header in answer.headers if header[0] not in HIDDEN]

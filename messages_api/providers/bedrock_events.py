@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from messages_api import errors
-from messages_api.providers import refusals
-from messages_api.upstream import Answer, Headers, UpstreamError
+from messages_api.providers import cloud_errors
+from messages_api.server import errors
+from messages_api.upstream.client import Answer, Headers, UpstreamError
 
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 # The statuses of exceptions in a stream.
@@ -71,9 +71,9 @@ class Events:
             return event(payload) if about.get(":event-type") == "chunk" else b""
         self.failed = True
         name = str(about.get(":exception-type") or about.get(":error-code") or "")
-        message = refusals.words(payload) or str(about.get(":error-message") or errors.STREAM_ENDED_EARLY)
+        message = cloud_errors.words(payload) or str(about.get(":error-message") or errors.STREAM_ENDED_EARLY)
         error = errors.kind_of(EXCEPTIONS.get(name, 500))
-        return b"event: error\ndata: " + refusals.in_shape(error, message) + b"\n\n"
+        return b"event: error\ndata: " + cloud_errors.in_shape(error, message) + b"\n\n"
 
     def close(self) -> None:
         self.answer.close()

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from messages_api.providers.base import Outgoing, Provider, speaks
-from messages_api.upstream import Answer, Headers, UpstreamError
+from messages_api.upstream.client import Answer, Headers, UpstreamError
 
 MAGIC = re.compile(r"\[echo ([a-z]+)(?:=([0-9.]{1,8}))?\]")
 MAX_DELAY = 600.0

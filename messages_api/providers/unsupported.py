@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from messages_api import json_text, splice
-from messages_api.json_text import ESCAPED
-from messages_api.splice import Edit
+from messages_api.json_text import byte_edits, positions
+from messages_api.json_text.byte_edits import Edit
+from messages_api.json_text.positions import ESCAPED
 
 # Members of a body that may name betas: Bedrock's, and that of the SDKs.
 IN_BODY = ("anthropic_beta", "betas")
@@ -109,7 +109,7 @@ def without(cloud: str, body: bytes, betas: Collection[str]) -> bytes:
     """
     given = {named(beta) for beta in betas}
     left = [one.name for one in MEMBERS if one.cloud == cloud and given.isdisjoint(one.unless)]
-    return splice.apply(body, sorted(edits(body, left)))
+    return byte_edits.apply(body, sorted(edits(body, left)))
 
 
 def edits(body: bytes, left: Collection[str]) -> Iterator[Edit]:
@@ -119,15 +119,17 @@ def edits(body: bytes, left: Collection[str]) -> Iterator[Edit]:
         return
     nested = {tuple(path.split(".")[1:]) for path in left if path.startswith("**.")}
     of_tools = {path.removeprefix(TOOLS) for path in left if path.startswith(TOOLS)}
-    found = list(splice.places(body, splice.members_of.decode(body)))
+    found = list(byte_edits.places(body, byte_edits.members_of.decode(body)))
     out = {index for index, (name, _) in enumerate(found) if name in left}
-    yield from splice.dropped([(splice.after_space(body, place.begin), place.value_end) for _, place in found], out)
+    yield from byte_edits.dropped(
+        [(byte_edits.after_space(body, place.begin), place.value_end) for _, place in found], out
+    )
     for index, (name, place) in enumerate(found):
         if index in out or name in OTHERS:
             continue
         if not may_have(body, words, place.value, place.value_end):
             continue
-        for begin, end in list(splice.elements(body, name)) or [(place.value, place.value_end)]:
+        for begin, end in list(byte_edits.elements(body, name)) or [(place.value, place.value_end)]:
             if may_have(body, words, begin, end):
                 members = of_tools if name == "tools" else ()
                 yield from edits_within(body[begin:end].decode("latin-1"), begin, name, members, nested)
@@ -160,12 +162,12 @@ def edits_within(
 
 def _walk(text: str, at: int, name: str, left: Collection[str], nested: Collection[tuple[str, ...]]) -> Iterator[Edit]:
     if text[at] == "{":
-        parts = json_text.members(text, at)
+        parts = positions.members(text, at)
         unwanted = {*left, *(member for parent, member in nested if parent == name)}
         out = {index for index, part in enumerate(parts) if part.name in unwanted}
-        yield from splice.dropped([(part.begin, part.end) for part in parts], out)
+        yield from byte_edits.dropped([(part.begin, part.end) for part in parts], out)
     else:
-        parts, out = json_text.elements(text, at) if text[at] == "[" else [], set()
+        parts, out = positions.elements(text, at) if text[at] == "[" else [], set()
     for index, part in enumerate(parts):
         if index not in out and part.name not in OTHERS and isinstance(part.value, (dict, list)):
             yield from _walk(text, part.at, part.name or name, (), nested)

@@ -23,11 +23,10 @@ from keys.errors import Unusable
 from keys.model_names import fold
 from keys.provider_kinds import object_of
 from keys.timeouts import Timeouts
-from messages_api import headers, long_bodies, provider_paths, splice
-from messages_api.providers import refusals, unsupported
-from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, speaks
-from messages_api.providers.tokens import (
+from messages_api.json_text import byte_edits
+from messages_api.process import long_bodies
+from messages_api.providers import cloud_errors, paths, unsupported
+from messages_api.providers.access_tokens import (
     LOOPBACK,
     SECONDS,
     Token,
@@ -37,7 +36,10 @@ from messages_api.providers.tokens import (
     check_taker,
     http_client,
 )
-from messages_api.upstream import Answer, UpstreamClient, UpstreamError, plain
+from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, speaks
+from messages_api.server import headers
+from messages_api.upstream.client import Answer, UpstreamClient, UpstreamError, plain
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 VERSION = b'"anthropic_version":"vertex-2023-10-16"'
@@ -143,7 +145,7 @@ class Vertex(Provider):
         try:
             token = await self.tokens.get(key.secret)
         except TokenRefused:
-            return refusals.no_token()
+            return cloud_errors.no_token()
         body = call.body if isinstance(call.body, bytes) else await call.body.read()
         model, counts = DATE.sub("@", call.model), call.path == COUNT_TOKENS
         body, betas, streams = await long_bodies.run(
@@ -161,10 +163,10 @@ class Vertex(Provider):
             JSON,
             (b"authorization", b"Bearer " + token.encode()),
         ]
-        url = f"{address(key)}/{provider_paths.model(model, safe='@')}:{method}"
+        url = f"{address(key)}/{paths.model(model, safe='@')}:{method}"
         answer = plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts))
         answer = named(answer, REQUEST_IDS)
-        return answer if answer.status < 400 else await refusals.reshaped(answer, call)
+        return answer if answer.status < 400 else await cloud_errors.reshaped(answer, call)
 
 
 def made_over(body: bytes, betas: list[str], *, counts: str) -> tuple[bytes, list[str], bool]:
@@ -174,17 +176,17 @@ def made_over(body: bytes, betas: list[str], *, counts: str) -> tuple[bytes, lis
         betas: those of the header.
         counts: the model, if the request is to count tokens.
     """
-    members = splice.members_of.decode(body)
+    members = byte_edits.members_of.decode(body)
     # Vertex refuses betas in requests to count tokens: https://github.com/BerriAI/litellm/pull/39597 (September 2026)
     betas = [] if counts else unsupported.betas(Vertex.name, unsupported.named_betas(betas, members))
     if (taken := unsupported.without(Vertex.name, body, betas)) is not body:
-        body, members = taken, splice.members_of.decode(taken)
+        body, members = taken, byte_edits.members_of.decode(taken)
     if counts:
         # Only this kind of request names the model in its body.
-        body = splice.edited(body, members, without=MOVED, first=VERSION)
-        return splice.apply(body, splice.model(body, counts)), betas, False
+        body = byte_edits.edited(body, members, without=MOVED, first=VERSION)
+        return byte_edits.apply(body, byte_edits.model(body, counts)), betas, False
     streams = bytes(members.get("stream", b"")) == b"true"
-    return splice.edited(body, members, without=("model", *MOVED), first=VERSION), betas, streams
+    return byte_edits.edited(body, members, without=("model", *MOVED), first=VERSION), betas, streams
 
 
 def check_credentials(members: dict[str, Any]) -> None:

@@ -1,12 +1,11 @@
 """The schemas of requests for messages, for the OpenAPI document.
 
-They are written by hand and not derived from body.py, because they also describe members that the gateway doesn't
-check. A test compares them with docs/validation.md. Objects are open: a request may have unlisted members.
+They are written by hand and not derived from request/body.py, because they also describe members that the gateway
+doesn't check. A test compares them with docs/validation.md. Objects are open: a request may have unlisted members.
 """
 
 from __future__ import annotations
 
-from messages_api.body import MAX_MESSAGES, MAX_TOKENS, MIN_THINKING, MODEL
 from messages_api.reference.shapes import (
     Schema,
     any_of,
@@ -22,6 +21,7 @@ from messages_api.reference.shapes import (
     ref,
     string,
 )
+from messages_api.request.body import MAX_MESSAGES, MAX_TOKENS, MIN_THINKING, MODEL
 
 NO_SPACES = f"^{MODEL.pattern}$"
 

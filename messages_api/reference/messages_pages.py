@@ -7,11 +7,11 @@ from typing import Any
 from django.urls import path
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from messages_api.model_list import LIFECYCLES
-from messages_api.models_view import ModelsView, ModelView
+from messages_api.endpoints.messages import CountTokensView, MessagesView
+from messages_api.endpoints.models import ModelsView, ModelView
 from messages_api.reference.parts import CALL_HEADERS, QUESTION, ROUTED_HEADERS, answer, failures, operation
 from messages_api.reference.shapes import ERRORS, obj, ref, string
-from messages_api.views import CountTokensView, MessagesView
+from messages_api.stored.model_list import LIFECYCLES
 
 USAGE = {
     "input_tokens": 12,

@@ -7,7 +7,7 @@ from typing import Any
 from django.urls import path
 from drf_spectacular.utils import OpenApiExample
 
-from messages_api.quota_view import QuotaView
+from messages_api.endpoints.quota import QuotaView
 from messages_api.reference.parts import answer, failures, operation
 from messages_api.reference.shapes import Schema, array, boolean, const, enum, integer, obj, or_null, ref, string
 from messages_api.reference.stored import when

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from messages_api.batch_body import MOST_REQUESTS
 from messages_api.reference.shapes import Schema, array, boolean, const, enum, integer, obj, ref, string
+from messages_api.request.batch_body import MOST_REQUESTS
 
 WHEN = {"type": "string", "format": "date-time"}
 MAYBE_WHEN = {"type": ["string", "null"], "format": "date-time"}

@@ -7,8 +7,8 @@ from typing import Any
 from django.urls import path
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from messages_api.batches_view import BatchesView, BatchResultsView, BatchView, CancelBatchView
-from messages_api.files_view import FileContentView, FilesView, FileView
+from messages_api.endpoints.batches import BatchesView, BatchResultsView, BatchView, CancelBatchView
+from messages_api.endpoints.files import FileContentView, FilesView, FileView
 from messages_api.reference.parts import CALL_HEADERS, QUESTION, answer, failures, operation
 from messages_api.reference.shapes import ref
 

@@ -22,8 +22,8 @@ import psycopg
 import pytest
 from django.db import DatabaseError, connection
 
-from tests.gateway import MODEL, Web, admin_connection, ask, issue, message
-from tests.upstream import End, whole
+from tests.support.fake_provider import End, whole
+from tests.support.gateway import MODEL, Web, admin_connection, ask, issue, message
 from usage import ledger, verification
 from usage.models import Budget, Hold, LedgerEntry, Price, Retained, Window
 

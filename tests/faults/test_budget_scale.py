@@ -8,8 +8,8 @@ import pytest
 
 from keys.connection import OPTIONS, parameters
 from keys.models import VirtualKey
-from tests.arbiter import Arbiter, arbiter
-from tests.gateway import new_database, using
+from tests.support.asked_arbiter import Arbiter, arbiter
+from tests.support.gateway import new_database, using
 
 pytestmark = [pytest.mark.slow, pytest.mark.either_server]
 

@@ -9,8 +9,8 @@ import random
 import httpx
 import pytest
 
-from tests.gateway import Web, ask, events, issue, message, wait_until
-from tests.upstream import pieces, whole
+from tests.support.fake_provider import pieces, whole
+from tests.support.gateway import Web, ask, events, issue, message, wait_until
 from usage.models import Hold, LedgerEntry
 
 KILLS = 10

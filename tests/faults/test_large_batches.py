@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from messages_api.models import Batch
-from tests.batch_provider import now
-from tests.gateway import ask, issue, talk
-from tests.upstream import whole
+from tests.support.batch_provider import now
+from tests.support.fake_provider import whole
+from tests.support.gateway import ask, issue, talk
 
 pytestmark = pytest.mark.slow
 

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keys import provider_keys
 from keys.models import ProviderKey
-from tests import bedrock_provider, openai_provider
-from tests.gateway import PROVIDER_SECRET, ask, credentials, events, issue, message, wait_until
-from tests.two_providers import nobody_there
-from tests.upstream import Answer, End, Seen, Upstream, cut, pieces, whole
+from tests.support import bedrock_provider, openai_provider
+from tests.support.fake_provider import Answer, End, Seen, Upstream, cut, pieces, whole
+from tests.support.gateway import PROVIDER_SECRET, ask, credentials, events, issue, message, wait_until
+from tests.support.two_providers import nobody_there
 from usage import verification
 from usage.models import Hold, LedgerEntry
 

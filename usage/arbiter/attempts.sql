@@ -1,4 +1,4 @@
--- Hold more for a call, before another attempt (messages_api/attempts.py): what the attempts before may have cost
+-- Hold more for a call, before another attempt (messages_api/relay/attempts.py): what the attempts before may have cost
 -- (p_cost USD, p_tokens), and whatever applies to the provider key and the model of the next one and didn't apply
 -- before, in full (p_most_tokens: all its tokens). True if it is held; otherwise nothing has changed. What is held
 -- already stays in the window of its admission.

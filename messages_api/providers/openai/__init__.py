@@ -16,13 +16,14 @@ from urllib.parse import SplitResult
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.timeouts import Timeouts
-from messages_api import errors, headers, long_bodies
-from messages_api.events import PING
+from messages_api.answer.events import PING
+from messages_api.process import long_bodies
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
 from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, probe, request, turns
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
-from messages_api.upstream import Answer, Headers, UpstreamError, gathered, plain
+from messages_api.server import errors, headers
+from messages_api.upstream.client import Answer, Headers, UpstreamError, gathered, plain
 
 MESSAGES = "/v1/messages"
 REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from messages_api import minted
 from messages_api.providers.openai import call_ids, completion
 from messages_api.providers.openai.arguments import as_object, is_cut
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.thoughts import Piece, Thoughts
+from messages_api.request import minted
 
 
 def message(read: Completion, expected: Expected) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from messages_api.outline import is_many
+from messages_api.json_text.outline import is_many
 
 # The characters that decide where an object ends; and those that some models write after it.
 SIGNS = re.compile(r'["\\{}\[\]]')

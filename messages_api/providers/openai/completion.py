@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from messages_api.lenient import is_count, mapping
-from messages_api.outline import Elements, Members, Outline, is_many
+from messages_api.answer.seen import BYTES_PER_TOKEN
+from messages_api.json_text.lenient import is_count, mapping
+from messages_api.json_text.outline import Elements, Members, Outline, is_many
 from messages_api.providers.openai.thoughts import Kind
-from messages_api.seen import BYTES_PER_TOKEN
 
 REASONS = {
     "stop": "end_turn",
@@ -370,7 +370,7 @@ def served(read: Completion) -> str:
 
 def tier(served: str) -> dict[str, Any]:
     """The service tier for usage: in Anthropic's terms (null if they have no word for it), and in the provider's own
-    word, by which the call is priced (metering.py). Without a word it is the standard tier."""
+    word, by which the call is priced (answer/metering.py). Without a word it is the standard tier."""
     if not served:
         return {"service_tier": "standard"}
     return {"service_tier": TIERS.get(served), "provider_service_tier": served}

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Literal
 from urllib.parse import urlsplit
 
-from messages_api import provider_paths
+from messages_api.providers import paths
 from messages_api.providers.openai import traits
 from messages_api.providers.openai.thoughts import Tags
 from messages_api.providers.openai.traits import NO_EFFORT, Words, nearest
@@ -256,7 +256,7 @@ def address(base_url: str, model: str) -> str:
     if API_VERSION in parts.query:
         path = parts.path.rstrip("/")
         if "/deployments/" not in path:
-            path = f"{path or '/openai'}/deployments/{provider_paths.model(model)}"
+            path = f"{path or '/openai'}/deployments/{paths.model(model)}"
         return f"{parts.scheme}://{parts.netloc}{path}{COMPLETIONS}?{parts.query}"
     return root(base_url) + COMPLETIONS
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from messages_api import minted
-from messages_api.events import PING
+from messages_api.answer.events import PING
 from messages_api.providers.openai import answer, call_ids, completion, faults
 from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.thoughts import Piece, Thoughts
-from messages_api.upstream import MOST_BYTES
+from messages_api.request import minted
+from messages_api.upstream.client import MOST_BYTES
 
 encode = msgspec.json.Encoder().encode
 DONE = b"[DONE]"

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from messages_api.errors import ACCOUNT_REFUSED, STREAM_ENDED_EARLY, kind_of
-from messages_api.lenient import mapping
-from messages_api.outline import decode
+from messages_api.json_text.lenient import mapping
+from messages_api.json_text.outline import decode
 from messages_api.providers import lengths
+from messages_api.server.errors import ACCOUNT_REFUSED, STREAM_ENDED_EARLY, kind_of
 
 # Codes, types and reasons that say more than the status, or replace it: in small letters and digits only.
 WORDS = {

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from messages_api.lenient import is_count, mapping
+from messages_api.json_text.lenient import is_count, mapping
 from messages_api.providers.base import EPOCH, Get, model_info
 from messages_api.providers.openai import dialects
 

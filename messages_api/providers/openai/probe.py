@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from keys.directory import KnownProviderKey
 from keys.timeouts import Timeouts
-from messages_api.lenient import mapping
-from messages_api.outline import decode_all
+from messages_api.json_text.lenient import mapping
+from messages_api.json_text.outline import decode_all
 from messages_api.providers.base import Inconclusive
 from messages_api.providers.openai import dialects
-from messages_api.upstream import Answer, Headers, UpstreamClient, plain
+from messages_api.upstream.client import Answer, Headers, UpstreamClient, plain
 
 # OpenRouter's list of models is public; this path describes the key itself (November 2026).
 # https://openrouter.ai/docs/api/api-reference/api-keys/get-current-api-key

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from messages_api import errors
 from messages_api.providers.openai import schemas
 from messages_api.providers.openai.dialects import Dialect
 from messages_api.providers.openai.tools import forces_a_tool, tools
 from messages_api.providers.openai.traits import LEVELS
 from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, kept, refuse
+from messages_api.server import errors
 
 # Members that this module translates.
 TRANSLATED = frozenset(
@@ -65,7 +65,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """Decode a checked request (schema.py), with `?` for half characters, which UTF-8 can't encode."""
+    """Decode a checked request (request/schema.py), with `?` for half characters, which UTF-8 can't encode."""
     try:
         request = _decode(body)
     except (ValueError, RecursionError):

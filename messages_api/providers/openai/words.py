@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from messages_api import errors
+from messages_api.server import errors
 
 NOT_HERE = "not available with this model's provider"
 # The most characters of a client's unknown member in an error message.

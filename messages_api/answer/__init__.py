@@ -1,0 +1,1 @@
+"""What an answer reports, and what a call used by it. Pure."""

@@ -1,0 +1,145 @@
+"""What a provider reports about tokens: the counts in a usage object, and how several reports of one call are merged.
+
+Anthropic's reports are cumulative: a later one replaces an earlier one, null changes nothing
+(https://platform.claude.com/docs/en/build-with-claude/streaming, read in November 2026). Some vendors that speak its
+API report zeros, empty objects or less in a later event: that never lowers the counts that were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from messages_api.json_text.lenient import integer, is_reported, mapping
+from usage.tokens import TokenCounts
+
+# Tokens that a model read; the prompt is their sum.
+READ = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+COUNTS = (*READ, "output_tokens")
+# Objects in a report that hold counts.
+NESTED = ("cache_creation", "server_tool_use", "output_tokens_details")
+# The billed counts in them.
+NESTED_COUNTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "web_search_requests", "thinking_tokens")
+# The most members that are kept of a report, or of an object in it: a stream may bring new ones without end.
+MEMBERS = 100
+
+Pick = Callable[[object, object], object]
+
+
+def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches: int = 0) -> TokenCounts:
+    """Token counts of a usage object.
+
+    Args:
+        hour_writes: cache writes beyond the reported split count as kept for an hour, not for five minutes.
+    """
+    split = mapping(usage.get("cache_creation"))
+    five, hour = integer(split.get("ephemeral_5m_input_tokens")), integer(split.get("ephemeral_1h_input_tokens"))
+    left = writes_beyond_split(usage)
+    return TokenCounts(
+        input_tokens=integer(usage.get("input_tokens")),
+        output_tokens=integer(usage.get("output_tokens")),
+        thinking_tokens=thinking,
+        cache_read_input_tokens=integer(usage.get("cache_read_input_tokens")),
+        cache_creation_5m_input_tokens=five + (0 if hour_writes else left),
+        cache_creation_1h_input_tokens=hour + (left if hour_writes else 0),
+        web_search_requests=searches,
+    )
+
+
+def writes_beyond_split(usage: dict[str, Any]) -> int:
+    """The cache writes that a usage object assigns to neither five minutes nor an hour."""
+    split = mapping(usage.get("cache_creation"))
+    assigned = integer(split.get("ephemeral_5m_input_tokens")) + integer(split.get("ephemeral_1h_input_tokens"))
+    return max(0, integer(usage.get("cache_creation_input_tokens")) - assigned)
+
+
+def overlaid(known: dict[str, Any], later: object) -> dict[str, Any]:
+    """A report with a later one laid over it.
+
+    A positive count replaces an earlier one unless this makes the whole prompt shorter; then each count stays at its
+    largest. So a vendor may redistribute its prompt (first all of it as input, then a part as read from a cache), but
+    can't take back what was read.
+    """
+    reported = mapping(later)
+    newest = merged(known, reported, positive)
+    if known and prompt_tokens(newest) < prompt_tokens(known):
+        return merged(known, reported, largest)
+    return newest
+
+
+def merged(known: dict[str, Any], later: dict[str, Any], pick: Pick) -> dict[str, Any]:
+    """Both reports in one. `pick` chooses between two counts of tokens that were read."""
+    result = dict(known)
+    for name, value in later.items():
+        old = known.get(name)
+        if value is None or value == "" or (name not in known and len(result) >= MEMBERS):
+            continue
+        if name in NESTED:
+            value = merged_counts(old, value)
+        elif name == "iterations":
+            value = longer(old, value)
+        elif name in READ:
+            value = pick(old, value)
+        elif name == "output_tokens":
+            value = largest(old, value)
+        result[name] = value
+    return result
+
+
+def merged_counts(old: object, new: object) -> object:
+    """Both objects in one, with the larger of two counts."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new if isinstance(new, dict) or not old else old
+    result = dict(old)
+    for name, value in new.items():
+        if value is not None and (name in old or len(result) < MEMBERS):
+            result[name] = largest(old.get(name), value)
+    return result
+
+
+def longer(old: object, new: object) -> object:
+    """The list of iterations with the longer prompts, or the newer one if both are equal. A list without any count
+    never replaces the old value."""
+    if isinstance(new, list) and not any(mapping(entry).get(name) for entry in new for name in COUNTS):
+        return old
+    if isinstance(old, list) and (not isinstance(new, list) or total(new) < total(old)):
+        return old
+    return new
+
+
+def total(entries: list[Any]) -> int:
+    return sum(prompt_tokens(mapping(entry)) for entry in entries)
+
+
+def prompt_tokens(usage: dict[str, Any]) -> int:
+    """The length of the prompt by a usage object."""
+    split = mapping(usage.get("cache_creation"))
+    assigned = integer(split.get("ephemeral_5m_input_tokens")) + integer(split.get("ephemeral_1h_input_tokens"))
+    written = max(assigned, integer(usage.get("cache_creation_input_tokens")))
+    return integer(usage.get("input_tokens")) + integer(usage.get("cache_read_input_tokens")) + written
+
+
+def malformed(usage: object) -> bool:
+    """Whether a report has something else in the place of a count: a negative number, a fraction, a text. `doubtful`
+    says this of a report that was translated (providers/openai)."""
+    report = mapping(usage)
+    entries = report.get("iterations")
+    reports = [report, *map(mapping, entries)] if isinstance(entries, list) else [report]
+    parts = [mapping(one.get(name)) for one in reports for name in NESTED if name in one]
+    return "doubtful" in report or any(
+        value is not None and value != "" and not is_reported(value)
+        for of, names in ((reports, COUNTS), (parts, NESTED_COUNTS))
+        for one in of
+        for value in map(one.get, names)
+    )
+
+
+def positive(old: object, new: object) -> object:
+    """The newer count, unless the older one is positive and the newer one is zero or invalid."""
+    return old if integer(old) and not (is_reported(new) and new) else new
+
+
+def largest(old: object, new: object) -> object:
+    """The larger count; an invalid one never replaces a positive one."""
+    newer = positive(old, new)
+    return old if integer(old) > integer(newer) else newer

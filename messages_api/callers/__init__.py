@@ -1,0 +1,1 @@
+"""Who calls, with which credential, how often, and what budgets and limits say to them."""

@@ -1,0 +1,1 @@
+"""What a process keeps and does beside calls: settings, queues, helper processes, errands, prices."""

@@ -1,0 +1,74 @@
+"""The prices of models, as this process knows them: the catalogue with the deployment's own prices."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from keys.connection import Reader
+from keys.directory import Directory
+from messages_api.server import errors
+from messages_api.server.database_away import asking
+from usage import pricing
+from usage.pricing import ModelPrice, PriceBook, UnpricedModel
+
+
+class Prices:
+    """The price book of one process, reloaded when the catalogue's revision changes."""
+
+    def __init__(self, reader: Reader, directory: Directory) -> None:
+        self.reader = reader
+        self.directory = directory
+        self._book: PriceBook | None = None
+        self._revision = 0
+        self._reading = asyncio.Lock()
+
+    @property
+    def book(self) -> PriceBook:
+        """The price book. It is loaded when the process starts."""
+        assert self._book is not None
+        return self._book
+
+    def price(self, provider: str, model: str, at: datetime) -> ModelPrice:
+        """The price of a model at that moment.
+
+        Raises:
+            UnpricedModel: it has no price, and the deployment refuses such models.
+        """
+        return self.book.price(provider, model, at)
+
+    def now(self, provider: str, model: str) -> ModelPrice:
+        """The price of a model now.
+
+        Raises:
+            GatewayError: 403, it has no price, and the deployment refuses such models.
+        """
+        try:
+            return self.price(provider, model, datetime.now(UTC))
+        except UnpricedModel:
+            raise errors.forbidden(
+                f"The model {model} has no price, and this gateway refuses such models.", reason="unpriced_model"
+            ) from None
+
+    async def refresh(self) -> None:
+        """Reload the deployment's own prices if the catalogue's revision has changed.
+
+        Raises:
+            GatewayError: 503, the database is unavailable.
+        """
+        if self._revision != self.directory.catalogue_revision:
+            with asking:
+                async with self._reading:
+                    if self._revision != self.directory.catalogue_revision:
+                        await self.read()
+
+    async def read(self) -> None:
+        """Load the prices.
+
+        Raises:
+            psycopg.Error: the database is unavailable.
+        """
+        revision = self.directory.catalogue_revision
+        rows = await self.reader.fetch(pricing.PRICES_SQL)
+        self._book = pricing.build(dict(zip(pricing.PRICE_COLUMNS, row, strict=True)) for row in rows)
+        self._revision = revision

@@ -1,0 +1,1 @@
+"""A call from its plan to its settlement: `story.py` has the order."""

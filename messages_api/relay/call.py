@@ -1,0 +1,408 @@
+"""One call from its admission to its settlement: its state, and the one place where it is settled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import reduce
+from typing import Any, Protocol
+from uuid import UUID
+
+import psycopg
+
+from keys.directory import KnownKey, KnownProviderKey
+from keys.timeouts import Timeouts
+from messages_api.answer import plausibility, settlement
+from messages_api.answer.metering import Iteration, Reading
+from messages_api.answer.plausibility import Bounds, Implausible
+from messages_api.answer.seen import Use
+from messages_api.answer.settlement import Reckoning
+from messages_api.process.allowances import Allowances
+from messages_api.process.errands import Errands
+from messages_api.process.open_calls import OpenCalls
+from messages_api.process.patience import Patience
+from messages_api.process.prices import Prices
+from messages_api.process.records import Records
+from messages_api.relay.attempt import Attempt, Failure
+from messages_api.relay.journey import Journey
+from messages_api.relay.routing import Target
+from messages_api.request.cache_writes import CacheWrites
+from messages_api.request.estimates import Estimate
+from messages_api.request.schema import MessagesRequest
+from messages_api.server.handler import ApiRequest
+from messages_api.upstream.client import Headers
+from usage.arbitration import Settlement, clean
+from usage.free_call_counter import FreeCallCounter
+from usage.models import Status
+from usage.pricing import ModelPrice, current_models
+from usage.tokens import TOKENS_PER_SECOND
+from usage.writer import Writer
+
+# How long (seconds) an answer waits for its settlement if a budget is nearly empty.
+COMMIT_SECONDS = 0.25
+
+HOLD_MORE = "SELECT usage_hold_more(%s, %s, %s, %s, %s, %s, %s)"
+
+logger = logging.getLogger(__name__)
+
+
+class Surroundings(Protocol):
+    """What a call needs from its process."""
+
+    writer: Writer
+    records: Records
+    errands: Errands
+    free_calls: FreeCallCounter
+    open_calls: OpenCalls
+    prices: Prices
+    patience: Patience
+    allowances: Allowances
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that is relayed to a provider; free calls hold nothing and are counted (usage.free_calls)."""
+
+    name: str
+    path: str
+    free: bool
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """An admitted call. The first `finish` settles it; later ones change nothing.
+
+    Attributes:
+        attempts: all attempts; the last one may be under way. `shown` is the attempt whose outcome the caller gets, if
+            that isn't the last one. `journey` chooses the next targets.
+        tight: a budget is nearly empty: another call like this one may not fit until this one is settled.
+        ceiling: the most USD that an attempt may cost; `most_tokens`: the most tokens that it may use.
+        failure: the outcome of the last attempt, while the call waits for the next one.
+        cut: its key was revoked together with its open calls.
+        read_on: its client has disconnected, and the answer is still read to its end.
+    """
+
+    surroundings: Surroundings
+    id: UUID
+    key: KnownKey
+    attempts: list[Attempt]
+    journey: Journey
+    request: MessagesRequest
+    estimate: Estimate
+    http_request: ApiRequest
+    endpoint: Endpoint
+    standing: Headers = field(default_factory=list)
+    tight: bool = False
+    committed: asyncio.Event | None = None
+    began: float = field(default_factory=time.monotonic)
+    admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ceiling: Decimal = Decimal(0)
+    most_tokens: int = 0
+    shown: Attempt | None = None
+    failure: Failure | None = None
+    cut: bool = False
+    read_on: bool = False
+    settled: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether the call costs nothing."""
+        return self.endpoint.free
+
+    @property
+    def attempt(self) -> Attempt:
+        """The last attempt: under way, or over."""
+        return self.attempts[-1]
+
+    @property
+    def attempting(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.attempts[-1].row is None
+
+    @property
+    def attempts_over(self) -> int:
+        """The number of attempts that are over."""
+        return len(self.attempts) - self.attempting
+
+    @property
+    def target(self) -> Target:
+        """The target of the current attempt, or of the attempt whose outcome the caller gets."""
+        return (self.shown or self.attempts[-1]).target
+
+    @property
+    def price(self) -> ModelPrice:
+        """The price of the model at the target."""
+        return (self.shown or self.attempts[-1]).price
+
+    @property
+    def provider_key(self) -> KnownProviderKey:
+        """The provider key of the target."""
+        return self.target.provider_key
+
+    @property
+    def model(self) -> str:
+        """The provider's name of the model, or else the request's."""
+        return self.target.model or self.request.model
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """The provider's organisation and workspace that answered."""
+        return self.attempts[-1].account
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The time-outs of the provider key."""
+        return self.surroundings.patience.timeouts(self.provider_key)
+
+    def finish(
+        self,
+        status: Status,
+        reading: Reading,
+        *,
+        error_type: str = "",
+        free: bool = False,
+        unseen_tokens: int | None = None,
+    ) -> None:
+        """Settle the call.
+
+        Args:
+            reading: what was read of the answer.
+            free: the call cost nothing: nothing was sent, or the provider refused it.
+            unseen_tokens: the estimate of its output tokens, if its end was not seen; None: it was seen.
+        """
+        if self.settled:
+            return
+        if self.free:
+            self.surroundings.free_calls.count(self.key.id, self.endpoint.name, status.value)
+            self.leave()
+            return
+        if self.read_on and status is Status.COMPLETED:
+            status = Status.CLIENT_DISCONNECTED
+        if self.tight:
+            self.committed = asyncio.Event()
+        settled = self.settlement(status, reading, error_type, free, unseen_tokens)
+        self.surroundings.writer.settle(settled, self.committed)
+        self.leave()
+
+    async def commit(self) -> None:
+        """If a budget is nearly empty, wait a moment until the settlement is written: the client may call another
+        process next, which must not refuse it because of this call's hold.
+        """
+        if self.committed is not None:
+            committed, self.committed = self.committed, None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await committed.wait()
+
+    def settlement(
+        self,
+        status: Status,
+        reading: Reading,
+        error_type: str = "",
+        free: bool = False,
+        unseen_tokens: int | None = None,
+    ) -> Settlement:
+        """The settlement from which the ledger row is written; arguments as for `finish`."""
+        seconds = time.monotonic() - self.began
+        columns, estimated = self._columns(reading, free, unseen_tokens)
+        error_type = error_type or reading.error_type
+        rows = [attempt.row for attempt in self.attempts if attempt.row is not None]
+        if self.attempting:
+            rows.append(self.attempt.describe(self.model, columns, error_type))
+        spent = [attempt.columns for attempt in self.attempts if attempt.columns is not None]
+        columns = reduce(settlement.added, (*spent, columns))
+        shown, first_byte = self.shown or self.attempt, self.attempt.first_byte
+        return Settlement(
+            id=self.id,
+            model=clean(reading.model or self.model),
+            provider=self.provider_key.provider,
+            provider_key_id=self.provider_key.id,
+            provider_request_id=clean(shown.provider_request_id),
+            status=status.value,
+            http_status=shown.http_status,
+            error_type=error_type,
+            stop_reason=reading.stop_reason,
+            currency="USD",
+            estimated=estimated or bool(spent),
+            time_to_first_byte_ms=round((first_byte - self.began) * 1000) if first_byte else None,
+            duration_ms=round(seconds * 1000),
+            attempts=rows,
+            **columns,
+        )
+
+    def _columns(self, reading: Reading, free: bool, unseen_tokens: int | None) -> tuple[dict[str, Any], bool]:
+        """The ledger's columns for the reading, and whether they are an estimate."""
+        if free or self.free:
+            reading.usage, reading.doubtful, unseen_tokens = {}, False, None
+        elif unseen_tokens is not None and settlement.is_free(reading.refusal, self.provider_key.provider):
+            # The end was seen, at least all of it that matters.
+            unseen_tokens = None if reading.countable else 0
+        try:
+            columns = self._bill(reading, unseen_tokens)
+            return columns, unseen_tokens is not None or reading.doubtful
+        except Implausible:
+            reading.usage, reading.doubtful, reading.seen.reported = {}, True, 0
+            seen = self.unseen_tokens(reading.seen.output_tokens, hidden=False)
+            return self._bill(reading, max(seen, unseen_tokens or 0)), True
+        except Exception:
+            # The call must be settled, even if the provider's report is nonsense.
+            logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
+            reading.usage = {}
+            return self._bill(reading, unseen_tokens or 0), True
+
+    # More than one attempt
+
+    def end_attempt(self, failure: Failure, *, at_ceiling: bool) -> None:
+        """Record what the last attempt used, before another attempt is made.
+
+        Args:
+            at_ceiling: the attempt may still be running, so it is charged its ceiling.
+        """
+        free = failure.unseen_tokens is None
+        columns, _ = self._columns(
+            failure.reading, free, self.request.max_tokens if at_ceiling else failure.unseen_tokens
+        )
+        if at_ceiling and not self.free:
+            columns["cost"] = max(columns["cost"], self.ceiling)
+        attempt = self.attempt
+        attempt.row = attempt.describe(self.model, columns, failure.error_type)
+        attempt.columns = None if free else columns
+        self.failure = None
+
+    async def hold_more(self, target: Target) -> bool:
+        """Ask the arbiter to hold the cost of another attempt at this target, in addition to what was spent; True if it
+        does.
+        """
+        if self.free:
+            return True
+        last, provider_key = self.attempt, target.provider_key
+        # The hold already covers what earlier attempts used.
+        cost = last.columns["cost"] if last.columns else Decimal(0)
+        most_tokens = self.most_tokens + sum(attempt.tokens for attempt in self.attempts)
+        # As for usage_hold_more in usage/arbiter/attempts.sql.
+        values = [self.id, provider_key.provider, provider_key.id, target.model, cost, last.tokens, most_tokens]
+        try:
+            rows = await self.surroundings.records.fetch(HOLD_MORE, values)
+        except psycopg.Error as error:
+            logger.warning("call %s is not tried again (%s)", self.id, type(error).__name__)
+            return False
+        return bool(rows[0][0])
+
+    def aim(self, target: Target) -> None:
+        """Begin another attempt, at this target."""
+        price = self.price
+        if not self.free:
+            provider, now = target.provider_key.provider, datetime.now(UTC)
+            price = self.surroundings.prices.price(provider, target.sold_as(), now)
+        self.attempts.append(Attempt(target, price))
+
+    def withdraw(self) -> None:
+        """Give the hold back, as if the call had not been made: it leaves no row."""
+        if not self.settled:
+            if not self.free:
+                self.surroundings.writer.release(self.id)
+            self.leave()
+
+    def leave(self) -> None:
+        """Mark the call as over: it is settled, or a task will settle it."""
+        self.settled = True
+        self.surroundings.open_calls.forget(self)
+
+    def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
+        cache_writes = settlement.kept_for(self.request.cache_writes, self.provider_key.provider)
+        reported = reading.iterations(cache_writes != "5m")
+        columns = self._priced(reported, reading, cache_writes, plausibility.bounds(self.request))
+        if unseen_tokens is None:
+            return columns
+        least = columns["cost"]
+        reckoning = self._reckoning(cache_writes)
+        uses = self._uses(reading, reckoning)
+        columns = self._priced(reckoning.steps(reported, unseen_tokens, uses), reading, cache_writes)
+        if uses and columns["cost"] > self.ceiling:
+            # An estimate never exceeds the hold; reported usage may.
+            columns["cost"] = max(self.ceiling, least)
+        return columns
+
+    def _priced(
+        self, steps: list[Iteration], reading: Reading, cache_writes: CacheWrites, bounds: Bounds | None = None
+    ) -> dict[str, Any]:
+        return settlement.bill(
+            steps,
+            reading,
+            provider=self.provider_key.provider,
+            model=reading.model or self.model,
+            at=self.admitted_at,
+            asked=self.price,
+            prices=self._price,
+            bounds=bounds,
+            cache_writes=cache_writes,
+        )
+
+    def _reckoning(self, cache_writes: CacheWrites) -> Reckoning:
+        extras, provider = self.request.extras, self.provider_key.provider
+        others = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
+        return Reckoning(
+            self.estimate.likely,
+            self.request.max_tokens,
+            extras,
+            self.surroundings.allowances,
+            cache_writes if self.estimate.writes else None,
+            max(others, key=lambda model: self._price(provider, model, self.admitted_at).output, default=""),
+        )
+
+    def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
+        """The uses of the provider's tools that no report counts, with those that an answer leaves out, and one for
+        each second in which the gateway read nothing. An answer in one piece shows nothing before its end. Neither does
+        a stream that hasn't begun, because it may still arrive in one piece. A client that doesn't wait for such an
+        answer pays for all uses that may be under way; otherwise they are estimated by the time that the answer took.
+        """
+        if reading.content is not None:
+            left = len(reckoning.unseen_uses()) - len(reading.seen.uses)
+            unread = reckoning.unseen_uses()[: max(0, min(left, int(reading.unread)))]
+            return [*reading.seen.unreported, *reckoning.excluded_uses(reading.seen.unreported), *unread]
+        gone = self.http_request.client_gone
+        return reckoning.unseen_uses(None if gone else time.monotonic() - self.attempt.began)
+
+    @property
+    def works_unseen(self) -> bool:
+        """Whether the provider's tools may run before any part of the answer is seen."""
+        return bool(self.request.extras.uses) and not self.free
+
+    def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
+        return self.surroundings.prices.price(provider, self.target.sold_as(model), at) if model else self.price
+
+    def saw_first_byte(self) -> None:
+        """Record that the provider's answer has begun."""
+        attempt = self.attempts[-1]
+        if not attempt.first_byte:
+            attempt.first_byte = time.monotonic()
+
+    def abandon(self, status: Status, reading: Reading, *, hidden: bool = True) -> None:
+        """Settle a call whose end will not be seen, by a high estimate. A call that was never sent is free.
+
+        Args:
+            hidden: the model may have written output that the client did not get; it is estimated by time.
+        """
+        if self.failure is not None:
+            self.end_attempt(self.failure, at_ceiling=False)
+        if not self.attempting:  # between two attempts
+            self.finish(status, reading, free=True)
+            return
+        seen = reading.seen.output_tokens + round(reading.unread * TOKENS_PER_SECOND)
+        self.finish(status, reading, free=not self.attempt.sent, unseen_tokens=self.unseen_tokens(seen, hidden=hidden))
+
+    def unseen_tokens(self, seen: int = 0, *, hidden: bool = True) -> int:
+        """The estimated output tokens of an attempt up to now.
+
+        Args:
+            seen: output tokens that passed.
+            hidden: as for `abandon`.
+        """
+        seconds = time.monotonic() - self.attempt.began if hidden else 0.0
+        # The provider takes up to a second to cancel, and the model goes on meanwhile.
+        return max(seen, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND

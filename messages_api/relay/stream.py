@@ -1,0 +1,219 @@
+"""A provider's stream on its way to the client: chunk by chunk as it comes, with usage read along.
+
+Only at the boundary of two events is anything added: a `ping` while the provider is silent, an `error` when it broke
+off, and the `message_stop` that a vendor leaves out after the answer's last `message_delta`. A stream that just ends is
+a silent success to clients, so it never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from messages_api.answer.events import PING, STOP, StreamMeter
+from messages_api.providers import cloud_errors
+from messages_api.relay import attempts
+from messages_api.relay.call import Call
+from messages_api.relay.runtime import Runtime
+from messages_api.server import errors
+from messages_api.server.handler import PumpedResponse
+from messages_api.upstream.client import Answer, Headers, UpstreamError
+from usage.models import Status
+
+# Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
+# tombii/better-ccflare#307, earendil-works/pi#5592 (June and July 2026).
+LINGER_SECONDS = 2.0
+# Who waits longer for the next bytes (seconds) has read all that there was.
+AT_ONCE = 0.001
+
+SendBytes = Callable[[bytes], Awaitable[None]]
+
+
+class EventStream(PumpedResponse):
+    """Pumps an answer to the client, and settles its call by the end of it on every path."""
+
+    def __init__(self, runtime: Runtime, call: Call, answer: Answer, headers: Headers) -> None:
+        super().__init__(answer.status, headers)
+        self.runtime = runtime
+        self.call = call
+        self.answer = answer
+        self.meter = StreamMeter(threaded=call.request.threaded)
+        # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
+        self.waiting_since = 0.0
+        self.sent_at = 0.0
+        # When all was read that the provider had written by then.
+        self.read_all_at = time.monotonic()
+        # When the answer was seen to be complete, though its stream goes on; 0: it wasn't.
+        self.complete_at = 0.0
+        self.lingered = False
+        self.unsent = b""
+        timeouts = call.timeouts
+        self.patience = timeouts.between_bytes or 0.0
+        self.deadline = call.attempt.began + timeouts.total if timeouts.total else 0.0
+        self.send: SendBytes | None = None
+        self.pinging: asyncio.Task[None] | None = None
+        runtime.open_calls.streams.add(self)
+
+    async def pump(self, send: SendBytes) -> None:
+        self.send = send
+        self.sent_at = time.monotonic()
+        try:
+            await self._relay(send)
+        except UpstreamError as error:
+            if self.lingered:
+                await self._conclude(send)
+            else:
+                kind = "too_long" if error.kind == "too_long" else "broken_off"
+                await self._end(send, Status.FAILED, errors.broken_off(), kind)
+        except asyncio.CancelledError:
+            if self.call.http_request.client_gone:
+                raise
+            self.call.http_request.task.uncancel()
+            await self._end(send, Status.INTERRUPTED, errors.interrupted(cut=self.call.cut), "")
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer is complete: the model has stopped, even if its stream goes on."""
+        return bool(self.meter.stopped or self.meter.reading.stop_reason) and not self.meter.failed
+
+    async def _relay(self, send: SendBytes) -> None:
+        call, meter, read = self.call, self.meter, self.answer.read
+        while True:
+            self.waiting_since = time.monotonic()
+            chunk = await read()
+            if (now := time.monotonic()) - self.waiting_since > AT_ONCE or not chunk:
+                self.read_all_at = now
+            self.waiting_since = 0.0
+            if self.pinging is not None:
+                await self.pinging
+                self.pinging = None
+                now = time.monotonic()
+            if not chunk:
+                break
+            self.sent_at = now
+            call.saw_first_byte()
+            # The server waits for room before it writes: cancelled there, the chunk has not been sent.
+            self.unsent = chunk
+            meter.feed(chunk)
+            if self.over and (not self.complete_at or b"event: ping" not in chunk):
+                self.complete_at = self.sent_at
+            if meter.stopped and not call.settled:
+                self._complete()  # before the client has the last bytes and disconnects
+            if meter.states:
+                await self._keep()
+            if call.committed is not None:
+                await call.commit()
+            await send(chunk)
+            self.unsent = b""
+        meter.finish()
+        if meter.states:
+            await self._keep()
+        if self.over and (self.meter.stopped or self.meter.at_boundary):
+            await self._conclude(send)
+        else:
+            await self._end(send, Status.FAILED, errors.broken_off(), "" if meter.failed else "broken_off")
+
+    async def _keep(self) -> None:
+        """Keep what the last events bind, before the client can come back with it."""
+        states, self.meter.states = self.meter.states, []
+        await self.runtime.bindings.keep(self.call, states)
+
+    async def _conclude(self, send: SendBytes) -> None:
+        """Settle a complete answer whose stream has ended or doesn't, and end it as clients expect."""
+        self._complete()
+        self.answer.close()
+        if self.pinging is not None:
+            await self.pinging
+        if last := self.unsent + (b"" if self.meter.stopped else STOP):
+            await send(last)
+
+    def _complete(self) -> None:
+        """The stream has ended: settle by its last report of usage, or by what was delivered if there is no report."""
+        call, meter = self.call, self.meter
+        status = Status.FAILED if meter.failed else Status.COMPLETED
+        if meter.counted and meter.reading.countable:
+            call.finish(status, meter.reading)
+        else:
+            self._abandon(status)
+
+    async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
+        """End the stream early, with an error event unless the client has had an end or an error already."""
+        self._abandon(status, error_type)
+        self.answer.close()  # now: a slow client may take its time for the rest
+        if self.pinging is not None:
+            await self.pinging
+        if meant := self.meter.unheard and cloud_errors.masked(self.meter.unheard):
+            last = self.unsent + self.meter.mend() + cloud_errors.event(meant[1])
+        elif self.meter.stopped or (self.meter.failed and not self.meter.unheard):
+            last = self.unsent
+        else:
+            last = self.unsent + self.meter.mend() + errors.event(error.kind, error.message, self.call.id)
+        if last:
+            await send(last)
+
+    def _abandon(self, status: Status, error_type: str = "") -> None:
+        meter = self.meter
+        if error_type and not meter.failed:  # the provider's own word for it is better
+            meter.reading.error_type = error_type
+        if meter.failed and not meter.started:
+            self.call.finish(status, meter.reading, free=True)  # an error instead of an answer
+            return
+        # A client that takes nothing has us read nothing, while the provider goes on.
+        meter.reading.unread = 0.0 if self.waiting_since else time.monotonic() - self.read_all_at
+        # Thinking that isn't shown is written all the same.
+        hidden = meter.thought or not meter.started
+        self.call.abandon(status, meter.reading, hidden=hidden)
+
+    def tend(self, now: float, ping_seconds: float) -> None:
+        """Called often: ping a client whose provider is silent, and end a stream that stays silent or doesn't end."""
+        if not self.waiting_since:
+            return
+        self.lingered = 0 < self.complete_at < now - LINGER_SECONDS and self.meter.at_boundary
+        if self.lingered or now - self.waiting_since > self.patience or (self.deadline and now > self.deadline):
+            self.answer.close()
+        elif now - self.sent_at >= ping_seconds and self.meter.at_boundary and self.pinging is None and self.send:
+            self.sent_at = now
+            self.pinging = asyncio.ensure_future(self._ping(self.send))
+
+    async def _ping(self, send: SendBytes) -> None:
+        await send(PING)
+        if self.waiting_since:
+            self.pinging = None
+
+    def close(self) -> None:
+        """The client has all of it, or went away."""
+        if self.closed:
+            return
+        super().close()
+        call, meter = self.call, self.meter
+        unseen = call.works_unseen and meter.reading.content is None and not meter.failed
+        if unseen and not call.settled and self.runtime.reading_on.begin(call, self._wait_for_beginning):
+            self.runtime.open_calls.streams.discard(self)
+        else:
+            self._let_go()
+
+    async def _wait_for_beginning(self) -> None:
+        """Read until it is seen what the provider does: what it was asked to stream may come in one piece."""
+        meter = self.meter
+        try:
+            while meter.reading.content is None and not meter.failed:
+                if not (chunk := await attempts.piece(self.call, self.answer)):
+                    break
+                self.read_all_at = time.monotonic()
+                meter.feed(chunk)
+            if self.over and not self.call.settled:
+                self._complete()
+        except UpstreamError:
+            pass  # what there is of it is the answer
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            if not self.call.settled:
+                gone = self.call.http_request.client_gone
+                self._abandon(Status.CLIENT_DISCONNECTED if gone else Status.INTERRUPTED)
+        finally:
+            self.runtime.open_calls.streams.discard(self)
+            self.answer.close()

@@ -1,0 +1,1 @@
+"""The ASGI side: a request from the socket, its body, its errors and headers, and pages of lists."""

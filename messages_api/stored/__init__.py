@@ -1,0 +1,1 @@
+"""What lives at a provider: message batches, files, and lists of models."""

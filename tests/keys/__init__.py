@@ -1,0 +1,1 @@
+"""Keys, their names and credentials, provider keys, and what a process knows of them."""

@@ -1,0 +1,1 @@
+"""Admission, budgets, limits, prices, the ledger, the report and alerts."""

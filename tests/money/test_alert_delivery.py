@@ -1,0 +1,152 @@
+"""Alerts that can't be delivered at once: tried again, given up, and by whom they may be received."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.core import mail
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.support.alert_cast import SECRET, due, pass_threshold, tell
+from tests.support.alert_cast import a_deployment as a_deployment
+from tests.support.alert_cast import cast as cast
+from tests.support.alert_cast import hook as hook
+from tests.support.fake_provider import whole
+from usage import alert_delivery, saved_addresses, tasks
+from usage.models import AlertTarget, Budget, Delivery
+
+pytestmark = pytest.mark.django_db
+
+
+def test_what_fails_is_tried_again_with_longer_and_longer_pauses(cast, hook):
+    hook.answer = whole(500, b"no")
+    tell(hook.url)
+    alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    pauses = []
+    for _ in range(3):
+        before = timezone.now()
+        tasks.deliver_alerts()
+        tasks.deliver_alerts()
+        delivery = Delivery.objects.get()
+        pauses.append(round((delivery.next_at - before).total_seconds() / 30))
+        due()
+    assert (len(hook.seen), delivery.attempts, delivery.problem) == (3, 3, "failed")
+    assert pauses == [1, 2, 4]
+    hook.answer = whole(200, b"ok")
+    tasks.deliver_alerts()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.problem) == ("delivered", "")
+    assert {seen.values("webhook-id")[0] for seen in hook.seen} == {f"alert_{alert.pk}"}
+    assert alert_delivery.pause(1000) == timedelta(hours=1)
+
+
+def test_it_is_given_up_after_a_day_and_can_be_tried_again(cast, hook, client):
+    hook.answer = whole(500, b"no")
+    tell(hook.url)
+    alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    tasks.deliver_alerts()
+    due(created_at=timezone.now() - timedelta(days=1))
+    tasks.deliver_alerts()
+    delivery = Delivery.objects.get()
+    alert.refresh_from_db()
+    assert (delivery.state, alert.delivered_at) == ("given up", None)
+    due()
+    tasks.deliver_alerts()
+    assert len(hook.seen) == 2
+    hook.answer = whole(200, b"ok")
+    client.force_login(User.objects.create_superuser("admin"))
+    address = reverse("admin:usage_delivery_changelist")
+    assert b"failed" in client.get(address, {"state": "given up"}).content
+    client.post(address, {"action": "retry_now", "_selected_action": delivery.pk})
+    tasks.deliver_alerts()
+    delivery.refresh_from_db()
+    alert.refresh_from_db()
+    assert (delivery.state, bool(alert.delivered_at)) == ("delivered", True)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:1/",
+        "http://no.such.host.invalid/",
+        "http://[::1/",
+        "http://169.254.169.254/",
+        "http://10.0.0.1/",
+    ],
+)
+def test_an_unreachable_target_delays_no_other_target(cast, address):
+    tell(address)
+    tell("finance@example.com", channel="email")
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    tasks.deliver_alerts()
+    assert len(mail.outbox) == 1
+    assert Delivery.objects.get(target__channel="webhook").problem == "failed"
+
+
+def test_a_redirect_is_not_followed(cast, hook):
+    hook.answer = whole(307, b"", ("location", f"{hook.url}/elsewhere"))
+    tell(hook.url)
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    tasks.deliver_alerts()
+    assert len(hook.seen) == 1
+    assert Delivery.objects.get().problem == "failed"
+
+
+def test_a_webhook_goes_to_private_addresses_by_leave_or_where_it_went_before(cast, hook, settings, client):
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"allowed_private_hosts": []})
+    target = tell(hook.url)
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    tasks.deliver_alerts()
+    assert not hook.seen
+    AlertTarget.objects.update(predates_address_checks=True)
+    due()
+    tasks.deliver_alerts()
+    assert len(hook.seen) == 1
+    assert saved_addresses.uncovered() == [
+        "webhook (127.0.0.1): its address is private: ALLOWED_PRIVATE_HOSTS must name its host or network. It is "
+        "still used until its address is changed, because it was saved before addresses were checked."
+    ]
+
+    # Once it is changed, it is one like all others.
+    client.force_login(User.objects.create_superuser("admin"))
+    page = reverse("admin:usage_alerttarget_change", args=[target.pk])
+    form = {"channel": "webhook", "address": f"{hook.url}/other", "secret": SECRET, "active": "on"}
+    assert b"its address is private" in client.post(page, form).content
+    assert client.post(page, form | {"address": hook.url}).status_code == 302
+    target.refresh_from_db()
+    assert target.predates_address_checks
+    assert client.post(page, form | {"address": "https://8.8.8.8/"}).status_code == 302
+    target.refresh_from_db()
+    assert not target.predates_address_checks
+
+
+def test_without_a_mail_server_it_says_so(cast, settings):
+    settings.EMAIL_HOST = ""
+    tell("finance@example.com", channel="email")
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    tasks.deliver_alerts()
+    assert not mail.outbox
+    assert "EMAIL_HOST" in Delivery.objects.get().problem
+
+
+def test_a_target_that_was_switched_off_meanwhile_hears_nothing(cast, hook):
+    target = tell(hook.url)
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    alert_delivery.plan()
+    AlertTarget.objects.filter(pk=target.pk).update(active=False)
+    tasks.deliver_alerts()
+    assert not hook.seen
+    assert "switched off" in Delivery.objects.get().problem
+
+
+def test_a_delivery_that_another_worker_sends_is_left_alone(cast, hook):
+    tell(hook.url)
+    pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+    alert_delivery.plan()
+    assert alert_delivery.claim()
+    assert alert_delivery.claim() is None
+    due()
+    assert alert_delivery.claim()

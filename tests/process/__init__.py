@@ -1,0 +1,1 @@
+"""Processes, their database, the spool, and upgrades."""

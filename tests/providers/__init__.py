@@ -1,0 +1,1 @@
+"""Each protocol, and providers that misbehave."""

@@ -1,0 +1,107 @@
+"""Streams of vendors who end them as Anthropic never does: clients hear the end or the error all the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import anthropic
+import pytest
+
+from tests.support.fake_provider import pieces
+from tests.support.gateway import ask, event, events, post, row
+
+STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+PARTS = events("Hello", " you")
+PING = event("ping")
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pieces(200, PARTS[:-1]),
+        pieces(200, [*PARTS[:-1], PING]),
+        [*pieces(200, PARTS[:-1])[:-1], threading.Event()],
+        [*pieces(200, [*PARTS[:-1], PING])[:-1], *[0.4, b"%x\r\n%b\r\n" % (len(PING), PING)] * 12, threading.Event()],
+    ],
+    ids=["ends", "ends after a ping", "stays open", "stays open and pings"],
+)
+def test_an_answer_whose_stream_lacks_its_stop_is_complete(web_once, upstream, alice, ending):
+    upstream.answer = ending
+    with (
+        anthropic.Anthropic(api_key=alice.key, base_url=web_once.url, max_retries=0) as client,
+        client.messages.stream(**ask()) as stream,
+    ):
+        kinds = [each.type for each in stream]
+        assert kinds[-1] == "message_stop"
+        assert stream.get_final_text() == "Hello you"
+    entry = row()
+    assert (entry.status, entry.stop_reason, entry.error_type) == ("completed", "end_turn", "")
+    assert (entry.input_tokens, entry.output_tokens, entry.estimated) == (11, 7, False)
+
+
+def test_the_stop_that_is_missing_is_all_that_is_added(web_once, upstream, alice):
+    upstream.answer = pieces(200, PARTS[:-1])
+    assert post(web_once, alice.key, ask(stream=True)).content == b"".join(PARTS[:-1]) + STOP
+
+
+def test_a_stream_that_stays_open_after_its_stop_ends(web_once, upstream, alice):
+    upstream.answer = [*pieces(200, PARTS)[:-1], threading.Event()]
+    assert post(web_once, alice.key, ask(stream=True)).content == b"".join(PARTS)
+    assert upstream.last.gone.wait(5)
+    assert (row().output_tokens, row().estimated, row().status) == (7, False, "completed")
+
+
+def test_an_answer_that_has_not_stopped_breaks_off_as_ever(web_once, upstream, alice):
+    upstream.answer = pieces(200, PARTS[:-2])
+    assert b"event: error" in post(web_once, alice.key, ask(stream=True)).content
+    assert (row().status, row().error_type) == ("failed", "broken_off")
+
+
+ERROR = {"message": "Worker limit reached", "code": 429}
+FIRST = [
+    b'data: {"type":"error","error":{"type":"rate_limit_error","message":"Worker limit reached"}}\n\n',
+    b'data: {"error": {"message": "Worker limit reached", "code": 429}}\n\n',
+    b'event: message\ndata: {"error": {"message": "Worker limit reached", "code": 429}}\n\n',
+    b'data: {"code": 429, "msg": "Worker limit reached", "success": false}\n\n',
+    b'{"error": {"message": "Worker limit reached", "code": 429}}',
+    b'{\n  "error": {\n    "message": "Worker limit reached", "code": 429\n  }\n}\n',
+]
+
+
+@pytest.mark.parametrize("said", FIRST, ids=repr)
+def test_an_error_that_is_no_event_of_its_own_is_one_and_free(web_once, upstream, alice, said):
+    upstream.answer = pieces(200, [said])
+    with (
+        anthropic.Anthropic(api_key=alice.key, base_url=web_once.url, max_retries=0) as client,
+        pytest.raises(anthropic.APIStatusError, match="Worker limit reached") as raised,
+        client.messages.stream(**ask()) as stream,
+    ):
+        stream.get_final_message()
+    assert isinstance(raised.value.body, dict)
+    assert raised.value.body["error"]["type"] == "rate_limit_error"
+    entry = row()
+    assert (entry.status, entry.estimated) == ("failed", False)
+    assert not entry.cost
+
+
+def test_an_error_without_a_type_in_the_middle_of_a_stream_is_heard(web_once, upstream, alice):
+    upstream.answer = pieces(200, [*PARTS[:3], b"data: " + json.dumps({"error": ERROR}).encode() + b"\n\n"])
+    sent = post(web_once, alice.key, ask(stream=True)).content
+    assert sent.endswith(b"\n\n")
+    last = sent.split(b"\n\n")[-2]
+    assert last.startswith(b"event: error\n")
+    assert json.loads(last.split(b"data: ")[1])["error"] == {
+        "type": "rate_limit_error",
+        "message": "Worker limit reached",
+    }
+    assert (row().status, row().estimated) == ("failed", True)
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", "text/plain; charset=utf-8"])
+def test_a_stream_without_its_type_is_one(web_once, upstream, alice, kind):
+    upstream.answer = pieces(200, PARTS, ("content-type", kind))
+    answer = post(web_once, alice.key, ask(stream=True))
+    assert answer.content == b"".join(PARTS)
+    assert answer.headers.get_list("content-type") == ["text/event-stream"]
+    assert (row().output_tokens, row().estimated) == (7, False)

@@ -1,0 +1,1 @@
+"""What a request means, and what is wrong with it."""

@@ -1,0 +1,1 @@
+"""What tests use: the gateway, fake providers, databases, a small cast. No tests."""
