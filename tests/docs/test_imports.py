@@ -1,4 +1,4 @@
-"""Which modules import which: no circle, and arrows between apps in one direction only.
+"""Which modules import which: no circle, and arrows between apps, and between rooms of the API, in one direction only.
 
 Every import counts, also one under `TYPE_CHECKING` or inside of a function, which only hides a circle, and those of a
 package that looks for its modules by itself.
@@ -19,6 +19,12 @@ APPS = ("attacks", "gateway_project", "messages_api", "usage", "keys")
 # What isn't so yet: an importing module and the imported one. The lists only become shorter.
 CLOSING_A_CIRCLE = set[tuple[str, str]]()
 AGAINST_THE_ARROW = set[tuple[str, str]]()
+
+# The rooms of messages_api and what lies beside them: each imports itself and those before it.
+ROOMS = (
+    *("models", "upstream", "server", "process", "json_text", "request", "answer", "providers", "callers", "relay"),
+    *("stored", "endpoints", "urls", "reference", "refusal_admin", "admin", "tasks", "apps", "migrations"),
+)
 
 Imports = dict[str, set[str]]
 
@@ -86,6 +92,17 @@ def test_apps_import_in_one_direction(imports: Imports) -> None:
 
     against = {(name, other) for name, others in imports.items() for other in others if place(other) < place(name)}
     assert against == AGAINST_THE_ARROW
+
+
+def test_rooms_import_in_one_direction(imports: Imports) -> None:
+    def place(module: str) -> int:
+        return ROOMS.index(module.split(".")[1])
+
+    ours = {name: others for name, others in imports.items() if name.startswith("messages_api.")}
+    against = {
+        (name, other) for name, others in ours.items() for other in others & set(ours) if place(other) > place(name)
+    }
+    assert against == set()
 
 
 @pytest.mark.parametrize(
