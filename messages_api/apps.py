@@ -12,4 +12,4 @@ class MessagesApiConfig(AppConfig):
         # From here on, all providers are registered.
         from messages_api.relay import key_probe
 
-        provider_checks.register(key_probe.outcomes)
+        provider_checks.register(key_probe.try_keys)

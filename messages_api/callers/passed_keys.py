@@ -24,7 +24,7 @@ from keys.timeouts import Timeouts
 from messages_api.callers.process_limits import CallerLimits
 from messages_api.providers import Provider, cloud_errors
 from messages_api.server import errors
-from messages_api.upstream.client import Answer, UpstreamError, gathered
+from messages_api.upstream.client import Answer, UpstreamError, read_all
 
 # After the provider's prefix. Anthropic's have 101 characters more (`sk-ant-api03-…`).
 SHAPE = re.compile(r"[A-Za-z0-9_-]{16,400}")
@@ -112,14 +112,14 @@ class PassedKeys:
         known = self.taken.get(self.digest(secret))
         return known is not None and known.sure
 
-    def was_taken(self, secret: str) -> None:
+    def note_taken(self, secret: str) -> None:
         """Record that the provider has answered a call with this key."""
         known = self.taken.get(self.digest(secret))
         if known is not None and not known.sure:
             known.sure = True
             self.tries.give_back(known.caller)
 
-    def was_refused(self, secret: str) -> None:
+    def note_refused(self, secret: str) -> None:
         """Record that the provider has refused a call with this key: it no longer accepts the key, or never did. This
         counts as a failure of the client that sent the key.
         """
@@ -158,7 +158,7 @@ class PassedKeys:
                 assert answer is not None
                 if not 200 <= answer.status < 300:
                     return verdict_of(answer.status)
-                body = await gathered(answer.read, MOST_BYTES, cut=True)
+                body = await read_all(answer.read, MOST_BYTES, cut=True)
         except (TimeoutError, UpstreamError):
             raise errors.bad_gateway("The provider can't be reached.", reason="provider_unreachable") from None
         finally:

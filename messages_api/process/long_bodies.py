@@ -171,7 +171,7 @@ def done_with(function: Callable[..., object], file: int, args: tuple[object, ..
         return False, invalid_request("The request body has more parts than can be read.")
 
 
-def loaded(asked: bytearray) -> Any:
+def load_task(asked: bytearray) -> Any:
     """Unpickle a task. Django takes a second to set up, so it is set up only for functions that need it: providers'."""
     try:
         return pickle.loads(asked)  # noqa: S301 (it is ours)
@@ -193,7 +193,7 @@ def main() -> None:
             if not header:
                 return
             header += received(link, LENGTH.size - len(header))
-            function, args, kwargs = loaded(received(link, LENGTH.unpack(header)[0]))
+            function, args, kwargs = load_task(received(link, LENGTH.unpack(header)[0]))
             try:
                 answer = pickle.dumps(done_with(function, files[0], args, kwargs))
             finally:

@@ -28,7 +28,7 @@ from keys.timeouts import Timeouts
 from messages_api.providers import cloud_errors, unsupported
 from messages_api.providers.access_tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
-from messages_api.providers.base import Outgoing, Provider, counting_probe, named, speaks
+from messages_api.providers.base import Outgoing, Provider, add_request_id, counting_probe, speaks
 from messages_api.server import headers
 from messages_api.upstream.bounded import TokenResponse
 from messages_api.upstream.client import Answer, UpstreamClient, UpstreamError, plain, tls_context
@@ -99,11 +99,11 @@ class Azure(Provider):
         betas = unsupported.betas(self.name, given)
         if len(betas) < len(set(given)):
             passed = headers.with_betas(passed, betas)
-        answer = named(
+        answer = add_request_id(
             plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts)),
             REQUEST_IDS,
         )
-        return answer if answer.status < 400 else await cloud_errors.reshaped(answer, call)
+        return answer if answer.status < 400 else await cloud_errors.reshape(answer, call)
 
 
 def check_identity(secret: str) -> None:

@@ -57,7 +57,7 @@ class Whole:
         """There is no connection to close."""
 
 
-def named(answer: Answer, names: tuple[bytes, ...]) -> Answer:
+def add_request_id(answer: Answer, names: tuple[bytes, ...]) -> Answer:
     """Add the header `request-id`, which clients know, to an answer that has the provider's id under another name."""
     found = dict(reversed(answer.headers))
     if b"request-id" not in found:

@@ -38,8 +38,8 @@ from messages_api.providers.base import (
     Outgoing,
     Provider,
     Whole,
+    add_request_id,
     counting_probe,
-    named,
     speaks,
 )
 from messages_api.providers.bedrock_events import HIDDEN, Events
@@ -138,21 +138,21 @@ class Bedrock(Provider):
         url = f"{address(call.provider_key)}/model/{paths.model(model)}/{action}"
         # The import takes a tenth of a second, and only this provider needs it.
         if "botocore.eventstream" not in sys.modules or "botocore.auth" not in sys.modules:
-            await asyncio.to_thread(loaded)
+            await asyncio.to_thread(load_botocore)
         try:
             signing = await self.credentials(call.provider_key)
         except TokenRefused:
             return cloud_errors.no_token()
         sent = [(name, value) for name, value in headers.to_cloud(call.headers) if not name.startswith(b"anthropic-")]
         sent += [JSON, *authorization(call.provider_key, signing, url, body)]
-        answer = named(
+        answer = add_request_id(
             plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts)), REQUEST_IDS
         )
         if answer.status >= 400:
-            reshaped = await cloud_errors.reshaped(answer, call)
+            reshaped = await cloud_errors.reshape(answer, call)
             return uncounted(reshaped) if action == "count-tokens" else reshaped
         if action == "count-tokens":
-            return await counted(answer, call)
+            return await read_count(answer, call)
         if headers.value_of(answer.headers, b"content-type").startswith("application/vnd.amazon.eventstream"):
             return Events(answer)
         return answer
@@ -238,7 +238,7 @@ def uncounted(refusal: Whole) -> Whole:
     return Whole(404, refusal.headers, cloud_errors.in_shape("not_found_error", message))
 
 
-async def counted(answer: Answer, call: Outgoing) -> Whole:
+async def read_count(answer: Answer, call: Outgoing) -> Whole:
     """The answer of a CountTokens in Anthropic's format.
 
     Raises:
@@ -415,7 +415,7 @@ class Content:
         yield self.content
 
 
-def loaded() -> None:
+def load_botocore() -> None:
     """Import the parts of botocore that a call needs."""
     for name in ("auth", "awsrequest", "credentials", "eventstream"):
         importlib.import_module(f"botocore.{name}")

@@ -11,7 +11,7 @@ from messages_api.json_text.outline import decode
 from messages_api.providers import lengths
 from messages_api.providers.base import JSON, Outgoing, Whole
 from messages_api.server import errors, headers
-from messages_api.upstream.client import Answer, UpstreamError, gathered
+from messages_api.upstream.client import Answer, UpstreamError, read_all
 
 # The most bytes that are read of an error; real ones are short.
 LONGEST = 1 << 20
@@ -27,7 +27,7 @@ CODES = frozenset(("code", "status_code"))
 STATUS_OF = {kind: status for status, kind in errors.KINDS.items()} | {"invalid_request_error": 400}
 
 
-async def reshaped(answer: Answer, call: Outgoing) -> Whole:
+async def reshape(answer: Answer, call: Outgoing) -> Whole:
     """Read an error, and bring it into Anthropic's shape. One that already has it stays unchanged: clouds pass on the
     errors of Anthropic's own software.
 
@@ -57,7 +57,7 @@ async def read(answer: Answer, between_bytes: float | None) -> bytes:
     """
     try:
         async with asyncio.timeout(between_bytes):
-            return await gathered(answer.read, LONGEST, cut=True)
+            return await read_all(answer.read, LONGEST, cut=True)
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
     finally:

@@ -37,7 +37,7 @@ from messages_api.providers.access_tokens import (
     http_client,
 )
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
-from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, counting_probe, named, speaks
+from messages_api.providers.base import COUNT_TOKENS, JSON, Outgoing, Provider, add_request_id, counting_probe, speaks
 from messages_api.server import headers
 from messages_api.upstream.client import Answer, UpstreamClient, UpstreamError, plain
 
@@ -165,8 +165,8 @@ class Vertex(Provider):
         ]
         url = f"{address(key)}/{paths.model(model, safe='@')}:{method}"
         answer = plain(await self.client.send("POST", url, sent, body, call.on_write, call.timeouts))
-        answer = named(answer, REQUEST_IDS)
-        return answer if answer.status < 400 else await cloud_errors.reshaped(answer, call)
+        answer = add_request_id(answer, REQUEST_IDS)
+        return answer if answer.status < 400 else await cloud_errors.reshape(answer, call)
 
 
 def made_over(body: bytes, betas: list[str], *, counts: str) -> tuple[bytes, list[str], bool]:
@@ -273,10 +273,10 @@ async def fetch(secret: str) -> Token[str]:
         TokenRefused, UpstreamError: as `tokens.Fetch`.
     """
     # The library blocks its thread, and takes long to import.
-    return await asyncio.to_thread(fetched, secret)
+    return await asyncio.to_thread(fetch_blocking, secret)
 
 
-def fetched(secret: str) -> Token[str]:
+def fetch_blocking(secret: str) -> Token[str]:
     """As `fetch`, but blocking."""
     from google.auth.credentials import with_scopes_if_required
     from google.auth.exceptions import GoogleAuthError

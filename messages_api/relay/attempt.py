@@ -48,7 +48,7 @@ class Attempt:
         """The tokens that the attempt used, as budgets of tokens count them."""
         return sum(self.columns[name] for name in CHARGED) if self.columns else 0
 
-    def goes_out(self) -> None:
+    def note_sending(self) -> None:
         """Note that the first byte is about to go to the provider."""
         self.sent = True
 

@@ -20,7 +20,7 @@ from messages_api.relay.incoming import Incoming
 from messages_api.relay.runtime import Runtime
 from messages_api.server import errors, headers
 from messages_api.server.errors import GatewayError
-from messages_api.upstream.client import MOST_BYTES, Answer, Headers, UpstreamError, gathered
+from messages_api.upstream.client import MOST_BYTES, Answer, Headers, UpstreamError, read_all
 from usage.models import Status
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_l
 LONGEST_ERROR = 1 << 20
 
 
-async def once(call: Call, incoming: Incoming) -> Answer:
+async def make_once(call: Call, incoming: Incoming) -> Answer:
     """Make a call with a single attempt.
 
     Raises:
@@ -45,7 +45,7 @@ async def once(call: Call, incoming: Incoming) -> Answer:
         raise settle_failure(call, error) from None
 
 
-async def answered(call: Call, incoming: Incoming) -> Answer:
+async def make_attempts(call: Call, incoming: Incoming) -> Answer:
     """Make attempts until one has an answer that no further attempt could improve. Returns it, or else the first
     failure's answer.
 
@@ -67,7 +67,7 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     attempt, trial = call.attempt, call.journey.insists
     try:
         async with asyncio.timeout(call.timeouts.total):
-            outcome = await made(call, incoming)
+            outcome = await send_and_read(call, incoming)
     except TimeoutError:
         outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=attempt.sent))
     except UpstreamError as error:
@@ -94,7 +94,7 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     return outcome
 
 
-async def made(call: Call, incoming: Incoming) -> Answer | Failure:
+async def send_and_read(call: Call, incoming: Incoming) -> Answer | Failure:
     """Send the request, and return the outcome: a stream, or a complete answer. If another target could still answer, a
     stream is returned once its first block has begun.
 
@@ -108,7 +108,7 @@ async def made(call: Call, incoming: Incoming) -> Answer | Failure:
         return judged(incoming.runtime, call, kept) or kept
     if not call.journey.may_leave(call.target):
         return answer
-    return await beginning(call, answer, incoming.runtime.configuration.ping_seconds)
+    return await read_beginning(call, answer, incoming.runtime.configuration.ping_seconds)
 
 
 async def send(call: Call, incoming: Incoming) -> Answer:
@@ -125,7 +125,7 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         http.scope["headers"],
         await incoming.body_for(call.key, attempt.target),
         provider_key,
-        attempt.goes_out,
+        attempt.note_sending,
         attempt.target.model,
         call.timeouts,
     )
@@ -147,7 +147,7 @@ async def read_to_end(call: Call, answer: Answer) -> Kept:
     """
     refused = answer.status >= 400
     try:
-        body = await gathered(lambda: piece(call, answer), LONGEST_ERROR if refused else MOST_BYTES, cut=refused)
+        body = await read_all(lambda: read_piece(call, answer), LONGEST_ERROR if refused else MOST_BYTES, cut=refused)
     finally:
         answer.close()
     meter = JsonMeter(threaded=call.request.threaded)
@@ -168,7 +168,7 @@ def unmasked(call: Call, answer: Kept) -> Kept:
     return Kept(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
-async def piece(call: Call, answer: Answer) -> bytes:
+async def read_piece(call: Call, answer: Answer) -> bytes:
     """The next bytes of an answer, empty at its end.
 
     Raises:
@@ -180,11 +180,11 @@ async def piece(call: Call, answer: Answer) -> bytes:
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
     if part:
-        call.saw_first_byte()
+        call.note_first_byte()
     return part
 
 
-async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
+async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
     """Wait until a stream's first block begins, or until it reports an error. Returns the stream with what was read of
     it at the front.
 
@@ -194,7 +194,7 @@ async def beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failur
     meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
         async with asyncio.timeout(seconds):
-            while not (meter.has_block or meter.stopped or meter.failed) and (part := await piece(call, answer)):
+            while not (meter.has_block or meter.stopped or meter.failed) and (part := await read_piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
                 size += len(part)

@@ -376,7 +376,7 @@ class Call:
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
         return self.surroundings.prices.price(provider, self.target.sold_as(model), at) if model else self.price
 
-    def saw_first_byte(self) -> None:
+    def note_first_byte(self) -> None:
         """Record that the provider's answer has begun."""
         attempt = self.attempts[-1]
         if not attempt.first_byte:

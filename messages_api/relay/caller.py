@@ -32,9 +32,9 @@ class Caller:
         """Identify the caller of a request without asking the arbiter.
 
         Raises:
-            GatewayError: as `key_of`.
+            GatewayError: as `find_key`.
         """
-        caller = cls(runtime, http, presented, await key_of(runtime, presented))
+        caller = cls(runtime, http, presented, await find_key(runtime, presented))
         known_callers.note(http.scope)
         http.virtual_key, http.share = caller.key.id, runtime.intake.share(caller.key.id)
         long_bodies.caller.set(caller.name)
@@ -66,11 +66,11 @@ class Caller:
         leave = limits.enter((self.key.id, own_limits), rpm, parallel, "calls that cost nothing")
         self.http.at_end.append(leave)
 
-    async def renewed(self) -> Caller:
+    async def renew(self) -> Caller:
         """The same caller with its key read again, because the cached one was stale.
 
         Raises:
-            GatewayError: as `key_of`.
+            GatewayError: as `find_key`.
         """
         directory = self.runtime.directory
         with asking:
@@ -78,22 +78,22 @@ class Caller:
                 await directory.passed_through(than=self.key)
             for secret in self.presented.secrets:
                 await directory.refresh(secret, than=self.key)
-        return replace(self, key=await key_of(self.runtime, self.presented))
+        return replace(self, key=await find_key(self.runtime, self.presented))
 
     async def after(self, verdict: str) -> Caller:
         """The caller to ask the arbiter about next, after a verdict that did not admit.
 
         Raises:
-            GatewayError: the verdict stands, or as `key_of`.
+            GatewayError: the verdict stands, or as `find_key`.
         """
         self.runtime.passing.distrust(self.key)
         if verdict in verdicts.GONE and len(self.presented.secrets) > 1:
             # If there are several credentials, one that still works wins.
             others = replace(self.presented, secrets=self.presented.secrets[1:])
-            return await replace(self, presented=others).renewed()
+            return await replace(self, presented=others).renew()
         if verdict != "stale":
             raise verdicts.refusal(verdict)
-        return await self.renewed()
+        return await self.renew()
 
     async def permit(self, endpoint: str) -> Caller:
         """Ask the arbiter about the key alone, with nothing held. Returns the caller with its current key.
@@ -125,7 +125,7 @@ class Caller:
         return response
 
 
-async def key_of(runtime: Runtime, presented: Presented) -> KnownKey:
+async def find_key(runtime: Runtime, presented: Presented) -> KnownKey:
     """The virtual key that a request's credentials open: that of the first known credential.
 
     Raises:
@@ -133,7 +133,7 @@ async def key_of(runtime: Runtime, presented: Presented) -> KnownKey:
     """
     with asking:
         if presented.provider_secret:
-            return await passed_through(runtime, presented)
+            return await let_passed_key_in(runtime, presented)
         for secret in presented.secrets:
             key = await runtime.directory.find(secret)
             if key is not None:
@@ -141,7 +141,7 @@ async def key_of(runtime: Runtime, presented: Presented) -> KnownKey:
     raise errors.unauthenticated("This credential was never issued, or was deleted.", reason="unknown_key")
 
 
-async def passed_through(runtime: Runtime, presented: Presented) -> KnownKey:
+async def let_passed_key_in(runtime: Runtime, presented: Presented) -> KnownKey:
     """The hidden virtual key, with the provider's own key in the request as its only route.
 
     Raises:

@@ -59,7 +59,7 @@ class Download(PumpedResponse):
 
     async def _relay(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         while chunk := await self._read():
-            self.call.saw_first_byte()
+            self.call.note_first_byte()
             if self.reader is not None:
                 await self.reader.chunk(chunk)
             if self.left is not None:

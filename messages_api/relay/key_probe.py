@@ -25,7 +25,7 @@ from messages_api.process.outbound import upstream_client
 from messages_api.providers import Provider, cloud_errors, providers
 from messages_api.providers.base import Inconclusive
 from messages_api.server.errors import GatewayError
-from messages_api.upstream.client import Answer, UpstreamError, gathered
+from messages_api.upstream.client import Answer, UpstreamError, read_all
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ FAULTS = {
 Result = TypeVar("Result")
 
 
-def outcomes(provider_keys: Sequence[ProviderKey]) -> list[Outcome | None]:
+def try_keys(provider_keys: Sequence[ProviderKey]) -> list[Outcome | None]:
     """Check provider keys. Returns the outcomes in the same order; None: there is nothing to check.
 
     Call it outside of a transaction, because it takes seconds.
@@ -106,7 +106,7 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
         if key.provider not in spoken:
             return None
         async with room:
-            return await tried(spoken[key.provider], key)
+            return await try_key(spoken[key.provider], key)
 
     try:
         return await asyncio.gather(*map(one, keys))
@@ -114,7 +114,7 @@ async def _try_all(keys: Sequence[KnownProviderKey | None], allowed: Destination
         await client.close()
 
 
-async def tried(provider: Provider, key: KnownProviderKey, *, counting: bool = False) -> Outcome | None:
+async def try_key(provider: Provider, key: KnownProviderKey, *, counting: bool = False) -> Outcome | None:
     """Check one provider key; None: there is nothing to check.
 
     Args:
@@ -128,7 +128,7 @@ async def tried(provider: Provider, key: KnownProviderKey, *, counting: bool = F
             return (
                 None
                 if answer is None
-                else judge(provider, key, answer.status, await gathered(answer.read, MOST_BYTES, cut=True))
+                else judge(provider, key, answer.status, await read_all(answer.read, MOST_BYTES, cut=True))
             )
     except TimeoutError:
         return Outcome(CheckState.UNREACHABLE, message=f"no answer within {SECONDS:g} seconds")

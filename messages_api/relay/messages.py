@@ -42,7 +42,7 @@ async def read(caller: Caller, endpoint: Endpoint, body: bytes) -> Incoming:
     elif messages.fallbacks:
         body = byte_edits.apply(body, await long_bodies.run(byte_edits.cut, body, "fallbacks"))
     http.requested_model = messages.model
-    http.body_is_understood()
+    http.note_understood()
     bound = await here.bindings.of_request(caller.key, found.carried)
 
     def plan(key: KnownKey) -> Plan:

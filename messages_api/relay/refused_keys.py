@@ -61,10 +61,10 @@ class RefusedKeys:
     async def _probe(self, name: int, target: Target, model: str, status: int) -> None:
         try:
             provider = self.providers[target.provider_key.provider]
-            outcome = await key_probe.tried(provider, target.provider_key)
+            outcome = await key_probe.try_key(provider, target.provider_key)
             if not agrees(outcome, status) and status not in SECRET_STATUSES:
                 # The list of models may be free for a spent account, too.
-                outcome = await key_probe.tried(provider, target.provider_key, counting=True)
+                outcome = await key_probe.try_key(provider, target.provider_key, counting=True)
             if agrees(outcome, status):
                 await self.cooldowns.refused(target.provider_key, model, status, trial=False)
             await asyncio.sleep(PROBE_PAUSE)

@@ -63,7 +63,7 @@ async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
         GatewayError: there is no answer.
     """
     runtime = incoming.runtime
-    answer = await attempts.answered(call, incoming)
+    answer = await attempts.make_attempts(call, incoming)
     call.standing += headers.answered_by(call.provider_key.provider, call.model, len(call.attempts))
     if answer.status == 200 and headers.is_stream(answer.headers):
         note_taken(runtime, call)
@@ -131,10 +131,10 @@ async def plan_and_ask(
     runtime, key = incoming.runtime, caller.key
     for _ in range(MOST_COOLING):
         try:
-            messages, plan = await planned(incoming, key)
+            messages, plan = await check_and_plan(incoming, key)
         except GatewayError:
             # Only current data may refuse.
-            fresh = await caller.renewed()
+            fresh = await caller.renew()
             if fresh.key == key:
                 raise
             return fresh
@@ -186,7 +186,7 @@ async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
     return verdict
 
 
-async def planned(incoming: Incoming, key: KnownKey) -> tuple[MessagesRequest, Plan]:
+async def check_and_plan(incoming: Incoming, key: KnownKey) -> tuple[MessagesRequest, Plan]:
     """The request with this key's rules applied, and its targets.
 
     Raises:
@@ -301,7 +301,7 @@ def settle_refusal(runtime: Runtime, call: Call, status: int, body: bytes, readi
         # Any client can make up a provider's key, so a refused one leaves no row.
         call.withdraw()
         if status < 500 and status != 429:
-            passed_keys.was_refused(secret)
+            passed_keys.note_refused(secret)
         if 400 <= status < 600:
             return
     if not 400 <= status < 600:
@@ -316,7 +316,7 @@ def settle_refusal(runtime: Runtime, call: Call, status: int, body: bytes, readi
 def note_taken(runtime: Runtime, call: Call) -> None:
     """Record that the provider has answered a call: if the call was made with a caller's own key, the key is valid."""
     if call.key.passthrough:
-        runtime.passed_keys.was_taken(call.provider_key.secret)
+        runtime.passed_keys.note_taken(call.provider_key.secret)
 
 
 def response(call: Call, answer: Answer, body: bytes) -> RawResponse:

@@ -92,7 +92,7 @@ class EventStream(PumpedResponse):
             if not chunk:
                 break
             self.sent_at = now
-            call.saw_first_byte()
+            call.note_first_byte()
             # The server waits for room before it writes: cancelled there, the chunk has not been sent.
             self.unsent = chunk
             meter.feed(chunk)
@@ -198,7 +198,7 @@ class EventStream(PumpedResponse):
         meter = self.meter
         try:
             while meter.reading.content is None and not meter.failed:
-                if not (chunk := await attempts.piece(self.call, self.answer)):
+                if not (chunk := await attempts.read_piece(self.call, self.answer)):
                     break
                 self.read_all_at = time.monotonic()
                 meter.feed(chunk)

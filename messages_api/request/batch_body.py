@@ -311,7 +311,7 @@ async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real
     )
     try:
         async with asyncio.timeout(SECONDS):
-            return await reported_by(reader)
+            return await read_report(reader)
     except (TimeoutError, ValueError):
         raise unavailable("The batch could not be read: try again.", reason="batch_reader") from None
     finally:
@@ -320,7 +320,7 @@ async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real
             await reader.wait()
 
 
-async def reported_by(reader: asyncio.subprocess.Process) -> Batch:
+async def read_report(reader: asyncio.subprocess.Process) -> Batch:
     """The batch from the output of the reading process, which comes in portions.
 
     Raises:

@@ -99,7 +99,7 @@ class ApiRequest(ASGIRequest):
             kept: the body stays in memory until the request is answered, and counts towards the process's memory for
                 bodies.
             understood: once the body is complete, the next body of the key may be read; otherwise, once
-                `body_is_understood` is called.
+                `note_understood` is called.
 
         Raises:
             GatewayError: 413, it is longer than `limit` bytes; 408, it stalls, or arrives too slowly; 429 or 503, there
@@ -128,7 +128,7 @@ class ApiRequest(ASGIRequest):
                 await share.take(size if kept else 0)
             yield part
         if understood:
-            self.body_is_understood()
+            self.note_understood()
         if watch:
             self.watcher = loop.create_task(self._watch())
 
@@ -154,7 +154,7 @@ class ApiRequest(ASGIRequest):
         self.META["CONTENT_LENGTH"] = str(len(self._body) or 1)  # DRF parses nothing where it is 0
         return self._body
 
-    def body_is_understood(self) -> None:
+    def note_understood(self) -> None:
         """Note that the body has been read and parsed: the next body of its key may be read."""
         if self.share is not None:
             self.share.complete()

@@ -90,7 +90,7 @@ async def create(caller: Caller) -> HttpResponseBase:
                 signatures=bindings.several_accounts(key),
                 real=real,
             )
-        http.body_is_understood()
+        http.note_understood()
         models = asked.models
         http.requested_model = ", ".join(models)[:200]
 
@@ -107,7 +107,7 @@ async def create(caller: Caller) -> HttpResponseBase:
         call = await story.admit(incoming)
         with story.under_way(call):
             await begin(runtime, call, asked)
-            answer = await attempts.once(call, incoming)
+            answer = await attempts.make_once(call, incoming)
             content = (await story.read_whole(call, answer)).body
             name = text(mapping(decode(content)).get("id"))
             if 400 <= answer.status < 500:

@@ -69,7 +69,7 @@ async def reach(caller: Caller, name: str, endpoint: Endpoint) -> HttpResponseBa
     incoming = await incoming_about(caller, batch, name, endpoint)
     call = await story.admit(incoming)
     with story.under_way(call):
-        answer = await attempts.once(call, incoming)
+        answer = await attempts.make_once(call, incoming)
         response = await story.render(runtime, call, answer)
     if batch is not None and answer.status == 200:
         if endpoint is DELETE:
@@ -90,7 +90,7 @@ async def results(caller: Caller, name: str) -> HttpResponseBase:
     incoming = await incoming_about(caller, batch, name, RESULTS)
     call = await story.admit(incoming)
     with story.under_way(call):
-        answer = await attempts.once(call, incoming)
+        answer = await attempts.make_once(call, incoming)
         if answer.status != 200:
             return await story.render(runtime, call, answer)
         return Download(call, answer, Settling(runtime, call, batch) if batch is not None else None)
@@ -150,7 +150,7 @@ async def settle(caller: Caller, batch: KnownBatch) -> None:
     incoming = await incoming_about(caller, batch, name, GET)
     call = await story.admit(replace(incoming, id=new_id()))
     with story.under_way(call):
-        described = await story.render(runtime, call, await attempts.once(call, incoming))
+        described = await story.render(runtime, call, await attempts.make_once(call, incoming))
     state = mapping(decode(described.body)).get("processing_status")
     if described.status_code == 404 or state in ("in_progress", "canceling"):
         return
@@ -158,7 +158,7 @@ async def settle(caller: Caller, batch: KnownBatch) -> None:
     call = await story.admit(replace(incoming, id=new_id()))
     settling = Settling(runtime, call, batch)
     with story.under_way(call):
-        answer = await attempts.once(call, incoming)
+        answer = await attempts.make_once(call, incoming)
         if answer.status != 200:
             await story.render(runtime, call, answer)
             raise unsettled()
@@ -238,7 +238,7 @@ async def relay_page(caller: Caller) -> HttpResponseBase:
     incoming = Incoming(caller, GET, NOTHING, await caller.http.read_body(SMALL), routing.only(choose))
     call = await story.admit(incoming)
     with story.under_way(call):
-        answer = await attempts.once(call, incoming)
+        answer = await attempts.make_once(call, incoming)
         response = await story.render(caller.runtime, call, answer)
     base = whereabouts(caller.http)
     return story.response(call, answer, with_our_urls(response.body, base))

@@ -29,7 +29,7 @@ from messages_api.request.schema import MessagesRequest
 from messages_api.server import errors
 from messages_api.server.errors import GatewayError
 from messages_api.server.handler import ApiRequest, RawResponse
-from messages_api.upstream.client import Body, UpstreamError, gathered
+from messages_api.upstream.client import Body, UpstreamError, read_all
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ async def upload(caller: Caller) -> HttpResponseBase:
     incoming = Incoming(caller, UPLOAD, NO_MODEL, body, routing.only(home))
     call = await admit(incoming)
     with under_way(call):
-        answer = await attempts.once(call, incoming)
+        answer = await attempts.make_once(call, incoming)
         response = await render(here, call, answer)
         if response.status_code == 200 and isinstance(response, RawResponse) and not call.key.passthrough:
             await keep(here, call, response.body)
@@ -179,7 +179,7 @@ async def relay(incoming: Incoming) -> HttpResponseBase:
     """
     call = await admit(incoming)
     with under_way(call):
-        answer = await attempts.once(call, incoming)
+        answer = await attempts.make_once(call, incoming)
         if incoming.endpoint is CONTENT and 200 <= answer.status < 300:
             return Download(call, answer)
         return await render(incoming.runtime, call, answer)
@@ -299,6 +299,6 @@ async def ask(
         answer = await here.providers[provider_key.provider].send(outgoing)
         try:
             # One byte more shows that the answer is too long.
-            return answer.status, await gathered(answer.read, MOST_DESCRIBED + 1, cut=True)
+            return answer.status, await read_all(answer.read, MOST_DESCRIBED + 1, cut=True)
         finally:
             answer.close()

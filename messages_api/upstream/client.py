@@ -128,7 +128,7 @@ class UpstreamClient(Protocol):
     async def close(self) -> None: ...
 
 
-async def gathered(read: Callable[[], Awaitable[bytes]], most: int = MOST_BYTES, *, cut: bool = False) -> bytes:
+async def read_all(read: Callable[[], Awaitable[bytes]], most: int = MOST_BYTES, *, cut: bool = False) -> bytes:
     """All that `read` returns until it returns nothing.
 
     Args:

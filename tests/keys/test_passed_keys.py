@@ -82,11 +82,11 @@ async def test_what_can_not_be_tried_counts_until_the_provider_has_answered_a_ca
     for number in range(9):
         assert await said(keys, fake, number) == 200
         assert not keys.is_sure(made_up(number).secret)
-        keys.was_taken(made_up(number).secret)
+        keys.note_taken(made_up(number).secret)
         assert keys.is_sure(made_up(number).secret)
     for number in range(10, 13):
         assert await said(keys, fake, number) == 200
-        keys.was_refused(made_up(number).secret)
+        keys.note_refused(made_up(number).secret)
     assert await said(keys, fake, 13) == 429
     assert await said(keys, fake, 0) == 200
 
@@ -96,5 +96,5 @@ async def test_a_public_list_of_models_lets_no_address_try_keys_without_limit():
     for number in range(3):
         assert await said(keys, fake, number) == 200
         for _ in range(2):  # calls that were made at once
-            keys.was_refused(made_up(number).secret)
+            keys.note_refused(made_up(number).secret)
     assert await said(keys, fake, 3) == 429

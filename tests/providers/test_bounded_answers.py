@@ -34,8 +34,8 @@ from messages_api.upstream.client import (
     Inflater,
     Unpacked,
     UpstreamError,
-    gathered,
     plain,
+    read_all,
 )
 from tests.support.bedrock_provider import frames
 from tests.support.clouds import issue_for
@@ -81,11 +81,11 @@ def run(work: Awaitable[Any]) -> Any:
 def test_what_is_gathered_ends_at_its_bound() -> None:
     answer = Parts(endless(b"x" * 1000))
     with pytest.raises(UpstreamError, match="too_long") as caught:
-        run(gathered(answer.read, 10_000))
+        run(read_all(answer.read, 10_000))
     assert caught.value.sent
     assert answer.taken == 11_000
-    assert run(gathered(Parts(endless(b"x" * 1000)).read, 1500, cut=True)) == b"x" * 1500
-    assert run(gathered(Parts(iter([b"ab", b"c"])).read, 3)) == b"abc"
+    assert run(read_all(Parts(endless(b"x" * 1000)).read, 1500, cut=True)) == b"x" * 1500
+    assert run(read_all(Parts(iter([b"ab", b"c"])).read, 3)) == b"abc"
 
 
 # What is compressed
@@ -270,7 +270,7 @@ def test_a_stream_that_never_begins_is_given_up_and_begun_elsewhere(monkeypatch:
     answer = Parts(endless(event("ping")))
     call = mock.Mock()
     call.timeouts.between_bytes = None
-    outcome = run(attempts.beginning(call, answer, 60))
+    outcome = run(attempts.read_beginning(call, answer, 60))
     assert isinstance(outcome, Failure)
     assert (outcome.error_type, outcome.hopeless) == ("too_long", True)
     assert answer.taken < 11_000

@@ -99,7 +99,7 @@ async def test_a_provider_that_only_keeps_alive_keeps_the_client_alive(monkeypat
             """Nothing is open."""
 
     async def first():
-        return await (await openai.understood(Quiet(), Expected(GPT, stream=True), None)).read()
+        return await (await openai.translate_answer(Quiet(), Expected(GPT, stream=True), None)).read()
 
     assert (await first()).startswith(b"event: message_start")
     monkeypatch.setattr(openai, "SILENCE", -1.0)

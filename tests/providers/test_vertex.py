@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 
 from messages_api.providers.access_tokens import TokenRefused
-from messages_api.providers.vertex import fetched
+from messages_api.providers.vertex import fetch_blocking
 from messages_api.upstream.client import UpstreamError
 from tests.support.answers import refusal, steps
 from tests.support.clouds import issue_for, says_nothing_of, sent
@@ -224,7 +224,7 @@ def test_a_federated_identity_may_impersonate_a_service_account(google: Upstream
     google.answer = answer
     source = {"url": google.url + "/proof", "format": {"type": "json", "subject_token_field_name": "proof"}}
     impersonating = google.url + "/v1/projects/-/serviceAccounts/a@b:generateAccessToken"
-    token = fetched(federated(google, source, service_account_impersonation_url=impersonating))
+    token = fetch_blocking(federated(google, source, service_account_impersonation_url=impersonating))
     assert (token.value, token.expires) == (TOKEN, 4102444800)
     assert TOKEN not in repr(token)
     assert [seen.target for seen in google.seen][:2] == ["/proof", "/sts"]
@@ -250,14 +250,14 @@ def test_an_impersonated_service_account_is_asked_for_by_whom_google_knows(
         "service_account_impersonation_url": url,
         "source_credentials": user(),
     }
-    assert fetched(json.dumps(secret)).value == TOKEN
+    assert fetch_blocking(json.dumps(secret)).value == TOKEN
 
 
 def test_a_users_token_has_the_scopes_that_the_user_agreed_to(
     google: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", google.url + "/token")
-    token = fetched(json.dumps(user()))
+    token = fetch_blocking(json.dumps(user()))
     assert (token.value, "scope" in parse_qs(google.last.body.decode())) == (TOKEN, False)
     assert 3500 < token.expires - time.time() < 3700
 
@@ -290,7 +290,7 @@ def test_the_machine_may_name_its_credentials_in_a_file(
 ) -> None:
     (tmp_path / "adc.json").write_text(service_account("frank"))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
-    assert fetched('{"identity": "machine"}').value == TOKEN
+    assert fetch_blocking('{"identity": "machine"}').value == TOKEN
 
 
 def test_google_is_asked_by_the_proxy_and_a_metadata_server_without(
@@ -301,9 +301,9 @@ def test_google_is_asked_by_the_proxy_and_a_metadata_server_without(
     (tmp_path / "token").write_text("a-workloads-token")
     secret = federated(google, {"file": str(tmp_path / "token")})
     with pytest.raises(UpstreamError, match="no_token"):
-        fetched(secret)
+        fetch_blocking(secret)
     monkeypatch.setenv("GCE_METADATA_HOST", google.url.removeprefix("http://"))
-    assert fetched(secret).value == TOKEN
+    assert fetch_blocking(secret).value == TOKEN
 
 
 @pytest.mark.parametrize(
@@ -323,11 +323,11 @@ def test_a_refusal_by_google_differs_from_a_failure_to_answer(
     (tmp_path / "token").write_text("a-workloads-token")
     google.answer = whole(status, answer)
     with pytest.raises(expected):
-        fetched(federated(google, {"file": str(tmp_path / "token")}))
+        fetch_blocking(federated(google, {"file": str(tmp_path / "token")}))
 
 
 def test_a_proof_that_is_not_there_is_an_outage(google: Upstream) -> None:
     with pytest.raises(UpstreamError, match="no_token"):
-        fetched(federated(google, {"file": "/nonexistent"}))
+        fetch_blocking(federated(google, {"file": "/nonexistent"}))
     with pytest.raises(UpstreamError, match="no_token"):
-        fetched(federated(google, {"url": "http://127.0.0.1:1/"}))
+        fetch_blocking(federated(google, {"url": "http://127.0.0.1:1/"}))

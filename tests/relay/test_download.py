@@ -59,7 +59,7 @@ class Told:
 
     # As a call
 
-    def saw_first_byte(self) -> None:
+    def note_first_byte(self) -> None:
         pass
 
     def finish(self, status: Any, reading: Any, *, error_type: str = "", free: bool = False) -> None:

@@ -185,7 +185,7 @@ async def test_a_key_has_its_next_body_read_once_the_one_before_is_understood() 
     request.share = room.share(1)
     await request.read_body(2 * MIB, understood=False)
     assert (await refusal(room.share(1), MIB))[0] == 429
-    request.body_is_understood()
+    request.note_understood()
     await room.share(1).take(MIB)
 
 

@@ -23,7 +23,7 @@ from messages_api.providers.openai import answer, completion, dialects, faults, 
 from messages_api.providers.openai.events import Events
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.server import errors, headers
-from messages_api.upstream.client import Answer, Headers, UpstreamError, gathered, plain
+from messages_api.upstream.client import Answer, Headers, UpstreamError, plain, read_all
 
 MESSAGES = "/v1/messages"
 REQUEST_IDS = (b"x-request-id", b"apim-request-id", b"x-generation-id", b"mistral-correlation-id")
@@ -111,7 +111,7 @@ class OpenAI(Provider):
         url = dialects.address(key.base_url, dialects.own_name(wanted.model, key.base_url))
         answered = plain(await self.client.send("POST", url, passed, sent, call.on_write, call.timeouts))
         try:
-            return await understood(answered, wanted, call.timeouts.between_bytes)
+            return await translate_answer(answered, wanted, call.timeouts.between_bytes)
         except BaseException:
             answered.close()
             raise
@@ -134,7 +134,7 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 
 
-async def understood(answered: Answer, wanted: Expected, between_bytes: float | None) -> Answer:
+async def translate_answer(answered: Answer, wanted: Expected, between_bytes: float | None) -> Answer:
     """The translated answer. One that isn't a stream is read to its end first, because it may be an error with another
     status.
 
@@ -153,7 +153,7 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
             return streamed
         status, error = faults.of_json(0, failure, wanted.model, request_id)
         return Whole(status, [*known, JSON], error)
-    body = await whole(answered, between_bytes)
+    body = await read_whole(answered, between_bytes)
     if succeeded:
         try:
             read = completion.read(body)
@@ -171,7 +171,7 @@ async def understood(answered: Answer, wanted: Expected, between_bytes: float | 
     return Whole(status, [*known, JSON], error)
 
 
-async def whole(answered: Answer, between_bytes: float | None) -> bytes:
+async def read_whole(answered: Answer, between_bytes: float | None) -> bytes:
     """The whole body. Empty: it is that of an error, and incomplete.
 
     Raises:
@@ -183,7 +183,7 @@ async def whole(answered: Answer, between_bytes: float | None) -> bytes:
             return await answered.read()
 
     try:
-        return await gathered(part)
+        return await read_all(part)
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
     except UpstreamError:
