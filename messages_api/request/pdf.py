@@ -226,7 +226,7 @@ class File:
         if token == b"<<":
             return self._dictionary(data, at, depth)
         if token == b"[":
-            values = []
+            values: list[Any] = []
             while True:
                 value, at = self._value(data, at, depth + 1)
                 if value == b"]":
@@ -316,7 +316,7 @@ class File:
             case list():
                 return all(self._is_plain(each) for each in parameters)
             case dict():
-                return parameters.get(b"/Predictor", 1) == 1
+                return bool(parameters.get(b"/Predictor", 1) == 1)
             case None | b"null":
                 return True
         return False

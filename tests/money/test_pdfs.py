@@ -24,7 +24,8 @@ MANY = 90
 def held(encoded: str) -> int:
     """Tokens that a request is held for because of this document."""
     source = {"type": "base64", "media_type": "application/pdf", "data": encoded}
-    return contents(ask([{"type": "document", "source": source}])).newer_shown
+    shown: int = contents(ask([{"type": "document", "source": source}])).newer_shown
+    return shown
 
 
 def encoded(data: bytes) -> str:

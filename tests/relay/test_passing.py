@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from keys import issuing
 from keys.models import Credential, ModelAlias
-from tests.relay.test_outages import database_away, started
+from tests.relay.test_outages import database_away
 from tests.support.fake_provider import pieces, whole
 from tests.support.gateway import (
     CLIENT,
@@ -32,6 +32,7 @@ from tests.support.gateway import (
     post,
     refused,
     rows,
+    started,
     wait_until,
 )
 from tests.support.started_writer import admission
