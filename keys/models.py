@@ -14,7 +14,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from keys import patterns, provider_kinds
+
+# Django finds an app's models in this module.
+from keys.audit.models import AuditEvent, AuditName, AuditSeal
 from keys.model_names import fold
+
+__all__ = ["AuditEvent", "AuditName", "AuditSeal"]
 
 
 class Gateway(models.Model):

@@ -12,7 +12,7 @@ from keys.lists import show_count
 from keys.models import Team, VirtualKey
 from tests.ledger import empty_ledger, make_cast, make_entry
 from usage import request_ids
-from usage.admin import BoundedPaginator, ModelFilter
+from usage.admin import ModelFilter
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, Rollup
 
 pytestmark = pytest.mark.django_db
