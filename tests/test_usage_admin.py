@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from keys.lists import show_count
+from keys.lists import BoundedPaginator, show_count
 from keys.models import Team, VirtualKey
 from tests.ledger import empty_ledger, make_cast, make_entry
 from usage import request_ids

@@ -15,7 +15,7 @@ from keys.audit.models import AuditEvent, AuditName
 from keys.audit.notes import USERS
 
 ERASED = "(erased)"
-SECRET = "(secret)"
+HIDDEN = "(secret)"
 # Letters of a value that are shown.
 LENGTH = 200
 
@@ -75,13 +75,13 @@ class Words:
             if column == "id" and event.action != "changed":
                 continue
             shown = [self._value(event, column, change[end]) for end in ("from", "to") if end in change]
-            if shown == [SECRET] * 2:
+            if shown == [HIDDEN] * 2:
                 shown = ["secret changed"]
             yield f"{labels.get(column, column)} {' → '.join(shown)}"
 
     def _value(self, event: AuditEvent, column: str, value: Any) -> str:
         if isinstance(value, dict):
-            return self.names.get(value["name"], ERASED) if "name" in value else SECRET
+            return self.names.get(value["name"], ERASED) if "name" in value else HIDDEN
         if value is None or value == "":
             return "–"
         if column == "amount":
