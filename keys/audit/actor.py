@@ -76,7 +76,7 @@ def _current() -> Actor | None:
     who = ACTOR.get()
     if who is None:
         return None
-    token = ACTOR.set(None)  # looking the user up is nobody's change
+    token = ACTOR.set(None)  # the look-up of the user changes nothing
     try:
         return who()
     finally:
