@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.apps import apps
@@ -28,6 +29,7 @@ from keys.audit.actor import ACTOR, Actor, acting, command
 from keys.audit.models import AuditEvent, AuditName, AuditSeal
 from keys.audit.words import Words
 from keys.models import Credential, Customer, ProviderKey, Team, VirtualKey
+from tests.databases import admin_connection
 from tests.ledger import make_cast
 from usage.models import AlertTarget, Budget, TopUp
 
@@ -54,7 +56,7 @@ def boss(client, db):
     return user
 
 
-def sql(statement: str, *values: object) -> list[tuple]:
+def sql(statement: str, *values: str | int) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
@@ -203,6 +205,7 @@ def test_secrets_never_appear(cast):
         kind="gateway_token", name="t", virtual_key=cast.alice, digest=MARK.encode(), pepper=MARK, first=MARK, last=MARK
     )
     target = AlertTarget.objects.create(channel="webhook", address=url, secret_ciphertext=MARK.encode())
+    row: models.Model
     for row, column in ((user, "password"), (provider, "base_url"), (target, "address")):
         for value in (f"{MARK}2", f"x://{MARK}:{MARK}", f"{MARK}@{MARK}@x", f"https://u:{MARK}@h\\{MARK}"):
             setattr(row, column, value)
@@ -406,6 +409,20 @@ def test_seals_that_are_gone_are_found_by_the_file(sealed, folder):
     code, words = verified(folder)
     assert code == 1
     assert "is missing in the database" in words
+
+
+@pytest.mark.django_db(transaction=True)
+def test_events_are_sealed_only_when_no_earlier_one_can_still_be_committed(folder, monkeypatch):
+    monkeypatch.setattr(seals, "LOCK_MILLISECONDS", 10)
+    monkeypatch.setattr(seals, "ATTEMPTS", 2)
+    with admin_connection() as slow, slow.transaction():
+        slow.execute("INSERT INTO auth_group (name) VALUES ('slow')")
+        Group.objects.create(name="quick")
+        with pytest.raises(seals.Unsealable):
+            seals.seal()
+    seals.seal()
+    newest = AuditSeal.objects.latest("number")
+    assert newest.last_event == AuditEvent.objects.latest("id").id
 
 
 def test_a_long_day_has_several_seals(db, folder, monkeypatch):

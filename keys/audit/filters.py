@@ -21,6 +21,7 @@ KINDS = {
     "command": "manage.py",
     "task": "a task",
     "sql": "SQL",
+    "system": "the system",
     "visitor": "not signed in",
 }
 DAYS = {"1": "the last 24 hours", "7": "the last 7 days", "31": "the last 31 days", "366": "the last year"}

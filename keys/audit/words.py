@@ -42,6 +42,8 @@ class Words:
                 return f"task {event.actor}"
             case "sql":
                 return f"SQL ({event.actor})"
+            case "system":
+                return f"the system ({event.actor})"
             case "visitor":
                 return "not signed in"
         return f"{event.actor_kind} {event.actor or event.actor_id or ''}".strip()
@@ -86,7 +88,8 @@ class Words:
             return "–"
         if column == "amount":
             value = self._amount(event, value)
-        return value if len(value) <= LENGTH else value[: LENGTH - 1] + "…"
+        text = str(value)
+        return text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
 
     def _amount(self, event: AuditEvent, text: str) -> str:
         row = self._row(event.table_name, event.object)
