@@ -18,13 +18,15 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     from gateway_project import env_file, unavailable
+    from keys.audit import actor
 
     # The supervisor prints this at start too. Scripts run the other commands, and must not get it with every run.
     if sys.argv[1:2] == ["check"] and (line := env_file.unknown_names()):
         print(line, file=sys.stderr)
     try:
         unavailable.check(sys.argv)
-        execute_from_command_line(sys.argv)
+        with actor.acting(lambda: actor.command(sys.argv[1] if len(sys.argv) > 1 else "")):
+            execute_from_command_line(sys.argv)
     except Exception as error:
         line = None if "--traceback" in sys.argv else unavailable.explain(error)
         if line is None:

@@ -148,8 +148,11 @@ def ensure_passthrough() -> None:
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
     django.setup()
+    from keys.audit import actor
+
     try:
-        made = set_up()
+        with actor.acting(lambda: actor.Actor("system", "start")):
+            made = set_up()
     except CannotStart as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -223,7 +223,7 @@ def make_folders(var_dir: Path) -> Path:
         var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if var_dir.stat().st_uid == os.geteuid():
             var_dir.chmod(0o700)
-        for name in ("run", "log", "secrets", "spool", "static", "broker", *BROKER_FOLDERS):
+        for name in ("run", "log", "secrets", "spool", "static", "broker", "audit", *BROKER_FOLDERS):
             (var_dir / name).mkdir(mode=0o700, exist_ok=True)
         probe = var_dir / "run" / ".probe"
         probe.touch()

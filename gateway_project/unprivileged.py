@@ -33,7 +33,7 @@ PYTHON, VENV = "python", ".venv"
 INTERPRETER = f"python{sys.version_info.major}.{sys.version_info.minor}"
 NOT_NEEDED = shutil.ignore_patterns("test", "idlelib", "tkinter", "*.a", "share", "include", "site-packages")
 # Folders in the data folder that the processes read and write. Everything else stays root's.
-KEPT = ("secrets", "spool", "static", "broker")
+KEPT = ("secrets", "spool", "static", "broker", "audit")
 # Descriptors of the copies that this process has locked.
 kept: list[int] = []
 

@@ -7,6 +7,7 @@ from django.urls import path
 from django.views.generic import TemplateView
 
 from gateway_project import static_files
+from keys.audit_admin import history
 from keys.choices import Autocomplete
 from keys.sign_in_forms import change_password
 from messages_api.reference import document
@@ -20,5 +21,6 @@ urlpatterns = [
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     path("admin/password_change/", admin.site.admin_view(change_password, cacheable=True)),
+    path("admin/<slug:app_label>/<slug:model_name>/<path:object_id>/history/", admin.site.admin_view(history)),
     path("admin/", admin.site.urls),
 ]

@@ -12,7 +12,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from keys import issuing, provider_key_admin, routing_admin, virtual_keys
+from keys import audit_admin, issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
@@ -20,7 +20,15 @@ from keys.product import NAME
 from keys.sign_in_forms import SignInForm
 from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
 
-__all__ = ["CustomerAdmin", "KeptAdmin", "TeamAdmin", "VirtualKeyAdmin", "provider_key_admin", "routing_admin"]
+__all__ = [
+    "CustomerAdmin",
+    "KeptAdmin",
+    "TeamAdmin",
+    "VirtualKeyAdmin",
+    "audit_admin",
+    "provider_key_admin",
+    "routing_admin",
+]
 
 admin.site.site_header = f"{NAME} administration"
 admin.site.site_title = NAME

@@ -25,6 +25,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
+from keys.audit import notes
 from keys.client_address import network_of
 from keys.models import SIGN_INS_REMEMBERED
 
@@ -148,6 +149,7 @@ def counted(user: str, address: str) -> Iterator[None]:
         yield
     except ValidationError:
         logger.warning("sign-in failed: %s", who)
+        notes.sign_in_failed(user)
         raise
     except Busy:
         logger.warning("sign-in refused because the process is busy: %s", who)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from keys.audit import seals
 from keys.models import SignInCount
 
 
@@ -11,3 +12,9 @@ from keys.models import SignInCount
 def forget_sign_ins() -> None:
     """Delete expired counts of failed sign-ins."""
     SignInCount.forget_past()
+
+
+@shared_task
+def seal_audit_log() -> None:
+    """Seal the events of the audit log since the last seal."""
+    seals.seal()

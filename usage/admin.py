@@ -6,14 +6,12 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
-from keys.admin_lists import LookedAt
+from keys.admin_lists import BoundedPaginator, LookedAt
 from keys.model_names import fold
 from usage import alert_admin, budget_admin, price_admin, request_ids, retained_admin
 from usage.cells import KEY_OWNER, two_lines
@@ -24,28 +22,6 @@ from usage.tokens import TOKEN_COLUMNS
 
 # Importing these modules registers their admin pages.
 __all__ = ["alert_admin", "budget_admin", "price_admin", "retained_admin"]
-
-
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts rows up to a bound: counting a table of millions takes longer than showing one page of it."""
-
-    BOUND = 10_000
-
-    @cached_property
-    def counted(self) -> int:
-        """The number of rows; one more than the bound if there are more."""
-        rows: Any = self.object_list
-        return len(rows.order_by()[: self.BOUND + 1].values_list("pk", flat=True))
-
-    @property
-    def count(self) -> int:
-        """The number of rows that can be paged through."""
-        return min(self.counted, self.BOUND)
-
-    @property
-    def is_capped(self) -> bool:
-        """Whether the table has more rows than the bound."""
-        return self.counted > self.BOUND
 
 
 class ReadOnlyAdmin(LookedAt):

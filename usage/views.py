@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
+from keys.audit.notes import note
 from usage import reports, rollups
 from usage.models import Rollup
 
@@ -23,6 +24,7 @@ def report(request: HttpRequest) -> HttpResponse:
         made = reports.make(form.cleaned_data)
         form.data = shown(request.GET, made)
     if made and request.GET.get("format") == "csv":
+        note("exported", "usage_rollup", since=made.since, until=made.until)
         return HttpResponse(
             "".join(made.csv()),
             content_type="text/csv; charset=utf-8",

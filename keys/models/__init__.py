@@ -5,6 +5,7 @@ Django finds the app's models here, and landed migrations name `check_time_zone`
 
 from __future__ import annotations
 
+from keys.audit.models import AuditEvent, AuditName, AuditSeal
 from keys.models.aliases import ModelAlias
 from keys.models.answer_bounds import MOST_TOKENS
 from keys.models.credentials import Credential, CredentialKind, GatewayToken
@@ -27,6 +28,9 @@ __all__ = [
     "FORGOTTEN_AFTER",
     "MOST_TOKENS",
     "SIGN_INS_REMEMBERED",
+    "AuditEvent",
+    "AuditName",
+    "AuditSeal",
     "CheckState",
     "Cooldown",
     "CooldownReason",

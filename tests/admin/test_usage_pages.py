@@ -8,11 +8,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from keys.admin_lists import show_count
+from keys.admin_lists import BoundedPaginator, show_count
 from keys.models import Team, VirtualKey
 from tests.support.ledger_rows import empty_ledger, make_cast, make_entry
 from usage import request_ids
-from usage.admin import BoundedPaginator, ModelFilter
+from usage.admin import ModelFilter
 from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, Rollup
 
 pytestmark = pytest.mark.django_db

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from keys import virtual_keys
+from keys.audit.notes import note
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
 from usage import export, moments
@@ -31,6 +32,8 @@ class Command(GatewayCommand):
         wanted = export.Range(
             moment("--since", options["since"]), moment("--until", options["until"]), key_id(options["virtual_key"])
         )
+        since, until = options["since"], options["until"]
+        note("exported", "usage_ledgerentry", since=since, until=until, virtual_key=wanted.virtual_key)
         try:
             for line in export.FORMATS[options["format"]](export.read(wanted)):
                 self.stdout.write(line)
