@@ -1,6 +1,6 @@
 """A web process that serves pages and no calls: it has no writer that looks for the arbiter's functions and registers.
 
-Pages use these functions, too (top-ups, what is given back), and an hourly task drops versions that nobody uses.
+Pages use these functions, too (top-ups, what is given back), and an hourly task drops unused versions.
 """
 
 from __future__ import annotations

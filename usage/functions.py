@@ -232,7 +232,7 @@ async def check(connection: psycopg.AsyncConnection) -> None:
 
 
 async def note_use(connection: psycopg.AsyncConnection) -> None:
-    """Note that this version is in use, so that nobody drops it.
+    """Note that this version is in use, so that the hourly task keeps it.
 
     Raises:
         ArbiterMissing: its schema is not there.

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.apps import apps
@@ -24,51 +23,18 @@ from hypothesis import strategies as st
 
 from gateway_project import database
 from gateway_project.celery import app
-from keys.audit import canonical, seal_file, seals, verification
+from keys.audit import canonical
 from keys.audit.actor import ACTOR, Actor, acting, command
-from keys.audit.models import AuditEvent, AuditName, AuditSeal
-from keys.audit.words import Words
+from keys.audit.models import AuditEvent
 from keys.models import Credential, Customer, ProviderKey, Team, VirtualKey
-from tests.support.databases import admin_connection
-from tests.support.ledger_rows import make_cast
+from tests.support.audit_log import boss as boss
+from tests.support.audit_log import cast as cast
+from tests.support.audit_log import folder as folder
+from tests.support.audit_log import last, said, sql
 from usage.models import AlertTarget, Budget, TopUp
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MARK = "MaRkEr"
-
-
-@pytest.fixture
-def cast(db):
-    return make_cast()
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A data folder of the test's own, and an empty log."""
-    monkeypatch.setattr(settings, "VAR_DIR", tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def boss(client, db):
-    user = User.objects.create_superuser("boss")
-    client.force_login(user)
-    return user
-
-
-def sql(statement: str, *values: str | int) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
-def last(table: str) -> AuditEvent:
-    return AuditEvent.objects.filter(table_name=table).latest("id")
-
-
-def said(event: AuditEvent) -> tuple[str, str]:
-    words = Words([event])
-    return words.who(event), words.what(event)
 
 
 # What is in the log
@@ -312,143 +278,6 @@ def test_only_people_with_the_permission_see_the_log(cast, client, db):
     client.force_login(User.objects.create_user("gina", is_staff=True))
     assert client.get("/admin/keys/auditevent/").status_code == 403
     assert client.get("/admin/keys/auditevent/export/").status_code == 403
-
-
-# Seals
-
-
-def verified(folder) -> tuple[int, str]:
-    out = io.StringIO()
-    try:
-        call_command("verify_audit", stdout=out, stderr=io.StringIO())
-    except SystemExit as end:
-        return int(end.code or 0), out.getvalue()
-    return 0, out.getvalue()
-
-
-@pytest.fixture
-def sealed(db, folder, monkeypatch):
-    """A log with two seals and their file; the ids of its last four events."""
-    seals.seal()
-    for number in range(4):
-        Group.objects.create(name=f"group {number}")
-        if number == 1:
-            seals.seal()
-    seals.seal()
-    assert verified(folder) == (
-        0,
-        f"All {AuditEvent.objects.count():,} sealed events of the audit log are as they were sealed.\n",
-    )
-    return list(AuditEvent.objects.order_by("-id").values_list("id", flat=True)[:4])[::-1]
-
-
-def forge(*statements: str) -> None:
-    """As the database's owner, whom no trigger stops."""
-    for table in ("keys_auditevent", "keys_auditseal"):
-        sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-    for statement in statements:
-        sql(statement)
-    for table in ("keys_auditevent", "keys_auditseal"):
-        sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
-
-
-def test_a_changed_event_is_found(sealed, folder):
-    forge(f"UPDATE keys_auditevent SET actor = 'other' WHERE id = {sealed[1]}")
-    code, words = verified(folder)
-    assert code == 1
-    assert f"event {sealed[1]} of " in words
-
-
-def test_a_deleted_event_is_found(sealed, folder):
-    forge(f"DELETE FROM keys_auditevent WHERE id = {sealed[3]}")
-    assert verified(folder)[0] == 1
-
-
-def test_an_inserted_event_is_found(sealed, folder):
-    forge(
-        f"DELETE FROM keys_auditevent WHERE id = {sealed[2]}",
-        f"INSERT INTO keys_auditevent OVERRIDING SYSTEM VALUE SELECT {sealed[2]}, at, actor_kind, actor_id, actor, "
-        f"address, action, table_name, object, about, changes FROM keys_auditevent WHERE id = {sealed[3]}",
-    )
-    code, words = verified(folder)
-    assert code == 1
-    assert f"event {sealed[2]} of " in words
-
-
-def test_events_in_another_order_are_found(sealed, folder):
-    a, b = sealed[2:]
-    forge(
-        f"UPDATE keys_auditevent SET id = DEFAULT WHERE id = {a}",
-        f"UPDATE keys_auditevent SET object = '0' WHERE id = {b}",
-    )
-    assert verified(folder)[0] == 1
-
-
-def test_a_changed_seal_is_found(sealed, folder):
-    forge("UPDATE keys_auditseal SET made_at = made_at - interval '1 day' WHERE number = 2")
-    code, words = verified(folder)
-    assert code == 1
-    assert "seal 2 of " in words
-
-
-def test_a_chain_that_was_computed_again_is_found_by_the_file(sealed, folder):
-    forge(f"UPDATE keys_auditevent SET actor = 'other' WHERE id = {sealed[1]}", "DELETE FROM keys_auditseal")
-    file = seal_file.path()
-    kept = file.read_bytes()
-    file.unlink()
-    seals.seal()
-    assert verified(folder)[0] == 0, "the chain alone fits"
-    file.write_bytes(kept)
-    code, words = verified(folder)
-    assert code == 1
-    assert "computed again" in words
-
-
-def test_seals_that_are_gone_are_found_by_the_file(sealed, folder):
-    forge("DELETE FROM keys_auditseal WHERE number = (SELECT max(number) FROM keys_auditseal)")
-    code, words = verified(folder)
-    assert code == 1
-    assert "is missing in the database" in words
-
-
-@pytest.mark.django_db(transaction=True)
-def test_events_are_sealed_only_when_no_earlier_one_can_still_be_committed(folder, monkeypatch):
-    monkeypatch.setattr(seals, "LOCK_MILLISECONDS", 10)
-    monkeypatch.setattr(seals, "ATTEMPTS", 2)
-    with admin_connection() as slow, slow.transaction():
-        slow.execute("INSERT INTO auth_group (name) VALUES ('slow')")
-        Group.objects.create(name="quick")
-        with pytest.raises(seals.Unsealable):
-            seals.seal()
-    seals.seal()
-    newest = AuditSeal.objects.latest("number")
-    assert newest.last_event == AuditEvent.objects.latest("id").id
-
-
-def test_a_long_day_has_several_seals(db, folder, monkeypatch):
-    monkeypatch.setattr(seals, "MOST", 3)
-    for number in range(7):
-        Group.objects.create(name=f"group {number}")
-    assert len(seals.seal()) >= 3
-    assert verification.verify(lambda checked, seal: None) == AuditEvent.objects.count()
-    assert AuditSeal.objects.count() == len(seal_file.read())
-
-
-def test_erased_names_leave_the_seals_intact(db, folder):
-    user = User.objects.create_user("henriette", email="henriette@example.com")
-    user.email = "h@example.com"
-    user.save()
-    key = user.pk
-    user.delete()
-    event = last("auth_user")
-    assert "henriette" in said(event)[1]
-    seals.seal()
-    call_command("erase_names", f"user:{key}", stdout=io.StringIO())
-    assert not AuditName.objects.filter(object=str(key), table_name="auth_user").exists()
-    assert "(erased)" in said(event)[1]
-    assert verified(folder)[0] == 0
-    for table in ("keys_auditevent", "keys_auditname"):
-        assert not sql(f"SELECT 1 FROM {table} t WHERE t::text LIKE %s", "%henriette%")
 
 
 VALUE = st.none() | st.text() | st.fixed_dictionaries({"name": st.integers(1)}) | st.just({"secret": True})

@@ -1,0 +1,48 @@
+"""The audit log, as tests read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+
+from keys.audit.models import AuditEvent
+from keys.audit.words import Words
+from tests.support.ledger_rows import make_cast
+
+
+@pytest.fixture
+def cast(db):
+    return make_cast()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A data folder of the test's own, and an empty log."""
+    monkeypatch.setattr(settings, "VAR_DIR", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def boss(client, db):
+    user = User.objects.create_superuser("boss")
+    client.force_login(user)
+    return user
+
+
+def sql(statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def last(table: str) -> AuditEvent:
+    return AuditEvent.objects.filter(table_name=table).latest("id")
+
+
+def said(event: AuditEvent) -> tuple[str, str]:
+    words = Words([event])
+    return words.who(event), words.what(event)
