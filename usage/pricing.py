@@ -16,9 +16,10 @@ from importlib.metadata import version as package_version
 from typing import Any
 
 from django.conf import settings
-from genai_prices import data_snapshot, types
+from genai_prices import types
 
 from keys import model_names, patterns, provider_kinds
+from usage.named_models import SUFFIX, catalogue, is_version, names, within
 from usage.rates import BATCH, FAST, FREE, RATES, STANDARD_TIERS, ModelPrice, Rates
 
 CACHE_WRITE_5M = Decimal("1.25")
@@ -32,8 +33,6 @@ SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-
 # https://docs.claude.com/en/docs/build-with-claude/context-windows
 LONG, LONG_WINDOW = re.compile(r"claude-sonnet-4|claude-4(?:[-.]5)?-sonnet"), 1_000_000
 
-# Suffixes that don't make a name another model: a date, `latest`, or a deployment's version.
-SUFFIX = re.compile(r"(?:[-@.:](?:latest|\d{8}|\d{4}-\d{2}-\d{2}|v\d+(?::\d+)?))+$")
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 # From this version on, a request can choose where inference happens, and Anthropic picks fallback models.
 NEWEST_GENERATIONS = (4, 6)
@@ -42,7 +41,17 @@ REGIONAL = Decimal("1.1")
 REGIONAL_GENERATIONS = (4, 5)
 
 # Other modules import these names from here.
-__all__ = ["BATCH", "FREE", "STANDARD_TIERS", "ModelPrice", "PriceBook", "Rates", "UnpricedModel", "UnpricedPolicy"]
+__all__ = [
+    "BATCH",
+    "FREE",
+    "STANDARD_TIERS",
+    "ModelPrice",
+    "PriceBook",
+    "Rates",
+    "UnpricedModel",
+    "UnpricedPolicy",
+    "catalogue",
+]
 
 # The columns of `usage.models.Price` that `build` reads, and a query for code that can't use the ORM.
 PRICE_COLUMNS = (
@@ -124,8 +133,11 @@ class Override:
         return ("*" not in self.model, bool(self.provider), len(self.model.replace("*", "")), self.valid_from)
 
     def fits(self, provider: str, model: str) -> bool:
-        """Whether the price applies to this model of this provider."""
-        return self.provider in ("", provider) and patterns.matches([self.model], model)
+        """Whether the price applies to this model of this provider. A name's price is that of each date and spelling
+        of the model, too, or a caller could choose one that costs less."""
+        return self.provider in ("", provider) and (
+            patterns.matches([self.model], model) or ("*" not in self.model and is_version(self.model, model))
+        )
 
 
 def read_overrides(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
@@ -178,6 +190,11 @@ class PriceBook:
         price = self.resolve(provider, model, at, overrides, listing)
         moments = [override.valid_from for override in overrides]
         moments += change_moments(listing.model, at) if listing else []
+        if price.flag and not (listing and is_listed(provider, model, listing)):
+            for each in contained(provider, model, listing):
+                if (priced := each.price(provider, model, at)) is not None:
+                    price = price.at_least(priced)
+                moments += change_moments(each.model, at)
         if len(self.known) >= self.CACHED:
             self.known.clear()
         if len(model) <= 200:
@@ -309,12 +326,6 @@ def catalogue_version() -> str:
     return package_version("genai-prices")
 
 
-@cache
-def catalogue() -> dict[str, types.Provider]:
-    """The package's price lists, by the package's name for the provider."""
-    return {provider.id: provider for provider in data_snapshot._bundled_snapshot().providers}
-
-
 def find_listing(provider: str, model: str) -> Listing | None:
     """The catalogue's entry for a model: the one that names it, else the nearest that matches."""
     kind = provider_kinds.find(provider)
@@ -335,39 +346,24 @@ def find_listing(provider: str, model: str) -> Listing | None:
     return nearest
 
 
+def is_listed(provider: str, model: str, listing: Listing) -> bool:
+    """Whether the entry names the model, with or without a date; it may be another provider's."""
+    name, plain, _ = provider_kinds.find(provider).listed(model)
+    return any(names(listing.model, each) for each in (name, plain))
+
+
+def contained(provider: str, model: str, nearest: Listing | None) -> Iterator[Listing]:
+    """The catalogue's models whose names are a part of this one: the model may be one of them."""
+    kind = provider_kinds.find(provider)
+    name, _, _ = kind.listed(model)
+    for source, entry in within((*kind.price_lists, *kind.guesses), name):
+        yield Listing(source, entry, similar=True, raised=nearest is not None and nearest.raised)
+
+
 def look_up(source: str, model: str, guess: bool) -> Listing | None:
     """The matching entry of one price list, if there is one."""
     entry = catalogue()[source].find_model(model)
     return Listing(source, entry, guess or not names(entry, model)) if entry else None
-
-
-def names(entry: types.ModelInfo, model: str) -> bool:
-    """Whether the entry names exactly this model. The catalogue matches prefixes; `claude-3-opus-xyz` isn't Opus 3."""
-    base = SUFFIX.sub("", model)
-    for clause in clauses(entry.match):
-        if isinstance(clause, types.ClauseRegex):
-            if clause.regex.startswith("^") and clause.regex.endswith("$") and clause.is_match(model):
-                return True
-        elif SUFFIX.sub("", literal(clause).lower()) == base:
-            return True
-    return SUFFIX.sub("", entry.id.lower()) == base
-
-
-def clauses(match: types.MatchLogic) -> Iterator[types.MatchLogic]:
-    """The simple clauses of a matching rule, with “and” and “or” flattened."""
-    if isinstance(match, types.ClauseOr):
-        for part in match.or_:
-            yield from clauses(part)
-    elif isinstance(match, types.ClauseAnd):
-        for part in match.and_:
-            yield from clauses(part)
-    else:
-        yield match
-
-
-def literal(clause: types.MatchLogic) -> str:
-    """The text that a clause compares with."""
-    return str(next(iter(vars(clause).values())))
 
 
 def rates_of(price: types.ModelPrice, pick: Callable[[types.TieredPrices], Decimal]) -> Rates | None:

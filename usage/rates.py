@@ -54,6 +54,10 @@ class Rates:
             self.cache_write_1h * factor,
         )
 
+    def or_more(self, other: Rates) -> Rates:
+        """The higher rate in each category."""
+        return Rates(*(max(getattr(self, name), getattr(other, name)) for name in RATES))
+
 
 RATES = tuple(one.name for one in fields(Rates))
 
@@ -123,6 +127,19 @@ class ModelPrice(Rates):
         rates = {name: getattr(self, name) * factor for name in RATES}
         tiers = tuple((start, rates.times(factor)) for start, rates in self.tiers)
         return replace(self, **rates, version=version, flag=flag, tiers=tiers)
+
+    def at_least(self, other: ModelPrice) -> ModelPrice:
+        """This price, raised in each category and for each prompt length to the other one's where that is higher."""
+        starts = sorted({start for start, _ in (*self.tiers, *other.tiers)})
+        tiers = tuple((start, self.at(start + 1).or_more(other.at(start + 1))) for start in starts)
+        rates, search = self.or_more(other), max(self.web_search, other.web_search)
+        if (rates, tiers, search) == (self.or_more(self), self.tiers, self.web_search):
+            return self
+        version = f"{self.version}, at least {other.version}"[:100]
+        fast = rates.times(FAST) if other.fast is None else rates.times(FAST).or_more(other.fast)
+        fast = fast if self.fast is None else fast.or_more(self.fast)
+        raised = {name: getattr(rates, name) for name in RATES}
+        return replace(self, **raised, tiers=tiers, web_search=search, fast=fast, served=(), version=version)
 
     @property
     def dearest_tier(self) -> str:
