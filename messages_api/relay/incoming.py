@@ -8,13 +8,14 @@ from uuid import UUID
 import msgspec
 
 from keys.directory import KnownKey
+from keys.model_names import identity, own_name
 from messages_api.json_text import byte_edits
 from messages_api.json_text.byte_edits import Edit, Edits, Members
 from messages_api.process import long_bodies
 from messages_api.relay.call import Call, Endpoint
 from messages_api.relay.caller import Caller
 from messages_api.relay.holds import Held
-from messages_api.relay.routing import Planner, Target
+from messages_api.relay.routing import Plan, Planner, Target
 from messages_api.relay.runtime import Runtime
 from messages_api.request import estimates, max_tokens, minted
 from messages_api.request.schema import MessagesRequest
@@ -76,12 +77,14 @@ class Incoming:
         """Whether the call may be retried at another target."""
         return self.endpoint in (MESSAGES, COUNT_TOKENS)
 
-    def estimate(self) -> estimates.Estimate:
-        """The estimated tokens of the prompt."""
+    def estimate(self, plan: Plan) -> estimates.Estimate:
+        """The estimated tokens of the prompt, at the model of the plan that counts most."""
         if not isinstance(self.body, bytes):
             return estimates.NOTHING
         asked = self.messages
-        return estimates.estimate(asked.contents, asked.model, asked.added, asked.extras)
+        others = {target.model for targets in plan for target in targets} - {asked.model, ""}
+        planned = [own_name(identity(model)) for model in others]
+        return estimates.estimate(asked.contents, asked.model, asked.added, asked.extras, others=planned)
 
     def labels(self) -> dict[str, str]:
         """The labels that the client's headers give."""

@@ -107,10 +107,10 @@ async def admit(incoming: Incoming) -> Call:
     Raises:
         GatewayError: it was refused, or the arbiter didn't answer.
     """
-    caller, estimate = incoming.caller, incoming.estimate()
+    caller = incoming.caller
     until = deadlines(incoming.runtime.configuration.retry_seconds, incoming.http.scope["headers"])
     for _ in range(verdicts.TRIES):
-        outcome = await plan_and_ask(incoming, caller, estimate, until)
+        outcome = await plan_and_ask(incoming, caller, until)
         if isinstance(outcome, Call):
             return outcome
         caller = outcome
@@ -119,9 +119,7 @@ async def admit(incoming: Incoming) -> Call:
     raise verdicts.too_fast()
 
 
-async def plan_and_ask(
-    incoming: Incoming, caller: Caller, estimate: estimates.Estimate, until: Deadlines
-) -> Call | Caller:
+async def plan_and_ask(incoming: Incoming, caller: Caller, until: Deadlines) -> Call | Caller:
     """Plan the call's targets, and ask the arbiter. Returns the admitted call, or the caller with its reloaded key, for
     another try.
 
@@ -143,7 +141,7 @@ async def plan_and_ask(
         target = await journey.next()
         if target is None:
             break
-        call = open_call(incoming, messages, key, journey, target, estimate)
+        call = open_call(incoming, messages, key, journey, target, incoming.estimate(plan))
         verdict = await hold(incoming, caller, call)
         if verdict == "admitted":
             return call

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -55,6 +55,7 @@ SPACES = b" \t\r\n"
 ENCODED = re.compile(rb'"data":"([A-Za-z0-9+/=]++)"')
 BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
+ADVISOR_CACHING = b'"caching":'
 MINTED = BEGINNING.encode()
 # An image is width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
@@ -88,6 +89,7 @@ class Extras:
         readings: how often the prompt may be read again.
         answers: how often an answer may be started again (by each fallback).
         uses: the tools that run in the provider's loop.
+        server_urls: how many MCP servers are named by a URL.
     """
 
     models: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ class Extras:
     readings: int = 0
     answers: int = 0
     uses: tuple[Uses, ...] = ()
+    server_urls: int = 0
 
     def loop(self, allowances: Allowances) -> Iterator[tuple[str, int, int]]:
         """Each kind of tool that may run, how often, and the tokens of each use.
@@ -253,7 +256,8 @@ def contents(said: Plain) -> Contents:
             parts.append(text[end : match.start(1)])
             end = match.end(1)
         text = b"".join((*parts, text[end:]))
-    writes = said.has(b"cache_control")
+    # An advisor caches what it reads if its tool has `caching`.
+    writes = said.has(b"cache_control") or (said.has(b"caching") and ADVISOR_CACHING in said.text)
     return Contents(
         tokens_of_text(text),
         shown,
@@ -300,17 +304,25 @@ def shown_in(messages: Raw | None) -> Iterator[tuple[str, bytes]]:
                 inside.append(Showing(block.get("type"), block.get("source"), block.get("content")))
 
 
-def estimate(contents: Contents, model: str, added: int = FOR_ANY, extras: Extras = NO_EXTRAS) -> Estimate:
+def estimate(
+    contents: Contents,
+    model: str,
+    added: int = FOR_ANY,
+    extras: Extras = NO_EXTRAS,
+    *,
+    others: Collection[str] = (),
+) -> Estimate:
     """Estimate a request's input for its model, and for all others in `extras`.
 
     Args:
         added: tokens that the provider adds to the prompt.
+        others: further models that may answer: the gateway's fallbacks, and what aliases stand for.
     """
-    older = all(OLDER.match(name) for name in (model, *extras.models)) and not extras.default_fallbacks
+    older = all(OLDER.match(name) for name in (model, *extras.models, *others)) and not extras.default_fallbacks
     tokens = contents.text if older else contents.text * NEWER // 1000
     seen = contents.shown if older else contents.newer_shown
     # The URL of an MCP server is counted as a page, too, but MCP servers have their own allowance.
-    pages = contents.pages - sum(one.kind == "mcp" for one in extras.uses)
+    pages = contents.pages - extras.server_urls
     return Estimate(
         likely=round(tokens * LIKELY) + added + seen,
         ceiling=tokens + added + seen,

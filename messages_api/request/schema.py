@@ -50,6 +50,9 @@ from messages_api.request.plain import Plain, ascii_only, refuse
 # The most models that a request may name besides its own: each of them is priced before the call.
 MODELS = 20
 
+# What turns OpenRouter's web plugin on (https://openrouter.ai/docs/features/web-search, November 2026).
+PLUGIN = re.compile(r":online(?=:|\Z)", re.IGNORECASE)
+
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
 # Tools that run in a provider's loop, by the beginning of their types.
@@ -178,6 +181,9 @@ def read(
     if "models" in said.members:
         # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
         refuse("models: Not allowed here: name other models in fallbacks")
+    if "plugins" in said.members:
+        # OpenRouter's searches: no report has their fee, and no limit bounds what they add to the prompt.
+        refuse("plugins: Not allowed here: no budget covers what they cost")
     try:
         read = readers[counting].read(ascii_only(said.text))
         if added_later := tools_in_turns(said):
@@ -196,6 +202,9 @@ def read(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
+    for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
+        if PLUGIN.search(name):
+            refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
     return in_short(read, "5m" if counting else asked_for(read), contents(said))
 
 
@@ -300,6 +309,7 @@ def extras_of(
             *(Uses("mcp") for _ in read.mcp_servers or ()),
             *([Uses("thread", 1)] if thread else ()),
         ),
+        server_urls=sum(server.type == "url" for server in read.mcp_servers or ()),
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.models import VirtualKey
+from keys.models import ModelAlias, VirtualKey
 from messages_api.answer import settlement
 from messages_api.answer.events import StreamMeter
 from messages_api.answer.metering import JsonMeter
@@ -244,6 +244,20 @@ def test_an_mcp_server_is_an_allowance_of_its_own():
     assert held() + Decimal(5 * 4_000 * 4) / 1_000_000 < held(mcp_servers=[server]) < Decimal("0.5")
 
 
+def test_an_mcp_server_without_a_url_hides_no_page():
+    page = {"type": "document", "source": {"type": "url", "url": "https://example.com/report.pdf"}}
+    named = [{"role": "user", "content": [page]}]
+    server = {"type": "tunnel", "name": "wiki"}
+    assert held(messages=named, mcp_servers=[server]) > held(mcp_servers=[server]) + Decimal(20_000 * 4) / 1_000_000
+
+
+@pytest.mark.parametrize(("ttl", "times"), [("5m", Decimal("1.24")), ("1h", Decimal("1.98"))])
+def test_what_an_advisor_writes_to_a_cache_is_held_at_the_price_of_a_write(ttl, times):
+    text = "a" * 400_000
+    caching = ADVISOR | {"caching": {"type": "ephemeral", "ttl": ttl}}
+    assert held(system=text, tools=[caching]) > held(system=text, tools=[ADVISOR]) * times * Decimal("0.95")
+
+
 def test_tools_that_say_nothing_of_themselves_share_one_loop():
     search = {"type": "web_search_20250305", "name": "web_search"}
     fetch = {"type": "web_fetch_20260209", "name": "web_fetch"}
@@ -316,6 +330,25 @@ def test_the_hold_in_the_database_is_at_the_dearest_model(web, alice, upstream):
         try:
             upstream.wait_for()
             assert Hold.objects.get().ceiling == ceiling(body, at=datetime.now(UTC))
+        finally:
+            going.set()
+        assert answer.result().status_code == 200
+
+
+@pytest.mark.parametrize("by", ["request", "alias"])
+def test_the_hold_counts_as_many_tokens_as_the_newest_model_that_may_answer(web, alice, upstream, by):
+    older, newer, text = "claude-opus-4-5", "claude-opus-5", "a" * 100_000
+    members = {"fallbacks": [newer]} if by == "request" else {}
+    if by == "alias":
+        ModelAlias.objects.create(name=older, target=newer)
+    going = threading.Event()
+    upstream.answer = [going, *whole(200, message())]
+    body = json.dumps(ask(model=older, system=text) | members).encode()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(CLIENT.post, web.url + "/v1/messages", content=body, headers=credentials(alice.key))
+        try:
+            upstream.wait_for()
+            assert Hold.objects.get().ceiling >= held(model=newer, system=text)
         finally:
             going.set()
         assert answer.result().status_code == 200

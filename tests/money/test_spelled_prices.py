@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys import provider_kinds
-from tests.test_pricing import HIGH_RATE, NOW, REFUSE, price, row
+from tests.money.test_pricing import HIGH_RATE, NOW, REFUSE, price, row
 from usage import pricing
 from usage.pricing import UnpricedModel
 
