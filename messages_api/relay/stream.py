@@ -125,6 +125,7 @@ class EventStream(PumpedResponse):
         self.answer.close()
         if self.pinging is not None:
             await self.pinging
+        await self.call.commit()
         if last := self.unsent + (b"" if self.meter.stopped else STOP):
             await send(last)
 
@@ -149,6 +150,7 @@ class EventStream(PumpedResponse):
             last = self.unsent
         else:
             last = self.unsent + self.meter.mend() + errors.event(error.kind, error.message, self.call.id)
+        await self.call.commit()
         if last:
             await send(last)
 

@@ -10,7 +10,7 @@ import pytest
 
 from keys.models import Customer
 from messages_api.callers import quota
-from tests.support.fake_provider import pieces, whole
+from tests.support.fake_provider import broken, pieces, whole
 from tests.support.gateway import ask, events, message, post, refused, row
 from usage.models import Budget, Hold, LedgerEntry, Limit, Price, Window
 
@@ -67,6 +67,17 @@ def test_who_asks_another_process_next_is_not_refused_for_what_the_call_before_h
     upstream.answer = pieces(200, events("Hi")) if stream else whole(200, message())
     body = ask(max_tokens=1500, stream=stream)
     assert [post(webs[n % 2], alice.key, body).status_code for n in range(30)] == [200] * 30
+
+
+@pytest.mark.parametrize("answer", [pieces(200, events("Hi")[:-1]), broken(events("Hi")[:3])], ids=["no stop", "cut"])
+def test_a_stream_that_the_gateway_had_to_end_does_not_make_the_next_process_refuse(
+    web, start_web, alice, upstream, priced, answer
+):
+    Budget.objects.create(team=alice.team, amount=Decimal("0.0199"))  # has room for one such call at a time
+    webs = [web, start_web(admission_seconds=3.5)]
+    upstream.answer = answer
+    body = ask(max_tokens=1000, stream=True)
+    assert [post(webs[n % 2], alice.key, body).status_code for n in range(8)] == [200] * 8
 
 
 def test_settling_leaves_exactly_the_cost(web, alice, upstream, priced):
