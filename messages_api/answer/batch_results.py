@@ -1,6 +1,7 @@
 """The results of a message batch, line by line: what each request used, at batch prices.
 
-Used while a caller downloads the results, and otherwise by the task that reads them. No I/O.
+Used while a caller downloads the results, and otherwise by the task that reads them. No I/O. The clock is read only for
+a batch whose end isn't known.
 """
 
 from __future__ import annotations

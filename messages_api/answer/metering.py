@@ -1,4 +1,7 @@
-"""What an answer reports: its usage, why it stopped, and what it binds to an account. events.py does this for streams.
+"""What an answer reports: its usage, why it stopped, and what it binds to an account.
+
+`Reading` holds this for streams and for answers in one piece. `JsonMeter`, here, fills it from an answer in one piece;
+`StreamMeter`, in events.py, fills it event by event. What both have in common is in `Meter`.
 
 With `usage.iterations` the top level of a usage report is not the bill: every entry is, each with its own model.
 Source: recorded exchanges.
@@ -128,7 +131,7 @@ class Reading:
         category: of a refusal, as the provider names it.
         wrote: the model that answers has written content: text, thinking or the use of a tool.
         declined: the models that declined before it, in order.
-        content: the blocks of an answer in one piece, empty for a stream that has begun; None: nothing was seen yet.
+        content: the blocks of an answer in one piece, empty for a stream that has begun; None: it hasn't `begun`.
         doubtful: the provider reported something that can't be true.
         unread: seconds in which the provider went on writing and the gateway read nothing, because the client took
             nothing.
@@ -154,6 +157,16 @@ class Reading:
             for block in self.content or ():
                 self._seen.note_block(mapping(block))
         return self._seen
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer was seen: its stream has begun, or it was read in one piece."""
+        return self.content is not None
+
+    def begin(self) -> None:
+        """Note that a stream has begun."""
+        if self.content is None:
+            self.content = []
 
     def iterations(self, hour_writes: bool = False) -> list[Iteration]:
         """What is billed: each iteration, or else the top level of the report.

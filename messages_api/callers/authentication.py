@@ -77,7 +77,9 @@ def credential(value: bytes) -> str:
 
 
 class CredentialAuthentication(BaseAuthentication):
-    """DRF's authentication step: it sets `request.auth` to a `Presented`. The arbiter identifies the caller."""
+    """DRF's authentication step: it sets `request.auth` to a `Presented`. `Caller.of` finds the key that it opens, and
+    the arbiter decides whether that key may call.
+    """
 
     def authenticate(self, request: Any) -> tuple[None, Presented]:
         scope = request.scope

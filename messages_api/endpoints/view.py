@@ -68,7 +68,7 @@ class ApiView(APIView):
             return self.handle_exception(await self.what_comes_first(error))
 
     async def caller(self, *, free: bool = True, own_limits: bool = True) -> Caller:
-        """Identify the caller without asking the arbiter.
+        """Identify the caller without asking the arbiter whether it may call.
 
         Args:
             free: the call costs nothing.

@@ -186,7 +186,7 @@ async def read_piece(call: Call, answer: Answer) -> bytes:
 
 async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
     """Wait until a stream's first block begins, or until it reports an error. Returns the stream with what was read of
-    it at the front.
+    it at the front: `EventStream` reads these bytes once more, with a meter of its own.
 
     Args:
         seconds: the most that a client waits for its first byte; after that it gets the stream as it is.

@@ -1,4 +1,8 @@
-"""One call from its admission to its settlement: its state, and the one place where it is settled."""
+"""One call from its admission to its settlement: its state, and the one place where it is settled.
+
+It chooses what the call is billed: what the provider reports, or how many tokens and uses of tools are estimated.
+answer/settlement.py turns these into steps and prices them.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +172,16 @@ class Call:
         free: bool = False,
         unseen_tokens: int | None = None,
     ) -> None:
-        """Settle the call.
+        """Settle the call. A call that is settled already stays as it is.
+
+        These settle a call, directly or by `abandon`, or give its hold back by `withdraw`:
+
+        - story.py: `render`, once a whole answer is read; `settle_refusal`, which also withdraws; `under_way`, if an
+          exception ends the call before there is an answer.
+        - stream.py: the end of a stream, whichever it is; at last `EventStream.close`. download.py likewise.
+        - attempts.py: `give_up` and `settle_failure`, if no provider answers, or not to the end.
+        - reading_on.py: the end of an answer that is read on without its client.
+        - stored/batches.py and batch_making.py.
 
         Args:
             reading: what was read of the answer.
@@ -361,7 +374,7 @@ class Call:
         a stream that hasn't begun, because it may still arrive in one piece. A client that doesn't wait for such an
         answer pays for all uses that may be under way; otherwise they are estimated by the time that the answer took.
         """
-        if reading.content is not None:
+        if reading.begun:
             left = len(reckoning.unseen_uses()) - len(reading.seen.uses)
             unread = reckoning.unseen_uses()[: max(0, min(left, int(reading.unread)))]
             return [*reading.seen.unreported, *reckoning.excluded_uses(reading.seen.unreported), *unread]
@@ -370,7 +383,9 @@ class Call:
 
     @property
     def works_unseen(self) -> bool:
-        """Whether the provider's tools may run before any part of the answer is seen."""
+        """Whether the provider's tools may run before any part of the answer is seen. That is possible in streamed
+        calls, too: a stream may begin late, or the answer arrive in one piece.
+        """
         return bool(self.request.extras.uses) and not self.free
 
     def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:

@@ -29,7 +29,7 @@ class Caller:
 
     @classmethod
     async def of(cls, runtime: Runtime, http: ApiRequest, presented: Presented) -> Caller:
-        """Identify the caller of a request without asking the arbiter.
+        """Identify the caller of a request from the directory, without asking the arbiter whether it may call.
 
         Raises:
             GatewayError: as `find_key`.

@@ -76,6 +76,9 @@ async def make(call: Call, incoming: Incoming) -> HttpResponseBase:
 def under_way(call: Call) -> Iterator[None]:
     """Make an admitted call within this block. If an exception ends it early, the call is settled.
 
+    The block ends when the view has its response. It doesn't cover the body of a stream, which the handler pumps
+    afterwards: `EventStream` and `Download` settle their calls themselves.
+
     Raises:
         GatewayError: in place of a cancellation by the gateway itself.
     """

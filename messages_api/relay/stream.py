@@ -1,8 +1,8 @@
 """A provider's stream on its way to the client: chunk by chunk as it comes, with usage read along.
 
-Only at the boundary of two events is anything added: a `ping` while the provider is silent, an `error` when it broke
-off, and the `message_stop` that a vendor leaves out after the answer's last `message_delta`. A stream that just ends is
-a silent success to clients, so it never does.
+The gateway adds events only between two others: a `ping` while the provider is silent, an `error` if the stream breaks
+off (inside an event, `StreamMeter.mend` first completes that event), and the `message_stop` that a vendor leaves out
+after the answer's last `message_delta`. Clients take a stream that just ends for a success, so it never does.
 """
 
 from __future__ import annotations
@@ -184,12 +184,13 @@ class EventStream(PumpedResponse):
             self.pinging = None
 
     def close(self) -> None:
-        """The client has all of it, or went away."""
+        """The client has all of it, or went away. The handler calls this on every path, so this is the last place that
+        settles the call."""
         if self.closed:
             return
         super().close()
         call, meter = self.call, self.meter
-        unseen = call.works_unseen and meter.reading.content is None and not meter.failed
+        unseen = call.works_unseen and not meter.reading.begun and not meter.failed
         if unseen and not call.settled and self.runtime.reading_on.begin(call, self._wait_for_beginning):
             self.runtime.open_calls.streams.discard(self)
         else:
@@ -199,7 +200,7 @@ class EventStream(PumpedResponse):
         """Read until it is seen what the provider does: what it was asked to stream may come in one piece."""
         meter = self.meter
         try:
-            while meter.reading.content is None and not meter.failed:
+            while not meter.reading.begun and not meter.failed:
                 if not (chunk := await attempts.read_piece(self.call, self.answer)):
                     break
                 self.read_all_at = time.monotonic()

@@ -2,7 +2,8 @@
 
 Django's own handler starts a thread pool, a thread, two tasks and a temporary file for every request, and sends
 signals that hop to a thread. What it does for good reason holds here too: a client that disconnects cancels the view,
-`response.close()` runs exactly once on every path, and a body arrives without copies.
+and `response.close()` runs exactly once on every path. A body that arrives in one part isn't copied; several parts are
+joined in memory.
 """
 
 from __future__ import annotations

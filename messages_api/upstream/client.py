@@ -1,4 +1,7 @@
-"""The interface of the relay's HTTP client: send a request, read the answer while it arrives, close it."""
+"""The interface of the relay's HTTP client: send a request, read the answer while it arrives, close it.
+
+Nothing here reads what an answer's bytes mean. The sizes of its parts are chosen for events, which others read.
+"""
 
 from __future__ import annotations
 
