@@ -1,8 +1,8 @@
 """The catalogue's models that a name contains, so that an unknown name never costs less than what it may stand for.
 
 Sellers put paths, regions and vendors before a model's name, and dates, versions and variants after it:
-`openai/o1-pro-2027-01-01`, `us.anthropic.claude-opus-5-v1:0`, `anthropic/claude-opus-4.6-fast:nitro`. Nobody can list
-all of these names, and callers choose them.
+`openai/o1-pro-2027-01-01`, `us.anthropic.claude-opus-5-v1:0`, `anthropic/claude-opus-4.6-fast:nitro`. No list has all
+of these names, and callers choose them.
 """
 
 from __future__ import annotations

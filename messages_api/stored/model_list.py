@@ -17,7 +17,7 @@ from messages_api.relay import routing
 from messages_api.request import markers
 from messages_api.server import errors, paging
 from messages_api.server.paging import Wanted
-from usage import pricing
+from usage import named_models, pricing
 
 Lists = Mapping[int, Sequence[ListedModel]]
 
@@ -117,7 +117,8 @@ def named(name: str, models: Iterable[ListedModel]) -> ListedModel | None:
 def dated(alias: str, models: Iterable[ListedModel]) -> ListedModel | None:
     """The model that an alias stands for: `claude-haiku-4-5` for `claude-haiku-4-5-20251001`."""
     name = fold(alias).removesuffix("-latest")
-    return next((model for model in models if fold(model.id) != name == pricing.SUFFIX.sub("", fold(model.id))), None)
+    undated = named_models.SUFFIX
+    return next((model for model in models if fold(model.id) != name == undated.sub("", fold(model.id))), None)
 
 
 def renamed(model: ListedModel, name: str) -> ListedModel:
