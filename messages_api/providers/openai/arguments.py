@@ -284,10 +284,15 @@ def may_be_json(text: str) -> bool:
 def is_cut(written: str) -> bool:
     """Whether the arguments of a call end in the middle of their object, as if the model had no tokens left."""
     text = written.lstrip()
-    try:
-        return text.startswith("{") and not Reading(text).whole and may_be_json(text)
-    except ValueError:
+    if not text.startswith("{"):
         return False
+    try:
+        _check(text.encode("utf-8", "replace"))
+    except RecursionError:
+        return False
+    except ValueError:
+        return may_be_json(text)
+    return False
 
 
 def same(one: str, other: str) -> bool:
