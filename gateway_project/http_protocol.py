@@ -29,7 +29,8 @@ HEAD_SECONDS = 10
 TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 
 # Pipelined requests of a connection that wait for their turn. From this number on, the parser gets no more data. It
-# can't stop in the middle of its input, so it gets small pieces; the last piece may contain further requests.
+# can't stop in the middle of its input, so it gets small pieces; the last piece may contain further requests. What can
+# only be the rest of a body of known length is one piece: each piece costs three microseconds.
 WAITING = 16
 PIECE = 2048
 
@@ -81,7 +82,7 @@ class Http(HttpToolsProtocol):
         self.unread = memoryview(b"")
         self.parts, self.next_turn = 0, False
         self.in_head, self.begun_here, self.head_bytes = True, False, 0
-        self.body_here, self.beside_body = False, 0
+        self.body_here, self.beside_body, self.body_left = False, 0, 0
         self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self.reader_check: asyncio.TimerHandle | None = None
 
@@ -120,7 +121,8 @@ class Http(HttpToolsProtocol):
         """Feed the parser for one turn, while few requests wait; else keep the data and pause reading."""
         self.parts = 0
         while self._has_work() and self.parts < PARTS:
-            piece, self.unread = self.unread[:PIECE], self.unread[PIECE:]
+            size = max(PIECE, self.body_left)
+            piece, self.unread = self.unread[:size], self.unread[size:]
             self._read(bytes(piece))
         if self.refused or self.transport.is_closing():
             self.unread = memoryview(b"")
@@ -230,7 +232,7 @@ class Http(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_message_begin(self) -> None:
-        self.in_head = self.begun_here = True
+        self.in_head, self.begun_here, self.body_left = True, True, 0
         super().on_message_begin()
         self.scope["state"] |= {LOGGED: self.logged, KNOWN: self._is_known}
 
@@ -241,6 +243,8 @@ class Http(HttpToolsProtocol):
         if fault := self._fault_of_head():
             self._refuse(*fault)
         else:
+            # The parser has checked the length.
+            self.body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
             super().on_headers_complete()
 
     def _fault_of_head(self) -> tuple[int, str, str] | None:
@@ -266,6 +270,7 @@ class Http(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self.parts += 1
         self.body_here = True
+        self.body_left = max(0, self.body_left - len(body))
         if not self.refused:
             super().on_body(body)
 
