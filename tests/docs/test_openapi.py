@@ -342,6 +342,7 @@ def test_its_own_examples_are_right():
 BEYOND_IT = (
     *("Requires the header", "Not allowed together", "less than max_tokens"),
     *("Expected this name in lower case", "models: Not allowed here", "tool.definition"),
+    *("plugins: Not allowed here", "`:online` is not allowed here"),
 )
 
 
