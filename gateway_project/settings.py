@@ -22,7 +22,7 @@ ALLOWED_HOSTS = CONFIGURATION.allowed_hosts
 CSRF_TRUSTED_ORIGINS = CONFIGURATION.trusted_origins
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "administration.apps.SiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "keys",
     "usage",
     "messages_api",
+    "administration",
 ]
 
 # For pages only: requests to the API (see messages_api.server.handler) and for static files skip all of it.

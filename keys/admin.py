@@ -16,8 +16,6 @@ from keys import audit_admin, issuing, provider_key_admin, routing_admin, virtua
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
-from keys.product import NAME
-from keys.sign_in_forms import SignInForm
 from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
 
 __all__ = [
@@ -29,11 +27,6 @@ __all__ = [
     "provider_key_admin",
     "routing_admin",
 ]
-
-admin.site.site_header = f"{NAME} administration"
-admin.site.site_title = NAME
-admin.site.index_title = "Keys and usage"
-admin.site.login_form = SignInForm
 
 
 @admin.register(Gateway)
