@@ -38,7 +38,7 @@ INSTALLED_APPS = [
     "administration",
 ]
 
-# For pages only: requests to the API (see messages_api.server.handler) and for static files skip all of it.
+# For pages only: requests to the API (see messages_api.server.handler) and for static files skip this middleware.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "gateway_project.content_security.ContentSecurityPolicyMiddleware",
@@ -101,7 +101,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = round(CONFIGURATION.session_hours * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
-# A page has scripts and styles in files of its own only. Swagger UI's icons are in its style sheet.
+# Pages load scripts and styles only from the gateway's own files. Swagger UI's icons are in its style sheet.
 SECURE_CSP = {
     "default-src": ["'self'"],
     "img-src": ["'self'", "data:"],

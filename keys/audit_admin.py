@@ -1,4 +1,4 @@
-"""The read-only page of the audit log, its export, and the way there from the page of a row."""
+"""The read-only page of the audit log, its export, and the link to it on the page of a row."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from keys.audit.words import Words
 
 PAGE = 1000
 HEADER = ("id", "time", "who", "address", "action", "table", "row", "what")
-# What a spreadsheet would run as a formula.
+# Characters with which a formula begins in a spreadsheet.
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Echo:
-    """A file for the csv module that gives back each line."""
+    """A file for the csv module; `write` returns the line."""
 
     def write(self, line: str) -> str:
         return line

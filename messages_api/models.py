@@ -20,7 +20,7 @@ DELETED_AT_ONCE = 10_000
 class Kept(models.Model):
     """Something that is stored at a provider: the key that created it, and the account that has it.
 
-    `organization_id` and `workspace_id` are the provider's, from its headers; empty: it named none.
+    `organization_id` and `workspace_id` are the provider's, from its headers; empty if the headers lack them.
     """
 
     virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")

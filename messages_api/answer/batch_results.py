@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from messages_api.answer import settlement
-from messages_api.answer.metering import JsonMeter, Reading, State
+from messages_api.answer.account_states import State
+from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.answer.plausibility import OF_HOLD, Implausible, of_batch
 from messages_api.answer.settlement import PriceOf
 from usage.arbitration import clean
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 LONGEST_LINE = 16 << 20
 # Characters of a custom id that are kept: a longer one belongs to no batch of this gateway.
 ID_LENGTH = 65
-# There is one line for each request. Of results with more lines than this in addition, the rest isn't read.
+# There is one line for each request. After this many further lines, the rest isn't read.
 SPARE = 100
 PLACES = Decimal(1).scaleb(-12)
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Statuses after which a retry may succeed, on the same provider key or another one.
 PASSING_STATUSES = frozenset((408, 409, 429))
-# Errors at the beginning of a stream that are the caller's mistake at any provider.
+# Errors at the beginning of a stream that are the caller's mistake, whichever provider reports them.
 MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_large"))
 # Bytes of an error that are read and passed on; real ones are short.
 LONGEST_ERROR = 1 << 20

@@ -234,7 +234,7 @@ class PumpedResponse(RawResponse):
 
 
 def load_views() -> None:
-    """Import the views, or else the first request waits for that."""
+    """Import the views now; otherwise the first request waits for this."""
     resolve("/v1/messages")
 
 

@@ -233,7 +233,7 @@ async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
 
 
 async def record_made(runtime: Runtime, call: Call, content: bytes, name: str) -> None:
-    """The provider made it. Where the database is unavailable just now, that is written when it is back."""
+    """The provider has created the batch. If the database is unavailable now, this is written when it is back."""
     values = {
         "id": call.id,
         "provider_batch_id": name,

@@ -15,9 +15,10 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from messages_api.answer.account_states import MOST_STATES, State
 from messages_api.answer.batch_results import ID_LENGTH, SPARE, KnownBatch, ResultsMeter
 from messages_api.answer.events import StreamMeter
-from messages_api.answer.metering import MOST_STATES, JsonMeter, State
+from messages_api.answer.metering import JsonMeter
 from messages_api.json_text import outline
 from messages_api.providers import cloud_errors
 from messages_api.providers.openai import completion, faults

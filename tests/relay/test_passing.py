@@ -43,7 +43,7 @@ from usage.verification import verify
 
 pytestmark = pytest.mark.either_server
 
-BEGINS = "the arbiter is away: calls of credentials that are known pass"
+BEGINS = "the database is unavailable: calls with known credentials pass"
 ENDS = "calls that had passed are admitted"
 
 

@@ -4,7 +4,7 @@ OpenAI's fragments continue each other. Other providers repeat all of the argume
 some builds of llama.cpp and vLLM), or send `{}` first and the real arguments later (Gemini); reports of 2025 and 2026:
 https://github.com/NousResearch/hermes-agent/pull/35718, https://github.com/microsoft/autogen/pull/7549,
 https://github.com/anomalyco/opencode/pull/17339. The reading that makes JSON of the fragments wins, so that new text
-that happens to look like a repetition is not lost. While both readings do, only the text that they share is sent.
+that happens to look like a repetition is not lost. While both readings do so, only the text that they share is sent.
 """
 
 from __future__ import annotations
