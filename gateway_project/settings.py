@@ -163,7 +163,7 @@ SPOOL_DIR = Path(CONFIGURATION.spool_dir or VAR_DIR / "spool")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "gateway_project.logs.Line"}},
+    "formatters": {"line": {"()": "gateway_project.logs.LineFormatter"}},
     "filters": {"once": {"()": "gateway_project.logs.OncePerConnection"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}},
     "root": {"handlers": ["console"], "level": CONFIGURATION.log_level},

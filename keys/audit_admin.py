@@ -27,7 +27,7 @@ HEADER = ("id", "time", "who", "address", "action", "table", "row", "what")
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
-class Echo:
+class CsvLines:
     """A file for the csv module; `write` returns the line."""
 
     def write(self, line: str) -> str:
@@ -86,7 +86,7 @@ class AuditEventAdmin(LookedAt):
             raise PermissionDenied
         events = self.get_changelist_instance(request).get_queryset(request).order_by("id")
         note("exported", "keys_auditevent", query=request.GET.urlencode() or None)
-        lines = csv.writer(Echo())
+        lines = csv.writer(CsvLines())
         return StreamingHttpResponse(
             (lines.writerow([_cell(value) for value in row]) for row in _rows(events)),
             content_type="text/csv; charset=utf-8",

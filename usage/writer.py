@@ -1,4 +1,4 @@
-"""Groups admissions and settlements: each process has one writer, which asks the arbiter once for all that wait.
+"""Groups admissions and settlements: each process has one writer, which asks the arbiter once for all waiting calls.
 
 While one group is under way, the next one gathers, so the cost per call falls as load rises. The writer guarantees:
 

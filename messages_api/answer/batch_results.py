@@ -60,14 +60,14 @@ class Result(Struct):
     error: Raw = Raw(b"null")
 
 
-class Line(Struct):
+class ResultLine(Struct):
     """A line of the results."""
 
     custom_id: str
     result: Result
 
 
-line_of = msgspec.json.Decoder(Line)
+line_of = msgspec.json.Decoder(ResultLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class ResultsMeter:
         self.custom_ids.append(read.custom_id[:ID_LENGTH])
         self.waiting.append(self._settlement(read))
 
-    def _settlement(self, line: Line) -> dict[str, Any]:
+    def _settlement(self, line: ResultLine) -> dict[str, Any]:
         batch, result = self.batch, line.result
         meter = JsonMeter()
         meter.read(bytes(result.message if result.type == "succeeded" else result.error))

@@ -80,7 +80,7 @@ def is_long(body: bytes) -> bool:
     )
 
 
-class Reader:
+class BodyReader:
     """The handle of a process that reads long bodies; only its own thread uses it."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Reader:
             self.process = None
 
 
-_readers = [Reader() for _ in SIZES]
+_readers = [BodyReader() for _ in SIZES]
 _turns = Turns(SIZES)
 
 

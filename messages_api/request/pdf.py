@@ -68,12 +68,12 @@ class Stream(NamedTuple):
 def tokens(data: bytes) -> int:
     """The most tokens of a PDF. A file that isn't an ordinary one counts as `MOST_PAGES` pages."""
     try:
-        return min(File(data).tokens(), MOST_TOKENS)
+        return min(PdfFile(data).tokens(), MOST_TOKENS)
     except (Odd, RecursionError):
         return MOST_TOKENS
 
 
-class File:
+class PdfFile:
     """The objects of a PDF by their numbers. If two objects have the same number, readers differ in which of them they
     take. So each number has all the values that the file gives it anywhere.
 

@@ -19,13 +19,13 @@ from tests.relay.test_routing import make_key, provider_key
 from tests.support.fake_provider import Upstream, whole
 from tests.support.gateway import MODEL, PROVIDER_SECRET, ask, issue, message, post, rows
 from usage import performance, tasks
-from usage.performance import LEAST, SMALLEST, Seen, share, shares
+from usage.performance import LEAST, SMALLEST, AttemptStatistics, share, shares
 
 POWERS = [1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16]
 
 
 def seen(number=1, attempts=100, failures=0, first_byte_ms=200.0, model=MODEL):
-    return Seen(number, model, attempts, failures, first_byte_ms)
+    return AttemptStatistics(number, model, attempts, failures, first_byte_ms)
 
 
 @pytest.mark.parametrize(

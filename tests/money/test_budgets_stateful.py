@@ -27,7 +27,7 @@ from tests.support.asked_arbiter import Arbiter, arbiter, give_credential, settl
 from tests.support.budget_model import Model, Open, Place, models, need, of
 from tests.support.gateway import empty
 from usage import verification
-from usage.arbitration import Admission, Share
+from usage.arbitration import Admission, ModelShare
 from usage.models import Budget, Hold, LedgerEntry, Limit, Window
 from usage.request_ids import new_id
 
@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=PICK, shares=st.lists(st.tuples(MONEY, st.integers(1, 2000)), min_size=2, max_size=2))
     def make_batch(self, pick, shares) -> None:
-        parts = {model: Share(*share) for model, share in zip(MODELS, shares, strict=True)}
+        parts = {model: ModelShare(*share) for model, share in zip(MODELS, shares, strict=True)}
         call = self.arbiter.ask(
             self.keys[pick % 3],
             sum(share.ceiling for share in parts.values()),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messages_api.providers.bedrock_events import Events
+from messages_api.providers.bedrock_events import BedrockEvents
 from messages_api.upstream.client import Headers, UpstreamError
 from tests.support.bedrock_calls import ACCESS_KEY, ANSWERED, MODEL, PAIR, SECRET_KEY, SESSION
 from tests.support.bedrock_calls import bedrock_alice as bedrock_alice
@@ -240,7 +240,7 @@ class Cut:
 
 
 async def read(parts: list[bytes]) -> bytes:
-    stream, out = Events(Cut(parts)), b""
+    stream, out = BedrockEvents(Cut(parts)), b""
     while part := await stream.read():
         out += part
     return out
@@ -266,7 +266,7 @@ def test_a_bit_that_flips_is_never_taken_for_an_event(data: st.DataObject) -> No
     at = data.draw(st.integers(0, len(whole_body) - 1))
     body = bytearray(whole_body)
     body[at] ^= 1 << data.draw(st.integers(0, 7))
-    got, stream = b"", Events(Cut([bytes(body)]))
+    got, stream = b"", BedrockEvents(Cut([bytes(body)]))
     with contextlib.suppress(UpstreamError):
         while part := asyncio.run(stream.read()):
             got += part

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from keys import provider_keys
 from messages_api.answer.events import StreamMeter
 from messages_api.providers.openai import events as openai_events
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from messages_api.relay import attempts
 from messages_api.relay.attempt import Failure
@@ -308,7 +308,7 @@ def test_what_is_kept_of_a_translated_stream_has_a_bound(monkeypatch: pytest.Mon
     monkeypatch.setattr(openai_events, "MOST_BYTES", 1 << 20)
 
     def fed(*deltas: dict[str, Any]) -> None:
-        translated = Events(Expected(model="gpt", stream=True))
+        translated = EventTranslation(Expected(model="gpt", stream=True))
         for delta in deltas:
             line = json.dumps({"choices": [{"index": 0, "delta": delta}]})
             translated.feed(f"data: {line}\n\n".encode())

@@ -23,7 +23,7 @@ from messages_api.json_text import outline
 from messages_api.providers import cloud_errors
 from messages_api.providers.openai import completion, faults
 from messages_api.providers.openai.answer import message
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from messages_api.request.carried import MOST_FILES
 from messages_api.stored.batch_rows import PORTION
@@ -77,7 +77,7 @@ def hostile() -> Iterator[tuple[str, Callable[[], object]]]:
             body = f'{{"{name}":{part}}}'.encode()
             yield f"completion {name} {about}", lambda body=body: completion.read(body)  # type: ignore[misc]
         chunk = f'data: {{"choices":[{{"delta":{{"content":{part}}}}}]}}\n\n'.encode()
-        yield f"chunk {about}", lambda chunk=chunk: Events(expected).feed(chunk)  # type: ignore[misc]
+        yield f"chunk {about}", lambda chunk=chunk: EventTranslation(expected).feed(chunk)  # type: ignore[misc]
         yield f"said {about}", lambda part=part: faults.of_answer(500, part.encode(), "m", "")  # type: ignore[misc]
         called = {"message": {"tool_calls": [{"function": {"name": "f", "arguments": f'{{"a":{part}}}'}}]}}
         answer = json.dumps({"choices": [called | {"finish_reason": "stop"}], "usage": {}}).encode()

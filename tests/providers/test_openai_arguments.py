@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.providers.openai.arguments import Arguments, may_be_json
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from tests.support.fake_provider import cut, pieces, whole
 from tests.support.gateway import post, row
 from tests.support.openai_events import PLAIN, blocks, decode, tools, translated
@@ -127,7 +127,7 @@ def test_another_object_in_the_place_of_one_that_ended_is_no_stream():
 
 
 def test_what_is_said_again_goes_out_as_it_grows():
-    events = Events(PLAIN)
+    events = EventTranslation(PLAIN)
     events.feed(chunk(tool_call(0, '{"a', "t", "c")))
     (one,) = decode(events.feed(chunk(tool_call(0, '{"a": "x', "t", "c"))))
     (other,) = decode(events.feed(chunk(tool_call(0, '{"a": "xy', "t", "c"))))

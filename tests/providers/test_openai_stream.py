@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from messages_api.answer.events import StreamMeter
 from messages_api.providers.openai import completion
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from tests.support.openai_events import PLAIN, blocks, decode, last, translated
 from tests.support.openai_provider import DONE, GPT, USAGE, chunk, chunks, tool_call
@@ -116,7 +116,7 @@ def test_a_stream_may_come_byte_by_byte():
 
 
 def test_what_can_be_said_is_said_at_once():
-    events = Events(PLAIN)
+    events = EventTranslation(PLAIN)
     for part in chunks("one", "two")[1:3]:
         assert decode(events.feed(part))[-1][0] == "content_block_delta"
     events.feed(chunk(tool_call(0, "", "t", "call_a")))
@@ -239,7 +239,7 @@ def test_unreported_usage_is_marked_as_an_estimate():
     events = translated([chunk({"content": "x" * 30}), chunk({}, "stop"), DONE])
     assert last(events)["usage"] == {"input_tokens": 0, "output_tokens": 10, "estimated": True}
     meter = StreamMeter()
-    meter.feed(b"".join(Events(PLAIN).feed(part) for part in [b"".join(chunks("x", usage={}))]))
+    meter.feed(b"".join(EventTranslation(PLAIN).feed(part) for part in [b"".join(chunks("x", usage={}))]))
     assert meter.stopped
     assert not meter.reading.countable
 
@@ -252,7 +252,7 @@ def test_a_stream_that_ends_before_its_time_has_no_last_event():
 @given(st.lists(st.integers(0, 400), max_size=5))
 def test_the_events_before_a_malformed_line_are_sent_wherever_it_is_cut(places):
     body = b"".join([*chunks("Grüße")[:2], b"data: {]\n\n", chunk({"content": "more"})])
-    events, out = Events(PLAIN), b""
+    events, out = EventTranslation(PLAIN), b""
     cuts = sorted({0, len(body), *(place for place in places if place < len(body))})
     with contextlib.suppress(ValueError):
         for start, end in itertools.pairwise(cuts):

@@ -158,7 +158,7 @@ def test_a_block_that_is_not_known_is_read_as_strictly_the_second_time():
 def test_a_client_that_invents_types_fills_only_a_bounded_memory():
     for number in range(100):
         assert judge(request_of({"type": f"made_up_{number}"})) is None
-    assert len(schema.readers[False].learnt) <= schema.Reader.LEARNT
+    assert len(schema.readers[False].learnt) <= schema.RequestReader.LEARNT
 
 
 @pytest.mark.parametrize("beta", ["mcp-client-2025-04-04", "a-1,mcp-client-2099-01-01", "a-1, mcp-client-2025-11-20"])
