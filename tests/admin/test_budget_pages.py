@@ -307,7 +307,7 @@ def test_a_limit_is_added_and_changed(admin, alice):
 
 
 @pytest.mark.parametrize(("kind", "at_once"), [("rpm", 10), ("output_tpm", 6)])
-def test_what_may_come_at_once_is_said_wherever_a_limit_is_shown(admin, alice, kind, at_once):
+def test_the_burst_is_shown_with_every_limit(admin, alice, kind, at_once):
     limit = Limit.objects.create(virtual_key=alice, kind=kind, rate=60)
     assert f"{at_once} at once" in said(admin.get(page("limit", "changelist")))
     assert f"{at_once} at once" in said(admin.get(page("limit", "change", limit.pk)))

@@ -64,7 +64,7 @@ def filled_in(upstream, **fields):
         (whole(404, b""), "answered (HTTP 404)"),
     ],
 )
-def test_the_admin_tries_what_is_saved_and_saves_it_whatever_comes_of_that(alice, upstream, answer, shown):
+def test_the_admin_tests_a_saved_provider_key_and_keeps_it_if_the_test_fails(alice, upstream, answer, shown):
     upstream.answer = answer
     response = alice.post(reverse("admin:keys_providerkey_add"), filled_in(upstream), follow=True)
     main = ProviderKey.objects.get()

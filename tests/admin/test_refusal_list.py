@@ -122,7 +122,7 @@ def test_a_storm_is_in_the_list_with_its_count_and_its_last_call(web, alice, adm
         ("POST", "/nope/v1/messages", None, 404, "There is no such endpoint"),
     ],
 )
-def test_whatever_was_refused_is_found_by_the_id_that_the_caller_has(
+def test_every_refused_call_is_found_by_the_id_that_the_caller_has(
     web, alice, admin, method, path, key, status, reason
 ):
     headers = {} if key is None else credentials(key or alice.key)

@@ -69,7 +69,7 @@ def test_private_addresses_are_refused_in_every_spelling(address: IPv4Address) -
 
 
 @given(st.ip_addresses(v=4, network="169.254.0.0/16"))
-def test_metadata_is_refused_in_every_spelling_whatever_is_allowed(address: IPv4Address) -> None:
+def test_metadata_is_refused_in_every_spelling_even_if_its_network_is_allowed(address: IPv4Address) -> None:
     everything = Destinations(["0.0.0.0/0", "::/0", "*.internal", "metadata.google.internal"])
     named = ["metadata.google.internal", "METADATA.google.internal.", "[fd00:ec2::254]", "100.100.100.200", "[fe80::1]"]
     for host in [*spellings(address), *named]:

@@ -247,7 +247,7 @@ def test_a_model_is_denied_by_the_name_that_its_provider_gets():
             routing.plan(alice, [name], {"bedrock"}, str)
 
 
-def test_a_model_is_found_in_the_list_whatever_its_case():
+def test_a_model_is_found_in_the_list_in_any_case():
     alice, spoken = key(provider_key()), {"anthropic"}
     assert model_list.find(alice, {}, spoken, "Claude-OPUS-4-6").id == "claude-opus-4-6"
 

@@ -50,7 +50,7 @@ async def said(keys: PassedKeys, fake: Any, number: int = 0) -> int:
 
 @pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 422])
 @pytest.mark.parametrize("lists", [True, False], ids=["by its models", "by counting"])
-async def test_whatever_the_provider_does_not_take_is_a_failure_of_the_address(status, lists):
+async def test_any_refusal_by_the_provider_counts_as_a_failure_of_the_address(status, lists):
     keys, answer = PassedKeys(FAILURES), (status, REFUSED)
     fake = Fake(answer) if lists else Fake((404, b""), answer)
     assert [await said(keys, fake, number) for number in range(5)] == [401] * 3 + [429] * 2

@@ -156,7 +156,9 @@ def test_tokens_are_counted_of_a_model_that_the_provider_key_names(upstream):
         ("azure", whole(404, b'{"error": {"message": "no deployment"}}'), 404, "“no deployment”"),
     ],
 )
-def test_what_says_nothing_of_the_secret_is_neither_works_nor_refused(upstream, provider, answer, status, words):
+def test_an_answer_that_does_not_depend_on_the_secret_is_neither_works_nor_refused(
+    upstream, provider, answer, status, words
+):
     upstream.answer = answer
     found = tried(add(upstream, provider, **({"region": "eu-central-1"} if provider == "bedrock" else {})))
     assert (found.state, found.http_status) == (ANSWERED, status)
@@ -241,7 +243,7 @@ def test_an_untrusted_certificate_is_reported_as_such(tmp_path):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("begun", [[], [b"HTTP/1.1 200 \r\ncontent-length: 1000\r\n\r\n{"]])
-def test_a_provider_that_takes_for_ever_is_left(upstream, monkeypatch, begun):
+def test_a_check_gives_up_on_a_provider_that_does_not_answer(upstream, monkeypatch, begun):
     monkeypatch.setattr(key_probe, "SECONDS", 0.3)
     upstream.answer = [*begun, *[step for _ in range(2000) for step in (b" " if begun else 0.01, 0.05)], End.CLOSE]
     found = tried(add(upstream))

@@ -132,7 +132,7 @@ def test_without_a_mail_server_it_says_so(cast, settings):
     assert "EMAIL_HOST" in Delivery.objects.get().problem
 
 
-def test_a_target_that_was_switched_off_meanwhile_hears_nothing(cast, hook):
+def test_a_target_that_was_switched_off_meanwhile_gets_no_delivery(cast, hook):
     target = tell(hook.url)
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     alert_delivery.plan()

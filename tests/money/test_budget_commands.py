@@ -204,7 +204,7 @@ def test_it_tops_up_nothing_where_something_is_wrong(arguments, complaint):
     assert not TopUp.objects.exists()
 
 
-def test_of_several_prepaid_balances_none_is_guessed():
+def test_with_several_prepaid_balances_the_command_asks_which():
     run("set_budget", "key:alice", "0/prepaid")
     run("set_budget", "key:alice", "0/prepaid", "--models", "claude-*")
     assert "more than one prepaid balance" in refusal("top_up", "key:alice", "5", "--reason", "x")
@@ -234,14 +234,14 @@ def test_every_command_has_help_with_an_example(name):
     assert "OWNER" in command.create_parser("manage.py", name).format_help()
 
 
-def test_an_owner_is_found_whatever_its_kind(alice):
+def test_an_owner_of_each_kind_is_found(alice):
     make_provider_key("other")
     assert owners.find(" key:alice ") == alice
     assert owners.field(owners.find("team:Acme / Research")) == "team"
 
 
 @pytest.mark.parametrize("named", ["day", "day/soft", "5/day", "9/day/hard"])
-def test_a_budget_is_removed_by_its_period_whatever_else_is_said(alice, named):
+def test_a_budget_is_removed_by_its_period_even_if_other_terms_differ(alice, named):
     run("set_budget", "key:alice", "5/day/soft")
     run("set_budget", "key:alice", named, "--remove")
     assert not alice.budgets.filter(active=True).exists()

@@ -384,7 +384,7 @@ class Machine(RuleBasedStateMachine):
         self.arbiter.link.execute("DELETE FROM usage_hold")
 
 
-def test_whatever_happens_counters_are_exact_and_no_limit_is_passed(apart):
+def test_after_any_steps_counters_are_exact_and_no_limit_is_passed(apart):
     with arbiter() as asked:
         Machine.arbiter = asked
         run_state_machine_as_test(

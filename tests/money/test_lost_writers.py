@@ -112,7 +112,7 @@ async def test_a_database_that_does_not_answer_is_given_up_in_time(credential):
                 await asyncio.sleep(0.01)
 
 
-async def test_stopping_while_the_database_is_away_spools_and_replaying_brings_it_in(credential, monkeypatch):
+async def test_a_stop_without_a_database_spools_settlements_and_a_replay_writes_them(credential, monkeypatch):
     writer = Writer(queue=4000, patience=3, lease=15, retained=3600)
     await writer.start()
     calls = [admission(credential) for _ in range(3)]

@@ -63,14 +63,14 @@ def test_it_reads_of_every_recording_what_was_used():
 @needs_recordings
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_recording_reads_the_same_whatever_the_cuts(data):
+def test_a_recording_reads_the_same_at_any_cuts(data):
     recording = data.draw(st.sampled_from(streams()))
     places = data.draw(st.lists(st.integers(0, len(recording.body)), max_size=30))
     assert told(read(*cut_at(recording.body, places))) == told(read(recording.body))
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_a_stream_reads_the_same_whatever_the_cuts_and_line_ends(places, line_end):
+def test_a_stream_reads_the_same_at_any_cuts_and_line_ends(places, line_end):
     body = STREAM.replace(b"\n", line_end)
     assert told(read(*cut_at(body, places))) == told(read(STREAM))
 

@@ -49,7 +49,7 @@ def test_a_row_has_the_columns_of_its_struct():
     assert table("usage_ledgerentry") == fields(LedgerEntry) | {"charges"}
 
 
-def test_whatever_counts_tokens_counts_the_same():
+def test_all_tables_with_tokens_have_the_same_token_columns():
     tokens = functions.columns(UsageColumns).keys()
     assert fields(TokenColumns) == tokens
     for model in (LedgerEntry, Adjustment, Rollup):

@@ -60,7 +60,7 @@ def credential(proxy, tmp_path, settings, monkeypatch):
 
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("which", ["settled", "asked"])
-async def test_a_group_whose_connection_is_cut_is_written_once_and_every_waiter_hears_of_it(
+async def test_a_group_whose_connection_is_cut_is_written_once_and_every_waiter_gets_an_answer(
     credential, proxy, cut, which
 ):
     async with writing(patience=10) as writer:

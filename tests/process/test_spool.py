@@ -307,7 +307,7 @@ def as_admission(hold):
     return type("Known", (), {"id": hold.id, "requested_model": hold.requested_model})
 
 
-def test_a_start_replays_what_is_good_whatever_else_is_there(apart, upstream, alice, tmp_path):
+def test_a_start_replays_good_files_beside_bad_ones(apart, upstream, alice, tmp_path):
     folder = tmp_path / "spool"
     # The holds that are left must not expire meanwhile.
     web = Web(2, spool_dir=folder, lease_seconds=300)

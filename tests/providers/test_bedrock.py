@@ -251,7 +251,7 @@ texts = st.lists(st.text(max_size=20), max_size=6)
 
 @settings(deadline=None)
 @given(texts, st.data())
-def test_whatever_the_cuts_the_events_are_the_same(said: list[str], data: st.DataObject) -> None:
+def test_the_events_are_the_same_at_any_cuts(said: list[str], data: st.DataObject) -> None:
     sent = events(*said)
     body = frames(sent)
     places = data.draw(st.lists(st.integers(1, len(body) - 1), unique=True, max_size=30))

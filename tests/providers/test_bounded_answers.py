@@ -94,7 +94,7 @@ BOMB = gzip.compress(bytes(100 * MIB), 9)
 
 
 @given(st.binary(max_size=2000), st.integers(1, 50), st.integers(1, 3))
-def test_whatever_the_cuts_the_plain_bytes_are_the_same(data: bytes, step: int, members: int) -> None:
+def test_the_plain_bytes_are_the_same_at_any_cuts(data: bytes, step: int, members: int) -> None:
     for packed, wanted in ((gzip.compress(data) * members, data * members), (zlib.compress(data), data)):
         inflater = Inflater()
         parts = [packed[at : at + step] for at in range(0, len(packed), step)]

@@ -114,7 +114,7 @@ def in_order(events: list[Event]) -> None:
 
 
 @given(st.lists(completions | nonsense, max_size=4))
-def test_whatever_a_provider_says_is_translated_or_no_answer(said):
+def test_any_answer_of_a_provider_is_translated_or_refused(said):
     bodies = [json.dumps(each).encode() for each in said]
     with contextlib.suppress(ValueError):
         events = translated([b"data: " + body + b"\n\n" for body in bodies] + [DONE])

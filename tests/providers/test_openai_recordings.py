@@ -130,7 +130,7 @@ def test_every_recorded_answer_reads_as_the_same(web, upstream, served, part):
 
 
 @needs_recordings
-def test_wherever_a_recorded_stream_is_cut_its_events_are_the_same():
+def test_the_events_of_a_recorded_stream_are_the_same_at_any_cut():
     source = random.Random(0)
     for recording in recordings():
         if recording.streams:

@@ -364,7 +364,7 @@ anything: Any = st.recursive(
     role=st.sampled_from(["user", "assistant", "system"]),
     base_url=st.sampled_from(EVERYBODY),
 )
-def test_whatever_gets_past_the_schema_is_translated_or_refused(kind, members, role, base_url):
+def test_each_request_that_passes_the_schema_is_translated_or_refused(kind, members, role, base_url):
     block = {"type": kind, "id": "x", "name": "n", "tool_use_id": "x", "input": {}, "thinking": "t", **members}
     body = json.dumps(ask_gpt(messages=[{"role": role, "content": [block]}, {"role": "user", "content": "?"}])).encode()
     made, error = attempted(body, base_url)

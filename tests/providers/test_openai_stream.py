@@ -103,7 +103,7 @@ ODD_BLOCKS = [
 
 
 @given(st.lists(st.integers(0, len(ODD)), max_size=40))
-def test_wherever_a_stream_is_cut_the_events_are_the_same(places):
+def test_the_events_of_a_stream_are_the_same_at_any_cut(places):
     cuts = sorted({0, len(ODD), *places})
     events = translated([ODD[start:end] for start, end in itertools.pairwise(cuts)])
     assert blocks(events) == ODD_BLOCKS
@@ -115,7 +115,7 @@ def test_a_stream_may_come_byte_by_byte():
     assert blocks(translated([bytes([byte]) for byte in ODD])) == ODD_BLOCKS
 
 
-def test_what_can_be_said_is_said_at_once():
+def test_certain_text_is_sent_at_once():
     events = EventTranslation(PLAIN)
     for part in chunks("one", "two")[1:3]:
         assert decode(events.feed(part))[-1][0] == "content_block_delta"
@@ -141,7 +141,7 @@ def test_what_can_be_said_is_said_at_once():
         {"content": "Hm.", "extra_content": {"google": {"thought": True}}},
     ],
 )
-def test_thinking_is_found_wherever_it_is(delta):
+def test_thinking_is_found_in_each_of_its_members(delta):
     parts = [chunk(delta), chunk({"content": "Yes."}), chunk({}, "stop"), DONE]
     assert blocks(translated(parts)) == [
         {"type": "thinking", "thinking": "Hm.", "signature": ""},
@@ -171,7 +171,7 @@ def test_only_one_of_several_choices_is_the_answer():
 @pytest.mark.parametrize(
     ("delta", "finish"), [({"refusal": "I can't."}, "stop"), ({"content": "I can't."}, "content_filter")]
 )
-def test_a_refusal_is_said_and_named(delta, finish):
+def test_a_refusal_is_translated_and_named(delta, finish):
     events = translated([chunk(delta), chunk({}, finish), DONE])
     assert blocks(events) == [{"type": "text", "text": "I can't."}]
     assert last(events)["delta"]["stop_reason"] == "refusal"
@@ -228,7 +228,7 @@ def without_output(usage: dict[str, Any]) -> dict[str, Any]:
         [chunk({"content": "Hi"}), chunk({}, "stop", usage=without_output(USAGE)), DONE],
     ],
 )
-def test_usage_is_found_wherever_it_is(parts):
+def test_usage_is_found_in_each_of_its_places(parts):
     events = translated(parts)
     assert blocks(events) == [{"type": "text", "text": "Hi"}]
     assert last(events)["usage"]["input_tokens"] == 36
@@ -250,7 +250,7 @@ def test_a_stream_that_ends_before_its_time_has_no_last_event():
 
 
 @given(st.lists(st.integers(0, 400), max_size=5))
-def test_the_events_before_a_malformed_line_are_sent_wherever_it_is_cut(places):
+def test_the_events_before_a_malformed_line_are_sent_at_any_cut(places):
     body = b"".join([*chunks("Grüße")[:2], b"data: {]\n\n", chunk({"content": "more"})])
     events, out = EventTranslation(PLAIN), b""
     cuts = sorted({0, len(body), *(place for place in places if place < len(body))})
@@ -300,7 +300,7 @@ def test_an_error_in_a_stream_is_its_last_event(error, kind, words):
         ({"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}, "overloaded_error", "Busy"),
     ],
 )
-def test_an_error_is_one_wherever_it_says_so(said, kind, words):
+def test_an_error_is_found_in_each_of_its_places(said, kind, words):
     told = b"event: error\ndata: " + json.dumps(said).encode() + b"\n\n"
     for before in ([], chunks("Hi")[:2]):
         events = translated([*before, told, *chunks("more")])
