@@ -423,7 +423,7 @@ def test_lists_of_what_was_done_name_the_budget_and_the_amount(admin, alice):
     assert "customer Acme $10,000 a quarter 80 % $8,300.00 of $10,000.00" in listed
 
 
-def test_who_may_only_look_changes_nothing(alice):
+def test_a_person_who_may_only_view_changes_nothing(alice):
     budget = Budget.objects.create(team=alice.team, amount=1)
     bob = User.objects.create(username="bob", is_staff=True)
     bob.user_permissions.set(Permission.objects.filter(codename__in=["view_budget", "view_topup"]))

@@ -19,6 +19,8 @@ OTHERS_WORDS = frozenset(("migrations", "sql", "recordings"))
 PHRASES = (
     *("so many", "so long", "is none", "told", "nobody", "whoever", "anew", "of its own making"),
     *("come to", "comes to", "came to", "somebody", "anybody", "for all that", "hears of", "is known to be wrong"),
+    *("as far as", "for ever", "no one", "let through", "is away", "are away", "was away", "taken for dead"),
+    *("whatever it takes", "of theirs", "goes by", "go by", "whatever comes", "who lost", "who asks for it", "nor any"),
 )
 # Between two words, a line may end: the next may begin with the mark of a comment or quotation, or both are strings.
 GAP = r"(?:(?:\s|#|--|>)+|\s?\"\s+f?\"\s?)"
@@ -41,6 +43,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
         'indexes: ClassVar = [models.Index(fields=["at"], name="usage_overrun_untold", condition=Q(told=False))]',
     ): COLUMN,
 }
+
+# In the name of a test, which is a sentence, too.
+IN_NAMES = re.compile(
+    r"^test_(?:who|one_that|of_(?:many|several|two))_|"
+    r"_(?:nobody|whoever|whatever|wherever|told|anew|somebody|anybody|for_ever|hears|as_far_as|says_nothing_of)(?:_|$)"
+)
 
 Found = tuple[str, str]
 
@@ -86,6 +94,15 @@ def test_a_text_has_no_phrase_that_strangers_stumble_over(place: str) -> None:
         for number in numbers
     ]
     assert not faults, "say it plainly:\n" + "\n".join(faults)
+
+
+def test_the_name_of_a_test_names_its_subject() -> None:
+    names = (
+        (path, name)
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    )
+    assert [f"{path.name}: {name}" for path, name in names if IN_NAMES.search(name)] == []
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -103,7 +103,7 @@ def talk(web, caller, count):
         assert post(web, caller.key, ask(f"Conversation {number}")).status_code == 200
 
 
-def test_what_calls_came_to_decides_where_the_next_ones_go(web, two):
+def test_the_results_of_calls_decide_where_the_next_ones_go(web, two):
     bad, _, routes = two
     alice = issue(bad, provider_keys=routes, adaptive_weights=True)
     talk(web, alice, 60)

@@ -85,7 +85,7 @@ def test_addresses_of_the_internet_need_no_leave(host: str) -> None:
     assert not is_refused(Destinations([]), host)
 
 
-def test_leave_is_given_by_name_by_what_is_below_a_name_and_by_network() -> None:
+def test_hosts_are_permitted_by_name_by_parent_domain_and_by_network() -> None:
     where = Destinations(["vllm.internal", "*.lan.example", "10.1.0.0/16"], kept=lambda: {"old.internal"})
     private = ip_address("192.168.0.1")
     for host in ("vllm.internal", "VLLM.internal.", "a.lan.example", "a.b.lan.example", "old.internal"):
@@ -98,7 +98,7 @@ def test_leave_is_given_by_name_by_what_is_below_a_name_and_by_network() -> None
 
 
 @pytest.mark.parametrize("wrong", ["10.0.0.0/33", "http://host", "a b", "0x7f.1", "*", "host:80"])
-def test_what_is_neither_a_name_nor_a_network_is_no_setting(wrong: str) -> None:
+def test_a_setting_that_is_neither_a_name_nor_a_network_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="names of hosts"):
         Destinations([wrong])
 

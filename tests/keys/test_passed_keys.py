@@ -77,7 +77,7 @@ async def test_a_provider_that_does_not_say_now_costs_the_address_nothing(status
 
 
 @pytest.mark.parametrize("fake", [Fake((404, b"")), Fake((405, b""), (501, b"")), Fake((200, b"<html>"))])
-async def test_what_can_not_be_tried_counts_until_the_provider_has_answered_a_call(fake):
+async def test_a_key_without_a_free_test_counts_as_failed_until_the_provider_has_answered_a_call(fake):
     keys = PassedKeys(FAILURES)
     for number in range(9):
         assert await said(keys, fake, number) == 200

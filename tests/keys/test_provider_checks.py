@@ -114,7 +114,7 @@ def test_google_is_asked_for_a_token_first(upstream, service_account, token, ans
     ("count", "state"), [(200, WORKS), (401, REFUSED), (404, ANSWERED), (405, ANSWERED), (500, ANSWERED)]
 )
 @pytest.mark.parametrize("missing", [404, 405, 501])
-def test_who_speaks_anthropics_api_without_a_list_of_models_counts_tokens(upstream, missing, count, state):
+def test_a_vendor_without_a_list_of_models_is_tested_by_counting_tokens(upstream, missing, count, state):
     upstream.answer = lambda seen: whole(missing, b"") if seen.method == "GET" else whole(count, COUNTED)
     assert tried(add(upstream)).state == state
     assert [(seen.method, seen.target) for seen in upstream.seen][1:] == [("POST", "/v1/messages/count_tokens")]

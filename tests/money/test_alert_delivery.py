@@ -21,7 +21,7 @@ from usage.models import AlertTarget, Budget, Delivery
 pytestmark = pytest.mark.django_db
 
 
-def test_what_fails_is_tried_again_with_longer_and_longer_pauses(cast, hook):
+def test_a_failed_delivery_is_retried_with_growing_pauses(cast, hook):
     hook.answer = whole(500, b"no")
     tell(hook.url)
     alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))

@@ -165,7 +165,7 @@ def test_another_attempt_that_a_budget_refuses_alerts(asked, cast, budget, refus
         assert exhausted().get().needed == Decimal("0.35")
 
 
-def test_of_several_processes_only_one_alerts(cast):
+def test_only_one_of_several_processes_alerts(cast):
     Budget.objects.create(amount=1, team=cast.alice.team)
     Budget.objects.create(period="none", customer=cast.alice.customer)
     Budget.objects.create(amount=1, period="hour", rolling=True, virtual_key=cast.alice)

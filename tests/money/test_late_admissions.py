@@ -113,7 +113,7 @@ def test_budgets_by_model_go_by_the_models_that_it_is_made_with(arbiter_, cast, 
     arbiter_.counters()
 
 
-def test_what_costs_nothing_is_charged_nowhere(arbiter_, cast):
+def test_a_free_call_is_charged_to_no_budget(arbiter_, cast):
     budget(1, team=cast.alice.team)
     admit_late(arbiter_, arbiter_.ask(cast.alice, 0, max_tokens=0), moment=arbiter_.clock)
     assert Hold.objects.count() == 1

@@ -180,7 +180,7 @@ async def test_the_living_are_not_reaped_and_a_heartbeat_keeps_them(credential):
         assert count(LedgerEntry) == 0
 
 
-async def test_what_was_retained_for_long_enough_is_given_back(credential):
+async def test_a_retained_amount_is_given_back_after_its_time(credential):
     with admin_connection() as link:
         for call, seconds in ((new_id(), 60), (recent := new_id(), 0)):
             link.execute(

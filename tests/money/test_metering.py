@@ -92,7 +92,7 @@ def test_it_is_at_a_boundary_after_each_event_and_nowhere_else():
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_what_was_cut_anywhere_is_mended_to_events_that_clients_read(line_end):
+def test_a_stream_that_is_cut_anywhere_is_mended_to_events_that_clients_read(line_end):
     body = STREAM.replace(b"\n", line_end)
     error = b'event: error\ndata: {"type": "error"}\n\n'
     intact = [(one.event, one.data) for one in SSEDecoder().iter_bytes(iter([body]))]

@@ -43,7 +43,7 @@ def test_a_record_is_one_bounded_line():
         assert shown.isprintable()
 
 
-def test_what_a_client_brings_about_has_no_traceback():
+def test_a_clients_mistake_has_no_traceback():
     for about in ({"name": "django.security.DisallowedHost"}, {"status_code": 400}, {"status_code": 413}):
         shown = logs.LineFormatter().format(record(error=raised(), **about))
         assert len(shown.splitlines()) == 1

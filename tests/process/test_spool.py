@@ -125,7 +125,7 @@ async def test_a_spooled_settlement_of_a_call_that_was_reaped_adjusts_it_once(cr
     assert entry.cost + adjustment.cost == Decimal("0.002")
 
 
-async def test_of_two_replays_at_once_each_line_is_written_once(credential, settings):
+async def test_two_replays_at_once_write_each_line_once(credential, settings):
     async with beaten() as writer:
         calls = await held(writer, credential, 60)
         for number in range(6):

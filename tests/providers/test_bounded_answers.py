@@ -350,7 +350,7 @@ def test_a_token_without_measure_is_none() -> None:
             http.get("http://token.test")
 
 
-def test_what_tasks_read_is_unpacked_piece_by_piece() -> None:
+def test_answers_to_tasks_are_unpacked_piece_by_piece() -> None:
     with (
         over_httpx(BOMB, None, ("content-encoding", "gzip")) as http,
         http.stream("GET", "http://results.test") as answer,

@@ -103,7 +103,7 @@ def test_no_answer_holds_up_the_loop_for_longer_than_a_few_copies_take() -> None
         assert any(copies < MOST_COPIES for copies in tries), name
 
 
-def test_what_is_not_read_takes_no_memory() -> None:
+def test_an_unread_answer_takes_no_memory() -> None:
     body = f'{{"x":{many("[]", 1 << 20)},"content":{many("[]", 1 << 20)},"usage":{json.dumps(USAGE)}}}'.encode()
     meter = JsonMeter()
     tracemalloc.start()

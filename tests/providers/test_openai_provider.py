@@ -240,7 +240,7 @@ def test_an_answer_without_usage_is_an_estimate_and_not_free(web, upstream, gpt_
 # What is refused
 
 
-def test_what_cannot_be_expressed_never_goes_out(web, upstream, gpt_alice):
+def test_a_request_that_can_not_be_expressed_is_never_sent(web, upstream, gpt_alice):
     said = refused(post(web, gpt_alice.key, ask_gpt(container="container_1")), 400, "invalid_request_error")
     assert said.startswith("container: ")
     assert not upstream.seen

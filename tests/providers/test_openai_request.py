@@ -138,7 +138,7 @@ def test_a_long_name_of_a_user_is_sent_as_its_digest():
         ({"system": [{"type": "image", "source": PNG}]}, "system.0.type"),
     ],
 )
-def test_what_cannot_be_expressed_is_refused_by_its_name(members, field):
+def test_a_member_that_can_not_be_expressed_is_refused_by_its_name(members, field):
     assert refusal(**members).startswith(f"{field}: ")
 
 

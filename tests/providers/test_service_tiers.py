@@ -84,7 +84,7 @@ def test_the_tier_that_served_is_what_it_costs(web, upstream, served, tier, told
 
 
 @pytest.mark.parametrize("tier", [None, "auto", 7, ""])
-def test_who_says_nothing_of_a_tier_served_the_standard(web, upstream, served, tier):
+def test_an_answer_without_a_tier_has_the_standard_tier(web, upstream, served, tier):
     caller = issue_openai(upstream)
     upstream.answer = spoken(tier, "json")
     usage = post(web, caller.key, ask_gpt(model="gpt-5")).json()["usage"]

@@ -92,7 +92,7 @@ def test_so_do_those_in_the_body(web: Web, cloud_alice: Caller, upstream: Upstre
 
 
 @Paths
-def test_betas_are_known_by_their_names_whatever_their_dates(
+def test_betas_are_known_by_their_names_with_any_date(
     web: Web, bedrock_alice: Caller, upstream: Upstream, path: str
 ) -> None:
     given = "prompt-caching-scope-2027-03-04, oauth-20270304,fast-mode, advisor-tool-next-2026-01-01"

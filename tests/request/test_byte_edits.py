@@ -95,7 +95,7 @@ def test_what_changes_within_a_value_goes_with_what_changes_around_it(
 
 
 @given(bodies(), st.lists(st.sampled_from(NAMES)))
-def test_members_are_where_they_are_in_whatever_order_they_are_asked_for(
+def test_members_are_found_in_any_order_of_look_ups(
     parts: tuple[str, dict[str, Written], str], asked: list[str]
 ) -> None:
     before, members, after = parts

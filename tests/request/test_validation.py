@@ -102,11 +102,11 @@ def test_every_rule_of_the_code_has_an_example_on_the_page():
 
 @pytest.mark.parametrize("members", PASSES.values(), ids=PASSES.keys())
 @pytest.mark.parametrize("counting", [False, True])
-def test_what_is_not_known_to_be_wrong_passes(members, counting):
+def test_a_request_without_a_known_mistake_passes(members, counting):
     assert judge(ask() | members, betas=BETAS, counting=counting) is None
 
 
-def test_a_known_name_in_another_case_is_refused_wherever_a_request_is_read():
+def test_a_known_name_in_another_case_is_refused_in_each_object_that_is_read():
     for name in body.MessagesBody.__struct_fields__:
         for odd in {name.upper(), name.capitalize(), name.replace("s", "\u017f"), name.replace("k", "\u212a")} - {name}:
             for counting in (False, True):

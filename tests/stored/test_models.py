@@ -247,5 +247,5 @@ def test_a_list_goes_before_a_name_that_is_written_out():
     assert {name: each.info for name, each in found.items()} == {"private": "described"}
 
 
-def test_what_cannot_be_called_yet_is_not_listed():
+def test_a_provider_key_of_an_unsupported_protocol_lists_no_models():
     assert model_list.usable(key(provider(1, "gpt-9", provider="openai")), {}, ["anthropic"]) == {}
