@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,20 @@ def texts(place: str) -> Iterator[Path]:
             yield file
 
 
+def prose(source: str) -> str:
+    """The comments and docstrings of Python code, in their lines."""
+    lines = [""] * (source.count("\n") + 1)
+    for comment in re.finditer(r"(?m)(?:^|\s)#(?!:) ?(.*)$", source):
+        lines[source.count("\n", 0, comment.start(1))] = comment[1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and ast.get_docstring(node) is not None:
+                assert first.end_lineno is not None
+                lines[first.lineno - 1 : first.end_lineno] = source.splitlines()[first.lineno - 1 : first.end_lineno]
+    return "\n".join(lines)
+
+
 def phrases(text: str) -> Iterator[tuple[int, str]]:
     """The number of each line in which a phrase begins, and the line's text."""
     lines = text.splitlines()
@@ -103,6 +118,15 @@ def test_the_name_of_a_test_names_its_subject() -> None:
         for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
     )
     assert [f"{path.name}: {name}" for path, name in names if IN_NAMES.search(name)] == []
+
+
+def test_comments_and_docstrings_of_tests_have_no_such_phrase() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{number}: {line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for number, line in phrases(prose(path.read_text()))
+    ]
+    assert not faults, "say it plainly:\n" + "\n".join(faults)
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -1,4 +1,4 @@
-"""A model is one model under whatever name it is called: in lists of denied models, budgets, limits, and in SQL."""
+"""A model is the same model under each of its names: in lists of denied models, budgets, limits, and in SQL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The writer: admissions and settlements in groups, whatever happens to waiters and members.
-
-On a real PostgreSQL, in the same process: what is committed is looked at on a connection of its own.
-"""
+"""The writer: admissions and settlements in groups, with cancelled waiters and bad members."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whatever happens in whatever order: no admission takes spent + held over a limit, counters are ledger + holds, and
-nobody is refused whose worst case fitted. The arbiter against a model of it, both under the same clock."""
+"""After any steps in any order: no admission takes spent + held over a limit, counters are ledger + holds, and no
+call is refused whose worst case fits. The arbiter is compared with a model of it, under the same clock."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         return next(b.tokens for b in self.budgets if b.pk == place[0])
 
     def end(self, done: Open, cost: Decimal, tokens: int) -> None:
-        """What was held is spent, as far as it was needed."""
+        """The part of the hold that was needed is spent."""
         for place, held in done.held.items():
             spent = Decimal(tokens) if self.tokens(place) else cost
             self.held[place] -= held
@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
             max_tokens=sum(share.tokens for share in parts.values()),
             expires_seconds=3600,
         )
-        limited, self.limit = self.limit, None  # it is none of the calls at once
+        limited, self.limit = self.limit, None  # it doesn't count as a parallel call
         verdict = self.judge(self.keys[pick % 3].pk, call)
         self.limit = limited
         assert self.arbiter.group([call]) == [verdict]

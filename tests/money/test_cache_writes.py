@@ -64,7 +64,7 @@ PLACES = {
         ]
     },
     "a tool that a turn defines": lambda mark: {"messages": [turn(TEXT), turn(defines(TOOL | mark), role="system")]},
-    "a kind of block that nobody knows": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_1"} | mark)]},
+    "an unknown kind of block": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_1"} | mark)]},
     "a block in one": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_2", "content": [TEXT | mark]})]},
 }
 NOT_ASKED = {

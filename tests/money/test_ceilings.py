@@ -160,7 +160,7 @@ DEFINED = {
     "another turn": lambda tool: {"messages": turns(adds(tool), role="user")},
     "a compaction": lambda tool: {"messages": turns(with_summary(adds(tool)), role="assistant")},
     "a block in a block": lambda tool: {"messages": turns({"type": "mid_conv_system", "content": [adds(tool)]})},
-    "a block in one that nobody knows": lambda tool: {"messages": turns({"type": "new_kind", "content": adds(tool)})},
+    "a block in an unknown one": lambda tool: {"messages": turns({"type": "new_kind", "content": adds(tool)})},
     "the system prompt": lambda tool: {"system": [HINT, adds(tool)]},
 }
 

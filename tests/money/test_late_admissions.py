@@ -1,4 +1,4 @@
-"""Admitting afterwards what passed while the arbiter was away: the SQL function, asked directly."""
+"""Calls that passed while the database was unavailable are admitted afterwards: the SQL function, called directly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading usage along the bytes: the same whatever the cuts, never raising, and events made whole where they end."""
+"""Usage is read along the bytes: the result is the same at any cuts, nothing is raised, and cut events are mended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What `manage.py` says beside a stopped gateway, a database that is away or not set up, and a broker that is away."""
+"""What `manage.py` says if the gateway is stopped, the database is unavailable or not set up, or the broker is
+unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Started by root, the gateway's processes are an ordinary user's, wherever it lies, and keep what was there."""
+"""If root starts the gateway in any folder, its processes run as an ordinary user and keep their data."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_a_stream_that_cannot_be_read_is_broken_off(
     if harm == "end":
         last = last[:-5]
     parts = [frames(STREAM[:4]), last]
-    # Nobody waits for what follows a part that can't be read.
+    # The bytes after an unreadable part are not awaited.
     upstream.answer = [*streamed(parts)[:-1], *([] if harm == "end" else [20.0]), End.CLOSE]
     answer = post(web, bedrock_alice.key, ask(model=MODEL, stream=True))
     assert answer.content.startswith(b"".join(STREAM[:4]))

@@ -245,7 +245,7 @@ def test_sts_is_reached_by_the_deployments_proxy_and_its_own_authorities(
             fetched(asked)
         machine.setattr(configured.CONFIGURATION, "ca_bundle", authority.bundle)
         assert fetched(asked).value.access_key == ROLE_KEY
-        # Nobody is there.
+        # No server answers.
         machine.setattr(configured.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
         with pytest.raises(UpstreamError, match="no_token"):
             fetched(asked)

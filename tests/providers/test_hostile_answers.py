@@ -1,4 +1,4 @@
-"""Whatever an answer is made of, no other call waits while it is read; what counts in it is read all the same."""
+"""No other call waits while a hostile answer is read, and what is billed of it is still read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request that doesn't fit a model is refused in the words that clients act on, whoever refuses it."""
+"""A request that doesn't fit a model is refused in the words that clients act on, at every provider."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A streamed chat completion in Anthropic's events: their order, whatever the provider's chunks look like and wherever
-they are cut."""
+"""A streamed chat completion in Anthropic's events: their order, for chunks of any form and at any cuts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The service tier that an OpenAI-compatible provider served: its price, and who hears what of it."""
+"""The service tier that an OpenAI-compatible provider served: its price, and what the client and the ledger get of
+it."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def spoken(tier: Any, form: str) -> Any:
 
 
 def heard(body: bytes, form: str) -> dict[str, Any]:
-    """What the caller hears of usage, the later over the earlier."""
+    """The usage that the caller gets; later reports replace earlier ones."""
     if form == "json":
         told: dict[str, Any] = json.loads(body)["usage"]
         return told

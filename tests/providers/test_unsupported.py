@@ -113,7 +113,7 @@ MINE = {"cache_control": {"scope": "mine"}, "defer_loading": True, "eager_input_
 
 
 def everywhere(cache_control: Any, **of_tools: Any) -> dict[str, Any]:
-    """A request that has it wherever there is a place for it, and where it means something else."""
+    """A request that has it in each of its places, and in places where it means something else."""
     text = {"type": "text", "text": 'a "scope": }', "cache_control": cache_control}
     document = {"type": "document", "source": {"type": "content", "content": [text]}, "cache_control": cache_control}
     result = {"type": "tool_result", "tool_use_id": "t", "content": [text, document], "cache_control": cache_control}

@@ -98,7 +98,7 @@ def test_nor_does_who_tries_whether_it_is_well_again(web, served, first):
     with ThreadPoolExecutor(1) as pool:
         trial = pool.submit(CLIENT.post, web.url + "/v1/messages", json=ask(), headers=headers)
         wait_until(lambda: first.seen)
-        # Meanwhile a call that was under way on another process hears this.
+        # Meanwhile a call that was under way on another process gets this answer.
         Cooldown.objects.update(reason="rate_limited", until=timezone.now() + timedelta(seconds=60))
         assert trial.result().status_code == 200
     assert Cooldown.objects.get().until > timezone.now() + timedelta(seconds=50)

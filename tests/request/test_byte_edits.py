@@ -23,7 +23,7 @@ Written = tuple[str, str, str]  # what is before a member's value, the value, an
 
 @st.composite
 def bodies(draw: Any) -> tuple[str, dict[str, Written], str]:
-    """A body with space wherever it may be: what is before its members, each of these as written, what is behind."""
+    """A body with space in all places that allow it: the text before its members, each member as written, the end."""
 
     def written(value: Any, **how: Any) -> str:
         return json.dumps(value, ensure_ascii=draw(st.booleans()), **how)

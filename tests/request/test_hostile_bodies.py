@@ -1,4 +1,4 @@
-"""Whatever a body is made of, no other call waits for it."""
+"""No other call waits while a hostile body is read."""
 
 from __future__ import annotations
 

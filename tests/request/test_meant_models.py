@@ -20,7 +20,7 @@ ADVISOR = {"type": "advisor_20260301", "name": "advisor"}
 
 
 def everywhere(web, key, **members):
-    """The answers of whatever a key may call a model by."""
+    """The answers for all names by which a key may call a model."""
     counted = {name: value for name, value in ask(**members).items() if name != "max_tokens"}
     batch = {"requests": [{"custom_id": "a", "params": ask(**members)}]}
     bodies = {"/v1/messages": ask(**members), "/v1/messages/count_tokens": counted, "/v1/messages/batches": batch}

@@ -1,4 +1,4 @@
-"""What is known to be wrong is refused before it costs money: docs/validation.md lists it. Nothing else is refused."""
+"""Requests with known mistakes (docs/validation.md) are refused before they cost money, and no others."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_batch_that_fails_does_not_keep_the_others_waiting(web, alice, provide
 
     def ask_or_fail(batch):
         if batch == first:
-            raise ValueError("a line of somebody's results")
+            raise ValueError("a line of a customer's results")
         ask(batch)
 
     monkeypatch.setattr(batch_upkeep, "ask", ask_or_fail)
@@ -94,7 +94,7 @@ def test_a_batch_that_fails_does_not_keep_the_others_waiting(web, alice, provide
         provider.end(name)
     batch_upkeep.tend()
     assert Batch.objects.filter(ended_at=None).count() == 1
-    assert "somebody" not in caplog.text
+    assert "a customer's results" not in caplog.text
 
 
 def test_a_batch_that_was_settled_early_is_listed_as_ended(web, alice, provider):

@@ -161,7 +161,7 @@ def test_a_thousand_models_are_one_page_and_no_request_to_the_provider(web, alic
     assert len(upstream.seen) == asked
 
 
-# Where nobody has listed anything
+# If no provider has listed its models
 
 
 def test_echo_lists_itself_and_the_models_that_it_answers_for(web, echo_alice):
