@@ -28,7 +28,7 @@ BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 75
 
 
-class Server(uvicorn.Server):
+class WebServer(uvicorn.Server):
     """uvicorn's server, with two changes: it reports when it is ready, and a second signal cancels the open calls but
     lets the application settle them."""
 
@@ -110,7 +110,7 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
         timeout_graceful_shutdown=configuration().stop_grace_seconds,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Server(config, ready).serve(sockets=[listener]))
+        runner.run(WebServer(config, ready).serve(sockets=[listener]))
 
 
 def main() -> None:

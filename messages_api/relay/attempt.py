@@ -75,7 +75,7 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class Kept:
+class ReadAnswer:
     """An answer, or the beginning of one, that has been read.
 
     Attributes:
@@ -120,7 +120,7 @@ class Failure:
     attempt: Attempt
     error_type: str
     error: GatewayError | None = None
-    answer: Kept | None = None
+    answer: ReadAnswer | None = None
     reading: Reading = field(default_factory=Reading)
     refused: bool = False
     hopeless: bool = False

@@ -14,7 +14,7 @@ from messages_api.answer.events import StreamMeter
 from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.providers import Outgoing, cloud_errors
 from messages_api.providers.base import JSON
-from messages_api.relay.attempt import Failure, Kept
+from messages_api.relay.attempt import Failure, ReadAnswer
 from messages_api.relay.call import Call
 from messages_api.relay.incoming import Incoming
 from messages_api.relay.runtime import Runtime
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Statuses after which a retry may succeed, on the same provider key or another one.
 PASSING_STATUSES = frozenset((408, 409, 429))
-# Errors at the beginning of a stream that are the caller's mistake at any provider.
+# Errors at the beginning of a stream that are the caller's mistake, whichever provider reports them.
 MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_large"))
 # Bytes of an error that are read and passed on; real ones are short.
 LONGEST_ERROR = 1 << 20
@@ -139,7 +139,7 @@ async def send(call: Call, incoming: Incoming) -> Answer:
     return answer
 
 
-async def read_to_end(call: Call, answer: Answer) -> Kept:
+async def read_to_end(call: Call, answer: Answer) -> ReadAnswer:
     """Read an answer that isn't a stream to its end.
 
     Raises:
@@ -151,10 +151,10 @@ async def read_to_end(call: Call, answer: Answer) -> Kept:
     finally:
         answer.close()
     meter = JsonMeter(threaded=call.request.threaded)
-    return Kept(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
+    return ReadAnswer(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
 
 
-def unmasked(call: Call, answer: Kept) -> Kept:
+def unmasked(call: Call, answer: ReadAnswer) -> ReadAnswer:
     """The answer. An error that was sent as a success gets its real status."""
     if answer.status != 200 or answer.meter is None or answer.meter.reading.countable:
         return answer
@@ -165,7 +165,7 @@ def unmasked(call: Call, answer: Kept) -> Kept:
     call.attempt.http_status = status
     passed = [header for header in answer.headers if header[0] != b"content-type"]
     meter = JsonMeter()
-    return Kept(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
+    return ReadAnswer(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
 async def read_piece(call: Call, answer: Answer) -> bytes:
@@ -184,7 +184,7 @@ async def read_piece(call: Call, answer: Answer) -> bytes:
     return part
 
 
-async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
+async def read_beginning(call: Call, answer: Answer, seconds: float) -> ReadAnswer | Failure:
     """Wait until a stream's first block begins, or until it reports an error. Returns the stream with what was read of
     it at the front: `EventStream` reads these bytes once more, with a meter of its own.
 
@@ -210,20 +210,20 @@ async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | F
         answer.close()
         raise
     if not ended:
-        return Kept(answer.status, answer.headers, parts, answer)
+        return ReadAnswer(answer.status, answer.headers, parts, answer)
     answer.close()
     return Failure(
         call.attempt,
         meter.reading.error_type or kind,
         error=what_happened(UpstreamError(kind, sent=True)),
-        answer=Kept(answer.status, answer.headers, parts),
+        answer=ReadAnswer(answer.status, answer.headers, parts),
         reading=meter.reading,
         unseen_tokens=call.unseen_tokens() if meter.started else None,
         hopeless=True,
     )
 
 
-def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
+def judged(runtime: Runtime, call: Call, answer: ReadAnswer) -> Failure | None:
     """The failure, if another attempt may improve the answer; None if every provider key would give this answer."""
     status = answer.status
     assert answer.meter is not None

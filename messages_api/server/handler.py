@@ -1,7 +1,7 @@
 """The ASGI side of the API's paths: a lean stand-in for Django's ASGIHandler, with its URLconf, requests and views.
 
 Django's own handler starts a thread pool, a thread, two tasks and a temporary file for every request, and sends
-signals that hop to a thread. What it does for good reason holds here too: a client that disconnects cancels the view,
+signals that hop to a thread. Its useful rules hold here too: a client that disconnects cancels the view,
 and `response.close()` runs exactly once on every path. A body that arrives in one part isn't copied; several parts are
 joined in memory.
 """
@@ -234,7 +234,7 @@ class PumpedResponse(RawResponse):
 
 
 def load_views() -> None:
-    """Import the views, or else the first request waits for that."""
+    """Import the views now; otherwise the first request waits for this."""
     resolve("/v1/messages")
 
 

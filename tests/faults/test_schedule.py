@@ -37,7 +37,7 @@ CALLERS = 48
 RARE = 9
 # How many attempts a call may make. The counts of the providers run side by side, so all attempts of a call can fail.
 ATTEMPTS = 5
-# Seconds after which a provider is taken for dead; one that hangs takes longer.
+# Seconds after which a provider counts as dead; one that hangs takes longer.
 PATIENCE = 1.0
 HANG = 2.0
 # How long a provider asks the gateway to wait, and how long a busy machine may take to let both processes know. A call
@@ -47,7 +47,7 @@ KNOWN = 1.0
 QUESTION = re.compile(rb"Question (\d+)")
 SSE = ("content-type", "text/event-stream; charset=utf-8")
 
-# What an attempt came to that was sent, and never answered in whole.
+# The result of an attempt that was sent and not answered completely.
 UNSEEN = ("no_answer", "no_answer_in_time", "broken_off", "bad_http", "bad_answer")
 
 
@@ -119,7 +119,7 @@ class Scheduled:
                 self.is_garbage,
             ]
         )
-        # When everybody was told to wait; of attempts, when they can have begun and arrived; how many streams ended in
+        # When all callers got a pause; when attempts can have begun and arrived; how many streams ended in
         # the middle of an answer.
         self.told: list[float] = []
         self.arrived: list[tuple[float, float]] = []
