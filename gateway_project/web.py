@@ -67,7 +67,7 @@ def dated(application: Application) -> Application:
             nonlocal now, value
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                if not any(name.lower() == b"date" for name, _ in headers):
+                if b"date" not in [name.lower() for name, _ in headers]:
                     second = int(time.time())
                     if second != now:
                         now, value = second, formatdate(second, usegmt=True).encode()

@@ -5,7 +5,6 @@ Once the client has a byte, no further attempt is made. docs/routing.md has the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from email.utils import parsedate_to_datetime
@@ -21,6 +20,7 @@ from messages_api.relay.runtime import Runtime
 from messages_api.server import errors, headers
 from messages_api.server.errors import GatewayError
 from messages_api.upstream.client import MOST_BYTES, Answer, Headers, UpstreamError, read_all
+from messages_api.upstream.time_limit import within
 from usage.models import Status
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     """Make one attempt at the call's target, and record what its outcome says about the provider key."""
     attempt, trial = call.attempt, call.journey.insists
     try:
-        async with asyncio.timeout(call.timeouts.total):
+        with within(attempt.timeouts.total, call.loop):
             outcome = await send_and_read(call, incoming)
     except TimeoutError:
         outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=attempt.sent))
@@ -127,7 +127,7 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         provider_key,
         attempt.note_sending,
         attempt.target.model,
-        call.timeouts,
+        attempt.timeouts,
     )
     answer = await incoming.runtime.providers[provider_key.provider].send(outgoing)
     if call.request.stream and answer.status == 200:
@@ -175,7 +175,7 @@ async def read_piece(call: Call, answer: Answer) -> bytes:
         UpstreamError: the answer was cut off, or the provider is silent for too long.
     """
     try:
-        async with asyncio.timeout(call.timeouts.between_bytes):
+        with within(call.timeouts.between_bytes, call.loop):
             part = await answer.read()
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
@@ -193,7 +193,7 @@ async def read_beginning(call: Call, answer: Answer, seconds: float) -> ReadAnsw
     """
     meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
-        async with asyncio.timeout(seconds):
+        with within(seconds, call.loop):
             while not (meter.has_block or meter.stopped or meter.failed) and (part := await read_piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
@@ -226,6 +226,8 @@ async def read_beginning(call: Call, answer: Answer, seconds: float) -> ReadAnsw
 def judged(runtime: Runtime, call: Call, answer: ReadAnswer) -> Failure | None:
     """The failure, if another attempt may improve the answer; None if every provider key would give this answer."""
     status = answer.status
+    if 200 <= status < 400 and (status != 200 or answer.understood):
+        return None
     assert answer.meter is not None
     failure = Failure(
         call.attempt,

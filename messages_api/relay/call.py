@@ -142,12 +142,12 @@ class Call:
     @property
     def provider_key(self) -> KnownProviderKey:
         """The provider key of the target."""
-        return self.target.provider_key
+        return (self.shown or self.attempts[-1]).target.provider_key
 
     @property
     def model(self) -> str:
         """The provider's name of the model, or else the request's."""
-        return self.target.model or self.request.model
+        return (self.shown or self.attempts[-1]).target.model or self.request.model
 
     @property
     def account(self) -> tuple[str, str]:
@@ -155,9 +155,14 @@ class Call:
         return self.attempts[-1].account
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the call runs on."""
+        return self.http_request.task.get_loop()
+
+    @property
     def timeouts(self) -> Timeouts:
-        """The time-outs of the provider key."""
-        return self.surroundings.patience.timeouts(self.provider_key)
+        """The time-outs of the current attempt."""
+        return self.attempts[-1].timeouts
 
     def finish(
         self,
@@ -220,17 +225,18 @@ class Call:
         seconds = time.monotonic() - self.began
         columns, estimated = billing.bill(self, reading, free=free, unseen_tokens=unseen_tokens)
         error_type = error_type or reading.error_type
+        last, provider_key, model = self.attempt, self.provider_key, self.model
         rows = [attempt.row for attempt in self.attempts if attempt.row is not None]
-        if self.attempting:
-            rows.append(self.attempt.describe(self.model, columns, error_type))
+        if last.row is None:
+            rows.append(last.describe(model, columns, error_type))
         spent = [attempt.columns for attempt in self.attempts if attempt.columns is not None]
         columns = reduce(settlement.added, (*spent, columns))
-        shown, first_byte = self.shown or self.attempt, self.attempt.first_byte
+        shown, first_byte = self.shown or last, last.first_byte
         return Settlement(
             id=self.id,
-            model=clean(reading.model or self.model),
-            provider=self.provider_key.provider,
-            provider_key_id=self.provider_key.id,
+            model=clean(reading.model or model),
+            provider=provider_key.provider,
+            provider_key_id=provider_key.id,
             provider_request_id=clean(shown.provider_request_id),
             status=status.value,
             http_status=shown.http_status,
@@ -287,7 +293,8 @@ class Call:
         if not self.free:
             provider, now = target.provider_key.provider, datetime.now(UTC)
             price = self.surroundings.prices.price(provider, target.sold_as(), now)
-        self.attempts.append(Attempt(target, price))
+        timeouts = self.surroundings.patience.timeouts(target.provider_key)
+        self.attempts.append(Attempt(target, price, timeouts))
 
     def withdraw(self) -> None:
         """Give the hold back, as if the call had not been made: it leaves no row."""

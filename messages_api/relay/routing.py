@@ -84,6 +84,8 @@ def plan(
     """
     share = share if key.adaptive_weights else None
     found = [stage(key, models[0], spoken, conversation, bound, share)]
+    if len(models) == 1:
+        return found
     for name in models[1:]:
         try:
             found.append(stage(key, name, spoken, conversation, bound, share, fallback=True))

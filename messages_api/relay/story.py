@@ -257,7 +257,7 @@ def open_call(
         incoming.runtime,
         incoming.id or incoming.http.id,
         key,
-        [Attempt(target, price)],
+        [Attempt(target, price, incoming.runtime.patience.timeouts(target.provider_key))],
         journey,
         messages,
         estimate,

@@ -270,7 +270,12 @@ def test_a_stream_that_never_begins_is_given_up_and_begun_elsewhere(monkeypatch:
     answer = Parts(endless(event("ping")))
     call = mock.Mock()
     call.timeouts.between_bytes = None
-    outcome = run(attempts.read_beginning(call, answer, 60))
+
+    async def read() -> object:
+        call.loop = asyncio.get_running_loop()
+        return await attempts.read_beginning(call, answer, 60)
+
+    outcome = run(read())
     assert isinstance(outcome, Failure)
     assert (outcome.error_type, outcome.hopeless) == ("too_long", True)
     assert answer.taken < 11_000
