@@ -18,7 +18,7 @@ from typing import Any
 import httpcore
 from django.conf import settings
 
-from gateway_project.pages import WAIT_SECONDS, WAITING, Gone, Refused, busy, parts, say
+from gateway_project.pages import WAIT_SECONDS, WAITING, Gone, PageRefused, busy, parts, say
 from keys.client_address import as_pages_see_it
 from messages_api.server import known_callers
 
@@ -72,7 +72,7 @@ class PageProcess:
                     await send({"type": "http.response.body", "body": b""})
         except Gone:
             return
-        except Refused as refusal:
+        except PageRefused as refusal:
             await say(send, refusal)
 
     @contextlib.asynccontextmanager
@@ -80,7 +80,7 @@ class PageProcess:
         """Send the request to the page process, and wait for the head of its answer.
 
         Raises:
-            Refused: the process can't be reached, or too many requests wait for it.
+            PageRefused: the process can't be reached, or too many requests wait for it.
             Gone: the client disconnected.
         """
         body = Body(receive)
@@ -95,7 +95,7 @@ class PageProcess:
             except httpcore.PoolTimeout:
                 raise busy() from None
             except AWAY:
-                raise Refused(503, "The process that serves pages isn't running: try again in a moment.") from None
+                raise PageRefused(503, "The process that serves pages isn't running: try again in a moment.") from None
             try:
                 yield answer
             finally:
