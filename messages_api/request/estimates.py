@@ -19,6 +19,7 @@ from zlib import adler32
 import msgspec
 from msgspec import Raw, Struct
 
+from keys.model_names import fold
 from messages_api.process.allowances import Allowances
 from messages_api.request import images, pdf
 from messages_api.request.minted import BEGINNING
@@ -34,6 +35,7 @@ SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
 # model counts as new.
 OLDER = re.compile(r"claude-(?:[23]|instant|(?:opus|sonnet|haiku)-4(?:-[0-6])?(?:-20\d{6}|@20\d{6}|$))")
 NEWER = 1450
+CLAUDE, MINI = "claude", "4o-mini"
 # The likely tokens of text, as a part of the ceiling.
 LIKELY = 0.75
 
@@ -229,7 +231,8 @@ class Contents:
 
     Attributes:
         text: tokens of its text, for an older model.
-        shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one.
+        shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one;
+            `shown_elsewhere`: for a model that isn't Claude; `shown_to_mini`: for gpt-4o-mini.
         files: how many files it names; `pages`: how many URLs.
         writes: it asks for cache writes; `hour_writes`: for those of an hour.
         minted: it may have thinking with a signature that the gateway made (minted.py).
@@ -238,6 +241,8 @@ class Contents:
     text: int = 0
     shown: int = 0
     newer_shown: int = 0
+    shown_elsewhere: int = 0
+    shown_to_mini: int = 0
     files: int = 0
     pages: int = 0
     writes: bool = False
@@ -253,16 +258,15 @@ def contents(said: Plain, steps: pdf.Steps) -> Contents:
     Args:
         steps: how much of its PDFs is read.
     """
-    text, shown, newer_shown = said.text, 0, 0
+    text, shown = said.text, (0, 0, 0, 0)
     words = said.those_in(WORDS)
     if b"base64" in words:
         parts, end = [], 0
         to_see = Counter[bytes]()
         for kind, data in shown_in(said.members.get("messages")):
             to_see[data] += 1
-            older, newer = tokens_of_data(data, kind, steps)
-            shown += older
-            newer_shown += newer
+            older, newer, elsewhere, to_mini = map(sum, zip(shown, tokens_of_data(data, kind, steps), strict=True))
+            shown = older, newer, elsewhere, to_mini
         for match in ENCODED.finditer(text):
             if not to_see[match[1]]:  # base64 that the model reads as text, like the input of a tool
                 continue
@@ -274,8 +278,7 @@ def contents(said: Plain, steps: pdf.Steps) -> Contents:
     writes = b"cache_control" in words or (b"caching" in words and ADVISOR_CACHING in said.text)
     return Contents(
         tokens_of_text(text),
-        shown,
-        newer_shown,
+        *shown,
         files=text.count(FILE) if b"file_id" in words else 0,
         pages=text.count(BY_URL) if b"url" in words else 0,
         writes=writes,
@@ -332,9 +335,12 @@ def estimate(
         added: tokens that the provider adds to the prompt.
         others: further models that may answer: the gateway's fallbacks, and what aliases stand for.
     """
-    older = all(OLDER.match(name) for name in (model, *extras.models, *others)) and not extras.default_fallbacks
+    names = (model, *extras.models, *others)
+    older = all(OLDER.match(name) for name in names) and not extras.default_fallbacks
     tokens = contents.text if older else contents.text * NEWER // 1000
     seen = contents.shown if older else contents.newer_shown
+    if not all(CLAUDE in fold(name) for name in names):
+        seen = max(seen, contents.shown_elsewhere, contents.shown_to_mini if any(MINI in fold(n) for n in names) else 0)
     # The URL of an MCP server is counted as a page, too, but MCP servers have their own allowance.
     pages = contents.pages - extras.server_urls
     return Estimate(
@@ -355,8 +361,9 @@ def tokens_of_text(text: bytes) -> int:
     return -(-weight // 1000)
 
 
-def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, int]:
-    """The most tokens of an `image` or a `document` in base64: for an older model, for a newer one.
+def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, int, int, int]:
+    """The most tokens of an `image` or a `document` in base64: for an older model, for a newer one, for a model that
+    isn't Claude, for gpt-4o-mini.
 
     Providers may read base64 that the standard doesn't allow, so its contents count at the most.
     """
@@ -369,7 +376,8 @@ def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, in
         data = b""
     if kind == "document":
         tokens = max(len(encoded) // PDF_BYTES_PER_TOKEN, pdf.tokens(data, steps))
-        return tokens, tokens
+        return tokens, tokens, tokens, tokens
     width, height = images.size(data)
     tokens = -(-width * height // PIXELS_PER_TOKEN) + FOR_ANY if width and height else NEWER_IMAGE_TOKENS
-    return min(tokens, IMAGE_TOKENS), min(tokens, NEWER_IMAGE_TOKENS)
+    elsewhere, tiles = images.tokens_elsewhere(width, height), images.tokens_of_tiles(width, height)
+    return min(tokens, IMAGE_TOKENS), min(tokens, NEWER_IMAGE_TOKENS), elsewhere, tiles * images.MINI
