@@ -76,7 +76,7 @@ DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN 
 # Models that the provider lists, or that answered lately, stay before all others: a caller can make up any other name.
 FORGET = """
 WITH known AS (
-    SELECT lower(listed ->> 'id') AS model FROM keys_modellist l, jsonb_array_elements(l.listed) AS listed
+    SELECT lower(said.of ->> 'id') AS model FROM keys_modellist l, jsonb_array_elements(l.listed) AS said (of)
     WHERE l.provider_key_id = %(provider_key)s
     UNION ALL
     SELECT lower(model) FROM keys_performance WHERE provider_key_id = %(provider_key)s AND failures < attempts
