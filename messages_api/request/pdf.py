@@ -26,7 +26,7 @@ MOST_STEPS, MOST_UNPACKED = 1_000_000, 32 << 20
 # How many steps are taken for all files of one body, and for how many bytes of a longer body as many again: a body may
 # have thousands of files.
 STEPS_OF_BODY, BODY = 2_000_000, 32 << 20
-# zlib unpacks a byte to so many at most.
+# The most bytes that zlib unpacks from one byte.
 MOST_RATIO = 1032
 # Bytes that are handled in the time of one step.
 STEP = 64
