@@ -24,7 +24,7 @@ from msgspec import Meta, Raw, Struct, ValidationError
 
 from messages_api.json_text import byte_edits
 from messages_api.json_text.byte_edits import Edit
-from messages_api.request import checks, estimates, markers, minted, plain, schema
+from messages_api.request import checks, estimates, markers, minted, pdf, plain, schema
 from messages_api.request.cache_writes import CacheWrites
 from messages_api.request.carried import Name, carried
 from messages_api.request.plain import Plain
@@ -124,12 +124,12 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
     custom_ids: dict[str, int] = {}
     names: dict[Name, None] = {}
     models: set[str] = set()
-    asked, editing = [], Editing(body, edited)
+    asked, editing, steps = [], Editing(body, edited), pdf.Steps(len(body))
     for index, (raw, begin) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
             said = plain_of(params)
-            asked.append(read_params(said, real))
+            asked.append(read_params(said, real, steps))
             models.update((asked[-1].model, *asked[-1].extras.models))
             names |= dict.fromkeys(carried(said, signatures=signatures))
             if edits := sorted([*minted.cuts(params), *markers.edits(params, real)]):
@@ -257,14 +257,14 @@ def plain_of(params: bytes) -> Plain:
         raise invalid_request(under("params", error.message)) from None
 
 
-def read_params(said: Plain, real: Collection[str]) -> BatchedRequest:
+def read_params(said: Plain, real: Collection[str], steps: pdf.Steps) -> BatchedRequest:
     """Check a Messages request of a batch, and estimate its tokens.
 
     Raises:
         GatewayError: 400, naming the field.
     """
     try:
-        message = markers.without(schema.read(said, betas=None), real)
+        message = markers.without(schema.read(said, betas=None, steps=steps), real)
     except GatewayError as error:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:

@@ -23,6 +23,11 @@ MOST_TOKENS = MOST_PAGES * PAGE_TOKENS
 TEXT = 500
 # How much of one file is read: steps (a million take two seconds), and bytes that are unpacked.
 MOST_STEPS, MOST_UNPACKED = 1_000_000, 32 << 20
+# How many steps are taken for all files of one body, and for how many bytes of a longer body as many again: a body may
+# have thousands of files.
+STEPS_OF_BODY, BODY = 2_000_000, 32 << 20
+# The most bytes that zlib unpacks from one byte.
+MOST_RATIO = 1032
 # Bytes that are handled in the time of one step.
 STEP = 64
 # How deep objects, page trees and forms may be nested.
@@ -65,10 +70,25 @@ class Stream(NamedTuple):
     data: memoryview
 
 
-def tokens(data: bytes) -> int:
-    """The most tokens of a PDF. A file that isn't an ordinary one counts as `MOST_PAGES` pages."""
+class Steps:
+    """The steps that are left for the files of one body.
+
+    Args:
+        size: bytes of the body.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self.left = STEPS_OF_BODY * max(1, -(-size // BODY))
+
+
+def tokens(data: bytes, steps: Steps) -> int:
+    """The most tokens of a PDF; those of `MOST_PAGES` pages where it isn't an ordinary file, and where the body's steps
+    are used up.
+    """
+    if steps.left < 0:
+        return MOST_TOKENS
     try:
-        return min(PdfFile(data).tokens(), MOST_TOKENS)
+        return min(PdfFile(data, steps).tokens(), MOST_TOKENS)
     except (Odd, RecursionError):
         return MOST_TOKENS
 
@@ -81,12 +101,14 @@ class PdfFile:
         Odd: the file isn't an ordinary one (so do all methods).
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, of_body: Steps) -> None:
         self.steps, self.unpacked = MOST_STEPS, MOST_UNPACKED
+        self.of_body = of_body
         self.objects: dict[int, list[Any]] = {}
         self._counted: dict[int, int | None] = {}
         self._texts: dict[int, int | None] = {}
         whole = memoryview(data)
+        self._step(len(data))
         for found in OBJECT.finditer(data):
             value, end = self._value(data, found.end())
             if isinstance(value, dict) and (begin := STREAM.match(data, end)):
@@ -326,14 +348,18 @@ class PdfFile:
         try:
             unpacked = inflater.decompress(data, self.unpacked + 1)
         except zlib.error:
+            self._step(min(len(data) * MOST_RATIO, self.unpacked))
             raise Odd from None
         if not inflater.eof:
+            self._step(len(unpacked))
             raise Odd
         return unpacked
 
     def _step(self, size: int = 0) -> None:
-        self.steps -= 1 + size // STEP
-        if self.steps < 0:
+        taken = 1 + size // STEP
+        self.steps -= taken
+        self.of_body.left -= taken
+        if self.steps < 0 or self.of_body.left < 0:
             raise Odd
 
 

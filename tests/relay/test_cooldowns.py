@@ -14,7 +14,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from keys import cooldowns
-from keys.models import Cooldown, ProviderKey
+from keys.models import Cooldown, ModelList, Performance, ProviderKey
 from messages_api import tasks
 from messages_api.relay.story import MOST_COOLING
 from tests.support.fake_provider import whole
@@ -313,3 +313,28 @@ def test_made_up_models_take_no_more_cool_downs_than_a_provider_key_may_have(web
     left = set(Cooldown.objects.values_list("model", flat=True))
     assert len(left) == cooldowns.MOST_MODELS + 1
     assert {"", MODEL} <= left
+
+
+@pytest.mark.parametrize("known", ["listed", "answered"])
+def test_made_up_models_displace_no_cool_down_of_a_real_one(web, served, first, known):
+    alice = issue(first)
+    now = timezone.now()
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "3600"))
+    provider_key = ProviderKey.objects.get()
+    if known == "listed":
+        ModelList.objects.update_or_create(
+            provider_key=provider_key, defaults={"listed": [{"type": "model"}, {"id": HAIKU.title()}], "listed_at": now}
+        )
+    else:
+        Performance.objects.create(provider_key=provider_key, model=HAIKU, attempts=9, failures=8, share=1, at=now)
+    shared = {"provider_key": provider_key, "reason": "rate_limited", "strikes": 1, "since": now}
+    later = now + timedelta(hours=1)
+    made_up = [Cooldown(model=f"made-up-{number}", until=later, **shared) for number in range(cooldowns.MOST_MODELS)]
+    real = Cooldown(model=HAIKU, until=now + timedelta(minutes=1), **shared)
+    Cooldown.objects.bulk_create([*made_up, real])
+    time.sleep(1.2)  # every process reads them once a second
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+    left = set(Cooldown.objects.values_list("model", flat=True))
+    assert len(left) == cooldowns.MOST_MODELS
+    assert HAIKU in left
