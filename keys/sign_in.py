@@ -144,6 +144,7 @@ def counted(user: str, address: str) -> Iterator[None]:
         allowed, seconds = cursor.fetchone()
     if not allowed:
         logger.warning("sign-in refused after too many failures: %s", who)
+        notes.sign_in_refused(user)
         raise Refused(max(1, math.ceil(seconds or 1)))
     try:
         yield

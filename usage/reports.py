@@ -16,8 +16,8 @@ from django.db.models.functions import Collate, Lower, TruncDate, TruncMonth
 from django.utils import timezone
 
 from keys import patterns
+from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 from keys.models import Customer, Team, VirtualKey
-from usage import export
 from usage.models import Rollup
 
 # Lines on a page; the CSV has all.
@@ -172,9 +172,9 @@ class Report:
 
     def csv(self) -> Iterator[str]:
         """The table as CSV for people: all lines, unrounded numbers, no totals."""
-        yield export.BYTE_ORDER_MARK + export.csv_line([*self.titles, *MEASURES.values()])
+        yield BYTE_ORDER_MARK + csv_line([*self.titles, *MEASURES.values()])
         for line in self.lines:
-            yield export.csv_line([*line.labels, *line.values])
+            yield csv_line([*line.labels, *line.values])
 
 
 def make(cleaned: dict[str, Any]) -> Report:

@@ -24,7 +24,8 @@ def report(request: HttpRequest) -> HttpResponse:
         made = reports.make(form.cleaned_data)
         form.data = shown(request.GET, made)
     if made and request.GET.get("format") == "csv":
-        note("exported", "usage_rollup", since=made.since, until=made.until)
+        filters = {"since": made.since, "until": made.until, "query": request.GET.urlencode()}
+        note("exported", "usage_rollup", "", **filters, rows=len(made.lines))
         return HttpResponse(
             "".join(made.csv()),
             content_type="text/csv; charset=utf-8",
