@@ -146,7 +146,7 @@ def request_of(scope: Any, body: Body) -> httpcore.Request:
 
 
 def session_of(headers: Headers) -> bytes:
-    """A digest of the session's key in a request's cookies; empty: there is none."""
+    """A digest of the session's key in a request's cookies; empty if it has no such cookie."""
     for name, value in headers:
         if name == b"cookie":
             with contextlib.suppress(CookieError):

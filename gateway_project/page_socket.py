@@ -8,12 +8,14 @@ from pathlib import Path
 
 from gateway_project import embedded_postgres
 from gateway_project.unprivileged import Place
-from gateway_project.web import BACKLOG
 
 # The environment variables by which the supervisor arranges it: the socket's path for web processes, and what tells the
 # page process that it is one.
 PATH = "BURSAR_PAGES_SOCKET"
 IS_PAGE_PROCESS = "BURSAR_PAGE_PROCESS"
+
+# Connections that wait while the page process is replaced.
+BACKLOG = 1024
 
 
 def listen(run_dir: Path, place: Place) -> socket.socket:

@@ -72,7 +72,7 @@ def test_its_pages_answer_and_calls_do(machine, alice, upstream):
     assert post(machine.web, alice.key).status_code == 200
 
 
-def test_who_signs_in_does_so_from_their_own_address_whatever_they_say(machine):
+def test_a_sign_in_has_the_address_of_its_client_and_no_other_that_it_names(machine):
     User.objects.create_superuser("ann", password=PASSWORD)
     said = {page_process.CLIENT.decode(): "203.0.113.66", page_process.SCHEME.decode(): "https"}
     assert machine.sign_in(**said, **{"x-forwarded-for": "203.0.113.66"}).status_code == 302
@@ -80,7 +80,7 @@ def test_who_signs_in_does_so_from_their_own_address_whatever_they_say(machine):
     assert machine.http.get("/admin/").status_code == 200
 
 
-def test_the_answer_says_nothing_of_the_two_processes_to_the_client(machine):
+def test_an_answer_has_no_header_of_the_two_processes(machine):
     with signed_in() as cookies:
         page = machine.http.get("/admin/", headers={"cookie": f"sessionid={cookies['sessionid']}"})
     assert page.status_code == 200
