@@ -197,10 +197,10 @@ def test_connections_of_strangers_take_no_files_that_calls_need(start_web, serve
         for _ in range(250):
             opened.enter_context(connect(web)).sendall(b"GET / HTTP/1.1\r\n")
             time.sleep(0.005)
-        files = len(list(Path(f"/proc/{process}/fd").iterdir()))
+        # A busy process takes a while to close them.
+        wait_until(lambda: len(list(Path(f"/proc/{process}/fd").iterdir())) < 150)
         may.set()
         assert [under_way.result().status_code, *(post(web, alice.key).status_code for _ in range(3))] == [200] * 4
-        assert files < 150
     assert not Cooldown.objects.exists()
 
 
