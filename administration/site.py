@@ -44,6 +44,7 @@ class Site(AdminSite):
         context |= {"zone": zone or viewers.UTC, "zone_unknown": zone is None}
         if context["has_permission"]:
             context |= {
+                "search_url": reverse("admin:find"),
                 "bar": rooms.bar(request.user, here),
                 "room_links": rooms.links(request.user, here),
                 "page_title": page.title if (page := rooms.page_of(here)) else "",
