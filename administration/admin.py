@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from administration import search_page
+from administration import overview_page, search_page
 
-__all__ = ["search_page"]
+__all__ = ["overview_page", "search_page"]

@@ -107,7 +107,7 @@ def listed(title: str, model: str, *permissions: str) -> Page:
     )
 
 
-OVERVIEW = Room("Overview", [Page("Overview", "admin:index")])
+OVERVIEW = Room("Overview")
 KEYS = Room(
     "Keys",
     [
