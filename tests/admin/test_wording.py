@@ -91,7 +91,8 @@ def test_slash_moves_to_the_search_box_and_escape_leaves_it(chromium, styled, fi
                 text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
                 chromium.say("Input.dispatchKeyEvent", type=kind, key=key, **text)
 
-        focused = "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
+        focused = """(({id, className, tagName}) => tagName === "BODY" ? tagName : id || className)(
+            document.activeElement)"""
         press("/")
         assert chromium.evaluate(focused) == "site-search"
         assert chromium.evaluate("document.getElementById('site-search').value") == ""
