@@ -99,7 +99,11 @@ def test_open_streams_go_on_while_the_database_is_away_and_are_settled_when_it_i
 
 def test_beyond_the_queue_calls_get_a_529(apart, upstream, alice):
     upstream.answer = whole(200, message())
-    with started(admission_queue=2, admission_seconds=60) as web, ThreadPoolExecutor(12) as pool, admin_connection() as link:
+    with (
+        started(admission_queue=2, admission_seconds=60) as web,
+        ThreadPoolExecutor(12) as pool,
+        admin_connection() as link,
+    ):
         post(web, alice.key)
         link.autocommit = False
         link.execute("SELECT * FROM usage_writer FOR UPDATE")
