@@ -122,7 +122,7 @@ class RefusalAdmin(ReadOnlyAdmin):
             return "1"
         with wording.spoken(row.reader):
             count = number_format(row.count, force_grouping=True)
-        return two_lines(f"{count} more", f"in the minute of {viewer.moment(row.minute)}, of which this is the last")
+        return two_lines(f"{count} more", f"at {viewer.moment(row.minute)}, of which this is the last")
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> SafeString | str:
