@@ -226,6 +226,15 @@ class Directory:
                 self.hidden = await self._known(rows[0]) if rows else None
             return self.hidden
 
+    async def of_credential(self, credential: int) -> KnownKey | None:
+        """The virtual key of the credential with this id, read now; None if there is no such credential.
+
+        Raises:
+            psycopg.Error: the database is unavailable.
+        """
+        rows = await self.reader.fetch(FIND + "c.id = %s", [credential])
+        return await self._known(rows[0]) if rows else None
+
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row
         max_tokens, default_max_tokens, provider_keys, weights, fallbacks, adaptive_weights, rpm, parallel = rest
