@@ -1,0 +1,30 @@
+// The bar's keys: "/" moves to the search box, Escape leaves it and closes open menus.
+"use strict";
+
+const typing = (element) => element.closest("input, textarea, select, [contenteditable]") !== null;
+
+document.addEventListener("keydown", (event) => {
+  const search = document.getElementById("site-search");
+  if (event.key === "/" && search && !typing(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    search.focus();
+    search.select();
+  } else if (event.key === "Escape") {
+    if (event.target === search) {
+      search.value = "";
+      search.blur();
+    }
+    for (const menu of document.querySelectorAll("details.account[open], details.filter-menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  }
+});
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.account[open], details.filter-menu[open]")) {
+    if (!menu.contains(event.target)) {
+      menu.open = false;
+    }
+  }
+});
