@@ -20,6 +20,7 @@ from usage.alerts import Alert, AlertTarget, Delivery
 from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
 from usage.free_calls import FreeCalls
 from usage.overruns import Overrun
+from usage.owner_days import OwnerDay
 
 __all__ = [
     "Alert",
@@ -31,6 +32,7 @@ __all__ = [
     "LimitState",
     "Override",
     "Overrun",
+    "OwnerDay",
     "Retained",
     "TopUp",
     "Window",
@@ -309,6 +311,7 @@ class Refusal(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-refused_at"]
+        indexes: ClassVar = [models.Index(fields=["virtual_key", "refused_at"], name="usage_refusal_of_key")]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["minute", "reason", "virtual_key"],
