@@ -34,7 +34,7 @@ class Page:
         title: what links and headings call it.
         name: of its URL, like `admin:calls`.
         permissions: one of them suffices to see it. Empty: everyone who may sign in sees it.
-        route: below the site's root, like `calls/` or `calls/<uuid:call>/`. Empty: another module serves it.
+        route: below the site's root, like `calls/` or `calls/<uuid:call>/`. None: another module serves it.
         view: what serves `route`.
         linked: whether the room links to it. A route with parameters has no link.
         also: names of further URLs that belong to it, so that they show the same room.
@@ -43,7 +43,7 @@ class Page:
     title: str
     name: str
     permissions: tuple[str, ...] = ()
-    route: str = ""
+    route: str | None = None
     view: View | None = None
     linked: bool = True
     also: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def listed(title: str, model: str, *permissions: str) -> Page:
     )
 
 
-OVERVIEW = Room("Overview", [Page("Overview", "admin:index")])
+OVERVIEW = Room("Overview")
 KEYS = Room(
     "Keys",
     [
@@ -170,6 +170,8 @@ SETTINGS = Room(
 )
 # The bar, from left to right. Settings stand apart, at its right end.
 ROOMS = (OVERVIEW, KEYS, CALLS, USAGE, BILLING, PROVIDERS, SETTINGS)
+# Pages of no room, such as the search.
+ELSEWHERE = Room("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def links(user: Any, view_name: str) -> list[Link]:
 
 def served() -> Iterator[Page]:
     """The pages that the site serves itself."""
-    return (page for room in ROOMS for page in room.pages if page.route)
+    return (page for room in (*ROOMS, ELSEWHERE) for page in room.pages if page.route is not None)
 
 
 def url_of(page: Page) -> str:

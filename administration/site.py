@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, path, reverse
 
-from administration import rooms
+from administration import rooms, viewers
 from administration.breadcrumbs import crumbs
 from keys.product import NAME
 from keys.sign_in_forms import SignInForm
@@ -30,18 +30,21 @@ class Site(AdminSite):
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """The pages of the rooms, before Django's own."""
         ours = [
-            path(page.route, self.admin_view(page.guarded()), name=page.name.removeprefix("admin:"))
+            path(page.route or "", self.admin_view(page.guarded()), name=page.name.removeprefix("admin:"))
             for page in rooms.served()
         ]
-        return [*ours, *super().get_urls()]
+        return [path("time-zone/", viewers.choose_zone, name="time_zone"), *ours, *super().get_urls()]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Django's variables for every page, with the bar, the links of the room and its first breadcrumbs."""
         match = request.resolver_match
         here = match.view_name if match else ""
+        zone = viewers.zone_of(request)
         context: dict[str, Any] = super().each_context(request)
+        context |= {"zone": zone or viewers.UTC, "zone_unknown": zone is None}
         if context["has_permission"]:
             context |= {
+                "search_url": reverse("admin:find"),
                 "bar": rooms.bar(request.user, here),
                 "room_links": rooms.links(request.user, here),
                 "crumbs": crumbs(request.user, here),

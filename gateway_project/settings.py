@@ -48,6 +48,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "gateway_project.sessions.KnownVisitorMiddleware",
     "keys.audit.middleware.middleware",
+    "administration.viewers.Middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "keys.sign_in.Middleware",
@@ -89,6 +90,8 @@ LANGUAGE_CODE = "en-gb"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
+TIME_ZONE_COOKIE_NAME = "time_zone"
+FORMAT_MODULE_PATH = ["gateway_project.formats"]
 
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
@@ -124,6 +127,7 @@ if CONFIGURATION.tls_in_front:
     # A browser accepts cookies of these names only from this host itself, over TLS.
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
+    TIME_ZONE_COOKIE_NAME = "__Host-time_zone"
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
 

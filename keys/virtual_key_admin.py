@@ -114,7 +114,6 @@ class VirtualKeyAdmin(PausableAdmin):
     search_fields = ("name", "owner")
     search_help_text = "Name, owner, or the last characters of the key"
     change_form_template = "admin/keys/virtualkey/change_form.html"
-    change_list_template = "admin/keys/change_list.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         secrets = Credential.objects.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")

@@ -7,6 +7,8 @@ from decimal import Decimal
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from keys import viewer
+from usage import amounts
 from usage.budgets import Unit
 
 # Relations to select for the owner of a virtual key, and for the owner of a budget or limit.
@@ -15,12 +17,10 @@ OWNER = ("customer", "team__customer", *KEY_OWNER)
 
 
 def shown(amount: Decimal | None, unit: str) -> str:
-    """An amount for people: in cents, or in hundredths of a cent if it is below $1."""
-    if amount is None:
-        return "–"
-    if unit == Unit.TOKENS:
-        return f"{amount:,.0f} tokens"
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{2 if abs(amount) >= 1 or not amount else 4}f}"
+    """An amount of USD or tokens for people."""
+    if amount is not None and unit == Unit.TOKENS:
+        return f"{viewer.number(round(amount))} tokens"
+    return amounts.usd(amount)
 
 
 def part(left: Decimal, allowed: Decimal, unit: str) -> str:

@@ -28,3 +28,16 @@ document.addEventListener("click", (event) => {
     }
   }
 });
+
+// The first value of the viewer's time zone is the browser's. It holds from the next page on.
+const zoneUrl = document.querySelector("[data-zone-url]")?.dataset.zoneUrl;
+const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value;
+if (zoneUrl && token) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  fetch(zoneUrl, {
+    method: "POST",
+    headers: { "X-CSRFToken": token },
+    body: new URLSearchParams({ zone }),
+    redirect: "manual",
+  }).catch(() => {});
+}
