@@ -123,4 +123,3 @@ def each_day(first: date, last: date) -> Iterator[date]:
     """The days of a range, both ends included."""
     for number in range((last - first).days + 1):
         yield first + timedelta(days=number)
-

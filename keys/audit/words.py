@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -101,6 +102,18 @@ class Words:
         if unit == "usd" and amount == round(amount, 2):
             return f"${amount:,.2f}"
         return f"{amount.normalize():,f}"
+
+    def learn_rows(self, events: Iterable[AuditEvent]) -> None:
+        """Look up the rows that these events name, in one query for each table."""
+        wanted: dict[str, set[str]] = defaultdict(set)
+        for event in events:
+            wanted[event.table_name].add(event.object)
+            table, _, key = event.about.partition(":")
+            wanted[table].add(key)
+        for table, keys in wanted.items():
+            model = self.models.get(table)
+            found = model._default_manager.in_bulk([int(key) for key in keys if key.isdecimal()]) if model else {}
+            self.rows |= {(table, key): found.get(int(key)) if key.isdecimal() else None for key in keys}
 
     def _row(self, table: str, key: str) -> Model | None:
         """The row as it is now, if it still exists."""
