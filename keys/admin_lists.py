@@ -36,7 +36,7 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         """Show filters as menus, and the count as `show_count` writes it."""
         changelist = super().get_changelist_instance(request)
         for spec in changelist.filter_specs:
-            spec.template = "admin/listed/filter.html"
+            spec.template = getattr(spec, "own_template", "admin/listed/filter.html")
         show_count(changelist)
         return changelist
 

@@ -137,7 +137,7 @@ class Directory:
         self.reading: dict[bytes, asyncio.Task[KnownKey | None]] = {}
         self.unknown: set[bytes] = set()
         self.unknown_since = 0.0
-        self.catalogue_revision = 0
+        self.catalogue_revision = -1  # none has been read
         self.catalogue: dict[int, KnownProviderKey] = {}
         self.aliases: dict[str, str] = {}
         # The hosts of base URLs that predate the checks of addresses (keys/destinations.py).

@@ -17,7 +17,7 @@ from django import forms
 from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KeyTextTransform
 
-from administration.pickers import Picker
+from keys.pickers import Picker
 from keys import patterns
 from keys.model_names import fold
 from keys.models import Customer, ProviderKey, Team, VirtualKey
@@ -232,7 +232,7 @@ def page(wanted: Conditions, before: UUID | None = None) -> Part:
     floor = rows.values_list("id", flat=True)[LOOKED_AT : LOOKED_AT + 1].first() if wanted.others else None
     if floor is not None:
         rows = rows.filter(id__gte=floor)
-    related = rows.filter(wanted.others).select_related("virtual_key", "provider_key", "team", "customer")
+    related = rows.filter(wanted.others).select_related("virtual_key", "provider_key", "team__customer", "customer")
     found = list(related[: PAGE + 1])
     if len(found) > PAGE:
         return Part(found[:PAGE], found[PAGE - 1].id)

@@ -148,7 +148,7 @@ def secrets(virtual_key: VirtualKey, user: Any) -> list[Credential] | None:
 
 def latest_keys(user: Any, **owner: Any) -> list[VirtualKey]:
     """The newest keys of an owner that this person may see."""
-    rows = visible(user, VirtualKey.objects.filter(passthrough=False, **owner)).select_related("customer", "team")
+    rows = visible(user, VirtualKey.objects.filter(passthrough=False, **owner))
     return list(rows.order_by("-pk")[:LISTED])
 
 

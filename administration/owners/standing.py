@@ -82,7 +82,9 @@ def limits(owner: Owner, user: Any) -> list[Any]:
 def latest_calls(owner: Owner, user: Any) -> list[LedgerEntry]:
     """The latest calls of an owner."""
     rows = visible(user, LedgerEntry.objects.filter(**{field(owner): owner.pk}))
-    return list(rows.select_related("virtual_key", "provider_key", "team", "customer").order_by("-id")[:LATEST])
+    return list(
+        rows.select_related("virtual_key", "provider_key", "team__customer", "customer").order_by("-id")[:LATEST]
+    )
 
 
 def latest_refusals(owner: Owner, user: Any) -> list[Refusal]:

@@ -15,7 +15,8 @@ from usage import request_ids, rollups
 from usage.models import Budget, Limit, OwnerDay, Refusal
 from usage.owner_days import usage_of
 
-pytestmark = pytest.mark.django_db
+# Roll-ups add what other transactions have committed.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -109,7 +110,8 @@ def test_a_budgets_bar_turns_amber_and_red(cast, admin, spent, colour):
 def test_the_page_of_a_key_says_whether_it_may_call(cast, admin):
     VirtualKeyRoute.objects.create(virtual_key=cast.alice, provider_key=cast.provider_key)
     Credential.objects.create(kind="virtual_key", virtual_key=cast.alice, digest=b"1" * 32, pepper="0")
-    assert "Yes: the call would be admitted" in shown(admin, "key", cast.alice.pk, model="claude-opus-5-5")
+    page = shown(admin, "key", cast.alice.pk, model="claude-opus-5-5")
+    assert "Yes: the call would be admitted" in page
     Budget.objects.create(virtual_key=cast.alice, amount="0.0001")
     page = shown(admin, "key", cast.alice.pk, model="claude-opus-5-5", input_tokens="5000", max_tokens="100")
     assert 'class="verdict no"' in page
@@ -137,9 +139,12 @@ def test_a_page_makes_as_many_queries_for_many_rows_as_for_few(cast, admin, djan
 
     pages = (("key", cast.alice.pk), ("team", cast.alice.team_id), ("customer", cast.alice.customer_id))
     everything(1)
+    for page in pages:
+        count(*page)  # fills Django's caches
     few = [count(*page) for page in pages]
     everything(6)
-    assert [count(*page) for page in pages] == few
+    # Fewer tables may be among the latest changes.
+    assert all(many <= one for many, one in zip([count(*page) for page in pages], few, strict=True))
 
 
 def test_hidden_and_unknown_owners_have_no_page(cast, admin):
