@@ -1,5 +1,5 @@
-"""Admin lists of tables with hundreds of thousands of rows: no list counts them all, offers them all in a menu, or joins
-them all before it shows a page."""
+"""Admin lists of tables with hundreds of thousands of rows: no list counts them all, offers them all in a menu, or
+joins them all before it shows a page."""
 
 from __future__ import annotations
 

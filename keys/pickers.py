@@ -18,12 +18,15 @@ ID = re.compile(r"[0-9]{1,18}")
 
 
 class PickerSelect(AutocompleteSelect):
-    """Django's field for a search, on its own outside of a model's form. A value that can't be an id shows as empty; the form's field refuses it."""
+    """Django's field for a search, which works without a form's field, too. A value that can't be an id shows as empty;
+    a form's field refuses it.
+    """
 
     def __init__(self, reference: Field[Any, Any], site: AdminSite, **options: Any) -> None:
         super().__init__(reference, site, **options)
         # A form's field replaces these choices.
-        self.choices = forms.ModelChoiceField(reference.related_model._default_manager.all(), required=False).choices  # type: ignore[union-attr]
+        rows: Any = reference.related_model
+        self.choices = forms.ModelChoiceField(rows._default_manager.all(), required=False).choices
 
     def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
         """The chosen row."""

@@ -25,7 +25,6 @@ from keys.kept_admin import ONE_WAY_TO_SAVE, PausableAdmin
 from keys.large_lists import FOUND, LargeList, PickerFilter
 from keys.models import Credential, CredentialKind, VirtualKey, VirtualKeyRoute
 
-
 # Characters of a secret's end that are stored.
 ENDS = 4
 
@@ -116,7 +115,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     form = VirtualKeyForm
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
-    list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
+    list_display = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
     list_filter = (StateFilter, ("customer", PickerFilter), ("team", PickerFilter), "provider_keys")
     # Other columns would have to be sorted before a page of them could be shown.
     sortable_by = ("name",)

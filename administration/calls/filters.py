@@ -17,10 +17,10 @@ from django import forms
 from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KeyTextTransform
 
-from keys.pickers import Picker
 from keys import patterns
 from keys.model_names import fold
 from keys.models import Customer, ProviderKey, Team, VirtualKey
+from keys.pickers import Picker
 from usage import export, request_ids
 from usage.models import LedgerEntry, Status
 from usage.price_flags import PRICE_FLAGS

@@ -98,7 +98,6 @@ def call(request: HttpRequest, call: str) -> HttpResponse:
         raise Http404("There is no such call.") from None
     context: dict[str, Any] = admin.site.each_context(request) | {
         "title": f"Call {request_ids.request_id(row.pk)}",
-        "subtitle": request_ids.request_id(row.pk),
         "row": row,
         "call": details.of(row),
         "calls_url": reverse("admin:calls"),

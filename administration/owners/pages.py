@@ -112,7 +112,6 @@ def page(request: HttpRequest, owner: standing.Owner, more: dict[str, Any]) -> H
     parameter = {VirtualKey: "key", Team: "team", Customer: "customer"}[type(owner)]
     context = admin.site.each_context(request) | {
         "title": f"{TITLES[type(owner)]} {owner}",
-        "subtitle": str(owner),
         "owner": owner,
         "kind": parameter,
         "usage": usage,

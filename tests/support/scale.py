@@ -36,8 +36,8 @@ SELECT n, '{}', true, 'usd', 50, 'month', false, 'hard', '{80}' FROM generate_se
 INSERT INTO usage_refusal (id, refused_at, http_status, error_type, reason, message, endpoint, credential_hint,
     virtual_key_id, requested_model, count)
 SELECT gen_random_uuid(), now() - n * interval '3 seconds', 429, 'rate_limit_error',
-    (ARRAY['limit', 'budget', 'paused'])[1 + n %% 3], 'Too fast.', 'messages', '', 1000001 + (n * 7919) %% %(keys)s,
-    'claude-opus-5-5', 1
+    (ARRAY['limit', 'budget', 'paused'])[1 + n %% 3], 'Too fast.', 'messages', '',
+    1000001 + (n * 7919::bigint) %% %(keys)s, 'claude-opus-5-5', 1
 FROM generate_series(1, %(refusals)s) n;
 """
 # Newest last, over 60 days.
