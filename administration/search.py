@@ -18,9 +18,11 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
+from administration.roles import names
 from keys import credentials, keyring
 from keys.models import Credential, CredentialKind, Customer, GatewayToken, ProviderKey, Team, VirtualKey
 from keys.virtual_keys import END, ID
+from keys.visibility import visible
 from messages_api.models import Batch, File
 from messages_api.refusal_admin import minutes
 from usage import request_ids
@@ -68,7 +70,7 @@ def _visible(request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
     page = admin.site._registry[model]
     if not page.has_view_or_change_permission(request):
         return model._default_manager.none()
-    return page.get_queryset(request)
+    return visible(request.user, page.get_queryset(request))
 
 
 def _page(row: Model) -> str:
@@ -88,7 +90,9 @@ def _token(row: GatewayToken) -> Found:
 
 
 def _of_credentials(request: HttpRequest, fitting: QuerySet[Credential]) -> Iterator[Found]:
-    """The virtual keys and gateway tokens that have one of these credentials."""
+    """The virtual keys and gateway tokens that have one of these credentials, for people who may see their ends."""
+    if not request.user.has_perm(names.VIEW_CREDENTIAL):
+        return
     rows = list(fitting.values_list("pk", "kind", "virtual_key_id")[: 2 * MOST])
     keys = [key for _, kind, key in rows if kind == CredentialKind.VIRTUAL_KEY]
     tokens = [pk for pk, kind, _ in rows if kind == CredentialKind.GATEWAY_TOKEN]
