@@ -20,6 +20,7 @@ from administration.charts import Chart, Series
 from keys.models import CheckState, Cooldown, ProviderKey
 from keys.visibility import visible
 from usage.budgets import Budget, Period, Unit, Window
+from usage.cells import OWNER
 from usage.models import Alert, Hold, Process, Refusal, Rollup, Status
 from usage.refusal_reasons import SENTENCES
 
@@ -177,9 +178,7 @@ def dangers(user: Any, now: datetime) -> list[Danger]:
     first = active.order_by(F("virtual_key").asc(nulls_first=True), "pk").values("pk")[:BUDGETS]
     current = Window.objects.filter(Q(until=None) | Q(until__gt=now), budget__in=first, start__lte=now)
     used = current.annotate(allowed=ALLOWED, used=F("spent") + F("held")).filter(used__gte=F("allowed") * USED)
-    rows = used.annotate(exhausted_since=EXHAUSTED).select_related(
-        "budget__customer", "budget__team__customer", "budget__virtual_key__customer", "budget__virtual_key__team"
-    )
+    rows = used.annotate(exhausted_since=EXHAUSTED).select_related(*(f"budget__{owner}" for owner in OWNER))
     found = []
     for row in rows.order_by((F("used") - F("allowed")).desc())[: 20 * SHOWN]:
         out = row.exhausted_since is not None or row.used >= row.allowed
@@ -195,9 +194,10 @@ def _ends(row: Any, now: datetime) -> datetime | None:
     if row.used <= 0:
         return None
     try:
-        return now + elapsed * float((row.allowed - row.used) / row.used)
+        ends: datetime = now + elapsed * float((row.allowed - row.used) / row.used)
     except OverflowError:
         return None
+    return ends
 
 
 # Providers

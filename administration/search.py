@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -33,6 +34,11 @@ MOST = 10
 LONGEST = 250
 # A session is no column of the ledger: it is looked for among this many calls, the latest ones.
 LATEST_CALLS = 20_000
+CALLS_OF_SESSION = 100
+OF_SESSION = """
+SELECT l.id FROM (SELECT id, client_labels FROM usage_ledgerentry ORDER BY id DESC LIMIT %s) AS l
+WHERE l.client_labels->>%s = %s LIMIT %s
+"""
 # The label under which the ledger keeps a client's session (messages_api/relay/incoming.py).
 SESSION = "claude_code_session"
 # What may be a secret of a provider or of the gateway. It is neither shown again nor compared with names.
@@ -203,18 +209,15 @@ def _stored(request: HttpRequest, text: str) -> Iterator[Found]:
         yield Found("File", row.pk, f"of {row.virtual_key}", _page(row))
 
 
-def calls_of_session(rows: QuerySet[LedgerEntry], session: str) -> QuerySet[LedgerEntry]:
-    """The calls of a session among the latest `LATEST_CALLS` of these rows, latest first."""
-    latest = rows.order_by("-id").values("pk")[:LATEST_CALLS]
-    labelled = LedgerEntry.objects.filter(pk__in=latest, **{f"client_labels__{SESSION}": session})
-    return labelled.select_related("virtual_key").order_by("-id")
-
-
 def _session(request: HttpRequest, text: str) -> Iterator[Found]:
     """The latest calls of a client's session."""
+    rows = _visible(request, LedgerEntry)
     if len(text) < 8:
         return
-    for row in calls_of_session(_visible(request, LedgerEntry).select_related(None), text)[:MOST]:
+    with connection.cursor() as cursor:
+        cursor.execute(OF_SESSION, [LATEST_CALLS, SESSION, text, CALLS_OF_SESSION])
+        calls = [row[0] for row in cursor.fetchall()]
+    for row in rows.filter(pk__in=calls)[:MOST]:
         about = f"of this session, {row.virtual_key}, {row.model}"
         yield Found("Call", request_ids.request_id(row.pk), about, _page(row))
 

@@ -28,6 +28,8 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
     change_list_template = "admin/listed/change_list.html"
     # The heading of the list; empty: the plural of the model's name.
     title = ""
+    # One row and several, as the count below the list calls them; empty: by the model's name.
+    rows: tuple[str, ...] = ()
     # The heading of the form that adds a row; empty: Django's.
     title_to_add = ""
     # A sentence above the list, such as the unit of its numbers.

@@ -109,6 +109,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     """Ledger rows, one per call, newest first."""
 
     title = "Calls"
+    rows = ("call", "calls")
     empty = "No calls yet. A call gets a row here once it reaches a provider and may cost something."
     list_display = (
         "call",
@@ -118,7 +119,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         "cost_shown",
         column("input_tokens", "input tokens"),
         column("output_tokens", "output tokens"),
-        "estimated",
+        "counted",
         column("duration_ms", "duration (ms)"),
     )
     list_select_related = KEY_OWNER
@@ -126,7 +127,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     search_fields = ("id",)
     search_help_text = "A request id (req_bf_…) or the provider's request id, in full."
     ordering = ("-id",)
-    fieldsets: ClassVar = [
+    fieldsets: ClassVar[Any] = [
         (
             None,
             {
@@ -163,6 +164,11 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
         return super().get_queryset(request).select_related(*KEY_OWNER, "team__customer", "customer", "provider_key")
+
+    @admin.display(description="usage", ordering="estimated")
+    def counted(self, row: LedgerEntry) -> str:
+        """Whether the tokens are the provider's report or an estimate."""
+        return "estimated" if row.estimated else "reported"
 
     @admin.display(description="cost", ordering="cost")
     def cost_shown(self, row: LedgerEntry) -> str:
@@ -217,6 +223,7 @@ class HoldAdmin(ReadOnlyAdmin):
     """Calls in progress, and the amount held for each."""
 
     title = "Calls in progress"
+    rows = ("call", "calls")
     empty = "No call is in progress."
     list_display = (
         "call",

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from keys import viewer
 from keys.models import Customer
-from usage.amounts import usd
+from usage.amounts import price, usd
 
 MOMENT = datetime(2026, 11, 29, 22, 38, 5, tzinfo=UTC)
 
@@ -29,12 +29,18 @@ MOMENT = datetime(2026, 11, 29, 22, 38, 5, tzinfo=UTC)
         ("-0.02", "-$0.02"),
         ("0.00001234", "$0.000012"),
         ("0.123456", "$0.1235"),
+        ("0.392", "$0.3920"),
         ("0.999999", "$1.00"),
     ],
 )
 def test_amounts_are_written_as_people_write_them(amount, written):
     assert usd(Decimal(amount)) == written
     assert Template("{% load amounts %}{{ amount|usd }}").render(Context({"amount": Decimal(amount)})) == written
+
+
+@pytest.mark.parametrize(("amount", "written"), [("3", "$3.00"), ("0.3", "$0.30"), ("1.125", "$1.125"), ("0", "$0.00")])
+def test_prices_are_exact(amount, written):
+    assert price(Decimal(amount).quantize(Decimal("0.000001"))) == written
 
 
 def test_numbers_and_times_are_those_of_the_viewer():
