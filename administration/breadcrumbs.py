@@ -19,7 +19,7 @@ class Crumb:
 def crumbs(user: Any, view_name: str) -> list[Crumb]:
     """The room and the page that the URL of this name belongs to. Empty on the room's first page and elsewhere."""
     room, page = rooms.room_of(view_name), rooms.page_of(view_name)
-    if room is None or page is None:
+    if room is None or page is None or rooms.is_front(room, user, view_name):
         return []
     found = [Crumb(each.title, rooms.url_of(each)) for each in room.open_to(user)[:1]]
     if found and found[0].title != room.title:

@@ -199,6 +199,12 @@ def page_of(view_name: str) -> Page | None:
     return next((page for room in ROOMS for page in room.pages if page.includes(view_name)), None)
 
 
+def is_front(room: Room, user: Any, view_name: str) -> bool:
+    """Whether the URL of this name is where the bar leads for this user."""
+    pages = room.open_to(user)
+    return bool(pages) and pages[0].name == view_name
+
+
 def links(user: Any, view_name: str) -> list[Link]:
     """The pages of the room that the visitor is in; empty if it has only one."""
     room = room_of(view_name)

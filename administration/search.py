@@ -14,13 +14,16 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.auth.models import AnonymousUser
+from django.db import connection
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
+from administration.roles import names
 from keys import credentials, keyring
 from keys.models import Credential, CredentialKind, Customer, GatewayToken, ProviderKey, Team, VirtualKey
 from keys.virtual_keys import END, ID
+from keys.visibility import visible
 from messages_api.models import Batch, File
 from messages_api.refusal_admin import minutes
 from usage import request_ids
@@ -31,6 +34,11 @@ MOST = 10
 LONGEST = 250
 # A session is no column of the ledger: it is looked for among this many calls, the latest ones.
 LATEST_CALLS = 20_000
+CALLS_OF_SESSION = 100
+OF_SESSION = """
+SELECT l.id FROM (SELECT id, client_labels FROM usage_ledgerentry ORDER BY id DESC LIMIT %s) AS l
+WHERE l.client_labels->>%s = %s LIMIT %s
+"""
 # The label under which the ledger keeps a client's session (messages_api/relay/incoming.py).
 SESSION = "claude_code_session"
 # What may be a secret of a provider or of the gateway. It is neither shown again nor compared with names.
@@ -68,7 +76,7 @@ def _visible(request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
     page = admin.site._registry[model]
     if not page.has_view_or_change_permission(request):
         return model._default_manager.none()
-    return page.get_queryset(request)
+    return visible(request.user, page.get_queryset(request))
 
 
 def _page(row: Model) -> str:
@@ -88,7 +96,9 @@ def _token(row: GatewayToken) -> Found:
 
 
 def _of_credentials(request: HttpRequest, fitting: QuerySet[Credential]) -> Iterator[Found]:
-    """The virtual keys and gateway tokens that have one of these credentials."""
+    """The virtual keys and gateway tokens that have one of these credentials, for people who may see their ends."""
+    if not request.user.has_perm(names.VIEW_CREDENTIAL):
+        return
     rows = list(fitting.values_list("pk", "kind", "virtual_key_id")[: 2 * MOST])
     keys = [key for _, kind, key in rows if kind == CredentialKind.VIRTUAL_KEY]
     tokens = [pk for pk, kind, _ in rows if kind == CredentialKind.GATEWAY_TOKEN]
@@ -199,18 +209,15 @@ def _stored(request: HttpRequest, text: str) -> Iterator[Found]:
         yield Found("File", row.pk, f"of {row.virtual_key}", _page(row))
 
 
-def calls_of_session(rows: QuerySet[LedgerEntry], session: str) -> QuerySet[LedgerEntry]:
-    """The calls of a session among the latest `LATEST_CALLS` of these rows, latest first."""
-    latest = rows.order_by("-id").values("pk")[:LATEST_CALLS]
-    labelled = LedgerEntry.objects.filter(pk__in=latest, **{f"client_labels__{SESSION}": session})
-    return labelled.select_related("virtual_key").order_by("-id")
-
-
 def _session(request: HttpRequest, text: str) -> Iterator[Found]:
     """The latest calls of a client's session."""
+    rows = _visible(request, LedgerEntry)
     if len(text) < 8:
         return
-    for row in calls_of_session(_visible(request, LedgerEntry).select_related(None), text)[:MOST]:
+    with connection.cursor() as cursor:
+        cursor.execute(OF_SESSION, [LATEST_CALLS, SESSION, text, CALLS_OF_SESSION])
+        calls = [row[0] for row in cursor.fetchall()]
+    for row in rows.filter(pk__in=calls)[:MOST]:
         about = f"of this session, {row.virtual_key}, {row.model}"
         yield Found("Call", request_ids.request_id(row.pk), about, _page(row))
 

@@ -13,10 +13,11 @@ from django.db.models import Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from keys import issuing, pausing
+from keys import issuing, pausing, viewer
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
@@ -54,8 +55,8 @@ class RouteInline(FollowsKey, Cards):
     model = VirtualKeyRoute
     formset = RouteFormSet
     min_num = 1
-    verbose_name = "provider key"
-    verbose_name_plural = "provider keys that it maps to, and their shares of its calls"
+    verbose_name = "route"
+    verbose_name_plural = "routes"
 
 
 class CredentialInline(FollowsKey, Cards):
@@ -66,7 +67,7 @@ class CredentialInline(FollowsKey, Cards):
     readonly_fields = fields
     ordering = ("-pk",)
     can_delete = False
-    verbose_name_plural = "its secrets"
+    verbose_name_plural = "secrets"
 
     @admin.display(description="secret")
     def ends(self, row: Credential) -> str:
@@ -108,11 +109,21 @@ def found_by_end(queryset: QuerySet[Any], term: str, lookup: str) -> QuerySet[An
     return queryset.filter(pk__in=list(queryset.filter(**{same: end}).order_by().values_list("pk", flat=True)[:FOUND]))
 
 
+def rotated(virtual_key: VirtualKey) -> str:
+    """What a rotation did, in a sentence. The old secret is the latest but one."""
+    secrets = Credential.objects.filter(virtual_key=virtual_key, kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
+    ends = secrets.values_list("expires_at", flat=True)[1:2].get()
+    if ends is None or ends <= timezone.now():
+        return "Rotated; the old secret no longer works."
+    return f"Rotated; the old secret works until {viewer.moment(ends)}."
+
+
 @admin.register(VirtualKey)
 class VirtualKeyAdmin(LargeList, PausableAdmin):
     """Issues, rotates, pauses, revokes and finds virtual keys."""
 
     form = VirtualKeyForm
+    title_to_add = "Issue a virtual key"
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
     list_display = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
@@ -226,7 +237,8 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
                 form.add_error(None, str(error))
             else:
                 self.log_change(request, virtual_key, f"Rotated; overlap {form.cleaned_data['overlap']}.")
-                return self.shown_once(request, virtual_key, f"New secret of “{virtual_key}”", plain)
+                said = rotated(virtual_key)
+                return self.shown_once(request, virtual_key, f"New secret of “{virtual_key}”", plain, said)
         return self.page(
             request, "virtualkey/rotate.html", title=f"Rotate “{virtual_key}”", original=virtual_key, form=form
         )

@@ -14,7 +14,8 @@ PLACES, DIGITS = 4, 2
 def usd(amount: Decimal | None) -> str:
     """An amount of USD in the viewer's locale.
 
-    From one dollar on, it has cents. Below, it has up to four decimal places; if these are all zero, two digits.
+    From one dollar on, it has cents. Below, it has four decimal places, or cents if these say all; below a hundredth of
+    a cent, two digits.
     """
     if amount is None:
         return NONE
@@ -23,7 +24,12 @@ def usd(amount: Decimal | None) -> str:
     if size < 1 and size.adjusted() >= -PLACES:
         places = PLACES
     rounded = size.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
-    while places > 2 and not rounded.as_tuple().digits[-1]:
-        places -= 1
-        rounded = rounded.quantize(Decimal(1).scaleb(-places))
+    if places == PLACES and not rounded * 100 % 1:
+        places = 2
     return f"{'-' if amount < 0 else ''}${viewer.number(rounded, places)}"
+
+
+def price(amount: Decimal) -> str:
+    """A price, exactly: a rounded one would be another price. It has at least cents."""
+    exact = amount.normalize()
+    return f"${viewer.number(amount, max(2, -int(exact.as_tuple().exponent)))}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
+from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -49,3 +52,17 @@ def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeStri
         held_part,
         words,
     )
+
+
+def money(name: str, heading: str = "") -> Callable[[Any], str]:
+    """A column with an amount of USD.
+
+    Args:
+        heading: instead of the field's name.
+    """
+
+    @admin.display(description=heading or name, ordering=name)
+    def shown_amount(row: Any) -> str:
+        return amounts.usd(getattr(row, name))
+
+    return shown_amount
