@@ -18,6 +18,7 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 # Django finds an app's models in this module.
 from usage.alerts import Alert, AlertTarget, Delivery
 from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
@@ -26,6 +27,7 @@ __all__ = [
     "Alert",
     "AlertTarget",
     "Budget",
+    "CredentialUse",
     "Delivery",
     "FreeCalls",
     "Limit",

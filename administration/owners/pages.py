@@ -20,7 +20,7 @@ from keys.models import Credential, CredentialKind, Customer, Team, VirtualKey, 
 from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Answer, Size, why
 from messages_api.server.errors import GatewayError
 from usage import owner_days, rollups
-from usage.models import LedgerEntry
+from usage.models import CredentialUse, LedgerEntry
 
 # Secrets and keys that a page lists; a link leads to all.
 LISTED = 8
@@ -50,9 +50,12 @@ def key(request: HttpRequest, pk: int) -> HttpResponse:
     found: VirtualKey = one(visible(request.user, rows), pk)
     routes = list(VirtualKeyRoute.objects.filter(virtual_key=found).select_related("provider_key").order_by("pk"))
     form = CallForm(request.GET) if "model" in request.GET else CallForm()
+    known = secrets(found, request.user)
+    used = with_uses(known) if known is not None else None
     context = {
         "routes": routes,
-        "secrets": secrets(found, request.user),
+        "secrets": used,
+        "last_use": max((use for _, use in used or () if use), key=lambda use: use.used_at, default=None),
         "form": form,
         "answer": answer_to(found, form),
         "models": suggestions(found, routes),
@@ -143,6 +146,12 @@ def secrets(virtual_key: VirtualKey, user: Any) -> list[Credential] | None:
         return None
     rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind=CredentialKind.PASSTHROUGH)
     return list(rows.order_by("-pk")[:LISTED])
+
+
+def with_uses(secrets: list[Credential]) -> list[tuple[Credential, CredentialUse | None]]:
+    """Each of these secrets with its last use."""
+    found = CredentialUse.objects.in_bulk([secret.pk for secret in secrets])
+    return [(secret, found.get(secret.pk)) for secret in secrets]
 
 
 def latest_keys(user: Any, **owner: Any) -> list[VirtualKey]:

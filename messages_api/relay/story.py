@@ -184,6 +184,7 @@ async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
         call.tight = quota.nearly_empty(verdict.details)
         runtime.passing.trust(call.key)
         runtime.open_calls.remember(call)
+        runtime.uses.note(call.key.credential, caller.presented.address)
     return verdict
 
 

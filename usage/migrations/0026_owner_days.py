@@ -1,4 +1,5 @@
-"""What each owner uses each day, for the pages of one customer, team or key, and indexes for their refusals."""
+"""For the pages of one customer, team or key: what each uses each day, an index for refusals, and when each credential
+was last used."""
 
 from __future__ import annotations
 
@@ -40,6 +41,15 @@ class Migration(migrations.Migration):
                 ("cost", models.DecimalField(decimal_places=12, max_digits=30)),
                 ("input_tokens", models.BigIntegerField()),
                 ("output_tokens", models.BigIntegerField()),
+            ],
+            options={"default_permissions": ()},
+        ),
+        migrations.CreateModel(
+            name="CredentialUse",
+            fields=[
+                ("credential", models.BigIntegerField(primary_key=True, serialize=False)),
+                ("used_at", models.DateTimeField()),
+                ("address", models.TextField()),
             ],
             options={"default_permissions": ()},
         ),
