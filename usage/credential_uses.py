@@ -16,7 +16,7 @@ from keys.connection import Reader
 
 logger = logging.getLogger(__name__)
 
-# A process writes a credential's use at most once in so many seconds, unless the address has changed.
+# A process writes a credential's use at most once in this time, unless the address has changed.
 SECONDS = 60.0
 # The most credentials that a process remembers having written.
 REMEMBERED = 100_000

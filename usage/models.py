@@ -313,7 +313,10 @@ class Refusal(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-refused_at"]
-        indexes: ClassVar = [models.Index(fields=["virtual_key", "refused_at"], name="usage_refusal_of_key")]
+        indexes: ClassVar = [
+            models.Index(fields=["virtual_key", "refused_at"], name="usage_refusal_of_key"),
+            models.Index(fields=["reason", "refused_at"], name="usage_refusal_by_reason"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["minute", "reason", "virtual_key"],

@@ -97,7 +97,7 @@ def one(rows: QuerySet[Any], pk: int) -> Any:
     """The row with this id.
 
     Raises:
-        Http404: there is none among those that the person may see.
+        Http404: the person may not see it, or it doesn't exist.
     """
     found = rows.filter(pk=pk).first()
     if found is None:

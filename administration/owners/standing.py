@@ -26,7 +26,7 @@ LATEST = 8
 AMBER = Decimal("0.8")
 # Height of the chart's bars.
 HEIGHT = 60
-# Refusals are looked for among so many of the latest, where they are not those of one key.
+# The latest refusals of all, among which those of a team or customer are looked for.
 REFUSALS_LOOKED_AT = 20_000
 
 

@@ -94,7 +94,7 @@ class Scale:
 
 
 # Where a plan that scans a table is already the more expensive one.
-SMALL = Scale(keys=8_000, teams=800, customers=40, calls=60_000, refusals=5_000)
+SMALL = Scale(keys=8_000, teams=800, customers=40, calls=60_000, refusals=30_000)
 LARGE = Scale(keys=400_000, teams=40_000, customers=1_000, calls=10_000_000, refusals=1_000_000)
 
 

@@ -1,4 +1,4 @@
-"""For the pages of one customer, team or key: what each uses each day, an index for refusals, and when each credential
+"""For the pages of one customer, team or key: what each uses each day, indexes for refusals, and when each credential
 was last used."""
 
 from __future__ import annotations
@@ -57,5 +57,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="refusal",
             index=models.Index(fields=["virtual_key", "refused_at"], name="usage_refusal_of_key"),
+        ),
+        migrations.AddIndex(
+            model_name="refusal",
+            index=models.Index(fields=["reason", "refused_at"], name="usage_refusal_by_reason"),
         ),
     ]
