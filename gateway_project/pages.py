@@ -39,7 +39,7 @@ RETRY_SECONDS = 5
 STATEMENT_SECONDS = 30
 
 
-class Refused(Exception):
+class PageRefused(Exception):
     """A request that is refused before Django sees it.
 
     Attributes:
@@ -93,7 +93,7 @@ class Pages:
                 answer = await self._answer(scope, body, receive)
         except Gone:
             return
-        except Refused as refusal:
+        except PageRefused as refusal:
             await say(send, refusal)
             return
         # The thread is already free here, so that a slow reader doesn't make other pages wait.
@@ -196,24 +196,24 @@ async def parts(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-def too_slow() -> Refused:
-    return Refused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
+def too_slow() -> PageRefused:
+    return PageRefused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> PageRefused:
     message = (
         f"The request's body is larger than {limit} bytes."
         if limit
         else "A request with this method must not have a body."
     )
-    return Refused(413, message, closes=True)
+    return PageRefused(413, message, closes=True)
 
 
-def busy(*, closes: bool = False) -> Refused:
-    return Refused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
+def busy(*, closes: bool = False) -> PageRefused:
+    return PageRefused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
 
 
-async def say(send: Send, refusal: Refused) -> None:
+async def say(send: Send, refusal: PageRefused) -> None:
     """Send a refusal as plain text."""
     body = f"{refusal}\n".encode()
     headers = [*content_security.PLAIN, (b"content-length", b"%d" % len(body))]

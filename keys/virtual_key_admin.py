@@ -80,7 +80,7 @@ class CredentialInline(FollowsKey, Cards):
         return False
 
 
-class StateFilter(admin.SimpleListFilter):
+class KeyStateFilter(admin.SimpleListFilter):
     """Filters by `VirtualKey.state`, in SQL."""
 
     title = "state"
@@ -127,7 +127,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
     list_display = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
-    list_filter = (StateFilter, ("customer", PickerFilter), ("team", PickerFilter), "provider_keys")
+    list_filter = (KeyStateFilter, ("customer", PickerFilter), ("team", PickerFilter), "provider_keys")
     # Other columns would have to be sorted before a page of them could be shown.
     sortable_by = ("name",)
     row_page = "admin:key"

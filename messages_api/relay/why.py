@@ -20,7 +20,7 @@ from keys.models import Credential, CredentialKind, VirtualKey
 from messages_api.process.prices import Prices
 from messages_api.providers.base import SPOKEN
 from messages_api.relay import routing, verdicts, why_words
-from messages_api.relay.holds import Held, shares_of
+from messages_api.relay.holds import CallHold, shares_of
 from messages_api.relay.incoming import MESSAGES
 from messages_api.relay.routing import Plan, Target
 from messages_api.relay.why_words import Gate
@@ -202,7 +202,7 @@ def admission(
     others = [prices.now(each.provider_key.provider, each.sold_as()) for stage in plan for each in stage if each.model]
     allowances = settings.CONFIGURATION.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances)
-    held = Held(price, ceiling, estimate.likely, estimate.likely_cost(price), most, input_ceiling=estimate.ceiling)
+    held = CallHold(price, ceiling, estimate.likely, estimate.likely_cost(price), most, input_ceiling=estimate.ceiling)
     return Admission(
         id=new_id(),
         credential=key.credential,

@@ -18,7 +18,7 @@ from messages_api.relay.why import Size, why
 from tests.support.asked_arbiter import give_credential
 from tests.support.budget_cast import NOVEMBER, arbiter_, budget, cast  # noqa: F401
 from tests.support.gateway import admin_connection, empty
-from usage.arbitration import Share
+from usage.arbitration import ModelShare
 from usage.models import Budget, Hold, Limit, Window
 
 pytestmark = pytest.mark.either_server
@@ -123,7 +123,7 @@ def test_its_answer_is_the_admissions(arbiter_, budgets, limits, before, ceiling
         if verdict == "admitted" and cost < Decimal("0.5"):
             arbiter_.settle(call, cost)
     bar(key, bars)
-    shares = {"haiku": Share(ceiling[0], 1200, [MODEL])} if renamed else None
+    shares = {"haiku": ModelShare(ceiling[0], 1200, [MODEL])} if renamed else None
     call = arbiter_.ask(key, ceiling[0], shares=shares)
     windows = list(Window.objects.order_by("budget_id", "start").values_list("budget_id", "start", "spent", "held"))
     ((verdict, detail, found, _),) = asked_about(arbiter_.link, call)

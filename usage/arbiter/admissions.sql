@@ -65,12 +65,12 @@ RETURNS SETOF usage_need LANGUAGE sql STABLE AS $$
         p_customer, p_team, p_virtual_key, p_asked.provider_key, p_asked.requested_model, p_asked.shares) AS l
     CROSS JOIN LATERAL (SELECT usage_bucket(l.kind, l.rate, l.burst)) AS b (burst)
     LEFT JOIN usage_limitstate s ON s.limit_id = l.id
-    -- A call that lasts for days isn't one of the calls at once, nor are its tokens this minute's.
+    -- A call that lasts for days counts in no limit of parallel calls, and its tokens in no limit per minute.
     WHERE p_asked.expires_seconds IS NULL OR l.kind = 'rpm'
 $$;
 
--- How many seconds a call would have to wait for this room: null if it fits, infinite for a budget. More than a bucket
--- takes passes when it is full.
+-- How many seconds a call would have to wait for this room: null if it fits, infinite for a budget. A call of more
+-- than a full bucket passes when the bucket is full.
 CREATE FUNCTION usage_wait(
     p_binding boolean, p_need numeric, p_room numeric, p_full_room numeric, p_pace numeric, p_throttle bigint)
 RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
@@ -79,8 +79,8 @@ RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
             ELSE coalesce((least(p_need, p_full_room) - p_room) / p_pace, 1) END END
 $$;
 
--- Which budget or limit refuses, its owner, what was needed and what is left, as JSON. Amounts are strings, moments ISO
--- 8601 in UTC. A budget without a window shows the end of the one that the call would open.
+-- The budget or limit that refuses, with its owner, what was needed and what is left, as JSON. Amounts are strings,
+-- moments ISO 8601 in UTC. A budget without a window shows the end of the one that the call would open.
 CREATE FUNCTION usage_refusal(
     p_budget bigint, p_throttle bigint, p_needed numeric, p_left numeric, p_wait numeric, p_moment timestamptz)
 RETURNS text LANGUAGE plpgsql AS $$
@@ -126,13 +126,13 @@ BEGIN
     RETURN said::text;
 END $$;
 
--- Decide on calls that budgets or limits apply to, now that their counters are locked, and hold what they may cost.
--- All that applies must allow a call; a refused one changes nothing, so that a smaller one after it may still pass.
+-- Decide on calls that budgets or limits apply to, and hold what they may cost; the counters are locked. Every budget
+-- and limit that applies must allow a call. A refused call changes nothing, so a smaller one after it may still pass.
 -- Verdicts beyond usage_caller's:
 --   budget     a budget has too little left; the detail says which, and what was needed
---   limit      it comes too soon, or too many run; the detail says which, and when to try again
--- The detail of an admitted call lists how its limits stand after the group, and a budget that another call like it
--- would not fit before this one is settled.
+--   limit      a limit's rate or number of calls is reached; the detail says which limit, and when to try again
+-- The detail of an admitted call lists the state of its limits after the group, and a budget that has no room for
+-- another such call until this one is settled.
 CREATE FUNCTION usage_decide(
     p_process uuid, p_counted usage_counted[], p_budgets bigint[], p_locked usage_change[], p_throttles bigint[])
 RETURNS usage_verdict[] LANGUAGE plpgsql AS $$
