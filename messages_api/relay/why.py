@@ -52,7 +52,7 @@ class Answer:
     Attributes:
         verdict: `admitted`; the reason for which the call would be refused; or `depends`, if it would be admitted to
             some of its provider keys only.
-        gates: in order; the ones behind a closed gate are judged, too, as far as that is possible.
+        gates: in order; those behind a closed gate are judged, too, where that is possible.
         ceiling: the most USD that the call would hold; `max_tokens`: the ones that it would be made with.
         asked: the admissions that the arbiter was asked about, with its verdicts.
     """
