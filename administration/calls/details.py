@@ -32,7 +32,7 @@ SMALLEST = Decimal("0.000000000001")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AttemptStep:
     """An attempt on the time line. Times in milliseconds since the first attempt; `start` and `width` in percent of the
     whole."""
 
@@ -73,7 +73,7 @@ class Charge:
 class Details:
     """The parts of the page. `flag`: why the cost is not just the list price."""
 
-    steps: list[Step]
+    steps: list[AttemptStep]
     lines: list[Line]
     charges: list[Charge]
     adjustments: list[Adjustment]
@@ -98,7 +98,7 @@ def of(row: LedgerEntry) -> Details:
     )
 
 
-def steps(row: LedgerEntry) -> list[Step]:
+def steps(row: LedgerEntry) -> list[AttemptStep]:
     """The attempts in order. The pauses between them are not recorded, so each begins where the one before ended."""
     attempts = row.attempts or []
     whole = max(1, row.duration_ms, sum(int(one.get("duration_ms") or 0) for one in attempts))
@@ -107,7 +107,7 @@ def steps(row: LedgerEntry) -> list[Step]:
         took = int(one.get("duration_ms") or 0)
         status, error = one.get("http_status"), str(one.get("error_type") or "")
         found.append(
-            Step(
+            AttemptStep(
                 number=number,
                 provider_key=str(one.get("provider_key") or "–"),
                 model=str(one.get("model") or "–"),

@@ -142,7 +142,7 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CallsPart:
     """A page of a list. `next`: the id before which the next page begins; None on the last one. `looked_back_to`: the
     page has fewer rows than fit on it because it stopped looking there.
     """
@@ -224,7 +224,7 @@ def label(pair: tuple[str, str] | None) -> Q:
     return Q(labels__contains=dict([pair])) | Q(client_labels__contains=dict([pair])) if pair else Q()
 
 
-def page(wanted: Conditions, before: UUID | None = None) -> Part:
+def page(wanted: Conditions, before: UUID | None = None) -> CallsPart:
     """The latest rows that fit, before an id; in one query, or in two if not all conditions have an index."""
     rows = wanted.indexed.order_by("-id")
     if before is not None:
@@ -235,8 +235,8 @@ def page(wanted: Conditions, before: UUID | None = None) -> Part:
     related = rows.filter(wanted.others).select_related("virtual_key", "provider_key", "team__customer", "customer")
     found = list(related[: PAGE + 1])
     if len(found) > PAGE:
-        return Part(found[:PAGE], found[PAGE - 1].id)
-    return Part(found, floor, moment(floor)) if floor is not None else Part(found)
+        return CallsPart(found[:PAGE], found[PAGE - 1].id)
+    return CallsPart(found, floor, moment(floor)) if floor is not None else CallsPart(found)
 
 
 def oldest_first(wanted: Conditions) -> Iterator[list[LedgerEntry]]:

@@ -17,7 +17,7 @@ from administration.owners import standing
 from administration.roles import may, names, visible
 from administration.rooms import Page
 from keys.models import Credential, CredentialKind, Customer, Team, VirtualKey, VirtualKeyRoute
-from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Answer, Size, why
+from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
 from usage import owner_days, rollups
 from usage.models import CredentialUse, LedgerEntry
@@ -160,7 +160,7 @@ def latest_keys(user: Any, **owner: Any) -> list[VirtualKey]:
     return list(rows.order_by("-pk")[:LISTED])
 
 
-def answer_to(virtual_key: VirtualKey, form: CallForm) -> Answer | None:
+def answer_to(virtual_key: VirtualKey, form: CallForm) -> WhyAnswer | None:
     """Whether the key may make the form's call; None for a form that asks nothing yet."""
     if not (form.is_bound and form.is_valid()):
         return None

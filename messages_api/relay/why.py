@@ -23,7 +23,7 @@ from messages_api.relay import routing, verdicts, why_words
 from messages_api.relay.holds import CallHold, shares_of
 from messages_api.relay.incoming import MESSAGES
 from messages_api.relay.routing import Plan, Target
-from messages_api.relay.why_words import Gate
+from messages_api.relay.why_words import CallGate
 from messages_api.request import estimates, markers, max_tokens
 from messages_api.server.errors import GatewayError
 from usage.arbitration import Admission, Verdict
@@ -46,7 +46,7 @@ class Size:
 
 
 @dataclass(slots=True)
-class Answer:
+class WhyAnswer:
     """Whether a call may be made.
 
     Attributes:
@@ -58,7 +58,7 @@ class Answer:
     """
 
     verdict: str = "admitted"
-    gates: list[Gate] = field(default_factory=list)
+    gates: list[CallGate] = field(default_factory=list)
     ceiling: Decimal = Decimal(0)
     max_tokens: int = 0
     asked: list[tuple[Admission, Verdict]] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Answer:
         return self.verdict == "admitted"
 
     @property
-    def first_no(self) -> Gate | None:
+    def first_no(self) -> CallGate | None:
         """The first closed gate."""
         return next((gate for gate in self.gates if not gate.is_open), None)
 
@@ -80,7 +80,7 @@ def newest_secret(virtual_key: VirtualKey) -> Credential | None:
     return secrets.order_by("-pk").first()
 
 
-def why(virtual_key: VirtualKey, model: str, size: Size = Size(), credential: Credential | None = None) -> Answer:
+def why(virtual_key: VirtualKey, model: str, size: Size = Size(), credential: Credential | None = None) -> WhyAnswer:
     """Whether this virtual key may call this model now, with one of its credentials (else its newest secret).
 
     It makes a fixed number of queries on Django's connection. Don't call it while an event loop runs in the thread.
@@ -90,16 +90,16 @@ def why(virtual_key: VirtualKey, model: str, size: Size = Size(), credential: Cr
     """
     credential = credential or newest_secret(virtual_key)
     if credential is None:
-        return Answer("unknown", [why_words.no_secret()])
+        return WhyAnswer("unknown", [why_words.no_secret()])
     return run_blocking(_why(BlockingReader(), virtual_key, credential.pk, model, size))
 
 
-async def _why(reader: Reader, virtual_key: VirtualKey, credential: int, model: str, size: Size) -> Answer:
+async def _why(reader: Reader, virtual_key: VirtualKey, credential: int, model: str, size: Size) -> WhyAnswer:
     for _ in range(verdicts.TRIES):
         directory, cooldowns = Directory(reader), Cooldowns(reader)
         key = await directory.of_credential(credential)
         if key is None:
-            return Answer("unknown", [why_words.no_secret()])
+            return WhyAnswer("unknown", [why_words.no_secret()])
         prices = Prices(reader, directory)
         await prices.read()
         await cooldowns.read()
@@ -117,7 +117,7 @@ async def _judge(
     cooldowns: Cooldowns,
     model: str,
     size: Size,
-) -> Answer:
+) -> WhyAnswer:
     refused: list[GatewayError] = []
     admissions: list[Admission] = []
     places: list[tuple[Target, KnownCooldown | None]] = []
@@ -141,7 +141,7 @@ async def _judge(
     if admissions:
         gates += why_words.limits_and_budgets(admissions, [needs for _, _, _, needs in rows])
     gates += why_words.provider_keys(places)
-    return Answer(
+    return WhyAnswer(
         verdict=verdict_of(bars, said, refused, places),
         gates=gates,
         ceiling=max((each.ceiling for each in admissions), default=Decimal(0)),

@@ -20,7 +20,7 @@ from usage.budgets import LimitKind
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class CallGate:
     """A condition for a call.
 
     Attributes:
@@ -37,9 +37,9 @@ class Gate:
     until: datetime | None = None
 
 
-def no_secret() -> Gate:
+def no_secret() -> CallGate:
     """The gate of a key that no credential opens."""
-    return Gate("key", "Key", False, "This key has no secret that could call.", "Issue another key.")
+    return CallGate("key", "Key", False, "This key has no secret that could call.", "Issue another key.")
 
 
 # The verdicts on a key, each with what it says and what would change it.
@@ -53,22 +53,22 @@ PAUSES = {
 }
 
 
-def key_gates(virtual_key: VirtualKey, bars: Sequence[str]) -> Iterator[Gate]:
+def key_gates(virtual_key: VirtualKey, bars: Sequence[str]) -> Iterator[CallGate]:
     """The gates of the key alone.
 
     Args:
         bars: what keeps it from calling (usage_bars in usage/arbiter/admissions.sql).
     """
     revoked, expired = "revoked" in bars, "expired" in bars
-    yield Gate("key", "Key", not revoked, *(REVOKED if revoked else ("It is known and not revoked.",)))
+    yield CallGate("key", "Key", not revoked, *(REVOKED if revoked else ("It is known and not revoked.",)))
     if expired:
-        yield Gate("expiry", "Expiry", False, *EXPIRED)
+        yield CallGate("expiry", "Expiry", False, *EXPIRED)
     else:
         until = virtual_key.expires_at
-        yield Gate("expiry", "Expiry", True, f"It expires at {clock(until)}." if until else "It doesn’t expire.")
+        yield CallGate("expiry", "Expiry", True, f"It expires at {clock(until)}." if until else "It doesn’t expire.")
     paused = [PAUSES[bar] for bar in bars if bar in PAUSES]
     says, change = (" ".join(texts) for texts in zip(*paused, strict=True)) if paused else ("Nothing is paused.", "")
-    yield Gate("pause", "Pause", not paused, says, change)
+    yield CallGate("pause", "Pause", not paused, says, change)
 
 
 CHANGES = {
@@ -78,22 +78,24 @@ CHANGES = {
 }
 
 
-def model(name: str, refused: GatewayError | None) -> Gate:
+def model(name: str, refused: GatewayError | None) -> CallGate:
     """The gate of the model: may the key use it, does a provider key serve it, and has it a price?"""
     if refused is None:
-        return Gate("model", "Model", True, f"The key may use {name}, and its provider keys serve it.")
+        return CallGate("model", "Model", True, f"The key may use {name}, and its provider keys serve it.")
     if refused.reason == "unknown_model":
-        return Gate("model", "Model", False, f"No provider key of this key serves {name}.", CHANGES["unknown_model"])
-    return Gate("model", "Model", False, refused.message, CHANGES.get(refused.reason, ""))
+        return CallGate(
+            "model", "Model", False, f"No provider key of this key serves {name}.", CHANGES["unknown_model"]
+        )
+    return CallGate("model", "Model", False, refused.message, CHANGES.get(refused.reason, ""))
 
 
-def too_many_tokens(key: KnownKey, refused: GatewayError) -> Gate:
+def too_many_tokens(key: KnownKey, refused: GatewayError) -> CallGate:
     """The gate of `max_tokens`, which is closed."""
     change = f"Ask for at most {key.max_tokens:,}, or raise the ceiling of the key or its team."
-    return Gate("max_tokens", "max_tokens", False, refused.message, change)
+    return CallGate("max_tokens", "max_tokens", False, refused.message, change)
 
 
-def limits_and_budgets(admissions: Sequence[Admission], needs: Sequence[Sequence[dict[str, Any]]]) -> list[Gate]:
+def limits_and_budgets(admissions: Sequence[Admission], needs: Sequence[Sequence[dict[str, Any]]]) -> list[CallGate]:
     """A gate for each limit, then for each budget.
 
     Args:
@@ -111,22 +113,22 @@ def limits_and_budgets(admissions: Sequence[Admission], needs: Sequence[Sequence
     return [*limits, *(budget(need, asked) for (kind, _), (need, asked) in found.items() if kind == "budget")]
 
 
-def limit(need: dict[str, Any]) -> Gate:
+def limit(need: dict[str, Any]) -> CallGate:
     """The gate of a limit."""
     kind, rate = LimitKind(need["kind"]), int(need["rate"])
     title = f"Limit of {rate:,} {kind.label} for {need['owner_kind']} {need['owner']}"
     if need["fits"]:
-        return Gate("limit", title, True, f"{int(need['left']):,} left now, {Decimal(need['needed']):,f} needed.")
+        return CallGate("limit", title, True, f"{int(need['left']):,} left now, {Decimal(need['needed']):,f} needed.")
     if kind == LimitKind.PARALLEL:
-        return Gate(
+        return CallGate(
             "limit", title, False, "As many calls are in progress.", "Wait until one has ended, or raise the limit."
         )
     says = f"{int(need['left']):,} left now, {Decimal(need['needed']):,f} needed."
     seconds = need["retry_after"]
-    return Gate("limit", title, False, says, f"Wait {seconds:,} s, or raise the limit.")
+    return CallGate("limit", title, False, says, f"Wait {seconds:,} s, or raise the limit.")
 
 
-def budget(need: dict[str, Any], asked: Admission) -> Gate:
+def budget(need: dict[str, Any], asked: Admission) -> CallGate:
     """The gate of a budget."""
     unit = need["unit"]
 
@@ -144,14 +146,14 @@ def budget(need: dict[str, Any], asked: Admission) -> Gate:
         f"the call may need {shown('needed', ROUND_UP)}.{resets}"
     )
     if need["fits"]:
-        return Gate("budget", title, True, says if need["binding"] else f"{says} It is soft, and refuses nothing.")
+        return CallGate("budget", title, True, says if need["binding"] else f"{says} It is soft, and refuses nothing.")
     ways = ["top it up" if prepaid else "raise it"]
     if until and Decimal(need["needed"]) <= Decimal(need["amount"]):
         ways.append("wait until it resets")
     if fitting := quota.affordable(need, asked):
         ways.append(f"lower max_tokens to {fitting:,}")
     change = " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
-    return Gate("budget", title, False, says, f"{change[0].upper()}{change[1:]}.", until)
+    return CallGate("budget", title, False, says, f"{change[0].upper()}{change[1:]}.", until)
 
 
 REASONS = {
@@ -161,22 +163,22 @@ REASONS = {
 }
 
 
-def provider_keys(places: Sequence[tuple[Target, KnownCooldown | None]]) -> Iterator[Gate]:
+def provider_keys(places: Sequence[tuple[Target, KnownCooldown | None]]) -> Iterator[CallGate]:
     """A gate for each provider key that the call may go to. One that cools down closes only its own way."""
     another = any(cooldown is None for _, cooldown in places)
     for target, cooldown in places:
         title = f"Provider key {target.provider_key.name}"
         if cooldown is None:
-            yield Gate("provider_key", title, True, f"It serves {target.model} and takes calls.")
+            yield CallGate("provider_key", title, True, f"It serves {target.model} and takes calls.")
             continue
         seconds = max(1, round(cooldown.until - time.monotonic()))
         says = f"It cools down for {seconds:,} s: {REASONS[CooldownReason(cooldown.reason)]}."
         if another:
-            yield Gate("provider_key", title, True, f"{says} Calls go to another one.")
+            yield CallGate("provider_key", title, True, f"{says} Calls go to another one.")
             continue
         refused = cooldown.reason == CooldownReason.REFUSED
         change = "Correct its secret or account" if refused else "Wait"
-        yield Gate("provider_key", title, False, says, f"{change}, or map the key to another provider key.")
+        yield CallGate("provider_key", title, False, says, f"{change}, or map the key to another provider key.")
 
 
 def clock(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from keys import commands, credentials, keyring, virtual_keys
 from keys.errors import Unusable
 from keys.models import Credential, VirtualKey
-from messages_api.relay.why import MOST_TOKENS, Answer, Size, why
+from messages_api.relay.why import MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
 
 STDIN = "-"
@@ -72,7 +72,7 @@ def find(text: str) -> tuple[VirtualKey, Credential | None]:
     return found.virtual_key, found
 
 
-def lines(answer: Answer) -> list[str]:
+def lines(answer: WhyAnswer) -> list[str]:
     """The answer for a terminal: the gates, then the answer."""
     found = []
     for gate in answer.gates:
