@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run race attack bench bench-arbiter lint translations requirements check-python installed \
+.PHONY: help run test test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -36,6 +36,9 @@ bench: installed-dev  ## measure the CPU of a call, step by step
 
 bench-arbiter: installed-dev  ## measure the arbiter's cost in the database, in microseconds per call (ARGS="--beside FOLDER"; minutes)
 	@exec $(VENV_PYTHON) bench/arbiter.py $(ARGS)
+
+bench-pages: installed-dev  ## how fast pages are among 400,000 keys and 10 million calls (ARGS="--server URL"; an hour)
+	@exec $(VENV_PYTHON) bench/pages.py $(ARGS)
 
 lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff check .

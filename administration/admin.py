@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from administration import overview_page, search_page
+from administration.calls import pages as call_pages
+from administration.owners import pages as owner_pages
 
-__all__ = ["overview_page", "search_page"]
+__all__ = ["call_pages", "overview_page", "owner_pages", "search_page"]

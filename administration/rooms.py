@@ -122,7 +122,6 @@ KEYS = Room(
 CALLS = Room(
     "Calls",
     [
-        listed("Calls", "usage.ledgerentry"),
         listed("Refusals", "usage.refusal"),
         listed("In progress", "usage.hold"),
         listed("Interrupted", "usage.retained"),

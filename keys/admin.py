@@ -15,6 +15,7 @@ from django.urls import reverse
 from keys import audit_admin, issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
+from keys.large_lists import LargeList, PickerFilter
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
 from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
 
@@ -58,7 +59,8 @@ class GatewayAdmin(PausableAdmin):
 
 
 @admin.register(Customer)
-class CustomerAdmin(PausableAdmin):
+class CustomerAdmin(LargeList, PausableAdmin):
+    row_page = "admin:customer"
     empty = "There is no customer yet. Add the company or cost centre that is billed."
     list_display = ("name", "paused_state", "created_at")
     list_filter = ("paused",)
@@ -67,25 +69,28 @@ class CustomerAdmin(PausableAdmin):
 
 
 @admin.register(Team)
-class TeamAdmin(PausableAdmin):
+class TeamAdmin(LargeList, PausableAdmin):
+    row_page = "admin:team"
     empty = "There is no team yet. Add one to let several virtual keys share files, budgets and limits."
     list_display = ("name", "customer", "paused_state", "created_at")
-    list_filter = ("paused", "customer")
+    list_filter = ("paused", ("customer", PickerFilter))
     list_select_related = ("customer",)
     search_fields = ("name", "customer__name")
     fields = ("customer", "name", "paused", "max_tokens", "default_max_tokens")
+    autocomplete_fields = ("customer",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["customer"] if obj else []  # ledger rows of its keys name that customer
 
 
 @admin.register(GatewayToken)
-class GatewayTokenAdmin(KeptAdmin):
+class GatewayTokenAdmin(LargeList, KeptAdmin):
     """Gateway tokens, which call as a virtual key. They are added, shown once and revoked, but never edited."""
 
     form = GatewayTokenForm
     actions = ("revoke",)
     fields = ("name", "virtual_key")
+    autocomplete_fields = ("virtual_key",)
     empty = "There is no gateway token yet. Issue one to a person or service that calls as another's virtual key."
     list_display = ("name", "calls_as", "ends", "created_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)

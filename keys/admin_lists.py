@@ -45,7 +45,7 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
         changelist = super().get_changelist_instance(request)
         changelist.title = self.title or capfirst(str(self.opts.verbose_name_plural))
         for spec in changelist.filter_specs:
-            spec.template = "admin/listed/filter.html"
+            spec.template = getattr(spec, "own_template", "admin/listed/filter.html")
         show_count(changelist)
         return changelist
 

@@ -6,14 +6,14 @@ and reads it from the right end, where the nearest proxy adds the address that i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from django.conf import settings
 
-Scope = MutableMapping[str, Any]
+Scope = Mapping[str, Any]
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 

@@ -10,11 +10,14 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import psycopg
 from django.conf import settings
+from django.db import connection as django_connection
+
+Result = TypeVar("Result")
 
 # The values of a query's placeholders, by position or by name.
 Values = Sequence[object] | Mapping[str, object]
@@ -148,3 +151,37 @@ class Reader:
         """Close the connection; the next query opens a new one."""
         async with self.lock:
             await self._drop()
+
+
+class BlockingReader(Reader):
+    """A reader on Django's connection of this thread, for pages and commands. Each query blocks the thread, so no event
+    loop may run in it: see `run_blocking`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    async def fetch(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows.
+
+        Raises:
+            django.db.Error: the database can't be reached, or refuses the query.
+        """
+        with django_connection.cursor() as cursor:
+            cursor.execute(query, cast(Any, values))
+            return list(cursor.fetchall()) if cursor.description else []
+
+
+def run_blocking(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine that awaits nothing but a `BlockingReader`, without an event loop.
+
+    Raises:
+        RuntimeError: it awaits something else.
+    """
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    work.close()
+    raise RuntimeError("the coroutine waits for something besides a BlockingReader")

@@ -141,7 +141,7 @@ class Directory:
         self.reading: dict[bytes, asyncio.Task[KnownKey | None]] = {}
         self.unknown: set[bytes] = set()
         self.unknown_since = 0.0
-        self.catalogue_revision = 0
+        self.catalogue_revision = -1  # none has been read
         self.catalogue: dict[int, KnownProviderKey] = {}
         self.aliases: dict[str, str] = {}
         # The hosts of base URLs that predate the checks of addresses (keys/destinations.py).
@@ -229,6 +229,15 @@ class Directory:
                 rows = await self.reader.fetch(FIND + "c.kind = 'passthrough' AND v.passthrough")
                 self.hidden = await self._known(rows[0]) if rows else None
             return self.hidden
+
+    async def of_credential(self, credential: int) -> KnownKey | None:
+        """The virtual key of the credential with this id, read now; None if there is no such credential.
+
+        Raises:
+            psycopg.Error: the database is unavailable.
+        """
+        rows = await self.reader.fetch(FIND + "c.id = %s", [credential])
+        return await self._known(rows[0]) if rows else None
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row

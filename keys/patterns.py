@@ -95,6 +95,11 @@ def fits(parts: tuple[str, ...], name: str) -> bool:
     return True
 
 
+def as_regex(pattern: str) -> str:
+    """PostgreSQL's regular expression for names in lower case that fit a pattern."""
+    return f"^{'.*'.join(re.escape(part) for part in parts_of(pattern))}$"
+
+
 def allows(allowed: Iterable[str], denied: Iterable[str], *names: str) -> bool:
     """Whether these lists let a model through. An empty allow-list allows all; a denied name beats an allowed one."""
     allowed, denied = tuple(allowed), tuple(denied)

@@ -23,7 +23,11 @@ from keys.cards import Cards
 from keys.errors import Unusable
 from keys.forms import RevokeForm, RotateForm, RouteFormSet, VirtualKeyForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, PausableAdmin
+from keys.large_lists import FOUND, LargeList, PickerFilter
 from keys.models import Credential, CredentialKind, VirtualKey, VirtualKeyRoute
+
+# Characters of a secret's end that are stored.
+ENDS = 4
 
 
 class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
@@ -98,8 +102,11 @@ class KeyStateFilter(admin.SimpleListFilter):
 
 def found_by_end(queryset: QuerySet[Any], term: str, lookup: str) -> QuerySet[Any]:
     """The rows whose secret ends like the search term. Of a whole key that was pasted, only the end is used."""
-    end = term.strip()[-4:]
-    return queryset.filter(**{f"{lookup}__endswith": end}) if len(end) > 1 else queryset.none()
+    end = term.strip()[-ENDS:]
+    if len(end) <= 1:
+        return queryset.none()
+    same = lookup if len(end) == ENDS else f"{lookup}__endswith"
+    return queryset.filter(pk__in=list(queryset.filter(**{same: end}).order_by().values_list("pk", flat=True)[:FOUND]))
 
 
 def rotated(virtual_key: VirtualKey) -> str:
@@ -112,15 +119,19 @@ def rotated(virtual_key: VirtualKey) -> str:
 
 
 @admin.register(VirtualKey)
-class VirtualKeyAdmin(PausableAdmin):
+class VirtualKeyAdmin(LargeList, PausableAdmin):
     """Issues, rotates, pauses, revokes and finds virtual keys."""
 
     form = VirtualKeyForm
     title_to_add = "Issue a virtual key"
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
-    list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
-    list_filter = (KeyStateFilter, "customer", "team", "provider_keys")
+    list_display = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
+    list_filter = (KeyStateFilter, ("customer", PickerFilter), ("team", PickerFilter), "provider_keys")
+    # Other columns would have to be sorted before a page of them could be shown.
+    sortable_by = ("name",)
+    row_page = "admin:key"
+    autocomplete_fields = ("customer", "team")
     list_select_related = ("customer", "team__customer")
     search_fields = ("name", "owner")
     search_help_text = "Name, owner, or the last characters of the key"
@@ -137,7 +148,7 @@ class VirtualKeyAdmin(PausableAdmin):
         found, _ = super().get_search_results(request, queryset, search_term)
         if search_term:
             found = found | found_by_end(queryset, search_term, "credentials__last")
-        return found, True
+        return found, False
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]

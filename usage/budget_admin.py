@@ -166,6 +166,8 @@ class TopUpInline(AppendOnly, Cards):
 
     model = TopUp
     form = TopUpForm
+    title = "Top-ups"
+    title_to_add = "Top up a prepaid budget"
     fields = ("amount", "reason", "author", "created_at")
     readonly_fields = ("author", "created_at")
     ordering = ("-pk",)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Model, QuerySet
 
@@ -39,9 +40,9 @@ class Range:
         """The ledger rows, oldest first."""
         rows = LedgerEntry.objects.order_by("id")
         if self.since:
-            rows = rows.filter(admitted_at__gte=self.since, id__gte=request_ids.first_id(_bounded(self.since) - CLOCKS))
+            rows = rows.filter(admitted_at__gte=self.since, id__gte=first_id(self.since))
         if self.until:
-            rows = rows.filter(admitted_at__lt=self.until, id__lt=request_ids.first_id(_bounded(self.until) + CLOCKS))
+            rows = rows.filter(admitted_at__lt=self.until, id__lt=last_id(self.until))
         return rows.filter(virtual_key=self.virtual_key) if self.virtual_key is not None else rows
 
 
@@ -125,7 +126,22 @@ COLUMNS: Mapping[str, Column] = {
 }
 
 
+def first_id(moment: datetime) -> UUID:
+    """The lowest id of a row that may have been admitted at this moment, or later."""
+    return request_ids.first_id(_bounded(moment) - CLOCKS)
+
+
+def last_id(moment: datetime) -> UUID:
+    """An id that is higher than that of any row that was admitted before this moment."""
+    return request_ids.first_id(_bounded(moment) + CLOCKS)
+
+
 def read(wanted: Range) -> Iterator[dict[str, Any]]:
+    """The rows of a range, as `described`."""
+    return described(pages(wanted.rows()))
+
+
+def described(parts: Iterable[list[LedgerEntry]]) -> Iterator[dict[str, Any]]:
     """The rows as mappings from `COLUMNS` to values: text, int, bool, None, and lists and mappings for JSON."""
     names: Directory = {
         "customer_id": Names(Customer, "name"),
@@ -134,7 +150,7 @@ def read(wanted: Range) -> Iterator[dict[str, Any]]:
         "provider_key_id": Names(ProviderKey, "name"),
         "credential": Names(Credential, "kind", "name"),
     }
-    for page in pages(wanted.rows()):
+    for page in parts:
         for column, known in names.items():
             known.learn(getattr(row, column) for row in page)
         for row in page:

@@ -39,6 +39,7 @@ FILES = (
     "admissions.sql",
     "settlements.sql",
     "group.sql",
+    "why.sql",
     "attempts.sql",
     "batches.sql",
     "late.sql",

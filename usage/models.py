@@ -18,19 +18,23 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 # Django finds an app's models in this module.
 from usage.alerts import Alert, AlertTarget, Delivery
 from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.overruns import Overrun
+from usage.owner_days import OwnerDay
 
 __all__ = [
     "Alert",
     "AlertTarget",
     "Budget",
+    "CredentialUse",
     "Delivery",
     "FreeCalls",
     "Limit",
     "LimitState",
     "Override",
     "Overrun",
+    "OwnerDay",
     "Retained",
     "TopUp",
     "Window",
@@ -309,6 +313,10 @@ class Refusal(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-refused_at"]
+        indexes: ClassVar = [
+            models.Index(fields=["virtual_key", "refused_at"], name="usage_refusal_of_key"),
+            models.Index(fields=["reason", "refused_at"], name="usage_refusal_by_reason"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["minute", "reason", "virtual_key"],

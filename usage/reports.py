@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,8 +205,7 @@ def select(cleaned: dict[str, Any]) -> QuerySet[Rollup]:
         if value is not None:
             rows = rows.filter(**{field: value})
     if cleaned["model"]:
-        parts = (re.escape(part) for part in patterns.parts_of(cleaned["model"]))
-        rows = rows.filter(folded_model__regex=f"^{'.*'.join(parts)}$")
+        rows = rows.filter(folded_model__regex=patterns.as_regex(cleaned["model"]))
     return rows
 
 

@@ -1,4 +1,5 @@
-"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission). Reports read nothing else.
+"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission), and per owner and day
+(usage/owner_days.py). Reports read nothing else.
 
 Rows are added in the order of the transactions that wrote them: a row is added once its transaction is older than every
 running one. Ids and timestamps can't be used for that, because rows are committed in another order than their calls are
@@ -13,6 +14,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from usage.models import RollupState
+from usage.owner_days import ADD_OWNERS
 from usage.tokens import TOKEN_COLUMNS
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
@@ -55,7 +57,7 @@ WITH fresh AS (
     FROM fresh GROUP BY {", ".join(CELL)} ORDER BY {", ".join(CELL)}
     ON CONFLICT ({", ".join(CELL)}) DO UPDATE
     SET {", ".join(f"{measure} = usage_rollup.{measure} + excluded.{measure}" for measure in MEASURES)}
-)
+), owned AS ({ADD_OWNERS.format(fresh="fresh")})
 SELECT count(*) FROM fresh
 """  # noqa: S608 - constants
 
@@ -86,7 +88,7 @@ def rebuild() -> int:
     """Delete the roll-ups and sum the whole ledger again. Until that is done, reports show too little."""
     with transaction.atomic(), connection.cursor() as cursor:
         _lock()
-        cursor.execute("DELETE FROM usage_rollup")
+        cursor.execute("DELETE FROM usage_rollup; DELETE FROM usage_ownerday")
         RollupState.objects.update(xid="0", rolled_up_at=None)
     return roll_up()
 

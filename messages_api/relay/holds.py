@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -107,11 +108,17 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
 
 
 def by_its_names(call: Call, held: CallHold) -> dict[str, ModelShare] | None:
-    """A share with the whole hold, for budgets and limits by model: it has the model's name at the target, the
-    requested name, and the further models that the request may mean. None if that is only the requested name.
+    """As `shares_of`, for the names of a call's model and of the further models that the request may mean."""
+    others = (call.target.asked or call.request.model, *meant_besides(call.request.extras))
+    return shares_of(call.model, call.request.model, others, held)
+
+
+def shares_of(model: str, requested: str, others: Iterable[str], held: CallHold) -> dict[str, ModelShare] | None:
+    """A share with the whole hold, for budgets and limits by model: it has the model's name at the target, and all
+    other names. None if that is only the requested name.
     """
-    others = dict.fromkeys((call.target.asked or call.request.model, *meant_besides(call.request.extras)))
-    others.pop(call.model, None)
-    if call.model == call.request.model and not others:
+    besides = dict.fromkeys(others)
+    besides.pop(model, None)
+    if model == requested and not besides:
         return None
-    return {call.model: ModelShare(held.ceiling, held.input_ceiling + held.max_tokens, list(others))}
+    return {model: ModelShare(held.ceiling, held.input_ceiling + held.max_tokens, list(besides))}

@@ -37,6 +37,7 @@ from messages_api.relay.reading_on import ReadingOn
 from messages_api.relay.refused_keys import RefusedKeys
 from messages_api.server.intake import Intake
 from usage import pricing, spool
+from usage.credential_uses import CredentialUses
 from usage.free_call_counter import FreeCallCounter
 from usage.parallel import ParallelLimits
 from usage.refusal_log import RefusalLog
@@ -69,6 +70,7 @@ class Runtime:
         self.caller_limits = CallerLimits()
         self.passed_keys = PassedKeys(configuration.passthrough_failures)
         self.refusals = RefusalLog(self.reader)
+        self.uses = CredentialUses(self.reader)
         self.intake = Intake(
             configuration.body_memory_bytes,
             configuration.body_memory_bytes_per_key,
@@ -116,6 +118,7 @@ class Runtime:
         steps = (
             self.refusals.flush,
             self.free_calls.flush,
+            self.uses.flush,
             self.accounts.flush,
             self.cooldowns.read,
             self.performances.read,
@@ -134,6 +137,7 @@ class Runtime:
         await self.writer.stop()
         await self.refusals.flush()
         await self.free_calls.flush()
+        await self.uses.flush()
         await self.bindings.close()
         await self.client.close()
         await long_bodies.close()

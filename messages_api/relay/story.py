@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from django.http.response import HttpResponseBase
 
+from keys.client_address import client_address
 from keys.directory import KnownKey
 from messages_api.answer.metering import Reading
 from messages_api.callers import quota
@@ -184,6 +185,7 @@ async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
         call.tight = quota.nearly_empty(verdict.details)
         runtime.passing.trust(call.key)
         runtime.open_calls.remember(call)
+        runtime.uses.note(call.key.credential, client_address(incoming.http.scope))
     return verdict
 
 

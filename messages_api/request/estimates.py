@@ -8,6 +8,7 @@ tools and formats).
 from __future__ import annotations
 
 import binascii
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -223,6 +224,11 @@ class Estimate:
 
 
 NOTHING = Estimate(likely=0, ceiling=0, writes=False, hour_writes=False)
+
+
+def of_size(tokens: int) -> Estimate:
+    """The estimate of a request of this many likely tokens of text, which isn't there to be read."""
+    return Estimate(likely=tokens, ceiling=math.ceil(tokens / LIKELY), writes=False, hour_writes=False)
 
 
 @dataclass(frozen=True, slots=True)

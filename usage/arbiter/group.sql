@@ -59,8 +59,7 @@ BEGIN
             LEFT JOIN LATERAL usage_caller(a.credential, a.revision, a.catalogue_revision) AS k ON true
             CROSS JOIN LATERAL (SELECT CASE
                 WHEN k.verdict = 'admitted' AND NOT a.insists AND EXISTS (
-                    SELECT FROM keys_cooldown c WHERE c.provider_key_id = a.provider_key
-                        AND usage_is_for(c.model, a.requested_model, a.shares) AND c.until > clock_timestamp())
+                    SELECT FROM usage_cooldowns_of(a.provider_key, a.requested_model, a.shares))
                 THEN 'cooling' ELSE coalesce(k.verdict, 'unknown') END) AS v (verdict)
         ), held AS (
             -- As usage_make_holds does it. A statement of its own would make a lone call cost a tenth more.

@@ -1,0 +1,109 @@
+"""The list of calls, its export, and the page of one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from administration import rooms
+from administration.calls import details, filters
+from administration.calls.filters import CallFilter
+from administration.roles import may, names, visible
+from administration.rooms import Page
+from keys.exports import Export
+from usage import export, request_ids
+from usage.models import LedgerEntry
+
+VIEW = ("usage.view_ledgerentry",)
+
+
+@require_safe
+def calls(request: HttpRequest) -> HttpResponseBase:
+    """The calls that fit the filter in the URL, latest first; with `format=csv`, all of them as a download."""
+    form = CallFilter(request.GET)
+    wanted = None
+    if form.is_valid():
+        wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all()))
+        if request.GET.get("format") == "csv":
+            return download(request, form)
+    part = filters.page(wanted, filters.before_of(request.GET.get("before"))) if wanted else None
+    context = admin.site.each_context(request) | {
+        "title": "Calls",
+        "form": form,
+        "part": part,
+        "first_page": "before" not in request.GET,
+        "next_query": query(request, before=request_ids.request_id(part.next)) if part and part.next else "",
+        "latest_query": query(request),
+        "csv_query": query(request, format="csv") if may(request.user, names.EXPORT_CALLS) else "",
+        "may_search": True,
+    }
+    return TemplateResponse(request, "admin/calls/list.html", context)
+
+
+def query(request: HttpRequest, **changes: str) -> str:
+    """The filter for another URL, without empty values and without the place in the list."""
+    found = request.GET.copy()
+    for name in [name for name, value in found.items() if not value or name in ("before", "format")]:
+        del found[name]
+    for name, value in changes.items():
+        found[name] = value
+    return found.urlencode()
+
+
+def download(request: HttpRequest, form: CallFilter) -> HttpResponseBase:
+    """The calls that fit, oldest first, in the columns of `manage.py export_usage`.
+
+    Raises:
+        PermissionDenied: this person may see calls, and not export them.
+    """
+    if not may(request.user, names.EXPORT_CALLS):
+        raise PermissionDenied
+    wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all(), "export"))
+    pages = ([list(row.values()) for row in export.described([part])] for part in filters.oldest_first(wanted))
+    filename, columns = "calls.csv", list(export.COLUMNS)
+    return Export(request, "usage_ledgerentry", filename, columns, pages, query=query(request) or None)
+
+
+@require_safe
+def call(request: HttpRequest, call: str) -> HttpResponse:
+    """The page of one call.
+
+    Raises:
+        Http404: there is no such call, or this person may not see it.
+    """
+    try:
+        row = (
+            visible(request.user, LedgerEntry.objects.all())
+            .select_related("virtual_key", "provider_key", "team__customer", "customer")
+            .get(pk=request_ids.parse(call))
+        )
+    except (ValueError, LedgerEntry.DoesNotExist):
+        raise Http404("There is no such call.") from None
+    context: dict[str, Any] = admin.site.each_context(request) | {
+        "title": f"Call {request_ids.request_id(row.pk)}",
+        "row": row,
+        "call": details.of(row),
+        "calls_url": reverse("admin:calls"),
+    }
+    return TemplateResponse(request, "admin/calls/call.html", context)
+
+
+rooms.CALLS.add(
+    Page(
+        "Calls",
+        "admin:calls",
+        VIEW,
+        route="calls/",
+        view=calls,
+        also=("admin:call", "admin:usage_ledgerentry_changelist", "admin:usage_ledgerentry_change"),
+    ),
+    first=True,
+)
+rooms.CALLS.add(Page("Call", "admin:call", VIEW, route="calls/<str:call>/", view=call, linked=False))

@@ -1,0 +1,1 @@
+"""The pages of one virtual key, team or customer."""

@@ -1,0 +1,104 @@
+"""Measures the pages of keys, teams, customers, calls and refusals in a large deployment: `make bench-pages`.
+
+It fills a database of its own, then asks for each page as a browser would, and prints the median, the 95th percentile
+(both in milliseconds) and the number of queries. It takes many minutes and about 15 GB.
+
+    bench/pages.py --server URL [--keys 400000] [--teams 40000] [--calls 10000000] [--times 20] [--keep]
+
+`--server`: create the database on this server. `--keep`: leave the database, and use it if it is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "bench_pages"
+sys.path.insert(0, str(ROOT))
+
+from tests.support.scale import LARGE, Scale, fill  # noqa: E402
+
+
+def main() -> None:
+    """Fill the database if it isn't there, and measure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--server", required=True, metavar="URL")
+    for name in ("keys", "teams", "calls", "refusals"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(LARGE, name))
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--keep", action="store_true")
+    given = parser.parse_args()
+    scale = replace(LARGE, keys=given.keys, teams=given.teams, calls=given.calls, refusals=given.refusals)
+    server = urlsplit(given.server)
+    with psycopg.connect(server._replace(path="/postgres").geturl(), autocommit=True) as link:
+        is_there = bool(link.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).rowcount)
+        if is_there and not given.keep:
+            link.execute(f"DROP DATABASE {NAME}")
+            is_there = False
+        if not is_there:
+            link.execute(f"CREATE DATABASE {NAME} TEMPLATE template0")
+    os.environ |= {
+        "DATABASE_URL": server._replace(path=f"/{NAME}").geturl(),
+        "DJANGO_SETTINGS_MODULE": "gateway_project.settings",
+    }
+    import django
+
+    django.setup()
+    if not is_there:
+        make(scale)
+    measure(given.times)
+
+
+def make(scale: Scale) -> None:
+    """Migrate and fill the database."""
+    from django.core.management import call_command
+
+    from keys.connection import parameters
+
+    call_command("migrate", verbosity=0)
+    began = time.monotonic()
+    with psycopg.connect(**parameters(), autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
+        fill(link, scale)
+    print(f"filled in {time.monotonic() - began:,.0f} s", flush=True)
+
+
+def measure(times: int) -> None:
+    """Print a line for each page."""
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from tests.support.scaled_pages import pages
+
+    settings.ALLOWED_HOSTS = ["*"]
+    user = User.objects.filter(is_superuser=True).first() or User.objects.create_superuser("bench")
+    client: Any = Client()
+    client.force_login(user)
+    print(f"{'page':<72} {'median':>8} {'p95':>8} {'queries':>8}")
+    for url in pages():
+        took, count = [], 0
+        for _ in range(times):
+            began = time.perf_counter()
+            with CaptureQueriesContext(connection) as queries:
+                answer = client.get(url)
+            took.append((time.perf_counter() - began) * 1000)
+            count = len(queries)
+            assert answer.status_code == 200, (url, answer.status_code)
+        p95 = sorted(took)[max(0, round(times * 0.95) - 1)]
+        print(f"{url[:72]:<72} {statistics.median(took):>8.0f} {p95:>8.0f} {count:>8}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""With many keys and calls, no page scans a large table, and each makes as many queries as with few. `make bench-pages`
+measures the times at full size."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from administration.calls import filters
+from administration.owners import standing
+from keys.connection import parameters
+from tests.support import scaled_pages
+from tests.support.gateway import new_database, using
+from tests.support.scale import SMALL, fill
+
+pytestmark = pytest.mark.either_server
+# Tables of which a page may read a part only.
+LARGE = re.compile(
+    "usage_ledgerentry_.*|usage_(refusal|rollup|ownerday|budget|credentialuse)|keys_(credential|virtualkeyroute)"
+)
+ROWS = "SELECT relname FROM pg_class WHERE reltuples > 1000"
+MOST_QUERIES = 40
+
+
+@pytest.fixture(scope="module")
+def scaled(django_db_blocker) -> Iterator[Client]:
+    """Someone who may see all pages of a large deployment."""
+    with django_db_blocker.unblock(), new_database("scale") as name, using(name):
+        with psycopg.connect(**parameters(), autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
+            fill(link, SMALL)
+        client = Client()
+        client.force_login(User.objects.create_superuser("admin"))
+        yield client
+
+
+def scans(plan: dict[str, Any], limited: bool = False) -> Iterator[str]:
+    """The tables that a plan reads from end to end. A search for a text inside of names has to, and the first rows in
+    any order are found at once."""
+    searches = "~~" in plan.get("Filter", "")
+    if plan["Node Type"] == "Seq Scan" and not searches and not (limited and "Filter" not in plan):
+        yield plan["Relation Name"]
+    for each in plan.get("Plans", ()):
+        yield from scans(each, limited or plan["Node Type"] == "Limit")
+
+
+def scanned(sql: str, filled: set[str]) -> set[str]:
+    """The large tables that a query scans."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}")
+        (plan,) = cursor.fetchone()
+    plan = json.loads(plan) if isinstance(plan, str) else plan
+    return {table for table in scans(plan[0]["Plan"]) if LARGE.fullmatch(table)} & filled
+
+
+def test_no_page_scans_a_large_table_and_all_have_few_queries(scaled, django_db_blocker, monkeypatch):
+    # In proportion to the number of rows.
+    monkeypatch.setattr(filters, "LOOKED_AT", 300)
+    monkeypatch.setattr(standing, "REFUSALS_LOOKED_AT", 300)
+    found = []
+    with django_db_blocker.unblock():
+        with connection.cursor() as cursor:
+            cursor.execute(ROWS)
+            filled = {table for (table,) in cursor.fetchall()}
+        for url in scaled_pages.pages():
+            scaled.get(url)
+            with CaptureQueriesContext(connection) as queries:
+                answer = scaled.get(url)
+            assert answer.status_code == 200, url
+            if len(queries) > MOST_QUERIES:
+                found.append(f"{url}: {len(queries)} queries")
+            for query in queries:
+                if query["sql"].startswith(("SELECT", "WITH")) and (tables := scanned(query["sql"], filled)):
+                    found.append(f"{url}: {', '.join(sorted(tables))}: {query['sql'][-700:]}")
+    assert not found, "\n".join(found)

@@ -1,0 +1,88 @@
+"""The pages, lists, searches and filters that must stay fast in a deployment of tests/support/scale.py."""
+
+from __future__ import annotations
+
+from keys.models import VirtualKey
+from usage import request_ids
+from usage.models import LedgerEntry
+
+CUSTOMER, SMALL_CUSTOMER, TEAM = 1_000_001, 1_000_004, 1_000_003
+
+
+def pages() -> list[str]:
+    """Their URLs, each with a frequent and a rare value where that may make a difference."""
+    key = VirtualKey.objects.get(pk=1_000_042)
+    entry = LedgerEntry.objects.order_by("id")[10]
+    calls = [
+        "",
+        f"key={key.pk}",
+        f"team={TEAM}",
+        f"customer={CUSTOMER}",
+        f"customer={SMALL_CUSTOMER}",
+        f"customer={CUSTOMER}&stop_reason=refusal",
+        "provider_key=1000002",
+        "model=claude-haiku-5-5",
+        "model=*haiku*",
+        "model=gpt-x",
+        "status=failed",
+        "status=client_disconnected",
+        "status=completed",
+        "stop_reason=refusal",
+        "stop_reason=never",
+        "stream=yes",
+        "price=estimated",
+        "price=unpriced",
+        "price=similar",
+        "session=session-11",
+        "label=project%3Datlas",
+        "label=project%3Dnone",
+        "cost_above=0.1",
+        "cost_above=1000",
+        "seconds_above=4.9",
+        "seconds_above=1000",
+        "since=2026-01-01T00:00",
+        "until=2020-01-01T00:00",
+        f"before={request_ids.request_id(entry.pk)}",
+    ]
+    lists = [
+        "keys/virtualkey/",
+        "keys/virtualkey/?p=100",
+        f"keys/virtualkey/?q={key.name}",
+        f"keys/virtualkey/?q={key.name[6:14]}",
+        "keys/virtualkey/?q=nothing+like+it",
+        "keys/virtualkey/?q=person4711",
+        "keys/virtualkey/?q=abcd",
+        "keys/virtualkey/?state=active",
+        "keys/virtualkey/?state=revoked",
+        f"keys/virtualkey/?customer__id__exact={CUSTOMER}",
+        f"keys/virtualkey/?team__id__exact={TEAM}",
+        "keys/virtualkey/?provider_keys__id__exact=1000002",
+        "keys/team/",
+        "keys/team/?q=Customer+17",
+        f"keys/team/?q={str(key.team)[-9:]}",
+        "keys/team/?q=nothing",
+        f"keys/team/?customer__id__exact={CUSTOMER}",
+        "keys/team/?paused__exact=1",
+        "keys/customer/",
+        "keys/customer/?q=Customer+17",
+        "keys/customer/?q=nothing",
+        "usage/refusal/",
+        "usage/refusal/?why=budget",
+        "usage/refusal/?why=expired",
+        "usage/refusal/?p=100",
+        f"usage/refusal/?q={request_ids.request_id(entry.pk)}",
+    ]
+    pickers = [
+        f"autocomplete/?app_label=usage&model_name=ledgerentry&field_name={field}&term={term}"
+        for field in ("customer", "team", "virtual_key", "provider_key")
+        for term in ("", "17", "nothing")
+    ]
+    owners = [
+        f"key/{key.pk}/",
+        f"key/{key.pk}/?model=claude-opus-5-5",
+        f"team/{TEAM}/",
+        f"customer/{CUSTOMER}/",
+        f"customer/{SMALL_CUSTOMER}/",
+        f"calls/{request_ids.request_id(entry.pk)}/",
+    ]
+    return [f"/admin/{path}" for path in (*owners, *(f"calls/?{query}" for query in calls), *lists, *pickers)]
