@@ -73,6 +73,11 @@ TEMPLATES = [
 
 DATABASES = {"default": database.settings(CONFIGURATION.database_url, VAR_DIR)}
 
+# The first signs in, and knows permissions that were given by hand. The second knows roles.
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "administration.roles.backend.RolesBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

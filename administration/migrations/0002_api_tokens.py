@@ -25,7 +25,7 @@ NOW = django.db.models.functions.datetime.Now()
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ("keys", "0018_audit_log"),
+        ("administration", "0001_roles"),
     ]
 
     operations: ClassVar = [

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from administration.models.api_tokens import ApiToken, RestAnswer
+from administration.models.grants import Grant
 
-__all__ = ["ApiToken", "RestAnswer"]
+__all__ = ["ApiToken", "Grant", "RestAnswer"]

@@ -27,6 +27,7 @@ from administration.rest.members import Members
 from administration.rest.parsing import AlwaysJson, Json
 from administration.rest.schema import Schema
 from keys.audit.actor import Actor, acting
+from keys.visibility import visible
 
 M = TypeVar("M", bound=Model)
 Work = Callable[..., Response]
@@ -269,12 +270,6 @@ class Removed(Resource):
     def remove(self, row: Any) -> None:
         """Take a row away."""
         raise NotImplementedError
-
-
-def visible(user: Any, rows: QuerySet[M], action: str = "view") -> QuerySet[M]:
-    """Those rows of a queryset for which a person may do this."""
-    permission = f"{rows.model._meta.app_label}.{action}_{rows.model._meta.model_name}"
-    return rows if user.has_perm(permission) else rows.none()
 
 
 def assign(row: Model, values: Mapping[str, Any]) -> None:
