@@ -181,7 +181,11 @@ def count_wrong_token(address: str) -> None:
     Raises:
         Refused: this network has sent too many; the client must wait.
     """
-    values = {"network": subject("token", network_of(address)), "step": NETWORK.step, "room": NETWORK.room}
+    values: dict[str, Any] = {
+        "network": subject("token", network_of(address)),
+        "step": NETWORK.step,
+        "room": NETWORK.room,
+    }
     with connection.cursor() as cursor:
         cursor.execute(COUNT_WRONG, values)
         counted = cursor.rowcount

@@ -45,9 +45,7 @@ class Migration(migrations.Migration):
                 ("last", models.CharField(editable=False, max_length=8)),
                 (
                     "scopes",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=models.CharField(max_length=40), size=None
-                    ),
+                    django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=40), size=None),
                 ),
                 ("created_at", models.DateTimeField(db_default=NOW, editable=False)),
                 ("expires_at", models.DateTimeField(help_text="UTC. At most a year from now.")),

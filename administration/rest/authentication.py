@@ -55,9 +55,10 @@ class ScopeAllows(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Whether the scopes suffice."""
+        token: Any = request.auth
         write = request.method not in ("GET", "HEAD")
         scope = view.scope
-        if not scope or scopes.allow(request.auth.scopes, scope, write=write):
+        if not scope or scopes.allow(token.scopes, scope, write=write):
             return True
         self.message = f"This token lacks the scope {scope}:{'write' if write else 'read'}."
         return False

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema_field
-from rest_framework import serializers
+from rest_framework import fields, serializers
 
 from administration.rest.errors import UNKNOWN
 from usage.budget_terms import MOST
@@ -45,9 +45,25 @@ class Members(serializers.Serializer[Any]):
             settable = {name for name, field in self.fields.items() if not field.read_only}
             known = {*self.fields, *self.FIXED}
             faults = {str(name): [CANT_BE_SET if name in known else UNKNOWN] for name in data if name not in settable}
+            if self._is_whole():
+                faults |= {
+                    name: [str(field.error_messages["required"])]
+                    for name, field in self.fields.items()
+                    if field.required and not field.read_only and name not in data
+                }
             if faults:
                 raise serializers.ValidationError(faults)
-        return super().to_internal_value(data)
+        values = super().to_internal_value(data)
+        if self._is_whole():
+            defaults = {
+                field.source: field.default for field in self.fields.values() if field.default is not fields.empty
+            }
+            return defaults | values
+        return values
+
+    def _is_whole(self) -> bool:
+        """Whether this is an object within a change: the change may leave out members, but not those of the object."""
+        return self.parent is not None and bool(getattr(self.root, "partial", False))
 
 
 @extend_schema_field(

@@ -38,7 +38,7 @@ def page(rows: QuerySet[Any], query: QueryDict, *, newest_first: bool) -> tuple[
     most = size(query)
     ordered = rows.order_by("-pk" if newest_first else "pk")
     if "cursor" in query:
-        last = _read(query["cursor"], UUID if rows.model._meta.pk.get_internal_type() == "UUIDField" else int)
+        last = _read(query.get("cursor", ""), UUID if rows.model._meta.pk.get_internal_type() == "UUIDField" else int)
         ordered = ordered.filter(**{"pk__lt" if newest_first else "pk__gt": last})
     found = list(ordered[: most + 1])
     more = len(found) > most

@@ -65,7 +65,7 @@ class Schema(AutoSchema):
             return f"{VERBS[self.view.action]} {'the ' if self.view.action == 'retrieve' else ''}{noun}"
         return str(getattr(self.view, self.view.action).__doc__).partition("\n")[0].rstrip(".")
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]
         """What the resource's class says."""
         return str(type(self.view).__doc__)
 
@@ -73,7 +73,7 @@ class Schema(AutoSchema):
         """A token."""
         return [{"token": []}]
 
-    def get_override_parameters(self) -> list[OpenApiParameter]:
+    def get_override_parameters(self) -> list[Any]:
         """Filters, the page, and the headers that matter."""
         found = []
         if self.view.action == "list":

@@ -35,7 +35,7 @@ MODELS = "Names and patterns (claude-*). Empty: all models."
 class BudgetTerms(Members):
     """What calls may cost in a window."""
 
-    FIXED: ClassVar = ("unit", "period", "rolling", "models")
+    FIXED: ClassVar[tuple[str, ...]] = ("unit", "period", "rolling", "models")
 
     unit = ChoiceField(choices=Unit.values, required=False, default=Unit.USD.value)
     amount = Amount(required=False, help_text="0 for a prepaid budget, whose amount is the sum of its top-ups.")
@@ -53,7 +53,7 @@ class BudgetTerms(Members):
 class LimitTerms(Members):
     """How many calls or tokens may pass in a minute, or how many calls at once."""
 
-    FIXED: ClassVar = ("kind", "models")
+    FIXED: ClassVar[tuple[str, ...]] = ("kind", "models")
 
     kind = ChoiceField(choices=LimitKind.values)
     rate = Whole(min_value=1, max_value=MOST_RATE)
@@ -149,7 +149,7 @@ def put_limit(owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey
     return budget_terms.put_limit(owner, pace, scope)
 
 
-def _refuse_second(model: type[Budget] | type[Limit], owner: Owner, scope: Scope, which: dict[str, Any]) -> None:
+def _refuse_second(model: type[budget_terms.Row], owner: Owner, scope: Scope, which: dict[str, Any]) -> None:
     found = budget_terms.find(model, owner, scope, **which)
     if found:
         name = model._meta.verbose_name
@@ -177,7 +177,7 @@ class Owned(Listed, Added, Changed, Removed):
             raise ValidationError({name: f"The virtual key {pk} can't have budgets and limits any more."})
         return owner, self.chosen(ProviderKey, values.pop("provider_key_id", None), "provider_key_id")
 
-    def change(self, row: Budget | Limit, values: dict[str, Any]) -> None:
+    def change(self, row: Any, values: dict[str, Any]) -> None:
         """Save these values."""
         budget_terms.change(row, values)
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -74,10 +75,11 @@ class ProviderKeyMembers(Members):
     cooldowns = CooldownMembers(many=True, read_only=True)
     created_at = Moment(read_only=True)
 
-    def get_last_check(self, row: ProviderKey) -> CheckMembers | None:
+    @extend_schema_field(CheckMembers(allow_null=True))
+    def get_last_check(self, row: ProviderKey) -> dict[str, Any] | None:
         """The last test."""
         found = getattr(row, "last_check", None)
-        return CheckMembers(found).data if found is not None else None  # type: ignore[return-value]
+        return dict(CheckMembers(found).data) if found is not None else None
 
 
 class ProviderKeys(Listed, Added, Changed):

@@ -105,7 +105,7 @@ class NewKeys(Members):
 class IssuedKeys(Members):
     """New virtual keys with their secrets."""
 
-    data = IssuedKey(many=True)
+    data = IssuedKey(many=True)  # type: ignore[assignment]
 
 
 class Rotation(Members):
