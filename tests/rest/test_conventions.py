@@ -15,7 +15,7 @@ from administration.rest.urls import RESOURCES
 from keys.models import Customer, Team, VirtualKey
 from tests.support.issued import make_provider_key
 from tests.support.ledger_rows import START, make_cast, make_entry
-from tests.support.rest import Program, boss, error, program  # noqa: F401 (fixtures)
+from tests.support.rest import Program, error
 from usage import request_ids
 from usage.budgets import TopUp
 

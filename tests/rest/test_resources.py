@@ -12,7 +12,7 @@ from administration.rest.members import written
 from keys import keyring
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
-from tests.support.rest import Program, boss, error, program  # noqa: F401
+from tests.support.rest import Program, error
 from usage.budgets import Budget, Limit
 from usage.models import Price
 

@@ -16,7 +16,7 @@ from keys.audit.models import AuditEvent
 from keys.audit.words import Words
 from keys.errors import Unusable
 from keys.models import Customer
-from tests.support.rest import Program, boss, error, program  # noqa: F401 (fixtures)
+from tests.support.rest import Program, error
 
 
 def test_a_token_is_stored_as_a_digest_only(program):
@@ -39,10 +39,10 @@ def test_a_token_ends_with_its_expiry_its_revocation_and_its_person(program):
     error(program.ask("GET", "me"), 401, "unauthenticated")
     ApiToken.objects.update(expires_at=timezone.now() + timedelta(days=1))
     User.objects.create_superuser("another owner")
-    boss = User.objects.filter(username="boss")
-    boss.update(is_active=False)
+    owner = User.objects.filter(username="boss")
+    owner.update(is_active=False)
     error(program.ask("GET", "me"), 401, "unauthenticated")
-    boss.update(is_active=True)
+    owner.update(is_active=True)
     assert program.ask("GET", "me").status_code == 200
     tokens.revoke(program.token)
     error(program.ask("GET", "me"), 401, "unauthenticated")
