@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 
 from administration.deployment import applying, declared, one_time_file
+from administration.deployment.foreign import Imported
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
 
@@ -59,6 +61,35 @@ class DeploymentCommand(GatewayCommand):
             )
         self.say(f"New virtual keys: {count}. Their secrets are in {path}: hand them out, then delete the file.")
         return path
+
+
+class ImportCommand(DeploymentCommand):
+    """The base class of commands that take over another gateway's configuration."""
+
+    def add_import(self, parser: CommandParser) -> None:
+        """Add the options."""
+        parser.add_argument(
+            "--customer", default="Imported", metavar="NAME", help="who pays for keys without a customer there"
+        )
+        self.add_common(parser)
+
+    def take_over(self, imported: Imported, options: dict[str, Any]) -> None:
+        """Apply it, and say what could not be taken over."""
+        self.carry_out(imported.deployment, options)
+        for what in imported.left_out:
+            self.say(f"Not taken over: {what}")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        Unusable: it can't be read, or is no JSON.
+    """
+    try:
+        return json.loads(read_file(path))
+    except (ValueError, RecursionError):
+        raise Unusable(f"{path} is no JSON") from None
 
 
 def read_file(path: Path) -> bytes:
