@@ -116,7 +116,7 @@ class _Loader(yaml.SafeLoader):
             Unusable: it is an alias.
         """
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise Unusable(f"line {event.start_mark.line + 1}: aliases (*{event.anchor}) are refused: write it out")
         return super().compose_node(parent, index)
 
@@ -162,7 +162,7 @@ def _part(loader: _Loader, node: Any, path: str, depth: int) -> Part:
         return Part(items, line, path)
     if node.tag == "tag:yaml.org,2002:timestamp":
         return Part(node.value, line, path)
-    return Part(loader.construct_object(node), line, path)  # type: ignore[no-untyped-call]
+    return Part(loader.construct_object(node), line, path)
 
 
 def _members(loader: _Loader, node: Any, path: str) -> Iterator[tuple[str, Any]]:

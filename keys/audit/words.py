@@ -29,6 +29,7 @@ class Words:
         self.names = dict(AuditName.objects.filter(pk__in=wanted).values_list("pk", "value"))
         self.models = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
         self.rows: dict[tuple[str, str], Model | None] = {}
+        self._load(events)
         self.people = self._people({event.actor_id for event in events if event.actor_kind in ("person", "token")})
 
     def who(self, event: AuditEvent) -> str:
@@ -104,6 +105,18 @@ class Words:
         if unit == "usd" and amount == round(amount, 2):
             return f"${amount:,.2f}"
         return f"{amount.normalize():,f}"
+
+    def _load(self, events: list[AuditEvent]) -> None:
+        """Look up the rows that the events are about, table by table."""
+        wanted: dict[str, set[str]] = {}
+        for event in events:
+            owner, _, owner_key = event.about.partition(":")
+            for table, key in ((event.table_name, event.object), (owner, owner_key)):
+                if table in self.models and key.isdecimal():
+                    wanted.setdefault(table, set()).add(key)
+        for table, keys in wanted.items():
+            found = self.models[table]._default_manager.in_bulk([int(key) for key in keys])
+            self.rows |= {(table, key): found.get(int(key)) for key in keys}
 
     def _row(self, table: str, key: str) -> Model | None:
         """The row as it is now, if it still exists."""

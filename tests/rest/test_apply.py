@@ -83,7 +83,7 @@ def test_a_file_makes_the_deployment(apply, tmp_path):
     assert {route.provider_key.name: route.weight for route in key.routes.all()} == {"main": 3, "echo": 1}
     assert (key.owner, key.labels, key.allowed_models) == ("alice", {"project": "atlas"}, ["claude-*"])
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
-    [_, *rows] = csv.reader(secrets.open())
+    [_, *rows] = csv.reader(secrets.read_text().splitlines())
     assert {name: opened_by(secret).virtual_key.name for name, secret in rows} == {
         "Acme/Research/ci": "ci",
         "Acme/ops": "ops",
