@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from administration.models import RestAnswer
@@ -257,11 +258,14 @@ def test_calls_are_read_newest_first_and_filtered(program):
 
 
 @pytest.mark.parametrize("path", list(RESOURCES))
-def test_a_list_takes_a_fixed_number_of_queries(program, path, django_assert_max_num_queries):
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(program, path):
     make_provider_key()
     customer = Customer.objects.create(**ACME)
-    for number in range(5):
+    counts = []
+    for number in range(3):
         Team.objects.create(customer=customer, name=f"t{number}")
         program.post("virtual-keys", {"name": f"k{number}", "customer_id": customer.pk, "budgets": [{"amount": "1"}]})
-    with django_assert_max_num_queries(10):
-        program.get(path)
+        with CaptureQueriesContext(connection) as queries:
+            program.get(path)
+        counts.append(len(queries))
+    assert counts[1] == counts[2] <= 20

@@ -129,8 +129,8 @@ def take_over(db, tmp_path, monkeypatch):
         path.write_text(text)
         out, said = io.StringIO(), io.StringIO()
         call_command(command, path, secrets=secrets, stdout=out, stderr=said, **options)
-        rows = csv.reader(secrets.read_text().splitlines()[1:]) if secrets.exists() else []
-        return out.getvalue(), said.getvalue(), dict(rows)
+        lines = secrets.read_text().splitlines()[1:] if secrets.exists() else []
+        return out.getvalue(), said.getvalue(), dict(csv.reader(lines))
 
     return run
 
