@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "VERSION": VERSION,
     "OAS_VERSION": "3.1.0",
     "SERVERS": [{"url": "/", "description": "This gateway."}],
-    "SORT_OPERATIONS": False,
+    "SORT_OPERATIONS": True,
     "COMPONENT_SPLIT_REQUEST": True,
     "APPEND_COMPONENTS": {"securitySchemes": SECURITY_SCHEMES},
     "POSTPROCESSING_HOOKS": [],
