@@ -44,7 +44,7 @@ RETRY_SECONDS = 5
 STATEMENT_SECONDS = 30
 
 
-class Refused(Exception):
+class PageRefused(Exception):
     """A request that is refused before Django sees it.
 
     Attributes:
@@ -98,7 +98,7 @@ class Pages:
                 answer = await self._answer(scope, body, receive)
         except Gone:
             return
-        except Refused as refusal:
+        except PageRefused as refusal:
             await say(send, refusal, rest=is_rest(scope))
             return
         # The thread is already free here, so that a slow reader doesn't make other pages wait.
@@ -201,21 +201,21 @@ async def parts(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-def too_slow() -> Refused:
-    return Refused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
+def too_slow() -> PageRefused:
+    return PageRefused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> PageRefused:
     message = (
         f"The request's body is larger than {limit} bytes."
         if limit
         else "A request with this method must not have a body."
     )
-    return Refused(413, message, closes=True)
+    return PageRefused(413, message, closes=True)
 
 
-def busy(*, closes: bool = False) -> Refused:
-    return Refused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
+def busy(*, closes: bool = False) -> PageRefused:
+    return PageRefused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
 
 
 def is_rest(scope: Any) -> bool:
@@ -224,7 +224,7 @@ def is_rest(scope: Any) -> bool:
     return path.startswith(REST)
 
 
-async def say(send: Send, refusal: Refused, *, rest: bool = False) -> None:
+async def say(send: Send, refusal: PageRefused, *, rest: bool = False) -> None:
     """Send a refusal as plain text, or in the shape of the REST API's errors."""
     body = errors.text(refusal.status, str(refusal)) if rest else f"{refusal}\n".encode()
     shape = content_security.JSON if rest else content_security.PLAIN

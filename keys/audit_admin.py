@@ -1,4 +1,4 @@
-"""The read-only page of the audit log, its export, and the way there from the page of a row."""
+"""The read-only page of the audit log, its export, and the link to it on the page of a row."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from keys.audit.words import Words
 
 PAGE = 1000
 HEADER = ("id", "time", "who", "address", "action", "table", "row", "what")
-# What a spreadsheet would run as a formula.
+# Characters with which a formula begins in a spreadsheet.
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
-class Echo:
-    """A file for the csv module that gives back each line."""
+class CsvLines:
+    """A file for the csv module; `write` returns the line."""
 
     def write(self, line: str) -> str:
         return line
@@ -86,7 +86,7 @@ class AuditEventAdmin(LookedAt):
             raise PermissionDenied
         events = self.get_changelist_instance(request).get_queryset(request).order_by("id")
         note("exported", "keys_auditevent", query=request.GET.urlencode() or None)
-        lines = csv.writer(Echo())
+        lines = csv.writer(CsvLines())
         return StreamingHttpResponse(
             (lines.writerow([_cell(value) for value in row]) for row in _rows(events)),
             content_type="text/csv; charset=utf-8",

@@ -109,7 +109,7 @@ class KnownCooldown:
 class Cooldowns:
     """The cool-downs that this process knows. `read` reloads them every second and after each write.
 
-    Nothing here fails a call: while the database is unavailable, the process goes by what it last read.
+    Nothing here fails a call: while the database is unavailable, the process uses what it last read.
     """
 
     def __init__(self, reader: Reader) -> None:

@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from messages_api.answer import settlement
-from messages_api.answer.metering import JsonMeter, Reading, State
+from messages_api.answer.account_states import State
+from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.answer.plausibility import OF_HOLD, Implausible, of_batch
 from messages_api.answer.settlement import PriceOf
 from usage.arbitration import clean
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 LONGEST_LINE = 16 << 20
 # Characters of a custom id that are kept: a longer one belongs to no batch of this gateway.
 ID_LENGTH = 65
-# There is one line for each request. Of results with more lines than this in addition, the rest isn't read.
+# There is one line for each request. After this many further lines, the rest isn't read.
 SPARE = 100
 PLACES = Decimal(1).scaleb(-12)
 
@@ -59,14 +60,14 @@ class Result(Struct):
     error: Raw = Raw(b"null")
 
 
-class Line(Struct):
+class ResultLine(Struct):
     """A line of the results."""
 
     custom_id: str
     result: Result
 
 
-line_of = msgspec.json.Decoder(Line)
+line_of = msgspec.json.Decoder(ResultLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ class ResultsMeter:
         self.custom_ids.append(read.custom_id[:ID_LENGTH])
         self.waiting.append(self._settlement(read))
 
-    def _settlement(self, line: Line) -> dict[str, Any]:
+    def _settlement(self, line: ResultLine) -> dict[str, Any]:
         batch, result = self.batch, line.result
         meter = JsonMeter()
         meter.read(bytes(result.message if result.type == "succeeded" else result.error))

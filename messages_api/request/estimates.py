@@ -57,7 +57,7 @@ BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 ADVISOR_CACHING = b'"caching":'
 MINTED = BEGINNING.encode()
-# An image is width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
+# An image has width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
 IMAGE_TOKENS, NEWER_IMAGE_TOKENS = 1_640, 4_800
@@ -273,7 +273,7 @@ def contents(said: Plain) -> Contents:
 class Showing(Struct):
     """A turn, a block or a source, with the members that may hold an image or a document.
 
-    The input of a tool is not among them: whatever it looks like, the model reads it as text.
+    The input of a tool is not among them: the model reads it as text, even if it looks like an image.
     """
 
     type: Any = None

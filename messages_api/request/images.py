@@ -28,14 +28,14 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def size_of_gif(data: bytes) -> tuple[int, int]:
-    """What its screen and its first picture cover together, as decoders take it: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+    """The size that its screen and its first picture cover together, as in decoders: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
 
     Raises:
-        struct.error, IndexError: there is no picture in it.
+        struct.error, IndexError: it contains no picture.
     """
     colours = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
     at = 13 + colours
-    while data[at] == 0x21:  # an extension, in parts up to an empty one
+    while data[at] == 0x21:  # an extension: blocks, of which an empty one is the last
         at += 2
         while size := data[at]:
             at += 1 + size
@@ -74,7 +74,7 @@ def size_of_jpeg(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
-        # Without a length (B.1.1.2, B.1.1.4), or no marker at all.
+        # It has no length (B.1.1.2, B.1.1.4), or is no marker.
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
             at += 1 if marker == 0xFF else 2
             continue

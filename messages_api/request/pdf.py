@@ -1,10 +1,10 @@
 """The most tokens that a provider can find in a PDF.
 
 A provider charges a page for its picture and for its text. Ordinary files say how many pages they have and what is on
-them. A file that is made to look small does not: its page tree lists a page a hundred times, its names are escaped, its
-text is packed a thousand times over. This reader understands those parts of ISO 32000-1 that producers use, takes the
-largest of several meanings, and counts a file that it does not understand as `MOST_PAGES`. A library would report the
-one meaning that it believes in, and run native code on the bytes of a client. Pure.
+them. A file that is made to look small doesn't: its page tree lists a page a hundred times, its names are escaped, or
+its text is compressed several times. This reader understands those parts of ISO 32000-1 that producers use, takes the
+largest of several meanings, and counts a file that it does not understand as `MOST_PAGES`. A library would report
+only one of the meanings, and run native code on a client's bytes. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_DEPTH = 20
 # Hexadecimal digits of the letters that one character code may stand for, as for a ligature.
 LETTERS = 16
 
-# White space and comments between two tokens, what ends a token, and one token.
+# White space and comments between two tokens, the end of a token, and one token.
 GAP = rb"(?:[ \t\r\n\f\0]|%[^\r\n]*+)"
 END = rb"(?=[ \t\r\n\f\0()<>\[\]{}/%]|\Z)"
 HEX = rb"<[0-9A-Fa-f \t\r\n\f\0]*+>"
@@ -53,7 +53,7 @@ ABBREVIATED = {b"/Fl": b"/FlateDecode", b"/A85": b"/ASCII85Decode", b"/AHx": b"/
 
 
 class Odd(Exception):
-    """The file is not one that producers make."""
+    """The file differs from those that usual producers write."""
 
 
 class Reference(NamedTuple):
@@ -66,16 +66,16 @@ class Stream(NamedTuple):
 
 
 def tokens(data: bytes) -> int:
-    """The most tokens of a PDF; those of `MOST_PAGES` pages where it isn't an ordinary file."""
+    """The most tokens of a PDF. A file that isn't an ordinary one counts as `MOST_PAGES` pages."""
     try:
-        return min(File(data).tokens(), MOST_TOKENS)
+        return min(PdfFile(data).tokens(), MOST_TOKENS)
     except (Odd, RecursionError):
         return MOST_TOKENS
 
 
-class File:
-    """The objects of a PDF by their numbers. Readers differ in which of two objects of one number they take, so each
-    number has all the values that the file gives it, wherever they are.
+class PdfFile:
+    """The objects of a PDF by their numbers. If two objects have the same number, readers differ in which of them they
+    take. So each number has all the values that the file gives it anywhere.
 
     Raises:
         Odd: the file isn't an ordinary one (so do all methods).
@@ -99,7 +99,7 @@ class File:
         self.drawings = self._all_drawings()
 
     def tokens(self) -> int:
-        """Tokens of all pages, and of words that structure gives to its parts."""
+        """Tokens of all pages, and of the texts in the structure tree."""
         trees = [self._pages(each[b"/Pages"], 0) for each in self.dictionaries if b"/Pages" in each]
         if not trees:
             raise Odd
@@ -129,7 +129,7 @@ class File:
         return max(PAGE_TOKENS, IMAGE_TOKENS + text * TEXT // 1000)
 
     def _lists(self, value: Any) -> Iterator[list[Any]]:
-        """Each list that a value may mean; an object that is no list is a list of itself."""
+        """Each list that a value may mean. An object that isn't a list counts as a list with one element."""
         if isinstance(value, Reference):
             for each in self.objects.get(value.number, ()):
                 if isinstance(each, list):
@@ -183,7 +183,7 @@ class File:
     _letters: int | None = None
 
     def _all_drawings(self) -> dict[bytes, set[Reference]]:
-        """What each name may draw on whatever page: all but images, which have no text."""
+        """The objects that each name may draw on any page. Images are left out, because they have no text."""
         drawings: dict[bytes, set[Reference]] = {}
         for each in self.dictionaries:
             for named in self._values(each.get(b"/XObject")):
@@ -216,8 +216,8 @@ class File:
         return self.objects.get(value.number, []) if isinstance(value, Reference) else [value]
 
     def _value(self, data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
-        """The object at a place, and where it ends: dictionaries and lists with what is in them, references, whole
-        numbers, and everything else as its bytes."""
+        """The object at a position, and its end. Dictionaries and lists have their contents; anything but references
+        and whole numbers is returned as its bytes."""
         self._step()
         found = TOKEN.match(data, at)
         if not found or depth > MOST_DEPTH:
@@ -245,7 +245,7 @@ class File:
         return token, at
 
     def _closed(self, data: bytes, at: int) -> int:
-        """Where a string with brackets in it ends."""
+        """The end of a string that contains brackets."""
         depth = 1
         for found in BRACKET.finditer(data, at):
             self._step(found.end() - at)
@@ -268,7 +268,7 @@ class File:
     # Streams
 
     def _end(self, data: bytes, begin: int, about: dict[bytes, Any]) -> int:
-        """The last place where a stream may end."""
+        """The last position at which a stream may end."""
         found = data.find(b"endstream", begin)
         length = about.get(b"/Length")
         end = max(found, begin + length if isinstance(length, int) else begin)
@@ -311,7 +311,7 @@ class File:
         return bytes(data)
 
     def _is_plain(self, parameters: Any) -> bool:
-        """Whether unpacked bytes mean what they say, and no predictor changes them."""
+        """Whether the unpacked bytes are the data itself: no predictor changes them."""
         match parameters:
             case list():
                 return all(self._is_plain(each) for each in parameters)
@@ -340,7 +340,7 @@ class File:
 def certain(count: int | None) -> int:
     """
     Raises:
-        Odd: it is being counted: something contains itself.
+        Odd: it is being counted already, so it contains itself.
     """
     if count is None:
         raise Odd

@@ -113,7 +113,7 @@ class MessagesRequest:
         return any(one.kind == "thread" for one in self.extras.uses)
 
 
-class Reader:
+class RequestReader:
     """Reads one kind of request.
 
     A union of msgspec's types is closed, so a body with a block of an unknown type is read again, block by block. The
@@ -155,7 +155,7 @@ class Reader:
             self.quick = msgspec.json.Decoder(self.body[blocks(*self.learnt)])
 
 
-readers = {False: Reader(MessagesBody, OpenMessagesBody), True: Reader(CountBody, OpenCountBody)}
+readers = {False: RequestReader(MessagesBody, OpenMessagesBody), True: RequestReader(CountBody, OpenCountBody)}
 
 
 def parse(

@@ -67,7 +67,7 @@ def test_a_bulk_action_makes_an_event_for_each_row(cast, client, boss):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_of_a_request_stays_on_the_connection(client):
+def test_no_data_of_a_request_stays_on_the_connection(client):
     boss = User.objects.create_superuser("boss")
     client.force_login(boss)
     client.post("/admin/auth/group/add/", {"name": "auditors"})

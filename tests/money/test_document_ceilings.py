@@ -1,4 +1,4 @@
-"""Images are held by what a model reads of them, whatever their bytes say."""
+"""The hold of an image depends on what a model reads of it, not on its bytes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def false_sizes():
 
 @pytest.mark.parametrize(("data", "size"), list(false_sizes()), ids=["png", "gif", "odd gif", "jpeg"])
 def test_no_image_is_held_as_a_smaller_one_than_decoders_find(data, size):
-    """A size of zeros is one that can't be told, which is held at the most."""
+    """A size of zeros is unknown, so the maximum is held."""
     assert images.size(data + b"x" * 600) == size
 
 

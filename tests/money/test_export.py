@@ -87,7 +87,7 @@ def test_it_gives_values_their_types(cast):
     assert {name: row[name] for name in expected} == expected
 
 
-def test_what_is_missing_is_null(cast):
+def test_missing_values_are_null(cast):
     make_entry(cast.charlie)
     [row] = rows()
     assert row["team"] is None

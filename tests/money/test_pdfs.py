@@ -160,7 +160,7 @@ def test_a_file_of_a_few_bytes_is_a_document_too():
 
 
 @given(st.binary(max_size=400), st.integers(0, 400), st.booleans())
-def test_whatever_a_file_is_made_of_it_is_at_least_one_page_and_at_most_the_most(noise, at, replace):
+def test_any_file_counts_as_one_page_at_least_and_the_most_pages_at_most(noise, at, replace):
     data = written(2)
     changed = data[:at] + noise + data[at + len(noise) * replace :]
     assert PAGE <= pdf.tokens(changed) <= pdf.MOST_TOKENS

@@ -117,7 +117,7 @@ def test_the_form_shows_what_it_was_taken_for(cast, finance):
         ({"model": "\0"}, "Null characters are not allowed."),
     ],
 )
-def test_bad_input_is_said_in_the_form(cast, finance, query, message):
+def test_bad_input_is_named_in_the_form(cast, finance, query, message):
     response = finance.get("/admin/usage/report/", query)
     assert response.status_code == 200
     assert message in response.content.decode()
@@ -210,7 +210,7 @@ def test_keys_of_the_same_name_are_distinguished_by_their_owners():
 
 
 @pytest.mark.parametrize("group", [["team"], ["customer"], ["provider_key"], ["day", "team", "key"]])
-def test_a_file_for_people_begins_with_a_mark_and_says_nothing_of_what_is_not(cast, finance, group):
+def test_a_csv_file_begins_with_a_mark_and_has_empty_cells_for_missing_values(cast, finance, group):
     make_entry(cast.charlie)
     response = finance.get("/admin/usage/report/", NOVEMBER | {"group": group, "format": "csv"})
     assert response.content.startswith(b"\xef\xbb\xbf")

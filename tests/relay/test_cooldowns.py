@@ -98,7 +98,7 @@ def test_nor_does_who_tries_whether_it_is_well_again(web, served, first):
     with ThreadPoolExecutor(1) as pool:
         trial = pool.submit(CLIENT.post, web.url + "/v1/messages", json=ask(), headers=headers)
         wait_until(lambda: first.seen)
-        # Meanwhile a call that was under way on another process hears this.
+        # Meanwhile a call that was under way on another process gets this answer.
         Cooldown.objects.update(reason="rate_limited", until=timezone.now() + timedelta(seconds=60))
         assert trial.result().status_code == 200
     assert Cooldown.objects.get().until > timezone.now() + timedelta(seconds=50)
@@ -130,7 +130,7 @@ def test_an_invalid_client_timeout_is_ignored(web, served, first, told):
     assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 200
 
 
-def test_who_comes_while_it_cools_down_waits_for_it(web, served, first):
+def test_a_call_that_comes_during_a_cooldown_waits_for_its_end(web, served, first):
     alice = issue(first)
     first.answer = failing(429, "rate_limit_error", ("retry-after", "2"))
     headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
@@ -232,7 +232,7 @@ def test_nor_does_any_other_process(start_web, alice, first, second):
     assert len(second.seen) == 21
 
 
-def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first, second):
+def test_a_failing_provider_key_is_tried_by_one_call_at_a_time(web, alice, first, second):
     first.answer = failing(500)
     while not Cooldown.objects.filter(strikes=5).exists():
         post(web, alice.key)
@@ -262,7 +262,7 @@ def test_a_provider_key_that_answers_every_third_call_stays_in_use(web, served, 
     assert not Cooldown.objects.filter(strikes__gte=5).exists()
 
 
-def test_where_all_cool_down_the_caller_hears_for_how_long(web, alice, first, second):
+def test_if_all_cool_down_the_error_says_for_how_long(web, alice, first, second):
     for upstream in (first, second):
         upstream.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
     assert post(web, alice.key).status_code == 429

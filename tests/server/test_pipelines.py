@@ -101,7 +101,7 @@ def test_requests_behind_each_other_wait_in_small_numbers_and_all_are_answered()
 
 
 def test_while_requests_wait_nothing_more_is_read():
-    """Whatever the one that is answered asks for."""
+    """That holds for each kind of request that is being answered."""
 
     async def scenario(served):
         served.go_on.clear()
