@@ -21,7 +21,7 @@ from keys import customers, issuing, key_terms, keyring, model_aliases, provider
 from keys.errors import Unusable
 from keys.models import Customer, ModelAlias, ProviderKey, Team, VirtualKey
 from usage import budget_terms
-from usage.budget_terms import Pace, Scope
+from usage.budget_terms import LimitTerms, Scope
 from usage.budgets import Budget, Limit, Period
 from usage.owners import Owner
 
@@ -196,7 +196,7 @@ class _Work:
             _changes(before, {name: value for name, value in values.items() if value is not None}) if before else []
         )
         if before is None or changes:
-            pace = Pace(given.kind, given.rate, given.burst, given.count_cached)
+            pace = LimitTerms(given.kind, given.rate, given.burst, given.count_cached)
             after = budget_terms.put_limit(owner, pace, scope)
             self.plan.note(CHANGED if before else ADDED, f"limit {given.kind} {given.rate} of {address}", changes)
             self.kept[Limit].add(after.pk)

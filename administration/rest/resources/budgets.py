@@ -18,7 +18,7 @@ from keys.errors import refused
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from usage import budget_terms
 from usage.budget_forms import MOST_WINDOWS
-from usage.budget_terms import Pace, Scope, Terms
+from usage.budget_terms import Scope, Terms
 from usage.budgets import Budget, Enforcement, Limit, LimitKind, Override, Period, TopUp, Unit
 from usage.owners import Owner
 from usage.standing import with_limit_standing, with_standing
@@ -144,7 +144,9 @@ def put_limit(owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey
         Unusable: the terms don't fit together.
     """
     scope = Scope(False, values.get("model_patterns", []), provider_key)
-    pace = Pace(LimitKind(values["kind"]), values["rate"], values.get("burst"), values.get("count_cached"))
+    pace = budget_terms.LimitTerms(
+        LimitKind(values["kind"]), values["rate"], values.get("burst"), values.get("count_cached")
+    )
     _refuse_second(Limit, owner, scope, {"kind": pace.kind})
     return budget_terms.put_limit(owner, pace, scope)
 
