@@ -6,9 +6,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
+from administration.models import Grant
 from administration.rest.members import written
+from administration.role_names import Role
 from keys import keyring
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
@@ -197,6 +200,35 @@ def test_limits_are_created_changed_and_removed(program):
     assert program.ask("DELETE", f"limits/{limit['id']}").status_code == 204
 
 
-def test_a_reader_of_all_sees_no_ends_of_secrets_in_the_list_that_are_secrets(boss):
-    _, plain = make_key()
-    assert plain[10:-6] not in str(Program(boss, "all:read").get("virtual-keys"))
+def test_a_person_sees_rows_by_their_role_and_no_ends_of_secrets_without_the_right(db):
+    key, plain = make_key()
+    acme, globex = key.customer, Customer.objects.create(name="Globex")
+    alice = User.objects.create_user("alice", is_staff=True)
+    Grant.objects.create(user=alice, role=Role.FINANCE, customer=acme)
+    program = Program(alice)
+    [shown] = program.get("virtual-keys")["data"]
+    assert shown["secrets"] == []
+    assert plain[-4:] not in str(shown)
+    error(program.ask("GET", f"customers/{globex.pk}"), 404, "not_found")
+    error(program.ask("POST", f"virtual-keys/{key.pk}/rotate", {}), 403, "forbidden")
+    error(program.ask("POST", f"virtual-keys/{key.pk}/revoke", {}), 403, "forbidden")
+    error(program.ask("POST", "budgets", {"virtual_key_id": key.pk, "amount": "1"}), 403, "forbidden")
+    key.refresh_from_db()
+    assert key.state == "active"
+    assert not Budget.objects.exists()
+
+
+def test_a_team_admin_issues_keys_of_their_own_team_only(db):
+    key, _ = make_key()
+    other = Team.objects.create(customer=key.customer, name="Sales")
+    carol = User.objects.create_user("carol", is_staff=True)
+    Grant.objects.create(user=carol, role=Role.TEAM_ADMIN, team=key.team)
+    program = Program(carol)
+    body = {"name": "new", "customer_id": key.customer.pk, "budgets": [{"amount": "5"}]}
+    assert program.post("virtual-keys", {**body, "team_id": key.team.pk})["secrets"] != []
+    for team in ({"team_id": other.pk}, {}):
+        assert program.ask("POST", "virtual-keys", {**body, "name": "b", **team}).status_code in (400, 403)
+    error(program.ask("POST", "budgets", {"team_id": key.team.pk, "amount": "1"}), 403, "forbidden")
+    moved = program.patch(f"virtual-keys/{key.pk}", {"team_id": None})
+    error(moved, 403, "forbidden")
+    assert VirtualKey.objects.count() == 2

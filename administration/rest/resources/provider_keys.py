@@ -96,6 +96,14 @@ class ProviderKeys(Listed, Added, Changed):
     }
     volatile = ("last_check", "cooldowns", "organization_id", "workspace_id")
 
+    def represented(self, rows: list[ProviderKey]) -> list[dict[str, Any]]:
+        """The provider keys, with the ends of their secrets for those who may change them."""
+        shown = super().represented(rows)
+        for row, data in zip(rows, shown, strict=True):
+            if not self.request.user.has_perm("keys.change_providerkey", row):
+                data["secret_hint"] = ""
+        return shown
+
     def add(self, values: dict[str, Any]) -> ProviderKey:
         """Save a new provider key."""
         secret = values.pop("secret", "")

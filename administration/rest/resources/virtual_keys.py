@@ -24,6 +24,7 @@ from keys.models import MOST_TOKENS, Credential, CredentialKind, Customer, Provi
 MOST_ROUTES = 50
 MOST_AT_ONCE = 200
 MOST_TERMS = 20
+VIEW_CREDENTIAL = "keys.view_credential"
 
 
 class RouteMembers(Members):
@@ -64,7 +65,12 @@ class KeyMembers(Members):
     labels = DictField(child=Text(allow_blank=True), required=False)
     routes = RouteMembers(many=True, required=False, help_text="Without any, a new key uses all active provider keys.")
     state = SerializerMethodField(help_text="`active`, `paused`, `expired` or `revoked`.")
-    secrets = SecretMembers(many=True, read_only=True, source="live_secrets", help_text="Those that still work.")
+    secrets = SecretMembers(
+        many=True,
+        read_only=True,
+        source="live_secrets",
+        help_text="Those that still work. Empty for roles that may not see the ends of secrets.",
+    )
     created_at = Moment(read_only=True)
     revoked_at = Moment(read_only=True, allow_null=True)
 
@@ -152,6 +158,14 @@ class VirtualKeys(Pausable, Listed, Changed):
             .prefetch_related("routes__provider_key", Prefetch("credentials", live, to_attr="live_secrets"))
         )
 
+    def represented(self, rows: list[VirtualKey]) -> list[dict[str, Any]]:
+        """The keys, with the ends of their secrets for those who may see them."""
+        shown = super().represented(rows)
+        for row, data in zip(rows, shown, strict=True):
+            if not self.request.user.has_perm(VIEW_CREDENTIAL, row):
+                data["secrets"] = []
+        return shown
+
     def routes(self, given: list[dict[str, Any]]) -> list[tuple[ProviderKey, int]]:
         """The provider keys that a request names, with their weights."""
         found = []
@@ -189,8 +203,10 @@ class VirtualKeys(Pausable, Listed, Changed):
         """Issue several keys at once: all of them, or none."""
         issued = [self.issue(values) for values in self.taken()["keys"]]
         rows = self.get_queryset().in_bulk([row.pk for row, _ in issued])
-        data = [{**self.get_serializer_class()(rows[row.pk]).data, "secret": plain} for row, plain in issued]
-        return Response({"data": data}, 201)
+        shown = self.represented([rows[row.pk] for row, _ in issued])
+        return Response(
+            {"data": [{**data, "secret": plain} for data, (_, plain) in zip(shown, issued, strict=True)]}, 201
+        )
 
     def change(self, row: VirtualKey, values: dict[str, Any]) -> None:
         """Save these terms."""
