@@ -120,7 +120,7 @@ class Schema(AutoSchema):
 
     def _statuses(self) -> list[int]:
         found = {400, 401, 403, 413, 429, 503}
-        if "pk" in self.path:
+        if "{" in self.path:
             found.add(404)
         if self.method in ("POST", "PATCH", "DELETE"):
             found |= {409, 415, 422}
