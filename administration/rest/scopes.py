@@ -35,7 +35,7 @@ def check(scopes: Iterable[str]) -> list[str]:
     """The scopes in their usual order, without duplicates.
 
     Raises:
-        Unusable: one doesn't exist, or there is none.
+        Unusable: one doesn't exist, or no scope is given.
     """
     given = set(scopes)
     if unknown := sorted(given - set(SCOPES)):
