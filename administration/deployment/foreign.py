@@ -106,7 +106,7 @@ def place(what: str) -> Part:
 
 
 def kind_and_address(provider: str, base_url: str) -> tuple[str, str] | None:
-    """Our kind of provider and base URL for another gateway's provider; None: there is none."""
+    """Our kind of provider and base URL for another gateway's provider; None: Bursar has no such kind."""
     if provider in CLAUDES and CLAUDES[provider] in provider_kinds.names():
         return CLAUDES[provider], base_url
     if provider in COMPATIBLE:
