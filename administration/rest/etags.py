@@ -1,4 +1,4 @@
-"""Versions of rows: an update names the version that it changes, so that no one overwrites a change unseen."""
+"""Versions of rows: an update names the version that it changes, so that it overwrites no change unseen."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ERRORS = {
     422: "Another request had this `Idempotency-Key`.",
     428: "`If-Match` is missing.",
     429: "This network has sent too many wrong tokens.",
-    503: "The gateway is busy, or its database is away.",
+    503: "The gateway is busy, or its database is unavailable.",
 }
 VERBS = {"list": "List", "retrieve": "Read one of", "create": "Create", "partial_update": "Change", "destroy": "Remove"}
 
