@@ -1,4 +1,5 @@
-"""The ASGI application: pages go to Django, with limits on size, time and number; everything else goes to the API.
+"""The ASGI application: pages and the administration's REST API go to Django, with limits on size, time and number;
+everything else goes to the Messages API.
 
 If one machine serves both, a process of its own serves the pages (page_process.py).
 """
@@ -31,7 +32,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-PAGES = re.compile(r"/(?:admin(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
+PAGES = re.compile(r"/(?:admin(?:/.*)?|api/v1(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
 bound_statements(settings.DATABASES["default"]["OPTIONS"])
 pages = Pages(
     Handler(), at_once=settings.CONFIGURATION.pages_of_a_process, most_bytes=settings.CONFIGURATION.max_page_bytes
@@ -72,8 +73,8 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
 
 
 def is_page(scope: Any) -> bool:
-    """Whether the request is for a page for people. Everything else gets the API's answer: a client with a wrong base
-    URL can read a JSON error, but not an HTML page."""
+    """Whether the request is for a page for people, or for the administration's REST API. Everything else gets the
+    Messages API's answer: a client with a wrong base URL can read a JSON error, but not an HTML page."""
     path: str = scope["path"]
     return PAGES.fullmatch(path) is not None and (path != "/" or scope["method"] in ("GET", "HEAD"))
 

@@ -17,13 +17,14 @@ PERMISSIONS = "camera=(), display-capture=(), geolocation=(), microphone=(), pay
 
 # Browsers must not guess another content type.
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-# The headers of a plain-text answer.
-PLAIN = [
-    (b"content-type", b"text/plain; charset=utf-8"),
+RESTRICTIONS = [
     NO_SNIFFING,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"same-origin"),
 ]
+# The headers of an answer in plain text, and of one in JSON.
+PLAIN = [(b"content-type", b"text/plain; charset=utf-8"), *RESTRICTIONS]
+JSON = [(b"content-type", b"application/json"), *RESTRICTIONS]
 
 
 class ContentSecurityPolicyMiddleware(MiddlewareMixin):

@@ -18,7 +18,7 @@ from typing import Any
 import httpcore
 from django.conf import settings
 
-from gateway_project.pages import WAIT_SECONDS, WAITING, Gone, PageRefused, busy, parts, say
+from gateway_project.pages import WAIT_SECONDS, WAITING, Gone, PageRefused, busy, is_rest, parts, say
 from keys.client_address import as_pages_see_it
 from messages_api.server import known_callers
 
@@ -29,7 +29,7 @@ Headers = list[tuple[bytes, bytes]]
 # Set by the web process: the client's address, and `http` or `https`.
 CLIENT = b"x-bursar-client"
 SCHEME = b"x-bursar-scheme"
-# Set by the page process: the request has a valid session.
+# Set by the page process: the request has a valid session, or a valid token of the REST API.
 KNOWN = b"x-bursar-known"
 OURS = {CLIENT, SCHEME, KNOWN}
 # Headers about one connection.
@@ -73,7 +73,7 @@ class PageProcess:
         except Gone:
             return
         except PageRefused as refusal:
-            await say(send, refusal)
+            await say(send, refusal, rest=is_rest(scope))
 
     @contextlib.asynccontextmanager
     async def _answer(self, scope: Any, receive: Receive) -> AsyncIterator[httpcore.Response]:
@@ -107,9 +107,10 @@ class PageProcess:
     def _note(self, scope: Any, session: bytes, answer: Headers) -> None:
         """Remember for the next request whether the session is valid."""
         self.sessions.pop(session, None)
-        if session and any(name.lower() == KNOWN for name, _ in answer):
+        if any(name.lower() == KNOWN for name, _ in answer):
             known_callers.note(scope)
-            self.sessions[session] = None
+            if session:
+                self.sessions[session] = None
             if len(self.sessions) > SESSIONS:
                 self.sessions.popitem(last=False)
 

@@ -20,6 +20,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from administration.rest import errors
 from gateway_project import content_security
 from keys import exports
 from messages_api.server import known_callers
@@ -28,6 +29,10 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
+# Below this path, programs use the administration's REST API. They get errors in its shape, and send bodies with more
+# methods than pages do.
+REST = "/api/"
+METHODS_WITH_BODY = {True: ("POST", "PUT", "PATCH", "DELETE"), False: ("POST",)}
 # Seconds for the whole body to arrive.
 BODY_SECONDS = 30
 # Bodies above SHORT_BODY are read into memory only if fewer than LONG_BODIES are in memory. Ordinary forms are shorter.
@@ -107,7 +112,7 @@ class Pages:
         except Gone:
             return
         except PageRefused as refusal:
-            await say(send, refusal)
+            await say(send, refusal, rest=is_rest(scope))
             return
         # The thread is already free here, so that a slow reader doesn't make other pages wait.
         if export is not None:
@@ -138,7 +143,7 @@ class Pages:
             PageRefused: the body is too long or too slow, or too many long bodies are in memory.
             Gone: the client disconnected.
         """
-        limit = self.most_bytes if scope["method"] == "POST" else 0
+        limit = self.most_bytes if scope["method"] in METHODS_WITH_BODY[is_rest(scope)] else 0
         if int(dict(scope["headers"]).get(b"content-length") or 0) > limit:
             raise too_large(limit)
         body, long = bytearray(), False
@@ -259,10 +264,17 @@ def busy(*, closes: bool = False) -> PageRefused:
     return PageRefused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
 
 
-async def say(send: Send, refusal: PageRefused) -> None:
-    """Send a refusal as plain text."""
-    body = f"{refusal}\n".encode()
-    headers = [*content_security.PLAIN, (b"content-length", b"%d" % len(body))]
+def is_rest(scope: Any) -> bool:
+    """Whether the request is for the administration's REST API."""
+    path: str = scope["path"]
+    return path.startswith(REST)
+
+
+async def say(send: Send, refusal: PageRefused, *, rest: bool = False) -> None:
+    """Send a refusal as plain text, or in the shape of the REST API's errors."""
+    body = errors.text(refusal.status, str(refusal)) if rest else f"{refusal}\n".encode()
+    shape = content_security.JSON if rest else content_security.PLAIN
+    headers = [*shape, (b"content-length", b"%d" % len(body))]
     if refusal.status == 503:
         headers.append((b"retry-after", b"%d" % RETRY_SECONDS))
     if refusal.closes:

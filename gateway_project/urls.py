@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import TemplateView
 
+from administration.rest import document as rest_document
 from gateway_project import static_files
 from keys.audit_admin import history
 from keys.choices import Autocomplete
@@ -18,6 +19,9 @@ urlpatterns = [
     path("favicon.ico", static_files.favicon),
     path("docs/", document.show, name="docs"),
     path("docs/openapi.json", document.serve, name="openapi"),
+    path("docs/rest/", document.show, {"title": "REST API for administrators"}, name="rest_docs"),
+    path("docs/rest/openapi.json", rest_document.serve, name="rest_openapi"),
+    path("api/v1/", include("administration.rest.urls")),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     path("admin/password_change/", admin.site.admin_view(change_password, cacheable=True)),

@@ -26,7 +26,12 @@ OURS = tuple(PREFIXES.values())
 
 def make(kind: CredentialKind) -> str:
     """Create a credential of this kind in plain text. Show it once, and store only its digest."""
-    start = PREFIXES[kind] + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
+    return make_secret(PREFIXES[kind])
+
+
+def make_secret(prefix: str) -> str:
+    """Create a secret of this form with a prefix of `PREFIX_LENGTH` characters."""
+    start = prefix + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
     return start + checksum(start)
 
 
@@ -44,11 +49,11 @@ def is_ours(text: str) -> bool:
     return text.startswith(OURS)
 
 
-def is_intact(text: str) -> bool:
-    """Whether a text has the prefix, length and checksum of a credential of this gateway."""
+def is_intact(text: str, prefixes: tuple[str, ...] = OURS) -> bool:
+    """Whether a text has one of these prefixes, and the length and checksum of a credential of this gateway."""
     return (
         len(text) == LENGTH
-        and text.startswith(OURS)
+        and text.startswith(prefixes)
         and text.isascii()
         and checksum(text[:-CHECKSUM_LENGTH]) == text[-CHECKSUM_LENGTH:]
     )

@@ -1,9 +1,9 @@
-"""Finds the customer and team that a person names, and adds those that don't exist yet."""
+"""Finds the customer and team that a person names, adds those that don't exist yet, and changes them."""
 
 from __future__ import annotations
 
 from keys import names
-from keys.errors import Unusable
+from keys.errors import Unusable, refused
 from keys.models import Customer, Team
 
 
@@ -22,6 +22,21 @@ def find_or_add(customer: str = "", team: str = "") -> tuple[Customer, Team | No
     if not team:
         return payer, None
     return payer, Team.objects.get_or_create(customer=payer, name=names.check(team, "the team"))[0]
+
+
+def save(row: Customer | Team) -> None:
+    """Save a new or changed customer or team.
+
+    Raises:
+        Unusable: the name is taken, or a value is invalid.
+    """
+    what = "customer" if isinstance(row, Customer) else "team"
+    row.name = names.check(row.name, f"the {what}")
+    taken = f"another {what} is named “{row.name}”: choose another name"
+    with refused():
+        row.full_clean(validate_unique=False, validate_constraints=False)
+    with names.unique(taken):
+        row.save()
 
 
 def _implied(team: str) -> Customer:

@@ -100,6 +100,18 @@ def issue(virtual_key: VirtualKey, routes: Routes) -> str:
     return hand_out(virtual_key, CredentialKind.VIRTUAL_KEY)
 
 
+def all_routes() -> list[tuple[ProviderKey, int]]:
+    """All active provider keys, with equal weights: the routes of a key that is issued without any.
+
+    Raises:
+        Unusable: no provider key is active.
+    """
+    found = ProviderKey.objects.filter(active=True)
+    if not found:
+        raise Unusable("there is no active provider key: add one with add_provider_key")
+    return [(provider_key, 1) for provider_key in found]
+
+
 def hand_out(virtual_key: VirtualKey, kind: CredentialKind, name: str = "") -> str:
     """Create a credential for this virtual key, under the newest pepper. Returns the plain text."""
     plain = credentials.make(kind)

@@ -121,6 +121,12 @@ class Refused(Exception):
         self.seconds = seconds
 
 
+class TooManyTokens(Refused):
+    """A network has sent too many wrong tokens."""
+
+    words = "Too many requests with a wrong token."
+
+
 class Busy(Refused):
     """Too many passwords wait to be checked in this process."""
 
@@ -160,6 +166,34 @@ def counted(user: str, address: str) -> Iterator[None]:
     with connection.cursor() as cursor:
         cursor.execute(SUCCEEDED, values)
     logger.info("sign-in succeeded: %s", who)
+
+
+# A wrong token: count it, unless the network has no allowance left.
+COUNT_WRONG = """
+INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(network)s, now() + %(step)s)
+ON CONFLICT (subject) DO UPDATE SET forgotten_at = greatest(c.forgotten_at, now()) + %(step)s
+WHERE c.forgotten_at <= now() + %(room)s
+"""
+
+
+def count_wrong_token(address: str) -> None:
+    """Count a request whose token is not valid. A valid token is never counted, and so never refused.
+
+    Raises:
+        Refused: this network has sent too many; the client must wait.
+    """
+    values: dict[str, Any] = {
+        "network": subject("token", network_of(address)),
+        "step": NETWORK.step,
+        "room": NETWORK.room,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT_WRONG, values)
+        counted = cursor.rowcount
+    if not counted:
+        logger.warning("wrong API tokens refused after too many failures: from %s", address)
+        raise TooManyTokens(NETWORK.seconds)
+    logger.warning("an API token was refused: from %s", address)
 
 
 def statement_values(user: str, network: str) -> dict[str, Any]:

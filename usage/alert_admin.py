@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,16 +15,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 
-from keys import destinations, keyring, viewer
+from keys import viewer
 from keys.admin import KeptAdmin
 from keys.admin_lists import LookedAt
-from keys.destinations import Forbidden
-from usage import alert_delivery
-from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent
+from usage import alert_delivery, alert_targets
+from usage.alerts import Alert, AlertTarget, Delivery, Unsent
 from usage.budgets import Unit
 from usage.cells import KEY_OWNER, OWNER, shown, two_lines
-
-LEAST_SECRET = 24
 
 
 class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -49,42 +44,14 @@ class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        address, secret = cleaned.get("address", ""), cleaned.get("secret", "")
-        if cleaned.get("channel") == Channel.EMAIL:
-            if secret:
-                self.add_error("secret", "An e-mail target has no secret: leave this empty.")
+        if "channel" in cleaned:
+            target = self.instance
+            target.channel, target.address = cleaned["channel"], cleaned.get("address", "")
             try:
-                validate_email(address)
+                alert_targets.check(target, cleaned.get("secret", ""))
             except ValidationError as error:
-                self.add_error("address", error)
-        elif address:
-            self._clean_webhook(address, secret)
+                self.add_error(None, error)
         return cleaned
-
-    def _clean_webhook(self, address: str, secret: str) -> None:
-        try:
-            parts = urlsplit(address)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            self.add_error("address", "Expected a URL like https://hooks.example.com/budgets.")
-        elif parts.username or parts.password:
-            self.add_error("address", "Remove the user and password: lists show the URL. The secret signs requests.")
-        elif {"address", "channel"} & set(self.changed_data):
-            self.instance.predates_address_checks = False
-            try:
-                destinations.current().check_url(address)
-            except Forbidden as error:
-                self.add_error("address", f"This address can't be used: {error}.")
-        if secret and len(secret) < LEAST_SECRET:
-            self.add_error("secret", f"The secret is too short: it needs at least {LEAST_SECRET} characters.")
-        stored = self.instance.secret_ciphertext and self.instance.channel == Channel.WEBHOOK
-        if not secret and not stored:
-            self.add_error("secret", "A webhook needs a secret, which signs its requests.")
-        elif not secret and "address" in self.changed_data:
-            # Otherwise, a user who may change the address could have requests signed with the old secret sent anywhere.
-            self.add_error("secret", "The address has changed: enter the secret again.")
 
 
 @admin.register(AlertTarget)
@@ -113,9 +80,7 @@ class AlertTargetAdmin(KeptAdmin):
         return [*AlertTargetForm.Meta.fields, *(["secret"] if may else [])]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        secret = form.cleaned_data["secret"]
-        if secret or obj.channel == Channel.EMAIL:
-            obj.secret_ciphertext = keyring.encrypt(secret) if secret else b""
+        alert_targets.take_secret(obj, form.cleaned_data["secret"])
         super().save_model(request, obj, form, change)
 
 

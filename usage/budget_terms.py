@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from keys import issuing, patterns
-from keys.errors import Unusable
+from keys.errors import Unusable, refused
 from keys.models import ProviderKey
 from usage import owners
 from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, TopUp, Unit
@@ -221,6 +219,30 @@ def remove_limits(owner: Owner, kind: LimitKind, scope: Scope | None = None) -> 
     return delete(Limit, owner, scope or Scope(), kind=kind)
 
 
+@transaction.atomic
+def change(row: Row, values: Mapping[str, Any]) -> Row:
+    """Change a budget or limit that isn't deleted, and return it. Owner, scope and kind stay as they are.
+
+    Args:
+        values: by field: `active`; a budget's `amount`, `enforcement` and `thresholds`; a limit's `rate`, `burst` and
+            `count_cached`.
+
+    Raises:
+        Unusable: it is deleted, a value is invalid, or the amount of a prepaid budget was to be changed.
+    """
+    found: Row = type(row)._default_manager.select_for_update(no_key=True).get(pk=row.pk)
+    if found.deleted_at is not None:
+        raise Unusable("it is deleted: create another one")
+    if isinstance(found, Budget) and found.period == Period.NONE and values.get("amount", found.amount) != found.amount:
+        raise Unusable("the amount of a prepaid budget is the sum of its top-ups: top it up", {"amount": []})
+    for name, value in values.items():
+        setattr(found, name, check_thresholds(value) if name == "thresholds" else value)
+    with refused():
+        found.full_clean()
+    found.save(update_fields=list(values))
+    return found
+
+
 def found_or_new(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> Row:
     """The owner's budget or limit with this scope and these terms, or a new one that isn't saved yet.
 
@@ -274,26 +296,3 @@ def top_up(owner: Owner, amount: Decimal, *, tokens: bool = False, reason: str, 
         raise Unusable("--reason is empty: say why; the reason is stored with the top-up")
     with refused():
         return found[0].top_up(amount, reason=reason.strip(), author=author.strip())
-
-
-@contextmanager
-def refused() -> Iterator[None]:
-    """Turn a model's validation errors into one message that names the fields.
-
-    Raises:
-        Unusable: with all messages of the model.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        by_field = getattr(error, "error_dict", None)
-        said = (
-            [
-                f"{name}: {text}" if name != "__all__" else text
-                for name, texts in error.message_dict.items()
-                for text in texts
-            ]
-            if by_field
-            else error.messages
-        )
-        raise Unusable("; ".join(said)) from None

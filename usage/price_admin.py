@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.forms import ChoiceField, ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 
 from keys import provider_kinds
 from keys.admin_lists import Listed
-from usage import amounts
+from keys.forms import refusals_shown
+from usage import amounts, own_prices
 from usage.models import Price
 from usage.pricing import WEB_SEARCH
 
@@ -42,17 +42,8 @@ class PriceForm(ModelForm):  # type: ignore[type-arg]
         help_texts: ClassVar = dict.fromkeys(PRICES, f"{UNIT}.") | {"web_search": f"{SEARCH_UNIT}."}
 
     def clean_valid_from(self) -> datetime:
-        """When the price starts to apply: never before now. A time within the last day counts as now, since the form
-        may have been open for a while.
-
-        Raises:
-            ValidationError: the time is more than a day ago.
-        """
-        now = timezone.now()
-        given: datetime = self.cleaned_data["valid_from"] or now
-        if given < now - timedelta(days=1):
-            raise ValidationError("A price can't start in the past: enter the current or a later time.")
-        return max(given, now)
+        with refusals_shown():
+            return own_prices.start(self.cleaned_data["valid_from"])
 
 
 def price_column(name: str) -> Callable[[Price], str]:

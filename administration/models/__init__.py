@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from administration.models.api_tokens import ApiToken, RestAnswer
 from administration.models.grants import Grant
 
-__all__ = ["Grant"]
+__all__ = ["ApiToken", "Grant", "RestAnswer"]

@@ -18,16 +18,19 @@ from keys.audit.models import AuditEvent
 
 KINDS = {
     "person": "a person",
+    "token": "a person's API token",
     "command": "manage.py",
     "task": "a task",
     "sql": "SQL",
     "system": "the system",
     "visitor": "not signed in",
 }
+# Of these kinds, an event has the id of the user who acts.
+BY_PEOPLE = ("person", "token")
 DAYS = {"1": "the last 24 hours", "7": "the last 7 days", "31": "the last 31 days", "366": "the last year"}
 RANGE = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.\.(\d{4}-\d\d-\d\d))?")
 ROW = re.compile(r"([a-z_]+):([0-9]+)")
-WATCHED = ("keys", "usage", "auth")
+WATCHED = ("keys", "usage", "auth", "administration")
 HELP = "A row (keys_team:4), a user's name, an address, a day (2026-11-29) or days (2026-11-01..2026-11-30)."
 
 
@@ -90,4 +93,4 @@ def search(events: QuerySet[AuditEvent], text: str) -> QuerySet[AuditEvent]:
         except (ValueError, OverflowError):
             return events.none()
     users = get_user_model()._default_manager.filter(username=text).values_list("pk", flat=True)
-    return events.filter(Q(address=text) | Q(actor_kind="person", actor_id__in=list(users)))
+    return events.filter(Q(address=text) | Q(actor_kind__in=BY_PEOPLE, actor_id__in=list(users)))

@@ -29,13 +29,16 @@ class Words:
         self.names = dict(AuditName.objects.filter(pk__in=wanted).values_list("pk", "value"))
         self.models = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
         self.rows = self._rows(events)
-        self.people = self._people({event.actor_id for event in events if event.actor_kind == "person"})
+        self.people = self._people({event.actor_id for event in events if event.actor_kind in ("person", "token")})
 
     def who(self, event: AuditEvent) -> str:
-        """The actor: a person, `manage.py set_budget (bob)`, a task, or the database's role."""
+        """The actor: a person, a person's token, `manage.py set_budget (bob)`, a task, or the database's role."""
         match event.actor_kind:
             case "person":
                 return self.people.get(event.actor_id, f"user {event.actor_id}")
+            case "token":
+                person = self.people.get(event.actor_id, f"user {event.actor_id}")
+                return f"{person}, by API token {event.actor}"
             case "command":
                 return f"manage.py {event.actor} ({os_user(event.actor_id or 0)})"
             case "task":

@@ -124,14 +124,23 @@ def tag(prefix: str) -> str:
 
 @cache
 def written() -> tuple[bytes, bytes]:
-    """The document as JSON, and the same compressed (a twentieth of the size)."""
-    body = json.dumps(document(), ensure_ascii=False).encode()
+    """The document as JSON, and the same compressed."""
+    return as_bytes(document())
+
+
+def as_bytes(found: dict[str, Any]) -> tuple[bytes, bytes]:
+    """A document as JSON, and the same compressed (a twentieth of the size)."""
+    body = json.dumps(found, ensure_ascii=False).encode()
     return body, gzip.compress(body, mtime=0)
 
 
 def serve(request: HttpRequest) -> HttpResponse:
     """Answer with the document as JSON."""
-    body, compressed = written()
+    return served(request, *written())
+
+
+def served(request: HttpRequest, body: bytes, compressed: bytes) -> HttpResponse:
+    """An answer with a document, compressed for clients that accept it."""
     takes = "gzip" in request.headers.get("accept-encoding", "")
     answer = HttpResponse(compressed if takes else body, content_type="application/json")
     if takes:
@@ -140,6 +149,7 @@ def serve(request: HttpRequest) -> HttpResponse:
     return answer
 
 
-def show(request: HttpRequest) -> HttpResponse:
-    """Answer with the page that displays the document. The browser enforces that nothing loads from other servers."""
-    return render(request, "docs.html")
+def show(request: HttpRequest, title: str = "API reference") -> HttpResponse:
+    """Answer with the page that displays the document beside it (`openapi.json`). The browser enforces that nothing
+    loads from other servers."""
+    return render(request, "docs.html", {"title": title})

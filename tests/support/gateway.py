@@ -80,6 +80,8 @@ DELETE FROM administration_grant;
 DELETE FROM keys_team;
 DELETE FROM keys_customer;
 DELETE FROM keys_signincount;
+DELETE FROM administration_restanswer;
+DELETE FROM administration_apitoken;
 DELETE FROM django_admin_log;
 DELETE FROM auth_user_groups;
 DELETE FROM auth_user_user_permissions;

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from keys import commands, customers, issuing
 from keys.errors import Unusable
-from keys.models import Customer, ProviderKey
+from keys.models import Customer
 from usage import budget_terms
 from usage.budget_terms import RATE_OPTIONS, LimitTerms
 from usage.budgets import Limit
@@ -83,7 +83,7 @@ class Command(commands.GatewayCommand):
             customer=customer,
             team=team,
             owner=options["owner"],
-            provider_keys=[commands.route(text) for text in options["provider_key"]] or every_provider_key(),
+            provider_keys=[commands.route(text) for text in options["provider_key"]] or issuing.all_routes(),
             allowed_models=options["models"],
             denied_models=options["deny_models"],
             fallback_models=options["fallback_models"],
@@ -96,15 +96,3 @@ class Command(commands.GatewayCommand):
         for terms in budgets:
             budget_terms.put(virtual_key, terms)
         return customer, plain, [budget_terms.put_limit(virtual_key, pace) for pace in paces]
-
-
-def every_provider_key() -> list[tuple[ProviderKey, int]]:
-    """All active provider keys, with equal weights.
-
-    Raises:
-        Unusable: no provider key is active.
-    """
-    found = ProviderKey.objects.filter(active=True)
-    if not found:
-        raise Unusable("there is no active provider key: add one with add_provider_key")
-    return [(provider_key, 1) for provider_key in found]

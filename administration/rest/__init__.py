@@ -1,0 +1,1 @@
+"""The administration's REST API at /api/v1, for programs that have a token."""

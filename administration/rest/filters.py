@@ -1,0 +1,118 @@
+"""The parameters that filter lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+
+from administration.rest.members import read_moment
+
+Rows = QuerySet[Any]
+LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A parameter of a list.
+
+    Attributes:
+        read: the value of a text; it raises ValueError for a text that isn't one.
+        select: the rows for a value.
+        expected: what the text must be, for people.
+        schema: the same as JSON schema.
+    """
+
+    read: Callable[[str], Any]
+    select: Callable[[Rows, Any], Rows]
+    expected: str
+    schema: dict[str, Any]
+
+    def apply(self, rows: Rows, name: str, text: str) -> Rows:
+        """The rows that the parameter asks for.
+
+        Raises:
+            ValidationError: the text isn't a value of this parameter.
+        """
+        try:
+            if len(text) > LONGEST or "\0" in text:
+                raise ValueError
+            value = self.read(text)
+        except ValueError:
+            raise ValidationError({name: f"Expected {self.expected}."}) from None
+        return self.select(rows, value)
+
+
+def _by(lookup: str) -> Callable[[Rows, Any], Rows]:
+    return lambda rows, value: rows.filter(**{lookup: value})
+
+
+def by_id(lookup: str) -> Filter:
+    """Rows whose `lookup` is a number."""
+    return Filter(_number, _by(lookup), "an id", {"type": "integer", "minimum": 1})
+
+
+def by_text(lookup: str) -> Filter:
+    """Rows whose `lookup` is this text."""
+    return Filter(str, _by(lookup), "a text", {"type": "string", "maxLength": LONGEST})
+
+
+def by_choice(lookup: str, choices: list[str]) -> Filter:
+    """Rows whose `lookup` is one of a few words."""
+    return Filter(_choice(choices), _by(lookup), f"one of {', '.join(choices)}", {"type": "string", "enum": choices})
+
+
+def by_flag(select: Callable[[Rows, bool], Rows]) -> Filter:
+    """Rows for `true` or `false`."""
+    words = {"true": True, "false": False}
+    choose = _choice(list(words))
+    return Filter(lambda text: words[choose(text)], select, "true or false", {"type": "boolean"})
+
+
+def by_moment(lookup: str) -> Filter:
+    """Rows by a time in RFC 3339."""
+    return Filter(_moment, _by(lookup), "a time in RFC 3339", {"type": "string", "format": "date-time"})
+
+
+def by_moment_as(select: Callable[[Rows, Any], Rows]) -> Filter:
+    """Rows that a function selects by a time."""
+    return Filter(_moment, select, "a time in RFC 3339", {"type": "string", "format": "date-time"})
+
+
+def by_row(select: Callable[[Rows, str, str], Rows]) -> Filter:
+    """Rows about a row of a table, written as `table:id`."""
+
+    def read(text: str) -> tuple[str, str]:
+        table, colon, key = text.partition(":")
+        if not colon:
+            raise ValueError(text)
+        return table, key
+
+    return Filter(
+        read, lambda rows, row: select(rows, *row), "table:id", {"type": "string", "pattern": "^[a-z_]+:[0-9]+$"}
+    )
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= (number := int(text)) < 2**63:
+        raise ValueError(text)
+    return number
+
+
+def _choice(choices: list[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _moment(text: str) -> Any:
+    moment = read_moment(text)
+    if moment is None:
+        raise ValueError(text)
+    return moment
