@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import IntegrityError
 from django.db.models import QuerySet
@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 
 from keys import names
 from keys.errors import Unusable
+from keys.scoped_admin import ScopedAdmin
 
 # Nothing that is looked for is longer. Of many words, each is compared with each field, and PostgreSQL plans for hours.
 LONGEST_TERM = 250
@@ -20,7 +21,7 @@ LONGEST_TERM = 250
 PATTERNS = ("regex", "iregex")
 
 
-class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
+class Listed(ScopedAdmin):
     """The base class of the gateway's admin pages."""
 
     change_list_template = "admin/listed/change_list.html"

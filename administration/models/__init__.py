@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from administration.models.grants import Grant
+from administration.models.people import Person
 
-__all__ = ["Grant"]
+__all__ = ["Grant", "Person"]
