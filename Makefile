@@ -10,10 +10,10 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 .PHONY: help run test test-run race attack bench bench-arbiter lint translations requirements check-python installed \
 	installed-dev
 
-help:  ## this list
+help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-run: check-python  ## set up what is missing, then run the gateway (HOST, PORT; Ctrl-C stops it)
+run: check-python  ## install what is missing, then run the gateway (HOST, PORT; Ctrl-C stops it)
 	@$(PYTHON) gateway_project/installation.py run
 	@exec $(VENV_PYTHON) -m gateway_project.supervisor
 
@@ -23,18 +23,18 @@ test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABAS
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
-race: installed-dev  ## crashes, budgets, failing providers, and much of everything, under load (minutes)
+race: installed-dev  ## test crashes, budgets and failing providers under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
 	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
 		tests/money/test_budgets_stateful.py tests/docs/test_schemathesis.py
 
-attack: installed-dev  ## what an attacker does to a gateway, and what its other customers feel (ARGS="--only 7,9"; minutes)
+attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)
 
-bench: installed-dev  ## how many microseconds of a call are ours, step by step
+bench: installed-dev  ## measure the CPU of a call, step by step
 	@exec $(VENV_PYTHON) bench/micro.py
 
-bench-arbiter: installed-dev  ## what the arbiter costs the database, in microseconds a call (ARGS="--beside FOLDER"; minutes)
+bench-arbiter: installed-dev  ## measure the arbiter's cost in the database, in microseconds per call (ARGS="--beside FOLDER"; minutes)
 	@exec $(VENV_PYTHON) bench/arbiter.py $(ARGS)
 
 lint: installed-dev  ## ruff, its format check, and mypy on everything
@@ -42,7 +42,7 @@ lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy .
 
-translations: installed-dev  ## compile the catalogues after a change to them (a test says what is missing)
+translations: installed-dev  ## compile the catalogues after a change to them (a test names missing translations)
 	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory messages_api/locale
 	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory usage/locale
 
@@ -55,4 +55,4 @@ installed-dev: check-python
 
 check-python:
 	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install python3 (3.11 or newer) and python3-venv." >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version 2>&1); say make PYTHON=python3.11 …" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version 2>&1); run: make PYTHON=python3.11 …" >&2; exit 2; }

@@ -1,8 +1,8 @@
-"""`make attack`: attack a gateway like someone who has read the code, and measure what another customer notices.
+"""`make attack`: attack a gateway with knowledge of its code, and measure what another customer notices.
 
 It starts a gateway as `make run` does (two web processes, embedded PostgreSQL) in a temporary folder, two fake
-providers, and an honest customer with 20 calls a second. It measures that customer's latency in peace (without an
-attack) and during each attack. At the end it prints a table; its status is 1 if a bound was broken. It takes some
+providers, and an honest customer with 20 calls a second. It measures that customer's latency without an attack (“in
+peace”) and during each attack. At the end it prints a table; its status is 1 if a bound was broken. It takes some
 minutes, and some GB of memory if the gateway doesn't withstand the attacks. All of its traffic is on loopback.
 """
 

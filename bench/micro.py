@@ -130,7 +130,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     from messages_api.answer.metering import JsonMeter
     from messages_api.callers import authentication
     from messages_api.relay import routing
-    from messages_api.request import conversation, estimates, plain, reading
+    from messages_api.request import conversation, estimates, pdf, plain, reading
     from usage import pricing
 
     def meant(body: bytes) -> object:
@@ -142,7 +142,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object]]]:
     for size, body in bodies.items():
         yield f"of that, plain.of, {size}", lambda body=body: plain.of(body)  # type: ignore[misc]
         said = plain.of(body)
-        yield f"of that, estimates.contents, {size}", lambda said=said: estimates.contents(said)  # type: ignore[misc]
+        yield f"of that, estimates.contents, {size}", lambda said=said: estimates.contents(said, pdf.Steps())  # type: ignore[misc]
 
     for shape, body in shapes().items():
         yield f"reading.read, 1 MB: {shape}", lambda body=body: meant(body)  # type: ignore[misc]

@@ -1,4 +1,7 @@
-"""The ASGI application: pages go to Django, with limits on size, time and number; everything else goes to the API."""
+"""The ASGI application: pages go to Django, with limits on size, time and number; everything else goes to the API.
+
+If one machine serves both, a process of its own serves the pages (page_process.py).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
 
-from gateway_project import content_security, static_files  # noqa: E402
+from gateway_project import content_security, page_socket, static_files  # noqa: E402
+from gateway_project.page_process import PageProcess, as_sent  # noqa: E402
 from gateway_project.pages import Handler, Pages, bound_statements  # noqa: E402
 from gateway_project.pages_alone import PagesAlone  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
@@ -38,6 +42,8 @@ SERVES_API = "api" in settings.CONFIGURATION.roles
 ORIGINS = frozenset(settings.CONFIGURATION.cors_origins)
 api = cors.allowing(ORIGINS, handler.handle) if ORIGINS else handler.handle
 SERVES_PAGES = "admin" in settings.CONFIGURATION.roles
+page_process = PageProcess(os.environ[page_socket.PATH]) if page_socket.PATH in os.environ else None
+IS_PAGE_PROCESS = page_socket.IS_PAGE_PROCESS in os.environ
 
 
 async def application(scope: Any, receive: Receive, send: Send) -> None:
@@ -53,6 +59,10 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
     elif SERVES_PAGES and is_page(scope):
         if scope["path"].startswith(settings.STATIC_URL):
             await static(scope, receive, send)
+        elif page_process is not None:
+            await page_process(scope, receive, send)
+        elif IS_PAGE_PROCESS:
+            await pages(*as_sent(scope, receive, send))
         else:
             await pages(as_pages_see_it(scope), receive, send)
     elif SERVES_API:

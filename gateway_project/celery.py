@@ -17,7 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
 
 
 class NamedTask(Task):  # type: ignore[type-arg]
-    """A task whose changes stand under its name in the audit log."""
+    """A task whose changes have its name in the audit log."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with actor.acting(lambda: actor.Actor("task", self.name)):
@@ -44,7 +44,7 @@ app.conf.beat_schedule = {
     },
     "forget cool-downs": {"task": "messages_api.tasks.forget_cooldowns", "schedule": 600.0},
     "forget failures to sign in": {"task": "keys.tasks.forget_sign_ins", "schedule": crontab(minute=50)},
-    # More than once a day, so that a day has its seal even if a task was skipped.
+    # More than once a day, so that each day gets a seal even if a task is skipped.
     "seal the audit log": {"task": "keys.tasks.seal_audit_log", "schedule": crontab(hour="0,6,12,18", minute=15)},
     "forget old counts of free calls": {
         "task": "usage.tasks.forget_free_calls",

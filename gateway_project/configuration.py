@@ -138,6 +138,11 @@ class Configuration(BaseSettings):
         """Whether this machine listens on HOST:PORT."""
         return bool({"api", "admin"} & set(self.roles))
 
+    @property
+    def has_page_process(self) -> bool:
+        """Whether a process of its own serves the pages of this machine, because web processes serve calls."""
+        return {"api", "admin"} <= set(self.roles)
+
     @field_validator(
         *("roles", "allowed_hosts", "trusted_origins", "cors_origins", "trusted_proxies", "allowed_private_hosts"),
         *("master_keys", "peppers"),

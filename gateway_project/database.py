@@ -33,7 +33,7 @@ def parse(url: str) -> dict[str, Any]:
         "HOST": options.pop("host", "") or parts.hostname or "",
         "PORT": str(parts.port or options.pop("port", "") or ""),
         "OPTIONS": options,
-        # For the threads of pages, each of which keeps its own (pages.py).
+        # Pages run in threads that each keep a connection (pages.py).
         "CONN_MAX_AGE": KEPT_SECONDS,
         "CONN_HEALTH_CHECKS": True,
         "TEST": {"TEMPLATE": "template0"},
@@ -41,7 +41,7 @@ def parse(url: str) -> dict[str, Any]:
 
 
 def url_of(settings: Mapping[str, object]) -> str:
-    """The URL that these settings of Django's stand for, as `DATABASE_URL` of another process."""
+    """The URL for these Django settings, to pass to another process as `DATABASE_URL`."""
     user = quote(str(settings["USER"]))
     password = ":" + quote(str(settings["PASSWORD"]), safe="") if settings["PASSWORD"] else ""
     options = {"host": settings["HOST"], "port": settings["PORT"]}

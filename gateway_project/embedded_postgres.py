@@ -277,7 +277,7 @@ def copy_installation(installation: Path, version: int, say: Say) -> Path:
             draft = copy_parts(package.parent, parts, place.with_name(f".{place.name}"))
             if digest(draft, parts) != wanted:
                 raise CannotStart("PostgreSQL's programs changed while they were being copied: start again.")
-            # After a power cut, a folder that looks complete must be complete.
+            # A power cut must not leave an incomplete folder under the final name.
             os.sync()
             draft.rename(place)
     return place / parts[0]

@@ -22,7 +22,7 @@ from gateway_project.configuration import configuration
 from gateway_project.embedded_postgres import CannotStart
 
 OLDEST_POSTGRES = 15
-# Two machines may start at once: one migrates, the other waits. Any number that no other program locks.
+# Two machines may start at once: one migrates, the other waits for this advisory lock. The number is arbitrary.
 SET_UP_LOCK = 7_262_046
 
 WELCOME = """

@@ -229,7 +229,7 @@ class Http(HttpToolsProtocol):
         return len(data) - line_ends + (self._size_of_lines() if line_ends else 0)
 
     def _size_of_lines(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
 
     def on_message_begin(self) -> None:
         self.in_head, self.begun_here, self.body_left = True, True, 0

@@ -25,7 +25,7 @@ OF_CLIENTS = "django.security"
 LOGGED = "logged"
 
 
-class Line(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """Formats a record as a line of limited length, with a traceback if one is due."""
 
     def __init__(self) -> None:

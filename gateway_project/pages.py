@@ -3,7 +3,8 @@
 Django writes bodies of any length to temporary files, waits for them without limit, and works on any number of pages at
 once, each in its own thread with its own database connection. This module reads the body before Django does, and lets
 each page wait for one of a few permanent threads. Each thread keeps its database connection, so that a page opens no
-new one, and the number of connections never exceeds the number of threads.
+new one, and the number of connections never exceeds the number of threads. Exports are sent in pieces, each of which
+borrows a thread (keys/exports.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from gateway_project import content_security
+from keys import exports
 from messages_api.server import known_callers
 
 Receive = Callable[[], Awaitable[Any]]
@@ -35,11 +37,18 @@ LONG_BODIES = 4
 WAITING = 256
 WAIT_SECONDS = 10
 RETRY_SECONDS = 5
+# Exports that are sent at once, and seconds that a piece of one may wait for a thread.
+EXPORTS = 8
+PIECE_SECONDS = 60
 # A limit for statements of pages, because a person's search may take the database hours.
 STATEMENT_SECONDS = 30
 
 
-class Refused(Exception):
+# Where a request's scope has the pieces of an export.
+EXPORT = "bursar.export"
+
+
+class PageRefused(Exception):
     """A request that is refused before Django sees it.
 
     Attributes:
@@ -66,6 +75,9 @@ class Handler(ASGIHandler):
 
     async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
         response: HttpResponseBase = await sync_to_async(self.get_response)(request)
+        if isinstance(response, exports.Export):
+            # The page's thread is free before the first piece is made.
+            request.scope[EXPORT] = response.take()  # type: ignore[attr-defined]
         return response
 
 
@@ -82,6 +94,7 @@ class Pages:
         self.most_bytes = most_bytes
         self.long_bodies = 0
         self.waiting = 0
+        self.exports = 0
         # Last in, first out: with few requests, few threads open database connections.
         self.threads: asyncio.LifoQueue[ThreadPoolExecutor] = asyncio.LifoQueue()
         for _ in range(at_once):
@@ -90,22 +103,39 @@ class Pages:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
             async with self._body(scope, receive) as body:
-                answer = await self._answer(scope, body, receive)
+                answer, export = await self._answer(scope, body, receive)
         except Gone:
             return
-        except Refused as refusal:
+        except PageRefused as refusal:
             await say(send, refusal)
             return
         # The thread is already free here, so that a slow reader doesn't make other pages wait.
+        if export is not None:
+            await self._export(answer, export, receive, send)
+            return
         for message in answer:
             await send(message)
+
+    async def _export(self, answer: list[Any], export: exports.Pieces, receive: Receive, send: Send) -> None:
+        """Send an export's head, and then its pieces."""
+        begins = self.exports < EXPORTS
+        self.exports += 1
+        try:
+            async with exports.ending(export, self._piece_thread):
+                if not begins:
+                    await say(send, busy())
+                elif answer:
+                    await send(answer[0])
+                    await exports.send_pieces(export, self._piece_thread, receive, send)
+        finally:
+            self.exports -= 1
 
     @asynccontextmanager
     async def _body(self, scope: Any, receive: Receive) -> AsyncIterator[bytes]:
         """Read the whole body.
 
         Raises:
-            Refused: the body is too long or too slow, or too many long bodies are in memory.
+            PageRefused: the body is too long or too slow, or too many long bodies are in memory.
             Gone: the client disconnected.
         """
         limit = self.most_bytes if scope["method"] == "POST" else 0
@@ -129,15 +159,17 @@ class Pages:
         finally:
             self.long_bodies -= long
 
-    async def _answer(self, scope: Any, body: bytes, receive: Receive) -> list[Any]:
-        """The messages of a page's answer. The list is empty if the client has disconnected.
+    async def _answer(self, scope: Any, body: bytes, receive: Receive) -> tuple[list[Any], exports.Pieces | None]:
+        """The messages of a page's answer, and the export to send instead of the answer's body, if it is one. There are
+        no messages if the client has disconnected.
 
         Raises:
-            Refused: no thread became free in time.
+            PageRefused: no thread became free in time.
         """
         gone = asyncio.ensure_future(receive())
         request = iter([{"type": "http.request", "body": body, "more_body": False}])
         answer: list[Any] = []
+        page_scope = known_callers.from_threads(scope)
 
         async def replay() -> Any:
             return next(request, None) or await asyncio.shield(gone)
@@ -148,17 +180,17 @@ class Pages:
         try:
             async with self._thread() as thread, ThreadSensitiveContext(executor=thread):
                 if not gone.done():
-                    await self.application(known_callers.from_threads(scope), replay, keep)
+                    await self.application(page_scope, replay, keep)
         finally:
             gone.cancel()
-        return answer
+        return answer, page_scope.get(EXPORT)
 
     @asynccontextmanager
     async def _thread(self) -> AsyncIterator[ThreadPoolExecutor]:
         """Reserve a thread for one page.
 
         Raises:
-            Refused: no thread became free in time, or too many requests wait.
+            PageRefused: no thread became free in time, or too many requests wait.
         """
         if self.waiting >= WAITING:
             raise busy()
@@ -170,6 +202,20 @@ class Pages:
             raise busy() from None
         finally:
             self.waiting -= 1
+        try:
+            yield thread
+        finally:
+            self.threads.put_nowait(thread)
+
+    @asynccontextmanager
+    async def _piece_thread(self) -> AsyncIterator[ThreadPoolExecutor]:
+        """Reserve a thread for one piece of an export.
+
+        Raises:
+            TimeoutError: no thread became free in time.
+        """
+        async with asyncio.timeout(PIECE_SECONDS):
+            thread = await self.threads.get()
         try:
             yield thread
         finally:
@@ -196,24 +242,24 @@ async def parts(receive: Receive) -> AsyncIterator[bytes]:
         yield message.get("body", b"")
 
 
-def too_slow() -> Refused:
-    return Refused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
+def too_slow() -> PageRefused:
+    return PageRefused(408, f"The request's body did not arrive within {BODY_SECONDS} seconds.", closes=True)
 
 
-def too_large(limit: int) -> Refused:
+def too_large(limit: int) -> PageRefused:
     message = (
         f"The request's body is larger than {limit} bytes."
         if limit
         else "A request with this method must not have a body."
     )
-    return Refused(413, message, closes=True)
+    return PageRefused(413, message, closes=True)
 
 
-def busy(*, closes: bool = False) -> Refused:
-    return Refused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
+def busy(*, closes: bool = False) -> PageRefused:
+    return PageRefused(503, "Too many pages were requested at once: try again in a moment.", closes=closes)
 
 
-async def say(send: Send, refusal: Refused) -> None:
+async def say(send: Send, refusal: PageRefused) -> None:
     """Send a refusal as plain text."""
     body = f"{refusal}\n".encode()
     headers = [*content_security.PLAIN, (b"content-length", b"%d" % len(body))]

@@ -1,6 +1,5 @@
-"""A web process that serves pages and no calls: it has no writer that looks for the arbiter's functions and registers.
-
-Pages use these functions, too (top-ups, what is given back), and an hourly task drops unused versions.
+"""A web process that serves pages and no calls has no writer, which would check for the arbiter's functions and
+register. But its pages use these functions (to top up, to give back), and an hourly task drops unused versions.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from usage import functions
 
 logger = logging.getLogger(__name__)
 
-# Between two notes that the functions are in use; they are dropped after days without one.
+# Seconds between two notes that the functions are in use. Functions without a note for days are dropped.
 SECONDS = 3600
 
 
@@ -26,7 +25,7 @@ class PagesAlone:
         self.noting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Look for the functions. Without the database, pages say that it is away.
+        """Check that the functions exist. While the database is unavailable, this is skipped: pages show that it is.
 
         Raises:
             ArbiterMissing: `migrate` was not run with this code.
@@ -51,4 +50,4 @@ class PagesAlone:
             async with await connect("gateway pages") as connection:
                 await functions.note_use(connection)
         except psycopg.Error as error:
-            logger.warning("it is not noted that pages use the arbiter: the database failed (%s)", type(error).__name__)
+            logger.warning("can't note that pages use the arbiter: the database failed (%s)", type(error).__name__)

@@ -8,11 +8,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway_project import embedded_postgres, processes
+from gateway_project import embedded_postgres, page_socket, processes
 from gateway_project.configuration import Configuration
 from gateway_project.unprivileged import Place
 
@@ -70,8 +70,14 @@ class Child:
         return self.process.poll() is None
 
 
-def web_role(number: int, settings: Configuration, listener: socket.socket, place: Place) -> Role:
-    """A web process. It reports through a pipe when it can answer requests."""
+def web_role(
+    name: str, settings: Configuration, listener: socket.socket, place: Place, environment: Mapping[str, str]
+) -> Role:
+    """A process that answers requests. It reports through a pipe when it can.
+
+    Args:
+        environment: variables besides those of the place.
+    """
 
     def start() -> tuple[subprocess.Popen[bytes], int]:
         reader, writer = os.pipe()
@@ -80,13 +86,22 @@ def web_role(number: int, settings: Configuration, listener: socket.socket, plac
         arguments = ["--socket", str(handed[0]), "--ready", str(handed[1])]
         command = [str(place.python), "-m", "gateway_project.web", *arguments]
         process = processes.spawn(
-            command, user=place.user, pass_fds=handed, environment=place.environment, cwd=place.code
+            command,
+            user=place.user,
+            pass_fds=handed,
+            environment={**place.environment, **environment},
+            cwd=place.code,
         )
         os.close(writer)
         return process, reader
 
     # Open calls have STOP_GRACE_SECONDS to end; then the application needs some seconds to write settlements.
-    return Role(f"web-{number}", start, patience=settings.stop_grace_seconds + 15)
+    return Role(name, start, patience=settings.stop_grace_seconds + 15)
+
+
+def page_role(settings: Configuration, listener: socket.socket, place: Place) -> Role:
+    """The process that serves pages if web processes serve calls. It is named like them, and is replaced with them."""
+    return web_role("pages-1", settings, listener, place, {"ROLES": "admin", page_socket.IS_PAGE_PROCESS: "1"})
 
 
 def celery_role(name: str, place: Place, *arguments: str) -> Role:

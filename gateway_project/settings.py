@@ -38,7 +38,7 @@ INSTALLED_APPS = [
     "administration",
 ]
 
-# For pages only: requests to the API (see messages_api.server.handler) and for static files skip all of it.
+# For pages only: requests to the API (see messages_api.server.handler) and for static files skip this middleware.
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "gateway_project.content_security.ContentSecurityPolicyMiddleware",
@@ -106,7 +106,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = round(CONFIGURATION.session_hours * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
-# A page has scripts and styles in files of its own only. Swagger UI's icons are in its style sheet.
+# Pages load scripts and styles only from the gateway's own files. Swagger UI's icons are in its style sheet.
 SECURE_CSP = {
     "default-src": ["'self'"],
     "img-src": ["'self'", "data:"],
@@ -168,7 +168,7 @@ SPOOL_DIR = Path(CONFIGURATION.spool_dir or VAR_DIR / "spool")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "gateway_project.logs.Line"}},
+    "formatters": {"line": {"()": "gateway_project.logs.LineFormatter"}},
     "filters": {"once": {"()": "gateway_project.logs.OncePerConnection"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}},
     "root": {"handlers": ["console"], "level": CONFIGURATION.log_level},

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from gateway_project import database, embedded_postgres, env_file, processes, roles, unprivileged
+from gateway_project import database, embedded_postgres, env_file, page_socket, processes, roles, unprivileged
 from gateway_project.configuration import Configuration, WrongConfiguration, configuration
 from gateway_project.embedded_postgres import CannotStart
 from gateway_project.roles import Child, Role
@@ -31,6 +31,9 @@ from gateway_project.web import BACKLOG
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
 STOPPING = {signal.SIGINT, signal.SIGTERM}
+
+# How the names of processes begin that answer requests.
+WEB = ("web-", "pages-")
 
 # A stop signal often comes twice at once: from `make`, and to the whole group.
 SAME_SIGNAL_SECONDS = 1.0
@@ -61,6 +64,8 @@ class Supervisor:
         self.rolling: list[str] = []
         self.retiring: list[Child] = []
         self.announced = False
+        # The sockets of processes that answer requests. New processes of a role get the same socket.
+        self.listeners: list[socket.socket] = []
 
     def add(self, role: Role) -> Child:
         """Start a process in a new role, and replace it from now on when it dies."""
@@ -102,10 +107,10 @@ class Supervisor:
         return all(name in self.children and self.children[name].is_ready() for name in awaited)
 
     def web_roles(self) -> list[str]:
-        return [name for name in self.roles if name.startswith("web-")]
+        return [name for name in self.roles if name.startswith(WEB)]
 
     def web(self) -> list[Child]:
-        return [child for name, child in self.children.items() if name.startswith("web-")]
+        return [child for name, child in self.children.items() if name.startswith(WEB)]
 
     def replace_the_dead(self) -> None:
         for child in [child for child in self.retiring if not child.is_alive()]:
@@ -374,8 +379,8 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | 
         say("Stopping.")
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        if listener:
-            listener.close()
+        for each in supervisor.listeners:
+            each.close()
         supervisor.stop()
     say("Stopped.")
 
@@ -383,8 +388,15 @@ def supervise(settings: Configuration, var_dir: Path, listener: socket.socket | 
 def start_roles(supervisor: Supervisor, settings: Configuration, listener: socket.socket | None, place: Place) -> None:
     """Start the processes of the deployment's roles."""
     if listener:
+        supervisor.listeners.append(listener)
+        sends_pages = {}
+        if settings.has_page_process:
+            pages = page_socket.listen(supervisor.run_dir, place)
+            supervisor.listeners.append(pages)
+            supervisor.add(roles.page_role(settings, pages, place))
+            sends_pages = {page_socket.PATH: str(pages.getsockname())}
         for number in range(1, settings.web_processes + 1):
-            supervisor.add(roles.web_role(number, settings, listener, place))
+            supervisor.add(roles.web_role(f"web-{number}", settings, listener, place, sends_pages))
     if "worker" in settings.roles:
         supervisor.add(roles.worker_role(place))
     if "beat" in settings.roles:

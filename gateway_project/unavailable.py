@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from gateway_project.configuration import configuration
 from usage import functions
 
-# Django's commands that hide that the database is unavailable, behind another error or a question.
+# Django's commands that show another error, or a question, if the database is unavailable.
 HIDE_IT = {"dbshell", "dumpdata", "runserver", "test", "testserver"}
 
 AS_GATEWAY_USER = "run this as the user that runs the gateway."
@@ -38,7 +38,7 @@ NOT_THERE = re.compile(r"refused|No such file|resolve|time|No route|unreachable|
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Check the database before one of Django's commands that would hide its absence.
+    """Check the database before one of Django's commands that would hide that it is unavailable.
 
     Raises:
         OperationalError: the database can't be reached.

@@ -206,7 +206,7 @@ def copy(parts: Mapping[str, Path], say: Say) -> Path:
             raise CannotStart(f"The gateway's programs can't be copied to {draft.parent}: {reason}.") from None
         if fingerprint(parts) != wanted:
             raise CannotStart("The gateway's programs changed while they were being copied: start again.")
-        # A power cut must not leave a folder that only looks whole.
+        # A power cut must not leave an incomplete folder under the final name.
         os.sync()
         draft.rename(target)
         keep(target)

@@ -28,7 +28,7 @@ BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 75
 
 
-class Server(uvicorn.Server):
+class WebServer(uvicorn.Server):
     """uvicorn's server, with two changes: it reports when it is ready, and a second signal cancels the open calls but
     lets the application settle them."""
 
@@ -67,7 +67,7 @@ def dated(application: Application) -> Application:
             nonlocal now, value
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                if not any(name.lower() == b"date" for name, _ in headers):
+                if b"date" not in [name.lower() for name, _ in headers]:
                     second = int(time.time())
                     if second != now:
                         now, value = second, formatdate(second, usegmt=True).encode()
@@ -110,7 +110,7 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
         timeout_graceful_shutdown=configuration().stop_grace_seconds,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Server(config, ready).serve(sockets=[listener]))
+        runner.run(WebServer(config, ready).serve(sockets=[listener]))
 
 
 def main() -> None:

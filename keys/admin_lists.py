@@ -15,9 +15,9 @@ from keys import names
 from keys.errors import Unusable
 from keys.scoped_admin import ScopedAdmin
 
-# Nothing that is looked for is longer. Of many words, each is compared with each field, and PostgreSQL plans for hours.
+# Real searches are shorter. PostgreSQL compares each word with each field, and would plan for hours if there were many.
 LONGEST_TERM = 250
-# Look-ups whose patterns may take PostgreSQL as long to read.
+# Look-ups whose patterns PostgreSQL may take as long to parse.
 PATTERNS = ("regex", "iregex")
 
 

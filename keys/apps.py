@@ -9,7 +9,7 @@ class KeysConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Have every connection of Django's tell who acts, and note sign-ins (keys/audit)."""
+        """Set the actor on every Django connection, and record sign-ins (keys/audit)."""
         from keys.audit import actor, notes
 
         connection_created.connect(actor.install)

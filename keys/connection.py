@@ -19,7 +19,7 @@ from django.conf import settings
 # The values of a query's placeholders, by position or by name.
 Values = Sequence[object] | Mapping[str, object]
 
-# Limits on every statement, in milliseconds, so that no statement waits for ever.
+# Limits on every statement, in milliseconds, so that no statement waits endlessly.
 OPTIONS = (
     "-c lock_timeout=5000 -c statement_timeout=10000 -c idle_in_transaction_session_timeout=10000"
     " -c synchronous_commit=on -c timezone=UTC -c plan_cache_mode=force_generic_plan"

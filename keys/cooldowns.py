@@ -37,7 +37,8 @@ REFUSED_LONGEST_SECONDS = 300.0
 DOUBT_SECONDS = 60.0
 MOST_DOUBTS = 1000
 # The most models of one provider key that may have a cool-down: callers choose the names, and each process reads all
-# cool-downs every second. Beyond that, those that end first are forgotten, and never the one of all models.
+# cool-downs every second. Beyond that, those of models that aren't known to exist are forgotten first, and then those
+# that end first; never the one of all models.
 MOST_MODELS = 200
 # Longest cool-down after a rate limit where the provider doesn't say how long to wait.
 LIMITED_LONGEST_SECONDS = 8.0
@@ -72,10 +73,18 @@ END = """
 DELETE FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model IN ('', %(model)s)
     AND (until <= clock_timestamp() OR %(trial)s AND reason <> 'rate_limited') RETURNING model
 """
+# Models that the provider lists, or that answered lately, stay before all others: a caller can make up any other name.
 FORGET = """
+WITH known AS (
+    SELECT lower(said.of ->> 'id') AS model FROM keys_modellist l, jsonb_array_elements(l.listed) AS said (of)
+    WHERE l.provider_key_id = %(provider_key)s
+    UNION ALL
+    SELECT lower(model) FROM keys_performance WHERE provider_key_id = %(provider_key)s AND failures < attempts
+)
 DELETE FROM keys_cooldown WHERE id IN (
     SELECT id FROM keys_cooldown WHERE provider_key_id = %(provider_key)s AND model <> ''
-    ORDER BY until DESC, id OFFSET %(most)s FOR UPDATE SKIP LOCKED)
+    ORDER BY lower(model) IN (SELECT model FROM known WHERE model IS NOT NULL) DESC, until DESC, id
+    OFFSET %(most)s FOR UPDATE SKIP LOCKED)
 RETURNING 1
 """
 # Whether two virtual keys belong to different customers or, if the deployment has only one customer, to different
@@ -109,7 +118,7 @@ class KnownCooldown:
 class Cooldowns:
     """The cool-downs that this process knows. `read` reloads them every second and after each write.
 
-    Nothing here fails a call: while the database is unavailable, the process goes by what it last read.
+    Nothing here fails a call: while the database is unavailable, the process uses what it last read.
     """
 
     def __init__(self, reader: Reader) -> None:

@@ -108,7 +108,7 @@ class Destinations:
         """The permitted ones of a host's addresses.
 
         Raises:
-            Forbidden: none of them is permitted.
+            Forbidden: no address is permitted.
         """
         self.check_spelling(host)
         found, refusal = list[str](), Forbidden("there is no host of this name")

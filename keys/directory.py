@@ -70,6 +70,10 @@ class KnownProviderKey:
     region: str = ""
     project: str = ""
 
+    def __hash__(self) -> int:
+        # Each call hashes its targets a few times. All twelve fields would say no more than these two.
+        return hash((self.id, self.secret))
+
     @property
     def kind(self) -> type[ProviderKind]:
         """The facts about its provider."""

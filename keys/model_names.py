@@ -16,7 +16,7 @@ from functools import lru_cache
 from string import ascii_lowercase, ascii_uppercase
 
 LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
-# No model has a longer name; a longer text is its own identity.
+# Names of models are shorter; a longer text is its own identity.
 LONGEST = 200
 # Results kept in each cache. Callers choose the names, so the caches need a bound.
 REMEMBERED = 4096

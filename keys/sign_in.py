@@ -38,7 +38,7 @@ BUSY_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class Allowance:
+class FailureLimit:
     """A limit on failures: how many may come at once, and in how many seconds one of them expires."""
 
     failures: int
@@ -55,9 +55,9 @@ class Allowance:
         return (self.failures - 1) * self.step
 
 
-NETWORK = Allowance(failures=30, seconds=20)
-PAIR = Allowance(failures=5, seconds=60)
-USER = Allowance(failures=100, seconds=30)
+NETWORK = FailureLimit(failures=30, seconds=20)
+PAIR = FailureLimit(failures=5, seconds=60)
+USER = FailureLimit(failures=100, seconds=30)
 
 # A count is stored as the moment when its last failure expires. The network's limit is checked first, so that made-up
 # user names from one network create no more rows than the network has attempts.
@@ -144,6 +144,7 @@ def counted(user: str, address: str) -> Iterator[None]:
         allowed, seconds = cursor.fetchone()
     if not allowed:
         logger.warning("sign-in refused after too many failures: %s", who)
+        notes.sign_in_refused(user)
         raise Refused(max(1, math.ceil(seconds or 1)))
     try:
         yield

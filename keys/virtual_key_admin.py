@@ -75,7 +75,7 @@ class CredentialInline(FollowsKey, Cards):
         return False
 
 
-class StateFilter(admin.SimpleListFilter):
+class KeyStateFilter(admin.SimpleListFilter):
     """Filters by `VirtualKey.state`, in SQL."""
 
     title = "state"
@@ -111,7 +111,7 @@ class VirtualKeyAdmin(PausableAdmin):
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
     list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
-    list_filter = (StateFilter, "customer", "team", "provider_keys")
+    list_filter = (KeyStateFilter, "customer", "team", "provider_keys")
     list_select_related = ("customer", "team__customer")
     search_fields = ("name", "owner")
     search_help_text = "Name, owner, or the last characters of the key"

@@ -17,10 +17,10 @@ from keys.models import ProviderKey, Team, VirtualKey
 DELETED_AT_ONCE = 10_000
 
 
-class Kept(models.Model):
+class AtProvider(models.Model):
     """Something that is stored at a provider: the key that created it, and the account that has it.
 
-    `organization_id` and `workspace_id` are the provider's, from its headers; empty: it named none.
+    `organization_id` and `workspace_id` are the provider's, from its headers; empty if the headers lack them.
     """
 
     virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
@@ -36,7 +36,7 @@ class Kept(models.Model):
         abstract = True
 
 
-class File(Kept):
+class File(AtProvider):
     """A file at a provider. It belongs to the team of the key that uploaded it or whose model made it, or to the key
     itself if that has no team.
 
@@ -57,7 +57,7 @@ class File(Kept):
         return self.id
 
 
-class Binding(Kept):
+class Binding(AtProvider):
     """Something in a conversation that only one account understands: a container, a signature (as a digest), or a
     conversation that the provider keeps, by its last answer (kind `thread`, relay/bindings.py)."""
 
@@ -84,7 +84,7 @@ class Binding(Kept):
             expired.filter(pk__in=ids).delete()
 
 
-class Batch(Kept):
+class Batch(AtProvider):
     """A message batch, owned by the virtual key that created it.
 
     `id` is also the id of the call that created it, and of the hold. The hold has no process: it lasts until every

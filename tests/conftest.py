@@ -19,7 +19,7 @@ pytest.register_assert_rewrite(
     "tests.support.client_kinds",
     "tests.support.started_writer",
 )
-# A busy machine is no fault.
+# A busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
@@ -40,7 +40,7 @@ from tests.support.google import google, private_key, service_account  # noqa: E
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a server are skipped, and say so, where none is given."""
+    """Skip tests that need a server, with a reason, unless the environment names one."""
     for item in items:
         if item.get_closest_marker("needs_server"):
             for variable in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):

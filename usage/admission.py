@@ -1,7 +1,7 @@
-"""What a process asks the arbiter. Its writer (usage/writer.py) decides when.
+"""What a process asks the arbiter. usage/writer.py decides when it asks.
 
-The arbiter is `usage_group` in usage/arbiter/group.sql: one transaction a group, settlements before admissions. The
-fence shows it that the connection that asks is the process's latest: it refuses what an older one still brings.
+The arbiter is `usage_group` in usage/arbiter/group.sql: one transaction per group, settlements before admissions. By
+the fence, it knows the latest connection of a process, and refuses groups that an older connection still sends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from usage import functions
 from usage.arbitration import Admission, Passed, Settlement, Verdict
 from usage.tokens import TOKENS_PER_SECOND
 
-# Members of a group at most: this bounds the length of a transaction.
+# Maximum number of members of a group: this bounds the length of a transaction.
 GROUP = 256
 GROUP_SECONDS = 15
 ADMIT_LATE = "SELECT usage_admit_late(%s, %s::jsonb)"
@@ -38,9 +38,9 @@ DELETE FROM usage_process WHERE id = %(id)s AND NOT EXISTS (SELECT FROM usage_ho
 """
 INTERRUPT = "SELECT usage_interrupt(ARRAY[%s]::uuid[], ARRAY[clock_timestamp()], %s)"
 
-# Errors that one member of a group can cause; all others are the database's, and pass.
+# Errors that one member of a group can cause. All others are temporary errors of the database.
 MEMBERS_FAULT = (errors.DataError, errors.IntegrityError)
-# The transaction was rolled back, and the connection is as good as before.
+# After these errors, the transaction is rolled back and the connection still works.
 PASSING = (
     errors.LockNotAvailable,
     errors.QueryCanceled,
@@ -50,11 +50,11 @@ PASSING = (
 
 
 class Replaced(Exception):
-    """The writer's right has gone to the reaper: what is in the group was not written."""
+    """The reaper declared this process dead and removed its fence: the group was not written."""
 
 
 class Moved(Exception):
-    """What the arbiter had locked turned out not to be what counts now: ask again."""
+    """The counters that apply have changed since the arbiter locked them: ask again."""
 
 
 class Waiting:
@@ -69,7 +69,7 @@ class Waiting:
 
 
 class Group:
-    """What goes to the arbiter in one transaction."""
+    """The requests to the arbiter in one transaction."""
 
     __slots__ = ("admissions", "releases", "settlements")
 
@@ -82,7 +82,7 @@ class Group:
         return len(self.settlements) + len(self.releases) + len(self.admissions)
 
     def let_go(self) -> None:
-        """Turn admissions whose waiters are gone into releases: they may have been committed."""
+        """Turn admissions that no task waits for any more into releases: they may have been committed."""
         self.releases += [waiting.admission.id for waiting in self.admissions if waiting.answer.done()]
         self.admissions = [waiting for waiting in self.admissions if not waiting.answer.done()]
 
@@ -109,19 +109,19 @@ def has_verdict(answer: asyncio.Future[Verdict]) -> bool:
 
 
 async def register(connection: psycopg.AsyncConnection, process: UUID) -> None:
-    """Make a process known, with a fence of 1."""
+    """Register a process, with a fence of 1."""
     values = {"id": process, "host": socket.gethostname(), "pid": os.getpid(), "arbiter": functions.SCHEMA}
     await connection.execute(REGISTER, values)
 
 
 async def move_fence(connection: psycopg.AsyncConnection, process: UUID) -> int | None:
-    """The process's next fence, or None if it was taken for dead."""
+    """The process's next fence, or None if it was declared dead."""
     row = await (await connection.execute(FENCE, [process])).fetchone()
     return row[0] if row else None
 
 
 async def leave(connection: psycopg.AsyncConnection, process: UUID) -> None:
-    """Sign a process off. While it has holds, its row stays for the reaper."""
+    """Unregister a process. While it has holds, its row stays for the reaper."""
     await connection.execute(LEAVE, {"id": process})
 
 
@@ -134,11 +134,11 @@ async def ask(
         again: it may have been committed already.
 
     Raises:
-        Replaced, Moved, psycopg.Error: nothing was committed, or (psycopg.OperationalError) that isn't known.
+        Replaced, Moved, psycopg.Error: nothing was committed; after a psycopg.OperationalError, it may have been.
     """
     releases = group.releases
     if again:
-        # What was held for them by a commit in doubt is given back first.
+        # If an earlier attempt was committed, its holds are released first.
         releases = [*releases, *(waiting.admission.id for waiting in group.admissions)]
     values = [
         process,
@@ -160,7 +160,7 @@ async def ask(
 
 
 async def admit_late(connection: psycopg.AsyncConnection, process: UUID, calls: list[Passed]) -> None:
-    """Admit calls that were let through while the database was away."""
+    """Admit calls that passed while the database was unavailable."""
     asked = msgspec.json.encode([late.asked() for late in calls]).decode()
     with patience(connection, GROUP_SECONDS):
         await connection.execute(ADMIT_LATE, [process, asked])

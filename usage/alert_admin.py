@@ -212,7 +212,7 @@ def not_sent(alert: Alert) -> SafeString:
     )
 
 
-class StateFilter(admin.SimpleListFilter):
+class DeliveryStateFilter(admin.SimpleListFilter):
     """Filters by the delivery's state."""
 
     title = "state"
@@ -237,7 +237,7 @@ class DeliveryAdmin(LookedAt, KeptAdmin):
     actions = ("retry_now",)
     list_display = ("created_at", "target", "alert", "state", "attempts", "next_at", "problem")
     list_select_related = ("target", "alert")
-    list_filter = (StateFilter, "target__channel")
+    list_filter = (DeliveryStateFilter, "target__channel")
     ordering = ("-pk",)
     empty = "Nothing was sent yet. A delivery is created when an alert is raised and an alert target receives it."
 

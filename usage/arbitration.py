@@ -35,7 +35,7 @@ class Verdict(str):
         return verdict
 
 
-class Share(msgspec.Struct):
+class ModelShare(msgspec.Struct):
     """The most that one model of a call may cost: USD, and tokens read and written. `also` has the model's other names,
     and further models that may run: budgets and limits of these count the whole share.
     """
@@ -49,7 +49,7 @@ class Share(msgspec.Struct):
 # A new column is a line here and a line in a migration.
 
 
-class Held(msgspec.Struct, kw_only=True):
+class HoldColumns(msgspec.Struct, kw_only=True):
     """The columns of a hold that the asking process fills in. Money in USD.
 
     `input_tokens`: likely ones.
@@ -70,10 +70,10 @@ class Held(msgspec.Struct, kw_only=True):
     output_price: Decimal = Decimal(0)
     price_version: str = ""
     client_labels: dict[str, str] = {}
-    shares: dict[str, Share] | None = None
+    shares: dict[str, ModelShare] | None = None
 
 
-class Admission(Held, kw_only=True):
+class Admission(HoldColumns, kw_only=True):
     """The question to the arbiter before a call: who calls, and what to hold.
 
     `revision`, `catalogue_revision`: of the cached key and catalogue. `hold`: False asks about the key alone.
@@ -91,7 +91,7 @@ class Admission(Held, kw_only=True):
     insists: bool = False
 
 
-class Tokens(msgspec.Struct, kw_only=True):
+class UsageColumns(msgspec.Struct, kw_only=True):
     """The quantities that providers bill, and their cost in USD; thinking is a part of output."""
 
     input_tokens: int = 0
@@ -104,7 +104,7 @@ class Tokens(msgspec.Struct, kw_only=True):
     cost: Decimal = Decimal(0)
 
 
-class Settlement(Tokens, kw_only=True):
+class Settlement(UsageColumns, kw_only=True):
     """How a call ended: the columns of its ledger row that don't come from its hold."""
 
     id: UUID

@@ -183,7 +183,7 @@ def remove(owner: Owner, terms: Terms, scope: Scope | None = None) -> list[Budge
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class LimitTerms:
     """What a limit allows. Where a value is None, an existing limit keeps its current one.
 
     Attributes:
@@ -197,7 +197,7 @@ class Pace:
 
 
 @transaction.atomic
-def put_limit(owner: Owner, pace: Pace, scope: Scope | None = None) -> Limit:
+def put_limit(owner: Owner, pace: LimitTerms, scope: Scope | None = None) -> Limit:
     """Create the limit, or change the existing one; repeating a call changes nothing.
 
     Raises:

@@ -24,7 +24,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from usage.arbitration import Admission, Held, Settlement, Tokens
+from usage.arbitration import Admission, HoldColumns, Settlement, UsageColumns
 
 FOLDER = Path(__file__).resolve().parent / "arbiter"
 # In this order, because a type or SQL function must exist before a function that uses it.
@@ -52,9 +52,9 @@ KEPT = timedelta(days=7)
 
 # The structs that placeholders name, and the SQL types of their fields.
 SHAPES: dict[str, type[msgspec.Struct]] = {
-    "held": Held,
+    "held": HoldColumns,
     "admission": Admission,
-    "tokens": Tokens,
+    "tokens": UsageColumns,
     "settlement": Settlement,
 }
 SQL_TYPES = {UUID: "uuid", int: "bigint", Decimal: "numeric(30, 12)", str: "text", bool: "boolean"}

@@ -19,13 +19,13 @@ REAP = "SELECT usage_reap(make_interval(secs => %s), %s), usage_give_back(NULL, 
 
 
 async def keep_alive(process: Callable[[], UUID], *, lease: float, retained: float) -> None:
-    """Beat five times in a lease, until cancelled. Each time, dead processes are reaped, and what was retained long
-    enough is given back.
+    """Beat five times in a lease, until cancelled. Each time, the holds of dead processes are settled, and budgets get
+    back what was retained for long enough.
 
     Args:
-        process: its id, which changes when it was taken for dead.
-        lease: seconds after its last heartbeat at which a process is taken for dead.
-        retained: seconds after which budgets get back what was retained of calls whose end is not known.
+        process: its id, which changes when it was declared dead.
+        lease: seconds after its last heartbeat at which a process is declared dead.
+        retained: seconds after which budgets get back what was retained for calls without a known end.
     """
     connection: psycopg.AsyncConnection | None = None
     try:

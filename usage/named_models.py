@@ -93,17 +93,43 @@ def longest(lists: tuple[str, ...]) -> int:
 
 def within(lists: tuple[str, ...], name: str) -> Iterator[Entry]:
     """The models of these price lists whose names this one contains, but none whose name is only a part of another's:
-    `o1-pro-2027-01-01` contains o1-pro, and not o1."""
+    `o1-pro-2027-01-01` contains o1-pro, and not o1. Other parts may stand between those of a name:
+    `gpt-4o-2027-01-01:extended` contains `gpt-4o:extended`.
+    """
     known, parts = index(lists), parts_of(name[: model_names.LONGEST])
+    whole: list[tuple[str, ...]] = []
     covered: list[tuple[int, int]] = []
     for size in range(min(len(parts), longest(lists)), 0, -1):
         for begin in range(len(parts) - size + 1):
             end = begin + size
             if any(first <= begin and end <= last for first, last in covered):
                 continue
-            if entries := known.get(parts[begin:end]):
+            if parts[begin:end] in known:
                 covered.append((begin, end))
-                yield from entries
+                whole.append(parts[begin:end])
+    apart = [each for each in made_of(lists, frozenset(parts)) if each not in whole and is_part(each, parts)]
+    found = whole + [
+        each for each in apart if not any(each != other and is_part(each, other) for other in whole + apart)
+    ]
+    for each in found:
+        yield from known[each]
+
+
+def made_of(lists: tuple[str, ...], parts: frozenset[str]) -> list[tuple[str, ...]]:
+    """The names in these price lists that have no other parts than these."""
+    return [name for name, distinct in distinct_parts(lists) if distinct <= parts]
+
+
+@cache
+def distinct_parts(lists: tuple[str, ...]) -> Sequence[tuple[tuple[str, ...], frozenset[str]]]:
+    """Each name in these price lists, and its parts in no order."""
+    return [(name, frozenset(name)) for name in index(lists)]
+
+
+def is_part(name: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether all parts of a name occur in the other one, in the same order."""
+    left = iter(other)
+    return all(part in left for part in name)
 
 
 def is_version(priced: str, name: str) -> bool:

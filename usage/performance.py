@@ -60,7 +60,7 @@ GROUP BY p.id, a.model
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AttemptStatistics:
     """The result of the attempts with a provider key and model. `first_byte_ms` is the median; None if unknown."""
 
     provider_key: int
@@ -92,14 +92,14 @@ def observe() -> None:
         Performance.objects.filter(pk__in=gone).delete()
 
 
-def latest() -> list[Seen]:
+def latest() -> list[AttemptStatistics]:
     """The results of the latest calls, per provider key and model."""
     with connection.cursor() as cursor:
         cursor.execute(LATEST, {"calls": CALLS, "seconds": SECONDS, "unanswered": list(UNANSWERED)})
-        return [Seen(*row) for row in cursor.fetchall()]
+        return [AttemptStatistics(*row) for row in cursor.fetchall()]
 
 
-def shares(seen: Iterable[Seen], before: Mapping[tuple[int, str], float]) -> dict[tuple[int, str], float]:
+def shares(seen: Iterable[AttemptStatistics], before: Mapping[tuple[int, str], float]) -> dict[tuple[int, str], float]:
     """The share of its weight that each provider key keeps, per model.
 
     Args:
@@ -118,7 +118,7 @@ def shares(seen: Iterable[Seen], before: Mapping[tuple[int, str], float]) -> dic
     }
 
 
-def share(seen: Seen, fastest: float | None, before: float) -> float:
+def share(seen: AttemptStatistics, fastest: float | None, before: float) -> float:
     """The share of one provider key for one model: a power of one half."""
     if seen.attempts < LEAST:
         return before

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from keys import provider_kinds
 from keys.admin_lists import Listed
-from usage import export
+from keys.csv_lines import money
 from usage.models import Price
 from usage.pricing import WEB_SEARCH
 
@@ -60,7 +60,7 @@ def price_column(name: str) -> Callable[[Price], str]:
 
     @admin.display(description=name.replace("_", " "), ordering=name)
     def shown(row: Price) -> str:
-        return f"${export.money(getattr(row, name))}"
+        return f"${money(getattr(row, name))}"
 
     return shown
 

@@ -117,7 +117,7 @@ def configured_policy() -> UnpricedPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Override:
+class OwnPrice:
     """An own price of the deployment: for one provider or any, a model's name or pattern, from a point in time on."""
 
     provider: str
@@ -140,10 +140,10 @@ class Override:
         )
 
 
-def read_overrides(rows: Iterable[Mapping[str, Any]]) -> tuple[Override, ...]:
+def read_overrides(rows: Iterable[Mapping[str, Any]]) -> tuple[OwnPrice, ...]:
     """Own prices from rows with `PRICE_COLUMNS`, highest rank first."""
     overrides = (
-        Override(
+        OwnPrice(
             provider=row["provider"],
             model=row["model"],
             valid_from=row["valid_from"],
@@ -161,7 +161,7 @@ class PriceBook:
 
     CACHED = 4096
 
-    def __init__(self, overrides: tuple[Override, ...], policy: UnpricedPolicy) -> None:
+    def __init__(self, overrides: tuple[OwnPrice, ...], policy: UnpricedPolicy) -> None:
         self.overrides = overrides
         self.policy = policy
         # Each price with the period in which it applies: from one change of price to the next.
@@ -206,7 +206,7 @@ class PriceBook:
         return price
 
     def resolve(
-        self, provider: str, model: str, at: datetime, overrides: list[Override], listing: Listing | None
+        self, provider: str, model: str, at: datetime, overrides: list[OwnPrice], listing: Listing | None
     ) -> ModelPrice:
         """The deployment's own price if one applies; else the catalogue's; else the policy's."""
         listed = listing.price(provider, model, at) if listing else None

@@ -47,7 +47,7 @@ Cell = tuple[datetime, str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedCall:
     """A refused call. `message` is the one that the client received; it contains neither keys nor content. `facts` are
     the values from which a budget's or limit's refusal can be worded in any language."""
 
@@ -80,8 +80,8 @@ class RefusalLog:
         self.reader = reader
         self.minute = datetime.now(UTC)
         self.seen: Counter[tuple[str, int | None]] = Counter()
-        self.single: list[Refused] = []
-        self.counted: dict[Cell, tuple[int, Refused]] = {}
+        self.single: list[RefusedCall] = []
+        self.counted: dict[Cell, tuple[int, RefusedCall]] = {}
 
     def note(
         self,
@@ -105,7 +105,7 @@ class RefusalLog:
             self.seen.clear()
         self.seen[reason, virtual_key] += 1
         # Cut now, so that no long text stays in memory; `row` cleans it.
-        refused = Refused(
+        refused = RefusedCall(
             call,
             now,
             http_status,
@@ -126,7 +126,7 @@ class RefusalLog:
             cell = (minute, reason, None)
         self.count(cell, 1, refused)
 
-    def count(self, cell: Cell, count: int, last: Refused) -> None:
+    def count(self, cell: Cell, count: int, last: RefusedCall) -> None:
         """Add to the count of a cell; `last` is the latest refusal in it."""
         self.counted[cell] = (self.counted[cell][0] + count if cell in self.counted else count, last)
 
@@ -157,7 +157,7 @@ class RefusalLog:
         await self.reader.fetch(statement, [msgspec.json.encode(rows).decode()])
 
 
-def rows(counted: dict[Cell, tuple[int, Refused]]) -> list[dict[str, Any]]:
+def rows(counted: dict[Cell, tuple[int, RefusedCall]]) -> list[dict[str, Any]]:
     """The rows of the counts, in a fixed order: processes update the same rows, and could deadlock otherwise.
 
     Each row has its cell's virtual key, which is None once there are too many cells.

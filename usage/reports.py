@@ -16,9 +16,9 @@ from django.db.models.functions import Collate, Lower, TruncDate, TruncMonth
 from django.utils import timezone
 
 from keys import patterns
+from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 from keys.models import Customer, Team, VirtualKey
 from keys.visibility import visible
-from usage import export
 from usage.models import Rollup
 
 # Lines on a page; the CSV has all.
@@ -33,7 +33,7 @@ FOLDED_MODEL = Lower(Collate("model", "C"))
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Grouping:
     """What a report can be grouped by.
 
     Attributes:
@@ -54,20 +54,20 @@ class Group:
 
 
 # Names aren't unique: two customers may have teams with the same name, and two teams keys with the same name.
-GROUPS: dict[str, Group] = {
-    "day": Group("Day", "day"),
-    "customer": Group("Customer", "customer_id", ("customer__name",)),
-    "team": Group("Team", "team_id", ("team__customer__name", "team__name")),
-    "key": Group(
+GROUPS: dict[str, Grouping] = {
+    "day": Grouping("Day", "day"),
+    "customer": Grouping("Customer", "customer_id", ("customer__name",)),
+    "team": Grouping("Team", "team_id", ("team__customer__name", "team__name")),
+    "key": Grouping(
         "Key",
         "virtual_key_id",
         ("virtual_key__name",),
         ("virtual_key__customer__name", "virtual_key__team__name"),
     ),
     # The ledger keeps a model's name as the client wrote it, so the report groups by its folded form.
-    "model": Group("Model", "folded_model"),
-    "provider_key": Group("Provider key", "provider_key_id", ("provider_key__name",)),
-    "status": Group("Status", "status"),
+    "model": Grouping("Model", "folded_model"),
+    "provider_key": Grouping("Provider key", "provider_key_id", ("provider_key__name",)),
+    "status": Grouping("Status", "status"),
 }
 NOTHING = "–"
 
@@ -148,7 +148,7 @@ class ReportForm(forms.Form):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     """One group of a report: its labels (None where calls have none), and a number for each of `MEASURES`."""
 
     labels: tuple[str | None, ...]
@@ -170,8 +170,8 @@ class Report:
     since: date
     until: date
     groups: list[str]
-    lines: list[Line]
-    total: Line
+    lines: list[ReportLine]
+    total: ReportLine
     chart: dict[str, Any]
 
     @property
@@ -181,9 +181,9 @@ class Report:
 
     def csv(self) -> Iterator[str]:
         """The table as CSV for people: all lines, unrounded numbers, no totals."""
-        yield export.BYTE_ORDER_MARK + export.csv_line([*self.titles, *MEASURES.values()])
+        yield BYTE_ORDER_MARK + csv_line([*self.titles, *MEASURES.values()])
         for line in self.lines:
-            yield export.csv_line([*line.labels, *line.values])
+            yield csv_line([*line.labels, *line.values])
 
 
 def make(cleaned: dict[str, Any], rows: QuerySet[Rollup]) -> Report:
@@ -224,7 +224,7 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
+def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[ReportLine]:
     """A line per group, most expensive first; within each day if grouped by day."""
     fields = [field for name in groups for field in GROUPS[name].fields]
     order = ["day"] if "day" in groups else []
@@ -236,7 +236,7 @@ def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
     )
     called = {name: labels(GROUPS[name], sums) for name in groups}
     return [
-        Line(
+        ReportLine(
             tuple(called[name][row[GROUPS[name].by]] for name in groups),
             tuple(row[f"sum_{measure}"] for measure in MEASURES),
         )
@@ -244,7 +244,7 @@ def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[Line]:
     ]
 
 
-def labels(group: Group, rows: Sequence[Mapping[str, Any]]) -> dict[Any, str | None]:
+def labels(group: Grouping, rows: Sequence[Mapping[str, Any]]) -> dict[Any, str | None]:
     """A distinct name for each group in these rows, by the value of `group.by`."""
     found = {row[group.by]: row for row in rows}
     called = {by: joined(row, group.names or (group.by,)) for by, row in found.items()}
@@ -264,9 +264,9 @@ def joined(row: Mapping[str, Any], fields: Sequence[str]) -> str | None:
     return " / ".join(str(row[field]) for field in fields if row[field] is not None) or None
 
 
-def add_up(lines: Sequence[Line]) -> Line:
+def add_up(lines: Sequence[ReportLine]) -> ReportLine:
     """The line with the totals."""
-    return Line((), tuple(sum(column) for column in zip(*(line.values for line in lines), strict=True)))
+    return ReportLine((), tuple(sum(column) for column in zip(*(line.values for line in lines), strict=True)))
 
 
 def chart(rows: QuerySet[Rollup], cleaned: dict[str, Any], series: str | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Settlements that could not be written: kept in files on a persistent path, replayed later.
 
-`*.jsonl` are replayed by the next start, or by `manage.py replay_spool`. `dead-letters.jsonl` holds what the database
-refused by itself: an operator must look at it. A line is a settlement as JSON, or a call that was let through without
-having been admitted (usage.arbitration.Passed); it contains no key and no content.
+`*.jsonl` are replayed by the next start, or by `manage.py replay_spool`. `dead-letters.jsonl` holds single lines that
+the database refused: an operator must look at them. A line is a settlement as JSON, or a call that passed without an
+admission (usage.arbitration.Passed); it contains no key and no content.
 """
 
 from __future__ import annotations

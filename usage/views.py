@@ -29,7 +29,8 @@ def report(request: HttpRequest) -> HttpResponse:
     if made and request.GET.get("format") == "csv":
         if not request.user.has_perm("usage.export_rollup"):
             raise PermissionDenied
-        note("exported", "usage_rollup", since=made.since, until=made.until)
+        filters = {"since": made.since, "until": made.until, "query": request.GET.urlencode()}
+        note("exported", "usage_rollup", "", **filters, rows=len(made.lines))
         return HttpResponse(
             "".join(made.csv()),
             content_type="text/csv; charset=utf-8",

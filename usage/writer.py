@@ -1,13 +1,13 @@
-"""Admission and settlement, grouped: one writer a process takes whatever is waiting and asks the arbiter once for all.
+"""Groups admissions and settlements: each process has one writer, which asks the arbiter once for all waiting calls.
 
-While one group is under way the next one gathers, so the cost of a call falls as load rises. What the writer promises:
+While one group is under way, the next one gathers, so the cost per call falls as load rises. The writer guarantees:
 
-- A call that was admitted has a committed hold. A waiter that went away leaves none: the writer owns a hold until its
-  waiter takes it, and releases it in the next group if the waiter is gone.
-- A settlement is written once, whatever happens to the connection; while the database is away it waits in memory, and
-  if the process must stop first it goes to a spool file that the next start replays.
-- One member that can't be written doesn't sink its group.
-- Calls that were let through while the database was away are admitted before they are settled.
+- An admitted call has a committed hold. If the waiting task was cancelled, the writer releases the hold in the next
+group.
+- A settlement is written exactly once, even if the connection is lost. While the database is unavailable, it waits in
+memory. If the process stops before that, it goes to a spool file that the next start replays.
+- If one member can't be written, the rest of its group still is.
+- Calls that passed while the database was unavailable are admitted before they are settled.
 
 usage/admission.py has the statements, and usage/heartbeat.py keeps the process alive.
 """
@@ -51,19 +51,19 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10
 # How long a settlement waits for an admission to share its transaction.
 COMPANY_SECONDS = 0.003
-# The counters that apply may change while a group waits for its locks, but not for ever.
+# How often a group is asked again because the counters that apply changed while it waited for its locks.
 MOST_MOVES = 50
 
 
 class Writer:
-    """The process's way to the arbiter. `admit` waits for a verdict; `settle` only queues.
+    """Sends a process's questions to the arbiter. `admit` waits for a verdict; `settle` only queues.
 
     Args:
-        queue: admissions that may wait at once; beyond it they are refused as overload.
+        queue: maximum number of waiting admissions; further ones are refused as overload.
         patience: seconds that an admission may wait for the arbiter.
-        lease: seconds after its last heartbeat at which this process is taken for dead.
-        retained: seconds after which budgets get back what was retained of calls whose end is not known.
-        waits: whether admissions wait although the database is known to be away.
+        lease: seconds after its last heartbeat at which this process is declared dead.
+        retained: seconds after which budgets get back what was retained for calls without a known end.
+        waits: whether admissions wait although the database is known to be unavailable.
     """
 
     def __init__(self, *, queue: int, patience: float, lease: float, retained: float, waits: bool = True) -> None:
@@ -90,13 +90,14 @@ class Writer:
         self.stopping = False
         self.tasks: list[asyncio.Task[None]] = []
 
-    # For the request's task
+    # Called by the request's task
 
     async def admit(self, admission: Admission) -> Verdict:
-        """The arbiter's verdict: `admitted`, and the hold is committed, or why not.
+        """Ask for an admission. Returns the arbiter's verdict: `admitted` (the hold is committed), or the reason why
+        not.
 
         Raises:
-            Overloaded: too many wait already.
+            Overloaded: too many admissions wait already.
             ArbiterAway: the database didn't answer in time.
         """
         if self.away and not self.waits:
@@ -116,16 +117,16 @@ class Writer:
             raise
 
     def admit_afterwards(self, admission: Admission) -> None:
-        """Keep a call that is let through unasked: in the spool when this returns, and admitted when the database is
-        back, before it is settled.
+        """Store a call that passes without an admission. It is in the spool when this returns. When the database is
+        back, it is admitted, and then settled.
 
         Raises:
-            OSError: it can't be kept.
+            OSError: it can't be stored.
         """
         late = Passed(admission, datetime.now(UTC))
         self.journal.write(msgspec.json.encode(late))
         if not self.late:
-            logger.error("the arbiter is away: calls of credentials that are known pass, and are admitted afterwards")
+            logger.error("the database is unavailable: calls with known credentials pass, and are admitted afterwards")
         self.late.append(late)
         self.idle.clear()
         self.wake.set()
@@ -134,7 +135,7 @@ class Writer:
         """Queue how a call ended. It is written within milliseconds, or as soon as the database is back.
 
         Args:
-            committed: is set when it is written.
+            committed: an event that is set when the settlement is written.
         """
         self.settlements.append(settlement)
         if committed is not None:
@@ -143,12 +144,12 @@ class Writer:
         self.wake.set()
 
     def release(self, call: UUID) -> None:
-        """Queue giving back the hold of a call that was never made: no row, no cost."""
+        """Queue the release of the hold of a call that was never made. It gets no row and costs nothing."""
         self.releases.append(call)
         self.idle.clear()
         self.wake.set()
 
-    # Life of the process
+    # Start and stop
 
     async def start(self) -> None:
         """Register the process and start writing.
@@ -164,19 +165,19 @@ class Writer:
         self.tasks = [loop.create_task(work) for work in (self._write_groups(), heartbeat, self._watch_patience())]
 
     async def stop(self, seconds: float = 10) -> None:
-        """Write what is queued, spool what can't be written in that time, and leave."""
+        """Write what is queued, spool what can't be written in that time, and unregister the process."""
         self.stopping = True
         self.asked.set()
         self.wake.set()
         try:
             await asyncio.wait_for(self.idle.wait(), seconds)
         except TimeoutError:
-            logger.error("the database is away")
+            logger.error("the database is unavailable")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         if self.settlements:
-            # One that was in doubt when the writer was stopped is queued twice.
+            # A settlement is queued twice if its group may have been committed when the writer was stopped.
             unique = {settlement.id: settlement for settlement in self.settlements}
             logger.error("%d settlements go to the spool", len(unique))
             spool.keep([msgspec.json.encode(settlement) for settlement in unique.values()])
@@ -186,11 +187,11 @@ class Writer:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await leave(self.connection, self.process)
             except (psycopg.Error, TimeoutError):
-                logger.warning("could not sign off; the reaper will")
+                logger.warning("could not unregister this process; the reaper will")
             await self.connection.close()
 
     async def _connect(self) -> None:
-        """Open a connection and take the writer's right for it, so that nothing of an older one can still land."""
+        """Open a connection, and move the fence to it, so that no group of an older connection can be committed."""
         connection = await connect("gateway writer")
         try:
             if not self.registered:
@@ -209,13 +210,13 @@ class Writer:
 
     async def _register(self, connection: psycopg.AsyncConnection) -> None:
         if self.registered:
-            logger.warning("this process was taken for dead; it goes on under a new id")
+            logger.warning("this process was declared dead; it goes on under a new id")
         self.process = new_id()
         await register(connection, self.process)
         self.registered, self.fence = True, 1
 
     async def _reconnect(self) -> None:
-        """Until there is a connection; meanwhile waiters get their answer when their patience ends."""
+        """Try until there is a connection. Meanwhile, waiting tasks get an error when their patience ends."""
         if self.connection is not None:
             connection, self.connection = self.connection, None
             await connection.close()
@@ -230,12 +231,12 @@ class Writer:
                 self.away = True
                 if not self.waits:
                     self._lose_patience(time.monotonic())
-                logger.warning("the database is away (%s)", type(error).__name__)
+                logger.warning("the database is unavailable (%s)", type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1)
 
     async def _watch_patience(self) -> None:
-        """Answer waiters that have waited too long, in the queue or in a group that hangs; this needs no database."""
+        """Answer tasks that have waited too long, in the queue or in a group under way. This needs no database."""
         while True:
             await asyncio.sleep(min(0.25, self.patience / 4))
             self._lose_patience(time.monotonic() - self.patience)
@@ -256,7 +257,7 @@ class Writer:
                 await self._wait_for_company()
             group = self._gather()
             if not len(group) and not self.late:
-                self.away = False  # as far as is known: nothing waits for it
+                self.away = False  # nothing waits for the database
                 self.idle.set()
                 self.wake.clear()
                 await self.wake.wait()
@@ -271,7 +272,7 @@ class Writer:
                 self.releases.extend(group.releases)
                 raise
             except Exception:
-                # Whatever it is, the writer must live: settle later, admit no call.
+                # The writer must go on after any fault: settle later, and admit none of these calls.
                 logger.exception("a group failed")
                 self._doubt(group)
                 await asyncio.sleep(0.1)
@@ -279,7 +280,7 @@ class Writer:
                 self.under_way = []
 
     async def _wait_for_company(self) -> None:
-        """A settlement alone waits a moment: with the next admission it costs no transaction of its own."""
+        """Wait a moment for an admission: settlements without one then need no transaction of their own."""
         self.asked.clear()
         try:
             async with asyncio.timeout(COMPANY_SECONDS):
@@ -298,10 +299,10 @@ class Writer:
         return Group(settlements, releases, admissions)
 
     async def _write(self, group: Group, *, again: bool = False) -> None:
-        """Write a group, whatever it takes: until it is written, or its members are found to be at fault.
+        """Write a group: try again until it is written, or until the members at fault are found.
 
-        A group that failed may have been committed all the same. The next connection moves the fence, so that it
-        can't land later, and asking again changes nothing that was done.
+        A group may have been committed although the statement failed. The next connection moves the fence, so that it
+        can't be committed later. Asking again changes nothing that is done.
 
         Args:
             again: it may have been committed already.
@@ -335,7 +336,8 @@ class Writer:
                 return
 
     async def _admit_late(self) -> None:
-        """Admit what was let through, whatever it takes: a group may have its settlements."""
+        """Admit the calls that passed; try again until it succeeds. It comes before a group, which may settle these
+        calls."""
         size, admitted, buried = GROUP, 0, 0
         while self.late:
             if self.connection is None:
@@ -352,7 +354,7 @@ class Writer:
                 continue
             except psycopg.Error as error:
                 if len(some) > 1:
-                    size = 1  # to find it
+                    size = 1  # to find the call at fault
                     continue
                 logger.error("a call that passed can't be admitted: %s", type(error).__name__)
                 spool.bury(msgspec.json.encode(some[0]), type(error).__name__)
@@ -362,7 +364,7 @@ class Writer:
             for _ in some:
                 self.late.popleft()
         self.journal.done()
-        logger.warning("the arbiter is back: %d calls that had passed are admitted", admitted)
+        logger.warning("the database is back: %d calls that had passed are admitted", admitted)
         if buried:
             logger.error("%d calls that had passed are dead letters in the spool folder", buried)
 
@@ -393,7 +395,7 @@ class Writer:
             spool.bury(msgspec.json.encode(settlement), "neither hold nor row")
 
     async def _split(self, group: Group, error: psycopg.Error, *, again: bool) -> None:
-        """A member can't be written: find it by halving, so that the others are."""
+        """Find the member that can't be written by halving the group, and write the others."""
         if len(group) > 1:
             for half in group.halves():
                 await self._write(half, again=again)
@@ -415,7 +417,7 @@ class Writer:
                 logger.error("the hold of call %s stays until this process ends: %s", call, type(fault).__name__)
 
     def _doubt(self, group: Group) -> None:
-        """The group may have been written or not: settle again, and release what may have been admitted."""
+        """Treat a group that may have been written: settle again, and release what may have been admitted."""
         self.settlements.extendleft(reversed(group.settlements))
         self.releases.extend(group.releases)
         for waiting in group.admissions:

@@ -22,7 +22,7 @@ SET = "SELECT set_config('search_path', %s, false)"
 
 
 class SchemaEditor(DatabaseSchemaEditor):
-    """Within, the search path has the tables' schemas only."""
+    """Within this block, the search path has only the schemas of tables."""
 
     path: str | None = None
 
@@ -49,6 +49,6 @@ class SchemaEditor(DatabaseSchemaEditor):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection whose schema editor is ours."""
+    """A connection with this module's schema editor."""
 
     SchemaEditorClass = SchemaEditor

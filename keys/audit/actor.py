@@ -2,9 +2,8 @@
 
 `acting` sets the actor for a block of code. Before each statement that may change something, the actor goes into the
 transaction's setting `bursar.actor`. It ends with the transaction, so no later request finds it on the connection. A
-statement outside of a transaction gets one of its own. Without an actor, the log shows the role of the database.
-
-The relay's connections aren't Django's, so calls pass none of this. Importing this module needs no settings.
+statement outside of a transaction gets one of its own. Without an actor, the log shows the role of the database. The
+relay doesn't use Django's connections, so calls don't run this code. Importing this module needs no settings.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 SET = "SELECT set_config('bursar.actor', %s, true)"
-# How the ORM begins statements that change nothing.
+# How read-only statements of the ORM begin.
 READS = re.compile(r'\s*(SELECT ("|1 |COUNT\(|DISTINCT )|SAVEPOINT|RELEASE|ROLLBACK|SHOW)', re.I)
-# What gets a transaction of its own. Other statements may refuse to run in one, such as CREATE DATABASE.
+# Statements that get a transaction of their own. Others, such as CREATE DATABASE, may not run in one.
 CHANGES = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|WITH|SELECT|TRUNCATE|COPY|DO)\b", re.I)
 # Characters of an actor's name that are kept.
 NAME_LENGTH = 200
@@ -51,7 +50,7 @@ ACTOR: ContextVar[Callable[[], Actor | None] | None] = ContextVar("actor", defau
 
 @contextmanager
 def acting(who: Callable[[], Actor | None]) -> Iterator[None]:
-    """Within this block, `who` says who changes something."""
+    """Within this block, the log names `who` as the actor of changes."""
     token = ACTOR.set(who)
     try:
         yield
@@ -110,6 +109,6 @@ def _told(
 
 
 def install(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Have a connection of Django's tell who acts."""
+    """Make a Django connection set the actor."""
     if tell not in connection.execute_wrappers:
         connection.execute_wrappers.append(tell)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.http import HttpRequest
+from django.utils import timezone
 
 from keys.audit.actor import Actor, acting
+from keys.audit.models import AuditEvent
 
 USERS = "auth_user"
+REFUSED = "refused to sign in"
+REFUSALS_EVERY = timedelta(minutes=1)
 NOTE = "SELECT keys_audit_note(%s, %s, %s, '', %s::jsonb)"
 
 
@@ -32,10 +37,21 @@ def signed_out(request: HttpRequest | None, user: Any, **_: object) -> None:
 
 
 def sign_in_failed(name: str) -> None:
-    """The name is recorded only as the user's id. Other names can be passwords, typed into the wrong field."""
-    users = get_user_model()._default_manager
-    key = users.filter(username=name).values_list("pk", flat=True).first()
-    note("failed to sign in", USERS, "" if key is None else str(key))
+    note("failed to sign in", USERS, _user_key(name))
+
+
+def sign_in_refused(name: str) -> None:
+    """Refusals have no limit, unlike failures, and the log is never emptied: a user's next event is a minute later."""
+    key = _user_key(name)
+    since = timezone.now() - REFUSALS_EVERY
+    if not AuditEvent.objects.filter(at__gt=since, action=REFUSED, table_name=USERS, object=key).exists():
+        note(REFUSED, USERS, key)
+
+
+def _user_key(name: str) -> str:
+    """The user's id; empty for unknown names, which can be passwords that were typed into the wrong field."""
+    key = get_user_model()._default_manager.filter(username=name).values_list("pk", flat=True).first()
+    return "" if key is None else str(key)
 
 
 def _note_of(request: HttpRequest | None, user: Any, action: str) -> None:

@@ -1,7 +1,7 @@
 """Keeps a copy of each seal's digest outside of the database, in `audit/seals` of the data folder.
 
-With the rights of the database's owner, a forger can change events and compute all seals again. This file has the old
-digests then. Each line is JSON: number, time, last event and digest. Lines are only appended.
+A forger with the rights of the database's owner can change events and compute all seals again. This file still has the
+old digests. Each line is JSON: number, time, last event and digest. Lines are only appended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read() -> dict[int, dict[str, Any]]:
     for line in path().read_text().splitlines() if path().exists() else ():
         try:
             entry = json.loads(line)
-            # A number that is there twice has the first line, since a forger can only append.
+            # If a number occurs twice, its first line counts, because a forger can only append.
             found.setdefault(int(entry["number"]), entry)
         except (ValueError, KeyError, TypeError):
             found[0] = {"line": line}
@@ -35,7 +35,7 @@ def read() -> dict[int, dict[str, Any]]:
 
 
 def last() -> int:
-    """The highest number in the file; 0 if it has none."""
+    """The highest number in the file; 0 if the file has no line."""
     return max(read(), default=0)
 
 
@@ -49,7 +49,7 @@ def append(seals: Iterable[AuditSeal]) -> None:
     is_new = not file.exists()
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:
         if is_new and os.geteuid() == 0:
-            # A command of root's must leave a file that the gateway's own user can write.
+            # If root runs a command, the gateway's own user must still be able to write the file.
             owner = file.parent.stat()
             os.fchown(out.fileno(), owner.st_uid, owner.st_gid)
         out.write(lines)
@@ -58,7 +58,7 @@ def append(seals: Iterable[AuditSeal]) -> None:
 
 
 def entry(seal: AuditSeal) -> dict[str, Any]:
-    """A seal as a line of the file says it."""
+    """The line of the file for a seal."""
     return {
         "number": seal.number,
         "made_at": seal.made_at.isoformat(),

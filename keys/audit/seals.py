@@ -1,7 +1,7 @@
 """Seals the audit log: each seal is a SHA-256 over the seal before it and over all events since then.
 
-A seal covers events by id, up to `last_event`. The table is locked for a moment while that id is read, so that no
-transaction is left that could still commit an event with a smaller one. A seal of many events is made as several.
+A seal covers events by id, up to `last_event`. The table is locked for a moment while that id is read: no open
+transaction can commit an event with a smaller id later. If there are many events, several seals are made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.utils import timezone
 from keys.audit import canonical, seal_file
 from keys.audit.models import AuditEvent, AuditSeal
 
-# Events of one seal, at most. They are in memory together.
+# Maximum number of events of one seal. All of them are in memory at once.
 MOST = 10_000
 # The digest before the first seal.
 START = ""

@@ -1,4 +1,4 @@
-"""Writes the SQL with which a migration has tables watched by the audit log.
+"""Writes the SQL with which a migration makes the audit log watch a table.
 
 A new list for a table comes in a new migration, which stops watching the table first. Landed migrations use this
 module, so the SQL that it writes for them must stay the same.
@@ -43,12 +43,12 @@ class Watched:
 
 
 def watch(tables: Mapping[str, Watched]) -> str:
-    """SQL that has these tables watched."""
+    """SQL that starts watching these tables."""
     return "\n".join(_watch(table, watched) for table, watched in tables.items())
 
 
 def unwatch(tables: Iterable[str]) -> str:
-    """SQL that stops it."""
+    """SQL that stops watching these tables."""
     return "\n".join(f"SELECT keys_audit_unwatch('{table}');" for table in tables)
 
 

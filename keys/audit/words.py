@@ -28,7 +28,7 @@ class Words:
         wanted = {name for event in events for name in _names(event.changes)}
         self.names = dict(AuditName.objects.filter(pk__in=wanted).values_list("pk", "value"))
         self.models = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
-        self.rows: dict[tuple[str, str], Model | None] = {}
+        self.rows = self._rows(events)
         self.people = self._people({event.actor_id for event in events if event.actor_kind == "person"})
 
     def who(self, event: AuditEvent) -> str:
@@ -102,13 +102,25 @@ class Words:
             return f"${amount:,.2f}"
         return f"{amount.normalize():,f}"
 
+    def _rows(self, events: list[AuditEvent]) -> dict[tuple[str, str], Model]:
+        """The rows that words are made of, as they are now, by table and key: a query for each table."""
+        wanted: dict[str, set[int]] = {}
+        for event in events:
+            abouts = [event.about] if event.about else []
+            for table, key in [(event.table_name, event.object), *(about.split(":", 1) for about in abouts)]:
+                if key.isdecimal():
+                    wanted.setdefault(table, set()).add(int(key))
+        found: dict[tuple[str, str], Model] = {}
+        for table, keys in wanted.items():
+            if (model := self.models.get(table)) is not None:
+                rows = model._default_manager.filter(pk__in=keys)
+                if "budget" in {field.name for field in model._meta.fields}:
+                    rows = rows.select_related("budget")
+                found |= {(table, str(row.pk)): row for row in rows}
+        return found
+
     def _row(self, table: str, key: str) -> Model | None:
-        """The row as it is now, if it still exists."""
-        if (table, key) not in self.rows:
-            model = self.models.get(table)
-            found = model._default_manager.filter(pk=int(key)).first() if model and key.isdecimal() else None
-            self.rows[table, key] = found
-        return self.rows[table, key]
+        return self.rows.get((table, key))
 
     def _people(self, ids: set[int | None]) -> dict[int | None, str]:
         known: dict[int | None, str] = {}

@@ -18,7 +18,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from messages_api.answer import settlement
-from messages_api.answer.metering import JsonMeter, Reading, State
+from messages_api.answer.account_states import MOST_STATES, State
+from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.answer.plausibility import OF_HOLD, Implausible, of_batch
 from messages_api.answer.settlement import PriceOf
 from usage.arbitration import clean
@@ -31,8 +32,11 @@ logger = logging.getLogger(__name__)
 LONGEST_LINE = 16 << 20
 # Characters of a custom id that are kept: a longer one belongs to no batch of this gateway.
 ID_LENGTH = 65
-# There is one line for each request. Of results with more lines than this in addition, the rest isn't read.
+# There is one line for each request. After this many further lines, the rest isn't read.
 SPARE = 100
+# What a batch may bind to its account, for each request: each is a row for 30 days. Every batch may bind as much as a
+# single answer.
+STATES_PER_REQUEST = 10
 PLACES = Decimal(1).scaleb(-12)
 
 # The status of ledger rows for requests that no model answered, which cost nothing.
@@ -59,14 +63,14 @@ class Result(Struct):
     error: Raw = Raw(b"null")
 
 
-class Line(Struct):
+class ResultLine(Struct):
     """A line of the results."""
 
     custom_id: str
     result: Result
 
 
-line_of = msgspec.json.Decoder(Line)
+line_of = msgspec.json.Decoder(ResultLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,9 @@ class ResultsMeter:
         self.prices = prices
         self.asked = asked
         self.custom_ids: list[str] = []
-        # What the answers bind to the account, since the caller last took it.
+        # What the answers bind to the account, since the caller last took it, and how much more they may bind.
         self.states: list[State] = []
+        self.states_left = MOST_STATES + STATES_PER_REQUEST * batch.requests
         # USD that the remaining results may cost: a higher cost can't be true.
         self.left = OF_HOLD * batch.ceiling
         self.ended_at = batch.ended_at or datetime.now(UTC)
@@ -175,12 +180,20 @@ class ResultsMeter:
         self.custom_ids.append(read.custom_id[:ID_LENGTH])
         self.waiting.append(self._settlement(read))
 
-    def _settlement(self, line: Line) -> dict[str, Any]:
+    def _bind(self, states: list[State]) -> None:
+        if 0 < self.states_left < len(states):
+            logger.warning("batch %s binds too many ids: the rest is not stored", self.batch.id)
+        bound = states[: self.states_left]
+        self.states += bound
+        self.states_left -= len(bound)
+
+    def _settlement(self, line: ResultLine) -> dict[str, Any]:
         batch, result = self.batch, line.result
-        meter = JsonMeter()
+        # It is no longer known which requests had a `thread`: any answer may belong to one.
+        meter = JsonMeter(threaded=True)
         meter.read(bytes(result.message if result.type == "succeeded" else result.error))
         reading = meter.reading
-        self.states += meter.states
+        self._bind(meter.states)
         status, estimated = UNANSWERED.get(result.type, Status.COMPLETED), False
         error_type = reading.error_type or (result.type if status is Status.FAILED else "")
         try:

@@ -10,17 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from messages_api.answer.metering import (
-    BLOCK,
-    END,
-    PLACEHOLDER,
-    Meter,
-    Reading,
-    State,
-    block_states,
-    container_state,
-    thread_state,
-)
+from messages_api.answer.account_states import State, StateMeter, block_states, container_state, thread_state
+from messages_api.answer.metering import BLOCK, END, PLACEHOLDER, Reading
 from messages_api.answer.seen import RESULT, Seen
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Members, decode
@@ -51,7 +42,7 @@ EVENT = Members(
 BEGUN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop")
 
 
-class StreamMeter(Meter):
+class StreamMeter(StateMeter):
     """Reads server-sent events while they arrive, cut at any byte. No I/O."""
 
     def __init__(self, *, threaded: bool = False) -> None:

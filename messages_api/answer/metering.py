@@ -1,7 +1,7 @@
-"""What an answer reports: its usage, why it stopped, and what it binds to an account.
+"""What an answer reports: its usage, and why it stopped.
 
 `Reading` holds this for streams and for answers in one piece. `JsonMeter`, here, fills it from an answer in one piece;
-`StreamMeter`, in events.py, fills it event by event. What both have in common is in `Meter`.
+`StreamMeter`, in events.py, fills it event by event. What an answer binds to an account is in account_states.py.
 
 With `usage.iterations` the top level of a usage report is not the bill: every entry is, each with its own model.
 Source: recorded exchanges.
@@ -12,19 +12,18 @@ of an answer say about it, and settlement.py prices it. docs/pricing.md has the 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from messages_api.answer.account_states import StateMeter, block_states, container_state, thread_state
 from messages_api.answer.seen import Seen
 from messages_api.answer.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Elements, Members, decode
-from messages_api.request.carried import StateKind
 from usage.tokens import TokenCounts
 
-# The members that are read of an answer that is long and has many parts; events.py has those of an event.
+# The members to read in a long answer with many parts; events.py has those of an event.
 BLOCK = Members(
     type=None,
     text=None,
@@ -40,62 +39,12 @@ BLOCK = Members(
 )
 END: dict[str, None] = dict.fromkeys(("stop_reason", "stop_details", "container"))
 ANSWER = Members(id=None, type=None, model=None, error=None, usage=None, content=Elements(BLOCK), **END)
-# The most that is kept of what one answer binds: a request can't name more files (carried.MOST_FILES).
-MOST_STATES = 1000
 # The most iterations of one call that are billed.
 ITERATIONS = 1000
 # Steps of the conversation itself; the others are an advisor's, or summaries.
 OWN_STEPS = ("message", "fallback_message")
 # Output tokens that don't prove any output: AWS reports one in a refusal without content.
 PLACEHOLDER = 1
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Something in an answer that only the provider's account which gave it understands.
-
-    `name` is the id of a container or file, the signature (or sealed thought) itself, or the id of an answer whose
-    conversation the provider keeps (a thread); `expires_at` is what the provider says of a container.
-    """
-
-    kind: StateKind
-    name: str
-    expires_at: str = ""
-
-
-def container_state(container: object) -> Iterator[State]:
-    """The container that an answer names, if any."""
-    members = mapping(container)
-    if isinstance(name := members.get("id"), str) and name:
-        expires_at = members.get("expires_at")
-        yield State("container", name, expires_at if isinstance(expires_at, str) else "")
-
-
-def thread_state(message: dict[str, Any]) -> Iterator[State]:
-    """The thread that an answer to a request with one belongs to: the next request names this answer.
-
-    https://platform.claude.com/docs/en/api/beta/messages/create (`thread`; November 2026)
-    """
-    if isinstance(name := message.get("id"), str) and name:
-        yield State("thread", name)
-
-
-def block_states(block: object) -> Iterator[State]:
-    """What a content block binds: thinking by its signature, or files that one of the provider's tools made."""
-    members = mapping(block)
-    kind = members.get("type")
-    if kind == "thinking" or kind == "redacted_thinking":
-        name = members.get("signature" if kind == "thinking" else "data")
-        if isinstance(name, str) and name:
-            yield State("signature", name)
-    elif isinstance(kind, str) and kind.endswith("code_execution_tool_result"):
-        outputs = mapping(members.get("content")).get("content")
-        for output in outputs if isinstance(outputs, list) else ():
-            name = mapping(output).get("file_id")
-            if isinstance(name, str) and name:
-                yield State("file", name)
 
 
 @dataclass(slots=True)
@@ -151,7 +100,7 @@ class Reading:
 
     @property
     def seen(self) -> Seen:
-        """What was delivered. An answer in one piece is counted on first use, for few calls need it."""
+        """What was delivered. An answer in one piece is counted on first use, because few calls need it."""
         if self._seen is None:
             self._seen = Seen()
             for block in self.content or ():
@@ -292,31 +241,7 @@ class Reading:
         self.usage = overlaid(self.usage, usage)
 
 
-class Meter:
-    """What the meters of streams and of answers in one piece have in common.
-
-    Attributes:
-        states: what the answer binds, since it was last taken out; in all no more than `MOST_STATES`.
-        threaded: the provider keeps the conversation.
-    """
-
-    def __init__(self, *, threaded: bool = False) -> None:
-        self.threaded = threaded
-        self.states: list[State] = []
-        self._bound = 0
-
-    def bind(self, states: Iterable[State]) -> None:
-        """Note what the answer binds, up to the limit: each becomes a row."""
-        for state in states:
-            if self._bound == MOST_STATES:
-                return
-            self.states.append(state)
-            self._bound += 1
-            if self._bound == MOST_STATES:
-                logger.warning("an answer binds %d ids or more: what it binds besides isn't kept", MOST_STATES)
-
-
-class JsonMeter(Meter):
+class JsonMeter(StateMeter):
     """Reads an answer in one piece."""
 
     def __init__(self, *, threaded: bool = False) -> None:

@@ -148,7 +148,7 @@ class Reckoning:
         most_output: the most tokens that it may write.
         extras: the tools that run in the provider's loop; `allowances`: the tokens of each use.
         writes: how long tools' results are cached; None: they aren't written to a cache.
-        dearest: the dearest of the models that the request may mean besides its own; empty: no such model.
+        dearest: the most expensive of the further models that the request may mean; empty: no such model.
     """
 
     input_tokens: int

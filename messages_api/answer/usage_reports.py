@@ -20,7 +20,7 @@ COUNTS = (*READ, "output_tokens")
 NESTED = ("cache_creation", "server_tool_use", "output_tokens_details")
 # The billed counts in them.
 NESTED_COUNTS = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "web_search_requests", "thinking_tokens")
-# The most members that are kept of a report, or of an object in it: a stream may bring new ones without end.
+# Maximum number of members that are kept of a report, or of an object in it: a stream may send new ones without end.
 MEMBERS = 100
 
 Pick = Callable[[object, object], object]
@@ -120,8 +120,8 @@ def prompt_tokens(usage: dict[str, Any]) -> int:
 
 
 def malformed(usage: object) -> bool:
-    """Whether a report has something else in the place of a count: a negative number, a fraction, a text. `doubtful`
-    says this of a report that was translated (providers/openai)."""
+    """Whether a report has a value that isn't a count: a negative number, a fraction, a text. A translated report
+    says so by its member `doubtful` (providers/openai)."""
     report = mapping(usage)
     entries = report.get("iterations")
     reports = [report, *map(mapping, entries)] if isinstance(entries, list) else [report]

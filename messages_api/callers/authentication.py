@@ -6,7 +6,9 @@ gateway's own, for callers whose client uses the other two for something else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -39,8 +41,11 @@ class Presented:
         return "…".join(credentials.ends(self.secrets[0])) if self.secrets else ""
 
 
-def present(headers: list[tuple[bytes, bytes]], address: str = "") -> Presented:
-    """The credentials in the headers of a request from this address; of many, the first few.
+def present(headers: list[tuple[bytes, bytes]], address: Callable[[], str] = str) -> Presented:
+    """The credentials in the headers of a request; of many, the first few.
+
+    Args:
+        address: returns the client's address. It is called only for a provider's own key, which needs it.
 
     Raises:
         GatewayError: 401, the request has no credential, or no possible one of this gateway.
@@ -66,7 +71,7 @@ def present(headers: list[tuple[bytes, bytes]], address: str = "") -> Presented:
         )
     foreign = next(iter(values))
     if settings.CONFIGURATION.passthrough_customer and passed_keys.looks_like_one(foreign):
-        return Presented((), foreign, address)
+        return Presented((), foreign, address())
     raise unauthenticated(f"The credential is not one of this gateway's. {ADVICE}", reason="foreign_credential")
 
 
@@ -83,7 +88,7 @@ class CredentialAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Any) -> tuple[None, Presented]:
         scope = request.scope
-        return None, present(scope["headers"], client_address(scope))
+        return None, present(scope["headers"], partial(client_address, scope))
 
     def authenticate_header(self, request: Any) -> str:
         return "Bearer"

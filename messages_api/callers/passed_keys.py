@@ -48,7 +48,7 @@ def looks_like_one(secret: str) -> bool:
 
 
 @dataclass(slots=True)
-class Taken:
+class AcceptedKey:
     """A key that is accepted until a time on the monotonic clock.
 
     Attributes:
@@ -72,7 +72,7 @@ class PassedKeys:
     def __init__(self, failures: int) -> None:
         self.failures = failures
         self.pepper = os.urandom(32)
-        self.taken: OrderedDict[bytes, Taken] = OrderedDict()
+        self.taken: OrderedDict[bytes, AcceptedKey] = OrderedDict()
         self.learning: dict[bytes, asyncio.Task[None]] = {}
         self.tries = CallerLimits()
 
@@ -128,24 +128,24 @@ class PassedKeys:
             self.tries.charge(known.caller, self.failures)
 
     async def _learn(self, provider: Provider, key: KnownProviderKey, caller: str) -> None:
-        verdict = Verdict.SILENT
+        verdict = KeyTest.SILENT
         try:
             verdict = await self._try(provider, key)
         finally:
-            if verdict in (Verdict.TAKEN, Verdict.SILENT):
+            if verdict in (KeyTest.TAKEN, KeyTest.SILENT):
                 self.tries.give_back(caller)
-        if verdict is Verdict.REFUSED:
+        if verdict is KeyTest.REFUSED:
             raise errors.unauthenticated("The provider refuses this key.", reason="passed_key_refused")
-        if verdict is Verdict.SILENT:
+        if verdict is KeyTest.SILENT:
             raise errors.unavailable(
                 "The provider doesn't say now whether it accepts this key.", reason="provider_status", retry_after=2
             )
         until = time.monotonic() + TAKEN_SECONDS
-        self.taken[self.digest(key.secret)] = Taken(until, caller, sure=verdict is Verdict.TAKEN)
+        self.taken[self.digest(key.secret)] = AcceptedKey(until, caller, sure=verdict is KeyTest.TAKEN)
         if len(self.taken) > CAPACITY:
             self.taken.popitem(last=False)
 
-    async def _try(self, provider: Provider, key: KnownProviderKey) -> Verdict:
+    async def _try(self, provider: Provider, key: KnownProviderKey) -> KeyTest:
         """The outcome of the provider's answer.
 
         Raises:
@@ -168,10 +168,10 @@ class PassedKeys:
         if masked is not None:
             return verdict_of(masked[0])
         # A server that answers everything with a page of its own has not checked the key.
-        return Verdict.TAKEN if provider.answers_probe(body) else Verdict.UNSURE
+        return KeyTest.TAKEN if provider.answers_probe(body) else KeyTest.UNSURE
 
 
-class Verdict(Enum):
+class KeyTest(Enum):
     """The outcome of a test. UNSURE: the provider has no free request for it. SILENT: the provider doesn't say now."""
 
     TAKEN = "taken"
@@ -180,8 +180,8 @@ class Verdict(Enum):
     SILENT = "silent"
 
 
-def verdict_of(status: int) -> Verdict:
+def verdict_of(status: int) -> KeyTest:
     """The outcome of a test without a success. A test asks for the models first, then for a count of tokens."""
     if status in NOTHING_THERE:
-        return Verdict.UNSURE
-    return Verdict.SILENT if status in PASSING or status >= 500 else Verdict.REFUSED
+        return KeyTest.UNSURE
+    return KeyTest.SILENT if status in PASSING or status >= 500 else KeyTest.REFUSED

@@ -22,7 +22,7 @@ CAPACITY = 100_000
 
 
 @dataclass(slots=True)
-class Pace:
+class CallRate:
     """A caller's use: when its bucket (GCRA, `rpm` requests) is full again, and how many of its calls are under way."""
 
     rpm: int
@@ -35,7 +35,7 @@ class CallerLimits:
     (usage_bucket in usage/arbiter/applying.sql)."""
 
     def __init__(self) -> None:
-        self.paces: OrderedDict[Hashable, Pace] = OrderedDict()
+        self.paces: OrderedDict[Hashable, CallRate] = OrderedDict()
 
     def enter(self, caller: Hashable, rpm: int, parallel: int, what: str) -> Callable[[], None]:
         """Count a call that begins. Returns the function to call at its end.
@@ -50,7 +50,7 @@ class CallerLimits:
         pace = self.paces.get(caller)
         if pace is None:
             self._forget(now)
-            pace = self.paces[caller] = Pace(rpm)
+            pace = self.paces[caller] = CallRate(rpm)
         else:
             self.paces.move_to_end(caller)
         if pace.running >= parallel:

@@ -37,7 +37,7 @@ class FilesView(FileCall):
         caller = await self.caller()
         if caller.key.passthrough:
             return await files.relay_list(caller)
-        wanted = file_list.Wanted.read(request.query_params)
+        wanted = file_list.FileQuery.read(request.query_params)
         caller = await caller.permit(self.endpoint)
         return caller.json(await file_list.page(caller, wanted))
 

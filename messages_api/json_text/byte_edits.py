@@ -27,7 +27,7 @@ class Edit(NamedTuple):
     instead: bytes = b""
 
 
-class Place(NamedTuple):
+class MemberPlace(NamedTuple):
     """The place of a member, from after the comma (or brace) before it to the one after it, and that of its value."""
 
     begin: int
@@ -48,7 +48,7 @@ def apply(body: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join((*parts, body[at:])) if parts else body
 
 
-def places(body: bytes, members: Mapping[str, msgspec.Raw], at: int = 0) -> Iterator[tuple[str, Place]]:
+def places(body: bytes, members: Mapping[str, msgspec.Raw], at: int = 0) -> Iterator[tuple[str, MemberPlace]]:
     """The members of an object that has none twice, in order, with their places in the body.
 
     Args:
@@ -61,11 +61,11 @@ def places(body: bytes, members: Mapping[str, msgspec.Raw], at: int = 0) -> Iter
         assert head is not None
         value_end = head.end() + len(memoryview(value))
         end = after_space(body, value_end)
-        yield name, Place(at, head.end(), value_end, end)
+        yield name, MemberPlace(at, head.end(), value_end, end)
         at = end + 1
 
 
-class Members:
+class MemberPlaces:
     """The places of the members at the top of a body. Each is searched once, when it or a later one is first needed.
 
     Args:
@@ -75,7 +75,7 @@ class Members:
 
     __slots__ = ("_found", "_rest")
 
-    def __init__(self, rest: Iterator[tuple[str, Place]], found: dict[str, Place] | None = None) -> None:
+    def __init__(self, rest: Iterator[tuple[str, MemberPlace]], found: dict[str, MemberPlace] | None = None) -> None:
         self._found = {} if found is None else found
         self._rest = rest
 
@@ -84,7 +84,7 @@ class Members:
         """The members of a body that has not been searched yet."""
         return cls(places(body, members_of.decode(body)))
 
-    def find(self, name: str) -> Place | None:
+    def find(self, name: str) -> MemberPlace | None:
         """The place of this member; None: the body has no such member."""
         if name not in self._found:
             for each, place in self._rest:
@@ -93,7 +93,7 @@ class Members:
                     break
         return self._found.get(name)
 
-    def all(self) -> dict[str, Place]:
+    def all(self) -> dict[str, MemberPlace]:
         """The places of all members, in order."""
         self._found.update(self._rest)
         return self._found
@@ -109,7 +109,7 @@ class Edits:
 
     __slots__ = ("_dropped", "_first", "_members", "_replaced", "_within", "body")
 
-    def __init__(self, body: bytes, members: Members | None = None) -> None:
+    def __init__(self, body: bytes, members: MemberPlaces | None = None) -> None:
         self.body = body
         self._members = members
         self._first = list[bytes]()
@@ -118,10 +118,10 @@ class Edits:
         self._within = list[Edit]()
 
     @property
-    def members(self) -> Members:
+    def members(self) -> MemberPlaces:
         """The places of the members at the top."""
         if self._members is None:
-            self._members = Members.of(self.body)
+            self._members = MemberPlaces.of(self.body)
         return self._members
 
     def insert(self, members: bytes) -> Self:
@@ -179,13 +179,13 @@ def outermost(edits: Sequence[Edit]) -> list[Edit]:
     return kept
 
 
-def elements(body: bytes, name: str, members: Members | None = None) -> Iterator[Span]:
+def elements(body: bytes, name: str, members: MemberPlaces | None = None) -> Iterator[Span]:
     """The places of the elements of an array that is a member at the top; empty if there is no such array.
 
     Args:
         members: of this body, if they are known.
     """
-    place = (members or Members.of(body)).find(name)
+    place = (members or MemberPlaces.of(body)).find(name)
     if place is None or body[place.value : place.value + 1] != b"[":
         return
     at = place.value + 1
@@ -224,9 +224,9 @@ def dropped(spans: Sequence[Span], out: Collection[int]) -> Iterator[Edit]:
 # Functions that may run in another process (process/long_bodies.py).
 
 
-def all_places(body: bytes) -> dict[str, Place]:
+def all_places(body: bytes) -> dict[str, MemberPlace]:
     """The places of all members at the top of a body."""
-    return Members.of(body).all()
+    return MemberPlaces.of(body).all()
 
 
 def cut(body: bytes, name: str) -> list[Edit]:
@@ -247,4 +247,4 @@ def edited(body: bytes, members: Mapping[str, msgspec.Raw], *, without: Containe
         first: members as JSON, separated by commas.
     """
     out = (name for name in members if name in without)
-    return Edits(body, Members(places(body, members))).drop(*out).insert(first).apply()
+    return Edits(body, MemberPlaces(places(body, members))).drop(*out).insert(first).apply()

@@ -19,7 +19,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _scan = JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
 
 
-class Part(NamedTuple):
+class JsonPart(NamedTuple):
     """A member of an object, or an element of an array (without a name).
 
     It extends from `begin` to `end`; its value begins at `at`.
@@ -32,39 +32,39 @@ class Part(NamedTuple):
     value: Any
 
 
-def members(text: str, at: int = 0) -> list[Part]:
+def members(text: str, at: int = 0) -> list[JsonPart]:
     """The members of the object at this position, in order, duplicates included.
 
     Raises:
         RecursionError: the object is nested deeper than Python reads.
     """
-    found = list[Part]()
+    found = list[JsonPart]()
     at = _after_space(text, at + 1)
     while text[at] != "}":
         name, after = _scan(text, at)
         begins = _after_space(text, _after_space(text, after) + 1)
         value, end = _scan(text, begins)
-        found.append(Part(name, at, end, begins, value))
+        found.append(JsonPart(name, at, end, begins, value))
         at = _after_comma(text, end)
     return found
 
 
-def elements(text: str, at: int = 0) -> list[Part]:
+def elements(text: str, at: int = 0) -> list[JsonPart]:
     """The elements of the array at this position.
 
     Raises:
         RecursionError: the array is nested deeper than Python reads.
     """
-    found = list[Part]()
+    found = list[JsonPart]()
     at = _after_space(text, at + 1)
     while text[at] != "]":
         value, end = _scan(text, at)
-        found.append(Part("", at, end, at, value))
+        found.append(JsonPart("", at, end, at, value))
         at = _after_comma(text, end)
     return found
 
 
-def last(found: list[Part], name: str) -> Part | None:
+def last(found: list[JsonPart], name: str) -> JsonPart | None:
     """The last member of this name: of several, this one counts."""
     return next((part for part in reversed(found) if part.name == name), None)
 

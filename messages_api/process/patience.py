@@ -23,6 +23,6 @@ class Patience:
     def timeouts(self, provider_key: KnownProviderKey) -> Timeouts:
         """The time-outs for this provider key."""
         own = provider_key.timeouts
-        if own == DEPLOYMENTS:
+        if own is DEPLOYMENTS or own == DEPLOYMENTS:
             return self.default
         return Timeouts(*(mine or default for mine, default in zip(astuple(own), astuple(self.default), strict=True)))

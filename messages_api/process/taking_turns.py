@@ -18,7 +18,7 @@ MOST_WAITING = 200
 
 
 @dataclass(slots=True, eq=False)
-class Waiter:
+class WaitingTask:
     """A task that waits for a place."""
 
     size: int
@@ -39,7 +39,7 @@ class Turns:
         self.idle = set(range(len(sizes)))
         self.working: set[Hashable] = set()
         # By caller, in the order of their turns.
-        self.waiting: dict[Hashable, list[Waiter]] = {}
+        self.waiting: dict[Hashable, list[WaitingTask]] = {}
 
     @asynccontextmanager
     async def turn(self, caller: Hashable, size: int) -> AsyncIterator[int]:
@@ -60,7 +60,7 @@ class Turns:
         Raises:
             GatewayError: 503, too many tasks wait.
         """
-        waiter = Waiter(size, asyncio.get_running_loop().create_future())
+        waiter = WaitingTask(size, asyncio.get_running_loop().create_future())
         insort(self.waiting.setdefault(caller, []), waiter, key=lambda one: one.size)
         self._go_on()
         if sum(map(len, self.waiting.values())) > self.most:
@@ -107,7 +107,7 @@ class Turns:
         self._forget(caller, waiter)
         waiter.place.set_exception(too_many_wait())
 
-    def _forget(self, caller: Hashable, waiter: Waiter) -> None:
+    def _forget(self, caller: Hashable, waiter: WaitingTask) -> None:
         self.waiting[caller].remove(waiter)
         if not self.waiting[caller]:
             del self.waiting[caller]

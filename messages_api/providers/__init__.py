@@ -1,5 +1,5 @@
-"""The protocols that the relay speaks. Each is a module or package in this folder, found by itself, with one class that
-has all facts about its provider."""
+"""The protocols that the relay speaks. Each is a module or package in this folder, which is found automatically. It
+has one class with all facts about its provider."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Token(Generic[Value]):
 Fetch = Callable[[Secret], Awaitable[Token[Value]]]
 
 
-class Tokens(Generic[Secret, Value]):
+class TokenCache(Generic[Secret, Value]):
     """The tokens of one cloud, by secret (and by region, if that matters)."""
 
     def __init__(self, fetch: Fetch[Secret, Value]) -> None:

@@ -26,7 +26,7 @@ from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
 from messages_api.providers import cloud_errors, unsupported
-from messages_api.providers.access_tokens import SECONDS, Token, TokenRefused, Tokens, check_machine, check_taker
+from messages_api.providers.access_tokens import SECONDS, Token, TokenCache, TokenRefused, check_machine, check_taker
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
 from messages_api.providers.base import Outgoing, Provider, add_request_id, counting_probe, speaks
 from messages_api.server import headers
@@ -61,7 +61,7 @@ class Azure(Provider):
 
     def __init__(self, client: UpstreamClient) -> None:
         super().__init__(client)
-        self.tokens = Tokens(fetch)
+        self.tokens = TokenCache(fetch)
 
     @classmethod
     def check_secret(cls, secret: str) -> None:

@@ -17,8 +17,8 @@ from messages_api.upstream.client import Answer, Body, Headers, OnWrite, Upstrea
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A call on its way to a provider: the client's request, but with the provider's name of the model; the provider
-    key; a callback for the moment when it goes out; and the time-outs."""
+    """A call to a provider: the client's request with the provider's name of the model, the provider key, a callback
+    for the moment when the first byte is sent, and the time-outs."""
 
     method: str
     path: str

@@ -30,7 +30,7 @@ from messages_api.json_text.lenient import mapping
 from messages_api.json_text.outline import decode
 from messages_api.process import long_bodies
 from messages_api.providers import cloud_errors, paths, unsupported
-from messages_api.providers.access_tokens import Token, TokenRefused, Tokens, check_machine, http_client
+from messages_api.providers.access_tokens import Token, TokenCache, TokenRefused, check_machine, http_client
 from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import (
     COUNT_TOKENS,
@@ -42,7 +42,7 @@ from messages_api.providers.base import (
     counting_probe,
     speaks,
 )
-from messages_api.providers.bedrock_events import HIDDEN, Events
+from messages_api.providers.bedrock_events import HIDDEN, BedrockEvents
 from messages_api.server import headers
 from messages_api.upstream.client import Answer, Headers, UpstreamClient, UpstreamError, plain
 
@@ -98,7 +98,7 @@ class Bedrock(Provider):
 
     def __init__(self, client: UpstreamClient) -> None:
         super().__init__(client)
-        self.temporary = Tokens(fetch)
+        self.temporary = TokenCache(fetch)
 
     @classmethod
     def check_secret(cls, secret: str) -> None:
@@ -154,7 +154,7 @@ class Bedrock(Provider):
         if action == "count-tokens":
             return await read_count(answer, call)
         if headers.value_of(answer.headers, b"content-type").startswith("application/vnd.amazon.eventstream"):
-            return Events(answer)
+            return BedrockEvents(answer)
         return answer
 
     async def credentials(self, key: KnownProviderKey) -> Any:
@@ -166,7 +166,7 @@ class Bedrock(Provider):
         """
         if not key.secret.startswith("{"):
             return None
-        return static(key.secret) or await self.temporary.get(Asked(key.secret, key.region))
+        return static(key.secret) or await self.temporary.get(CredentialKey(key.secret, key.region))
 
 
 def check_identity(secret: str) -> None:
@@ -284,14 +284,14 @@ def access_key(members: dict[str, str]) -> Any:
     )
 
 
-class Asked(NamedTuple):
+class CredentialKey(NamedTuple):
     """The key of temporary credentials: a secret and a region, because a role is assumed in the region of the call."""
 
     secret: str
     region: str
 
 
-async def fetch(asked: Asked) -> Token[Any]:
+async def fetch(asked: CredentialKey) -> Token[Any]:
     """Get credentials that expire, of a role or of the machine.
 
     Raises:
@@ -301,7 +301,7 @@ async def fetch(asked: Asked) -> Token[Any]:
     return await asyncio.to_thread(fetched, asked)
 
 
-def fetched(asked: Asked) -> Token[Any]:
+def fetched(asked: CredentialKey) -> Token[Any]:
     """As `fetch`, but blocking."""
     from botocore.exceptions import (
         BotoCoreError,

@@ -23,7 +23,7 @@ EXCEPTIONS = {"throttlingException": 429, "validationException": 400, "modelTime
 HIDDEN = (b"content-type", b"content-length", b"transfer-encoding")
 
 
-class Events:
+class BedrockEvents:
     """An answer that converts Amazon's event stream while it arrives."""
 
     status = 200

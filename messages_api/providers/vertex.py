@@ -30,8 +30,8 @@ from messages_api.providers.access_tokens import (
     LOOPBACK,
     SECONDS,
     Token,
+    TokenCache,
     TokenRefused,
-    Tokens,
     check_machine,
     check_taker,
     http_client,
@@ -93,7 +93,7 @@ class Vertex(Provider):
 
     def __init__(self, client: UpstreamClient) -> None:
         super().__init__(client)
-        self.tokens = Tokens(fetch)
+        self.tokens = TokenCache(fetch)
 
     @classmethod
     def check_secret(cls, secret: str) -> None:
@@ -284,7 +284,7 @@ def fetch_blocking(secret: str) -> Token[str]:
     members = json.loads(secret)
     # The other credentials never need a machine's metadata server, so they may not call one.
     with http_client(metadata_hosts() if asks_metadata(members) else ()) as http:
-        asking = Asking(http)
+        asking = GoogleTransport(http)
         try:
             # Users' credentials already have scopes; the others ask for them.
             credentials = with_scopes_if_required(found(members, asking), [SCOPE])  # type: ignore[no-untyped-call]
@@ -299,7 +299,7 @@ def fetch_blocking(secret: str) -> Token[str]:
             raise UpstreamError("no_token", sent=False) from None
 
 
-class Asking:
+class GoogleTransport:
     """The transport of Google's library, through the gateway's own HTTP client.
 
     https://googleapis.dev/python/google-auth/latest/reference/google.auth.transport.html

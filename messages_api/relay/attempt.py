@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from keys.timeouts import Timeouts
 from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.relay.routing import Target
 from messages_api.server.errors import GatewayError
@@ -23,7 +24,7 @@ class Attempt:
     """One attempt of a call. Times are by the monotonic clock.
 
     Attributes:
-        price: of the model at the target.
+        price: of the model at the target; `timeouts`: of the provider key.
         sent: its first byte has gone out: from then on it may cost something.
         account: the provider's organisation and workspace that answered.
         ended: when it failed.
@@ -33,6 +34,7 @@ class Attempt:
 
     target: Target
     price: ModelPrice
+    timeouts: Timeouts
     began: float = field(default_factory=time.monotonic)
     sent: bool = False
     http_status: int | None = None
@@ -75,7 +77,7 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class Kept:
+class ReadAnswer:
     """An answer, or the beginning of one, that has been read.
 
     Attributes:
@@ -120,7 +122,7 @@ class Failure:
     attempt: Attempt
     error_type: str
     error: GatewayError | None = None
-    answer: Kept | None = None
+    answer: ReadAnswer | None = None
     reading: Reading = field(default_factory=Reading)
     refused: bool = False
     hopeless: bool = False

@@ -5,7 +5,6 @@ Once the client has a byte, no further attempt is made. docs/routing.md has the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from email.utils import parsedate_to_datetime
@@ -14,20 +13,21 @@ from messages_api.answer.events import StreamMeter
 from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.providers import Outgoing, cloud_errors
 from messages_api.providers.base import JSON
-from messages_api.relay.attempt import Failure, Kept
+from messages_api.relay.attempt import Failure, ReadAnswer
 from messages_api.relay.call import Call
 from messages_api.relay.incoming import Incoming
 from messages_api.relay.runtime import Runtime
 from messages_api.server import errors, headers
 from messages_api.server.errors import GatewayError
 from messages_api.upstream.client import MOST_BYTES, Answer, Headers, UpstreamError, read_all
+from messages_api.upstream.time_limit import within
 from usage.models import Status
 
 logger = logging.getLogger(__name__)
 
 # Statuses after which a retry may succeed, on the same provider key or another one.
 PASSING_STATUSES = frozenset((408, 409, 429))
-# Errors at the beginning of a stream that are the caller's mistake at any provider.
+# Errors at the beginning of a stream that are the caller's mistake, whichever provider reports them.
 MISTAKES = frozenset(("invalid_request_error", "not_found_error", "request_too_large"))
 # Bytes of an error that are read and passed on; real ones are short.
 LONGEST_ERROR = 1 << 20
@@ -66,7 +66,7 @@ async def try_target(call: Call, incoming: Incoming) -> Answer | Failure:
     """Make one attempt at the call's target, and record what its outcome says about the provider key."""
     attempt, trial = call.attempt, call.journey.insists
     try:
-        async with asyncio.timeout(call.timeouts.total):
+        with within(attempt.timeouts.total, call.loop):
             outcome = await send_and_read(call, incoming)
     except TimeoutError:
         outcome = unanswered(call, UpstreamError("no_answer_in_time", sent=attempt.sent))
@@ -127,7 +127,7 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         provider_key,
         attempt.note_sending,
         attempt.target.model,
-        call.timeouts,
+        attempt.timeouts,
     )
     answer = await incoming.runtime.providers[provider_key.provider].send(outgoing)
     if call.request.stream and answer.status == 200:
@@ -139,7 +139,7 @@ async def send(call: Call, incoming: Incoming) -> Answer:
     return answer
 
 
-async def read_to_end(call: Call, answer: Answer) -> Kept:
+async def read_to_end(call: Call, answer: Answer) -> ReadAnswer:
     """Read an answer that isn't a stream to its end.
 
     Raises:
@@ -151,10 +151,10 @@ async def read_to_end(call: Call, answer: Answer) -> Kept:
     finally:
         answer.close()
     meter = JsonMeter(threaded=call.request.threaded)
-    return Kept(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
+    return ReadAnswer(answer.status, answer.headers, [body], meter=meter, understood=meter.read(body))
 
 
-def unmasked(call: Call, answer: Kept) -> Kept:
+def unmasked(call: Call, answer: ReadAnswer) -> ReadAnswer:
     """The answer. An error that was sent as a success gets its real status."""
     if answer.status != 200 or answer.meter is None or answer.meter.reading.countable:
         return answer
@@ -165,7 +165,7 @@ def unmasked(call: Call, answer: Kept) -> Kept:
     call.attempt.http_status = status
     passed = [header for header in answer.headers if header[0] != b"content-type"]
     meter = JsonMeter()
-    return Kept(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
+    return ReadAnswer(status, [*passed, JSON], [body], meter=meter, understood=meter.read(body))
 
 
 async def read_piece(call: Call, answer: Answer) -> bytes:
@@ -175,7 +175,7 @@ async def read_piece(call: Call, answer: Answer) -> bytes:
         UpstreamError: the answer was cut off, or the provider is silent for too long.
     """
     try:
-        async with asyncio.timeout(call.timeouts.between_bytes):
+        with within(call.timeouts.between_bytes, call.loop):
             part = await answer.read()
     except TimeoutError:
         raise UpstreamError("no_answer_in_time", sent=True) from None
@@ -184,7 +184,7 @@ async def read_piece(call: Call, answer: Answer) -> bytes:
     return part
 
 
-async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | Failure:
+async def read_beginning(call: Call, answer: Answer, seconds: float) -> ReadAnswer | Failure:
     """Wait until a stream's first block begins, or until it reports an error. Returns the stream with what was read of
     it at the front: `EventStream` reads these bytes once more, with a meter of its own.
 
@@ -193,7 +193,7 @@ async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | F
     """
     meter, parts, kind, size = StreamMeter(), list[bytes](), "broken_off", 0
     try:
-        async with asyncio.timeout(seconds):
+        with within(seconds, call.loop):
             while not (meter.has_block or meter.stopped or meter.failed) and (part := await read_piece(call, answer)):
                 parts.append(part)
                 meter.feed(part)
@@ -210,22 +210,24 @@ async def read_beginning(call: Call, answer: Answer, seconds: float) -> Kept | F
         answer.close()
         raise
     if not ended:
-        return Kept(answer.status, answer.headers, parts, answer)
+        return ReadAnswer(answer.status, answer.headers, parts, answer)
     answer.close()
     return Failure(
         call.attempt,
         meter.reading.error_type or kind,
         error=what_happened(UpstreamError(kind, sent=True)),
-        answer=Kept(answer.status, answer.headers, parts),
+        answer=ReadAnswer(answer.status, answer.headers, parts),
         reading=meter.reading,
         unseen_tokens=call.unseen_tokens() if meter.started else None,
         hopeless=True,
     )
 
 
-def judged(runtime: Runtime, call: Call, answer: Kept) -> Failure | None:
+def judged(runtime: Runtime, call: Call, answer: ReadAnswer) -> Failure | None:
     """The failure, if another attempt may improve the answer; None if every provider key would give this answer."""
     status = answer.status
+    if 200 <= status < 400 and (status != 200 or answer.understood):
+        return None
     assert answer.meter is not None
     failure = Failure(
         call.attempt,

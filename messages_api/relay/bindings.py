@@ -21,7 +21,7 @@ import psycopg
 
 from keys.connection import Reader
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api.answer.metering import State
+from messages_api.answer.account_states import State
 from messages_api.request.carried import ID, Name, StateKind, digest
 from messages_api.server import errors
 from messages_api.server.database_away import asking
@@ -225,7 +225,7 @@ class Bindings:
             return []
         found = {name: one for name in names if (one := self.known.get(name)) and one.is_usable(key)}
         if missing := [name for name in names if name not in found]:
-            # Ask also for names that memory would refuse: only current data may refuse.
+            # Also query names that memory would refuse: only current data may refuse.
             for name in missing:
                 self.known.pop(name, None)
             with asking:

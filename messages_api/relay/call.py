@@ -1,7 +1,6 @@
-"""One call from its admission to its settlement: its state, and the one place where it is settled.
+"""One call from its admission to its settlement: its state, its attempts, and the one place where it is settled.
 
-It chooses what the call is billed: what the provider reports, or how many tokens and uses of tools are estimated.
-answer/settlement.py turns these into steps and prices them.
+billing.py decides what it is billed.
 """
 
 from __future__ import annotations
@@ -14,28 +13,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import reduce
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import psycopg
 
 from keys.directory import KnownKey, KnownProviderKey
 from keys.timeouts import Timeouts
-from messages_api.answer import plausibility, settlement
-from messages_api.answer.metering import Iteration, Reading
-from messages_api.answer.plausibility import Bounds, Implausible
-from messages_api.answer.seen import Use
-from messages_api.answer.settlement import Reckoning
+from messages_api.answer import settlement
+from messages_api.answer.metering import Reading
 from messages_api.process.allowances import Allowances
 from messages_api.process.errands import Errands
 from messages_api.process.open_calls import OpenCalls
 from messages_api.process.patience import Patience
 from messages_api.process.prices import Prices
 from messages_api.process.records import Records
+from messages_api.relay import billing
 from messages_api.relay.attempt import Attempt, Failure
 from messages_api.relay.journey import Journey
 from messages_api.relay.routing import Target
-from messages_api.request.cache_writes import CacheWrites
 from messages_api.request.estimates import Estimate
 from messages_api.request.schema import MessagesRequest
 from messages_api.server.handler import ApiRequest
@@ -43,7 +39,7 @@ from messages_api.upstream.client import Headers
 from usage.arbitration import Settlement, clean
 from usage.free_call_counter import FreeCallCounter
 from usage.models import Status
-from usage.pricing import ModelPrice, current_models
+from usage.pricing import ModelPrice
 from usage.tokens import TOKENS_PER_SECOND
 from usage.writer import Writer
 
@@ -146,12 +142,12 @@ class Call:
     @property
     def provider_key(self) -> KnownProviderKey:
         """The provider key of the target."""
-        return self.target.provider_key
+        return (self.shown or self.attempts[-1]).target.provider_key
 
     @property
     def model(self) -> str:
         """The provider's name of the model, or else the request's."""
-        return self.target.model or self.request.model
+        return (self.shown or self.attempts[-1]).target.model or self.request.model
 
     @property
     def account(self) -> tuple[str, str]:
@@ -159,9 +155,14 @@ class Call:
         return self.attempts[-1].account
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the call runs on."""
+        return self.http_request.task.get_loop()
+
+    @property
     def timeouts(self) -> Timeouts:
-        """The time-outs of the provider key."""
-        return self.surroundings.patience.timeouts(self.provider_key)
+        """The time-outs of the current attempt."""
+        return self.attempts[-1].timeouts
 
     def finish(
         self,
@@ -222,19 +223,20 @@ class Call:
     ) -> Settlement:
         """The settlement from which the ledger row is written; arguments as for `finish`."""
         seconds = time.monotonic() - self.began
-        columns, estimated = self._columns(reading, free, unseen_tokens)
+        columns, estimated = billing.bill(self, reading, free=free, unseen_tokens=unseen_tokens)
         error_type = error_type or reading.error_type
+        last, provider_key, model = self.attempt, self.provider_key, self.model
         rows = [attempt.row for attempt in self.attempts if attempt.row is not None]
-        if self.attempting:
-            rows.append(self.attempt.describe(self.model, columns, error_type))
+        if last.row is None:
+            rows.append(last.describe(model, columns, error_type))
         spent = [attempt.columns for attempt in self.attempts if attempt.columns is not None]
         columns = reduce(settlement.added, (*spent, columns))
-        shown, first_byte = self.shown or self.attempt, self.attempt.first_byte
+        shown, first_byte = self.shown or last, last.first_byte
         return Settlement(
             id=self.id,
-            model=clean(reading.model or self.model),
-            provider=self.provider_key.provider,
-            provider_key_id=self.provider_key.id,
+            model=clean(reading.model or model),
+            provider=provider_key.provider,
+            provider_key_id=provider_key.id,
             provider_request_id=clean(shown.provider_request_id),
             status=status.value,
             http_status=shown.http_status,
@@ -248,26 +250,6 @@ class Call:
             **columns,
         )
 
-    def _columns(self, reading: Reading, free: bool, unseen_tokens: int | None) -> tuple[dict[str, Any], bool]:
-        """The ledger's columns for the reading, and whether they are an estimate."""
-        if free or self.free:
-            reading.usage, reading.doubtful, unseen_tokens = {}, False, None
-        elif unseen_tokens is not None and settlement.is_free(reading.refusal, self.provider_key.provider):
-            # The end was seen, at least all of it that matters.
-            unseen_tokens = None if reading.countable else 0
-        try:
-            columns = self._bill(reading, unseen_tokens)
-            return columns, unseen_tokens is not None or reading.doubtful
-        except Implausible:
-            reading.usage, reading.doubtful, reading.seen.reported = {}, True, 0
-            seen = self.unseen_tokens(reading.seen.output_tokens, hidden=False)
-            return self._bill(reading, max(seen, unseen_tokens or 0)), True
-        except Exception:
-            # The call must be settled, even if the provider's report is nonsense.
-            logger.exception("the usage of call %s can't be billed: it is estimated", self.id)
-            reading.usage = {}
-            return self._bill(reading, unseen_tokens or 0), True
-
     # More than one attempt
 
     def end_attempt(self, failure: Failure, *, at_ceiling: bool) -> None:
@@ -277,9 +259,8 @@ class Call:
             at_ceiling: the attempt may still be running, so it is charged its ceiling.
         """
         free = failure.unseen_tokens is None
-        columns, _ = self._columns(
-            failure.reading, free, self.request.max_tokens if at_ceiling else failure.unseen_tokens
-        )
+        unseen_tokens = self.request.max_tokens if at_ceiling else failure.unseen_tokens
+        columns, _ = billing.bill(self, failure.reading, free=free, unseen_tokens=unseen_tokens)
         if at_ceiling and not self.free:
             columns["cost"] = max(columns["cost"], self.ceiling)
         attempt = self.attempt
@@ -312,7 +293,8 @@ class Call:
         if not self.free:
             provider, now = target.provider_key.provider, datetime.now(UTC)
             price = self.surroundings.prices.price(provider, target.sold_as(), now)
-        self.attempts.append(Attempt(target, price))
+        timeouts = self.surroundings.patience.timeouts(target.provider_key)
+        self.attempts.append(Attempt(target, price, timeouts))
 
     def withdraw(self) -> None:
         """Give the hold back, as if the call had not been made: it leaves no row."""
@@ -326,70 +308,12 @@ class Call:
         self.settled = True
         self.surroundings.open_calls.forget(self)
 
-    def _bill(self, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
-        cache_writes = settlement.kept_for(self.request.cache_writes, self.provider_key.provider)
-        reported = reading.iterations(cache_writes != "5m")
-        columns = self._priced(reported, reading, cache_writes, plausibility.bounds(self.request))
-        if unseen_tokens is None:
-            return columns
-        least = columns["cost"]
-        reckoning = self._reckoning(cache_writes)
-        uses = self._uses(reading, reckoning)
-        columns = self._priced(reckoning.steps(reported, unseen_tokens, uses), reading, cache_writes)
-        if uses and columns["cost"] > self.ceiling:
-            # An estimate never exceeds the hold; reported usage may.
-            columns["cost"] = max(self.ceiling, least)
-        return columns
-
-    def _priced(
-        self, steps: list[Iteration], reading: Reading, cache_writes: CacheWrites, bounds: Bounds | None = None
-    ) -> dict[str, Any]:
-        return settlement.bill(
-            steps,
-            reading,
-            provider=self.provider_key.provider,
-            model=reading.model or self.model,
-            at=self.admitted_at,
-            asked=self.price,
-            prices=self._price,
-            bounds=bounds,
-            cache_writes=cache_writes,
-        )
-
-    def _reckoning(self, cache_writes: CacheWrites) -> Reckoning:
-        extras, provider = self.request.extras, self.provider_key.provider
-        others = (*extras.models, *(current_models() if extras.default_fallbacks else ()))
-        return Reckoning(
-            self.estimate.likely,
-            self.request.max_tokens,
-            extras,
-            self.surroundings.allowances,
-            cache_writes if self.estimate.writes else None,
-            max(others, key=lambda model: self._price(provider, model, self.admitted_at).output, default=""),
-        )
-
-    def _uses(self, reading: Reading, reckoning: Reckoning) -> list[Use]:
-        """The uses of the provider's tools that no report counts, with those that an answer leaves out, and one for
-        each second in which the gateway read nothing. An answer in one piece shows nothing before its end. Neither does
-        a stream that hasn't begun, because it may still arrive in one piece. A client that doesn't wait for such an
-        answer pays for all uses that may be under way; otherwise they are estimated by the time that the answer took.
-        """
-        if reading.begun:
-            left = len(reckoning.unseen_uses()) - len(reading.seen.uses)
-            unread = reckoning.unseen_uses()[: max(0, min(left, int(reading.unread)))]
-            return [*reading.seen.unreported, *reckoning.excluded_uses(reading.seen.unreported), *unread]
-        gone = self.http_request.client_gone
-        return reckoning.unseen_uses(None if gone else time.monotonic() - self.attempt.began)
-
     @property
     def works_unseen(self) -> bool:
         """Whether the provider's tools may run before any part of the answer is seen. That is possible in streamed
         calls, too: a stream may begin late, or the answer arrive in one piece.
         """
         return bool(self.request.extras.uses) and not self.free
-
-    def _price(self, provider: str, model: str, at: datetime) -> ModelPrice:
-        return self.surroundings.prices.price(provider, self.target.sold_as(model), at) if model else self.price
 
     def note_first_byte(self) -> None:
         """Record that the provider's answer has begun."""
@@ -412,12 +336,5 @@ class Call:
         self.finish(status, reading, free=not self.attempt.sent, unseen_tokens=self.unseen_tokens(seen, hidden=hidden))
 
     def unseen_tokens(self, seen: int = 0, *, hidden: bool = True) -> int:
-        """The estimated output tokens of an attempt up to now.
-
-        Args:
-            seen: output tokens that passed.
-            hidden: as for `abandon`.
-        """
-        seconds = time.monotonic() - self.attempt.began if hidden else 0.0
-        # The provider takes up to a second to cancel, and the model goes on meanwhile.
-        return max(seen, round(seconds * TOKENS_PER_SECOND)) + TOKENS_PER_SECOND
+        """Estimate the output tokens of the current attempt up to now; arguments as for `billing.estimate_output`."""
+        return billing.estimate_output(self.attempt, seen, hidden=hidden)

@@ -18,7 +18,7 @@ from usage.request_ids import request_id
 logger = logging.getLogger(__name__)
 
 
-class Reader(Protocol):
+class AnswerReader(Protocol):
     """Reads an answer while it passes. An exception cuts the answer short."""
 
     async def chunk(self, chunk: bytes) -> None:
@@ -34,7 +34,7 @@ class Download(PumpedResponse):
     connection to the client is closed in the middle of the body, before its stated length or its last chunk.
     """
 
-    def __init__(self, call: Call, answer: Answer, reader: Reader | None = None) -> None:
+    def __init__(self, call: Call, answer: Answer, reader: AnswerReader | None = None) -> None:
         passed = headers.downstream(answer.headers, request_id(call.id))
         length = headers.value_of(answer.headers, b"content-length")
         if length:

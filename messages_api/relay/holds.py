@@ -9,12 +9,12 @@ from keys import provider_kinds
 from messages_api.process.prices import Prices
 from messages_api.relay.call import Call
 from messages_api.request import estimates
-from usage.arbitration import Admission, Share
+from usage.arbitration import Admission, ModelShare
 from usage.pricing import ModelPrice, current_models
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CallHold:
     """The hold of a call: the most USD; the likely tokens and USD of its input; the most output tokens.
 
     Attributes:
@@ -31,10 +31,10 @@ class Held:
     max_tokens: int
     expires_seconds: int | None = None
     input_ceiling: int = 0
-    shares: dict[str, Share] | None = None
+    shares: dict[str, ModelShare] | None = None
 
 
-def reckon(call: Call) -> Held:
+def reckon(call: Call) -> CallHold:
     """The hold of a call, computed from its request.
 
     Raises:
@@ -42,7 +42,7 @@ def reckon(call: Call) -> Held:
     """
     estimate, most, price = call.estimate, call.request.max_tokens, call.price
     if call.free:
-        return Held(price, Decimal(0), 0, Decimal(0), 0)
+        return CallHold(price, Decimal(0), 0, Decimal(0), 0)
     extras, prices, provider_key = call.request.extras, call.surroundings.prices, call.provider_key
     others = other_prices(prices, provider_key.provider, extras, provider_key.region)
     # The journey's models include the call's own, whose price is known.
@@ -50,7 +50,7 @@ def reckon(call: Call) -> Held:
     allowances = call.surroundings.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
     prompt = estimate.prompt(most, extras, allowances)
-    return Held(
+    return CallHold(
         price,
         ceiling,
         estimate.likely,
@@ -77,7 +77,7 @@ def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
     return (*extras.models, *(current_models() if extras.default_fallbacks else ()))
 
 
-def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
+def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
     """The question to the arbiter about a call."""
     call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
     price, provider_key = call.price, call.provider_key
@@ -106,7 +106,7 @@ def admission(call: Call, held: Held, labels: dict[str, str]) -> Admission:
     )
 
 
-def by_its_names(call: Call, held: Held) -> dict[str, Share] | None:
+def by_its_names(call: Call, held: CallHold) -> dict[str, ModelShare] | None:
     """A share with the whole hold, for budgets and limits by model: it has the model's name at the target, the
     requested name, and the further models that the request may mean. None if that is only the requested name.
     """
@@ -114,4 +114,4 @@ def by_its_names(call: Call, held: Held) -> dict[str, Share] | None:
     others.pop(call.model, None)
     if call.model == call.request.model and not others:
         return None
-    return {call.model: Share(held.ceiling, held.input_ceiling + held.max_tokens, list(others))}
+    return {call.model: ModelShare(held.ceiling, held.input_ceiling + held.max_tokens, list(others))}

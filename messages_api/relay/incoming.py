@@ -10,11 +10,11 @@ import msgspec
 from keys.directory import KnownKey
 from keys.model_names import identity, own_name
 from messages_api.json_text import byte_edits
-from messages_api.json_text.byte_edits import Edit, Edits, Members
+from messages_api.json_text.byte_edits import Edit, Edits, MemberPlaces
 from messages_api.process import long_bodies
 from messages_api.relay.call import Call, Endpoint
 from messages_api.relay.caller import Caller
-from messages_api.relay.holds import Held
+from messages_api.relay.holds import CallHold
 from messages_api.relay.routing import Plan, Planner, Target
 from messages_api.relay.runtime import Runtime
 from messages_api.request import estimates, max_tokens, minted
@@ -56,10 +56,10 @@ class Incoming:
     plan: Planner
     path: str = ""
     method: str = ""
-    held: Held | None = None
+    held: CallHold | None = None
     opens: type[Call] = Call
     id: UUID | None = None
-    members: Members | None = None
+    members: MemberPlaces | None = None
     cuts: list[Edit] | None = None
 
     @property
@@ -120,8 +120,8 @@ class Incoming:
         return edits.apply()
 
 
-async def members_of(body: bytes) -> Members:
+async def members_of(body: bytes) -> MemberPlaces:
     """The places of a body's members. For a long body, another process finds them."""
     if not long_bodies.is_long(body):
-        return Members.of(body)
-    return Members(iter(()), await long_bodies.run(byte_edits.all_places, body))
+        return MemberPlaces.of(body)
+    return MemberPlaces(iter(()), await long_bodies.run(byte_edits.all_places, body))

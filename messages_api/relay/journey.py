@@ -22,7 +22,7 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 # A waiting call checks every so often (seconds) whether another call has found that the provider key recovered.
 LOOK_SECONDS = 1.0
-# The most digits of a client's own time-out that are read. A longer number is as good as no limit.
+# The most digits of a client's own time-out that are read. A longer number is no limit in practice.
 LONGEST_TIMEOUT = 6
 # Seconds by which clocks may differ.
 MARGIN = 0.01

@@ -1,4 +1,4 @@
-"""The model names that a key can use, as far as this process knows them without asking a provider."""
+"""The model names that a key can use, among those that this process knows without asking a provider."""
 
 from __future__ import annotations
 

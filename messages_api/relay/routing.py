@@ -21,7 +21,7 @@ from messages_api.server.errors import GatewayError
 Weighted = Sequence[tuple[KnownProviderKey, float]]
 
 # Returns the part of its weight that a provider key keeps for a model, by its performance.
-Share = Callable[[KnownProviderKey, str], float]
+WeightShare = Callable[[KnownProviderKey, str], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def plan(
     spoken: Container[str],
     conversation: Callable[[], str],
     bound: Sequence[Bound] = (),
-    share: Share | None = None,
+    share: WeightShare | None = None,
 ) -> Plan:
     """The targets of a call: for the requested model, then for each fallback, the provider keys that serve it and whose
     accounts have what the request carries. The provider key of the conversation's other calls comes first.
@@ -84,6 +84,8 @@ def plan(
     """
     share = share if key.adaptive_weights else None
     found = [stage(key, models[0], spoken, conversation, bound, share)]
+    if len(models) == 1:
+        return found
     for name in models[1:]:
         try:
             found.append(stage(key, name, spoken, conversation, bound, share, fallback=True))
@@ -102,7 +104,7 @@ def stage(
     spoken: Container[str],
     conversation: Callable[[], str],
     bound: Sequence[Bound],
-    share: Share | None,
+    share: WeightShare | None,
     *,
     fallback: bool = False,
 ) -> list[Target]:

@@ -112,7 +112,7 @@ class Runtime:
         except (DatabaseError, OSError) as error:
             logger.error("the spool could not be replayed; the next start tries again (%s)", type(error).__name__)
         await self.prices.read()
-        pricing.catalogue()  # or else the first call waits for it to load
+        pricing.catalogue()  # otherwise the first call waits until it is loaded
         steps = (
             self.refusals.flush,
             self.free_calls.flush,

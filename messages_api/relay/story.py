@@ -17,7 +17,7 @@ from keys.directory import KnownKey
 from messages_api.answer.metering import Reading
 from messages_api.callers import quota
 from messages_api.relay import attempts, holds, routing, verdicts
-from messages_api.relay.attempt import Attempt, Kept
+from messages_api.relay.attempt import Attempt, ReadAnswer
 from messages_api.relay.call import Call
 from messages_api.relay.caller import Caller
 from messages_api.relay.incoming import Incoming
@@ -257,7 +257,7 @@ def open_call(
         incoming.runtime,
         incoming.id or incoming.http.id,
         key,
-        [Attempt(target, price)],
+        [Attempt(target, price, incoming.runtime.patience.timeouts(target.provider_key))],
         journey,
         messages,
         estimate,
@@ -331,13 +331,13 @@ def response(call: Call, answer: Answer, body: bytes) -> RawResponse:
     return RawResponse(answer.status, passed, body)
 
 
-async def read_whole(call: Call, answer: Answer) -> Kept:
+async def read_whole(call: Call, answer: Answer) -> ReadAnswer:
     """Read an answer that isn't a stream to its end.
 
     Raises:
         GatewayError: the answer was cut off.
     """
-    if isinstance(answer, Kept) and answer.meter is not None:
+    if isinstance(answer, ReadAnswer) and answer.meter is not None:
         return answer
     try:
         return await attempts.read_to_end(call, answer)

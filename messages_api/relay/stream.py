@@ -2,7 +2,8 @@
 
 The gateway adds events only between two others: a `ping` while the provider is silent, an `error` if the stream breaks
 off (inside an event, `StreamMeter.mend` first completes that event), and the `message_stop` that a vendor leaves out
-after the answer's last `message_delta`. Clients take a stream that just ends for a success, so it never does.
+after the answer's last `message_delta`. Clients treat a stream that just ends as a success, so a failed one never just
+ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from usage.models import Status
 # Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
 # tombii/better-ccflare#307, earendil-works/pi#5592 (June and July 2026).
 LINGER_SECONDS = 2.0
-# Who waits longer for the next bytes (seconds) has read all that there was.
+# If a read takes longer than this (seconds), everything that had arrived was read before.
 AT_ONCE = 0.001
 
 SendBytes = Callable[[bytes], Awaitable[None]]
@@ -39,10 +40,10 @@ class EventStream(PumpedResponse):
         self.call = call
         self.answer = answer
         self.meter = StreamMeter(threaded=call.request.threaded)
-        # When we began to wait for the provider, and when the client was last sent anything; 0: not waiting.
+        # When the stream began to wait for the provider (0: it isn't waiting), and when the client last got bytes.
         self.waiting_since = 0.0
         self.sent_at = 0.0
-        # When all was read that the provider had written by then.
+        # When the stream had last read everything that the provider had written.
         self.read_all_at = time.monotonic()
         # When the answer was seen to be complete, though its stream goes on; 0: it wasn't.
         self.complete_at = 0.0
@@ -93,7 +94,7 @@ class EventStream(PumpedResponse):
                 break
             self.sent_at = now
             call.note_first_byte()
-            # The server waits for room before it writes: cancelled there, the chunk has not been sent.
+            # `send` waits until the server has room: if it is cancelled there, the chunk has not been sent.
             self.unsent = chunk
             meter.feed(chunk)
             if self.over and (not self.complete_at or b"event: ping" not in chunk):
@@ -115,7 +116,7 @@ class EventStream(PumpedResponse):
             await self._end(send, Status.FAILED, errors.broken_off(), "" if meter.failed else "broken_off")
 
     async def _keep(self) -> None:
-        """Keep what the last events bind, before the client can come back with it."""
+        """Store what the last events bind, before the client can send it back."""
         states, self.meter.states = self.meter.states, []
         await self.runtime.bindings.keep(self.call, states)
 
@@ -141,7 +142,7 @@ class EventStream(PumpedResponse):
     async def _end(self, send: SendBytes, status: Status, error: errors.GatewayError, error_type: str) -> None:
         """End the stream early, with an error event unless the client has had an end or an error already."""
         self._abandon(status, error_type)
-        self.answer.close()  # now: a slow client may take its time for the rest
+        self.answer.close()  # close it now, because a slow client may delay the rest
         if self.pinging is not None:
             await self.pinging
         if meant := self.meter.unheard and cloud_errors.masked(self.meter.unheard):
@@ -156,19 +157,20 @@ class EventStream(PumpedResponse):
 
     def _abandon(self, status: Status, error_type: str = "") -> None:
         meter = self.meter
-        if error_type and not meter.failed:  # the provider's own word for it is better
+        if error_type and not meter.failed:  # the provider's own error type is more precise
             meter.reading.error_type = error_type
         if meter.failed and not meter.started:
             self.call.finish(status, meter.reading, free=True)  # an error instead of an answer
             return
-        # A client that takes nothing has us read nothing, while the provider goes on.
+        # While a client reads nothing, the gateway reads nothing either, but the provider goes on writing.
         meter.reading.unread = 0.0 if self.waiting_since else time.monotonic() - self.read_all_at
-        # Thinking that isn't shown is written all the same.
+        # The model also writes thinking that isn't shown.
         hidden = meter.thought or not meter.started
         self.call.abandon(status, meter.reading, hidden=hidden)
 
     def tend(self, now: float, ping_seconds: float) -> None:
-        """Called often: ping a client whose provider is silent, and end a stream that stays silent or doesn't end."""
+        """Ping a client whose provider is silent, and end a stream that stays silent or doesn't end. This is called
+        often."""
         if not self.waiting_since:
             return
         self.lingered = 0 < self.complete_at < now - LINGER_SECONDS and self.meter.at_boundary
@@ -184,8 +186,8 @@ class EventStream(PumpedResponse):
             self.pinging = None
 
     def close(self) -> None:
-        """The client has all of it, or went away. The handler calls this on every path, so this is the last place that
-        settles the call."""
+        """Settle the call if nothing has: the client has everything, or has disconnected. The handler calls this on
+        every path."""
         if self.closed:
             return
         super().close()
@@ -197,7 +199,8 @@ class EventStream(PumpedResponse):
             self._let_go()
 
     async def _wait_for_beginning(self) -> None:
-        """Read until it is seen what the provider does: what it was asked to stream may come in one piece."""
+        """Read until the stream begins or the answer is complete: a provider may answer in one piece although it was
+        asked for a stream."""
         meter = self.meter
         try:
             while not meter.reading.begun and not meter.failed:
@@ -208,7 +211,7 @@ class EventStream(PumpedResponse):
             if self.over and not self.call.settled:
                 self._complete()
         except UpstreamError:
-            pass  # what there is of it is the answer
+            pass  # what has arrived is the answer
         finally:
             self._let_go()
 

@@ -24,7 +24,7 @@ from msgspec import Meta, Raw, Struct, ValidationError
 
 from messages_api.json_text import byte_edits
 from messages_api.json_text.byte_edits import Edit
-from messages_api.request import checks, estimates, markers, minted, plain, schema
+from messages_api.request import checks, estimates, markers, minted, pdf, plain, schema
 from messages_api.request.cache_writes import CacheWrites
 from messages_api.request.carried import Name, carried
 from messages_api.request.plain import Plain
@@ -66,7 +66,7 @@ class BatchRequest(Struct):
     params: Raw
 
 
-class Asked(Struct, array_like=True):
+class BatchedRequest(Struct, array_like=True):
     """The basis for the most that one request may cost. `max_tokens_in` is the member that asks for the most tokens."""
 
     model: str
@@ -78,7 +78,7 @@ class Asked(Struct, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class BatchContents:
     """A batch that was checked.
 
     `custom_ids` is the SHA-256 of its sorted custom ids, a line each; `carried` is what may be bound to an account.
@@ -86,7 +86,7 @@ class Batch:
 
     custom_ids: str
     carried: list[Name]
-    asked: list[Asked]
+    asked: list[BatchedRequest]
 
     @property
     def models(self) -> list[str]:
@@ -109,7 +109,7 @@ batch_body = msgspec.json.Decoder(BatchBody)
 batch_request = msgspec.json.Decoder(BatchRequest)
 
 
-def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] = ()) -> Batch:
+def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] = ()) -> BatchContents:
     """Check a batch's body, and each request in it as a Messages request.
 
     Args:
@@ -124,12 +124,12 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
     custom_ids: dict[str, int] = {}
     names: dict[Name, None] = {}
     models: set[str] = set()
-    asked, editing = [], Editing(body, edited)
+    asked, editing, steps = [], Editing(body, edited), pdf.Steps(len(body))
     for index, (raw, begin) in enumerate(zip(requests, spans, strict=True)):
         try:
             params = params_of(bytes(raw), index, custom_ids)
             said = plain_of(params)
-            asked.append(read_params(said, real))
+            asked.append(read_params(said, real, steps))
             models.update((asked[-1].model, *asked[-1].extras.models))
             names |= dict.fromkeys(carried(said, signatures=signatures))
             if edits := sorted([*minted.cuts(params), *markers.edits(params, real)]):
@@ -145,7 +145,7 @@ def read(body: Buffer, edited: int, *, signatures: bool, real: Collection[str] =
         raise invalid_request(
             f"requests: They name more than {MOST_CARRIED} files and containers: split them into batches."
         )
-    return Batch(digest(custom_ids), list(names), asked)
+    return BatchContents(digest(custom_ids), list(names), asked)
 
 
 def requests_of(body: Buffer) -> tuple[Iterator[int], list[Raw]]:
@@ -257,20 +257,20 @@ def plain_of(params: bytes) -> Plain:
         raise invalid_request(under("params", error.message)) from None
 
 
-def read_params(said: Plain, real: Collection[str]) -> Asked:
+def read_params(said: Plain, real: Collection[str], steps: pdf.Steps) -> BatchedRequest:
     """Check a Messages request of a batch, and estimate its tokens.
 
     Raises:
         GatewayError: 400, naming the field.
     """
     try:
-        message = markers.without(schema.read(said, betas=None), real)
+        message = markers.without(schema.read(said, betas=None, steps=steps), real)
     except GatewayError as error:
         raise invalid_request(under("params", error.message)) from None
     if message.fallbacks:
         raise invalid_request("params.fallbacks: A list of models is the gateway's own form: not supported in batches")
     estimate = estimates.estimate(message.contents, message.model, message.added, message.extras)
-    return Asked(
+    return BatchedRequest(
         message.model, message.max_tokens, estimate, message.extras, message.max_tokens_in, message.cache_writes
     )
 
@@ -285,7 +285,9 @@ def digest(custom_ids: Iterator[str] | dict[str, int]) -> str:
     return hashlib.sha256("\n".join(sorted(custom_ids)).encode("utf-8", "replace")).hexdigest()
 
 
-async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real: Collection[str] = ()) -> Batch:
+async def read_spooled(
+    body: SpooledBody, *, memory: int, signatures: bool, real: Collection[str] = ()
+) -> BatchContents:
     """As `read`, for a body of any length, without delaying other calls.
 
     Args:
@@ -320,7 +322,7 @@ async def read_spooled(body: SpooledBody, *, memory: int, signatures: bool, real
             await reader.wait()
 
 
-async def read_report(reader: asyncio.subprocess.Process) -> Batch:
+async def read_report(reader: asyncio.subprocess.Process) -> BatchContents:
     """The batch from the output of the reading process, which comes in portions.
 
     Raises:
@@ -332,15 +334,15 @@ async def read_report(reader: asyncio.subprocess.Process) -> Batch:
     if "error" in first:
         raise GatewayError(first["status"], first["type"], first["error"], reason=first["reason"])
     names: list[Name] = [(kind, name) for kind, name in first["carried"]]
-    asked: list[Asked] = []
+    asked: list[BatchedRequest] = []
     while line := await reader.stdout.readline():
         asked += portion.decode(line)
     if len(asked) != first["requests"]:
         raise ValueError("incomplete")
-    return Batch(first["custom_ids"], names, asked)
+    return BatchContents(first["custom_ids"], names, asked)
 
 
-portion = msgspec.json.Decoder(list[Asked])
+portion = msgspec.json.Decoder(list[BatchedRequest])
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ MISSING = Raw(b"")
 BEGINNINGS = {"string": ord('"'), "object": ord("{")}
 
 
-class Members(Struct, gc=False):
+class UnreadObject(Struct, gc=False):
     """An object whose members aren't checked or kept."""
 
 
@@ -81,7 +81,7 @@ class Text(Cacheable, tag="text"):
     """A text."""
 
     text: str
-    citations: list[Members] | None = None
+    citations: list[UnreadObject] | None = None
 
 
 class Image(Cacheable, tag="image"):
@@ -96,7 +96,7 @@ class Document(Cacheable, tag="document"):
     source: Source
     title: str | None = None
     context: str | None = None
-    citations: Members | None = None
+    citations: UnreadObject | None = None
 
     @property
     def content(self) -> Raw:
@@ -110,7 +110,7 @@ class SearchResult(Cacheable, tag="search_result"):
     content: list[InnerBlock]
     source: str
     title: str
-    citations: Members | None = None
+    citations: UnreadObject | None = None
 
 
 class ContainerUpload(Cacheable, tag="container_upload"):
@@ -124,7 +124,7 @@ class ToolUse(Cacheable, tag="tool_use"):
 
     id: str
     name: str
-    input: Members
+    input: UnreadObject
 
 
 class ServerToolUse(ToolUse, tag="server_tool_use"):
@@ -195,7 +195,7 @@ PASSING = (
 )
 
 
-class Passing(Struct, gc=False):
+class UncheckedBlock(Struct, gc=False):
     """A block of a type without checks."""
 
     cache_control: Raw = MISSING
@@ -207,5 +207,5 @@ Block = TypeVar("Block")
 
 def blocks(*more: str) -> Any:
     """The known blocks, and further types without checks."""
-    passing = (msgspec.defstruct(name, [], bases=(Passing,), tag=name, gc=False) for name in (*PASSING, *more))
+    passing = (msgspec.defstruct(name, [], bases=(UncheckedBlock,), tag=name, gc=False) for name in (*PASSING, *more))
     return Union[(*CHECKED, *passing)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from messages_api.request.blocks import MISSING, Block, CacheControl, Members, Needs, Typed
+from messages_api.request.blocks import MISSING, Block, CacheControl, Needs, Typed, UnreadObject
 
 # A model's name reaches logs, pages and the ledger: ASCII, no spaces or control characters. Not a pattern of msgspec's:
 # with those, an interpreter that ends may crash (https://github.com/msgspec/msgspec/issues/717).
@@ -40,10 +40,10 @@ class OutputConfig(Struct, gc=False):
 
     format: Format | None = None
     effort: str | None = None
-    task_budget: Members | None = None
+    task_budget: UnreadObject | None = None
 
 
-class Edit(Struct, gc=False):
+class ContextEdit(Struct, gc=False):
     """An edit by which the provider shortens a long conversation."""
 
     type: str
@@ -52,10 +52,10 @@ class Edit(Struct, gc=False):
 class ContextManagement(Struct, gc=False):
     """The edits that shorten a long conversation."""
 
-    edits: list[Edit] | None = None
+    edits: list[ContextEdit] | None = None
 
 
-class User(Struct, Generic[Block], tag_field="role", tag="user", gc=False):
+class UserTurn(Struct, Generic[Block], tag_field="role", tag="user", gc=False):
     """A turn of the user's."""
 
     content: str | list[Block]
@@ -183,7 +183,7 @@ class CountBody(Struct, Generic[Block], kw_only=True):
     (ours), objects or `default` (Anthropic's own)."""
 
     model: str
-    messages: Annotated[list[User[Block] | Assistant[Block] | System[Block]], ANY_MESSAGES]
+    messages: Annotated[list[UserTurn[Block] | Assistant[Block] | System[Block]], ANY_MESSAGES]
     system: str | list[Block] | None = None
     tools: list[Tool] | None = None
     tool_choice: AutoChoice | AnyChoice | ToolChoice | NoChoice | None = None
@@ -195,8 +195,8 @@ class CountBody(Struct, Generic[Block], kw_only=True):
     mcp_servers: list[McpServer] | None = None
     fallbacks: Literal["default"] | list[str | Fallback] | None = None
     speed: str | None = None
-    compaction: Members | None = None
-    billing_policy: Members | None = None
+    compaction: UnreadObject | None = None
+    billing_policy: UnreadObject | None = None
 
     def __post_init__(self) -> None:
         check_model("model", self.model)
@@ -235,10 +235,10 @@ class MessagesBody(CountBody[Block], kw_only=True):
     metadata: Metadata | None = None
     service_tier: str | None = None
     inference_geo: str | None = None
-    container: str | Members | None = None
-    diagnostics: Members | None = None
-    thread: Members | None = None
-    fallback_credit_token: str | Members | None = None
+    container: str | UnreadObject | None = None
+    diagnostics: UnreadObject | None = None
+    thread: UnreadObject | None = None
+    fallback_credit_token: str | UnreadObject | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,12 +17,12 @@ from messages_api.request.blocks import (
     ContainerUpload,
     FallbackMark,
     Image,
-    Passing,
     RedactedThinking,
     ServerToolUse,
     Text,
     Thinking,
     ToolUse,
+    UncheckedBlock,
 )
 from messages_api.request.body import CountBody, OpenCountBody, OpenMessagesBody
 
@@ -38,8 +38,8 @@ MARK = b"cache_control"
 LIST, OBJECT = b"[", b"{"
 
 any_value = msgspec.json.Decoder().decode
-any_blocks = msgspec.json.Decoder(list[Passing]).decode
-any_block = msgspec.json.Decoder(Passing).decode
+any_blocks = msgspec.json.Decoder(list[UncheckedBlock]).decode
+any_block = msgspec.json.Decoder(UncheckedBlock).decode
 
 
 def asked_for(read: CountBody[Any]) -> CacheWrites:
@@ -64,7 +64,7 @@ def marks(read: CountBody[Any]) -> list[CacheControl | Raw]:
     return found
 
 
-def inner_blocks(content: Raw) -> list[Passing]:
+def inner_blocks(content: Raw) -> list[UncheckedBlock]:
     """The blocks in a value of any type; empty if it can't have a `cache_control`."""
     listed = bytes(content)
     if listed[:1] != LIST or MARK not in listed:

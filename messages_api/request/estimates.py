@@ -14,10 +14,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from zlib import adler32
 
 import msgspec
 from msgspec import Raw, Struct
 
+from keys.model_names import fold
 from messages_api.process.allowances import Allowances
 from messages_api.request import images, pdf
 from messages_api.request.minted import BEGINNING
@@ -33,6 +35,7 @@ SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
 # model counts as new.
 OLDER = re.compile(r"claude-(?:[23]|instant|(?:opus|sonnet|haiku)-4(?:-[0-6])?(?:-20\d{6}|@20\d{6}|$))")
 NEWER = 1450
+CLAUDE, MINI = "claude", "4o-mini"
 # The likely tokens of text, as a part of the ceiling.
 LIKELY = 0.75
 
@@ -44,10 +47,17 @@ FOR_EACH_TOOL_OF_ITS_OWN = 2_500
 FOR_A_FORMAT = 300
 FOR_THINKING = 60
 
-SMALLS = b"abcdefghijklmnopqrstuvwxyz "
-CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-DIGITS = b"0123456789"
-NOT_ASCII = bytes(range(128, 256))
+# How much more than a small letter each byte weighs, in units of ten thousandths of a token; and of how many bytes
+# Adler-32 knows the sum exactly.
+UNIT = 10
+WEIGHTS = {
+    **dict.fromkeys(b"abcdefghijklmnopqrstuvwxyz ", SMALL),
+    **dict.fromkeys(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", CAPITAL),
+    **dict.fromkeys(b"0123456789", DIGIT),
+    **dict.fromkeys(range(128, 256), BEYOND),
+}
+EXTRAS = bytes((WEIGHTS.get(byte, SIGN) - SMALL) // UNIT for byte in range(256))
+SUMMED = 65_520 // max(EXTRAS)
 # In base64 they mean nothing.
 SPACES = b" \t\r\n"
 
@@ -57,7 +67,8 @@ BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 ADVISOR_CACHING = b'"caching":'
 MINTED = BEGINNING.encode()
-# An image is width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
+WORDS = (b"base64", b"cache_control", b"caching", b"file_id", b"url", b"signature")
+# An image has width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
 IMAGE_TOKENS, NEWER_IMAGE_TOKENS = 1_640, 4_800
@@ -220,7 +231,8 @@ class Contents:
 
     Attributes:
         text: tokens of its text, for an older model.
-        shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one.
+        shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one;
+            `shown_elsewhere`: for a model that isn't Claude; `shown_to_mini`: for gpt-4o-mini.
         files: how many files it names; `pages`: how many URLs.
         writes: it asks for cache writes; `hour_writes`: for those of an hour.
         minted: it may have thinking with a signature that the gateway made (minted.py).
@@ -229,6 +241,8 @@ class Contents:
     text: int = 0
     shown: int = 0
     newer_shown: int = 0
+    shown_elsewhere: int = 0
+    shown_to_mini: int = 0
     files: int = 0
     pages: int = 0
     writes: bool = False
@@ -239,16 +253,20 @@ class Contents:
 EMPTY = Contents()
 
 
-def contents(said: Plain) -> Contents:
-    text, shown, newer_shown = said.text, 0, 0
-    if said.has(b"base64"):
+def contents(said: Plain, steps: pdf.Steps) -> Contents:
+    """
+    Args:
+        steps: how much of its PDFs is read.
+    """
+    text, shown = said.text, (0, 0, 0, 0)
+    words = said.those_in(WORDS)
+    if b"base64" in words:
         parts, end = [], 0
         to_see = Counter[bytes]()
         for kind, data in shown_in(said.members.get("messages")):
             to_see[data] += 1
-            older, newer = tokens_of_data(data, kind)
-            shown += older
-            newer_shown += newer
+            older, newer, elsewhere, to_mini = map(sum, zip(shown, tokens_of_data(data, kind, steps), strict=True))
+            shown = older, newer, elsewhere, to_mini
         for match in ENCODED.finditer(text):
             if not to_see[match[1]]:  # base64 that the model reads as text, like the input of a tool
                 continue
@@ -257,23 +275,22 @@ def contents(said: Plain) -> Contents:
             end = match.end(1)
         text = b"".join((*parts, text[end:]))
     # An advisor caches what it reads if its tool has `caching`.
-    writes = said.has(b"cache_control") or (said.has(b"caching") and ADVISOR_CACHING in said.text)
+    writes = b"cache_control" in words or (b"caching" in words and ADVISOR_CACHING in said.text)
     return Contents(
         tokens_of_text(text),
-        shown,
-        newer_shown,
-        files=text.count(FILE) if said.has(b"file_id") else 0,
-        pages=text.count(BY_URL) if said.has(b"url") else 0,
+        *shown,
+        files=text.count(FILE) if b"file_id" in words else 0,
+        pages=text.count(BY_URL) if b"url" in words else 0,
         writes=writes,
         hour_writes=writes and said.has(b"1h"),
-        minted=text.rfind(MINTED) >= 0,
+        minted=b"signature" in words and text.rfind(MINTED) >= 0,
     )
 
 
 class Showing(Struct):
     """A turn, a block or a source, with the members that may hold an image or a document.
 
-    The input of a tool is not among them: whatever it looks like, the model reads it as text.
+    The input of a tool is not among them: the model reads it as text, even if it looks like an image.
     """
 
     type: Any = None
@@ -318,9 +335,12 @@ def estimate(
         added: tokens that the provider adds to the prompt.
         others: further models that may answer: the gateway's fallbacks, and what aliases stand for.
     """
-    older = all(OLDER.match(name) for name in (model, *extras.models, *others)) and not extras.default_fallbacks
+    names = (model, *extras.models, *others)
+    older = all(OLDER.match(name) for name in names) and not extras.default_fallbacks
     tokens = contents.text if older else contents.text * NEWER // 1000
     seen = contents.shown if older else contents.newer_shown
+    if not all(CLAUDE in fold(name) for name in names):
+        seen = max(seen, contents.shown_elsewhere, contents.shown_to_mini if any(MINI in fold(n) for n in names) else 0)
     # The URL of an MCP server is counted as a page, too, but MCP servers have their own allowance.
     pages = contents.pages - extras.server_urls
     return Estimate(
@@ -334,20 +354,16 @@ def estimate(
 
 def tokens_of_text(text: bytes) -> int:
     """The most tokens of JSON for an older model."""
-    others = text.translate(None, SMALLS)
-    small = len(text) - len(others)
-    plain = others if others.isascii() else others.translate(None, NOT_ASCII)
-    beyond = len(others) - len(plain)
-    no_capitals = plain.translate(None, CAPITALS)
-    capitals = len(plain) - len(no_capitals)
-    signs = len(no_capitals.translate(None, DIGITS))
-    digits = len(no_capitals) - signs
-    weight = small * SMALL + capitals * CAPITAL + digits * DIGIT + signs * SIGN + beyond * BEYOND
+    # The fastest sum of bytes in the standard library is a part of Adler-32, modulo 65,521.
+    extras = memoryview(text.translate(EXTRAS))
+    sums = [adler32(extras[at : at + SUMMED], 0) & 0xFFFF for at in range(0, len(text), SUMMED)]
+    weight = len(text) * SMALL + sum(sums) * UNIT
     return -(-weight // 1000)
 
 
-def tokens_of_data(encoded: bytes, kind: str) -> tuple[int, int]:
-    """The most tokens of an `image` or a `document` in base64: for an older model, for a newer one.
+def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, int, int, int]:
+    """The most tokens of an `image` or a `document` in base64: for an older model, for a newer one, for a model that
+    isn't Claude, for gpt-4o-mini.
 
     Providers may read base64 that the standard doesn't allow, so its contents count at the most.
     """
@@ -359,8 +375,9 @@ def tokens_of_data(encoded: bytes, kind: str) -> tuple[int, int]:
     except ValueError:
         data = b""
     if kind == "document":
-        tokens = max(len(encoded) // PDF_BYTES_PER_TOKEN, pdf.tokens(data))
-        return tokens, tokens
+        tokens = max(len(encoded) // PDF_BYTES_PER_TOKEN, pdf.tokens(data, steps))
+        return tokens, tokens, tokens, tokens
     width, height = images.size(data)
     tokens = -(-width * height // PIXELS_PER_TOKEN) + FOR_ANY if width and height else NEWER_IMAGE_TOKENS
-    return min(tokens, IMAGE_TOKENS), min(tokens, NEWER_IMAGE_TOKENS)
+    elsewhere, tiles = images.tokens_elsewhere(width, height), images.tokens_of_tiles(width, height)
+    return min(tokens, IMAGE_TOKENS), min(tokens, NEWER_IMAGE_TOKENS), elsewhere, tiles * images.MINI

@@ -7,6 +7,38 @@ import struct
 # Bytes that are searched: in a JPEG, the size follows thumbnails and profiles.
 HEAD = 128 * 1024
 
+# OpenAI counts tiles of 512 pixels (85 tokens, and 170 for each of at most 8) or, for other models, patches of 32
+# pixels (at most 2,500, up to 2.46 tokens each). gpt-4o-mini counts each token of tiles 33.3 times.
+# https://platform.openai.com/docs/guides/images-vision (Calculating costs)
+TILE, BEFORE_TILES, EACH_TILE, MOST_TILES, MINI = 512, 85, 170, 8, 34
+PATCH, MOST_PATCHES, HUNDREDTHS_OF_PATCH = 32, 2_500, 246
+# Google counts 258 tokens for each square, whose side is two thirds of the shorter side, from 256 to 768 pixels; for
+# Gemini 3 it counts 1,120 tokens for an image.
+# https://ai.google.dev/gemini-api/docs/image-understanding, https://ai.google.dev/gemini-api/docs/media-resolution
+SQUARE, SIDES, LEAST = 258, (256, 768), 1_120
+# Of an image whose size can't be read.
+UNKNOWN = 10_000
+
+
+def tokens_elsewhere(width: int, height: int) -> int:
+    """The most tokens of an image for a model that isn't Claude."""
+    if not (width and height):
+        return UNKNOWN
+    side = min(max(min(width, height) * 2 // 3, SIDES[0]), SIDES[1])
+    patches = min(parts(width, height, PATCH), MOST_PATCHES) * HUNDREDTHS_OF_PATCH
+    return max(LEAST, parts(width, height, side) * SQUARE, -(-patches // 100), tokens_of_tiles(width, height))
+
+
+def tokens_of_tiles(width: int, height: int) -> int:
+    """The most tokens of an image that OpenAI counts in tiles."""
+    tiles = min(parts(width, height, TILE), MOST_TILES) if width and height else MOST_TILES
+    return BEFORE_TILES + EACH_TILE * tiles
+
+
+def parts(width: int, height: int, side: int) -> int:
+    """How many squares with this side cover an image."""
+    return -(-width // side) * -(-height // side)
+
 
 def size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels of a PNG, JPEG, GIF or WebP; zeros if unknown."""
@@ -28,14 +60,14 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def size_of_gif(data: bytes) -> tuple[int, int]:
-    """What its screen and its first picture cover together, as decoders take it: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+    """The size that its screen and its first picture cover together, as in decoders: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
 
     Raises:
-        struct.error, IndexError: there is no picture in it.
+        struct.error, IndexError: it contains no picture.
     """
     colours = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
     at = 13 + colours
-    while data[at] == 0x21:  # an extension, in parts up to an empty one
+    while data[at] == 0x21:  # an extension: blocks, of which an empty one is the last
         at += 2
         while size := data[at]:
             at += 1 + size
@@ -74,7 +106,7 @@ def size_of_jpeg(data: bytes) -> tuple[int, int]:
     at = 2
     while data[at] == 0xFF:
         marker = data[at + 1]
-        # Without a length (B.1.1.2, B.1.1.4), or no marker at all.
+        # It has no length (B.1.1.2, B.1.1.4), or is no marker.
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
             at += 1 if marker == 0xFF else 2
             continue

@@ -57,7 +57,7 @@ def may_have(part: bytes) -> bool:
     return part.rfind(_BEGINNING) >= 0 or (part.rfind(b"\\u00") >= 0 and ESCAPED.search(part) is not None)
 
 
-def content(turn: bytes) -> list[positions.Part]:
+def content(turn: bytes) -> list[positions.JsonPart]:
     text = turn.decode("latin-1")
     try:
         found = positions.last(positions.members(text), "content")

@@ -1,10 +1,10 @@
 """The most tokens that a provider can find in a PDF.
 
 A provider charges a page for its picture and for its text. Ordinary files say how many pages they have and what is on
-them. A file that is made to look small does not: its page tree lists a page a hundred times, its names are escaped, its
-text is packed a thousand times over. This reader understands those parts of ISO 32000-1 that producers use, takes the
-largest of several meanings, and counts a file that it does not understand as `MOST_PAGES`. A library would report the
-one meaning that it believes in, and run native code on the bytes of a client. Pure.
+them. A file that is made to look small doesn't: its page tree lists a page a hundred times, its names are escaped, or
+its text is compressed several times. This reader understands those parts of ISO 32000-1 that producers use, takes the
+largest of several meanings, and counts a file that it does not understand as `MOST_PAGES`. A library would report
+only one of the meanings, and run native code on a client's bytes. Pure.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ MOST_TOKENS = MOST_PAGES * PAGE_TOKENS
 TEXT = 500
 # How much of one file is read: steps (a million take two seconds), and bytes that are unpacked.
 MOST_STEPS, MOST_UNPACKED = 1_000_000, 32 << 20
+# How many steps are taken for all files of one body, and for how many bytes of a longer body as many again: a body may
+# have thousands of files.
+STEPS_OF_BODY, BODY = 2_000_000, 32 << 20
+# The most bytes that zlib unpacks from one byte.
+MOST_RATIO = 1032
 # Bytes that are handled in the time of one step.
 STEP = 64
 # How deep objects, page trees and forms may be nested.
@@ -30,7 +35,7 @@ MOST_DEPTH = 20
 # Hexadecimal digits of the letters that one character code may stand for, as for a ligature.
 LETTERS = 16
 
-# White space and comments between two tokens, what ends a token, and one token.
+# White space and comments between two tokens, the end of a token, and one token.
 GAP = rb"(?:[ \t\r\n\f\0]|%[^\r\n]*+)"
 END = rb"(?=[ \t\r\n\f\0()<>\[\]{}/%]|\Z)"
 HEX = rb"<[0-9A-Fa-f \t\r\n\f\0]*+>"
@@ -53,7 +58,7 @@ ABBREVIATED = {b"/Fl": b"/FlateDecode", b"/A85": b"/ASCII85Decode", b"/AHx": b"/
 
 
 class Odd(Exception):
-    """The file is not one that producers make."""
+    """The file differs from those that usual producers write."""
 
 
 class Reference(NamedTuple):
@@ -65,28 +70,45 @@ class Stream(NamedTuple):
     data: memoryview
 
 
-def tokens(data: bytes) -> int:
-    """The most tokens of a PDF; those of `MOST_PAGES` pages where it isn't an ordinary file."""
+class Steps:
+    """The steps that are left for the files of one body.
+
+    Args:
+        size: bytes of the body.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self.left = STEPS_OF_BODY * max(1, -(-size // BODY))
+
+
+def tokens(data: bytes, steps: Steps) -> int:
+    """The most tokens of a PDF; those of `MOST_PAGES` pages where it isn't an ordinary file, and where the body's steps
+    are used up.
+    """
+    if steps.left < 0:
+        return MOST_TOKENS
     try:
-        return min(File(data).tokens(), MOST_TOKENS)
+        return min(PdfFile(data, steps).tokens(), MOST_TOKENS)
     except (Odd, RecursionError):
         return MOST_TOKENS
 
 
-class File:
-    """The objects of a PDF by their numbers. Readers differ in which of two objects of one number they take, so each
-    number has all the values that the file gives it, wherever they are.
+class PdfFile:
+    """The objects of a PDF by their numbers. If two objects have the same number, readers differ in which of them they
+    take. So each number has all the values that the file gives it anywhere.
 
     Raises:
         Odd: the file isn't an ordinary one (so do all methods).
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, of_body: Steps) -> None:
         self.steps, self.unpacked = MOST_STEPS, MOST_UNPACKED
+        self.of_body = of_body
         self.objects: dict[int, list[Any]] = {}
         self._counted: dict[int, int | None] = {}
         self._texts: dict[int, int | None] = {}
         whole = memoryview(data)
+        self._step(len(data))
         for found in OBJECT.finditer(data):
             value, end = self._value(data, found.end())
             if isinstance(value, dict) and (begin := STREAM.match(data, end)):
@@ -99,7 +121,7 @@ class File:
         self.drawings = self._all_drawings()
 
     def tokens(self) -> int:
-        """Tokens of all pages, and of words that structure gives to its parts."""
+        """Tokens of all pages, and of the texts in the structure tree."""
         trees = [self._pages(each[b"/Pages"], 0) for each in self.dictionaries if b"/Pages" in each]
         if not trees:
             raise Odd
@@ -129,7 +151,7 @@ class File:
         return max(PAGE_TOKENS, IMAGE_TOKENS + text * TEXT // 1000)
 
     def _lists(self, value: Any) -> Iterator[list[Any]]:
-        """Each list that a value may mean; an object that is no list is a list of itself."""
+        """Each list that a value may mean. An object that isn't a list counts as a list with one element."""
         if isinstance(value, Reference):
             for each in self.objects.get(value.number, ()):
                 if isinstance(each, list):
@@ -183,7 +205,7 @@ class File:
     _letters: int | None = None
 
     def _all_drawings(self) -> dict[bytes, set[Reference]]:
-        """What each name may draw on whatever page: all but images, which have no text."""
+        """The objects that each name may draw on any page. Images are left out, because they have no text."""
         drawings: dict[bytes, set[Reference]] = {}
         for each in self.dictionaries:
             for named in self._values(each.get(b"/XObject")):
@@ -216,8 +238,8 @@ class File:
         return self.objects.get(value.number, []) if isinstance(value, Reference) else [value]
 
     def _value(self, data: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
-        """The object at a place, and where it ends: dictionaries and lists with what is in them, references, whole
-        numbers, and everything else as its bytes."""
+        """The object at a position, and its end. Dictionaries and lists have their contents; anything but references
+        and whole numbers is returned as its bytes."""
         self._step()
         found = TOKEN.match(data, at)
         if not found or depth > MOST_DEPTH:
@@ -245,7 +267,7 @@ class File:
         return token, at
 
     def _closed(self, data: bytes, at: int) -> int:
-        """Where a string with brackets in it ends."""
+        """The end of a string that contains brackets."""
         depth = 1
         for found in BRACKET.finditer(data, at):
             self._step(found.end() - at)
@@ -268,7 +290,7 @@ class File:
     # Streams
 
     def _end(self, data: bytes, begin: int, about: dict[bytes, Any]) -> int:
-        """The last place where a stream may end."""
+        """The last position at which a stream may end."""
         found = data.find(b"endstream", begin)
         length = about.get(b"/Length")
         end = max(found, begin + length if isinstance(length, int) else begin)
@@ -311,7 +333,7 @@ class File:
         return bytes(data)
 
     def _is_plain(self, parameters: Any) -> bool:
-        """Whether unpacked bytes mean what they say, and no predictor changes them."""
+        """Whether the unpacked bytes are the data itself: no predictor changes them."""
         match parameters:
             case list():
                 return all(self._is_plain(each) for each in parameters)
@@ -326,21 +348,25 @@ class File:
         try:
             unpacked = inflater.decompress(data, self.unpacked + 1)
         except zlib.error:
+            self._step(min(len(data) * MOST_RATIO, self.unpacked))
             raise Odd from None
         if not inflater.eof:
+            self._step(len(unpacked))
             raise Odd
         return unpacked
 
     def _step(self, size: int = 0) -> None:
-        self.steps -= 1 + size // STEP
-        if self.steps < 0:
+        taken = 1 + size // STEP
+        self.steps -= taken
+        self.of_body.left -= taken
+        if self.steps < 0 or self.of_body.left < 0:
             raise Odd
 
 
 def certain(count: int | None) -> int:
     """
     Raises:
-        Odd: it is being counted: something contains itself.
+        Odd: it is being counted already, so it contains itself.
     """
     if count is None:
         raise Odd

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, ValidationError
 
-from messages_api.request import plain, tool_additions
+from messages_api.request import pdf, plain, tool_additions
 from messages_api.request.blocks import CacheControl, blocks
 from messages_api.request.body import (
     MAX_TOKENS,
@@ -113,7 +113,7 @@ class MessagesRequest:
         return any(one.kind == "thread" for one in self.extras.uses)
 
 
-class Reader:
+class RequestReader:
     """Reads one kind of request.
 
     A union of msgspec's types is closed, so a body with a block of an unknown type is read again, block by block. The
@@ -155,7 +155,7 @@ class Reader:
             self.quick = msgspec.json.Decoder(self.body[blocks(*self.learnt)])
 
 
-readers = {False: Reader(MessagesBody, OpenMessagesBody), True: Reader(CountBody, OpenCountBody)}
+readers = {False: RequestReader(MessagesBody, OpenMessagesBody), True: RequestReader(CountBody, OpenCountBody)}
 
 
 def parse(
@@ -174,9 +174,18 @@ def parse(
 
 
 def read(
-    said: Plain, *, betas: str | None = "", counting: bool = False, may_lack_max_tokens: bool = False
+    said: Plain,
+    *,
+    betas: str | None = "",
+    counting: bool = False,
+    may_lack_max_tokens: bool = False,
+    steps: pdf.Steps | None = None,
 ) -> MessagesRequest:
-    """As `parse`, for a request in its plain spelling."""
+    """As `parse`, for a request in its plain spelling.
+
+    Args:
+        steps: how much of its PDFs is read, if it is one of several requests in a body.
+    """
     check_names(said.members, KNOWN)
     if "models" in said.members:
         # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
@@ -205,7 +214,7 @@ def read(
     for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
         if PLUGIN.search(name):
             refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
-    return in_short(read, "5m" if counting else asked_for(read), contents(said))
+    return in_short(read, "5m" if counting else asked_for(read), contents(said, steps or pdf.Steps()))
 
 
 def tools_in_turns(said: Plain) -> list[Tool]:

@@ -25,7 +25,7 @@ QUOTED = b'"%b"' % WORD
 LEVELS = 8
 
 
-class Part(Struct, gc=False):
+class ToolCarrier(Struct, gc=False):
     """A turn or a block, with the members that may add a tool or have blocks that do."""
 
     type: Any = None
@@ -40,7 +40,7 @@ class Added(Struct, gc=False):
     definition: Raw = MISSING
 
 
-_part = msgspec.json.Decoder(Part)
+_part = msgspec.json.Decoder(ToolCarrier)
 _added = msgspec.json.Decoder(Added)
 
 

@@ -1,7 +1,7 @@
 """The ASGI side of the API's paths: a lean stand-in for Django's ASGIHandler, with its URLconf, requests and views.
 
 Django's own handler starts a thread pool, a thread, two tasks and a temporary file for every request, and sends
-signals that hop to a thread. What it does for good reason holds here too: a client that disconnects cancels the view,
+signals that hop to a thread. Its useful rules hold here too: a client that disconnects cancels the view,
 and `response.close()` runs exactly once on every path. A body that arrives in one part isn't copied; several parts are
 joined in memory.
 """
@@ -24,6 +24,7 @@ from django.urls import Resolver404, ResolverMatch, get_resolver
 from messages_api.server import errors, headers
 from messages_api.server.intake import SHORT, Share
 from messages_api.upstream.client import StreamedBody, joined
+from messages_api.upstream.time_limit import within
 from usage.request_ids import new_id, request_id
 
 logger = logging.getLogger(__name__)
@@ -107,13 +108,13 @@ class ApiRequest(ASGIRequest):
                 is no memory for it.
             ClientGone: the client disconnected before its end.
         """
-        loop, pace, share, size, more = asyncio.get_running_loop(), Pace(), self.share, 0, True
+        loop, pace, share, size, more = self.task.get_loop(), Pace(), self.share, 0, True
         if share is not None and (announced := int(self.META.get("CONTENT_LENGTH") or 0)) > SHORT:
             await share.take(announced if kept else 0)
         while more:
             began = loop.time()
             try:
-                async with asyncio.timeout(pace.patience(size)):
+                with within(pace.patience(size), loop):
                     message = await self.receive()
             except TimeoutError:
                 raise pace.too_slow() from None
@@ -234,7 +235,7 @@ class PumpedResponse(RawResponse):
 
 
 def load_views() -> None:
-    """Import the views, or else the first request waits for that."""
+    """Import the views now; otherwise the first request waits for this."""
     resolve("/v1/messages")
 
 

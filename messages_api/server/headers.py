@@ -169,7 +169,10 @@ def attempts_made(count: int) -> tuple[bytes, bytes]:
 
 def value_of(headers: Headers, name: bytes) -> str:
     """The first value of a header; empty: the header is missing."""
-    return next((value.decode("latin-1") for other, value in headers if other == name), "")
+    for other, value in headers:
+        if other == name:
+            return value.decode("latin-1")
+    return ""
 
 
 def is_stream(headers: Headers) -> bool:

@@ -25,7 +25,7 @@ from messages_api.relay import attempts, bindings, holds, routing, story
 from messages_api.relay.bindings import Bound
 from messages_api.relay.call import Call, Endpoint
 from messages_api.relay.caller import Caller
-from messages_api.relay.holds import Held
+from messages_api.relay.holds import CallHold
 from messages_api.relay.incoming import Incoming
 from messages_api.relay.routing import Target
 from messages_api.relay.runtime import Runtime
@@ -37,7 +37,7 @@ from messages_api.server.errors import GatewayError
 from messages_api.stored.batch_rows import BEGIN, DOUBT, MADE, NEVER, described
 from messages_api.stored.batch_urls import PATH, shown
 from usage import pricing
-from usage.arbitration import Share
+from usage.arbitration import ModelShare
 from usage.models import Status
 
 CREATE = Endpoint("batches.create", PATH, free=False)
@@ -159,7 +159,7 @@ def route(key: KnownKey, models: list[str], bound: list[Bound], name: str) -> Kn
     return routing.rendezvous(name, bindings.narrow(key, ", ".join(models), able, bound))
 
 
-def check_max_tokens(key: KnownKey, asked: list[batch_body.Asked]) -> None:
+def check_max_tokens(key: KnownKey, asked: list[batch_body.BatchedRequest]) -> None:
     """Check that no request of a batch asks for more than the key may.
 
     Raises:
@@ -171,7 +171,7 @@ def check_max_tokens(key: KnownKey, asked: list[batch_body.Asked]) -> None:
                 max_tokens.check(key, f"requests.{at}.params.{each.max_tokens_in}", each.max_tokens)
 
 
-async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
+async def reckon(runtime: Runtime, asked: batch_body.BatchContents) -> CallHold:
     """What to hold for a batch: the sum of what its requests may cost, at batch prices.
 
     Raises:
@@ -181,7 +181,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     models = asked.models
     prices = {model: runtime.prices.now("anthropic", model) for model in models}
     allowances = runtime.configuration.allowances
-    shares = {model: Share() for model in models}
+    shares = {model: ModelShare() for model in models}
     input_cost = Decimal(0)
     input_tokens = input_ceiling = output_tokens = priced = 0
     for each in asked.asked:
@@ -203,7 +203,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
             priced = 0
             await asyncio.sleep(0)
     first = prices[models[0]]
-    return Held(
+    return CallHold(
         first,
         sum((share.ceiling for share in shares.values()), Decimal(0)),
         input_tokens,
@@ -215,7 +215,7 @@ async def reckon(runtime: Runtime, asked: batch_body.Batch) -> Held:
     )
 
 
-async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
+async def begin(runtime: Runtime, call: Call, asked: batch_body.BatchContents) -> None:
     """Record the batch before the provider gets it.
 
     Raises:
@@ -233,7 +233,7 @@ async def begin(runtime: Runtime, call: Call, asked: batch_body.Batch) -> None:
 
 
 async def record_made(runtime: Runtime, call: Call, content: bytes, name: str) -> None:
-    """The provider made it. Where the database is unavailable just now, that is written when it is back."""
+    """The provider has created the batch. If the database is unavailable now, this is written when it is back."""
     values = {
         "id": call.id,
         "provider_batch_id": name,

@@ -273,7 +273,7 @@ def give_up(orphan: Batch) -> None:
             settlement = msgspec.json.encode([settlement_of(hold, Status.FAILED, "never_made")]).decode()
             write("SELECT * FROM usage_settle(%(settlements)s::jsonb)", {"settlements": settlement})
         Batch.objects.filter(id=orphan.id, state=Batch.State.CREATING).delete()
-    logger.warning("batch %s was never made", orphan.id)
+    logger.warning("batch %s was never created", orphan.id)
 
 
 def settlement_of(hold: Hold, status: Status, error_type: str) -> Settlement:

@@ -115,18 +115,22 @@ class Settling:
             if start:
                 await asyncio.sleep(0)
             self.meter.feed(chunk[start : start + PIECE])
-            if states := self.meter.states:
-                self.meter.states = []
-                await self.runtime.bindings.keep(self.call, states)
             while len(self.meter.waiting) >= PORTION:
                 await self._settle(last=False)
+        await self._bind()
 
     async def end(self) -> None:
         """Finish: all results have been read."""
         self.complete = self.meter.finish()
+        await self._bind()
         while len(self.meter.waiting) > PORTION:
             await self._settle(last=False)
         await self._settle(last=self.complete)
+
+    async def _bind(self) -> None:
+        states, self.meter.states = self.meter.states, []
+        if states:
+            await self.runtime.bindings.keep(self.call, states)
 
     async def _settle(self, *, last: bool) -> None:
         lines = self.meter.take(PORTION).decode()

@@ -41,7 +41,7 @@ AT_A_TIME = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileQuery:
     """What a client asks for: a page of the list, or the files of `ids`."""
 
     limit: int
@@ -101,7 +101,7 @@ def place_of(cursor: str) -> str:
     return found
 
 
-async def page(caller: Caller, wanted: Wanted) -> bytes:
+async def page(caller: Caller, wanted: FileQuery) -> bytes:
     """The JSON of one page, for clients of both generations.
 
     Raises:
@@ -144,7 +144,7 @@ async def describe(here: Runtime, http: ApiRequest, key: KnownKey, file: KnownFi
         raise UpstreamError("no_answer", sent=True)
 
 
-async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[KnownFile], bool]:
+async def select(here: Runtime, key: KnownKey, wanted: FileQuery) -> tuple[list[KnownFile], bool]:
     """The files of a page, newest first, and whether more follow in the direction of the page.
 
     Raises:
@@ -183,7 +183,7 @@ async def select(here: Runtime, key: KnownKey, wanted: Wanted) -> tuple[list[Kno
     return (chosen[::-1] if wanted.before else chosen), more
 
 
-def page_of(files: Sequence[KnownFile], more: bool, wanted: Wanted) -> bytes:
+def page_of(files: Sequence[KnownFile], more: bool, wanted: FileQuery) -> bytes:
     """A page's JSON: `has_more`, `first_id` and `last_id` are for the first generation, `next_page` for the second."""
     first, last = (files[at].id if files else None for at in (0, -1))
     following = cursor_of(last) if last and more and not wanted.before else None

@@ -34,8 +34,9 @@ SECONDS = 30.0
 MOST_BYTES = 16 * 1024 * 1024
 # The longest id of a model: the ledger cuts off longer ones.
 ID_LENGTH = 200
-# Models of a list, and bytes of what is said of one: each process keeps all lists, and goes through those of a key for
-# each of its questions about models. The longest lists (of resellers) have a few hundred models, of some kB each.
+# Maximum number of models of a list, and bytes of one model's description: each process keeps all lists, and searches
+# those of a key for each request about models. The longest lists (of resellers) have a few hundred models, of some kB
+# each.
 MOST_MODELS = 2000
 MOST_DESCRIBED = 16 * 1024
 

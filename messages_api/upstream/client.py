@@ -33,7 +33,7 @@ class UpstreamError(Exception):
     Attributes:
         sent: whether the request may have reached the provider, and so may be billed.
         kind: a short constant for the ledger.
-        ended: the provider said that the call is over, so that a retry doesn't make anything twice.
+        ended: the provider reported that the call is over, so that a retry repeats no work.
     """
 
     def __init__(self, kind: str, *, sent: bool, ended: bool = False) -> None:

@@ -22,6 +22,7 @@ from keys.destinations import Destinations, resolved
 from keys.timeouts import DEPLOYMENTS, Timeouts
 from messages_api.upstream.client import Answer, Body, Headers, OnWrite, UpstreamError
 from messages_api.upstream.lean_connection import Connection, Origin
+from messages_api.upstream.time_limit import within
 
 # Idle connections are closed after this time, before a provider's front end closes them under a request.
 KEEP_ALIVE_SECONDS = 30.0
@@ -109,7 +110,7 @@ class LeanClient:
                 connection.transport.write(head)
                 await connection.send(body, first_byte_seconds)
             try:
-                async with asyncio.timeout(first_byte_seconds):
+                with within(first_byte_seconds, self.loop):
                     await connection.answer()
             except TimeoutError:
                 raise UpstreamError("no_answer_in_time", sent=True) from None

@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
         return not poll.poll(0)
 
     def release(self) -> None:
-        """Keep the connection after a complete answer, unless one side hasn't read all that the other sent."""
+        """Keep the connection after a complete answer, unless one side has not read everything that the other sent."""
         if self.transport is None or self.idle:
             return
         unsent = self.transport.get_write_buffer_size()

@@ -67,7 +67,7 @@ def test_a_bulk_action_makes_an_event_for_each_row(cast, client, boss):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_of_a_request_stays_on_the_connection(client):
+def test_no_data_of_a_request_stays_on_the_connection(client):
     boss = User.objects.create_superuser("boss")
     client.force_login(boss)
     client.post("/admin/auth/group/add/", {"name": "auditors"})
@@ -222,10 +222,25 @@ def test_sign_ins_failures_and_sign_outs_are_events(client, db):
     assert not sql("SELECT 1 FROM keys_auditevent t WHERE t::text LIKE %s", "%hunter2%")
 
 
+def test_refused_sign_ins_are_an_event_a_minute(client, db):
+    user = User.objects.create_superuser("grace", password="correct-horse-battery")
+    statuses = []
+    for _ in range(8):
+        form = {"username": "grace", "password": "wrong"}
+        statuses.append(client.post("/admin/login/", form, REMOTE_ADDR="192.0.2.9").status_code)
+    assert statuses[-3:] == [429] * 3
+    events = AuditEvent.objects.filter(table_name="auth_user", object=str(user.pk)).order_by("id")
+    actions = list(events.values_list("action", flat=True))
+    failures = statuses.count(200)
+    assert actions == ["added", *["failed to sign in"] * failures, "refused to sign in"]
+    assert (events.latest("id").actor_kind, events.latest("id").address) == ("visitor", "192.0.2.9")
+
+
 def test_exports_are_events(cast):
     call_command("export_usage", "--since", "2026-01-01", stdout=io.StringIO())
-    event = last("usage_ledgerentry")
-    assert (event.action, event.changes) == ("exported", {"since": {"to": "2026-01-01"}})
+    begun, ended = AuditEvent.objects.filter(table_name="usage_ledgerentry").order_by("id")
+    assert (begun.action, begun.changes) == ("exported", {"since": {"to": "2026-01-01"}})
+    assert (ended.action, ended.changes) == ("export ended", {"rows": {"to": "0"}, "complete": {"to": "true"}})
 
 
 def test_a_table_that_is_emptied_is_an_event(db):
@@ -267,9 +282,10 @@ def test_the_list_shows_filters_finds_and_exports(cast, client, boss):
     assert client.get("/admin/keys/auditevent/?q=2001-01-01..2001-02-01").content.decode().count("Nothing matches")
     answer = client.get(f"/admin/keys/auditevent/export/?q=keys_team:{team.pk}")
     lines = b"".join(answer.streaming_content).decode().splitlines()
-    assert lines[0] == "id,time,who,address,action,table,row,what"
+    assert lines[0] == "\ufeffid,time,who,address,action,table,row,what"
     assert "false → true" in lines[-1]
-    assert last("keys_auditevent").action == "exported"
+    ended = last("keys_auditevent")
+    assert (ended.action, ended.changes["rows"]) == ("export ended", {"to": str(len(lines) - 1)})
     history = client.get(f"/admin/keys/team/{team.pk}/history/")
     assert history.url == f"/admin/keys/auditevent/?q=keys_team%3A{team.pk}"
 

@@ -1,4 +1,4 @@
-"""The audit log is sealed, and whoever changes it is found out."""
+"""The audit log is sealed, and changes of it are found."""
 
 from __future__ import annotations
 

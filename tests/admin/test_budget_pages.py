@@ -307,7 +307,7 @@ def test_a_limit_is_added_and_changed(admin, alice):
 
 
 @pytest.mark.parametrize(("kind", "at_once"), [("rpm", 10), ("output_tpm", 6)])
-def test_what_may_come_at_once_is_said_wherever_a_limit_is_shown(admin, alice, kind, at_once):
+def test_the_burst_is_shown_with_every_limit(admin, alice, kind, at_once):
     limit = Limit.objects.create(virtual_key=alice, kind=kind, rate=60)
     assert f"{at_once} at once" in said(admin.get(page("limit", "changelist")))
     assert f"{at_once} at once" in said(admin.get(page("limit", "change", limit.pk)))
@@ -423,7 +423,7 @@ def test_lists_of_what_was_done_name_the_budget_and_the_amount(admin, alice):
     assert "customer Acme $10,000 a quarter 80 % $8,300.00 of $10,000.00" in listed
 
 
-def test_who_may_only_look_changes_nothing(alice):
+def test_a_person_who_may_only_view_changes_nothing(alice):
     budget = Budget.objects.create(team=alice.team, amount=1)
     bob = User.objects.create(username="bob", is_staff=True)
     bob.user_permissions.set(Permission.objects.filter(codename__in=["view_budget", "view_topup"]))

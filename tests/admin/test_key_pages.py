@@ -218,7 +218,7 @@ def test_a_request_from_another_site_changes_nothing(action):
 
 
 @pytest.mark.parametrize("action", ["rotate", "revoke", "pause", "resume"])
-def test_who_may_only_look_may_not_act(action):
+def test_a_person_who_may_only_view_may_not_act(action):
     alice, _ = make_key()
     client = log_in_bob("view_virtualkey")
     assert client.get(page("virtualkey", "change", alice.pk)).status_code == 200
@@ -227,7 +227,7 @@ def test_who_may_only_look_may_not_act(action):
     assert alice.state == "active"
 
 
-def test_who_may_issue_keys_needs_no_right_to_their_parts():
+def test_a_person_who_may_issue_keys_needs_no_permission_on_their_parts():
     client = log_in_bob("add_virtualkey", "view_virtualkey")
     assert opened_by(shown(issue(client)))
 
@@ -364,7 +364,7 @@ def test_a_provider_secret_goes_in_and_never_comes_out(alice_may_everything):
     assert SECRET not in typed.content.decode()
 
 
-def test_who_may_only_look_sees_a_provider_key_without_its_secret():
+def test_a_person_who_may_only_view_sees_a_provider_key_without_its_secret():
     main = make_provider_key("main", provider="anthropic", secret=SECRET)
     content = log_in_bob("view_providerkey").get(page("providerkey", "change", main.pk)).content.decode()
     assert "main" in content

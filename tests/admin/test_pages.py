@@ -177,7 +177,7 @@ async def test_no_more_pages_are_worked_on_than_there_are_threads(monkeypatch):
     assert (again.status, most, len(names)) == (200, 2, 2)
 
 
-async def test_who_has_hung_up_while_waiting_gets_no_page(monkeypatch):
+async def test_a_client_that_disconnects_while_it_waits_gets_no_page(monkeypatch):
     go, made = asyncio.Event(), []
 
     async def page(scope, receive, send):

@@ -64,7 +64,7 @@ def filled_in(upstream, **fields):
         (whole(404, b""), "answered (HTTP 404)"),
     ],
 )
-def test_the_admin_tries_what_is_saved_and_saves_it_whatever_comes_of_that(alice, upstream, answer, shown):
+def test_the_admin_tests_a_saved_provider_key_and_keeps_it_if_the_test_fails(alice, upstream, answer, shown):
     upstream.answer = answer
     response = alice.post(reverse("admin:keys_providerkey_add"), filled_in(upstream), follow=True)
     main = ProviderKey.objects.get()
@@ -164,7 +164,7 @@ def test_a_page_of_another_site_tries_nothing(upstream):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("may", "asked"), [("view_providerkey", 0), ("change_providerkey", 2)])
-def test_who_may_change_provider_keys_may_try_them(upstream, client, may, asked):
+def test_a_person_who_may_change_provider_keys_may_test_them(upstream, client, may, asked):
     upstream.answer = whole(401, UNAUTHORIZED)
     main = add(upstream)
     bob = User.objects.create(username="bob", is_staff=True)
@@ -178,7 +178,7 @@ def test_who_may_change_provider_keys_may_try_them(upstream, client, may, asked)
 
 
 @pytest.mark.django_db
-def test_one_that_is_gone_is_no_page(alice):
+def test_a_missing_row_has_no_page(alice):
     assert alice.post(reverse("admin:keys_providerkey_test", args=[4711])).status_code == 404
 
 

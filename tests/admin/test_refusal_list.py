@@ -122,7 +122,7 @@ def test_a_storm_is_in_the_list_with_its_count_and_its_last_call(web, alice, adm
         ("POST", "/nope/v1/messages", None, 404, "There is no such endpoint"),
     ],
 )
-def test_whatever_was_refused_is_found_by_the_id_that_the_caller_has(
+def test_every_refused_call_is_found_by_the_id_that_the_caller_has(
     web, alice, admin, method, path, key, status, reason
 ):
     headers = {} if key is None else credentials(key or alice.key)
@@ -198,7 +198,7 @@ def test_processes_count_together_and_the_last_call_is_the_one_that_is_shown():
 
 
 @pytest.mark.django_db
-def test_what_can_not_be_written_now_is_written_with_the_next():
+def test_rows_that_can_not_be_written_now_are_written_with_the_next():
     log = RefusalLog(Here(psycopg.OperationalError(), psycopg.OperationalError()))
     noted(log, KEPT_SINGLY + 2)
     save(log)
@@ -211,7 +211,7 @@ def test_what_can_not_be_written_now_is_written_with_the_next():
     assert sum(Refusal.objects.values_list("count", flat=True)) == KEPT_SINGLY + 5
 
 
-def test_what_waits_for_the_database_is_bounded():
+def test_the_rows_that_wait_for_the_database_are_bounded():
     log = RefusalLog(Here())
     for key in range(3 * WAITING):
         for reason in ("revoked", "expired"):

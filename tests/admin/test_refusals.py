@@ -25,7 +25,7 @@ def make_refusal(age, **counted):
     )
 
 
-def test_it_forgets_what_is_older_than_the_days_given(monkeypatch):
+def test_it_deletes_rows_that_are_older_than_the_given_days(monkeypatch):
     monkeypatch.setattr(refusals, "PART", 2)
     for hours in (-1, 1, 2, 3, 4):
         make_refusal(timedelta(days=14, hours=hours))

@@ -33,7 +33,7 @@ def pages(served, start_web, collected):
 
 
 @pytest.mark.parametrize("path", ["/", "/docs/", "/admin/login/"])
-def test_what_a_page_loads_is_compressed_and_kept_for_long(pages, path):
+def test_the_files_of_a_page_are_compressed_and_cached_for_long(pages, path):
     links = LINKS.findall(CLIENT.get(pages.url + path).text)
     assert len(links) >= 2
     for link in links:

@@ -199,7 +199,7 @@ def test_the_filter_by_model_says_that_there_are_more(cast, admin, monkeypatch):
     assert "m-2" not in page
 
 
-def test_a_price_says_its_unit_wherever_it_is(admin):
+def test_every_page_shows_the_unit_of_a_price(admin):
     add_price(admin)
     price = Price.objects.get(note="contract")
     pages = ["/admin/usage/price/add/", "/admin/usage/price/", f"/admin/usage/price/{price.pk}/change/"]

@@ -57,7 +57,7 @@ def test_the_amounts_around_the_table_follow_from_it():
     assert told - set(re.findall(r"\$[0-9.]+", holds.table())) == derived
 
 
-def test_what_the_page_says_is_held_for_a_call_is_held(web, alice, upstream):
+def test_a_call_has_the_hold_that_the_page_names(web, alice, upstream):
     upstream.answer = whole(200, message())
     now = datetime.now(UTC)
     expected = []
@@ -68,7 +68,7 @@ def test_what_the_page_says_is_held_for_a_call_is_held(web, alice, upstream):
     assert [row.held for row in rows(len(expected))] == expected
 
 
-def test_what_the_page_says_is_held_for_a_batch_is_held(web, alice, upstream):
+def test_a_batch_has_the_hold_that_the_page_names(web, alice, upstream):
     kind = next(kind for kind in holds.KINDS if kind.calls)
     upstream.answer = BatchProvider()
     body = {"requests": [{"custom_id": f"q{n}", "params": kind.request} for n in range(10)]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ OTHERS_WORDS = frozenset(("migrations", "sql", "recordings"))
 PHRASES = (
     *("so many", "so long", "is none", "told", "nobody", "whoever", "anew", "of its own making"),
     *("come to", "comes to", "came to", "somebody", "anybody", "for all that", "hears of", "is known to be wrong"),
+    *("as far as", "for ever", "no one", "let through", "is away", "are away", "was away", "taken for dead"),
+    *("whatever it takes", "of theirs", "goes by", "go by", "whatever comes", "who lost", "who asks for it", "nor any"),
 )
 # Between two words, a line may end: the next may begin with the mark of a comment or quotation, or both are strings.
 GAP = r"(?:(?:\s|#|--|>)+|\s?\"\s+f?\"\s?)"
@@ -42,6 +45,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ): COLUMN,
 }
 
+# In the name of a test, which is a sentence, too.
+IN_NAMES = re.compile(
+    r"^test_(?:who|one_that|of_(?:many|several|two))_|"
+    r"_(?:nobody|whoever|whatever|wherever|told|anew|somebody|anybody|for_ever|hears|as_far_as|says_nothing_of)(?:_|$)"
+)
+
 Found = tuple[str, str]
 
 
@@ -54,6 +63,20 @@ def texts(place: str) -> Iterator[Path]:
     for file in sorted(path.rglob("*")):
         if file.suffix in TEXTS and not OTHERS_WORDS & set(file.relative_to(ROOT).parts):
             yield file
+
+
+def prose(source: str) -> str:
+    """The comments and docstrings of Python code, in their lines."""
+    lines = [""] * (source.count("\n") + 1)
+    for comment in re.finditer(r"(?m)(?:^|\s)#(?!:) ?(.*)$", source):
+        lines[source.count("\n", 0, comment.start(1))] = comment[1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and ast.get_docstring(node) is not None:
+                assert first.end_lineno is not None
+                lines[first.lineno - 1 : first.end_lineno] = source.splitlines()[first.lineno - 1 : first.end_lineno]
+    return "\n".join(lines)
 
 
 def phrases(text: str) -> Iterator[tuple[int, str]]:
@@ -84,6 +107,24 @@ def test_a_text_has_no_phrase_that_strangers_stumble_over(place: str) -> None:
         for (path, line), numbers in found(place).items()
         if (path, line) not in EXCEPTIONS
         for number in numbers
+    ]
+    assert not faults, "say it plainly:\n" + "\n".join(faults)
+
+
+def test_the_name_of_a_test_names_its_subject() -> None:
+    names = (
+        (path, name)
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    )
+    assert [f"{path.name}: {name}" for path, name in names if IN_NAMES.search(name)] == []
+
+
+def test_comments_and_docstrings_of_tests_have_no_such_phrase() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{number}: {line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for number, line in phrases(prose(path.read_text()))
     ]
     assert not faults, "say it plainly:\n" + "\n".join(faults)
 

@@ -1,4 +1,4 @@
-"""The product's name and version: one place, shown wherever people look for them."""
+"""The product's name and version: defined in one place, and shown to people."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path):
         table.write(page, ATTACKS, "after", [], PEACE)
 
 
-def test_what_breaks_a_bound_is_said():
+def test_each_broken_bound_is_named():
     within, beyond = outcome(ATTACKS[0]), outcome(ATTACKS[0], memory=10**9, restarts=1)
     within.judge(PEACE)
     beyond.judge(PEACE)

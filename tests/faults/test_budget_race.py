@@ -94,7 +94,7 @@ class Sampler:
     faults: list[str] = field(default_factory=list)
 
     def run(self) -> None:
-        """Until it is over; whatever happens to the database."""
+        """Run until it is over, also while the database fails."""
         while not self.over.is_set():
             with contextlib.suppress(psycopg.OperationalError), admin_connection() as link:
                 while not self.over.is_set():

@@ -26,10 +26,6 @@ INSERT INTO usage_budget (virtual_key_id, model_patterns, active, unit, amount, 
 SELECT n, '{}', true, 'usd', 1000, period, false, 'hard', '{50,80,100}'
 FROM generate_series(%(first)s, %(last)s) n, unnest(ARRAY['day', 'month', 'year']) period;
 """
-# The audit log isn't what is measured, and would have half a million events.
-UNWATCH = """
-SELECT keys_audit_unwatch(tgrelid::regclass::text) FROM pg_trigger WHERE tgname = 'keys_audit_rows'
-"""
 TOUCHED = """
 SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables
 WHERE relname ~ '^(keys|usage)_'
@@ -62,8 +58,6 @@ def cost_of_an_admission(asked: Arbiter, key: VirtualKey) -> tuple[int, int]:
 
 def test_an_admission_touches_as_many_rows_and_buffers_with_a_hundred_thousand_keys(django_db_blocker):
     with django_db_blocker.unblock(), new_database("crowded") as name, using(name):
-        with psycopg.connect(**parameters(), autocommit=True) as link:
-            link.execute(UNWATCH)
         make(1, 10)
         with psycopg.connect(**parameters(OPTIONS), autocommit=True) as link, arbiter():
             asked = Arbiter(link)

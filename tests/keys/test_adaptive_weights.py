@@ -19,13 +19,13 @@ from tests.relay.test_routing import make_key, provider_key
 from tests.support.fake_provider import Upstream, whole
 from tests.support.gateway import MODEL, PROVIDER_SECRET, ask, issue, message, post, rows
 from usage import performance, tasks
-from usage.performance import LEAST, SMALLEST, Seen, share, shares
+from usage.performance import LEAST, SMALLEST, AttemptStatistics, share, shares
 
 POWERS = [1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16]
 
 
 def seen(number=1, attempts=100, failures=0, first_byte_ms=200.0, model=MODEL):
-    return Seen(number, model, attempts, failures, first_byte_ms)
+    return AttemptStatistics(number, model, attempts, failures, first_byte_ms)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def talk(web, caller, count):
         assert post(web, caller.key, ask(f"Conversation {number}")).status_code == 200
 
 
-def test_what_calls_came_to_decides_where_the_next_ones_go(web, two):
+def test_the_results_of_calls_decide_where_the_next_ones_go(web, two):
     bad, _, routes = two
     alice = issue(bad, provider_keys=routes, adaptive_weights=True)
     talk(web, alice, 60)

@@ -221,7 +221,7 @@ def test_it_reads_durations(text, length):
 
 
 @pytest.mark.parametrize("text", ["", "24", "-1h", "1w", "1.5h", "h", "1h1m", "٣h"])
-def test_it_refuses_what_is_no_duration(text):
+def test_it_refuses_a_text_that_is_not_a_duration(text):
     with pytest.raises(Unusable, match="duration"):
         commands.duration(text)
 

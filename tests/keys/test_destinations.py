@@ -69,7 +69,7 @@ def test_private_addresses_are_refused_in_every_spelling(address: IPv4Address) -
 
 
 @given(st.ip_addresses(v=4, network="169.254.0.0/16"))
-def test_metadata_is_refused_in_every_spelling_whatever_is_allowed(address: IPv4Address) -> None:
+def test_metadata_is_refused_in_every_spelling_even_if_its_network_is_allowed(address: IPv4Address) -> None:
     everything = Destinations(["0.0.0.0/0", "::/0", "*.internal", "metadata.google.internal"])
     named = ["metadata.google.internal", "METADATA.google.internal.", "[fd00:ec2::254]", "100.100.100.200", "[fe80::1]"]
     for host in [*spellings(address), *named]:
@@ -85,7 +85,7 @@ def test_addresses_of_the_internet_need_no_leave(host: str) -> None:
     assert not is_refused(Destinations([]), host)
 
 
-def test_leave_is_given_by_name_by_what_is_below_a_name_and_by_network() -> None:
+def test_hosts_are_permitted_by_name_by_parent_domain_and_by_network() -> None:
     where = Destinations(["vllm.internal", "*.lan.example", "10.1.0.0/16"], kept=lambda: {"old.internal"})
     private = ip_address("192.168.0.1")
     for host in ("vllm.internal", "VLLM.internal.", "a.lan.example", "a.b.lan.example", "old.internal"):
@@ -98,7 +98,7 @@ def test_leave_is_given_by_name_by_what_is_below_a_name_and_by_network() -> None
 
 
 @pytest.mark.parametrize("wrong", ["10.0.0.0/33", "http://host", "a b", "0x7f.1", "*", "host:80"])
-def test_what_is_neither_a_name_nor_a_network_is_no_setting(wrong: str) -> None:
+def test_a_setting_that_is_neither_a_name_nor_a_network_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="names of hosts"):
         Destinations([wrong])
 

@@ -41,7 +41,7 @@ async def with_directory(do: Callable[[Directory, CountingReader], Awaitable[Non
         await reader.close()
 
 
-async def test_of_many_who_ask_at_once_for_a_new_key_one_reads(alice: Caller) -> None:
+async def test_many_calls_with_a_new_key_at_once_make_one_query(alice: Caller) -> None:
     async def ask(directory: Directory, reader: CountingReader) -> None:
         found = await asyncio.gather(*(directory.find(alice.key) for _ in range(6000)))
         assert {key.name for key in found if key} == {alice.virtual_key.name}
@@ -51,7 +51,7 @@ async def test_of_many_who_ask_at_once_for_a_new_key_one_reads(alice: Caller) ->
     await with_directory(ask)
 
 
-async def test_of_many_who_find_it_stale_one_reads_and_all_get_what_is_new(alice: Caller) -> None:
+async def test_many_calls_with_a_stale_key_at_once_make_one_query_and_get_the_new_key(alice: Caller) -> None:
     async def ask(directory: Directory, reader: CountingReader) -> None:
         stale = await directory.find(alice.key)
         rows = VirtualKey.objects.filter(pk=alice.virtual_key.pk)

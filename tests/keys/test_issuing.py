@@ -92,7 +92,7 @@ def test_it_refuses_a_provider_key_that_is_named_twice():
         make_key(provider_keys=[(echo, 1), (echo, 2)])
 
 
-def test_it_refuses_a_model_that_none_of_the_provider_keys_serves():
+def test_it_refuses_a_model_that_no_provider_key_serves():
     claude = make_provider_key("claude", model_patterns=["claude-*"])
     with pytest.raises(Unusable, match="none of its provider keys serves “gpt-5”"):
         make_key(provider_keys=[(claude, 1)], allowed_models=["claude-haiku-4-5", "gpt-5"])

@@ -1,4 +1,4 @@
-"""A model is one model under whatever name it is called: in lists of denied models, budgets, limits, and in SQL."""
+"""A model is the same model under each of its names: in lists of denied models, budgets, limits, and in SQL."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_model_is_denied_by_the_name_that_its_provider_gets():
             routing.plan(alice, [name], {"bedrock"}, str)
 
 
-def test_a_model_is_found_in_the_list_whatever_its_case():
+def test_a_model_is_found_in_the_list_in_any_case():
     alice, spoken = key(provider_key()), {"anthropic"}
     assert model_list.find(alice, {}, spoken, "Claude-OPUS-4-6").id == "claude-opus-4-6"
 

@@ -50,7 +50,7 @@ async def said(keys: PassedKeys, fake: Any, number: int = 0) -> int:
 
 @pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 422])
 @pytest.mark.parametrize("lists", [True, False], ids=["by its models", "by counting"])
-async def test_whatever_the_provider_does_not_take_is_a_failure_of_the_address(status, lists):
+async def test_any_refusal_by_the_provider_counts_as_a_failure_of_the_address(status, lists):
     keys, answer = PassedKeys(FAILURES), (status, REFUSED)
     fake = Fake(answer) if lists else Fake((404, b""), answer)
     assert [await said(keys, fake, number) for number in range(5)] == [401] * 3 + [429] * 2
@@ -77,7 +77,7 @@ async def test_a_provider_that_does_not_say_now_costs_the_address_nothing(status
 
 
 @pytest.mark.parametrize("fake", [Fake((404, b"")), Fake((405, b""), (501, b"")), Fake((200, b"<html>"))])
-async def test_what_can_not_be_tried_counts_until_the_provider_has_answered_a_call(fake):
+async def test_a_key_without_a_free_test_counts_as_failed_until_the_provider_has_answered_a_call(fake):
     keys = PassedKeys(FAILURES)
     for number in range(9):
         assert await said(keys, fake, number) == 200

@@ -114,7 +114,7 @@ def test_google_is_asked_for_a_token_first(upstream, service_account, token, ans
     ("count", "state"), [(200, WORKS), (401, REFUSED), (404, ANSWERED), (405, ANSWERED), (500, ANSWERED)]
 )
 @pytest.mark.parametrize("missing", [404, 405, 501])
-def test_who_speaks_anthropics_api_without_a_list_of_models_counts_tokens(upstream, missing, count, state):
+def test_a_vendor_without_a_list_of_models_is_tested_by_counting_tokens(upstream, missing, count, state):
     upstream.answer = lambda seen: whole(missing, b"") if seen.method == "GET" else whole(count, COUNTED)
     assert tried(add(upstream)).state == state
     assert [(seen.method, seen.target) for seen in upstream.seen][1:] == [("POST", "/v1/messages/count_tokens")]
@@ -156,7 +156,9 @@ def test_tokens_are_counted_of_a_model_that_the_provider_key_names(upstream):
         ("azure", whole(404, b'{"error": {"message": "no deployment"}}'), 404, "“no deployment”"),
     ],
 )
-def test_what_says_nothing_of_the_secret_is_neither_works_nor_refused(upstream, provider, answer, status, words):
+def test_an_answer_that_does_not_depend_on_the_secret_is_neither_works_nor_refused(
+    upstream, provider, answer, status, words
+):
     upstream.answer = answer
     found = tried(add(upstream, provider, **({"region": "eu-central-1"} if provider == "bedrock" else {})))
     assert (found.state, found.http_status) == (ANSWERED, status)
@@ -241,7 +243,7 @@ def test_an_untrusted_certificate_is_reported_as_such(tmp_path):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("begun", [[], [b"HTTP/1.1 200 \r\ncontent-length: 1000\r\n\r\n{"]])
-def test_a_provider_that_takes_for_ever_is_left(upstream, monkeypatch, begun):
+def test_a_check_gives_up_on_a_provider_that_does_not_answer(upstream, monkeypatch, begun):
     monkeypatch.setattr(key_probe, "SECONDS", 0.3)
     upstream.answer = [*begun, *[step for _ in range(2000) for step in (b" " if begun else 0.01, 0.05)], End.CLOSE]
     found = tried(add(upstream))

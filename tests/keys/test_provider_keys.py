@@ -120,7 +120,7 @@ def test_another_protocol_may_have_its_version_in_the_base_url():
         ({"provider": "vertex", "secret": "a\0"}, "print"),
     ],
 )
-def test_it_refuses_what_cannot_be_called(terms, complaint):
+def test_it_refuses_an_address_that_can_not_be_called(terms, complaint):
     with pytest.raises(Unusable, match=complaint) as refusal:
         make_main(**terms)
     assert not terms.get("secret") or terms["secret"] not in str(refusal.value)
@@ -205,7 +205,7 @@ IMPERSONATED = {
         ("vertex", ACCOUNT, "private key can't be read"),
     ],
 )
-def test_it_refuses_what_is_no_clouds_secret_and_does_not_say_it(provider, secret, complaint):
+def test_it_refuses_a_secret_of_another_form_and_does_not_quote_it(provider, secret, complaint):
     plain = secret if isinstance(secret, str) else json.dumps(secret)
     with pytest.raises(Unusable, match=complaint) as refusal:
         make_main(provider=provider, base_url="https://x.example", secret=plain)

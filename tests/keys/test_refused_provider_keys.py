@@ -85,7 +85,7 @@ def test_the_alert_is_repeated_once_an_hour_while_the_refusals_last(apart):
 
 
 @pytest.mark.parametrize("reason", [CooldownReason.RATE_LIMITED, CooldownReason.FAILING])
-def test_what_passes_by_itself_is_nothing_to_tell(apart, reason):
+def test_a_temporary_failure_raises_no_alert(apart, reason):
     take_out(make_provider_key("main"), reason)
     assert not Alert.objects.exists()
 
@@ -116,7 +116,7 @@ def test_the_list_of_provider_keys_says_which_are_called(client, reason, seconds
 
 
 @pytest.mark.django_db
-def test_who_may_change_provider_keys_may_end_a_cooldown(client):
+def test_a_person_who_may_change_provider_keys_may_end_a_cooldown(client):
     cooldown = take_out(make_provider_key("main"), model="claude-haiku-4-5")
     url = reverse("admin:keys_cooldown_changelist")
     for codenames, left in ((["view_cooldown"], True), (["view_cooldown", "change_providerkey"], False)):

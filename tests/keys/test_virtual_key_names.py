@@ -113,7 +113,7 @@ def test_a_gateway_tokens_name_is_free_once_it_is_revoked_and_for_another_key():
 
 
 @pytest.mark.django_db
-def test_there_is_one_key_for_what_is_passed_through_only():
+def test_passed_through_calls_have_one_hidden_key():
     Customer.objects.create(name="Acme")
     hidden = issuing.ensure_passthrough_key("Acme").virtual_key
     other = Customer.objects.create(name="Beta")
@@ -162,7 +162,7 @@ def test_a_key_is_named_by_its_owner_its_number_or_its_end(several):
         ("export_usage", "--virtual-key", "{}"),
     ],
 )
-def test_a_command_that_meets_several_says_which_and_changes_nothing(several, command):
+def test_a_command_lists_several_matching_keys_and_changes_nothing(several, command):
     name, *arguments = command
 
     def state():
@@ -228,14 +228,14 @@ def test_a_name_goes_before_what_else_a_text_may_mean():
 @pytest.mark.parametrize(
     "text", ["unheard-of", "", "/", "Acme/", "/ci", "id:", "id:0", "9" * 18, "Acme/Platform/Research/ci"]
 )
-def test_what_fits_no_key_is_refused(text):
+def test_a_text_that_matches_no_key_is_refused(text):
     make("ci", "Acme", "Platform")
     with pytest.raises(Unusable, match="there is no virtual key"):
         virtual_keys.find(text)
 
 
 @pytest.mark.django_db
-def test_of_many_only_some_are_listed():
+def test_a_message_lists_only_some_of_many_matching_keys():
     for number in range(12):
         make("ci", f"Customer {number:02}")
     complaint = refusal("rotate_virtual_key", "ci")
@@ -345,7 +345,7 @@ def test_a_name_that_is_taken_while_a_form_is_open_is_an_answer_not_a_crash(boss
 
 
 @pytest.mark.parametrize("of", ["customer", "team"])
-def test_of_two_who_issue_a_key_of_one_name_at_the_same_time_one_is_refused(apart, monkeypatch, of):
+def test_one_of_two_keys_of_the_same_name_that_are_issued_at_once_is_refused(apart, monkeypatch, of):
     make_provider_key()
     terms = owner("Acme", "Platform" if of == "team" else "")
     provider_key = (ProviderKey.objects.get(), 1)

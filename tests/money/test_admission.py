@@ -1,7 +1,4 @@
-"""The writer: admissions and settlements in groups, whatever happens to waiters and members.
-
-On a real PostgreSQL, in the same process: what is committed is looked at on a connection of its own.
-"""
+"""The writer: admissions and settlements in groups, with cancelled waiters and bad members."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ async def test_each_of_a_group_gets_its_own_answer(credential):
         assert count(Hold) == 2
 
 
-async def test_who_hangs_up_between_queueing_and_answer_leaves_no_hold(credential):
+async def test_a_client_that_disconnects_between_queueing_and_answer_leaves_no_hold(credential):
     async with writing() as writer:
         taken = 0
         for turns in range(6):
@@ -90,7 +87,7 @@ async def test_who_hangs_up_between_queueing_and_answer_leaves_no_hold(credentia
                 await quiet(writer)
 
 
-async def test_who_hangs_up_just_when_the_answer_came_leaves_no_hold(credential, monkeypatch):
+async def test_a_client_that_disconnects_just_when_the_answer_came_leaves_no_hold(credential, monkeypatch):
     async with writing() as writer:
         tell = writer._tell
 
@@ -177,7 +174,7 @@ async def test_beyond_the_queue_calls_are_refused_as_overload(credential):
         assert sum(isinstance(answer, Overloaded) for answer in answers) == 20
 
 
-async def test_of_two_writers_neither_disturbs_the_other(credential):
+async def test_two_writers_do_not_disturb_each_other(credential):
     async with writing() as first, writing() as second:
         calls = [admission(credential) for _ in range(200)]
         writers = [first, second] * 100

@@ -21,7 +21,7 @@ from usage.models import AlertTarget, Budget, Delivery
 pytestmark = pytest.mark.django_db
 
 
-def test_what_fails_is_tried_again_with_longer_and_longer_pauses(cast, hook):
+def test_a_failed_delivery_is_retried_with_growing_pauses(cast, hook):
     hook.answer = whole(500, b"no")
     tell(hook.url)
     alert = pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
@@ -132,7 +132,7 @@ def test_without_a_mail_server_it_says_so(cast, settings):
     assert "EMAIL_HOST" in Delivery.objects.get().problem
 
 
-def test_a_target_that_was_switched_off_meanwhile_hears_nothing(cast, hook):
+def test_a_target_that_was_switched_off_meanwhile_gets_no_delivery(cast, hook):
     target = tell(hook.url)
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     alert_delivery.plan()

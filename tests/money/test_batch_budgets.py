@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import msgspec
 import pytest
 
-from tests.support.asked_arbiter import arbiter, cast_with_credentials, later, settlement
-from usage.arbitration import Share
-from usage.models import Budget
+from tests.support.asked_arbiter import cast_with_credentials, later, settlement
+from tests.support.budget_cast import NOVEMBER, budget
+from tests.support.budget_cast import arbiter_ as arbiter_
+from usage.arbitration import ModelShare
 
 pytestmark = pytest.mark.either_server
 
-NOVEMBER = datetime(2026, 11, 17, 12, tzinfo=UTC)
 OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5-5"
 # A batch that asks both of them.
-BOTH = {"requested_model": "", "shares": {OPUS: Share(Decimal(4), 1000), HAIKU: Share(Decimal(1), 200)}}
+BOTH = {"requested_model": "", "shares": {OPUS: ModelShare(Decimal(4), 1000), HAIKU: ModelShare(Decimal(1), 200)}}
 
 
 @pytest.fixture
 def cast(apart):
     return cast_with_credentials("alice")
-
-
-@pytest.fixture
-def arbiter_(cast):
-    with arbiter() as asked:
-        asked.set_clock(NOVEMBER)
-        yield asked
-
-
-def budget(amount=1, **terms):
-    """A budget, by default of USD a month."""
-    return Budget.objects.create(amount=Decimal(str(amount)), **terms)
 
 
 def open_batch(asked, key, ceiling, **changes):
@@ -135,7 +122,7 @@ def test_a_line_of_an_unknown_model_is_spent_from_all_budgets(arbiter_, cast, an
 def test_lines_that_may_have_asked_another_model_are_spent_of_its_budgets_too(arbiter_, cast):
     fable = budget(10, team=cast.alice.team, model_patterns=["claude-fable-*"])
     haiku = budget(10, team=cast.alice.team, model_patterns=[HAIKU])
-    shares = {OPUS: Share(Decimal(4), 1000, ["claude-fable-5"]), HAIKU: Share(Decimal(1), 200)}
+    shares = {OPUS: ModelShare(Decimal(4), 1000, ["claude-fable-5"]), HAIKU: ModelShare(Decimal(1), 200)}
     call = open_batch(arbiter_, cast.alice, 5, **BOTH | {"shares": shares})
     assert counted(arbiter_, fable, haiku) == [(0, 4), (0, 1)]
     settle_lines(arbiter_, call, "1.5", model=OPUS)

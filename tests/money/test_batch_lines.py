@@ -5,47 +5,34 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
+import msgspec
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from tests.support.ledger_rows import empty_ledger, make_cast
 from usage import ledger
+from usage.arbitration import Settlement
 from usage.models import Hold, LedgerEntry
 from usage.request_ids import new_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SETTLEMENT = {
-    "model": "claude-opus-5-5",
-    "provider": "anthropic",
-    "provider_key_id": 1,
-    "provider_request_id": "req_1",
-    "status": "completed",
-    "http_status": 200,
-    "error_type": "",
-    "stop_reason": "",
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "thinking_tokens": 0,
-    "cache_read_input_tokens": 0,
-    "cache_creation_5m_input_tokens": 0,
-    "cache_creation_1h_input_tokens": 0,
-    "web_search_requests": 0,
-    "iterations": [],
-    "service_tier": "",
-    "speed": "",
-    "inference_geo": "",
-    "cost": "0",
-    "currency": "USD",
-    "price_version": "test",
-    "price_flag": "",
-    "estimated": False,
-    "time_to_first_byte_ms": None,
-    "duration_ms": 1500,
-    "attempts": [],
-}
+SETTLEMENT = msgspec.to_builtins(
+    Settlement(
+        id=UUID(int=0),
+        model="claude-opus-5-5",
+        provider="anthropic",
+        provider_key_id=1,
+        provider_request_id="req_1",
+        status="completed",
+        http_status=200,
+        price_version="test",
+        duration_ms=1500,
+    )
+)
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def passing(seconds: float) -> Iterator[None]:
         time.sleep(0.01)
 
 
-def test_a_key_that_moves_to_and_fro_is_charged_where_it_was_for_every_call(cast):
+def test_each_call_of_a_moving_key_is_charged_to_the_owner_at_its_time(cast):
     other = Team.objects.create(customer=cast.alice.customer, name="Sales")
     for team in (cast.alice.team, other):
         Budget.objects.create(team=team, amount=10**6)

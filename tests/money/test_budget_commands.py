@@ -100,7 +100,7 @@ def test_a_budget_is_set_and_set_again(owner, said):
     assert (budget.amount, budget.enforcement, budget.thresholds) == (Decimal(250), "hard", [50, 80])
 
 
-def test_what_is_not_said_stays_as_it_is():
+def test_terms_that_are_left_out_keep_their_values():
     run("set_budget", "key:alice", "5/day/soft", "--thresholds", "50,100")
     run("set_budget", "key:alice", "7/day")
     budget = Budget.objects.get()
@@ -204,14 +204,14 @@ def test_it_tops_up_nothing_where_something_is_wrong(arguments, complaint):
     assert not TopUp.objects.exists()
 
 
-def test_of_several_prepaid_balances_none_is_guessed():
+def test_a_top_up_of_several_prepaid_balances_is_refused():
     run("set_budget", "key:alice", "0/prepaid")
     run("set_budget", "key:alice", "0/prepaid", "--models", "claude-*")
     assert "more than one prepaid balance" in refusal("top_up", "key:alice", "5", "--reason", "x")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_set_the_same_budget_at_once_make_one(alice):
+def test_two_commands_that_set_the_same_budget_at_once_make_one(alice):
     ready = threading.Barrier(4)
 
     def put():
@@ -234,14 +234,14 @@ def test_every_command_has_help_with_an_example(name):
     assert "OWNER" in command.create_parser("manage.py", name).format_help()
 
 
-def test_an_owner_is_found_whatever_its_kind(alice):
+def test_an_owner_of_each_kind_is_found(alice):
     make_provider_key("other")
     assert owners.find(" key:alice ") == alice
     assert owners.field(owners.find("team:Acme / Research")) == "team"
 
 
 @pytest.mark.parametrize("named", ["day", "day/soft", "5/day", "9/day/hard"])
-def test_a_budget_is_removed_by_its_period_whatever_else_is_said(alice, named):
+def test_a_budget_is_removed_by_its_period_even_if_other_terms_differ(alice, named):
     run("set_budget", "key:alice", "5/day/soft")
     run("set_budget", "key:alice", named, "--remove")
     assert not alice.budgets.filter(active=True).exists()
@@ -263,7 +263,7 @@ def test_limits_are_set_and_set_again(alice):
     assert paces(alice) == [("rpm", 90, None, False, []), ("parallel", 4, None, False, [])]
 
 
-def test_issuing_a_key_says_what_may_come_at_once():
+def test_issuing_a_key_names_the_burst():
     out, err = run(
         "issue_virtual_key", "ci", "--customer", "Acme", "--rpm", "60", "--output-tpm", "8000", "--parallel", "4"
     )
@@ -289,7 +289,7 @@ def test_every_owner_can_have_limits(owner):
     assert owners.find(owner).limits.get().rate == 8000
 
 
-def test_what_is_not_said_of_a_limit_stays_as_it_is(alice):
+def test_terms_of_a_limit_that_are_left_out_keep_their_values(alice):
     run("set_limit", "key:alice", "--input-tpm", "40000", "--burst", "9000", "--count-cached")
     run("set_limit", "key:alice", "--input-tpm", "50000")
     assert paces(alice) == [("input_tpm", 50_000, 9_000, True, [])]

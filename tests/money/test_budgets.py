@@ -40,7 +40,7 @@ def test_a_budget_holds_the_ceiling_and_settles_the_cost(arbiter_, cast, owner):
     assert LedgerEntry.objects.get().held == Decimal("0.25")
 
 
-def test_what_does_not_fit_is_refused_and_said_why(arbiter_, cast):
+def test_terms_that_do_not_fit_are_refused_with_a_reason(arbiter_, cast):
     made = budget("1.00", team=cast.alice.team)
     call, _ = arbiter_.admit(cast.alice, "0.40")
     arbiter_.settle(call, "0.30")

@@ -1,5 +1,5 @@
-"""Whatever happens in whatever order: no admission takes spent + held over a limit, counters are ledger + holds, and
-nobody is refused whose worst case fitted. The arbiter against a model of it, both under the same clock."""
+"""After any steps in any order: no admission takes spent + held over a limit, counters are ledger + holds, and no
+call is refused whose worst case fits. The arbiter is compared with a model of it, under the same clock."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.asked_arbiter import Arbiter, arbiter, give_credential, settl
 from tests.support.budget_model import Model, Open, Place, models, need, of
 from tests.support.gateway import empty
 from usage import verification
-from usage.arbitration import Admission, Share
+from usage.arbitration import Admission, ModelShare
 from usage.models import Budget, Hold, LedgerEntry, Limit, Window
 from usage.request_ids import new_id
 
@@ -210,7 +210,7 @@ class Machine(RuleBasedStateMachine):
         return next(b.tokens for b in self.budgets if b.pk == place[0])
 
     def end(self, done: Open, cost: Decimal, tokens: int) -> None:
-        """What was held is spent, as far as it was needed."""
+        """The part of the hold that was needed is spent."""
         for place, held in done.held.items():
             spent = Decimal(tokens) if self.tokens(place) else cost
             self.held[place] -= held
@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(pick=PICK, shares=st.lists(st.tuples(MONEY, st.integers(1, 2000)), min_size=2, max_size=2))
     def make_batch(self, pick, shares) -> None:
-        parts = {model: Share(*share) for model, share in zip(MODELS, shares, strict=True)}
+        parts = {model: ModelShare(*share) for model, share in zip(MODELS, shares, strict=True)}
         call = self.arbiter.ask(
             self.keys[pick % 3],
             sum(share.ceiling for share in parts.values()),
@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
             max_tokens=sum(share.tokens for share in parts.values()),
             expires_seconds=3600,
         )
-        limited, self.limit = self.limit, None  # it is none of the calls at once
+        limited, self.limit = self.limit, None  # it doesn't count as a parallel call
         verdict = self.judge(self.keys[pick % 3].pk, call)
         self.limit = limited
         assert self.arbiter.group([call]) == [verdict]
@@ -384,7 +384,7 @@ class Machine(RuleBasedStateMachine):
         self.arbiter.link.execute("DELETE FROM usage_hold")
 
 
-def test_whatever_happens_counters_are_exact_and_no_limit_is_passed(apart):
+def test_after_any_steps_counters_are_exact_and_no_limit_is_passed(apart):
     with arbiter() as asked:
         Machine.arbiter = asked
         run_state_machine_as_test(

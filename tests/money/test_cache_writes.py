@@ -64,7 +64,7 @@ PLACES = {
         ]
     },
     "a tool that a turn defines": lambda mark: {"messages": [turn(TEXT), turn(defines(TOOL | mark), role="system")]},
-    "a kind of block that nobody knows": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_1"} | mark)]},
+    "an unknown kind of block": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_1"} | mark)]},
     "a block in one": lambda mark: {"messages": [turn(TEXT, {"type": "new_kind_2", "content": [TEXT | mark]})]},
 }
 NOT_ASKED = {
@@ -128,7 +128,7 @@ def test_writes_that_are_not_divided_are_of_the_time_that_was_asked_for(
 
 @pytest.mark.parametrize("mark", [HOUR, FIVE, FIVE_SAID], ids=["1h", "no ttl", "5m"])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_request_asks_for_it_wherever_a_cached_prefix_may_end(web, upstream, alice, place, mark):
+def test_a_request_asks_for_it_in_each_place_where_a_cached_prefix_may_end(web, upstream, alice, place, mark):
     entry = answered(web, alice, upstream, ask() | PLACES[place](mark), UNDIVIDED[0])
     assert written(entry) == (FOR_AN_HOUR if mark is HOUR else FOR_FIVE)
 

@@ -160,14 +160,14 @@ DEFINED = {
     "another turn": lambda tool: {"messages": turns(adds(tool), role="user")},
     "a compaction": lambda tool: {"messages": turns(with_summary(adds(tool)), role="assistant")},
     "a block in a block": lambda tool: {"messages": turns({"type": "mid_conv_system", "content": [adds(tool)]})},
-    "a block in one that nobody knows": lambda tool: {"messages": turns({"type": "new_kind", "content": adds(tool)})},
+    "a block in an unknown one": lambda tool: {"messages": turns({"type": "new_kind", "content": adds(tool)})},
     "the system prompt": lambda tool: {"system": [HINT, adds(tool)]},
 }
 
 
 @pytest.mark.parametrize("tool", [SEARCH, ADVISOR, {"name": "x", "input_schema": {}, "allowed_callers": ["code"]}])
 @pytest.mark.parametrize("place", DEFINED)
-def test_a_tool_is_held_for_alike_wherever_it_is_defined(place, tool):
+def test_a_tool_has_the_same_hold_in_each_place_where_it_may_be_defined(place, tool):
     said = DEFINED[place](tool)
     usual = schema.parse(json.dumps(ask(tools=[tool])).encode())
     for spelling in (json.dumps(ask() | said), json.dumps(ask() | said).replace("tool_", r"t\u006fol_")):
@@ -206,7 +206,7 @@ def test_tools_of_turns_are_held_for_besides_the_others_and_each_once():
         {"type": "new_kind", "content": "tool_addition", "definition": SEARCH},
     ],
 )
-def test_what_defines_no_tool_holds_for_none(block):
+def test_a_block_without_a_definition_adds_no_tool_to_the_hold(block):
     assert schema.parse(json.dumps(ask(messages=turns(block, role="assistant"))).encode()).extras is NO_EXTRAS
 
 
@@ -258,7 +258,7 @@ def test_what_an_advisor_writes_to_a_cache_is_held_at_the_price_of_a_write(ttl, 
     assert held(system=text, tools=[caching]) > held(system=text, tools=[ADVISOR]) * times * Decimal("0.95")
 
 
-def test_tools_that_say_nothing_of_themselves_share_one_loop():
+def test_tools_without_a_number_of_uses_share_one_loop():
     search = {"type": "web_search_20250305", "name": "web_search"}
     fetch = {"type": "web_fetch_20260209", "name": "web_fetch"}
     assert held(tools=[search]) < held(tools=[search, fetch]) < held(tools=[search]) + held(tools=[fetch])
@@ -308,7 +308,7 @@ KINDS = ["advisor_20260301", "web_search_20250305", "web_fetch_20260209"]
 
 
 @given(numbers, numbers, st.sampled_from(KINDS))
-def test_whatever_a_tool_says_of_its_uses_the_ceiling_is_a_sum_of_money(uses, tokens, kind):
+def test_the_ceiling_is_a_number_for_any_max_uses_of_a_tool(uses, tokens, kind):
     tool = {"type": kind, "model": FABLE, "max_uses": uses, "max_tokens": tokens}
     assert held() < held(tools=[tool])
 

@@ -1,15 +1,16 @@
-"""Images are held by what a model reads of them, whatever their bytes say."""
+"""The hold of an image depends on what a model reads of it, not on its bytes."""
 
 from __future__ import annotations
 
 import base64
+import json
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages_api.request import estimates, images
+from messages_api.request import estimates, images, pdf, plain
 from messages_api.request.estimates import estimate
 from tests.support.gateway import ask
 from tests.support.pdfs import written
@@ -94,7 +95,7 @@ def false_sizes():
 
 @pytest.mark.parametrize(("data", "size"), list(false_sizes()), ids=["png", "gif", "odd gif", "jpeg"])
 def test_no_image_is_held_as_a_smaller_one_than_decoders_find(data, size):
-    """A size of zeros is one that can't be told, which is held at the most."""
+    """A size of zeros is unknown, so the maximum is held."""
     assert images.size(data + b"x" * 600) == size
 
 
@@ -103,4 +104,62 @@ def test_an_image_of_unknown_size_is_held_at_the_most(noise, kind, cut):
     data = picture(kind, 100, 100)[:cut] + noise
     width, height = images.size(data + b"x" * 600)
     assert min(width, height) >= 0
-    assert estimates.tokens_of_data(b"????" * 200, "image") == (1_640, 4_800)
+    assert estimates.tokens_of_data(b"????" * 200, "image", pdf.Steps())[:2] == (1_640, 4_800)
+
+
+@given(st.text() | st.sampled_from(["9", "a", "Z ", "é{"]), st.integers(0, 4000))
+def test_each_byte_of_a_text_weighs_what_its_kind_weighs(text, times):
+    data = (text * times)[: 3 * estimates.SUMMED].encode()
+    thousandths = sum(
+        estimates.SMALL
+        if chr(byte) in "abcdefghijklmnopqrstuvwxyz "
+        else estimates.CAPITAL
+        if chr(byte) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        else estimates.DIGIT
+        if chr(byte) in "0123456789"
+        else estimates.SIGN
+        if byte < 128
+        else estimates.BEYOND
+        for byte in data
+    )
+    assert estimates.tokens_of_text(data) == -(-thousandths // 1000)
+
+
+@given(st.lists(st.sampled_from(["url", "file_id", "1h", "x", "a" * 200, "\\"]), max_size=40), st.integers(0, 400))
+def test_a_search_for_several_words_finds_what_a_search_for_each_finds(words, blanks):
+    said = plain.of(json.dumps({"a": [" " * blanks * 10, *words]}).encode())
+    wanted = (b"url", b"file_id", b"1h")
+    assert said.those_in(wanted) == {word for word in wanted if said.has(word)}
+
+
+# Models, sizes and tokens from OpenAI's and Google's own pages, or reckoned by their rules.
+CHARGED = [
+    ("gpt-4o", 1, 1, 255),
+    ("gpt-4o", 1024, 1024, 765),
+    ("gpt-4o", 2048, 4096, 1105),
+    ("openai/gpt-4o-mini", 1, 1, 8_500),
+    ("gpt-4o-mini-2024-07-18", 2048, 4096, 2833 + 6 * 5667),
+    ("gpt-4.1-mini", 1024, 1024, 1024 * 162 // 100),
+    ("gpt-5-nano", 1200, 1200, 1444 * 246 // 100),
+    ("gemini-2.5-flash", 10, 10, 258),
+    ("google/gemini-2.5-pro", 960, 540, 6 * 258),
+    ("google/gemini-2.5-pro", 4096, 4096, 36 * 258),
+    ("gemini-3-pro", 10, 10, 1_120),
+]
+
+
+@pytest.mark.parametrize(("model", "width", "height", "charged"), CHARGED)
+@pytest.mark.parametrize("fallback", [False, True])
+def test_an_image_is_held_by_what_a_model_of_another_vendor_charges(model, width, height, charged, fallback):
+    data = base64.b64encode(picture("png", width, height)).decode()
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    one, two = (contents(ask([image] * count)) for count in (1, 2))
+    asked, others = (OPUS, [model]) if fallback else (model, [])
+    assert estimate(two, asked, others=others).ceiling - estimate(one, asked, others=others).ceiling >= charged
+
+
+def test_an_image_for_claude_is_held_by_claudes_own_rule():
+    data = base64.b64encode(picture("png", 100, 100)).decode()
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    for model in (OPUS, "us.anthropic.claude-opus-4-5-20251101-v1:0", "anthropic/Claude-Opus-4.5"):
+        assert estimate(contents(ask([image])), model).ceiling < 400, model

@@ -20,7 +20,7 @@ from tests.support.batch_provider import BatchProvider
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, MODEL, ask, credentials, issue, post, refused
 from usage import tasks, verification
-from usage.arbitration import Share
+from usage.arbitration import ModelShare
 from usage.models import Alert, AlertTarget, Budget, Limit, Window
 
 pytestmark = pytest.mark.either_server
@@ -77,7 +77,7 @@ def test_the_first_refusal_of_a_window_alerts_and_the_next_ones_do_not(asked, ca
             {
                 "requested_model": "",
                 "expires_seconds": 86_400,
-                "shares": {HAIKU: Share(Decimal("0.6"), 100), MODEL: Share(Decimal("0.1"), 100)},
+                "shares": {HAIKU: ModelShare(Decimal("0.6"), 100), MODEL: ModelShare(Decimal("0.1"), 100)},
             },
         ),
     ],
@@ -165,7 +165,7 @@ def test_another_attempt_that_a_budget_refuses_alerts(asked, cast, budget, refus
         assert exhausted().get().needed == Decimal("0.35")
 
 
-def test_of_several_processes_only_one_alerts(cast):
+def test_only_one_of_several_processes_alerts(cast):
     Budget.objects.create(amount=1, team=cast.alice.team)
     Budget.objects.create(period="none", customer=cast.alice.customer)
     Budget.objects.create(amount=1, period="hour", rolling=True, virtual_key=cast.alice)

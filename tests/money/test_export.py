@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from gateway_project import database
+from keys.csv_lines import money
 from keys.models import Credential
 from tests.support.ledger_rows import START, empty_ledger, make_cast, make_entry
 from usage import export
@@ -87,7 +88,7 @@ def test_it_gives_values_their_types(cast):
     assert {name: row[name] for name in expected} == expected
 
 
-def test_what_is_missing_is_null(cast):
+def test_missing_values_are_null(cast):
     make_entry(cast.charlie)
     [row] = rows()
     assert row["team"] is None
@@ -174,7 +175,7 @@ def test_names_are_asked_for_once(cast, django_assert_num_queries):
     ("amount", "text"), [("0.009500000000", "0.0095"), ("100.000", "100"), ("0E-12", "0"), ("1E+3", "1000")]
 )
 def test_money_is_plain_digits(amount, text):
-    assert export.money(Decimal(amount)) == text
+    assert money(Decimal(amount)) == text
 
 
 @pytest.mark.django_db(transaction=True)

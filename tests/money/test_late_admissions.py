@@ -1,4 +1,4 @@
-"""Admitting afterwards what passed while the arbiter was away: the SQL function, asked directly."""
+"""Calls that passed while the database was unavailable are admitted afterwards: the SQL function, called directly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.asked_arbiter import later
 from tests.support.budget_cast import NOVEMBER, arbiter_, budget, cast
-from usage.arbitration import Passed, Share
+from usage.arbitration import ModelShare, Passed
 from usage.models import Hold, LedgerEntry, Window
 
 __all__ = ["arbiter_", "cast"]
@@ -99,7 +99,7 @@ def test_budgets_by_model_go_by_the_models_that_it_is_made_with(arbiter_, cast, 
     asked = budget(10_000, team=cast.alice.team, model_patterns=["fast"], unit=unit)
     both = budget(10_000, team=cast.alice.team, model_patterns=["claude-*"], unit=unit, period="day", rolling=True)
     whole = budget(10_000, team=cast.alice.team, unit=unit)
-    shares = {"claude-haiku-4-5": Share(Decimal("0.5"), 900), "claude-opus-5-5": Share(Decimal("0.25"), 300)}
+    shares = {"claude-haiku-4-5": ModelShare(Decimal("0.5"), 900), "claude-opus-5-5": ModelShare(Decimal("0.25"), 300)}
     terms = {"requested_model": "fast", "shares": shares, "input_ceiling": 200, "max_tokens": 1000}
     admitted = arbiter_.admit(cast.alice, "0.75", **terms)
     assert admitted[1] == "admitted"
@@ -113,7 +113,7 @@ def test_budgets_by_model_go_by_the_models_that_it_is_made_with(arbiter_, cast, 
     arbiter_.counters()
 
 
-def test_what_costs_nothing_is_charged_nowhere(arbiter_, cast):
+def test_a_free_call_is_charged_to_no_budget(arbiter_, cast):
     budget(1, team=cast.alice.team)
     admit_late(arbiter_, arbiter_.ask(cast.alice, 0, max_tokens=0), moment=arbiter_.clock)
     assert Hold.objects.count() == 1

@@ -112,7 +112,7 @@ async def test_a_database_that_does_not_answer_is_given_up_in_time(credential):
                 await asyncio.sleep(0.01)
 
 
-async def test_stopping_while_the_database_is_away_spools_and_replaying_brings_it_in(credential, monkeypatch):
+async def test_a_stop_without_a_database_spools_settlements_and_a_replay_writes_them(credential, monkeypatch):
     writer = Writer(queue=4000, patience=3, lease=15, retained=3600)
     await writer.start()
     calls = [admission(credential) for _ in range(3)]
@@ -180,7 +180,7 @@ async def test_the_living_are_not_reaped_and_a_heartbeat_keeps_them(credential):
         assert count(LedgerEntry) == 0
 
 
-async def test_what_was_retained_for_long_enough_is_given_back(credential):
+async def test_a_retained_amount_is_given_back_after_its_time(credential):
     with admin_connection() as link:
         for call, seconds in ((new_id(), 60), (recent := new_id(), 0)):
             link.execute(

@@ -1,4 +1,4 @@
-"""Reading usage along the bytes: the same whatever the cuts, never raising, and events made whole where they end."""
+"""Usage is read along the bytes: the result is the same at any cuts, nothing is raised, and cut events are mended."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_it_reads_of_every_recording_what_was_used():
 @needs_recordings
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_recording_reads_the_same_whatever_the_cuts(data):
+def test_a_recording_reads_the_same_at_any_cuts(data):
     recording = data.draw(st.sampled_from(streams()))
     places = data.draw(st.lists(st.integers(0, len(recording.body)), max_size=30))
     assert told(read(*cut_at(recording.body, places))) == told(read(recording.body))
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_a_stream_reads_the_same_whatever_the_cuts_and_line_ends(places, line_end):
+def test_a_stream_reads_the_same_at_any_cuts_and_line_ends(places, line_end):
     body = STREAM.replace(b"\n", line_end)
     assert told(read(*cut_at(body, places))) == told(read(STREAM))
 
@@ -92,7 +92,7 @@ def test_it_is_at_a_boundary_after_each_event_and_nowhere_else():
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_what_was_cut_anywhere_is_mended_to_events_that_clients_read(line_end):
+def test_a_stream_that_is_cut_anywhere_is_mended_to_events_that_clients_read(line_end):
     body = STREAM.replace(b"\n", line_end)
     error = b'event: error\ndata: {"type": "error"}\n\n'
     intact = [(one.event, one.data) for one in SSEDecoder().iter_bytes(iter([body]))]

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 import time
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.process import long_bodies
-from messages_api.request import pdf
+from messages_api.request import batch_body, estimates, pdf, plain
 from tests.support.gateway import ask
 from tests.support.pdfs import file, objects, packed, stream, written
 from tests.support.reckoned import contents
 
 PAGE = pdf.PAGE_TOKENS
+
+
+def tokens(data: bytes) -> int:
+    return pdf.tokens(data, pdf.Steps())
+
+
 MANY = 90
 
 
@@ -44,17 +52,17 @@ def test_a_tree_of_pages_is_held_by_all_of_them():
         5: b"<< /Kids [3 0 R 3 0 R] >>",
         6: b"<< /Kids [5 0 R 5 0 R 3 0 R] >>",
     }
-    assert pdf.tokens(file(tree)) == 7 * PAGE
+    assert tokens(file(tree)) == 7 * PAGE
 
 
 def test_fields_of_a_form_and_an_index_of_names_are_no_pages():
     others = {7: b"<< /Fields [8 0 R] >>", 8: b"<< /Kids [" + b"10 0 R " * 50 + b"] >>", 10: b"<< /FT /Btn >>"}
-    assert pdf.tokens(file(objects(2) | others)) == 2 * PAGE
+    assert tokens(file(objects(2) | others)) == 2 * PAGE
 
 
 def test_a_file_that_was_updated_is_held_by_the_larger_of_its_versions():
-    assert pdf.tokens(written(2) + written(30)) == 30 * PAGE
-    assert pdf.tokens(written(30) + written(2)) == 30 * PAGE
+    assert tokens(written(2) + written(30)) == 30 * PAGE
+    assert tokens(written(30) + written(2)) == 30 * PAGE
 
 
 KIDS = b"[" + b"3 0 R " * MANY + b"]"
@@ -76,7 +84,7 @@ HIDDEN = {
 
 @pytest.mark.parametrize("changed", HIDDEN.values(), ids=HIDDEN)
 def test_no_way_to_write_the_pages_hides_them(changed):
-    assert pdf.tokens(file(objects(MANY) | changed)) >= MANY * PAGE
+    assert tokens(file(objects(MANY) | changed)) >= MANY * PAGE
 
 
 @pytest.mark.parametrize(
@@ -91,14 +99,14 @@ def test_no_way_to_write_the_pages_hides_them(changed):
 )
 def test_pages_in_an_object_stream_are_counted_or_taken_for_the_most(about, pack):
     hidden = packed(objects(MANY), pack, about)
-    assert pdf.tokens(file(hidden)) >= MANY * PAGE
+    assert tokens(file(hidden)) >= MANY * PAGE
     without_type = {number: value.replace(b"/Type /ObjStm", b"") for number, value in hidden.items()}
-    assert pdf.tokens(file(without_type)) >= MANY * PAGE
+    assert tokens(file(without_type)) >= MANY * PAGE
 
 
 @pytest.mark.parametrize("filters", [b"/LZWDecode", b"[/FlateDecode /LZWDecode]", b"8 0 R", b"/Unknown"])
 def test_text_that_can_not_be_unpacked_counts_at_the_most(filters):
-    assert pdf.tokens(file(objects(1) | {4: stream(b"x", b"/Filter " + filters), 8: b"/LZWDecode"})) == pdf.MOST_TOKENS
+    assert tokens(file(objects(1) | {4: stream(b"x", b"/Filter " + filters), 8: b"/LZWDecode"})) == pdf.MOST_TOKENS
 
 
 LONG = b"word " * 40_000
@@ -120,7 +128,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("dense", TEXTS.values(), ids=TEXTS)
 def test_a_page_full_of_text_is_held_by_its_text(dense):
-    assert pdf.tokens(file(dense)) >= 40_000
+    assert tokens(file(dense)) >= 40_000
 
 
 def test_an_image_is_no_text_and_is_not_unpacked():
@@ -131,7 +139,7 @@ def test_an_image_is_no_text_and_is_not_unpacked():
         4: stream(b"/Im Do"),
         5: image,
     }
-    assert pdf.tokens(file(scanned)) == PAGE
+    assert tokens(file(scanned)) == PAGE
 
 
 @pytest.mark.parametrize(
@@ -160,11 +168,11 @@ def test_a_file_of_a_few_bytes_is_a_document_too():
 
 
 @given(st.binary(max_size=400), st.integers(0, 400), st.booleans())
-def test_whatever_a_file_is_made_of_it_is_at_least_one_page_and_at_most_the_most(noise, at, replace):
+def test_any_file_counts_as_one_page_at_least_and_the_most_pages_at_most(noise, at, replace):
     data = written(2)
     changed = data[:at] + noise + data[at + len(noise) * replace :]
-    assert PAGE <= pdf.tokens(changed) <= pdf.MOST_TOKENS
-    assert PAGE <= pdf.tokens(noise) <= pdf.MOST_TOKENS
+    assert PAGE <= tokens(changed) <= pdf.MOST_TOKENS
+    assert PAGE <= tokens(noise) <= pdf.MOST_TOKENS
 
 
 def hostile(size: int) -> dict[str, bytes]:
@@ -201,7 +209,7 @@ def hostile(size: int) -> dict[str, bytes]:
 def cpu(data: bytes) -> float:
     """Seconds of this process's own."""
     before = time.process_time()
-    pdf.tokens(data)
+    tokens(data)
     return time.process_time() - before
 
 
@@ -209,6 +217,58 @@ def cpu(data: bytes) -> float:
 def test_no_file_takes_longer_than_the_steps_that_are_allowed(name):
     allowed = cpu(b"1 0 obj [" + b"1 " * pdf.MOST_STEPS)
     assert cpu(hostile(4 << 20)[name]) < 10 * allowed
+
+
+def documents(*files: bytes) -> dict[str, Any]:
+    def source(data: bytes) -> dict[str, str]:
+        return {"type": "base64", "media_type": "application/pdf", "data": encoded(data)}
+
+    return ask([{"type": "document", "source": source(data)} for data in files])
+
+
+DEAR = {
+    "lists": b"1 0 obj [" + b"1 " * (pdf.MOST_STEPS // 20),
+    "damaged bombs": b"1 0 obj << /First 9 /Filter /FlateDecode >> stream\n"
+    + zlib.compress(b"(" * pdf.MOST_UNPACKED)[:-9],
+    "bombs with a wrong sum": b"1 0 obj << /First 9 /Filter /FlateDecode >> stream\n"
+    + zlib.compress(b"(" * pdf.MOST_UNPACKED)[:-4]
+    + b"sum.endstream",
+    "blanks": b" " * 200_000,
+}
+
+
+@pytest.mark.parametrize("name", DEAR)
+@pytest.mark.parametrize("batch", [False, True])
+def test_many_files_in_one_body_take_no_longer_than_the_steps_of_a_body(name, batch):
+    allowed = cpu(b"1 0 obj [" + b"1 " * pdf.MOST_STEPS)
+    files = [DEAR[name] + b" " * number for number in range(150)]
+    body = documents(*files)
+    if batch:
+        requests = [{"custom_id": str(number), "params": documents(each)} for number, each in enumerate(files)]
+        body = {"requests": requests}
+    written = json.dumps(body).encode()
+    began = time.process_time()
+    if batch:
+        with tempfile.TemporaryFile() as edited:
+            batch_body.read(written, edited.fileno(), signatures=False)
+    else:
+        plain_text = plain.of(written)
+        before = time.process_time()
+        estimates.contents(plain_text, pdf.Steps())
+        began += before - began
+    assert time.process_time() - began < 5 * allowed
+
+
+def test_a_file_counts_at_the_most_once_the_steps_of_its_body_are_used_up():
+    steps = pdf.Steps()
+    assert pdf.tokens(written(3), steps) == 3 * PAGE
+    assert steps.left > 0
+    steps.left = 10
+    assert pdf.tokens(written(3), steps) == pdf.tokens(written(3), steps) == pdf.MOST_TOKENS
+
+
+def test_a_long_batch_has_more_steps_than_a_request():
+    assert pdf.Steps(8 * pdf.BODY).left == 8 * pdf.Steps(pdf.BODY).left == 8 * pdf.Steps().left
 
 
 def test_a_request_with_a_document_is_read_where_others_need_not_wait():

@@ -174,28 +174,19 @@ def test_it_doubles_fast_mode_where_no_fast_price_is_known():
 
 
 @pytest.mark.parametrize(
-    ("model", "flag"),
-    [
-        ("claude-opus-4-8", ""),
-        ("claude-opus-4-8-20260528", ""),
-        ("claude-3-opus-latest", ""),
-        ("claude-3-5-sonnet-20240620", ""),
-        ("claude-sonnet-4-20250514", ""),
-        ("claude-opus-5@20260723", ""),
-        ("claude-3-opus-xyz", "similar"),
-        ("claude-opus-4-50", "similar"),
-        ("claude-opus-6", "unpriced"),
-        ("made-up", "unpriced"),
-        ("", "unpriced"),
-    ],
-)
-def test_it_flags_what_is_no_list_price(model, flag):
-    assert price(model).flag == flag
-
-
-@pytest.mark.parametrize(
     ("provider", "model", "flag"),
     [
+        ("anthropic", "claude-opus-4-8", ""),
+        ("anthropic", "claude-opus-4-8-20260528", ""),
+        ("anthropic", "claude-3-opus-latest", ""),
+        ("anthropic", "claude-3-5-sonnet-20240620", ""),
+        ("anthropic", "claude-sonnet-4-20250514", ""),
+        ("anthropic", "claude-opus-5@20260723", ""),
+        ("anthropic", "claude-3-opus-xyz", "similar"),
+        ("anthropic", "claude-opus-4-50", "similar"),
+        ("anthropic", "claude-opus-6", "unpriced"),
+        ("anthropic", "made-up", "unpriced"),
+        ("anthropic", "", "unpriced"),
         ("bedrock", "us.anthropic.claude-opus-4-6-v1", ""),
         ("bedrock", "global.anthropic.claude-haiku-4-5-20251001-v1:0", ""),
         ("bedrock", "anthropic.claude-opus-6-v1:0", "unpriced"),
@@ -210,7 +201,7 @@ def test_it_flags_what_is_no_list_price(model, flag):
         ("echo", "claude-opus-5-5", "unpriced"),
     ],
 )
-def test_it_finds_models_of_other_providers(provider, model, flag):
+def test_a_price_is_flagged_if_it_is_not_the_models_list_price(provider, model, flag):
     found = price(model, provider)
     assert found.flag == flag
     assert found.input > 0

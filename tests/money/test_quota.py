@@ -59,7 +59,7 @@ def test_where_nothing_useful_would_fit_nothing_is_advised(web, alice, priced):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_who_asks_another_process_next_is_not_refused_for_what_the_call_before_had_held(
+def test_the_next_call_at_another_process_is_not_refused_because_of_the_hold_before(
     web, start_web, alice, upstream, priced, stream
 ):
     Budget.objects.create(team=alice.team, amount=Decimal("0.02"))  # has room for one such call at a time

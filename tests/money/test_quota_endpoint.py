@@ -124,7 +124,7 @@ def test_it_shows_what_applies_from_every_owner_and_nothing_else(web, alice):
     assert "Elsewhere" not in str(said)
 
 
-def test_windows_that_have_not_begun_are_shown_as_far_as_they_are_known(web, alice):
+def test_windows_that_have_not_begun_are_shown_with_their_known_values(web, alice):
     Budget.objects.create(team=alice.team, amount=1, period="day")
     Budget.objects.create(team=alice.team, amount=1, period="hour", rolling=True)
     Budget.objects.create(team=alice.team, period="none").top_up(Decimal(5), reason="x", author="y")

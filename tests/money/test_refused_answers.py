@@ -122,7 +122,7 @@ def test_budgets_of_money_get_all_back_and_budgets_of_tokens_count_what_was_read
 
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": "many"}], ids=repr)
 @pytest.mark.parametrize("stream", [False, True])
-def test_one_that_reports_no_counts_costs_nothing_either(web, upstream, alice, usage, stream):
+def test_a_refusal_without_counts_costs_nothing_either(web, upstream, alice, usage, stream):
     answer = refusal() | {"usage": usage}
     parts = [event("message_start", message=answer | {"stop_reason": None}), *in_events(refusal())[-2:]]
     parts[1] = event("message_delta", delta={"stop_reason": "refusal"}, usage=usage)

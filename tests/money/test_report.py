@@ -13,9 +13,10 @@ from django.contrib.auth.models import Permission, User
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keys.csv_lines import BLANK, csv_line
 from keys.models import Customer, Team, VirtualKey
 from tests.support.ledger_rows import START, empty_ledger, make_cast, make_entry
-from usage import export, reports, rollups
+from usage import reports, rollups
 from usage.models import Rollup
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -119,7 +120,7 @@ def test_the_form_shows_what_it_was_taken_for(cast, finance):
         ({"model": "\0"}, "Null characters are not allowed."),
     ],
 )
-def test_bad_input_is_said_in_the_form(cast, finance, query, message):
+def test_bad_input_is_named_in_the_form(cast, finance, query, message):
     response = finance.get("/admin/usage/report/", query)
     assert response.status_code == 200
     assert message in response.content.decode()
@@ -212,7 +213,7 @@ def test_keys_of_the_same_name_are_distinguished_by_their_owners():
 
 
 @pytest.mark.parametrize("group", [["team"], ["customer"], ["provider_key"], ["day", "team", "key"]])
-def test_a_file_for_people_begins_with_a_mark_and_says_nothing_of_what_is_not(cast, finance, group):
+def test_a_csv_file_begins_with_a_mark_and_has_empty_cells_for_missing_values(cast, finance, group):
     make_entry(cast.charlie)
     response = finance.get("/admin/usage/report/", NOVEMBER | {"group": group, "format": "csv"})
     assert response.content.startswith(b"\xef\xbb\xbf")
@@ -225,20 +226,20 @@ def test_a_file_for_people_begins_with_a_mark_and_says_nothing_of_what_is_not(ca
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "﹦", "−"])
 def test_no_cell_of_text_begins_like_a_formula(start):
-    for unseen in ("", " ", "\n", "\r\n \t", "\u3000", "\u00a0", "\u200b", "\ufeff\x00", "\u202e\ufe0f", *export.BLANK):
-        (cell,) = next(csv.reader(io.StringIO(export.csv_line([unseen + start + "1+1"]), newline="")))
+    for unseen in ("", " ", "\n", "\r\n \t", "\u3000", "\u00a0", "\u200b", "\ufeff\x00", "\u202e\ufe0f", *BLANK):
+        (cell,) = next(csv.reader(io.StringIO(csv_line([unseen + start + "1+1"]), newline="")))
         assert cell == "'" + unseen + start + "1+1"
 
 
 @given(st.text())
 def test_a_text_gets_an_apostrophe_or_begins_with_what_is_no_sign(text):
-    (cell,) = next(csv.reader(io.StringIO(export.csv_line([text, "x"]), newline="")))[:1]
+    (cell,) = next(csv.reader(io.StringIO(csv_line([text, "x"]), newline="")))[:1]
     assert cell == text if not cell.startswith("'") else cell in (text, "'" + text)
     assert unicodedata.normalize("NFKC", cell).lstrip()[:1] not in ("=", "+", "-", "@") or not text
 
 
 def test_numbers_are_numbers_even_below_nothing():
-    assert export.csv_line([Decimal("-1.500"), Decimal("1E-12"), -3, None, "x"]) == "-1.5,0.000000000001,-3,,x\n"
+    assert csv_line([Decimal("-1.500"), Decimal("1E-12"), -3, None, "x"]) == "-1.5,0.000000000001,-3,,x\n"
 
 
 def test_a_long_range_has_a_bar_a_month(cast):

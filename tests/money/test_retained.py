@@ -90,7 +90,7 @@ def test_giving_back_asks_first(lost, admin):
     assert "Given back: nothing." in said(admin.get(give_back(admin, lost.calls[0], confirmed="yes").url))
 
 
-def test_who_may_only_look_gives_nothing_back(lost):
+def test_a_person_who_may_only_view_gives_nothing_back(lost):
     bob = User.objects.create(username="bob", is_staff=True)
     bob.user_permissions.set(Permission.objects.filter(codename="view_retained"))
     client = Client()
@@ -136,6 +136,6 @@ def test_a_budget_that_was_deleted_gets_it_back_too(lost):
         (["{known}", "req_bf_019ab000000070008000000000000000"], "no budget retains anything for “req_bf_019ab0"),
     ],
 )
-def test_what_can_not_be_given_back_changes_nothing(lost, arguments, complaint):
+def test_a_call_without_a_retained_amount_changes_nothing(lost, arguments, complaint):
     assert complaint in refusal("give_back", *(text.format(known=lost.names[0]) for text in arguments))
     assert Retained.objects.count() == 2

@@ -14,7 +14,7 @@ from django.utils import timezone
 from tests.support.asked_arbiter import arbiter, give_credential, settlement
 from tests.support.ledger_rows import make_cast
 from usage import functions
-from usage.arbitration import Admission, Held, Passed, Settlement, Tokens
+from usage.arbitration import Admission, HoldColumns, Passed, Settlement, UsageColumns
 from usage.models import Adjustment, Hold, LedgerEntry, Rollup
 from usage.models import Tokens as TokenColumns
 from usage.request_ids import new_id
@@ -39,7 +39,7 @@ def table(name: str) -> set[str]:
 
 @pytest.mark.django_db
 def test_a_hold_has_the_columns_of_its_struct():
-    assert fields(Hold) == functions.columns(Held).keys() - BESIDE_THE_MODELS | OF_A_HOLD
+    assert fields(Hold) == functions.columns(HoldColumns).keys() - BESIDE_THE_MODELS | OF_A_HOLD
     assert table("usage_hold") == fields(Hold) | BESIDE_THE_MODELS
 
 
@@ -49,8 +49,8 @@ def test_a_row_has_the_columns_of_its_struct():
     assert table("usage_ledgerentry") == fields(LedgerEntry) | {"charges"}
 
 
-def test_whatever_counts_tokens_counts_the_same():
-    tokens = functions.columns(Tokens).keys()
+def test_all_tables_with_tokens_have_the_same_token_columns():
+    tokens = functions.columns(UsageColumns).keys()
     assert fields(TokenColumns) == tokens
     for model in (LedgerEntry, Adjustment, Rollup):
         assert tokens <= fields(model)
@@ -59,7 +59,8 @@ def test_whatever_counts_tokens_counts_the_same():
 @pytest.mark.django_db
 def test_defaults_of_structs_and_models_agree():
     call = new_id()
-    for given, model in ((Held(id=call, credential=1), Hold), (Settlement(id=call, status="completed"), LedgerEntry)):
+    hold, settlement = HoldColumns(id=call, credential=1), Settlement(id=call, status="completed")
+    for given, model in ((hold, Hold), (settlement, LedgerEntry)):
         for field in model._meta.concrete_fields:
             if field.has_default() and field.attname in given.__struct_fields__ and field.name != "id":
                 assert getattr(given, field.attname) == field.get_default(), field.attname
@@ -113,7 +114,9 @@ def test_a_hold_is_the_same_however_it_is_made(asked, alice):
 
     def hold(call: Admission) -> dict[str, object]:
         found = Hold.objects.get(id=call.id)
-        return {name: getattr(found, name) for name in functions.columns(Held).keys() - {"id"} - BESIDE_THE_MODELS}
+        return {
+            name: getattr(found, name) for name in functions.columns(HoldColumns).keys() - {"id"} - BESIDE_THE_MODELS
+        }
 
     plain, _ = asked.admit(alice)
     late = asked.ask(alice)

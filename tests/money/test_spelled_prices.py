@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keys import provider_kinds
 from tests.money.test_pricing import HIGH_RATE, NOW, REFUSE, price, row
-from usage import pricing
+from usage import named_models, pricing
 from usage.pricing import UnpricedModel
 
 # What callers may write around a model's name.
@@ -66,6 +70,58 @@ def test_no_spelling_of_a_listed_model_is_cheaper(listed, form):
             for pair in zip(rates(spelled), rates(own), strict=True)
             for one, other in zip(*pair, strict=True)
         )
+
+
+# Variants with names of their own, and what callers may write before the part that makes the difference.
+VARIANTS = [
+    (kind, listed, found[1], found[2])
+    for kind, listed in CATALOGUED
+    if (
+        found := re.fullmatch(
+            r"(.+)(:(?:thinking|extended)|-(?:thinking|fast|pro|turbo|extended|32k))", listed, re.ASCII
+        )
+    )
+]
+BETWEEN = ("-05-20", "-04-17", "-2027-01-01", "-20270101", "@20270101", "-0528", "-preview", ":nitro", "-v1:0")
+
+
+@given(
+    variant=st.sampled_from(VARIANTS),
+    between=st.sampled_from(BETWEEN),
+    after=st.sampled_from(["", ":floor", "-latest"]),
+)
+def test_no_date_in_the_middle_of_its_name_makes_a_dearer_variant_cheaper(variant, between, after):
+    provider, listed, model, suffix = variant
+    own, spelled = price(listed, provider), price(f"{model}{between}{suffix}{after}", provider)
+    if own.flag != "unpriced" and spelled.flag:
+        assert all(
+            one >= other
+            for pair in zip(rates(spelled), rates(own), strict=True)
+            for one, other in zip(*pair, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        "gemini-2.5-flash-preview-04-17:thinking",
+        "google/gemini-2.5-flash-preview-05-20:thinking",
+        "google/gemini-2.5-flash-preview-05-20-thinking",
+        "gemini-2.5-flash-preview-04-17:thinking:nitro",
+    ],
+)
+def test_a_dated_preview_that_thinks_costs_what_thinking_costs(called):
+    assert price(called, "openai").output >= price("google/gemini-2.5-flash-preview:thinking", "openai").output
+
+
+def test_a_long_name_that_contains_parts_of_all_models_is_priced_at_once():
+    """The whole list is compared with it, on the loop."""
+    lists = provider_kinds.find("openai").price_lists + provider_kinds.find("openai").guesses
+    often = Counter(part for name in named_models.index(lists) for part in name)
+    name = "-".join(part for part, _ in often.most_common(100))
+    began = time.thread_time()
+    list(named_models.within(lists, name))
+    assert time.thread_time() - began < 0.02
 
 
 def test_an_unknown_model_without_a_listed_name_in_it_costs_the_stated_rate_and_one_that_is_refused_stays_so():

@@ -56,7 +56,7 @@ def call_and_die(keys, seed):
                 asked.group(calls, [settlement(call) for call in running[:at]], [call.id for call in running[at:][:1]])
                 running = running[at + 1 :] + calls
             except psycopg.Error as error:
-                if error.sqlstate != "BF001":  # it was taken for dead, for it has no heartbeat
+                if error.sqlstate != "BF001":  # it was declared dead, for it has no heartbeat
                     raise
                 asked.start()
                 running = []

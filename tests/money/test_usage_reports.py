@@ -82,7 +82,7 @@ def streamed(web, caller, upstream, *parts, **members):
         [start(READ), *WORDS, delta(READ | OUT | {"iterations": [{"type": "message", **ZEROS}]}), STOP],
     ],
 )
-def test_what_was_counted_stays_whatever_a_later_report_leaves_out(web, upstream, alice, parts):
+def test_a_count_stays_if_a_later_report_leaves_it_out(web, upstream, alice, parts):
     ends = [part for part in parts if b'"end_turn"' in part]
     entry = streamed(web, alice, upstream, *parts)
     assert counted(entry) == (1200, 5000, (0, 0), 50)

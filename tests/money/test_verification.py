@@ -94,7 +94,7 @@ def test_where_nothing_is_counted_yet_it_says_so(asked, cast, capsys):
 
 
 @pytest.mark.parametrize("charge", ["(,,0.5,f)", "(7,,0.5,f)", '(7,"2026-11-01 00:00:00+00",,f)'])
-def test_a_row_that_is_charged_to_nothing_is_a_difference_or_none_and_no_crash(asked, cast, charge):
+def test_a_row_without_charges_is_verified_without_a_crash(asked, cast, charge):
     asked.settle(asked.admit(cast.alice, "0.5")[0])
     make_entry(cast.alice, charges=f"{{{json.dumps(charge)}}}")
     found = [str(difference) for difference in verification.verify()]

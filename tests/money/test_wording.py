@@ -112,7 +112,7 @@ def test_one_is_not_many():
     ]
 
 
-def test_what_an_owner_is_called_can_not_break_a_sentence():
+def test_no_name_of_an_owner_breaks_a_sentence():
     assert "{left} 100 %s {" in over_budget("de", owner="{left} 100 %s {")
 
 

@@ -148,7 +148,7 @@ def test_setting_up_again_changes_nothing(versions):
     assert ArbiterVersion.objects.get().schema == functions.SCHEMA
 
 
-def test_of_processes_that_make_the_functions_at_once_one_does(versions):
+def test_one_of_several_processes_at_once_makes_the_functions(versions):
     with admin_connection() as link:
         link.execute(f"DROP SCHEMA {functions.SCHEMA} CASCADE")
     made = []

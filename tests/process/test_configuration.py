@@ -152,7 +152,7 @@ def env(tmp_path, monkeypatch):
         ("CELERY_BROKR_URL", "CELERY_BROKER_URL"),
     ],
 )
-def test_a_name_that_no_setting_has_is_said_with_the_nearest_and_without_its_value(env, name, near):
+def test_an_unknown_name_is_reported_with_the_nearest_setting_and_without_its_value(env, name, near):
     line = env(f"{name}=hunter2", "PORT=9000")
     assert line is not None
     assert f" {name} (is it {near}?)" in line
@@ -187,11 +187,11 @@ def test_the_example_is_not_complained_about(env):
 @pytest.mark.parametrize(
     "lines", [["MIIEvQIBADANBgkqhki"], ["dGhpcyBpcyBhIHNlY3JldAo=="], ["hunter2"], ["# HOSTS=x"], [""]]
 )
-def test_what_is_no_name_is_not_shown(env, lines):
+def test_a_line_that_is_not_a_name_is_not_shown(env, lines):
     assert env(*lines) is None
 
 
-def test_no_file_is_no_complaint(monkeypatch, tmp_path):
+def test_a_missing_file_is_not_complained_about(monkeypatch, tmp_path):
     for file in (tmp_path / "nothing", None, os.devnull):
         monkeypatch.setitem(Configuration.model_config, "env_file", file)
         assert env_file.unknown_names() is None
@@ -206,7 +206,7 @@ def test_no_file_is_no_complaint(monkeypatch, tmp_path):
     ],
     ids=["start", "check", "another command"],
 )
-def test_a_wrong_name_is_said_at_start_and_by_check_and_not_to_scripts(tmp_path, command, says_it):
+def test_a_wrong_name_is_reported_at_start_and_by_check_but_not_to_scripts(tmp_path, command, says_it):
     (tmp_path / ".env").write_text("HOSTS=nonsense.invalid\nHOST=nonsense.invalid\n")
     environment = os.environ | {"ENV_FILE": str(tmp_path / ".env"), "VAR_DIR": str(tmp_path / "var")}
     answer = subprocess.run(

@@ -115,7 +115,7 @@ def test_processes_that_start_at_once_on_a_new_machine_share_one_user_and_one_co
         assert pwd.getpwnam(postgres_user).pw_shell == "/usr/sbin/nologin"
 
 
-def test_a_copy_is_readable_for_everybody_and_made_once(system_dir, package):
+def test_a_copy_is_readable_for_all_users_and_made_once(system_dir, package):
     said: list[str] = []
     first = embedded_postgres.copy_installation(package, 18, said.append)
     assert embedded_postgres.copy_installation(package, 18, said.append) == first
@@ -159,7 +159,7 @@ def test_programs_that_change_while_they_are_copied_are_not_used(system_dir, pac
     assert not list(system_dir.glob("postgres-*"))
 
 
-def test_a_folder_has_its_mode_from_the_beginning_whatever_the_umask(folder):
+def test_a_folder_has_its_mode_from_the_beginning_with_any_umask(folder):
     before = os.umask(0o077)
     try:
         embedded_postgres.make_folder(folder / "open", 0o755)

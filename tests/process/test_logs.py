@@ -37,20 +37,20 @@ def elsewhere():
 
 def test_a_record_is_one_bounded_line():
     for text in ("Not Found: /" + "x" * 100_000, "a\nb\r\nERROR gateway: forged\x1b[31m", "\ud800", "ü" * 5000):
-        shown = logs.Line().format(record(text))
+        shown = logs.LineFormatter().format(record(text))
         assert len(shown.splitlines()) == 1
         assert len(shown) < logs.LINE + 100
         assert shown.isprintable()
 
 
-def test_what_a_client_brings_about_has_no_traceback():
+def test_a_clients_mistake_has_no_traceback():
     for about in ({"name": "django.security.DisallowedHost"}, {"status_code": 400}, {"status_code": 413}):
-        shown = logs.Line().format(record(error=raised(), **about))
+        shown = logs.LineFormatter().format(record(error=raised(), **about))
         assert len(shown.splitlines()) == 1
 
 
 def test_a_fault_of_ours_has_a_bounded_traceback_once_for_each_place(monkeypatch):
-    line = logs.Line()
+    line = logs.LineFormatter()
     first = line.format(record(error=raised(50), status_code=500))
     assert len(first.splitlines()) > 10
     assert first.endswith("ValueError: why")
@@ -65,7 +65,7 @@ def test_a_fault_of_ours_has_a_bounded_traceback_once_for_each_place(monkeypatch
 
 def test_few_kinds_are_remembered(monkeypatch):
     monkeypatch.setattr(logs, "KINDS", 3)
-    line = logs.Line()
+    line = logs.LineFormatter()
     for number in range(20):
         line.format(record(name=f"logger-{number}", error=raised()))
     assert len(line.shown) <= 3

@@ -89,7 +89,7 @@ def test_overruns_are_counted_with_what_they_are_over_by(monitored, alice):
     assert (told["gateway_overruns_total"], told["gateway_overruns_usd_total"]) == (2, Decimal("0.75"))
 
 
-def test_what_lies_in_the_spool_is_counted_in_settlements(monitored):
+def test_the_settlements_in_the_spool_are_counted(monitored):
     folder = Path(monitored.environment["SPOOL_DIR"])
     folder.mkdir(exist_ok=True)
     files = {"1.jsonl": b"{}\n{}\n", "2.jsonl": b"{}\n", DEAD_LETTERS: b"{}\n{}\n", "notes.txt": b"\n"}

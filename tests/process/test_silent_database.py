@@ -60,7 +60,7 @@ def credential(proxy, tmp_path, settings, monkeypatch):
 
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("which", ["settled", "asked"])
-async def test_a_group_whose_connection_is_cut_is_written_once_and_every_waiter_hears_of_it(
+async def test_a_group_whose_connection_is_cut_is_written_once_and_every_waiter_gets_an_answer(
     credential, proxy, cut, which
 ):
     async with writing(patience=10) as writer:
@@ -85,7 +85,7 @@ async def test_a_group_whose_connection_is_cut_is_written_once_and_every_waiter_
 
 
 @pytest.mark.parametrize("cut", Cut)
-async def test_who_lost_patience_with_a_group_that_was_cut_leaves_no_hold(credential, proxy, cut):
+async def test_a_waiter_whose_patience_ended_during_a_cut_group_leaves_no_hold(credential, proxy, cut):
     async with writing(patience=0.3) as writer:
         call = admission(credential)
         proxy.cuts[str(call.id).encode()] = cut

@@ -1,4 +1,4 @@
-"""The spool: whatever is found in it, good settlements are written and bad ones put aside, and the gateway starts."""
+"""The spool: with any contents, good settlements are written, bad ones put aside, and the gateway starts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def put(folder, name, *lines):
 
 
 async def held(writer, credential, number):
-    """So many calls, admitted and not settled."""
+    """A number of calls, admitted and not settled."""
     calls = [admission(credential) for _ in range(number)]
     assert set(await asyncio.gather(*map(writer.admit, calls))) == {"admitted"}
     return calls
@@ -69,7 +69,7 @@ BAD = {
     "no UTF-8": (lambda good: good.replace(b'"req_1"', b'"\xff"'), "UnicodeDecodeError"),
     "no object": (lambda good: b"[1]", "TypeError"),
     "no id": (lambda good: b'{"model": "m"}', "KeyError"),
-    "an id that is none": (lambda good: b'{"id": "7"}', "DataError"),
+    "a malformed id": (lambda good: b'{"id": "7"}', "DataError"),
     "a cost that overflows": (lambda good: good.replace(b'"0.002"', b'"1e40"'), "DataError"),
     "a count that overflows": (lambda good: good.replace(b":90,", b":99999999999999999999,"), "DataError"),
     "a null byte": (lambda good: good.replace(b"req_1", b"req_\\u0000"), "DataError"),
@@ -125,7 +125,7 @@ async def test_a_spooled_settlement_of_a_call_that_was_reaped_adjusts_it_once(cr
     assert entry.cost + adjustment.cost == Decimal("0.002")
 
 
-async def test_of_two_replays_at_once_each_line_is_written_once(credential, settings):
+async def test_two_replays_at_once_write_each_line_once(credential, settings):
     async with beaten() as writer:
         calls = await held(writer, credential, 60)
         for number in range(6):
@@ -272,7 +272,7 @@ async def test_a_settlement_that_the_database_refuses_is_a_dead_letter_and_an_in
         assert Decimal(0) < entry.cost <= calls[1].ceiling
         assert {other.status for other in entries.values()} == {"completed"}
         assert letters(settings.SPOOL_DIR) == [(line(refused), "NumericValueOutOfRange")]
-        # Whoever reads the letter mends it and spools it: the row is adjusted.
+        # A person corrects the dead letter and spools it again: the row is adjusted.
         put(settings.SPOOL_DIR, "mended.jsonl", line(settlement(calls[1])))
         assert await replay() == {"adjusted": 1}
     assert entry.cost + (await Adjustment.objects.aget()).cost == Decimal("0.002")
@@ -284,7 +284,7 @@ def alice(apart, upstream):
 
 
 def crash_with_open_calls(web, alice, upstream, number):
-    """So many calls that a process which was killed has left behind."""
+    """A number of calls that a killed process has left."""
     upstream.answer = [30.0]
     with ThreadPoolExecutor(number) as pool:
         for _ in range(number):
@@ -307,7 +307,7 @@ def as_admission(hold):
     return type("Known", (), {"id": hold.id, "requested_model": hold.requested_model})
 
 
-def test_a_start_replays_what_is_good_whatever_else_is_there(apart, upstream, alice, tmp_path):
+def test_a_start_replays_good_files_beside_bad_ones(apart, upstream, alice, tmp_path):
     folder = tmp_path / "spool"
     # The holds that are left must not expire meanwhile.
     web = Web(2, spool_dir=folder, lease_seconds=300)

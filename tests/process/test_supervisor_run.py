@@ -101,7 +101,7 @@ def test_one_command_runs_the_gateway_survives_kills_and_stops_clean(run):
     assert again.returncode == 2
     assert again.stderr.startswith("The gateway is already running in this folder")
 
-    for name in ("web-1", "worker", "beat", "postgres"):
+    for name in ("web-1", "pages-1", "worker", "beat", "postgres"):
         before = run.pid(name)
         os.kill(before, signal.SIGKILL)
         run.wait_for(f"{name} ended (signal 9)", process, 10)

@@ -67,7 +67,7 @@ async def test_a_caller_works_at_one_place_at_a_time_and_long_work_leaves_one_to
     assert scene.begun[4:] == ["a1"]
 
 
-async def test_where_too_much_waits_the_last_of_who_has_most_waiting_is_a_503() -> None:
+async def test_if_too_much_waits_the_last_task_of_the_caller_with_most_is_a_503() -> None:
     scene = Scene(None, most=3)
     for name in ("a0", "a1", "a2", "a3"):
         await scene.begin(name)
@@ -81,7 +81,7 @@ async def test_where_too_much_waits_the_last_of_who_has_most_waiting_is_a_503() 
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from(["begin", "end", "cancel"]))))
-def test_whatever_comes_and_goes_no_place_is_lost(steps: list[tuple[str, int, str]]) -> None:
+def test_no_place_is_lost_however_tasks_end(steps: list[tuple[str, int, str]]) -> None:
     async def play() -> None:
         scene = Scene(4, None, most=4)
         for at, (caller, size, step) in enumerate(steps):

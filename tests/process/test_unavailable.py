@@ -1,4 +1,5 @@
-"""What `manage.py` says beside a stopped gateway, a database that is away or not set up, and a broker that is away."""
+"""What `manage.py` says if the gateway is stopped, the database is unavailable or not set up, or the broker is
+unavailable."""
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ def manage_py(monkeypatch, capsys, django_db_blocker):
 
 
 @pytest.mark.parametrize("arguments", DJANGOS_OWN + OURS, ids=lambda arguments: arguments[0])
-def test_every_command_beside_a_database_that_is_away_says_so_in_one_line(manage_py, arguments, nowhere, monkeypatch):
+def test_every_command_reports_an_unavailable_database_in_one_line(manage_py, arguments, nowhere, monkeypatch):
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery")
     line = manage_py(arguments, PORT=nowhere)
     assert line.startswith(f"DATABASE_URL: PostgreSQL at 127.0.0.1, port {nowhere} is not running")
@@ -187,7 +188,7 @@ def test_a_database_without_tables_wants_to_be_migrated(empty_database, argument
     assert "`manage.py migrate`" in line
 
 
-def test_a_broker_that_is_away_is_named_without_its_password(nowhere):
+def test_an_unavailable_broker_is_named_without_its_password(nowhere):
     code = "from usage.tasks import reap; reap.apply_async(retry=False)"
     url = f"redis://:p4ssw0rd@127.0.0.1:{nowhere}/0"
     line = the_line(run("shell", "--no-imports", "-c", code, CELERY_BROKER_URL=url))
@@ -210,7 +211,7 @@ def test_a_programming_error_keeps_its_traceback(code):
     assert done.stderr.startswith("Traceback")
 
 
-def test_a_traceback_is_there_for_who_asks_for_it(nowhere):
+def test_the_option_traceback_shows_a_traceback(nowhere):
     done = run("export_usage", "--traceback", DATABASE_URL=f"postgresql://a@127.0.0.1:{nowhere}/x")
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")

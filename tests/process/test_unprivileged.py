@@ -1,4 +1,4 @@
-"""Started by root, the gateway's processes are an ordinary user's, wherever it lies, and keep what was there."""
+"""If root starts the gateway in any folder, its processes run as an ordinary user and keep their data."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_child_gets_no_rights_by_what_it_starts(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @as_root
-def test_nothing_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can_enter() -> None:
+def test_no_process_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can_enter() -> None:
     folder = Path(tempfile.mkdtemp(prefix="gateway-root-", dir="/tmp"))
     before = set(embedded_postgres.SYSTEM_DIR.glob("gateway-*"))
     for part in unprivileged.CODE:
@@ -172,7 +172,7 @@ def test_nothing_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can_en
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.2)
         pids = orphans(folder / "var" / "run")
-        assert set(pids) == {"web-1", "worker", "beat", "postgres"}
+        assert set(pids) == {"web-1", "pages-1", "worker", "beat", "postgres"}
         assert {Path(f"/proc/{pid}").stat().st_uid for pid in pids.values()}.isdisjoint({0})
         assert httpx.get(f"http://127.0.0.1:{port}/admin/login/", trust_env=False, timeout=60).status_code == 200
         assert (folder / "var" / "secrets" / "peppers").read_text().split() == ["p" * 64]

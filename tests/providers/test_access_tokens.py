@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from messages_api.providers.access_tokens import Token, Tokens
+from messages_api.providers.access_tokens import Token, TokenCache
 from messages_api.upstream.client import UpstreamError
 
 
@@ -30,7 +30,7 @@ class Cloud:
 
 async def given(cloud: Cloud, calls: int) -> list[str]:
     """What calls one after the other get."""
-    tokens = Tokens(cloud.fetch)
+    tokens = TokenCache(cloud.fetch)
     got = []
     for _ in range(calls):
         got.append(await tokens.get("a"))
@@ -43,7 +43,7 @@ async def given(cloud: Cloud, calls: int) -> list[str]:
 
 def test_calls_that_wait_get_the_same_token_and_other_secrets_their_own() -> None:
     async def at_once(cloud: Cloud) -> list[str]:
-        tokens = Tokens(cloud.fetch)
+        tokens = TokenCache(cloud.fetch)
         return [*await asyncio.gather(tokens.get("a"), tokens.get("a"), tokens.get("b"))]
 
     assert asyncio.run(at_once(Cloud(3600, 3600))) == ["a-1", "a-1", "b-2"]

@@ -103,7 +103,7 @@ def test_an_error_of_anthropics_comes_as_it_is(web: Web, azure_alice: Caller, up
     assert (answer.status_code, answer.content) == (400, theirs)
 
 
-def test_a_refused_api_key_is_no_business_of_the_callers(web: Web, azure_alice: Caller, upstream: Upstream) -> None:
+def test_a_refused_api_key_is_hidden_from_the_caller(web: Web, azure_alice: Caller, upstream: Upstream) -> None:
     upstream.answer = whole(401, b'{"statusCode":401,"message":"Access denied due to invalid subscription key."}')
     assert "administrator" in refused(post(web, azure_alice.key), 503, "api_error")
     assert row().cost == 0

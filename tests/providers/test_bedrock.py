@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from messages_api.providers.bedrock_events import Events
+from messages_api.providers.bedrock_events import BedrockEvents
 from messages_api.upstream.client import Headers, UpstreamError
 from tests.support.bedrock_calls import ACCESS_KEY, ANSWERED, MODEL, PAIR, SECRET_KEY, SESSION
 from tests.support.bedrock_calls import bedrock_alice as bedrock_alice
@@ -214,7 +214,7 @@ def test_a_stream_that_cannot_be_read_is_broken_off(
     if harm == "end":
         last = last[:-5]
     parts = [frames(STREAM[:4]), last]
-    # Nobody waits for what follows a part that can't be read.
+    # The bytes after an unreadable part are not awaited.
     upstream.answer = [*streamed(parts)[:-1], *([] if harm == "end" else [20.0]), End.CLOSE]
     answer = post(web, bedrock_alice.key, ask(model=MODEL, stream=True))
     assert answer.content.startswith(b"".join(STREAM[:4]))
@@ -240,7 +240,7 @@ class Cut:
 
 
 async def read(parts: list[bytes]) -> bytes:
-    stream, out = Events(Cut(parts)), b""
+    stream, out = BedrockEvents(Cut(parts)), b""
     while part := await stream.read():
         out += part
     return out
@@ -251,7 +251,7 @@ texts = st.lists(st.text(max_size=20), max_size=6)
 
 @settings(deadline=None)
 @given(texts, st.data())
-def test_whatever_the_cuts_the_events_are_the_same(said: list[str], data: st.DataObject) -> None:
+def test_the_events_are_the_same_at_any_cuts(said: list[str], data: st.DataObject) -> None:
     sent = events(*said)
     body = frames(sent)
     places = data.draw(st.lists(st.integers(1, len(body) - 1), unique=True, max_size=30))
@@ -266,7 +266,7 @@ def test_a_bit_that_flips_is_never_taken_for_an_event(data: st.DataObject) -> No
     at = data.draw(st.integers(0, len(whole_body) - 1))
     body = bytearray(whole_body)
     body[at] ^= 1 << data.draw(st.integers(0, 7))
-    got, stream = b"", Events(Cut([bytes(body)]))
+    got, stream = b"", BedrockEvents(Cut([bytes(body)]))
     with contextlib.suppress(UpstreamError):
         while part := asyncio.run(stream.read()):
             got += part

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings as configured
 
 from messages_api.providers.access_tokens import TokenRefused
-from messages_api.providers.bedrock import Asked, fetched
+from messages_api.providers.bedrock import CredentialKey, fetched
 from messages_api.upstream.client import UpstreamError
 from tests.support.authority import Authority
 from tests.support.bedrock_calls import ACCESS_KEY, ANSWERED, MODEL, PAIR, SECRET_KEY, SESSION
@@ -105,8 +105,8 @@ def asked_of(seen: Seen) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(seen.body.decode()).items()}
 
 
-def ask_for(**members: str) -> Asked:
-    return Asked(json.dumps(members), "eu-central-1")
+def ask_for(**members: str) -> CredentialKey:
+    return CredentialKey(json.dumps(members), "eu-central-1")
 
 
 def test_a_role_is_taken_once_for_all_calls_that_wait(
@@ -245,7 +245,7 @@ def test_sts_is_reached_by_the_deployments_proxy_and_its_own_authorities(
             fetched(asked)
         machine.setattr(configured.CONFIGURATION, "ca_bundle", authority.bundle)
         assert fetched(asked).value.access_key == ROLE_KEY
-        # Nobody is there.
+        # No server answers.
         machine.setattr(configured.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
         with pytest.raises(UpstreamError, match="no_token"):
             fetched(asked)

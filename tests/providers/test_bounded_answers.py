@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from keys import provider_keys
 from messages_api.answer.events import StreamMeter
 from messages_api.providers.openai import events as openai_events
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from messages_api.relay import attempts
 from messages_api.relay.attempt import Failure
@@ -94,7 +94,7 @@ BOMB = gzip.compress(bytes(100 * MIB), 9)
 
 
 @given(st.binary(max_size=2000), st.integers(1, 50), st.integers(1, 3))
-def test_whatever_the_cuts_the_plain_bytes_are_the_same(data: bytes, step: int, members: int) -> None:
+def test_the_plain_bytes_are_the_same_at_any_cuts(data: bytes, step: int, members: int) -> None:
     for packed, wanted in ((gzip.compress(data) * members, data * members), (zlib.compress(data), data)):
         inflater = Inflater()
         parts = [packed[at : at + step] for at in range(0, len(packed), step)]
@@ -270,7 +270,12 @@ def test_a_stream_that_never_begins_is_given_up_and_begun_elsewhere(monkeypatch:
     answer = Parts(endless(event("ping")))
     call = mock.Mock()
     call.timeouts.between_bytes = None
-    outcome = run(attempts.read_beginning(call, answer, 60))
+
+    async def read() -> object:
+        call.loop = asyncio.get_running_loop()
+        return await attempts.read_beginning(call, answer, 60)
+
+    outcome = run(read())
     assert isinstance(outcome, Failure)
     assert (outcome.error_type, outcome.hopeless) == ("too_long", True)
     assert answer.taken < 11_000
@@ -308,7 +313,7 @@ def test_what_is_kept_of_a_translated_stream_has_a_bound(monkeypatch: pytest.Mon
     monkeypatch.setattr(openai_events, "MOST_BYTES", 1 << 20)
 
     def fed(*deltas: dict[str, Any]) -> None:
-        translated = Events(Expected(model="gpt", stream=True))
+        translated = EventTranslation(Expected(model="gpt", stream=True))
         for delta in deltas:
             line = json.dumps({"choices": [{"index": 0, "delta": delta}]})
             translated.feed(f"data: {line}\n\n".encode())
@@ -350,7 +355,7 @@ def test_a_token_without_measure_is_none() -> None:
             http.get("http://token.test")
 
 
-def test_what_tasks_read_is_unpacked_piece_by_piece() -> None:
+def test_answers_to_tasks_are_unpacked_piece_by_piece() -> None:
     with (
         over_httpx(BOMB, None, ("content-encoding", "gzip")) as http,
         http.stream("GET", "http://results.test") as answer,

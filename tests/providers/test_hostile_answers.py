@@ -1,4 +1,4 @@
-"""Whatever an answer is made of, no other call waits while it is read; what counts in it is read all the same."""
+"""No other call waits while a hostile answer is read, and what is billed of it is still read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from messages_api.answer.account_states import MOST_STATES, State
 from messages_api.answer.batch_results import ID_LENGTH, SPARE, KnownBatch, ResultsMeter
 from messages_api.answer.events import StreamMeter
-from messages_api.answer.metering import MOST_STATES, JsonMeter, State
+from messages_api.answer.metering import JsonMeter
 from messages_api.json_text import outline
 from messages_api.providers import cloud_errors
 from messages_api.providers.openai import completion, faults
 from messages_api.providers.openai.answer import message
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from messages_api.request.carried import MOST_FILES
 from messages_api.stored.batch_rows import PORTION
@@ -76,7 +77,7 @@ def hostile() -> Iterator[tuple[str, Callable[[], object]]]:
             body = f'{{"{name}":{part}}}'.encode()
             yield f"completion {name} {about}", lambda body=body: completion.read(body)  # type: ignore[misc]
         chunk = f'data: {{"choices":[{{"delta":{{"content":{part}}}}}]}}\n\n'.encode()
-        yield f"chunk {about}", lambda chunk=chunk: Events(expected).feed(chunk)  # type: ignore[misc]
+        yield f"chunk {about}", lambda chunk=chunk: EventTranslation(expected).feed(chunk)  # type: ignore[misc]
         yield f"said {about}", lambda part=part: faults.of_answer(500, part.encode(), "m", "")  # type: ignore[misc]
         called = {"message": {"tool_calls": [{"function": {"name": "f", "arguments": f'{{"a":{part}}}'}}]}}
         answer = json.dumps({"choices": [called | {"finish_reason": "stop"}], "usage": {}}).encode()
@@ -102,7 +103,7 @@ def test_no_answer_holds_up_the_loop_for_longer_than_a_few_copies_take() -> None
         assert any(copies < MOST_COPIES for copies in tries), name
 
 
-def test_what_is_not_read_takes_no_memory() -> None:
+def test_an_unread_answer_takes_no_memory() -> None:
     body = f'{{"x":{many("[]", 1 << 20)},"content":{many("[]", 1 << 20)},"usage":{json.dumps(USAGE)}}}'.encode()
     meter = JsonMeter()
     tracemalloc.start()

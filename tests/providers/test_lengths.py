@@ -1,4 +1,4 @@
-"""A request that doesn't fit a model is refused in the words that clients act on, whoever refuses it."""
+"""A request that doesn't fit a model is refused in the words that clients act on, at every provider."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ASKS_TOO_MUCH = [
 
 
 @pytest.mark.parametrize("said", TOO_LONG)
-def test_a_prompt_that_is_too_long_is_told_in_anthropics_words(said):
+def test_a_prompt_that_is_too_long_is_reported_in_anthropics_words(said):
     assert lengths.reworded(said) == f"prompt is too long: {said}"
     assert faults.understood({"error": {"message": said, "code": 400}}, "m").message == f"prompt is too long: {said}"
 

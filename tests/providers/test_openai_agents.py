@@ -115,7 +115,7 @@ TWO_CITIES = [("weather", '{"city": "Köln"}'), ("weather", '{"city": "Atlantis"
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_agent_uses_tools_side_by_side_and_hears_of_errors(web, upstream, gpt_alice, stream):
+def test_an_agent_uses_tools_side_by_side_and_gets_their_errors(web, upstream, gpt_alice, stream):
     upstream.answer = model = Model(TWO_CITIES, "Rain, and none.")
     output, _ = run(web, gpt_alice, tools=[weather], stream=stream, system_prompt="Be brief.")
     assert output == "Rain, and none."

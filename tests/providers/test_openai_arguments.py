@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.providers.openai.arguments import Arguments, may_be_json
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from tests.support.fake_provider import cut, pieces, whole
 from tests.support.gateway import post, row
 from tests.support.openai_events import PLAIN, blocks, decode, tools, translated
@@ -126,8 +126,8 @@ def test_another_object_in_the_place_of_one_that_ended_is_no_stream():
         call.take('{"b": 2}')
 
 
-def test_what_is_said_again_goes_out_as_it_grows():
-    events = Events(PLAIN)
+def test_repeated_arguments_are_sent_as_they_grow():
+    events = EventTranslation(PLAIN)
     events.feed(chunk(tool_call(0, '{"a', "t", "c")))
     (one,) = decode(events.feed(chunk(tool_call(0, '{"a": "x', "t", "c"))))
     (other,) = decode(events.feed(chunk(tool_call(0, '{"a": "xy', "t", "c"))))
@@ -141,7 +141,7 @@ def test_an_early_empty_input_waits_for_the_real_one_while_another_call_comes():
     assert (one["input"], other["input"]) == ({"n": 1}, {"n": 2})
 
 
-def test_a_new_id_with_every_chunk_is_one_call_where_all_is_said_again():
+def test_repeated_arguments_with_a_new_id_in_every_chunk_are_one_call():
     (made,) = tools(*(tool_call(0, part, "t", id) for part, id in [('{"a', "x"), ('{"a": 1', "y"), ('{"a": 1}', "z")]))
     assert (made["id"], made["input"]) == ("x", {"a": 1})
 

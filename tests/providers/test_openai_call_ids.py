@@ -55,7 +55,7 @@ def test_any_id_has_a_form_for_clients_and_comes_back(own):
 
 
 @given(name=st.text(min_size=1) | st.from_regex(r"toolu_bf_[a-zA-Z0-9_=-]*", fullmatch=True))
-def test_whatever_a_client_sends_is_an_id(name):
+def test_any_id_of_a_client_is_accepted(name):
     for base_url in EVERYBODY:
         spoken = dialect(base_url)
         made = call_ids.for_provider(name, spoken)

@@ -35,7 +35,7 @@ def test_parts_without_an_index_belong_to_the_last_call():
     assert made["input"] == {"a": 1}
 
 
-def test_a_name_that_is_repeated_is_said_once():
+def test_a_repeated_name_is_sent_once():
     (made,) = tools(tool_call(0, '{"a":', "t", "call_a"), tool_call(0, "1}", "t", "call_a"))
     assert (made["name"], made["input"]) == ("t", {"a": 1})
 
@@ -65,7 +65,7 @@ def test_calls_with_the_same_id_stay_separate():
     assert other["id"].startswith("toolu_")
 
 
-def test_a_call_that_is_said_again_at_its_end_is_one_call():
+def test_a_call_that_is_repeated_at_its_end_is_one_call():
     (made,) = tools(
         tool_call(0, '{"a": ', "t", "call_a"), tool_call(0, "1}"), tool_call(0, '{"a": 1}', "t", "call_a"), {}
     )
@@ -87,13 +87,13 @@ def test_parts_without_an_index_find_their_call_by_its_id():
 @pytest.mark.parametrize(
     ("said", "after"), [({"content": "Wait."}, ["Wait.Done."]), ({"reasoning_content": "Hm."}, ["Hm.", "Done."])]
 )
-def test_what_is_said_in_the_middle_of_a_call_follows_it(said, after):
+def test_text_in_the_middle_of_a_call_follows_it(said, after):
     made = tools(tool_call(0, '{"n":', "t", "call_a"), said, tool_call(0, " 1}"), {"content": "Done."})
     assert made[0]["input"] == {"n": 1}
     assert [block[block["type"]] for block in made[1:]] == after
 
 
-def test_what_is_said_in_the_middle_of_a_call_that_was_cut_is_not_lost():
+def test_text_in_the_middle_of_a_call_that_was_cut_is_not_lost():
     events = translated([chunk(tool_call(0, '{"n":', "t", "a")), chunk({"content": "So."}), chunk({}, "length"), DONE])
     assert [data["content_block"]["type"] for kind, data in events if kind == "content_block_start"] == [
         "tool_use",
@@ -116,7 +116,7 @@ def test_what_is_said_in_the_middle_of_a_call_that_was_cut_is_not_lost():
         ('{"a": ["}\\"{", {"b": []}]}', {"a": ['}"{', {"b": []}]}),
     ],
 )
-def test_input_is_an_object_whatever_was_written(written, made):
+def test_input_is_an_object_for_any_arguments(written, made):
     assert whole_blocks(*tool_call(0, written, "t", "a")["tool_calls"])[0]["input"] == made
     for size in (1, 2, len(written)):
         cuts = [written[at : at + size] for at in range(0, len(written), size)]
@@ -129,7 +129,7 @@ def test_a_stray_bracket_after_a_call_is_dropped():
     assert made["input"] == {"a": 1}
 
 
-def test_calls_that_say_nothing_are_none():
+def test_empty_calls_are_left_out():
     nothing = {"custom": {"name": "", "input": ""}, "function": {"name": "", "arguments": ""}, "id": "", "type": ""}
     events = translated([chunk({"content": "Hi", "tool_calls": [nothing]}), chunk({}, "stop"), DONE])
     assert blocks(events) == [{"type": "text", "text": "Hi"}]

@@ -127,7 +127,9 @@ def test_a_callers_mistake_is_a_single_400_and_no_provider_key_cools_down(web, t
     ],
 )
 @pytest.mark.parametrize("form", ["stream", "json"])
-def test_what_is_ours_or_passes_is_answered_by_another(web, two, upstream, other, said, status, cools, form):
+def test_our_own_and_temporary_errors_are_retried_at_another_provider(
+    web, two, upstream, other, said, status, cools, form
+):
     upstream.answer = answers(said, form)
     answer = post(web, two.key, ask_gpt(stream=form != "json"))
     assert answer.status_code == 200

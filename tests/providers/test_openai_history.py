@@ -135,7 +135,7 @@ BLOCKS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("block", "readable"), BLOCKS, ids=[block["type"] for block, _ in BLOCKS])
 @pytest.mark.parametrize("role", ["assistant", "user"])
-def test_what_only_anthropic_has_becomes_text(web, upstream, gpt_alice, block, readable, role):
+def test_blocks_that_only_anthropic_has_become_text(web, upstream, gpt_alice, block, readable, role):
     upstream.answer = fussy = Fussy()
     text = {"type": "text", "text": "So."}
     asked: list[Any] = [{"type": "text", "text": "Weather?"}]
@@ -153,7 +153,7 @@ def test_what_only_anthropic_has_becomes_text(web, upstream, gpt_alice, block, r
     assert "So." in other["content"]
 
 
-def test_what_claude_found_stands_between_its_words():
+def test_the_results_of_claudes_tools_stay_between_its_texts():
     cited = {
         "type": "text",
         "text": "It ",

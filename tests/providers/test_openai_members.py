@@ -76,7 +76,7 @@ def gpt_alice(served, upstream):
 
 
 @pytest.mark.parametrize("members", UNSEEN, ids=str)
-def test_what_a_caller_would_not_see_in_the_answer_is_left_out(web, upstream, gpt_alice, members):
+def test_members_without_a_visible_effect_on_the_answer_are_left_out(web, upstream, gpt_alice, members):
     upstream.answer = fussy = Fussy()
     answer = post(web, gpt_alice.key, ask_gpt(**members))
     assert answer.status_code == 200, answer.text
@@ -98,7 +98,7 @@ def test_what_a_caller_would_not_see_in_the_answer_is_left_out(web, upstream, gp
         ({"a_field_of_next_year": {}}, "a_field_of_next_year"),
     ],
 )
-def test_what_changes_the_answer_is_refused_by_name(web, upstream, gpt_alice, members, field):
+def test_members_that_change_the_answer_are_refused_by_name(web, upstream, gpt_alice, members, field):
     upstream.answer = Fussy()
     said = refused(post(web, gpt_alice.key, ask_gpt(**members)), 400, "invalid_request_error")
     assert said.startswith(f"{field}: ")

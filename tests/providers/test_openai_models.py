@@ -76,7 +76,7 @@ def test_the_virtual_keys_models_narrow_the_list(web, upstream, served):
 @pytest.mark.parametrize(
     "answer", [whole(404, b"{}"), whole(200, b'{"data": {}}'), whole(200, b'"x"'), whole(200, b"<html>")]
 )
-def test_who_has_no_list_leaves_what_was_written_out(web, upstream, served, answer):
+def test_a_provider_without_a_list_offers_the_models_that_are_written_out(web, upstream, served, answer):
     caller = issue_openai(upstream, allowed_models=["gpt-4o", "o*"])
     upstream.answer = answer
     tasks.refresh_models()

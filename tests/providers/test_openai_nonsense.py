@@ -1,4 +1,4 @@
-"""Whatever an OpenAI-compatible provider says is translated, or is no answer."""
+"""Each answer of an OpenAI-compatible provider is translated or refused."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ completions = st.fixed_dictionaries(
 
 
 def in_order(events: list[Event]) -> None:
-    """Check Anthropic's order of events, whatever is in them."""
+    """Check that events are in Anthropic's order."""
     kinds = [kind.removeprefix("content_block_") for kind, _ in events if kind != "ping"]
     assert re.fullmatch(
         r"(message_start( start( delta)* stop)* message_delta message_stop"
@@ -114,7 +114,7 @@ def in_order(events: list[Event]) -> None:
 
 
 @given(st.lists(completions | nonsense, max_size=4))
-def test_whatever_a_provider_says_is_translated_or_no_answer(said):
+def test_any_answer_of_a_provider_is_translated_or_refused(said):
     bodies = [json.dumps(each).encode() for each in said]
     with contextlib.suppress(ValueError):
         events = translated([b"data: " + body + b"\n\n" for body in bodies] + [DONE])

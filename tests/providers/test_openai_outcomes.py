@@ -83,7 +83,7 @@ def test_an_error_is_anthropics_with_the_same_status(web_once, upstream, gpt_ali
         (429, {"message": "You exceeded your current quota", "code": "insufficient_quota"}),
     ],
 )
-def test_what_is_about_our_account_is_our_trouble(web, upstream, gpt_alice, status, error):
+def test_an_error_about_our_account_is_hidden_from_the_client(web, upstream, gpt_alice, status, error):
     upstream.answer = whole(status, json.dumps({"error": error}).encode())
     said = refused(post(web, gpt_alice.key, ask_gpt()), 503, "api_error")
     assert "administrator" in said
@@ -115,7 +115,7 @@ def test_an_error_that_goes_by_200_is_one(web, upstream, gpt_alice, stream):
         whole(302, completion("x"), ("location", "http://127.0.0.1:9/")),
         whole(200, completion("x", "error")),
         whole(200, completion(None, tool_calls=[{"id": "c", "function": {"arguments": "{}"}}])),
-        pieces(200, chunks("a stream that nobody asked for")),
+        pieces(200, chunks("a stream that was not requested")),
         broken([b'{"id": "chatcmpl-1", "choi'], End.CLOSE, ("content-type", "application/json")),
         broken([b'{"id": "chatcmpl-1", "choi'], End.RESET, ("content-type", "application/json")),
     ],
@@ -181,7 +181,7 @@ def test_a_stream_of_an_error_alone_is_an_error_that_costs_nothing(web_once, ups
     assert row().cost == 0
 
 
-def test_who_gets_a_whole_answer_instead_of_a_stream_gets_its_events(web, upstream, gpt_alice):
+def test_a_whole_answer_instead_of_a_stream_becomes_events(web, upstream, gpt_alice):
     upstream.answer = whole(200, completion("Hi"))
     with sdk(web, gpt_alice) as client, client.messages.stream(**ASKED) as stream:
         assert stream.get_final_text() == "Hi"

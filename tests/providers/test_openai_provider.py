@@ -48,7 +48,7 @@ def test_the_sdk_gets_a_message_that_costs_what_it_costs(web, upstream, gpt_alic
     assert (entry.provider_request_id, entry.stop_reason) == ("req_openai", "end_turn")
 
 
-def test_the_provider_gets_its_own_secret_and_none_of_anthropics_headers(web, upstream, gpt_alice):
+def test_the_provider_gets_its_own_secret_and_no_header_of_anthropics(web, upstream, gpt_alice):
     upstream.answer = whole(200, completion())
     with sdk(web, gpt_alice) as client:
         client.beta.messages.create(**ASKED, betas=["context-1m-2025-08-07"])
@@ -186,7 +186,7 @@ def test_a_conversation_that_was_thought_about_goes_back_to_where_it_was(web, up
             assert upstream.last.values("authorization") == thought_by
 
 
-def test_who_turned_thinking_off_gets_none(web, upstream, gpt_alice):
+def test_a_client_that_turned_thinking_off_gets_no_thinking(web, upstream, gpt_alice):
     upstream.answer = whole(200, completion("Yes.", reasoning="Hm."))
     answer = post(web, gpt_alice.key, ask_gpt(thinking={"type": "disabled"})).json()
     assert answer["content"] == [{"type": "text", "text": "Yes."}]
@@ -240,7 +240,7 @@ def test_an_answer_without_usage_is_an_estimate_and_not_free(web, upstream, gpt_
 # What is refused
 
 
-def test_what_cannot_be_expressed_never_goes_out(web, upstream, gpt_alice):
+def test_a_request_that_can_not_be_expressed_is_never_sent(web, upstream, gpt_alice):
     said = refused(post(web, gpt_alice.key, ask_gpt(container="container_1")), 400, "invalid_request_error")
     assert said.startswith("container: ")
     assert not upstream.seen

@@ -18,7 +18,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from tests.support.fake_provider import cut, pieces, whole
 from tests.support.gateway import rows
@@ -130,7 +130,7 @@ def test_every_recorded_answer_reads_as_the_same(web, upstream, served, part):
 
 
 @needs_recordings
-def test_wherever_a_recorded_stream_is_cut_its_events_are_the_same():
+def test_the_events_of_a_recorded_stream_are_the_same_at_any_cut():
     source = random.Random(0)
     for recording in recordings():
         if recording.streams:
@@ -141,7 +141,7 @@ def test_wherever_a_recorded_stream_is_cut_its_events_are_the_same():
 
 def events_of(parts: list[bytes]) -> bytes:
     """What a stream becomes, but for the ids that are made up."""
-    events = Events(Expected(GPT, stream=True))
+    events = EventTranslation(Expected(GPT, stream=True))
     return re.sub(rb"(unsigned|toolu|msg)_[0-9a-f]{24}", b"", b"".join([*map(events.feed, parts), events.finish()]))
 
 

@@ -138,7 +138,7 @@ def test_a_long_name_of_a_user_is_sent_as_its_digest():
         ({"system": [{"type": "image", "source": PNG}]}, "system.0.type"),
     ],
 )
-def test_what_cannot_be_expressed_is_refused_by_its_name(members, field):
+def test_a_member_that_can_not_be_expressed_is_refused_by_its_name(members, field):
     assert refusal(**members).startswith(f"{field}: ")
 
 
@@ -364,7 +364,7 @@ anything: Any = st.recursive(
     role=st.sampled_from(["user", "assistant", "system"]),
     base_url=st.sampled_from(EVERYBODY),
 )
-def test_whatever_gets_past_the_schema_is_translated_or_refused(kind, members, role, base_url):
+def test_each_request_that_passes_the_schema_is_translated_or_refused(kind, members, role, base_url):
     block = {"type": kind, "id": "x", "name": "n", "tool_use_id": "x", "input": {}, "thinking": "t", **members}
     body = json.dumps(ask_gpt(messages=[{"role": role, "content": [block]}, {"role": "user", "content": "?"}])).encode()
     made, error = attempted(body, base_url)

@@ -42,7 +42,7 @@ def test_thinking_goes_back_to_who_wants_it(base_url, member):
 
 
 @pytest.mark.parametrize("base_url", [OPENAI, AZURE, GROQ, MISTRAL, GEMINI, OLLAMA])
-def test_thinking_stays_away_from_who_has_no_place_for_it(base_url):
+def test_thinking_is_not_sent_to_a_provider_without_a_member_for_it(base_url):
     asked = messages("?", CALLS, RESULTS, base_url=base_url)[1]
     assert set(asked) == {"role", "content", "tool_calls"}
     assert "I need both" not in json.dumps(asked)
@@ -52,7 +52,7 @@ def test_deepseek_gets_a_place_for_thinking_with_every_tool_call():
     assert messages("?", CALLS[4:], RESULTS, base_url=DEEPSEEK)[1]["reasoning_content"] == ""
 
 
-def test_a_turn_with_only_thinking_is_left_out_if_the_provider_wants_none_back():
+def test_a_turn_with_only_thinking_is_left_out_if_the_provider_takes_no_thinking():
     assert messages("?", CALLS[:2], "So?") == [{"role": "user", "content": "?\n\nSo?"}]
     kept = messages("?", CALLS[:2], "So?", base_url=DEEPSEEK)[1]
     assert kept == {"role": "assistant", "content": "", "reasoning_content": "I need both."}

@@ -1,5 +1,4 @@
-"""A streamed chat completion in Anthropic's events: their order, whatever the provider's chunks look like and wherever
-they are cut."""
+"""A streamed chat completion in Anthropic's events: their order, for chunks of any form and at any cuts."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from messages_api.answer.events import StreamMeter
 from messages_api.providers.openai import completion
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from tests.support.openai_events import PLAIN, blocks, decode, last, translated
 from tests.support.openai_provider import DONE, GPT, USAGE, chunk, chunks, tool_call
@@ -103,7 +102,7 @@ ODD_BLOCKS = [
 
 
 @given(st.lists(st.integers(0, len(ODD)), max_size=40))
-def test_wherever_a_stream_is_cut_the_events_are_the_same(places):
+def test_the_events_of_a_stream_are_the_same_at_any_cut(places):
     cuts = sorted({0, len(ODD), *places})
     events = translated([ODD[start:end] for start, end in itertools.pairwise(cuts)])
     assert blocks(events) == ODD_BLOCKS
@@ -115,8 +114,8 @@ def test_a_stream_may_come_byte_by_byte():
     assert blocks(translated([bytes([byte]) for byte in ODD])) == ODD_BLOCKS
 
 
-def test_what_can_be_said_is_said_at_once():
-    events = Events(PLAIN)
+def test_certain_text_is_sent_at_once():
+    events = EventTranslation(PLAIN)
     for part in chunks("one", "two")[1:3]:
         assert decode(events.feed(part))[-1][0] == "content_block_delta"
     events.feed(chunk(tool_call(0, "", "t", "call_a")))
@@ -141,7 +140,7 @@ def test_what_can_be_said_is_said_at_once():
         {"content": "Hm.", "extra_content": {"google": {"thought": True}}},
     ],
 )
-def test_thinking_is_found_wherever_it_is(delta):
+def test_thinking_is_found_in_each_of_its_members(delta):
     parts = [chunk(delta), chunk({"content": "Yes."}), chunk({}, "stop"), DONE]
     assert blocks(translated(parts)) == [
         {"type": "thinking", "thinking": "Hm.", "signature": ""},
@@ -171,7 +170,7 @@ def test_only_one_of_several_choices_is_the_answer():
 @pytest.mark.parametrize(
     ("delta", "finish"), [({"refusal": "I can't."}, "stop"), ({"content": "I can't."}, "content_filter")]
 )
-def test_a_refusal_is_said_and_named(delta, finish):
+def test_a_refusal_is_translated_and_named(delta, finish):
     events = translated([chunk(delta), chunk({}, finish), DONE])
     assert blocks(events) == [{"type": "text", "text": "I can't."}]
     assert last(events)["delta"]["stop_reason"] == "refusal"
@@ -228,7 +227,7 @@ def without_output(usage: dict[str, Any]) -> dict[str, Any]:
         [chunk({"content": "Hi"}), chunk({}, "stop", usage=without_output(USAGE)), DONE],
     ],
 )
-def test_usage_is_found_wherever_it_is(parts):
+def test_usage_is_found_in_each_of_its_places(parts):
     events = translated(parts)
     assert blocks(events) == [{"type": "text", "text": "Hi"}]
     assert last(events)["usage"]["input_tokens"] == 36
@@ -239,7 +238,7 @@ def test_unreported_usage_is_marked_as_an_estimate():
     events = translated([chunk({"content": "x" * 30}), chunk({}, "stop"), DONE])
     assert last(events)["usage"] == {"input_tokens": 0, "output_tokens": 10, "estimated": True}
     meter = StreamMeter()
-    meter.feed(b"".join(Events(PLAIN).feed(part) for part in [b"".join(chunks("x", usage={}))]))
+    meter.feed(b"".join(EventTranslation(PLAIN).feed(part) for part in [b"".join(chunks("x", usage={}))]))
     assert meter.stopped
     assert not meter.reading.countable
 
@@ -250,9 +249,9 @@ def test_a_stream_that_ends_before_its_time_has_no_last_event():
 
 
 @given(st.lists(st.integers(0, 400), max_size=5))
-def test_the_events_before_a_malformed_line_are_sent_wherever_it_is_cut(places):
+def test_the_events_before_a_malformed_line_are_sent_at_any_cut(places):
     body = b"".join([*chunks("Grüße")[:2], b"data: {]\n\n", chunk({"content": "more"})])
-    events, out = Events(PLAIN), b""
+    events, out = EventTranslation(PLAIN), b""
     cuts = sorted({0, len(body), *(place for place in places if place < len(body))})
     with contextlib.suppress(ValueError):
         for start, end in itertools.pairwise(cuts):
@@ -300,7 +299,7 @@ def test_an_error_in_a_stream_is_its_last_event(error, kind, words):
         ({"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}, "overloaded_error", "Busy"),
     ],
 )
-def test_an_error_is_one_wherever_it_says_so(said, kind, words):
+def test_an_error_is_found_in_each_of_its_places(said, kind, words):
     told = b"event: error\ndata: " + json.dumps(said).encode() + b"\n\n"
     for before in ([], chunks("Hi")[:2]):
         events = translated([*before, told, *chunks("more")])

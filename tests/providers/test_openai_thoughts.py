@@ -65,7 +65,7 @@ def text(text: str) -> dict[str, Any]:
         ("", "<think>Hm.</think>Yes.", "stop", [text("<think>Hm.</think>Yes.")]),
     ],
 )
-def test_thinking_between_tags_is_thinking_wherever_it_is_cut(tags, written, finish, made):
+def test_thinking_between_tags_is_thinking_at_any_cut(tags, written, finish, made):
     expected = Expected(R1, stream=True, tags=tags)
     assert said({"content": written}, finish, expected) == made
     for size in range(1, len(written) + 1):
@@ -90,7 +90,7 @@ def test_no_word_is_lost_and_an_answer_is_the_same_streamed_or_not(data, parts, 
     assert all(everything.count(word) >= parts.count(word) for word in ("Hm", "Yes.", "👋"))
 
 
-def test_who_sees_no_thinking_still_gets_an_answer_that_never_stopped_thinking():
+def test_thinking_that_never_ended_is_the_answer_even_if_the_client_hides_thinking():
     hidden = Expected(R1, stream=True, tags="written", shows_thinking=False)
     assert said({"content": "<think>Yes."}, "stop", hidden) == [text("Yes.")]
     assert streamed([{"content": "<think>Y"}, {"content": "es."}], "stop", hidden) == [text("Yes.")]
@@ -103,7 +103,7 @@ def test_a_server_that_takes_thinking_out_is_not_waited_for():
     assert events[-1][1]["delta"] == {"type": "text_delta", "text": "Yes, "}
 
 
-def test_what_is_kept_back_is_bounded():
+def test_the_text_that_is_kept_back_is_bounded():
     thoughts = Thoughts("begun")
     out = [one for _ in range(3) for one in thoughts.take("text", "x" * (MOST_KEPT // 2 + 1))]
     assert sum(len(words) for kind, words in out) == 3 * (MOST_KEPT // 2 + 1)

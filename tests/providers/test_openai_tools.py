@@ -114,7 +114,7 @@ def test_names_stay_distinct_where_their_digests_are_not(monkeypatch):
 
 
 @given(st.lists(st.text(max_size=80), unique=True, max_size=8))
-def test_whatever_names_there_are_fit_and_come_back(own):
+def test_any_names_are_made_to_fit_and_restored(own):
     request: dict[str, Any] = {"messages": [], "tools": [tool(name) for name in own]}
     back = names.shorten(request)
     made = [each["name"] for each in request["tools"]]

@@ -1,4 +1,5 @@
-"""The service tier that an OpenAI-compatible provider served: its price, and who hears what of it."""
+"""The service tier that an OpenAI-compatible provider served: its price, and what the client and the ledger get of
+it."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ def spoken(tier: Any, form: str) -> Any:
 
 
 def heard(body: bytes, form: str) -> dict[str, Any]:
-    """What the caller hears of usage, the later over the earlier."""
+    """The usage that the caller gets; later reports replace earlier ones."""
     if form == "json":
         told: dict[str, Any] = json.loads(body)["usage"]
         return told
@@ -84,7 +85,7 @@ def test_the_tier_that_served_is_what_it_costs(web, upstream, served, tier, told
 
 
 @pytest.mark.parametrize("tier", [None, "auto", 7, ""])
-def test_who_says_nothing_of_a_tier_served_the_standard(web, upstream, served, tier):
+def test_an_answer_without_a_tier_has_the_standard_tier(web, upstream, served, tier):
     caller = issue_openai(upstream)
     upstream.answer = spoken(tier, "json")
     usage = post(web, caller.key, ask_gpt(model="gpt-5")).json()["usage"]

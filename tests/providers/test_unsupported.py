@@ -92,7 +92,7 @@ def test_so_do_those_in_the_body(web: Web, cloud_alice: Caller, upstream: Upstre
 
 
 @Paths
-def test_betas_are_known_by_their_names_whatever_their_dates(
+def test_betas_are_known_by_their_names_with_any_date(
     web: Web, bedrock_alice: Caller, upstream: Upstream, path: str
 ) -> None:
     given = "prompt-caching-scope-2027-03-04, oauth-20270304,fast-mode, advisor-tool-next-2026-01-01"
@@ -113,7 +113,7 @@ MINE = {"cache_control": {"scope": "mine"}, "defer_loading": True, "eager_input_
 
 
 def everywhere(cache_control: Any, **of_tools: Any) -> dict[str, Any]:
-    """A request that has it wherever there is a place for it, and where it means something else."""
+    """A request that has it in each of its places, and in places where it means something else."""
     text = {"type": "text", "text": 'a "scope": }', "cache_control": cache_control}
     document = {"type": "document", "source": {"type": "content", "content": [text]}, "cache_control": cache_control}
     result = {"type": "tool_result", "tool_use_id": "t", "content": [text, document], "cache_control": cache_control}

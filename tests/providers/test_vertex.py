@@ -296,7 +296,7 @@ def test_the_machine_may_name_its_credentials_in_a_file(
 def test_google_is_asked_by_the_proxy_and_a_metadata_server_without(
     google: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nobody is there.
+    # No server answers.
     monkeypatch.setattr(settings.CONFIGURATION, "outbound_proxy", "http://127.0.0.1:1")
     (tmp_path / "token").write_text("a-workloads-token")
     secret = federated(google, {"file": str(tmp_path / "token")})

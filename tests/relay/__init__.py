@@ -1,1 +1,1 @@
-"""A call: where it goes, what arrives, and what happens when somebody disconnects."""
+"""A call: where it goes, what arrives, and what happens when one side disconnects."""

@@ -33,7 +33,7 @@ from usage.budgets import Budget, Window
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
-def test_what_may_pass_is_tried_on_the_next_provider_key(web, alice, first, second, status):
+def test_a_temporary_failure_is_retried_on_the_next_provider_key(web, alice, first, second, status):
     first.answer = failing(status)
     answer = post(web, alice.key)
     assert answer.status_code == 200
@@ -153,7 +153,7 @@ def test_a_caller_who_leaves_between_two_attempts_pays_for_none(web, served, fir
 # What was sent and never answered
 
 
-def test_what_was_sent_and_reset_is_not_sent_again(web, alice, first, second):
+def test_a_request_that_was_sent_and_reset_is_not_sent_again(web, alice, first, second):
     first.answer = [End.RESET]
     refused(post(web, alice.key), 502, "api_error")
     assert not second.seen

@@ -82,9 +82,7 @@ def test_another_process_knows_it_too(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_stream_binds_the_same_whatever_the_cuts(
-    web: Web, alice: Caller, here: Account, there: Account, seed: int
-) -> None:
+def test_a_stream_binds_the_same_at_any_cuts(web: Web, alice: Caller, here: Account, there: Account, seed: int) -> None:
     parts = stream_of(thinking(), made_file(), container=container())
     there.streams(*cut(b"".join(parts), random.Random(seed)))
     prefer(alice, there)
@@ -217,7 +215,7 @@ def test_a_database_that_is_slow_holds_no_answer_for_long_and_it_is_written_in_t
     wait_until(lambda: Binding.objects.filter(name="container_3").exists())
 
 
-def test_what_has_expired_is_deleted_and_nothing_else(alice: Caller) -> None:
+def test_expired_bindings_are_deleted_and_no_others(alice: Caller) -> None:
     for name, hours in (("old", -1), ("new", 1)):
         Binding.objects.create(
             kind="container",

@@ -143,7 +143,7 @@ def test_counting_tokens_goes_there_too(web: Web, alice: Caller, here: Account, 
     assert goes_to(web, alice, body, "/v1/messages/count_tokens") == "there"
 
 
-def test_of_several_signatures_the_last_counts(web: Web, alice: Caller, here: Account, there: Account) -> None:
+def test_the_last_of_several_signatures_counts(web: Web, alice: Caller, here: Account, there: Account) -> None:
     for each, name in ((here, "AAAA"), (there, "BBBB")):
         each.answers(message(content=[thinking(name)]))
     learn_accounts(web, alice, here, there)
@@ -171,7 +171,9 @@ def test_the_turns_of_a_conversation_stay_together_on_any_process(
     assert used == {"here", "there"}
 
 
-def test_a_session_stays_together_whatever_it_says(web: Web, alice: Caller, here: Account, there: Account) -> None:
+def test_a_session_stays_at_one_account_with_any_contents(
+    web: Web, alice: Caller, here: Account, there: Account
+) -> None:
     used = set()
     for session in range(12):
         headers = credentials(alice.key) | {"x-claude-code-session-id": f"session-{session}"}

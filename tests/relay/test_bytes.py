@@ -226,7 +226,7 @@ def test_it_relays_the_providers_errors_untouched(web_once, upstream, alice, sta
 @pytest.mark.wire(11)
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_a_refusal_of_our_own_key_becomes_a_503_of_ours(web, upstream, alice, status):
-    secret = b"the account of somebody"
+    secret = b"the account of a customer"
     upstream.answer = whole(status, b'{"type":"error","error":{"type":"billing_error","message":"%b"}}' % secret)
     answer = post(web, alice.key)
     refused(answer, 503, "api_error")

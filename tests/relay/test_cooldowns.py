@@ -14,7 +14,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from keys import cooldowns
-from keys.models import Cooldown, ProviderKey
+from keys.models import Cooldown, ModelList, Performance, ProviderKey
 from messages_api import tasks
 from messages_api.relay.story import MOST_COOLING
 from tests.support.fake_provider import whole
@@ -98,7 +98,7 @@ def test_nor_does_who_tries_whether_it_is_well_again(web, served, first):
     with ThreadPoolExecutor(1) as pool:
         trial = pool.submit(CLIENT.post, web.url + "/v1/messages", json=ask(), headers=headers)
         wait_until(lambda: first.seen)
-        # Meanwhile a call that was under way on another process hears this.
+        # Meanwhile a call that was under way on another process gets this answer.
         Cooldown.objects.update(reason="rate_limited", until=timezone.now() + timedelta(seconds=60))
         assert trial.result().status_code == 200
     assert Cooldown.objects.get().until > timezone.now() + timedelta(seconds=50)
@@ -130,7 +130,7 @@ def test_an_invalid_client_timeout_is_ignored(web, served, first, told):
     assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 200
 
 
-def test_who_comes_while_it_cools_down_waits_for_it(web, served, first):
+def test_a_call_that_comes_during_a_cooldown_waits_for_its_end(web, served, first):
     alice = issue(first)
     first.answer = failing(429, "rate_limit_error", ("retry-after", "2"))
     headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
@@ -232,7 +232,7 @@ def test_nor_does_any_other_process(start_web, alice, first, second):
     assert len(second.seen) == 21
 
 
-def test_one_that_keeps_failing_is_tried_by_one_call_at_a_time(web, alice, first, second):
+def test_a_failing_provider_key_is_tried_by_one_call_at_a_time(web, alice, first, second):
     first.answer = failing(500)
     while not Cooldown.objects.filter(strikes=5).exists():
         post(web, alice.key)
@@ -262,7 +262,7 @@ def test_a_provider_key_that_answers_every_third_call_stays_in_use(web, served, 
     assert not Cooldown.objects.filter(strikes__gte=5).exists()
 
 
-def test_where_all_cool_down_the_caller_hears_for_how_long(web, alice, first, second):
+def test_if_all_cool_down_the_error_says_for_how_long(web, alice, first, second):
     for upstream in (first, second):
         upstream.answer = failing(429, "rate_limit_error", ("retry-after", "600"))
     assert post(web, alice.key).status_code == 429
@@ -313,3 +313,28 @@ def test_made_up_models_take_no_more_cool_downs_than_a_provider_key_may_have(web
     left = set(Cooldown.objects.values_list("model", flat=True))
     assert len(left) == cooldowns.MOST_MODELS + 1
     assert {"", MODEL} <= left
+
+
+@pytest.mark.parametrize("known", ["listed", "answered"])
+def test_made_up_models_displace_no_cool_down_of_a_real_one(web, served, first, known):
+    alice = issue(first)
+    now = timezone.now()
+    first.answer = failing(429, "rate_limit_error", ("retry-after", "3600"))
+    provider_key = ProviderKey.objects.get()
+    if known == "listed":
+        ModelList.objects.update_or_create(
+            provider_key=provider_key, defaults={"listed": [{"type": "model"}, {"id": HAIKU.title()}], "listed_at": now}
+        )
+    else:
+        Performance.objects.create(provider_key=provider_key, model=HAIKU, attempts=9, failures=8, share=1, at=now)
+    shared = {"provider_key": provider_key, "reason": "rate_limited", "strikes": 1, "since": now}
+    later = now + timedelta(hours=1)
+    made_up = [Cooldown(model=f"made-up-{number}", until=later, **shared) for number in range(cooldowns.MOST_MODELS)]
+    real = Cooldown(model=HAIKU, until=now + timedelta(minutes=1), **shared)
+    Cooldown.objects.bulk_create([*made_up, real])
+    time.sleep(1.2)  # every process reads them once a second
+    headers = credentials(alice.key) | {"x-stainless-retry-count": "1"}
+    assert CLIENT.post(web.url + "/v1/messages", json=ask(), headers=headers).status_code == 429
+    left = set(Cooldown.objects.values_list("model", flat=True))
+    assert len(left) == cooldowns.MOST_MODELS
+    assert HAIKU in left

@@ -107,14 +107,14 @@ async def test_one_of_known_length_is_settled_before_the_client_has_the_last_of_
 @pytest.mark.parametrize(
     ("fault", "kind"), [(UpstreamError("broken_off", sent=True), "broken_off"), (OSError("here"), "internal")]
 )
-async def test_one_that_breaks_off_has_no_end(length: int | None, fault: Exception, kind: str) -> None:
+async def test_a_download_that_breaks_off_has_no_end(length: int | None, fault: Exception, kind: str) -> None:
     told = Told()
     with pytest.raises(CutShort):
         await pumped(told, Provided(b"hel", fault, length=length))
     assert told.events == [("read", b"hel"), ("sent", b"hel"), ("failed", kind)]
 
 
-async def test_one_that_is_shorter_than_it_said_has_no_end() -> None:
+async def test_a_download_that_is_shorter_than_declared_has_no_end() -> None:
     told = Told()
     with pytest.raises(CutShort):
         await pumped(told, Provided(b"hel", length=5))
@@ -128,7 +128,7 @@ async def test_a_reader_that_fails_cuts_it_short() -> None:
     assert told.events == [("read", b"hel"), ("failed", "internal")]
 
 
-async def test_one_that_falls_silent_is_given_up() -> None:
+async def test_a_download_that_falls_silent_is_given_up() -> None:
     class Silent(Provided):
         async def read(self) -> bytes:
             await asyncio.sleep(5)

@@ -34,7 +34,7 @@ TURN = {
 }
 
 
-def test_one_that_defines_its_search_in_a_turn_pays_alike(web, upstream, alice):
+def test_a_call_that_defines_its_search_in_a_turn_pays_alike(web, upstream, alice):
     parts, bill = searching(10)
     upstream.answer = [*pieces(200, parts)[:-1], threading.Event()]
     assert hang_up(web, alice.key, parts, tools=None, messages=[*ask()["messages"], TURN])
@@ -225,7 +225,9 @@ def test_a_stream_that_has_not_begun_and_is_not_read_on_is_charged_for_all_that_
         assert upstream.last.gone.wait(5)
 
 
-def test_one_that_is_not_read_on_is_charged_for_all_that_may_be_under_way(served, start_web, upstream, alice):
+def test_an_answer_that_is_not_read_on_is_charged_for_all_uses_that_may_be_under_way(
+    served, start_web, upstream, alice
+):
     upstream.answer = [threading.Event()]
     web = start_web(read_on_calls=1, read_on_seconds=1)  # of its own, for it is closed
     for _ in range(2):

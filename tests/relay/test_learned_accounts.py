@@ -87,7 +87,7 @@ async def test_what_is_known_or_not_said_is_not_written(there: Account, account:
     assert not accounts.heard
 
 
-def test_a_nonsensical_account_is_written_as_far_as_it_can_be(
+def test_a_nonsensical_account_is_cleaned_before_it_is_written(
     web: Web, alice: Caller, here: Account, there: Account
 ) -> None:
     prefer(alice, here)

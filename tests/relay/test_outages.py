@@ -139,7 +139,7 @@ def test_calls_that_outlast_the_grace_are_cut_and_recorded_as_interrupted(apart,
     assert upstream.last.gone.wait(20)
 
 
-def test_who_is_thrown_out_is_gone_and_a_database_that_is_in_use_can_be_dropped(apart):
+def test_a_database_in_use_can_be_dropped_and_its_connections_end(apart):
     with maintenance_connection() as link, new_database("in_use") as name:
         client = psycopg.connect(**(parameters() | {"dbname": name}))
         throw_out(link, "datname = %s", name)

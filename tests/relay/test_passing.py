@@ -43,7 +43,7 @@ from usage.verification import verify
 
 pytestmark = pytest.mark.either_server
 
-BEGINS = "the arbiter is away: calls of credentials that are known pass"
+BEGINS = "the database is unavailable: calls with known credentials pass"
 ENDS = "calls that had passed are admitted"
 
 
@@ -206,7 +206,7 @@ def test_a_line_that_can_not_be_read_is_a_dead_letter_and_keeps_no_other_back(ap
     assert len((tmp_path / spool.DEAD_LETTERS).read_text().splitlines()) == 3
 
 
-def test_who_was_not_let_in_before_gets_a_503(web, upstream, alice, apart):
+def test_a_credential_that_was_not_admitted_before_gets_a_503(web, upstream, alice, apart):
     bob, carol, dave = (issue(upstream, name) for name in ("bob", "carol", "dave"))
     for caller in (alice, bob, carol, dave):
         upstream.answer = whole(200, message())

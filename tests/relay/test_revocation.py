@@ -83,7 +83,7 @@ def test_a_new_key_works_on_every_process_at_once(both, upstream, alice):
             assert answer.status_code == 200
 
 
-def test_a_revoked_key_hears_that_first_whatever_it_asks_for(both, upstream, alice):
+def test_every_request_of_a_revoked_key_gets_that_error_first(both, upstream, alice):
     first, _ = both
     assert ask_for(first, alice.key, "GET", "/v1/messages/batches") == 200  # this process knows the key from now on
     wrong = {

@@ -53,7 +53,7 @@ def name_of(body, key=None, headers=()):
 
 @quick
 @given(WEIGHTS)
-def test_of_many_conversations_each_provider_key_gets_its_share(weights):
+def test_each_provider_key_gets_its_share_of_many_conversations(weights):
     shares = Counter(chosen(weights))
     for number, weight in weights.items():
         share = weight / sum(weights.values())
@@ -159,7 +159,7 @@ ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.197.abc; cc_entrypoint
 
 @pytest.mark.parametrize("prompt", ["You are Claude Code.", "You are… " * 100_000], ids=["short", "long"])
 @pytest.mark.parametrize("form", ["blocks", "two lines of it", "text", "an escaped text"])
-def test_what_a_client_says_of_itself_is_no_part_of_the_name(form, prompt):
+def test_a_clients_words_about_itself_are_no_part_of_the_name(form, prompt):
     def name(nonce):
         line = ATTRIBUTION.format(nonce)
         match form:
@@ -208,10 +208,10 @@ def test_a_session_is_one_conversation_however_it_begins():
         b'{"messages": [{"role": "user", "content": [%s%s]}]}' % (b"[" * 900, b"]" * 900),
     ],
 )
-def test_whatever_passes_as_a_request_has_a_name(body):
+def test_each_valid_request_has_a_conversations_name(body):
     assert name_of(body) == name_of(body)
 
 
-def test_of_a_long_beginning_the_first_part_stands_for_the_whole():
+def test_only_the_first_part_of_a_long_beginning_counts():
     assert name_of(ask("x" * 400_000)) == name_of(ask("x" * 500_000))
     assert name_of(ask("x" * 400_000)) != name_of(ask("y" * 400_000))

@@ -34,7 +34,7 @@ def seen(*parts):
     return meter.reading.seen
 
 
-def test_a_delta_is_one_token_at_least_whatever_it_writes():
+def test_any_delta_counts_as_one_token_at_least():
     for delta in (
         {"type": "text_delta", "text": "a"},
         {"type": "thinking_delta", "thinking": "a"},

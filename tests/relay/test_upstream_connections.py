@@ -35,7 +35,7 @@ from tests.support.fake_provider import End, Step, Upstream, chunk, pieces, whol
 
 
 class Reached(threading.Event):
-    """A step that is set when the provider comes to it, and holds nothing up."""
+    """A step that sets an event when the provider reaches it, and doesn't wait."""
 
     def is_set(self) -> bool:
         self.set()
@@ -80,7 +80,7 @@ def test_data_on_an_idle_connection_ends_it(caller: Caller, upstream: Upstream) 
 
 
 def test_an_answer_closed_under_its_reader_leaves_the_next_one_alone(lean: Caller, upstream: Upstream) -> None:
-    """Who was about to wake up must not find the connection with somebody else's answer on it."""
+    """A task that is about to wake up must not find another call's answer on the connection."""
     first, last = threading.Event(), threading.Event()
     upstream.answer = in_turn([LENGTH_5 + b"hel", first, b"lo"], [last, *whole(200, b"next")])
 
@@ -131,7 +131,7 @@ def test_a_kept_connection_that_was_closed_meanwhile_costs_nothing(
     caller: Caller, upstream: Upstream, end: End
 ) -> None:
     if caller.kind == "aiohttp":
-        pytest.skip("aiohttp hears of it only when its event loop runs")
+        pytest.skip("aiohttp learns of it only when its event loop runs")
     upstream.answer = in_turn([*whole(200, b"first"), end], [*whole(200, b"second"), end], whole(200, b"third"))
     assert caller.get(upstream.url).body == b"first"
     time.sleep(0.1)

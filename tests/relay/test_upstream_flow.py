@@ -74,7 +74,7 @@ def test_a_slow_reader_holds_the_provider_back(caller: Caller, upstream: Upstrea
     assert caller.run(read_late()) == count * 65_536
 
 
-# Whoever asked is gone
+# The task that asked is cancelled
 
 
 @pytest.mark.parametrize(

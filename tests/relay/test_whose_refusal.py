@@ -175,7 +175,7 @@ def test_but_not_one_that_a_caller_only_speaks_of(web, alice, first, second):
     assert not Cooldown.objects.exists()
 
 
-def test_where_all_are_refused_the_caller_hears_that_it_is_ours(web, alice, first, second):
+def test_if_all_are_refused_the_error_says_that_the_gateways_key_is_refused(web, alice, first, second):
     first.answer = second.answer = failing(401, "authentication_error")
     headers = credentials(alice.key) | {"x-stainless-timeout": "2"}
     for _ in range(3):
@@ -186,7 +186,7 @@ def test_where_all_are_refused_the_caller_hears_that_it_is_ours(web, alice, firs
     assert [[seen.method for seen in each.seen].count("POST") for each in (first, second)] == [1, 1]
 
 
-def test_one_that_was_refused_for_a_moment_only_loses_no_call(web, served, first):
+def test_a_provider_key_that_was_refused_for_a_moment_loses_no_call(web, served, first):
     alice = issue(first)
     first.answer = failing(403, "permission_error")
     refused(post(web, alice.key), 503, "api_error")

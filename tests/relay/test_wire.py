@@ -1,8 +1,8 @@
 """What clients rely on, point by point; `pytest -m wire -rA` shows the tests of each, here and in the other files.
 
 1. One key as x-api-key, as Bearer, as both. 2. The path with and without `?beta=true`, with a prefix. 3. Both
-versions of the API reach the provider unchanged. 4. So do headers `anthropic-…` and members of the body that nobody
-knows. 5. The body's bytes are those that were received. 6. Recorded streams arrive byte for byte, however they are
+versions of the API reach the provider unchanged. 4. So do headers `anthropic-…` and unknown members of the
+body. 5. The body's bytes are those that were received. 6. Recorded streams arrive byte for byte, however they are
 cut. 7. The first byte arrives before the provider is done. 8. A silent provider is bridged by pings. 9. One that dies
 leaves an error event. 10. A client that is gone cancels the call within a second, and what was used is counted. 11.
 Recorded errors arrive as they are, but for those about our own key. 12. The gateway's errors are the SDK's typed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.json_text import byte_edits
-from messages_api.json_text.byte_edits import Edit, Edits, Members
+from messages_api.json_text.byte_edits import Edit, Edits, MemberPlaces
 
 NAMES = ("model", "messages", "max_tokens", "fallbacks", "stream", 'a"b\\', "ü", "{", "")
 spaces = st.text(" \n\t\r", max_size=2)
@@ -23,7 +23,7 @@ Written = tuple[str, str, str]  # what is before a member's value, the value, an
 
 @st.composite
 def bodies(draw: Any) -> tuple[str, dict[str, Written], str]:
-    """A body with space wherever it may be: what is before its members, each of these as written, what is behind."""
+    """A body with space in all places that allow it: the text before its members, each member as written, the end."""
 
     def written(value: Any, **how: Any) -> str:
         return json.dumps(value, ensure_ascii=draw(st.booleans()), **how)
@@ -75,7 +75,7 @@ def test_what_changes_within_a_value_goes_with_what_changes_around_it(
     before, members, after = parts
     body = whole(before, ["".join(member) for member in members.values()], after)
     edits, expected = Edits(body), dict[str, str]()
-    for name, place in Members.of(body).all().items():
+    for name, place in MemberPlaces.of(body).all().items():
         value = body[place.value : place.value_end]
         begin = data.draw(st.integers(0, len(value) - 1))
         end = data.draw(st.integers(begin + 1, len(value)))
@@ -95,12 +95,12 @@ def test_what_changes_within_a_value_goes_with_what_changes_around_it(
 
 
 @given(bodies(), st.lists(st.sampled_from(NAMES)))
-def test_members_are_where_they_are_in_whatever_order_they_are_asked_for(
+def test_members_are_found_in_any_order_of_look_ups(
     parts: tuple[str, dict[str, Written], str], asked: list[str]
 ) -> None:
     before, members, after = parts
     body = whole(before, ["".join(member) for member in members.values()], after)
-    found = Members.of(body)
+    found = MemberPlaces.of(body)
     for name in asked:
         place = found.find(name)
         assert (place is None) == (name not in members)

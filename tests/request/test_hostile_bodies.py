@@ -1,4 +1,4 @@
-"""Whatever a body is made of, no other call waits for it."""
+"""No other call waits while a hostile body is read."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_body_that_takes_too_long_is_a_400_that_says_so_and_its_reader_is_repl
         asyncio.run(long_bodies.close())
 
 
-class Slow(long_bodies.Reader):
+class Slow(long_bodies.BodyReader):
     """A reader that is done with a body when it may be, and says which it had in which order."""
 
     def __init__(self, begun: list[bytes], may: threading.Semaphore) -> None:

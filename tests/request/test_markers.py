@@ -54,11 +54,11 @@ def test_a_model_that_is_denied_is_so_with_a_marker(web: Web, served: None, upst
 
 
 @pytest.mark.parametrize("name", ["claude-opus[fast]", "claude[1m]-opus", "[1m]"])
-def test_what_is_no_marker_stays(web: Web, alice: Caller, upstream: Upstream, name: str) -> None:
+def test_an_ending_that_is_not_a_marker_stays(web: Web, alice: Caller, upstream: Upstream, name: str) -> None:
     assert named(web, alice, upstream, name) == name
 
 
-def test_what_really_has_such_a_name_is_called_by_it(web: Web, served: None, upstream: Upstream) -> None:
+def test_a_model_that_really_has_such_a_name_is_called_by_it(web: Web, served: None, upstream: Upstream) -> None:
     alice = issue(upstream)
     assert named(web, alice, upstream, "llama[1m]") == "llama"
     ProviderKey.objects.update(model_patterns=["llama[1m]", "claude-*"])

@@ -144,7 +144,7 @@ def test_a_request_above_the_ceiling_is_refused_and_one_at_it_passes(web, alice,
     assert post(web, alice.key, ask(max_tokens=0)).status_code == 200
 
 
-def test_a_ceiling_holds_from_the_next_call_on_wherever_it_was_set(web, alice, upstream):
+def test_each_kind_of_ceiling_applies_from_the_next_call_on(web, alice, upstream):
     upstream.answer = whole(200, message())
     assert post(web, alice.key, ask(max_tokens=500)).status_code == 200
     bounds(alice.virtual_key, max_tokens=400)

@@ -11,7 +11,7 @@ from tests.keys.test_model_names import OTHERS, SOLD
 from tests.support.asked_arbiter import arbiter, cast_with_credentials
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, MODEL, ask, credentials, message, post, refused, row
-from usage.arbitration import Share
+from usage.arbitration import ModelShare
 from usage.models import Budget, Limit, Window
 
 HAIKU = "claude-haiku-4-5"
@@ -20,7 +20,7 @@ ADVISOR = {"type": "advisor_20260301", "name": "advisor"}
 
 
 def everywhere(web, key, **members):
-    """The answers of whatever a key may call a model by."""
+    """The answers for all names by which a key may call a model."""
     counted = {name: value for name, value in ask(**members).items() if name != "max_tokens"}
     batch = {"requests": [{"custom_id": "a", "params": ask(**members)}]}
     bodies = {"/v1/messages": ask(**members), "/v1/messages/count_tokens": counted, "/v1/messages/batches": batch}
@@ -99,7 +99,7 @@ def test_budgets_and_limits_know_a_model_by_every_name(cast):
     with arbiter() as asked:
         for name in SOLD:
             assert asked.admit(cast.alice, 2, requested_model=name)[1] == "budget", name
-            shares = {"deployment-1": Share(Decimal(2), 100, [name])}
+            shares = {"deployment-1": ModelShare(Decimal(2), 100, [name])}
             assert asked.admit(cast.alice, 2, requested_model="deployment-1", shares=shares)[1] == "budget", name
         for name in OTHERS:
             assert asked.admit(cast.alice, 2, requested_model=name)[1] == "admitted", name

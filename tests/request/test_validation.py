@@ -1,4 +1,4 @@
-"""What is known to be wrong is refused before it costs money: docs/validation.md lists it. Nothing else is refused."""
+"""Requests with known mistakes (docs/validation.md) are refused before they cost money, and no others."""
 
 from __future__ import annotations
 
@@ -102,11 +102,11 @@ def test_every_rule_of_the_code_has_an_example_on_the_page():
 
 @pytest.mark.parametrize("members", PASSES.values(), ids=PASSES.keys())
 @pytest.mark.parametrize("counting", [False, True])
-def test_what_is_not_known_to_be_wrong_passes(members, counting):
+def test_a_request_without_a_known_mistake_passes(members, counting):
     assert judge(ask() | members, betas=BETAS, counting=counting) is None
 
 
-def test_a_known_name_in_another_case_is_refused_wherever_a_request_is_read():
+def test_a_known_name_in_another_case_is_refused_in_each_object_that_is_read():
     for name in body.MessagesBody.__struct_fields__:
         for odd in {name.upper(), name.capitalize(), name.replace("s", "\u017f"), name.replace("k", "\u212a")} - {name}:
             for counting in (False, True):
@@ -158,7 +158,7 @@ def test_a_block_that_is_not_known_is_read_as_strictly_the_second_time():
 def test_a_client_that_invents_types_fills_only_a_bounded_memory():
     for number in range(100):
         assert judge(request_of({"type": f"made_up_{number}"})) is None
-    assert len(schema.readers[False].learnt) <= schema.Reader.LEARNT
+    assert len(schema.readers[False].learnt) <= schema.RequestReader.LEARNT
 
 
 @pytest.mark.parametrize("beta", ["mcp-client-2025-04-04", "a-1,mcp-client-2099-01-01", "a-1, mcp-client-2025-11-20"])

@@ -61,7 +61,7 @@ def test_several_that_agree_are_one(web, alice):
 
 
 @pytest.mark.parametrize("other", [FOREIGN, "nonsense", "mistyped", "never handed out"])
-def test_of_several_that_differ_the_one_that_is_a_virtual_key_wins(web, alice, other):
+def test_a_virtual_key_wins_over_other_credentials(web, alice, other):
     if other == "mistyped":
         other = mistype(alice.key)
     elif other == "never handed out":
@@ -73,7 +73,7 @@ def test_of_several_that_differ_the_one_that_is_a_virtual_key_wins(web, alice, o
     assert {entry.virtual_key_id for entry in rows(3)} == {alice.virtual_key.id}
 
 
-def test_of_several_that_differ_the_one_that_still_works_wins(web, alice, upstream):
+def test_a_working_credential_wins_over_others(web, alice, upstream):
     bob = issue(upstream, "bob")
     issuing.revoke(bob.virtual_key)
     first = call(web, authorization=f"Bearer {bob.key}", x_api_key=alice.key)
@@ -91,7 +91,7 @@ def issue_and_forget():
     return plain
 
 
-def test_of_many_credentials_the_first_three_are_looked_up(web, alice, upstream):
+def test_only_the_first_three_of_many_credentials_are_looked_up(web, alice, upstream):
     upstream.answer = whole(200, message())
     unknown = [credentials.make(CredentialKind.VIRTUAL_KEY) for _ in range(990)]
     for before, status in ((2, 200), (3, 401), (990, 401)):
@@ -144,7 +144,7 @@ def test_an_expired_key_is_refused(web, alice, upstream):
 
 
 @pytest.mark.parametrize("subject", ["key", "team", "customer", "gateway"])
-def test_who_is_paused_is_refused_and_let_in_again(web, alice, upstream, subject):
+def test_a_paused_key_is_refused_and_a_resumed_one_is_admitted(web, alice, upstream, subject):
     paused = {
         "key": alice.virtual_key,
         "team": alice.team,

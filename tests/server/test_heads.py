@@ -103,7 +103,7 @@ def test_a_whole_head_that_is_too_large_is_refused_too(web, large, before):
             assert b"HTTP/1.1 431" in said
 
 
-def test_heads_of_some_size_pass_wherever_they_begin(web):
+def test_heads_of_usual_size_pass_at_any_start(web):
     """What comes with the end of a long body is no part of the next head."""
     own = head("x: " + "a" * (http_protocol.HEAD_BYTES - 1000))
     body = b"a" * (http_protocol.HEAD_BYTES * 4)
@@ -204,7 +204,7 @@ def test_connections_of_strangers_take_no_files_that_calls_need(start_web, serve
     assert not Cooldown.objects.exists()
 
 
-def test_the_page_of_somebody_signed_in_is_not_closed_to_make_room_for_strangers(start_web, served):
+def test_the_page_of_a_signed_in_person_is_not_closed_to_make_room_for_strangers(start_web, served):
     web = start_web(ping_seconds=13)
     process = web.processes[0].pid
     _, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)

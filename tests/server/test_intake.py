@@ -90,7 +90,7 @@ async def test_a_body_that_is_longer_than_all_of_it_passes_alone_and_grows() -> 
     assert (await refusal(room.share(2), MIB))[0] == 503
 
 
-async def test_who_waits_comes_in_as_soon_as_there_is_room() -> None:
+async def test_a_waiting_body_is_let_in_as_soon_as_there_is_room() -> None:
     room = intake(patience=60)
     first, second = room.share(1), room.share(1)
     await first.take(3 * MIB)
@@ -117,7 +117,7 @@ async def test_a_key_reads_as_many_bodies_at_once_as_it_may_make_calls() -> None
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["take", "complete", "let go"]), st.integers(0, 6 * MIB))))
-def test_whatever_comes_and_goes_what_is_counted_is_what_is_held(steps: list[tuple[int, str, int]]) -> None:
+def test_the_count_always_equals_the_bytes_that_are_held(steps: list[tuple[int, str, int]]) -> None:
     async def play() -> None:
         async def two(key: int) -> int | None:
             return 2
@@ -242,7 +242,7 @@ def small(served: None, start_web: Any) -> Web:
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches"])
-def test_a_key_whose_bodies_take_its_part_hears_so_before_the_next_is_read_and_others_are_served(
+def test_a_key_with_too_many_bytes_is_refused_before_the_next_body_is_read_and_others_are_served(
     small: Web, upstream: Upstream, path: str
 ) -> None:
     alice, bob = issue(upstream), issue(upstream, "bob")

@@ -100,8 +100,32 @@ def test_requests_behind_each_other_wait_in_small_numbers_and_all_are_answered()
     run(scenario)
 
 
+OFFER = b"connection: upgrade\r\nupgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("offers", [b"", OFFER])
+@pytest.mark.parametrize("sent", [0, 1])
+def test_behind_a_body_requests_wait_in_small_numbers_whether_or_not_they_offer_an_upgrade(offers, sent):
+    """What can only be the rest of a body is read in one piece, but nothing behind it."""
+    count, body = 3000, b"a" * 30_000
+    posted = b"POST / HTTP/1.1\r\nhost: a\r\n" + offers + b"content-length: %d\r\n\r\n" % len(body)
+    short = REQUEST.replace(b"host", offers + b"host")
+
+    async def scenario(served):
+        async with served.connect() as (reader, writer):
+            writer.write(posted + body[:sent])
+            await asyncio.sleep(0.05)
+            writer.write(body[sent:] + (short + posted + body) * 3 + short * count)
+            writer.write(REQUEST.replace(b"host", b"connection: close\r\nhost"))
+            said = await reader.read(-1)
+        assert said.count(b"HTTP/1.1 200") == served.calls == count + 8
+        assert 0 < served.waiting <= WAITING + PIECE // SHORTEST
+
+    run(scenario)
+
+
 def test_while_requests_wait_nothing_more_is_read():
-    """Whatever the one that is answered asks for."""
+    """That holds for each kind of request that is being answered."""
 
     async def scenario(served):
         served.go_on.clear()

@@ -261,7 +261,7 @@ def test_what_its_parts_raise_passes_through_and_cuts_the_provider_off(
 @pytest.mark.parametrize(
     ("parts", "size"), [((b"hel", b"lo"), 9), ((b"hello", b"lo"), 5), ((b"hello, ", b"Alice"), 9), ((b"hel",), 0)]
 )
-def test_one_that_is_not_as_long_as_was_said_is_an_error_and_leaves_no_connection(
+def test_a_body_of_another_length_than_declared_is_an_error_and_leaves_no_connection(
     caller: Caller, upstream: Upstream, parts: Iterable[bytes], size: int
 ) -> None:
     upstream.answer = whole(200, b"first")

@@ -57,7 +57,7 @@ def test_an_offer_to_change_the_protocol_is_ignored(web, upstream, alice, offer,
 
 @OFFERS
 @pytest.mark.parametrize("framed", [with_length, chunked])
-def test_an_offer_is_ignored_wherever_the_request_is_split(web, upstream, alice, offer, framed):
+def test_an_offer_is_ignored_at_any_split_of_the_request(web, upstream, alice, offer, framed):
     upstream.answer = whole(200, message())
     body = json.dumps(ask()).encode()
     request = framed(alice.key, body, offer)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.json_text import byte_edits
-from messages_api.request.batch_body import MOST_BESIDE, Batch, begins, heads, read, read_spooled
+from messages_api.request.batch_body import MOST_BESIDE, BatchContents, begins, heads, read, read_spooled
 from messages_api.request.spooled_body import SpooledBody
 from messages_api.server.errors import GatewayError
 from tests.support.gateway import ask
@@ -31,14 +31,14 @@ def dense(number: int, times: int = 1) -> bytes:
     return b'{"custom_id":"r%d","params":%b}' % (number, params)
 
 
-def spooled(body: bytes) -> Batch:
+def spooled(body: bytes) -> BatchContents:
     """What a process of its own finds in it."""
     with SpooledBody() as file:
         file.size = os.write(file.file, body)
         return asyncio.run(read_spooled(file, memory=LITTLE, signatures=False))
 
 
-def here(body: bytes) -> Batch:
+def here(body: bytes) -> BatchContents:
     with SpooledBody() as file:
         return read(body, file.edited, signatures=False)
 

@@ -77,7 +77,7 @@ def test_unread_results_are_settled_by_the_task_once(web, alice, provider):
     assert len(lines()) == 2
 
 
-def test_one_that_goes_wrong_does_not_take_the_others_turn(web, alice, provider, monkeypatch, caplog):
+def test_a_batch_that_fails_does_not_keep_the_others_waiting(web, alice, provider, monkeypatch, caplog):
     for _ in range(3):
         create(web, alice.key)
     later()
@@ -86,7 +86,7 @@ def test_one_that_goes_wrong_does_not_take_the_others_turn(web, alice, provider,
 
     def ask_or_fail(batch):
         if batch == first:
-            raise ValueError("a line of somebody's results")
+            raise ValueError("a line of a customer's results")
         ask(batch)
 
     monkeypatch.setattr(batch_upkeep, "ask", ask_or_fail)
@@ -94,10 +94,10 @@ def test_one_that_goes_wrong_does_not_take_the_others_turn(web, alice, provider,
         provider.end(name)
     batch_upkeep.tend()
     assert Batch.objects.filter(ended_at=None).count() == 1
-    assert "somebody" not in caplog.text
+    assert "a customer's results" not in caplog.text
 
 
-def test_one_that_was_settled_early_is_shown_as_it_is(web, alice, provider):
+def test_a_batch_that_was_settled_early_is_listed_as_ended(web, alice, provider):
     create(web, alice.key)
     provider.end()
     get(web, alice.key, f"/{NAME}/results")
@@ -144,7 +144,7 @@ def test_a_batch_that_was_made_and_never_heard_of_is_found_and_belongs_to_who_ma
     wait_until(lambda: not held().exists())
 
 
-def test_one_that_was_never_made_is_given_up_and_costs_nothing(web, upstream, alice, provider):
+def test_a_batch_that_was_never_created_is_given_up_and_costs_nothing(web, upstream, alice, provider):
     in_doubt(web, upstream, alice.key, provider, made=False)
     batch_upkeep.tend()
     assert held().exists(), "the provider may be slow"
@@ -206,7 +206,7 @@ def test_a_process_that_dies_while_it_makes_one_leaves_it_to_be_found(start_web,
     assert LedgerEntry.objects.get(endpoint="batches.create").id == orphan.id
 
 
-def test_one_whose_hold_has_expired_says_so(web, alice, provider):
+def test_a_batch_whose_hold_has_expired_is_marked_as_expired(web, alice, provider):
     create(web, alice.key)
     held().update(expires_at=timezone.now() - timedelta(seconds=1))
     Batch.objects.update(created_at=timezone.now() - timedelta(days=31))

@@ -62,7 +62,7 @@ def test_a_batch_reaches_the_provider_byte_for_byte_and_its_answer_comes_back(we
     assert upstream.last.values("x-api-key") == ["sk-ant-the-providers-own-1234"]
 
 
-def test_what_it_may_cost_is_held_until_its_results_are_read(web, alice, provider):
+def test_the_ceiling_of_a_batch_is_held_until_its_results_are_read(web, alice, provider):
     create(web, alice.key, "a", "b", "c")
     hold = held().get()
     assert hold.process is None
@@ -220,7 +220,7 @@ def test_deleting_it_settles_it_first(web, alice, provider):
     assert get(web, alice.key).json()["data"] == []
 
 
-def test_one_that_still_runs_is_not_deleted_if_the_provider_says_so(web, alice, provider):
+def test_a_running_batch_is_not_deleted_if_the_provider_refuses_it(web, alice, provider):
     create(web, alice.key)
     answer = CLIENT.delete(f"{web.url}{BATCHES}/{NAME}", headers=credentials(alice.key))
     assert answer.status_code == 400
@@ -371,7 +371,7 @@ def test_models_are_scoped_as_for_messages(web, upstream, served, provider):
     assert "batches" in refused(create(web, echo.key), 404, "not_found_error")
 
 
-def test_one_that_the_provider_refuses_costs_nothing(web, upstream, alice):
+def test_a_batch_that_the_provider_refuses_costs_nothing(web, upstream, alice):
     error = b'{"type":"error","error":{"type":"invalid_request_error","message":"too many"},"request_id":"req_x"}'
     upstream.answer = whole(400, error)
     answer = create(web, alice.key)

@@ -103,7 +103,7 @@ WEIGHTED = st.dictionaries(st.integers(1, 1 << 40), st.integers(1, 1_000_000), m
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(), WEIGHTED)
-def test_a_name_meets_the_same_key_whatever_else_comes_and_goes(name: str, weights: dict[int, int]) -> None:
+def test_a_name_keeps_its_provider_key_while_others_come_and_go(name: str, weights: dict[int, int]) -> None:
     routes = [known(*each) for each in weights.items()]
     chosen = routing.rendezvous(name, routes)
     assert routing.rendezvous(name, routes[::-1]) == chosen

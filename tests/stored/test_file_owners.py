@@ -1,4 +1,4 @@
-"""Whose a file is: its team's, or its key's, and nobody else sees it."""
+"""A file belongs to its team or its key, and no other caller sees it."""
 
 from __future__ import annotations
 

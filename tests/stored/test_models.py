@@ -161,7 +161,7 @@ def test_a_thousand_models_are_one_page_and_no_request_to_the_provider(web, alic
     assert len(upstream.seen) == asked
 
 
-# Where nobody has listed anything
+# If no provider has listed its models
 
 
 def test_echo_lists_itself_and_the_models_that_it_answers_for(web, echo_alice):
@@ -247,5 +247,5 @@ def test_a_list_goes_before_a_name_that_is_written_out():
     assert {name: each.info for name, each in found.items()} == {"private": "described"}
 
 
-def test_what_cannot_be_called_yet_is_not_listed():
+def test_a_provider_key_of_an_unsupported_protocol_lists_no_models():
     assert model_list.usable(key(provider(1, "gpt-9", provider="openai")), {}, ["anthropic"]) == {}

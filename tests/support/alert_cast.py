@@ -65,5 +65,5 @@ def tell(address, customer=None, channel="webhook", secret=SECRET, **terms):
 
 
 def due(**change):
-    """Time passes: whatever waits is due."""
+    """Let time pass: every waiting delivery is due."""
     Delivery.objects.filter(delivered_at=None).update(next_at=timezone.now(), **change)

@@ -61,7 +61,7 @@ class Arbiter:
         return found[0]
 
     def set_clock(self, moment: datetime | None) -> None:
-        """It is this moment from now on, for whatever is admitted and counted; None: it is what it is."""
+        """Set the arbiter's clock to this moment, for admissions and counts; None: the real time."""
         self.clock = moment
         now = f"timestamptz ''{moment.isoformat()}''" if moment else "clock_timestamp()"
         self.link.execute(REAL_TIME.format(now))

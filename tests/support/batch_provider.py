@@ -14,7 +14,7 @@ PATH = re.compile(r"/v1/messages/batches(?:/([A-Za-z0-9_-]+))?(/cancel|/results)
 
 
 class BatchProvider:
-    """What `Upstream.answer` may be. Every request of a batch comes to 100 input and 20 output tokens, unless
+    """What `Upstream.answer` may be. Every request of a batch uses 100 input and 20 output tokens, unless
     `results` says otherwise for its custom id."""
 
     def __init__(self) -> None:

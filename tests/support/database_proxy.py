@@ -24,9 +24,8 @@ class Proxy:
     """Forwards connections to the test's database. Connect to it with `parameters`.
 
     Attributes:
-        cuts: texts to look for in what clients say, and how their connection is cut, once each.
-        hole: while it is set, nothing gets through. A connection that something of was lost stays silent for ever, and
-            open; others go on.
+        cuts: texts to look for in what clients send, and how the connection is cut, once each.
+        hole: while it is set, all bytes are lost. A connection that has lost some stays open and silent; others go on.
     """
 
     def __init__(self) -> None:

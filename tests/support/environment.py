@@ -33,7 +33,7 @@ SERVER_DIR = make_folder()
 
 
 def forget_deployment() -> None:
-    """Whatever is configured for a gateway here is not for its tests."""
+    """Tests ignore the configuration of a gateway in this checkout."""
     os.environ["ENV_FILE"] = os.devnull
     from gateway_project.configuration import Configuration
 

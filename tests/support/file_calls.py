@@ -69,7 +69,7 @@ def multipart(content: bytes) -> tuple[str, bytes]:
 
 
 def raw_upload(key: str, size: int) -> bytes:
-    """The head of an upload of so many bytes."""
+    """The head of an upload of this number of bytes."""
     head = f"POST /v1/files HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {size}\r\n"
     return head.encode() + b"content-type: multipart/form-data; boundary=xyz\r\n\r\n"
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
+import msgspec
 from django.db import connection
 
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from usage import request_ids
+from usage.arbitration import Settlement
 from usage.models import RollupState
 
 START = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
@@ -49,8 +52,25 @@ def make_entry(key, at=START, provider_key=None, using=connection, **changes):
     """Insert a ledger row for a call of this key; returns its id."""
     milliseconds = int((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
     call = UUID(int=request_ids.new_id().int & ~(0xFFFFFFFFFFFF << 80) | milliseconds << 80)
+    settled = Settlement(
+        id=call,
+        model="claude-opus-5-5",
+        provider="anthropic",
+        provider_key_id=provider_key.id if provider_key else None,
+        provider_request_id="req_upstream",
+        status="completed",
+        http_status=200,
+        stop_reason="end_turn",
+        input_tokens=100,
+        output_tokens=10,
+        service_tier="standard",
+        cost=Decimal("0.0006"),
+        price_version="test",
+        time_to_first_byte_ms=300,
+        duration_ms=2000,
+    )
     row = {
-        "id": call,
+        **msgspec.structs.asdict(settled),
         "admitted_at": at,
         "ended_at": at + timedelta(seconds=2),
         "credential": 0,
@@ -61,35 +81,8 @@ def make_entry(key, at=START, provider_key=None, using=connection, **changes):
         "client_labels": {},
         "endpoint": "messages",
         "requested_model": "claude-opus-5-5",
-        "model": "claude-opus-5-5",
         "stream": False,
-        "provider": "anthropic",
-        "provider_key_id": provider_key.id if provider_key else None,
-        "provider_request_id": "req_upstream",
-        "status": "completed",
-        "http_status": 200,
-        "error_type": "",
-        "stop_reason": "end_turn",
-        "input_tokens": 100,
-        "output_tokens": 10,
-        "thinking_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cache_creation_5m_input_tokens": 0,
-        "cache_creation_1h_input_tokens": 0,
-        "web_search_requests": 0,
-        "iterations": [],
-        "service_tier": "standard",
-        "speed": "",
-        "inference_geo": "",
-        "cost": "0.0006",
-        "currency": "USD",
-        "price_version": "test",
-        "price_flag": "",
-        "estimated": False,
         "held": "0.01",
-        "time_to_first_byte_ms": 300,
-        "duration_ms": 2000,
-        "attempts": [],
     } | changes
     values = [json.dumps(value) if isinstance(value, dict | list) else value for value in row.values()]
     with using.cursor() as cursor:

@@ -19,7 +19,7 @@ PREFIXES = ["", "/anthropic", "/pydanticai/anthropic", "/pydanticai"]
 
 
 def info(name: str, **members: Any) -> dict[str, Any]:
-    """A model as a provider describes it, with members that nobody has heard of."""
+    """A model as a provider describes it, with unknown members."""
     return {
         "type": "model",
         "id": name,

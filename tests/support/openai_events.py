@@ -8,7 +8,7 @@ from typing import Any
 from anthropic._streaming import SSEDecoder
 
 from messages_api.providers.openai import answer, completion
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected
 from tests.support.openai_provider import DONE, USAGE, chunk
 
@@ -18,7 +18,7 @@ Event = tuple[str, dict[str, Any]]
 
 def translated(parts: list[bytes], expected: Expected = PLAIN) -> list[Event]:
     """The events that come of a stream, as Anthropic's SDK reads them."""
-    events = Events(expected)
+    events = EventTranslation(expected)
     out = [events.feed(part) for part in parts]
     return decode(b"".join([*out, events.finish()]))
 

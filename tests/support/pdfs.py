@@ -1,4 +1,4 @@
-"""PDFs as producers write them, and as somebody writes them who wants to look small."""
+"""PDFs as producers write them, and PDFs that are made to look small."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def packed(objects: Objects, pack: Callable[[bytes], bytes] = zlib.compress, abo
 
 
 def written(pages: int) -> bytes:
-    """An ordinary file of so many pages."""
+    """An ordinary file of this number of pages."""
     return file(objects(pages))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from messages_api.process import allowances
-from messages_api.request import estimates, plain, schema
+from messages_api.request import estimates, pdf, plain, schema
 from messages_api.request.estimates import estimate
 from tests.support.gateway import ask
 from usage import pricing
@@ -20,7 +20,7 @@ OPUS, HAIKU, FABLE = "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-1"
 
 
 def contents(said):
-    return estimates.contents(plain.of(json.dumps(said).encode()))
+    return estimates.contents(plain.of(json.dumps(said).encode()), pdf.Steps())
 
 
 def reckoned(body):

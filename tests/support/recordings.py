@@ -41,7 +41,7 @@ class Recording:
 
     @property
     def request_body(self) -> bytes:
-        """A body as a client might send it, in a form that nobody would get by writing it anew."""
+        """A body as a client might send it, in a form that no encoder would write."""
         text = json.dumps(self.request, ensure_ascii=False, separators=(",  ", " : "))
         return ("\n " + text + "  \n").encode()
 

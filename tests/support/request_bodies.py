@@ -92,7 +92,7 @@ PASSES = {
     "a system message without content": {"messages": [{"role": "system", "clear_at": 7}]},
     "an answer that was begun": {"messages": [*ask()["messages"], {"role": "assistant", "content": "I"}]},
     "no parallel tools": {"tool_choice": {"type": "any", "disable_parallel_tool_use": True}},
-    "null for all that may be left out": dict.fromkeys(
+    "null in all optional members": dict.fromkeys(
         [
             "system",
             "stream",

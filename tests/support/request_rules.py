@@ -161,7 +161,7 @@ def is_output_config(value):
 
 
 def leaves_room_to_speak(request):
-    """Of a request with BETAS, among which is none for thinking between uses of tools."""
+    """The mistakes of a request with BETAS, which has no beta for thinking between uses of tools."""
     thinking, limit = request.get("thinking"), request["max_tokens"]
     return (
         thinking is None

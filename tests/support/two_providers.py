@@ -57,7 +57,7 @@ def alice(served, first, second):
 
 
 def another(caller, name, customer="", team=""):
-    """Somebody else, whose calls go where this caller's go: of the same team, or of another one or another customer."""
+    """Another caller with the same routes: of the same team, another team or another customer."""
     of = Customer.objects.get_or_create(name=customer)[0] if customer else caller.team.customer
     within = Team.objects.get_or_create(customer=of, name=team)[0] if team else None if customer else caller.team
     routes = VirtualKeyRoute.objects.filter(virtual_key=caller.virtual_key).select_related("provider_key")
@@ -72,7 +72,7 @@ def another(caller, name, customer="", team=""):
 
 @contextlib.contextmanager
 def nobody_there():
-    """An address at which nobody listens."""
+    """An address at which no server listens."""
     import socket
 
     with socket.socket() as taken:

@@ -23,7 +23,7 @@ LANGUAGE sql STABLE AS $$
     WHERE c.id = p_credential
 $$;
 
--- Which budget or limit refuses, its owner, what was needed and what is left, as JSON. Amounts are strings, moments ISO
+-- The budget or limit that refuses, with its owner, what was needed and what is left, as JSON. Amounts are strings,
 -- 8601 in UTC.
 CREATE FUNCTION usage_refusal(
     p_budget bigint, p_throttle bigint, p_needed numeric, p_left numeric, p_wait numeric, p_moment timestamptz)
@@ -65,13 +65,13 @@ BEGIN
     RETURN said::text;
 END $$;
 
--- Decide on calls that budgets or limits apply to, now that their counters are locked, and hold what they may cost.
--- All that applies must allow a call; a refused one changes nothing, so that a smaller one after it may still pass.
+-- Decide on calls that budgets or limits apply to, and hold what they may cost; the counters are locked. Every budget
+-- and limit that applies must allow a call. A refused call changes nothing, so a smaller one after it may still pass.
 -- Verdicts beyond usage_caller's:
 --   budget     a budget has too little left; the detail says which, and what was needed
---   limit      it comes too soon, or too many run; the detail says which, and when to try again
--- The detail of an admitted call lists how its limits stand after the group, and a budget that another call like it
--- would not fit before this one is settled.
+--   limit      a limit's rate or number of calls is reached; the detail says which limit, and when to try again
+-- The detail of an admitted call lists the state of its limits after the group, and a budget that has no room for
+-- another such call until this one is settled.
 CREATE FUNCTION usage_decide(
     p_process uuid, p_counted usage_counted[], p_budgets bigint[], p_locked usage_change[], p_throttles bigint[])
 RETURNS usage_verdict[] LANGUAGE plpgsql AS $$
@@ -128,7 +128,7 @@ BEGIN
                 (c.asked).shares) AS l
             CROSS JOIN LATERAL (SELECT usage_bucket(l.kind, l.rate, l.burst)) AS b (burst)
             LEFT JOIN usage_limitstate s ON s.limit_id = l.id
-            -- A call that lasts for days isn't one of the calls at once, nor are its tokens this minute's.
+            -- A call that lasts for days counts in no limit of parallel calls, and its tokens in no limit per minute.
             WHERE (c.asked).expires_seconds IS NULL OR l.kind = 'rpm'
         ) ELSE '{}' END)::usage_weighed ORDER BY c.number)
     INTO calls
@@ -144,7 +144,7 @@ BEGIN
                 RAISE EXCEPTION 'what applies has changed meanwhile' USING ERRCODE = 'BF002';
             END IF;
             room := coalesce(rooms[need.slot], need.room);
-            -- More than a bucket takes passes when it is full.
+            -- A call of more than a full bucket passes when the bucket is full.
             IF need.binding AND need.need > room AND room < coalesce(need.full_room, need.need) THEN
                 wait := CASE WHEN need.throttle IS NULL THEN 'infinity'
                     ELSE coalesce((least(need.need, need.full_room) - room) / need.pace, 1) END;

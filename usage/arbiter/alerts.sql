@@ -1,10 +1,10 @@
 -- Alerts of budgets that refuse a call, and calls that cost more than was held. A hard budget refuses what doesn't fit,
--- so it may never reach 100 %. The transaction that refuses writes the alert, before the caller has its answer: a
--- process that dies then loses none. An admission pays nothing for it.
+-- so it may never reach 100 %. The transaction that refuses writes the alert, before the caller has its answer: if the
+-- process dies then, the alert isn't lost. Admissions don't get slower by this.
 
--- When the span of a budget began in which it alerts once: with the current window (p_start). A prepaid budget has one
--- window for ever, so each top-up begins a span. Between two windows of a rolling budget (p_start is null) the span
--- began when the first of them ended. Null where a calendar's window wasn't used yet.
+-- The start of the span in which a budget alerts once. It is the start of the current window (p_start). A prepaid
+-- budget has one endless window, so each top-up begins a span. Between two windows of a rolling budget (p_start is
+-- null), the span begins at the end of the first one. Null if a calendar's window has not been used yet.
 CREATE FUNCTION usage_exhaustible_since(p_budget usage_budget, p_start timestamptz, p_moment timestamptz)
 RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -19,7 +19,7 @@ BEGIN
     RETURN p_start;
 END $$;
 
--- When a budget first refused a call in that span; null where it hasn't. These alerts have the threshold 0.
+-- When a budget first refused a call in that span; null if it refused none. These alerts have the threshold 0.
 CREATE FUNCTION usage_exhausted_since(p_budget usage_budget, p_start timestamptz, p_moment timestamptz)
 RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 BEGIN

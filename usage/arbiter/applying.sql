@@ -1,4 +1,4 @@
--- Which budgets and limits apply to a call, and what they are about.
+-- The budgets and limits that apply to a call, and what they count.
 
 -- The budgets that apply to a call. This function and the next are inlined into the statements that use them.
 CREATE FUNCTION usage_budgets_of(
@@ -47,9 +47,9 @@ RETURNS TABLE (amount numeric) LANGUAGE sql STABLE AS $$
         ) AS o ORDER BY o.id DESC LIMIT 1), p_amount)
 $$;
 
--- What may come at once: all that a limit's bucket has when it is full. Where the limit doesn't say, that is a sixth of
--- the requests of a minute, but at least ten and never more than the rate, because clients begin with several calls in
--- a second. Of tokens it is a tenth: a call of more passes when the bucket is full. Limits of calls at once have no
+-- The burst: the content of a limit's full bucket. By default, it is a sixth of the requests per minute, but at least
+-- ten and never more than the rate, because clients begin with several calls in a second. Of tokens it is a tenth of
+-- the rate: a call of more tokens passes when the bucket is full. Limits of calls at once have no
 -- bucket.
 CREATE FUNCTION usage_bucket(p_kind text, p_rate bigint, p_burst bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE p_kind WHEN 'parallel' THEN NULL

@@ -1,6 +1,6 @@
 -- Hold more for a call, before another attempt (messages_api/relay/attempts.py): what the attempts before may have cost
--- (p_cost USD, p_tokens), and whatever applies to the provider key and the model of the next one and didn't apply
--- before, in full (p_most_tokens: all its tokens). True if it is held; otherwise nothing has changed. What is held
+-- (p_cost USD, p_tokens), and the full amount (p_most_tokens: all tokens) for budgets that apply to the next provider
+-- key and model and did not apply before. Returns true if it is held; otherwise nothing has changed. What is held
 -- already stays in the window of its admission.
 CREATE FUNCTION usage_hold_more(
     p_call uuid, p_provider text, p_provider_key bigint, p_model text, p_cost numeric, p_tokens numeric,

@@ -1,5 +1,5 @@
--- Calls whose costs are known line by line, days after they were admitted: message batches. Their hold has no process;
--- it lasts until the last line is settled, or until it expires.
+-- Message batches: calls whose costs become known line by line, days after their admission. Their hold has no process.
+-- It lasts until the last line is settled, or until it expires.
 
 -- The id of a part of a call: in the same millisecond (so in the same month of the ledger), and always the same, so
 -- that settling a line again changes nothing.
@@ -8,7 +8,7 @@ CREATE FUNCTION usage_part_id(p_call uuid, p_name text) RETURNS uuid LANGUAGE sq
     FROM encode(sha256(convert_to(p_call::text || p_name, 'UTF8')), 'hex') AS h
 $$;
 
--- The call that made a batch has been answered: its row is written, which costs nothing, and its hold stays.
+-- Write the row of a call that created a batch, once it is answered. The row has no cost, and the hold stays.
 CREATE FUNCTION usage_open(p_settlement jsonb) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     held usage_hold;
@@ -34,7 +34,7 @@ DECLARE
 BEGIN
     SELECT * INTO held FROM usage_hold WHERE id = p_call FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN 0;  -- all is settled, or has expired
+        RETURN 0;  -- everything is settled, or the hold has expired
     END IF;
     SELECT to_jsonb(e) INTO opened FROM usage_ledgerentry e WHERE e.id = p_call;
     IF NOT FOUND THEN
@@ -46,7 +46,7 @@ BEGIN
             'client_labels', (opened -> 'client_labels') || coalesce(line -> 'client_labels', '{}')))
         FROM jsonb_array_elements(p_lines) AS line
     ), 'part', ARRAY[held]);
-    -- What is spent is no longer held; what is over was never held.
+    -- Spent amounts are no longer held. What exceeds the hold was never held.
     WITH spent AS (
         SELECT c.budget, c.start, sum(c.amount) AS amount
         FROM unnest(made.ended) AS e, unnest(e.spent) AS c GROUP BY c.budget, c.start

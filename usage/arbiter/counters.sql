@@ -1,10 +1,10 @@
 -- Counters: what calls spend of budgets, and what limits have counted.
 --
 -- Order of locks, for every transaction: holds, budgets (rolling ones that need a new window), windows by (budget,
--- start), states of limits by limit. Transactions that keep to it never wait in a circle.
+-- start), states of limits by limit. Transactions with this order can't deadlock.
 
--- What budgets of tokens count: all that a model reads, from caches too, and writes. Counts beyond reason, which broken
--- providers report, are cut to what counters can hold.
+-- What budgets of tokens count: all that a model reads, from caches too, and writes. Impossibly large counts of broken
+-- providers are cut to what counters can hold.
 CREATE FUNCTION usage_tokens(
     p_input bigint, p_output bigint, p_cache_read bigint, p_cache_5m bigint, p_cache_1h bigint)
 RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
@@ -46,7 +46,7 @@ BEGIN
     RETURN p_charges;
 END $$;
 
--- What one line of a call of several models has spent, of what was held for the call. A budget of some models is
+-- What one line of a call of several models has spent of the call's hold. A budget of some models is
 -- charged with the lines of those, and with lines that may have asked one of them besides. A provider may name a model
 -- by its date; a line of a model that the call didn't ask for, or without a name, is charged to all.
 CREATE FUNCTION usage_part_spent(
@@ -110,7 +110,7 @@ BEGIN
     WHERE s.limit_id = c.throttle AND c.amount <> 0;
 END $$;
 
--- Lock what these changes and corrections are about, in the common order.
+-- Lock the rows of these changes and corrections, in the common order.
 CREATE FUNCTION usage_lock(p_changes usage_change[], p_corrections usage_throttle[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF p_changes IS NOT NULL THEN

@@ -1,6 +1,6 @@
 -- One group of a process's writer (usage.admission): settlements first, then releases of holds whose calls were not
--- made, then admissions, each judged by what is committed now. Raises BF001 if the writer's right has gone to another
--- connection or to the reaper, and BF002 if other counters apply now than were locked: ask again.
+-- made, then admissions, which are decided by what is committed now. Raises BF001 if another connection or the reaper
+-- has moved the writer's fence, and BF002 if other counters apply now than were locked: ask again.
 CREATE FUNCTION usage_group(
     p_process uuid, p_fence bigint, p_settlements jsonb, p_releases uuid[], p_admissions jsonb)
 RETURNS SETOF usage_verdict LANGUAGE plpgsql

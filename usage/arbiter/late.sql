@@ -1,6 +1,6 @@
--- Admit calls that were let through while the database was away (ARBITER_AWAY=pass): each gets the hold that it would
--- have had, charged to the windows of the time when it was made, and is settled like any other. None is refused: they
--- can take budgets past their amounts, and limits don't count them. Admitting again changes nothing.
+-- Admit calls that passed while the database was unavailable (ARBITER_AWAY=pass). Each gets the hold that it would have
+-- had, charged to the windows of the time when it was made, and is settled like any other. They are never refused: they
+-- can take budgets over their amounts, and limits don't count them. Admitting a call again changes nothing.
 --   p_process     the process that settles them; null: the caller ends them in the same transaction
 --   p_admissions  usage.arbitration.Admission, with admitted_at
 CREATE FUNCTION usage_admit_late(p_process uuid, p_admissions jsonb) RETURNS void LANGUAGE plpgsql AS $$
@@ -21,7 +21,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- A rolling window begins with the first of them, and ends before one that has begun since.
+    -- A rolling window begins with the first of these calls, and ends before a window that has begun since.
     SELECT array_agg(DISTINCT b.id) INTO unpredictable
     FROM unnest(calls) AS c, usage_budgets_of_call(c) AS b WHERE b.rolling;
     PERFORM FROM usage_budget b WHERE b.id = ANY (unpredictable) ORDER BY b.id FOR NO KEY UPDATE;

@@ -1,7 +1,7 @@
--- How a hold and a row of the ledger are made, in one place each. Their columns come from usage/arbitration.py.
+-- The functions that insert holds and ledger rows; nothing else does. Their columns come from usage/arbitration.py.
 
--- Make holds of calls that are admitted at this moment (or at one of their own). A call that no process will settle is
--- held without a date: it is ended in the same transaction.
+-- Make holds of calls that are admitted at this moment (or at one of their own). A call that no process will settle
+-- gets a hold without a date: the same transaction ends it.
 CREATE FUNCTION usage_make_holds(p_process uuid, p_moment timestamptz, p_calls usage_weighed[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -23,8 +23,8 @@ BEGIN
     FROM unnest(p_calls) AS c;
 END $$;
 
--- Make ledger rows of settlements: usage_settled as JSON; what is missing has its default. A row is made once, and only
--- where there is a hold, which says who called. p_how:
+-- Make ledger rows of settlements: usage_settled as JSON; what is missing has its default. A row is made once,
+-- and only if there is a hold, which names the caller. p_how:
 --   settled  the hold is deleted; of what was held, the call's cost is spent
 --   expired  the hold is deleted; all that was held is spent
 --   opened   the hold stays (p_stays, which the caller has locked); nothing is spent yet
@@ -60,7 +60,7 @@ BEGIN
                 WHEN 'expired' THEN h.charges
                 WHEN 'part' THEN usage_part_spent(h.charges, h.shares, s.model, s.cost, s.tokens) END
         FROM s JOIN holds h ON h.id = s.hold
-        ON CONFLICT (id) DO NOTHING  -- taken for interrupted, then admitted again by a group that was in doubt
+        ON CONFLICT (id) DO NOTHING  -- it was interrupted, then admitted again by a group that may have been committed
         RETURNING id, cost, charges
     )
     SELECT

@@ -2,7 +2,7 @@
 
 -- Settle calls: the hold is deleted, the ledger row is written. Settling again changes nothing. The counters are left
 -- to the caller. A call that simply became its ledger row gets no verdict; the others:
---   adjusted   it had been taken for interrupted; the difference is now an adjustment of that row
+--   adjusted   it already had an interrupted row; the difference is now an adjustment of that row
 --   repeated   it was settled before
 --   unknown    there is neither hold nor row
 CREATE FUNCTION usage_close(p_settlements jsonb) RETURNS usage_closed LANGUAGE plpgsql AS $$
@@ -78,8 +78,8 @@ BEGIN
 END $$;
 
 -- End the holds of calls whose processes died: each becomes an interrupted row, estimated as its input and what a model
--- writes (p_rate tokens a second) until p_until, when the call is last known to have run. That much is spent; the rest
--- of what was held is retained until usage_give_back, since the call may yet turn out to cost it.
+-- writes (p_rate tokens a second) until p_until, the last time at which the call is known to have run. That estimate is
+-- spent. The rest of the hold is retained until usage_give_back, because the call may still cost it.
 CREATE FUNCTION usage_interrupt(p_calls uuid[], p_until timestamptz[], p_rate integer)
 RETURNS integer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -116,7 +116,7 @@ BEGIN
     RETURN made.written;
 END $$;
 
--- Take over the calls of dead processes. A process is dead when its heartbeat is older than its lease; while the
+-- Interrupt the calls of dead processes. A process is dead when its heartbeat is older than its lease; while the
 -- database itself has been up for less than one, all count as alive.
 CREATE FUNCTION usage_reap(p_lease interval, p_rate integer) RETURNS integer LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -140,7 +140,8 @@ BEGIN
     RETURN reaped;
 END $$;
 
--- Holds whose date has passed become interrupted rows that cost all that is still held: their results never came.
+-- Holds whose date has passed become interrupted rows that cost all that is still held, because their results were
+-- never read.
 CREATE FUNCTION usage_expire() RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     made usage_made;
@@ -159,7 +160,8 @@ BEGIN
     RETURN made.written;
 END $$;
 
--- Give back what was retained of calls whose end is not known: of those given, or of all older than an age. Returns of
+-- Give back what was retained for calls without a known end: for the given calls, or for all older than an
+-- age. Returns of
 -- how many.
 CREATE FUNCTION usage_give_back(p_calls uuid[], p_age interval) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE

@@ -5,7 +5,7 @@
 CREATE TYPE usage_change AS (budget bigint, start timestamptz, spent numeric, held numeric);
 -- The answer about a call, and details as JSON.
 CREATE TYPE usage_verdict AS (id uuid, verdict text, detail text);
--- An admission as it is asked for. `admitted_at` is given for calls that passed while the database was away.
+-- An admission as it is asked for. `admitted_at` is set for calls that passed while the database was unavailable.
 CREATE TYPE usage_asked AS ({{admission: # @}}, admitted_at timestamptz);
 -- A settlement. Functions fill in the members after the columns: the call whose hold it is, where its row has another
 -- id; what was called, where it differs from the hold; and when the call ended.
@@ -27,8 +27,8 @@ CREATE TYPE usage_weighed AS (
 CREATE TYPE usage_ended AS (
     id uuid, held usage_charge[], spent usage_charge[], throttles usage_throttle[], input_tokens numeric,
     cached_tokens numeric, output_tokens numeric);
--- What became of settlements: how many rows were written, and their cost; the calls that counters know of; and ids for
--- which no row was written.
+-- The result of settlements: the number of new rows and their cost, the calls that counters have, and ids for which no
+-- row was written.
 CREATE TYPE usage_made AS (written bigint, cost numeric, ended usage_ended[], missing uuid[]);
 -- Settlements: verdicts on those that were not simply settled, and what the counters change by.
 CREATE TYPE usage_closed AS (verdicts usage_verdict[], changes usage_change[], corrections usage_throttle[]);

@@ -1,7 +1,7 @@
 -- The windows of budgets: rows that are made on first use.
 
--- The moment at which a clock on the wall in a zone first shows a time. Where clocks are put back it shows it twice;
--- where they are put forward it may never show it, and the moment of the change stands for it.
+-- The moment at which clocks in a zone first show a time. When clocks are put back, they show it twice; when they are
+-- put forward, they may skip it: then the moment of the change is returned.
 CREATE FUNCTION usage_moment(p_local timestamp, p_zone text) RETURNS timestamptz LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
     later timestamptz := p_local AT TIME ZONE p_zone;
@@ -14,7 +14,7 @@ BEGIN
 END $$;
 
 -- The window of a calendar or rolling period that a moment is in: p_month is the fiscal year's first. Minutes and
--- hours are as long as any other when clocks change; from days on, the calendar decides.
+-- hours keep their length when clocks change; from days on, the calendar decides.
 CREATE FUNCTION usage_window_at(
     p_period text, p_rolling boolean, p_zone text, p_month integer, p_at timestamptz,
     OUT start timestamptz, OUT until timestamptz) LANGUAGE plpgsql IMMUTABLE AS $$
@@ -43,8 +43,8 @@ BEGIN
     END IF;
 END $$;
 
--- The window of a budget that a moment is in, if there is one yet. Once made, a window stays as it is until it ends,
--- whatever happens to the customer's calendar.
+-- The window of a budget that a moment is in, if it exists yet. An existing window keeps its end even if the customer's
+-- calendar changes.
 CREATE FUNCTION usage_current(p_budget bigint, p_at timestamptz) RETURNS SETOF usage_window LANGUAGE sql STABLE AS $$
     SELECT * FROM (
         SELECT * FROM usage_window w WHERE w.budget_id = p_budget AND w.start <= p_at ORDER BY w.start DESC LIMIT 1
@@ -87,13 +87,14 @@ BEGIN
         ON CONFLICT DO NOTHING RETURNING budget_id
     )
     SELECT array_agg(budget_id) INTO begun FROM made WHERE budget_id = ANY (unpredictable);
-    -- A window that ended early (its customer's calendar has changed) goes on. That is rare, so its lock is bearable.
+    -- A window that ended early (its customer's calendar has changed) continues. That is rare, so its lock does no
+    -- harm.
     UPDATE usage_window u SET until = w.until FROM unnest(ids, starts, ends) AS w (budget, start, until)
     WHERE u.budget_id = w.budget AND u.start = w.start AND u.until < w.until;
     RETURN begun;
 END $$;
 
--- When this number of windows of a budget ends, the current one being the first; null where they never end.
+-- The end of this number of windows of a budget, counting the current one; null if they never end.
 CREATE FUNCTION usage_windows_end(p_budget bigint, p_windows integer) RETURNS timestamptz LANGUAGE plpgsql AS $$
 DECLARE
     ends timestamptz;

@@ -20,7 +20,7 @@ from messages_api.answer.events import PING
 from messages_api.process import long_bodies
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
 from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, probe, request, turns
-from messages_api.providers.openai.events import Events
+from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.server import errors, headers
 from messages_api.upstream.client import Answer, Headers, UpstreamError, plain, read_all
@@ -148,7 +148,7 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
     streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
     succeeded = 200 <= answered.status < 300
     if succeeded and streams and wanted.stream:
-        streamed = Streamed(answered, [*known, EVENTS], Events(wanted))
+        streamed = Streamed(answered, [*known, EVENTS], EventTranslation(wanted))
         if (failure := await streamed.begin(between_bytes)) is None:
             return streamed
         status, error = faults.of_json(0, failure, wanted.model, request_id)
@@ -159,7 +159,7 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
             read = completion.read(body)
             if completion.error(read) is None:
                 if wanted.stream:
-                    return Whole(200, [*known, EVENTS], Events(wanted).whole(read))
+                    return Whole(200, [*known, EVENTS], EventTranslation(wanted).whole(read))
                 return Whole(200, [*known, JSON], answer.message(read, wanted))
         except completion.Nothing:
             raise nothing() from None
@@ -204,7 +204,7 @@ class Streamed:
 
     status = 200
 
-    def __init__(self, answered: Answer, headers: Headers, events: Events) -> None:
+    def __init__(self, answered: Answer, headers: Headers, events: EventTranslation) -> None:
         self.answered = answered
         self.headers = headers
         self.events = events

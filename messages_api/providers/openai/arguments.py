@@ -4,7 +4,7 @@ OpenAI's fragments continue each other. Other providers repeat all of the argume
 some builds of llama.cpp and vLLM), or send `{}` first and the real arguments later (Gemini); reports of 2025 and 2026:
 https://github.com/NousResearch/hermes-agent/pull/35718, https://github.com/microsoft/autogen/pull/7549,
 https://github.com/anomalyco/opencode/pull/17339. The reading that makes JSON of the fragments wins, so that new text
-that happens to look like a repetition is not lost. While both readings do, only the text that they share is sent.
+that happens to look like a repetition is not lost. While both readings do so, only the text that they share is sent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _check = msgspec.json.Decoder(msgspec.Raw).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Reading:
+class Interpretation:
     """One way to read the fragments.
 
     Attributes:
@@ -121,7 +121,7 @@ class Arguments:
         self.sent = 0
         # The fragments are known to continue each other: a complete object is not repeated with more members.
         self._pieces = False
-        self._readings: list[Reading] = []
+        self._readings: list[Interpretation] = []
         self._loose: list[str] = []
         self._loose_length = 0
 
@@ -213,7 +213,7 @@ class Arguments:
         if self.odd:
             self._loose, self._loose_length = [text], len(text)
         elif text:
-            self._loose, self._readings = [], [Reading(text)]
+            self._loose, self._readings = [], [Interpretation(text)]
 
     def _loosely(self, fragment: str, again: str) -> None:
         """Add to arguments that aren't an object. If an object follows a `null` and the like, it replaces that."""
@@ -241,22 +241,22 @@ class Arguments:
         kept = [one for one in found if texts[one.text] is one][:MOST_READINGS]
         self._readings = kept if all(one.length < MOST_DOUBTED for one in kept) else kept[:1]
 
-    def _again(self, reading: Reading, again: str) -> Reading | None:
+    def _again(self, reading: Interpretation, again: str) -> Interpretation | None:
         """The reading in which the fragment repeats the object; None: it can't. It must contain all sent text."""
         text = reading.text
         more = reading.whole and not self._pieces and again.startswith(text.rstrip(CLOSERS))
         if more or again.startswith(text):
             try:
-                return Reading(again)
+                return Interpretation(again)
             except ValueError:
                 return None
         return reading if reading.whole and same(text, again) else None
 
 
-def longer(reading: Reading, fragment: str) -> Reading | None:
+def longer(reading: Interpretation, fragment: str) -> Interpretation | None:
     """The reading with a fragment appended; None: its object is already complete."""
     try:
-        return Reading(reading.text + fragment)
+        return Interpretation(reading.text + fragment)
     except ValueError:
         return None
 

@@ -34,7 +34,7 @@ DELTAS = {
 }
 
 
-class Call:
+class StreamedToolCall:
     """A tool call under way. `closed`: all of it was sent."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Call:
         return bool(self.name) and self.arguments.begun and not self.arguments.odd
 
 
-class Events:
+class EventTranslation:
     """Translates the bytes of a stream, cut at any byte.
 
     Attributes:
@@ -73,9 +73,9 @@ class Events:
         self._index = -1
         self._open = ""
         self._head = b""
-        self._calls: list[Call] = []
-        self._by_index: dict[int | float | str, Call] = {}
-        self._writing: Call | None = None
+        self._calls: list[StreamedToolCall] = []
+        self._by_index: dict[int | float | str, StreamedToolCall] = {}
+        self._writing: StreamedToolCall | None = None
         self._thoughts = Thoughts(expected.tags)
         self._later: list[Piece] = []
         self._spoke = False
@@ -310,14 +310,14 @@ class Events:
             self._end(out)
         self._say_later(out)
 
-    def _find(self, part: ToolCall) -> Call:
+    def _find(self, part: ToolCall) -> StreamedToolCall:
         """The call that a fragment belongs to. Gemini gives no indexes, or the same one to all calls."""
         index = part.index if isinstance(part.index, int | float | str) else None
         given = part.id if isinstance(part.id, str) else ""
         former = self._by_index.get(index) if index is not None else self._unnumbered(part, given)
         call = former
         if call is None or (names(part) and is_another(call, part, given)):
-            call = Call()
+            call = StreamedToolCall()
             self._calls.append(call)
             self._keep(CALL_BYTES)
             if index is not None and former is not None and former.arguments.whole:
@@ -328,7 +328,7 @@ class Events:
             self._by_index[index] = call
         return call
 
-    def _unnumbered(self, part: ToolCall, given: str) -> Call | None:
+    def _unnumbered(self, part: ToolCall, given: str) -> StreamedToolCall | None:
         """The call of a fragment without an index: the one with its id, or else the last one if the fragment continues
         that. None: a new call."""
         named = next((call for call in reversed(self._calls) if given and call.id == given), None)
@@ -339,7 +339,7 @@ class Events:
             return last
         return None
 
-    def _write(self, call: Call, out: list[bytes]) -> None:
+    def _write(self, call: StreamedToolCall, out: list[bytes]) -> None:
         if call is not self._writing:
             unique = call_ids.for_client(call.id, self._ids)
             name = self.expected.own_names.get(call.name, call.name)
@@ -376,7 +376,7 @@ class Events:
         out.append(event("message_stop"))
         self.done = True
 
-    def _finish_call(self, call: Call, out: list[bytes]) -> None:
+    def _finish_call(self, call: StreamedToolCall, out: list[bytes]) -> None:
         if not call.name:
             raise ValueError("a tool call without a name")
         if call.closed:
@@ -393,7 +393,7 @@ class Events:
         self.done = self.failed = True
 
 
-def is_another(call: Call, part: ToolCall, given: str) -> bool:
+def is_another(call: StreamedToolCall, part: ToolCall, given: str) -> bool:
     """Whether a fragment that names a tool begins another call than the one with its index."""
     written = completion.arguments(part.function)
     if given and call.id and given != call.id:

@@ -18,7 +18,7 @@ DIGITS = 12
 CHANGES = ("tool_addition", "tool_removal")
 
 # An object, and the member of it that is a tool's name.
-Place = tuple[dict[str, Any], str]
+NamePlace = tuple[dict[str, Any], str]
 
 
 def shorten(request: dict[str, Any]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def free(name: str, taken: set[str]) -> str:
     return made
 
 
-def named(request: dict[str, Any]) -> Iterator[Place]:
+def named(request: dict[str, Any]) -> Iterator[NamePlace]:
     """The places in a request that name tools."""
     yield from ((tool, "name") for tool in request.get("tools") or () if tool.get("type") in (None, "custom"))
     choice = request.get("tool_choice") or {}
@@ -62,7 +62,7 @@ def named(request: dict[str, Any]) -> Iterator[Place]:
         yield from in_blocks(content if isinstance(content, list) else [])
 
 
-def in_blocks(blocks: list[Any]) -> Iterator[Place]:
+def in_blocks(blocks: list[Any]) -> Iterator[NamePlace]:
     """The places in blocks, at any depth, that name tools."""
     for block in blocks:
         if not isinstance(block, dict):
@@ -80,7 +80,7 @@ def in_blocks(blocks: list[Any]) -> Iterator[Place]:
             yield from in_blocks(changes)
 
 
-def in_change(tool: Any) -> Iterator[Place]:
+def in_change(tool: Any) -> Iterator[NamePlace]:
     """The place of the name in the tool that a block adds or removes."""
     if isinstance(tool, dict):
         definition = tool.get("definition")

@@ -14,26 +14,26 @@ from messages_api.providers.openai.words import NOT_HERE, Placed, blocks, kept, 
 
 PDF = "application/pdf"
 
-Part = dict[str, Any]
+ChatPart = dict[str, Any]
 
 
-def text_part(text: str) -> Part:
+def text_part(text: str) -> ChatPart:
     return {"type": "text", "text": text}
 
 
-def joined(parts: list[Part]) -> str | list[Part]:
+def joined(parts: list[ChatPart]) -> str | list[ChatPart]:
     """The parts as a content: as one text if all are text, because some providers don't accept parts."""
     if all(part["type"] == "text" and "cache_control" not in part for part in parts):
         return "\n\n".join(part["text"] for part in parts)
     return parts
 
 
-def as_parts(content: str | list[Part]) -> list[Part]:
+def as_parts(content: str | list[ChatPart]) -> list[ChatPart]:
     """The parts of a content."""
     return [text_part(content)] if isinstance(content, str) else content
 
 
-def marked(parts: list[Part], block: dict[str, Any], spoken: Dialect) -> list[Part]:
+def marked(parts: list[ChatPart], block: dict[str, Any], spoken: Dialect) -> list[ChatPart]:
     """The parts of a block, with its cache breakpoint if the provider accepts it: on text that isn't empty."""
     breakpoint = block.get("cache_control") if spoken.caches else None
     if isinstance(breakpoint, dict) and parts and parts[-1]["type"] == "text" and parts[-1]["text"]:
@@ -41,9 +41,9 @@ def marked(parts: list[Part], block: dict[str, Any], spoken: Dialect) -> list[Pa
     return parts
 
 
-def texts(placed: list[Placed], spoken: Dialect) -> list[Part]:
+def texts(placed: list[Placed], spoken: Dialect) -> list[ChatPart]:
     """The parts of blocks that may be text only. tools.py handles those that add or remove tools."""
-    parts: list[Part] = []
+    parts: list[ChatPart] = []
     for at, block in placed:
         if block.get("type") in ("tool_addition", "tool_removal"):
             continue
@@ -53,7 +53,7 @@ def texts(placed: list[Placed], spoken: Dialect) -> list[Part]:
     return [part for part in parts if part["text"]]
 
 
-def parts_of(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
+def parts_of(block: dict[str, Any], where: str, spoken: Dialect) -> list[ChatPart]:
     """The parts of a block of a user's turn, or of a tool's result."""
     match block.get("type"):
         case "text":
@@ -82,7 +82,7 @@ def source_of(block: dict[str, Any], where: str) -> dict[str, Any]:
     return source
 
 
-def image(block: dict[str, Any], where: str, spoken: Dialect) -> Part:
+def image(block: dict[str, Any], where: str, spoken: Dialect) -> ChatPart:
     """An image, or a note if the model can't see images or the provider can't fetch this one."""
     source, at = source_of(block, where), f"{where}.source"
     if not spoken.images:
@@ -108,7 +108,7 @@ def check_uncited(block: dict[str, Any], where: str) -> None:
         refuse(f"{where}.citations", NOT_HERE)
 
 
-def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
+def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[ChatPart]:
     """The parts of a document: its text, or a PDF if the provider reads these, or else a note."""
     check_uncited(block, where)
     source = source_of(block, where)
@@ -138,7 +138,7 @@ def document(block: dict[str, Any], where: str, spoken: Dialect) -> list[Part]:
     return [text_part("\n".join(about)), *parts] if about else parts
 
 
-def pdf(where: str, block: dict[str, Any], spoken: Dialect) -> Part:
+def pdf(where: str, block: dict[str, Any], spoken: Dialect) -> ChatPart:
     if spoken.pdfs == "document_url":
         return {"type": "document_url", "document_url": where}
     return {"type": "file", "file": {"filename": block.get("title") or "document.pdf", "file_data": where}}

@@ -13,7 +13,7 @@ from typing import Any
 from messages_api.providers.openai import call_ids
 from messages_api.providers.openai.dialects import Dialect
 from messages_api.providers.openai.narration import narrated
-from messages_api.providers.openai.parts import Part, as_parts, joined, marked, parts_of, text_part, texts
+from messages_api.providers.openai.parts import ChatPart, as_parts, joined, marked, parts_of, text_part, texts
 from messages_api.providers.openai.request import encode
 from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, Placed, blocks, refuse, string
 
@@ -174,7 +174,7 @@ def placed_systems(messages: list[Message], spoken: Dialect) -> list[Message]:
     return made
 
 
-def marked_system(part: Part) -> dict[str, Any]:
+def marked_system(part: ChatPart) -> dict[str, Any]:
     """Instructions as marked text in a user's turn."""
     return part | {"text": f"<system>\n{part['text']}\n</system>"}
 
@@ -185,7 +185,7 @@ def marked_system(part: Part) -> dict[str, Any]:
 def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
     """The turns of a user's message: one for each tool's result, then the user's own."""
     results: list[Turn] = []
-    parts: list[Part] = []
+    parts: list[ChatPart] = []
     for at, block in content:
         if block["type"] != "tool_result":
             parts += parts_of(block, at, spoken)
@@ -200,10 +200,10 @@ def user(content: list[Placed], spoken: Dialect) -> Iterator[Turn]:
         yield {"role": "user", "content": joined(parts) or NOTHING}
 
 
-def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str | list[Part], list[Part]]:
+def result(block: dict[str, Any], where: str, spoken: Dialect) -> tuple[str | list[ChatPart], list[ChatPart]]:
     """A tool's result: its text, and the parts that aren't text."""
-    answered: list[Part] = []
-    shown: list[Part] = []
+    answered: list[ChatPart] = []
+    shown: list[ChatPart] = []
     for at, inner in blocks(block.get("content"), f"{where}.content"):
         for part in parts_of(inner, at, spoken):
             (answered if part["type"] == "text" else shown).append(part)
@@ -252,9 +252,9 @@ def assistant(content: list[Placed], spoken: Dialect, *, last: str) -> Iterator[
     yield turn
 
 
-def spoken_words(content: list[Placed], spoken: Dialect) -> list[Part]:
+def spoken_words(content: list[Placed], spoken: Dialect) -> list[ChatPart]:
     """The text of an assistant's turn, consecutive texts joined, with notes about what Anthropic's tools did."""
-    parts: list[Part] = []
+    parts: list[ChatPart] = []
     joins = False
     for at, block in content:
         kind = block["type"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -34,13 +35,31 @@ class Command(GatewayCommand):
         )
         since, until = options["since"], options["until"]
         note("exported", "usage_ledgerentry", since=since, until=until, virtual_key=wanted.virtual_key)
+        read = Counted(export.read(wanted))
+        complete = False
         try:
-            for line in export.FORMATS[options["format"]](export.read(wanted)):
+            for line in export.FORMATS[options["format"]](read):
                 self.stdout.write(line)
             self.stdout.flush()
+            complete = True
         except BrokenPipeError:
             # The reader of the pipe, such as `head`, has closed it. Python would report that once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finally:
+            note("export ended", "usage_ledgerentry", rows=read.rows, complete=str(complete).lower())
+
+
+class Counted:
+    """Rows, which are counted while they are read."""
+
+    def __init__(self, rows: Iterator[dict[str, Any]]) -> None:
+        self.source = rows
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.source:
+            self.rows += 1
+            yield row
 
 
 def moment(option: str, text: str | None) -> datetime | None:

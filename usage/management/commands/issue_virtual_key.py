@@ -9,7 +9,7 @@ from keys import commands, customers, issuing
 from keys.errors import Unusable
 from keys.models import Customer, ProviderKey
 from usage import budget_terms
-from usage.budget_terms import RATE_OPTIONS, Pace
+from usage.budget_terms import RATE_OPTIONS, LimitTerms
 from usage.budgets import Limit
 from usage.standing import at_once
 
@@ -73,7 +73,7 @@ class Command(commands.GatewayCommand):
         if len({(terms.unit, terms.period) for terms in budgets}) < len(budgets):
             raise Unusable("--budget: two budgets have the same period; name each period once")
         paces = [
-            Pace(kind, budget_terms.parse_rate(rate, option))
+            LimitTerms(kind, budget_terms.parse_rate(rate, option))
             for kind, option in RATE_OPTIONS.items()
             if (rate := options[option.removeprefix("--").replace("-", "_")]) is not None
         ]

@@ -11,7 +11,7 @@ from django.db import transaction
 from keys import commands
 from keys.errors import Unusable
 from usage import budget_terms, owners
-from usage.budget_terms import RATE_OPTIONS, Pace, Scope
+from usage.budget_terms import RATE_OPTIONS, LimitTerms, Scope
 from usage.budgets import LimitKind
 from usage.management import arguments
 from usage.owners import Owner
@@ -62,7 +62,7 @@ class Command(commands.GatewayCommand):
             self.put(owner, paces(named, options["burst"], options["count_cached"]), scope)
 
     @transaction.atomic
-    def put(self, owner: Owner, paces: list[Pace], scope: Scope) -> None:
+    def put(self, owner: Owner, paces: list[LimitTerms], scope: Scope) -> None:
         limits = [budget_terms.put_limit(owner, pace, scope) for pace in paces]
         for limit in limits:
             burst = at_once(limit)
@@ -78,7 +78,7 @@ class Command(commands.GatewayCommand):
                 self.say(f"There is no such limit of {kind.label}.")
 
 
-def paces(named: dict[LimitKind, str], burst: str | None, count_cached: bool | None) -> list[Pace]:
+def paces(named: dict[LimitKind, str], burst: str | None, count_cached: bool | None) -> list[LimitTerms]:
     """The limits to set.
 
     Raises:
@@ -90,7 +90,7 @@ def paces(named: dict[LimitKind, str], burst: str | None, count_cached: bool | N
         raise Unusable("--count-cached applies to a limit of input tokens: add --input-tpm N")
     size = 0 if burst == "0" else budget_terms.parse_rate(burst, "--burst") if burst is not None else None
     return [
-        Pace(
+        LimitTerms(
             kind,
             budget_terms.parse_rate(rate, RATE_OPTIONS[kind]),
             size,

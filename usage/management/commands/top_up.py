@@ -21,7 +21,7 @@ class Command(commands.GatewayCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         arguments.add_owner(parser)
         parser.add_argument("amount", metavar="AMOUNT", help="USD, or tokens with --tokens")
-        parser.add_argument("--reason", required=True, help="why; stored with the top-up for good")
+        parser.add_argument("--reason", required=True, help="the reason; stored with the top-up permanently")
         parser.add_argument(
             "--author", default="", help="the author to record; default: the user who runs this command"
         )

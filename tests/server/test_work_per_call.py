@@ -1,0 +1,124 @@
+"""What one call costs the web process, without a clock: the Python functions that are called, and the blocks of memory
+that stay allocated after it.
+
+The figures are the least of many calls, which doesn't depend on how busy the machine is: a heartbeat or an answer of
+the database in two parts only adds. If a test fails, see which functions were added. Raise the figure only if the new
+work is needed; lower it if a change saves more than the margin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from messages_api.relay import runtime
+from messages_api.server import handler
+from tests.support.gateway import Caller, ask, credentials, issue
+
+# Python functions of a call with the provider echo, and by how much (a part of it) a change may exceed them.
+JSON_CALL, STREAMED_CALL, MARGIN = 1058, 1229, 0.03
+# Blocks that a call may leave until the next garbage collection: it left 83 when this was written.
+MOST_LEFT = 90
+CALLS = 20
+
+Call = Callable[[], Awaitable[None]]
+
+
+async def call(alice: Caller, body: bytes) -> bytes:
+    """Make one call through the handler; the body of its answer."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/messages",
+        "query_string": b"",
+        "client": ("127.0.0.1", 4711),
+        "headers": [
+            *((name.encode(), value.encode()) for name, value in credentials(alice.key).items()),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ],
+    }
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": body}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        # A client that stays connected sends nothing more.
+        return messages.pop() if messages else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await asyncio.create_task(handler.handle(scope, receive, send))
+    assert sent[0]["status"] == 200
+    return b"".join(message["body"] for message in sent[1:])
+
+
+async def count_functions(make: Call) -> int:
+    """The least number of Python functions that a call calls."""
+    counts = []
+    for _ in range(CALLS):
+        count = 0
+
+        def profile(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(profile)
+        try:
+            await make()
+        finally:
+            sys.setprofile(None)
+        counts.append(count)
+        await asyncio.sleep(0.01)  # its settlement is written
+    return min(counts)
+
+
+async def count_blocks_left(make: Call) -> int:
+    """The least number of blocks that a call leaves allocated, without a garbage collection."""
+    left = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(CALLS):
+            before = sys.getallocatedblocks()
+            for _ in range(10):
+                await make()
+            await asyncio.sleep(0.05)
+            left.append((sys.getallocatedblocks() - before) // 10)
+    finally:
+        gc.enable()
+    return min(left)
+
+
+@pytest.fixture
+def alice_apart(apart: str, tmp_path: Any, settings: Any) -> Caller:
+    """Alice, who calls echo, in a database of her own; the spool is empty."""
+    settings.SPOOL_DIR = tmp_path / "spool"
+    return issue(None)
+
+
+@pytest.mark.parametrize(("stream", "expected"), [(False, JSON_CALL), (True, STREAMED_CALL)])
+async def test_a_call_takes_no_more_functions_and_leaves_no_more_memory_than_before(
+    alice_apart: Caller, stream: bool, expected: int
+) -> None:
+    body = json.dumps(ask(stream=stream)).encode()
+
+    async def make() -> None:
+        answer = await call(alice_apart, body)
+        assert (b"message_stop" if stream else b"output_tokens") in answer
+
+    await runtime.start()
+    try:
+        for _ in range(CALLS):
+            await make()  # caches fill
+        functions, left = await count_functions(make), await count_blocks_left(make)
+    finally:
+        await runtime.stop()
+    assert left <= MOST_LEFT
+    assert expected * (1 - MARGIN) <= functions <= expected * (1 + MARGIN)
