@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import TemplateView
 
+from administration import invitations
 from administration.rest import document as rest_document
 from gateway_project import static_files
 from keys.audit_admin import history
@@ -13,6 +14,8 @@ from keys.choices import Autocomplete
 from keys.sign_in_forms import change_password
 from messages_api.reference import document
 from usage.views import report
+
+handler403 = "administration.refused.page"
 
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),
@@ -24,6 +27,7 @@ urlpatterns = [
     path("api/v1/", include("administration.rest.urls")),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
+    path("invitation/<uidb64>/<token>/", invitations.accept, name="invitation"),
     path("admin/password_change/", admin.site.admin_view(change_password, cacheable=True)),
     path("admin/<slug:app_label>/<slug:model_name>/<path:object_id>/history/", admin.site.admin_view(history)),
     path("admin/", admin.site.urls),

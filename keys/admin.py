@@ -88,6 +88,8 @@ class GatewayTokenAdmin(LargeList, KeptAdmin):
     """Gateway tokens, which call as a virtual key. They are added, shown once and revoked, but never edited."""
 
     form = GatewayTokenForm
+    adds = "issue"
+    secret_columns = ("ends",)
     actions = ("revoke",)
     fields = ("name", "virtual_key")
     autocomplete_fields = ("virtual_key",)
@@ -106,16 +108,21 @@ class GatewayTokenAdmin(LargeList, KeptAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         found, duplicates = super().get_search_results(request, queryset, search_term)
-        return (found | found_by_end(queryset, search_term, "last")) if search_term else found, duplicates
+        if search_term and self.sees_secrets(request):
+            found = found | found_by_end(queryset, search_term, "last")
+        return found, duplicates
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_view_permission(request, obj) or self.has_revoke_permission(request)
-
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return super().has_change_permission(request)
+        return self.asked(request, "revoke")
+
+    def change_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Refuse the page of a token, whose title shows the token's ends, to those who may not see them."""
+        if not self.sees_secrets(request):
+            raise PermissionDenied
+        return super().change_view(request, *args, **kwargs)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         kwargs["queryset"] = VirtualKey.objects.filter(passthrough=False, revoked_at=None)
@@ -145,10 +152,11 @@ class GatewayTokenAdmin(LargeList, KeptAdmin):
 
     @admin.action(description="Revoke: refuse their calls permanently", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        rows = self.permitted(request, "revoke", queryset)
         if "confirmed" not in request.POST:
-            return self.confirm_revoking(request, queryset, "Revoke gateway tokens", None, "revoke")
-        for row in queryset:
+            return self.confirm_revoking(request, rows, "Revoke gateway tokens", None, "revoke")
+        for row in rows:
             issuing.revoke_token(row)
             self.log_change(request, row, "Revoked.")
-        self.message_user(request, f"Revoked: {', '.join(row.name for row in queryset)}.")
+        self.message_user(request, f"Revoked: {', '.join(row.name for row in rows) or 'none'}.")
         return None

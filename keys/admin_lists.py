@@ -15,6 +15,7 @@ from django.utils.text import capfirst
 
 from keys import names, viewer
 from keys.errors import Unusable
+from keys.scoped_admin import ScopedAdmin
 
 # Real searches are shorter. PostgreSQL compares each word with each field, and would plan for hours if there were many.
 LONGEST_TERM = 250
@@ -22,7 +23,7 @@ LONGEST_TERM = 250
 PATTERNS = ("regex", "iregex")
 
 
-class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
+class Listed(ScopedAdmin):
     """The base class of the gateway's admin pages."""
 
     change_list_template = "admin/listed/change_list.html"

@@ -72,7 +72,7 @@ class AuditEventAdmin(LookedAt):
 
     def export(self, request: HttpRequest) -> HttpResponseBase:
         """The filtered list as CSV, oldest first."""
-        if not self.has_view_permission(request):
+        if not self.asked(request, "export"):
             raise PermissionDenied
         events = super().get_changelist_instance(request).get_queryset(request).order_by("id")
         query = request.GET.urlencode() or None

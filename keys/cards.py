@@ -9,8 +9,10 @@ from typing import ClassVar
 
 from django.contrib import admin
 
+from keys.scoped_admin import ScopedInline
 
-class Cards(admin.StackedInline):  # type: ignore[type-arg]
+
+class Cards(ScopedInline, admin.StackedInline):  # type: ignore[type-arg]
     classes = ("cards",)
     extra = 0
 

@@ -99,18 +99,23 @@ class PausableAdmin(KeptAdmin):
 
     actions: Sequence[Any] = ("pause", "resume")
 
-    def changeable(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        return [row for row in queryset if self.has_change_permission(request, row)]
+    def changeable(self, request: HttpRequest, action: str, queryset: QuerySet[Any]) -> list[Any]:
+        """The rows that aren't closed to changes, and to which the person may do this."""
+        rows = self.permitted(request, action, queryset)
+        return [row for row in rows if self.has_change_permission(request, row)]
 
-    @admin.action(description="Pause: refuse their calls until resumed", permissions=["change"])
+    def has_pause_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return self.asked(request, "pause", obj)
+
+    @admin.action(description="Pause: refuse their calls until resumed", permissions=["pause"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        rows = self.changeable(request, queryset)
+        rows = self.changeable(request, "pause", queryset)
         pausing.pause_all(rows)
         self.note(request, rows, "Paused")
 
-    @admin.action(description="Resume: accept their calls again", permissions=["change"])
+    @admin.action(description="Resume: accept their calls again", permissions=["pause"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        rows = self.changeable(request, queryset)
+        rows = self.changeable(request, "pause", queryset)
         pausing.resume_all(rows)
         self.note(request, rows, "Resumed")
 

@@ -32,6 +32,8 @@ class ProviderKeyAdmin(KeptAdmin):
     """Accounts with providers. An unused one is deactivated and never deleted, because ledger rows name it."""
 
     actions = ("test",)
+    secret_columns = ("hint",)
+    secret_permission = "keys.change_providerkey"  # noqa: S105  (the name of a permission)
     change_form_template = "admin/keys/providerkey/change_form.html"
 
     # Learned from the provider's answers, and never edited.
@@ -98,16 +100,19 @@ class ProviderKeyAdmin(KeptAdmin):
 
     def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         provider_key: ProviderKey | None = self.get_object(request, unquote(object_id))
-        if not self.has_change_permission(request, provider_key):
+        if not self.asked(request, "test", provider_key):
             raise PermissionDenied
         if provider_key is None:
             raise Http404
         self.tell(request, [provider_key])
         return HttpResponseRedirect(reverse("admin:keys_providerkey_change", args=[provider_key.pk]))
 
-    @admin.action(description="Test: check their secrets and addresses", permissions=["change"])
+    def has_test_permission(self, request: HttpRequest) -> bool:
+        return self.asked(request, "test")
+
+    @admin.action(description="Test: check their secrets and addresses", permissions=["test"])
     def test(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        self.tell(request, [row for row in queryset if self.has_change_permission(request, row)])
+        self.tell(request, self.permitted(request, "test", queryset))
 
     def tell(self, request: HttpRequest, rows: Sequence[ProviderKey], if_not: str = "") -> None:
         """Test these provider keys, show each result, and log it.

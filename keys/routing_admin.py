@@ -71,14 +71,13 @@ class CooldownAdmin(AboutProviderKeys):
     actions = ("end",)
 
     def has_end_permission(self, request: HttpRequest) -> bool:
-        """A person who may change provider keys may also end their cool-downs."""
-        return request.user.has_perm("keys.change_providerkey")
+        return self.asked(request, "end")
 
     @admin.action(description="End the cool-down: call them again now", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[Cooldown]) -> None:
-        names = ", ".join(str(row) for row in queryset)
-        queryset.delete()
-        self.message_user(request, f"Cool-down ended: {names}.")
+        rows = self.permitted(request, "end", queryset)
+        Cooldown.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        self.message_user(request, f"Cool-down ended: {', '.join(map(str, rows)) or 'none'}.")
 
     @admin.display(description="models", ordering="model")
     def of(self, row: Cooldown) -> str:

@@ -34,15 +34,15 @@ class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
     """A part of a virtual key's page. The permissions on the key also hold for this part."""
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("keys.view_virtualkey") or request.user.has_perm("keys.change_virtualkey")
+        return request.user.has_perm("keys.view_virtualkey", obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         open_to_change = obj is None or obj.pk is None or not (obj.revoked_at or obj.passthrough)
-        return open_to_change and request.user.has_perm("keys.change_virtualkey")
+        return open_to_change and request.user.has_perm("keys.change_virtualkey", obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is None or obj.pk is None:
-            return request.user.has_perm("keys.add_virtualkey")
+            return request.user.has_perm("keys.issue_virtualkey")
         return self.has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -124,6 +124,8 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
 
     form = VirtualKeyForm
     title_to_add = "Issue a virtual key"
+    adds = "issue"
+    secret_columns = ("ends",)
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
     list_display = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
@@ -146,7 +148,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         found, _ = super().get_search_results(request, queryset, search_term)
-        if search_term:
+        if search_term and self.sees_secrets(request):
             found = found | found_by_end(queryset, search_term, "credentials__last")
         return found, False
 
@@ -162,7 +164,10 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         return ["whole_state", "customer", "created_at", "revoked_at"] if obj else []
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
-        return [RouteInline, CredentialInline, *self.inlines] if obj else [RouteInline]
+        if obj is None:
+            return [RouteInline]
+        secrets = [CredentialInline] if request.user.has_perm(self.secret_permission, obj) else []
+        return [RouteInline, *secrets, *self.inlines]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return (obj is None or not (obj.revoked_at or obj.passthrough)) and super().has_change_permission(request, obj)
@@ -213,10 +218,10 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
             *super().get_urls(),
         ]
 
-    def permitted(self, request: HttpRequest, object_id: str, revoked_too: bool = False) -> VirtualKey:
-        """The key of this page, if this person may change it. Hiding a button doesn't protect its URL."""
+    def found(self, request: HttpRequest, action: str, object_id: str, revoked_too: bool = False) -> VirtualKey:
+        """The key of this page, if this person may do this to it. Hiding a button doesn't protect its URL."""
         virtual_key: VirtualKey | None = self.get_object(request, unquote(object_id))
-        if not super().has_change_permission(request, virtual_key):
+        if not self.asked(request, action, virtual_key):
             raise PermissionDenied
         if virtual_key is None:
             raise Http404
@@ -226,7 +231,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
 
     @transaction.atomic
     def rotate_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        virtual_key = self.permitted(request, object_id)
+        virtual_key = self.found(request, "rotate", object_id)
         if request.method == "POST":
             VirtualKey.objects.select_for_update().get(pk=virtual_key.pk)  # a second click waits for the first
         form = RotateForm(virtual_key, request.POST or None)
@@ -244,7 +249,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         )
 
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        virtual_key = self.permitted(request, object_id, revoked_too=True)
+        virtual_key = self.found(request, "revoke", object_id, revoked_too=True)
         revoked = virtual_key.revoked_at is not None
         form = RevokeForm(request.POST or None, initial={"cut_streams": revoked})
         if not form.is_valid():
@@ -253,9 +258,12 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         self.take_back(request, [virtual_key], form)
         return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
 
-    @admin.action(description="Revoke: refuse their calls permanently", permissions=["change"])
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return self.asked(request, "revoke")
+
+    @admin.action(description="Revoke: refuse their calls permanently", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
-        rows = self.changeable(request, queryset)
+        rows = self.changeable(request, "revoke", queryset)
         form = RevokeForm(request.POST if "confirmed" in request.POST else None)
         if not form.is_valid():
             return self.confirm_revoking(request, rows, "Revoke virtual keys", form, "revoke")
@@ -269,10 +277,10 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         self.note(request, rows, "Revoked, open streams cut" if cut else "Revoked")
 
     def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.set_paused(request, self.permitted(request, object_id), True)
+        return self.set_paused(request, self.found(request, "pause", object_id), True)
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.set_paused(request, self.permitted(request, object_id), False)
+        return self.set_paused(request, self.found(request, "pause", object_id), False)
 
     def set_paused(self, request: HttpRequest, virtual_key: VirtualKey, paused: bool) -> HttpResponse:
         (pausing.pause if paused else pausing.resume)(virtual_key)

@@ -17,6 +17,7 @@ from django.utils.text import Truncator
 from django.utils.translation import get_language_from_request
 
 from keys import viewer
+from keys.visibility import visible
 from messages_api.callers import wording
 from usage import refusal_reasons, request_ids
 from usage.admin import ReadOnlyAdmin
@@ -50,6 +51,7 @@ class RefusalAdmin(ReadOnlyAdmin):
     """Calls that the gateway refused in the last days (REFUSAL_DAYS)."""
 
     empty = "The gateway has refused no call lately."
+    secret_columns = ("credential_hint",)
     list_display = (
         "call",
         "calls",
@@ -97,7 +99,7 @@ class RefusalAdmin(ReadOnlyAdmin):
         except ValueError:
             return found, duplicates
         counted = queryset.filter(minute__in=minutes(call))
-        if LedgerEntry.objects.filter(pk=call).exists():
+        if visible(request.user, LedgerEntry.objects.filter(pk=call)).exists():
             self.message_user(request, in_the_ledger(call), messages.INFO)
             return found, duplicates
         if counted.exists():

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from keys import viewer
 from keys.admin_lists import BoundedPaginator, LookedAt, column
 from keys.model_names import fold
+from keys.visibility import visible
 from usage import alert_admin, amounts, budget_admin, price_admin, request_ids, retained_admin
 from usage.cells import KEY_OWNER, money, two_lines
 from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup
@@ -93,7 +94,7 @@ class ModelFilter(admin.SimpleListFilter):
     parameter_name = "model"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        lately = Rollup.objects.filter(bucket__gte=timezone.now() - timedelta(days=31))
+        lately = visible(request.user, Rollup.objects.filter(bucket__gte=timezone.now() - timedelta(days=31)))
         models = list(lately.order_by(FOLDED_MODEL).values_list(FOLDED_MODEL, flat=True).distinct()[: self.MOST + 1])
         if len(models) > self.MOST:
             self.title = f"model (the first {self.MOST}, there are more)"

@@ -59,7 +59,9 @@ class AlertTargetAdmin(KeptAdmin):
     """Alert targets. They can't be deleted, only switched off: deliveries refer to them."""
 
     form = AlertTargetForm
-    list_display = ("address", "channel", "customer", "active")
+    secret_columns = ("address",)
+    secret_permission = "usage.change_alerttarget"  # noqa: S105  (the name of a permission)
+    list_display = ("place", "channel", "customer", "active")
     list_filter = ("channel", "active")
     list_select_related = ("customer",)
     autocomplete_fields = ("customer",)
@@ -77,7 +79,20 @@ class AlertTargetAdmin(KeptAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # Django can't render a field that isn't on the model on a read-only page.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        return [*AlertTargetForm.Meta.fields, *(["secret"] if may else [])]
+        return [*self.without_secrets(request, AlertTargetForm.Meta.fields), *(["secret"] if may else [])]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """The whole URL of a webhook may be a secret, so only those who may change it see it."""
+        shown = super().get_list_display(request)
+        return ["address" if each == "place" and self.sees_secrets(request) else each for each in shown]
+
+    def get_search_fields(self, request: HttpRequest) -> list[str]:
+        return self.without_secrets(request, self.search_fields)
+
+    @admin.display(description="address", ordering="address")
+    def place(self, row: AlertTarget) -> str:
+        """The address, without the path of a webhook."""
+        return str(row)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         alert_targets.take_secret(obj, form.cleaned_data["secret"])
@@ -192,10 +207,10 @@ class DeliveryAdmin(LookedAt, KeptAdmin):
     empty = "Nothing was sent yet. A delivery is created when an alert is raised and an alert target receives it."
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("usage.change_delivery")
+        return self.asked(request, "retry")
 
     @admin.action(description="Try again now", permissions=["retry"])
     def retry_now(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
-        for delivery in queryset:
+        for delivery in self.permitted(request, "retry", queryset):
             alert_delivery.retry_now(delivery)
         self.message_user(request, "The selected deliveries are tried again within a minute.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from django.db import models
 from django.db.models import Q, QuerySet
@@ -143,7 +144,11 @@ class AlertTarget(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.address
+        """The address; of a webhook only the host, because the rest of its URL may be a secret."""
+        if self.channel == Channel.EMAIL:
+            return self.address
+        parts = urlsplit(self.address)
+        return f"{parts.scheme}://{parts.hostname}/…"
 
     @property
     def url(self) -> str:

@@ -80,10 +80,10 @@ class PriceAdmin(Listed):
     search_fields = ("model", "note")
     actions = None
 
-    def has_change_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and (obj is None or obj.valid_from > timezone.now())
 
-    def has_delete_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and obj is not None and obj.valid_from > timezone.now()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:

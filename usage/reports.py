@@ -17,6 +17,7 @@ from django.utils import timezone
 from keys import patterns, viewer
 from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 from keys.models import Customer, Team, VirtualKey
+from keys.visibility import visible
 from usage import amounts
 from usage.models import Rollup
 
@@ -118,6 +119,14 @@ class ReportForm(forms.Form):
         required=False, max_length=200, validators=[patterns.check], help_text="a name or a pattern, such as claude-*"
     )
 
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        """A form whose filters offer only what this person may see."""
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            if isinstance(field, forms.ModelChoiceField):
+                assert field.queryset is not None
+                field.queryset = visible(user, field.queryset, "choose")
+
     def clean(self) -> dict[str, Any]:
         """Fill in defaults, and check the range.
 
@@ -177,9 +186,9 @@ class Report:
             yield csv_line([*line.labels, *line.values])
 
 
-def make(cleaned: dict[str, Any]) -> Report:
-    """The report that a valid form asks for."""
-    rows = select(cleaned)
+def make(cleaned: dict[str, Any], rows: QuerySet[Rollup]) -> Report:
+    """The report that a valid form asks for, of the roll-ups that its reader may see."""
+    rows = select(cleaned, rows)
     groups = [name for name in GROUPS if name in cleaned["group"]]
     lines = summarise(rows, groups)
     return Report(
@@ -192,9 +201,9 @@ def make(cleaned: dict[str, Any]) -> Report:
     )
 
 
-def select(cleaned: dict[str, Any]) -> QuerySet[Rollup]:
-    """The roll-ups that the form's range and filters select."""
-    rows = Rollup.objects.annotate(folded_model=FOLDED_MODEL).filter(
+def select(cleaned: dict[str, Any], rows: QuerySet[Rollup]) -> QuerySet[Rollup]:
+    """Those of the roll-ups that the form's range and filters select."""
+    rows = rows.annotate(folded_model=FOLDED_MODEL).filter(
         bucket__gte=midnight(cleaned["since"]), bucket__lt=midnight(cleaned["until"] + timedelta(days=1))
     )
     for field, value in (

@@ -39,7 +39,7 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
         return False
 
     def has_give_back_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("usage.change_retained")
+        return self.asked(request, "give_back")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Retained]:
         return retained.with_amounts(super().get_queryset(request))
@@ -74,11 +74,12 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
 
     @admin.action(description="Give back to budgets what is held", permissions=["give_back"])
     def give_back(self, request: HttpRequest, queryset: QuerySet[Retained]) -> HttpResponse | None:
+        allowed = self.permitted(request, "give_back", queryset)
         if "confirmed" not in request.POST:
-            rows = [(row, request_id(row.pk), retained.amounts_of(row)) for row in queryset]
+            rows = [(row, request_id(row.pk), retained.amounts_of(row)) for row in allowed]
             back = reverse("admin:usage_retained_changelist")
             return self.page(request, "give_back.html", title="Give back what is retained", rows=rows, back=back)
-        given = retained.give_back(queryset)
+        given = retained.give_back(queryset.filter(pk__in=[row.pk for row in allowed]))
         for row in given:
             self.log_change(request, row, f"Given back: {'; '.join(retained.amounts_of(row)) or 'nothing'}.")
         self.message_user(request, f"Given back: {', '.join(map(self.request_id, given)) or 'nothing'}.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_safe
 
 from keys.audit.notes import note
+from keys.visibility import visible
 from usage import reports, rollups
 from usage.models import Rollup
 
@@ -18,12 +20,15 @@ from usage.models import Rollup
 def report(request: HttpRequest) -> HttpResponse:
     """The usage report; with `format=csv`, its table as a download."""
     rolled_up_at = rollups.freshen()
-    form = reports.ReportForm(request.GET)
+    form = reports.ReportForm(request.GET, user=request.user)
+    rows = visible(request.user, Rollup.objects.all())
     made = None
     if form.is_valid():
-        made = reports.make(form.cleaned_data)
+        made = reports.make(form.cleaned_data, rows)
         form.data = shown(request.GET, made)
     if made and request.GET.get("format") == "csv":
+        if not request.user.has_perm("usage.export_rollup"):
+            raise PermissionDenied
         filters = {"since": made.since, "until": made.until, "query": request.GET.urlencode()}
         note("exported", "usage_rollup", "", **filters, rows=len(made.lines))
         return HttpResponse(
@@ -45,7 +50,7 @@ def report(request: HttpRequest) -> HttpResponse:
             "measures": reports.MEASURES.values(),
             "csv_query": query.urlencode(),
             "rolled_up_at": rolled_up_at,
-            "ever_used": bool(made and made.lines) or Rollup.objects.exists(),
+            "ever_used": bool(made and made.lines) or rows.exists(),
         },
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import django.contrib.auth.models
 import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.conf import settings
@@ -122,6 +123,20 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
+        ),
+        migrations.CreateModel(
+            name="Person",
+            fields=[],
+            options={
+                "verbose_name": "person",
+                "verbose_name_plural": "people",
+                "proxy": True,
+                "default_permissions": ("view", "add", "change"),
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("auth.user",),
+            managers=[("objects", django.contrib.auth.models.UserManager())],
         ),
         migrations.RunSQL(watch(TABLES), unwatch(TABLES)),
         migrations.RunSQL(SQL.read_text(), BACKWARD),

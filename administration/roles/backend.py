@@ -16,7 +16,10 @@ class RolesBackend(BaseBackend):
 
     def has_perm(self, user_obj: Any, perm: str, obj: Model | None = None) -> bool:
         """Whether the person may do this to the row, or to any row at all."""
-        return enforcement.may(user_obj, perm, obj)
+        allowed = enforcement.may(user_obj, perm, obj)
+        if not allowed:
+            user_obj.refused = perm  # the refused page says which roles have it
+        return allowed
 
     def has_module_perms(self, user_obj: Any, app_label: str) -> bool:
         """Whether the person may view anything of an app. Each page of it asks for itself."""

@@ -30,7 +30,8 @@ KEYS_OF_A_TEAM = (
     _each("keys.virtualkey", "keys.gatewaytoken", actions=("view", "add", "change"))
     | {names.ISSUE_KEY, names.ROTATE_KEY, names.REVOKE_KEY, names.PAUSE_KEY, names.VIEW_CREDENTIAL}
     | {names.ISSUE_TOKEN, names.REVOKE_TOKEN, names.GIVE_ROLE}
-    | _each("keys.virtualkeyroute", "auth.user", "administration.grant")
+    | _each("keys.virtualkeyroute", "administration.grant")
+    | _each("administration.person", actions=("view", "add", "change"))
     | _each("usage.budget", "usage.limit", actions=("add", "change"))
     | _each("usage.topup", "usage.override", actions=("add",))
     # A form for keys offers them by name, but their pages stay closed.

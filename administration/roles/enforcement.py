@@ -25,6 +25,7 @@ FORMERLY = {
     "export": "view",
 }
 FORMERLY_OF = {
+    "administration.view_person": {"auth.view_user", "auth.change_user"},
     names.END_COOLDOWN: {"keys.change_providerkey"},
     names.VIEW_CREDENTIAL: {
         *("keys.view_virtualkey", "keys.change_virtualkey"),
@@ -109,9 +110,8 @@ def by_hand(user: Any, permission: str) -> bool:
     given = ModelBackend().get_all_permissions(user)
     if not given:
         return False
-    if permission in given or given & FORMERLY_OF.get(permission, set()):
-        return True
     app, action, model = names.parts(permission)
-    if action == "choose":
-        return any(names.parts(each).action in ("add", "change") for each in given) or f"{app}.view_{model}" in given
+    # Forms and filters offered all rows to everyone who had the page.
+    if action == "choose" or permission in given or given & FORMERLY_OF.get(permission, set()):
+        return True
     return (action == "view" and f"{app}.change_{model}" in given) or f"{app}.{FORMERLY.get(action)}_{model}" in given

@@ -60,7 +60,7 @@ def may_manage(manager: Any, person: Any) -> bool:
     other may do, the manager could give."""
     if is_owner(manager):
         return True
-    if person.is_superuser or ModelBackend().get_all_permissions(person):
+    if person.is_superuser or permissions_by_hand(person):
         return False
     grants = grants_of(person)
     return bool(grants) and all(may_give(manager, grant) for grant in grants)
@@ -106,8 +106,14 @@ def take(taker: Any, grant: Grant) -> None:
     forget_grants(grant.user)
 
 
-def take_superuser(taker: Any, user: Any) -> None:
-    """Take away what a superuser may do beyond the roles and permissions that this person has.
+def permissions_by_hand(user: Any) -> set[str]:
+    """The permissions that a person, or a group of this person's, has without a role."""
+    given: set[str] = ModelBackend().get_all_permissions(user)
+    return given
+
+
+def leave_only_roles(taker: Any, user: Any) -> None:
+    """Take away a superuser's rights, and permissions that were given by hand.
 
     Raises:
         PermissionDenied: the taker is no owner.
@@ -117,6 +123,8 @@ def take_superuser(taker: Any, user: Any) -> None:
         raise PermissionDenied(NOT_YOURS)
     with last_owner_kept():
         type(user)._default_manager.filter(pk=user.pk).update(is_superuser=False)
+        user.user_permissions.clear()
+        user.groups.clear()
     user.is_superuser = False
 
 

@@ -14,7 +14,6 @@ REVOKE_KEY = "keys.revoke_virtualkey"
 PAUSE_KEY = "keys.pause_virtualkey"
 PAUSE_TEAM = "keys.pause_team"
 PAUSE_CUSTOMER = "keys.pause_customer"
-PAUSE_GATEWAY = "keys.pause_gateway"
 ISSUE_TOKEN = "keys.issue_gatewaytoken"  # noqa: S105  (the name of a permission)
 REVOKE_TOKEN = "keys.revoke_gatewaytoken"  # noqa: S105
 # The first and last characters of secrets, and searches by them.

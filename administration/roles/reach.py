@@ -137,6 +137,7 @@ def _of_budget(reach: Reach) -> Reach:
 
 
 OF_BUDGET = _of_budget(OWNED)
+PERSON = Reach(through=Through("pk", "administration.grant", "user"))
 OF_LEDGER = Through("pk", "usage.ledgerentry", "pk")
 
 REACH: dict[str, Reach] = {
@@ -170,7 +171,8 @@ REACH: dict[str, Reach] = {
     "messages_api.file": STORED,
     "messages_api.binding": STORED,
     "administration.grant": Reach(customer=("customer", "team__customer"), team=("team",)),
-    "auth.user": Reach(through=Through("pk", "administration.grant", "user")),
+    "auth.user": PERSON,
+    "administration.person": PERSON,
 }
 # A team's admin may name the team's customer in a form.
 CHOSEN: dict[str, Reach] = {
