@@ -153,8 +153,8 @@ PROVIDERS = Room(
 SETTINGS = Room(
     "Settings",
     [
-        listed("People", "auth.user"),
-        listed("Roles", "auth.group"),
+        listed("People", "administration.person"),
+        Page("API tokens", "admin:administration_apitoken_changelist"),
         listed("Alerts", "usage.alert"),
         listed("Alert targets", "usage.alerttarget"),
         listed("Deliveries", "usage.delivery"),
