@@ -8,6 +8,7 @@ from django.contrib.admin import apps as django_admin
 
 class AdministrationConfig(AppConfig):
     name = "administration"
+    default_auto_field = "django.db.models.BigAutoField"
 
 
 class SiteConfig(django_admin.AdminConfig):

@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
-from django.contrib.admin import AdminSite
+from typing import Any
 
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, path, reverse
+
+from administration import rooms, viewers
+from administration.breadcrumbs import crumbs
 from keys.product import NAME
 from keys.sign_in_forms import SignInForm
 
 
 class Site(AdminSite):
-    """The one site of pages for people; `django.contrib.admin.site` is an object of it."""
+    """The one site of pages for people; `django.contrib.admin.site` is an object of it.
+
+    Its rooms are in `administration/rooms.py`. Pages are found by room, so it has no index of tables.
+    """
 
     site_header = f"{NAME} administration"
     site_title = NAME
-    index_title = "Keys and usage"
+    index_title = "Overview"
     login_form = SignInForm
+    enable_nav_sidebar = False
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """The pages of the rooms, before Django's own."""
+        ours = [
+            path(page.route or "", self.admin_view(page.guarded()), name=page.name.removeprefix("admin:"))
+            for page in rooms.served()
+        ]
+        return [path("time-zone/", viewers.choose_zone, name="time_zone"), *ours, *super().get_urls()]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Django's variables for every page, with the bar, the links of the room and its first breadcrumbs."""
+        match = request.resolver_match
+        here = match.view_name if match else ""
+        zone = viewers.zone_of(request)
+        context: dict[str, Any] = super().each_context(request)
+        context |= {"zone": zone or viewers.UTC, "zone_unknown": zone is None}
+        if context["has_permission"]:
+            context |= {
+                "search_url": reverse("admin:find"),
+                "bar": rooms.bar(request.user, here),
+                "room_links": rooms.links(request.user, here),
+                "page_title": page.title if (page := rooms.page_of(here)) else "",
+                "crumbs": crumbs(request.user, here),
+            }
+        return context
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Empty: the rooms replace Django's list of tables."""
+        return []
+
+    def app_index(self, request: HttpRequest, app_label: str, extra_context: Any = None) -> HttpResponseBase:  # type: ignore[override]
+        """Old links to the list of an app's tables lead to the front page."""
+        return HttpResponseRedirect(reverse("admin:index"))

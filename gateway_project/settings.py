@@ -48,6 +48,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "gateway_project.sessions.KnownVisitorMiddleware",
     "keys.audit.middleware.middleware",
+    "administration.viewers.Middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "keys.sign_in.Middleware",
@@ -73,6 +74,11 @@ TEMPLATES = [
 
 DATABASES = {"default": database.settings(CONFIGURATION.database_url, VAR_DIR)}
 
+# The first signs in, and knows permissions that were given by hand. The second knows roles.
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "administration.roles.backend.RolesBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -84,6 +90,8 @@ LANGUAGE_CODE = "en-gb"
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
+TIME_ZONE_COOKIE_NAME = "time_zone"
+FORMAT_MODULE_PATH = ["gateway_project.formats"]
 
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
@@ -119,6 +127,7 @@ if CONFIGURATION.tls_in_front:
     # A browser accepts cookies of these names only from this host itself, over TLS.
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
+    TIME_ZONE_COOKIE_NAME = "__Host-time_zone"
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
 

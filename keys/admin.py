@@ -92,7 +92,6 @@ class GatewayTokenAdmin(KeptAdmin):
     list_select_related = ("virtual_key__customer", "virtual_key__team")
     search_fields = ("name", "virtual_key__name")
     search_help_text = "Name, virtual key, or the last characters of the token"
-    change_list_template = "admin/keys/change_list.html"
     ordering = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

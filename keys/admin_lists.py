@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -10,8 +11,9 @@ from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 
-from keys import names
+from keys import names, viewer
 from keys.errors import Unusable
 
 # Real searches are shorter. PostgreSQL compares each word with each field, and would plan for hours if there were many.
@@ -24,6 +26,12 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
     """The base class of the gateway's admin pages."""
 
     change_list_template = "admin/listed/change_list.html"
+    # The heading of the list; empty: the plural of the model's name.
+    title = ""
+    # One row and several, as the count below the list calls them; empty: by the model's name.
+    rows: tuple[str, ...] = ()
+    # The heading of the form that adds a row; empty: Django's.
+    title_to_add = ""
     # A sentence above the list, such as the unit of its numbers.
     about = ""
     # Shown in place of an empty list: what the list shows, and how rows get into it.
@@ -35,10 +43,23 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Show filters as menus, and the count as `show_count` writes it."""
         changelist = super().get_changelist_instance(request)
+        changelist.title = self.title or capfirst(str(self.opts.verbose_name_plural))
         for spec in changelist.filter_specs:
             spec.template = "admin/listed/filter.html"
         show_count(changelist)
         return changelist
+
+    def heading(self, row: Any) -> str:
+        """The heading of the page of a row."""
+        return str(row)
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        row = kwargs.get("obj")
+        if row is not None:
+            context |= {"title": self.heading(row), "subtitle": None}
+        elif self.title_to_add:
+            context["title"] = self.title_to_add
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -108,3 +129,14 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     def is_capped(self) -> bool:
         """Whether the table has more rows than the bound."""
         return self.counted > self.BOUND
+
+
+def column(name: str, heading: str) -> Callable[[Any], Any]:
+    """A column for a field under another heading than the field's name. Whole numbers are in the viewer's locale."""
+
+    @admin.display(description=heading, ordering=name)
+    def shown(row: Any) -> Any:
+        value = getattr(row, name)
+        return "–" if value is None else viewer.number(value) if type(value) is int else value
+
+    return shown

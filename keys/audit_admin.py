@@ -38,7 +38,8 @@ class CsvLines:
 class AuditEventAdmin(LookedAt):
     """Events, latest first."""
 
-    about = "Changes of the configuration, sign-ins and exports. The time is in UTC."
+    about = "Changes of the configuration, sign-ins and exports."
+    title = "Audit log"
     empty = "Nothing has been changed yet."
     change_list_template = "admin/keys/auditevent/change_list.html"
     paginator = BoundedPaginator

@@ -71,6 +71,7 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "expires_at",
             "labels",
         )
+        help_texts: ClassVar = {"expires_at": "In your time zone. Empty: never."}
 
     def clean_name(self) -> str:
         with refusals_shown():

@@ -61,13 +61,16 @@ class KeptAdmin(Listed):
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    def shown_once(self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str) -> TemplateResponse:
-        """The only page that shows this secret."""
+    def shown_once(
+        self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str, done: str = ""
+    ) -> TemplateResponse:
+        """The only page that shows this secret. `done`: a sentence about what was done."""
         return self.page(
             request,
             "shown_once.html",
             title=title,
             plain=plain,
+            done=done,
             virtual_key=virtual_key,
             base_url=request.build_absolute_uri("/").rstrip("/"),
             model=example_model(virtual_key),

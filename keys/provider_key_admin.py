@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from keys import provider_checks, provider_keys
+from keys import provider_checks, provider_keys, viewer
 from keys.badges import state_badge
 from keys.forms import ProviderKeyForm
 from keys.kept_admin import KeptAdmin
@@ -140,7 +140,7 @@ class ProviderKeyAdmin(KeptAdmin):
         found: ProviderKeyCheck | None = getattr(row, "last_check", None)
         if found is None:
             return "not tested" if row.kind.takes_secret else NOTHING_TO_TEST
-        when = f"{found.checked_at:%Y-%m-%d %H:%M} UTC"
+        when = viewer.moment(found.checked_at)
         return format_html(
             '<span class="state {}">{}</span> <span class="explained">{}{}</span>',
             found.state,
@@ -163,7 +163,7 @@ class ProviderKeyAdmin(KeptAdmin):
         if models is None:
             return "not requested yet"
         names = ", ".join(model["id"] for model in models.listed) or "none yet"
-        when = f" ({models.listed_at:%Y-%m-%d %H:%M} UTC)" if models.listed_at else ""
+        when = f" ({viewer.moment(models.listed_at)})" if models.listed_at else ""
         return names + when + (f"; the last request failed: {models.problem}" if models.problem else "")
 
     @admin.display(description="secret")

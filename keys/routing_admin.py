@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from keys.admin_lists import Listed, LookedAt
+from keys.admin_lists import Listed, LookedAt, column
 from keys.badges import state_badge
 from keys.models import Cooldown, ModelAlias, Performance
 
@@ -33,13 +33,14 @@ class AboutProviderKeys(LookedAt):
 class PerformanceAdmin(AboutProviderKeys):
     """Recent performance of provider keys, which adaptive weights follow."""
 
+    title = "Performance of provider keys"
     empty = (
         "Nothing is measured yet. While a virtual key has adaptive weights, a task measures the latest calls every "
         "half minute."
     )
     list_display = ("provider_key", "model", "attempts", "failures", "first_byte", "kept", "at")
 
-    @admin.display(description="time to first byte (median)", ordering="first_byte_ms")
+    @admin.display(description="first byte (median)", ordering="first_byte_ms")
     def first_byte(self, row: Performance) -> str:
         return "–" if row.first_byte_ms is None else f"{row.first_byte_ms:,.0f} ms"
 
@@ -52,10 +53,20 @@ class PerformanceAdmin(AboutProviderKeys):
 class CooldownAdmin(AboutProviderKeys):
     """Cool-downs of provider keys. Ending one lets the next call use the provider key."""
 
+    title = "Cool-downs"
     empty = (
         "No provider key is cooling down. One that fails, is rate limited or is refused stands here until it recovers."
     )
-    list_display = ("provider_key", "of", "state", "reason", "http_status", "strikes", "since", "until")
+    list_display = (
+        "provider_key",
+        "of",
+        "state",
+        "reason",
+        column("http_status", "HTTP status"),
+        "strikes",
+        "since",
+        "until",
+    )
     list_filter = ("reason", "provider_key")
     actions = ("end",)
 

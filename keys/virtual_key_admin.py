@@ -13,10 +13,11 @@ from django.db.models import Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from keys import issuing, pausing
+from keys import issuing, pausing, viewer
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
@@ -50,8 +51,8 @@ class RouteInline(FollowsKey, Cards):
     model = VirtualKeyRoute
     formset = RouteFormSet
     min_num = 1
-    verbose_name = "provider key"
-    verbose_name_plural = "provider keys that it maps to, and their shares of its calls"
+    verbose_name = "route"
+    verbose_name_plural = "routes"
 
 
 class CredentialInline(FollowsKey, Cards):
@@ -62,7 +63,7 @@ class CredentialInline(FollowsKey, Cards):
     readonly_fields = fields
     ordering = ("-pk",)
     can_delete = False
-    verbose_name_plural = "its secrets"
+    verbose_name_plural = "secrets"
 
     @admin.display(description="secret")
     def ends(self, row: Credential) -> str:
@@ -101,11 +102,21 @@ def found_by_end(queryset: QuerySet[Any], term: str, lookup: str) -> QuerySet[An
     return queryset.filter(**{f"{lookup}__endswith": end}) if len(end) > 1 else queryset.none()
 
 
+def rotated(virtual_key: VirtualKey) -> str:
+    """What a rotation did, in a sentence. The old secret is the latest but one."""
+    secrets = Credential.objects.filter(virtual_key=virtual_key, kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
+    ends = secrets.values_list("expires_at", flat=True)[1:2].get()
+    if ends is None or ends <= timezone.now():
+        return "Rotated; the old secret no longer works."
+    return f"Rotated; the old secret works until {viewer.moment(ends)}."
+
+
 @admin.register(VirtualKey)
 class VirtualKeyAdmin(PausableAdmin):
     """Issues, rotates, pauses, revokes and finds virtual keys."""
 
     form = VirtualKeyForm
+    title_to_add = "Issue a virtual key"
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
     list_display = ("name", "customer", "team", "owner", "whole_state", "ends", "expires_at")
@@ -114,7 +125,6 @@ class VirtualKeyAdmin(PausableAdmin):
     search_fields = ("name", "owner")
     search_help_text = "Name, owner, or the last characters of the key"
     change_form_template = "admin/keys/virtualkey/change_form.html"
-    change_list_template = "admin/keys/change_list.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         secrets = Credential.objects.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
@@ -216,7 +226,8 @@ class VirtualKeyAdmin(PausableAdmin):
                 form.add_error(None, str(error))
             else:
                 self.log_change(request, virtual_key, f"Rotated; overlap {form.cleaned_data['overlap']}.")
-                return self.shown_once(request, virtual_key, f"New secret of “{virtual_key}”", plain)
+                said = rotated(virtual_key)
+                return self.shown_once(request, virtual_key, f"New secret of “{virtual_key}”", plain, said)
         return self.page(
             request, "virtualkey/rotate.html", title=f"Rotate “{virtual_key}”", original=virtual_key, form=form
         )

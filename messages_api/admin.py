@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from messages_api import refusal_admin
 from messages_api.models import Batch, File
 from usage.admin import ReadOnlyAdmin
-from usage.cells import KEY_OWNER
+from usage.cells import KEY_OWNER, money
 
 __all__ = ["refusal_admin"]  # imported so that its page is registered
 
@@ -19,6 +19,9 @@ __all__ = ["refusal_admin"]  # imported so that its page is registered
 class StoredAdmin(ReadOnlyAdmin):
     provider_id_field = "pk"
     list_select_related = (*KEY_OWNER, "team__customer", "provider_key")
+
+    def heading(self, row: Any) -> str:
+        return str(row)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -38,7 +41,16 @@ class BatchAdmin(StoredAdmin):
     search_fields = ("provider_batch_id",)
     search_help_text = "The provider's id (msgbatch_…), or the request id of the call that created the batch."
     empty = "There is no message batch yet."
-    list_display = ("__str__", "called_with", "team", "state", "settled_requests", "requests", "ceiling", "created_at")
+    list_display = (
+        "__str__",
+        "called_with",
+        "team",
+        "state",
+        "settled_requests",
+        "requests",
+        money("ceiling", "held"),
+        "created_at",
+    )
     list_filter = ("state", "created_at")
 
 

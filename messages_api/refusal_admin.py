@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import get_language_from_request
 
+from keys import viewer
 from messages_api.callers import wording
 from usage import refusal_reasons, request_ids
 from usage.admin import ReadOnlyAdmin
@@ -112,7 +113,7 @@ class RefusalAdmin(ReadOnlyAdmin):
     @admin.display(description="request id", ordering="refused_at")
     def call(self, row: Any) -> SafeString:
         """The id and the time of the call."""
-        return two_lines(self.request_id(row), f"{row.refused_at:%Y-%m-%d %H:%M:%S}")
+        return two_lines(self.request_id(row), viewer.moment(row.refused_at))
 
     @admin.display(description="calls", ordering="count")
     def calls(self, row: Any) -> SafeString | str:
@@ -121,7 +122,7 @@ class RefusalAdmin(ReadOnlyAdmin):
             return "1"
         with wording.spoken(row.reader):
             count = number_format(row.count, force_grouping=True)
-        return two_lines(f"{count} more", f"at {row.minute:%H:%M}, of which this is the last")
+        return two_lines(f"{count} more", f"in the minute of {viewer.moment(row.minute)}, of which this is the last")
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> SafeString | str:
@@ -133,7 +134,7 @@ class RefusalAdmin(ReadOnlyAdmin):
         """As `why`, with only the beginning of a long message."""
         return explained(row, Truncator(row.message).chars(BRIEF))
 
-    @admin.display(description="HTTP", ordering="http_status")
+    @admin.display(description="HTTP status", ordering="http_status")
     def status(self, row: Any) -> str:
         return str(row.http_status or "–")
 

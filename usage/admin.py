@@ -11,10 +11,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from keys.admin_lists import BoundedPaginator, LookedAt
+from keys import viewer
+from keys.admin_lists import BoundedPaginator, LookedAt, column
 from keys.model_names import fold
-from usage import alert_admin, budget_admin, price_admin, request_ids, retained_admin
-from usage.cells import KEY_OWNER, two_lines
+from usage import alert_admin, amounts, budget_admin, price_admin, request_ids, retained_admin
+from usage.cells import KEY_OWNER, money, two_lines
 from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
@@ -50,10 +51,18 @@ class ReadOnlyAdmin(LookedAt):
         """Rows for a search text that isn't one of this gateway's request ids."""
         return queryset.none()
 
+    @admin.display(description="call", ordering="id")
+    def call(self, row: Any) -> SafeString:
+        """The request id and the time of a call."""
+        return two_lines(self.request_id(row), viewer.moment(row.admitted_at))
+
     @admin.display(description="request id")
     def request_id(self, row: Any) -> str:
         """The request id as clients see it: `req_bf_…`."""
         return request_ids.request_id(getattr(row, self.request_id_field))
+
+    def heading(self, row: Any) -> str:
+        return self.request_id(row)
 
     @admin.display(description="virtual key")
     def called_with(self, row: Any) -> SafeString | str:
@@ -99,32 +108,53 @@ class ModelFilter(admin.SimpleListFilter):
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """Ledger rows, one per call, newest first."""
 
+    title = "Calls"
+    rows = ("call", "calls")
     empty = "No calls yet. A call gets a row here once it reaches a provider and may cost something."
     list_display = (
-        "request_id",
-        "admitted_at",
+        "call",
         "called_with",
         "model",
         "status",
         "cost_shown",
-        "input_tokens",
-        "output_tokens",
-        "estimated",
-        "duration_ms",
+        column("input_tokens", "input tokens"),
+        column("output_tokens", "output tokens"),
+        "counted",
+        column("duration_ms", "duration (ms)"),
     )
     list_select_related = KEY_OWNER
     list_filter = ("status", "estimated", PriceFlagFilter, ModelFilter, "provider_key")
     search_fields = ("id",)
     search_help_text = "A request id (req_bf_…) or the provider's request id, in full."
     ordering = ("-id",)
-    fieldsets: ClassVar = [
-        (None, {"fields": ("request_id", "provider_request_id", "status", "http_status", "error_type", "stop_reason")}),
+    fieldsets: ClassVar[Any] = [
+        (
+            None,
+            {
+                "fields": (
+                    "request_id",
+                    "provider_request_id",
+                    "status",
+                    column("http_status", "HTTP status"),
+                    "error_type",
+                    "stop_reason",
+                )
+            },
+        ),
         ("Who", {"fields": ("customer", "team", "virtual_key", "labels", "client_labels")}),
         (
             "What",
             {"fields": ("endpoint", "requested_model", "model", "provider", "provider_key", "stream", "attempts")},
         ),
-        ("When", {"fields": ("admitted_at", "ended_at", "time_to_first_byte_ms", "duration_ms")}),
+        (
+            "When",
+            {
+                "fields": (
+                    *("admitted_at", "ended_at"),
+                    *(column("time_to_first_byte_ms", "first byte (ms)"), column("duration_ms", "duration (ms)")),
+                )
+            },
+        ),
         ("Tokens", {"fields": (*TOKEN_COLUMNS, "iterations", "service_tier", "speed", "inference_geo", "estimated")}),
         ("Money", {"fields": ("cost", "currency", "price_version", "price_flag", "held")}),
     ]
@@ -135,10 +165,15 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
         return super().get_queryset(request).select_related(*KEY_OWNER, "team__customer", "customer", "provider_key")
 
-    @admin.display(description="cost, USD", ordering="cost")
+    @admin.display(description="usage", ordering="estimated")
+    def counted(self, row: LedgerEntry) -> str:
+        """Whether the tokens are the provider's report or an estimate."""
+        return "estimated" if row.estimated else "reported"
+
+    @admin.display(description="cost", ordering="cost")
     def cost_shown(self, row: LedgerEntry) -> str:
-        """The cost, rounded to a hundredth of a cent."""
-        return f"{row.cost:,.4f}"
+        """The cost as people write it."""
+        return amounts.usd(row.cost)
 
 
 @admin.register(FreeCalls)
@@ -170,7 +205,14 @@ class AdjustmentAdmin(ReadOnlyAdmin):
 
     request_id_field = "entry_id"
     empty = "No adjustments yet: no ledger row had to be corrected."
-    list_display = ("request_id", "created_at", "reason", "author", "output_tokens", "cost")
+    list_display = (
+        "request_id",
+        "created_at",
+        "reason",
+        "author",
+        column("output_tokens", "output tokens"),
+        money("cost"),
+    )
     list_filter = ("reason",)
     search_fields = ("entry_id",)
     ordering = ("-id",)
@@ -180,8 +222,17 @@ class AdjustmentAdmin(ReadOnlyAdmin):
 class HoldAdmin(ReadOnlyAdmin):
     """Calls in progress, and the amount held for each."""
 
+    title = "Calls in progress"
+    rows = ("call", "calls")
     empty = "No call is in progress."
-    list_display = ("request_id", "admitted_at", "called_with", "requested_model", "provider", "ceiling", "process")
+    list_display = (
+        "call",
+        "called_with",
+        "requested_model",
+        "provider",
+        money("ceiling", "held"),
+        "process",
+    )
     list_select_related = KEY_OWNER
     search_fields = ("id",)
     ordering = ("admitted_at",)
@@ -192,7 +243,7 @@ class OverrunAdmin(ReadOnlyAdmin):
     """Calls that cost more than their hold, latest first."""
 
     empty = "No call has cost more than its hold."
-    list_display = ("request_id", "at", "called_with", "cost", "held")
+    list_display = ("request_id", "at", "called_with", money("cost"), money("held"))
     list_select_related = KEY_OWNER
     search_fields = ("call",)
     ordering = ("-at",)
@@ -202,6 +253,7 @@ class OverrunAdmin(ReadOnlyAdmin):
 class ProcessAdmin(ReadOnlyAdmin):
     """Live web processes, and how many calls each has in progress."""
 
+    title = "Web processes"
     empty = "No web process is running. Start the gateway."
     list_display = ("host", "pid", "started_at", "heartbeat_at", "holds")
     ordering = ("host", "pid")

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
 
-from keys import destinations, keyring
+from keys import destinations, keyring, viewer
 from keys.admin import KeptAdmin
 from keys.admin_lists import LookedAt
 from keys.destinations import Forbidden
@@ -178,7 +178,7 @@ class AlertAdmin(LookedAt, KeptAdmin):
         if row.unsent:
             return not_sent(row)
         if row.delivered_at is not None:
-            return f"delivered {row.delivered_at:%Y-%m-%d %H:%M} UTC"
+            return f"delivered {viewer.moment(row.delivered_at)}"
         if not row.targets:
             return "within half a minute"
         state = "given up" if row.delivered + row.given_up == row.targets else "under way"

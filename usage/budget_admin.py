@@ -18,6 +18,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from keys import viewer
 from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
 from keys.badges import state_badge
 from keys.cards import Cards
@@ -54,7 +55,7 @@ class Standing:
             return "–"
         explained = part(row.left, row.allowed, row.unit)
         if row.exhausted_since:
-            explained = f"{explained}; exhausted since {row.exhausted_since:%Y-%m-%d %H:%M} UTC"
+            explained = f"{explained}; exhausted since {viewer.moment(row.exhausted_since)}"
         return two_lines(shown(row.left, row.unit), explained)
 
     @admin.display(description="resets at")
@@ -234,17 +235,15 @@ class BudgetAdmin(Standing, OwnedAdmin):
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             (
                 (
-                    f"{window.start:%Y-%m-%d %H:%M}",
-                    f"{window.until:%Y-%m-%d %H:%M}" if window.until else "never",
+                    viewer.moment(window.start),
+                    viewer.moment(window.until) if window.until else "never",
                     shown(window.spent, row.unit),
                     shown(window.held, row.unit),
                 )
                 for window in row.windows.order_by("-start")[:WINDOWS]
             ),
         )
-        head = format_html(
-            "<tr><th>{}</th><th>{}</th><th>{}</th><th>{}</th></tr>", "from, UTC", "until", "spent", "held"
-        )
+        head = format_html("<tr><th>{}</th><th>{}</th><th>{}</th><th>{}</th></tr>", "from", "until", "spent", "held")
         return format_html("<table>{}{}</table>", head, lines) if lines else format_html("{}", "not in use yet")
 
 
@@ -318,6 +317,9 @@ class TopUpAdmin(RecordedAdmin):
     """Top-ups of prepaid budgets."""
 
     form = TopUpForm
+    title = "Top-ups"
+    title_to_add = "Top up a prepaid budget"
+    rows = ("top-up", "top-ups")
     list_display = ("created_at", "whose", "added", "reason", "author")
     empty = (
         "No top-ups yet. A prepaid balance is a budget with the period “none (prepaid)”: create one, then top it up "

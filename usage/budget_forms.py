@@ -99,7 +99,7 @@ class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if "until" in self.fields:
             self.fields["until"].required = False
-            self.fields["until"].help_text = "In UTC. Leave empty if you set a number of windows."
+            self.fields["until"].help_text = "In your time zone. Leave empty if you set a number of windows."
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -171,7 +171,9 @@ class Budget(Owned):
 
     def terms(self) -> str:
         """The amount and period in words: `$100 a month`, `5,000,000 tokens prepaid`."""
-        amount = f"{self.amount.normalize():,f}"
+        exact = self.amount.normalize()
+        # People write $0.50, but $100.
+        amount = f"{exact:,.2f}" if exact.as_tuple().exponent == -1 else f"{exact:,f}"
         amount = f"${amount}" if self.unit == Unit.USD else f"{amount} tokens"
         return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'}"
 

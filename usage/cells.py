@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
+from django.contrib import admin
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from keys import viewer
+from usage import amounts
 from usage.budgets import Unit
 
 # Relations to select for the owner of a virtual key, and for the owner of a budget or limit.
@@ -15,12 +20,10 @@ OWNER = ("customer", "team__customer", *KEY_OWNER)
 
 
 def shown(amount: Decimal | None, unit: str) -> str:
-    """An amount for people: in cents, or in hundredths of a cent if it is below $1."""
-    if amount is None:
-        return "–"
-    if unit == Unit.TOKENS:
-        return f"{amount:,.0f} tokens"
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{2 if abs(amount) >= 1 or not amount else 4}f}"
+    """An amount of USD or tokens for people."""
+    if amount is not None and unit == Unit.TOKENS:
+        return f"{viewer.number(round(amount))} tokens"
+    return amounts.usd(amount)
 
 
 def part(left: Decimal, allowed: Decimal, unit: str) -> str:
@@ -49,3 +52,17 @@ def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeStri
         held_part,
         words,
     )
+
+
+def money(name: str, heading: str = "") -> Callable[[Any], str]:
+    """A column with an amount of USD.
+
+    Args:
+        heading: instead of the field's name.
+    """
+
+    @admin.display(description=heading or name, ordering=name)
+    def shown_amount(row: Any) -> str:
+        return amounts.usd(getattr(row, name))
+
+    return shown_amount

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from keys import provider_kinds
 from keys.admin_lists import Listed
-from usage import export
+from usage import amounts
 from usage.models import Price
 from usage.pricing import WEB_SEARCH
 
@@ -56,11 +56,11 @@ class PriceForm(ModelForm):  # type: ignore[type-arg]
 
 
 def price_column(name: str) -> Callable[[Price], str]:
-    """A column of the list that shows the amount without trailing zeros."""
+    """A column of the list that shows a price."""
 
     @admin.display(description=name.replace("_", " "), ordering=name)
     def shown(row: Price) -> str:
-        return f"${export.money(getattr(row, name))}"
+        return amounts.price(getattr(row, name))
 
     return shown
 

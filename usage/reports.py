@@ -15,9 +15,9 @@ from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Collate, Lower, TruncDate, TruncMonth
 from django.utils import timezone
 
-from keys import patterns
+from keys import patterns, viewer
 from keys.models import Customer, Team, VirtualKey
-from usage import export
+from usage import amounts, export
 from usage.models import Rollup
 
 # Lines on a page; the CSV has all.
@@ -151,7 +151,7 @@ class ReportLine:
 
     def shown(self) -> list[str]:
         """The numbers for display."""
-        return [f"{value:,.4f}" if isinstance(value, Decimal) else f"{value:,}" for value in self.values]
+        return [amounts.usd(value) if isinstance(value, Decimal) else viewer.number(value) for value in self.values]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
@@ -12,8 +13,9 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
+from keys import viewer
 from keys.admin import KeptAdmin
-from usage import retained
+from usage import amounts, retained
 from usage.append_only import AppendOnly
 from usage.budgets import Retained
 from usage.request_ids import request_id
@@ -23,6 +25,7 @@ from usage.request_ids import request_id
 class RetainedAdmin(AppendOnly, KeptAdmin):
     """What is retained for each interrupted call, and since when."""
 
+    title = "Interrupted calls whose budgets still hold money"
     actions = ("give_back",)
     list_display = ("request_id", "called_by", "asked_for", "estimate", "kept", "since")
     fields = list_display
@@ -55,7 +58,7 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
 
     @admin.display(description="estimated at")
     def estimate(self, row: Any) -> str:
-        return f"${row.call['estimate']}" if row.call else "–"
+        return amounts.usd(Decimal(row.call["estimate"])) if row.call else "–"
 
     @admin.display(description="held beyond that")
     def kept(self, row: Any) -> SafeString:
@@ -65,9 +68,9 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
         )
         return format_html_join(mark_safe("<br>"), '<a href="{}">{}</a> {}', lines)
 
-    @admin.display(description="since, UTC", ordering="retained_at")
+    @admin.display(description="since", ordering="retained_at")
     def since(self, row: Retained) -> str:
-        return f"{row.retained_at:%Y-%m-%d %H:%M} ({timesince(row.retained_at)})"
+        return f"{viewer.moment(row.retained_at)} ({timesince(row.retained_at)})"
 
     @admin.action(description="Give back to budgets what is held", permissions=["give_back"])
     def give_back(self, request: HttpRequest, queryset: QuerySet[Retained]) -> HttpResponse | None:

@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
-from keys import keyring, provider_checks, provider_keys
+from keys import keyring, provider_checks, provider_keys, viewer
 from keys.models import ProviderKey, ProviderKeyCheck
 from tests.support.checked_keys import (
     ANTHROPIC_LIST,
@@ -73,7 +73,7 @@ def test_the_admin_tests_a_saved_provider_key_and_keeps_it_if_the_test_fails(ali
     assert ("It was saved anyway" in page) == (shown != "works")
     assert f'class="{"success" if shown == "works" else "warning"}">“main” was tested: ' in page
     words = row_of(page).replace("&#x27;", "'")
-    assert words.startswith(f"{shown} {main.last_check.checked_at:%Y-%m-%d %H:%M} UTC")
+    assert words.startswith(f"{shown} {viewer.moment(main.last_check.checked_at)}")
     assert shown in alice.get(reverse("admin:keys_providerkey_change", args=[main.pk])).content.decode().replace(
         "&#x27;", "'"
     )

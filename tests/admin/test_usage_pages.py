@@ -166,7 +166,7 @@ def test_a_bad_price_is_refused(admin, changes):
     assert not Price.objects.filter(note="contract").exists()
 
 
-@pytest.mark.parametrize(("bound", "said"), [(3, "3+ ledger rows"), (4, "4+ ledger rows"), (5, "5 ledger rows")])
+@pytest.mark.parametrize(("bound", "said"), [(3, "3+ calls"), (4, "4+ calls"), (5, "5 calls")])
 def test_a_long_list_is_not_counted_to_its_end_and_says_so(cast, admin, monkeypatch, bound, said):
     monkeypatch.setattr(BoundedPaginator, "BOUND", bound)
     for _ in range(5):
@@ -212,7 +212,7 @@ def test_every_page_shows_the_unit_of_a_price(admin):
     assert 'name="input"' not in page
     assert "USD per million tokens" in page
     shown = admin.get("/admin/usage/price/").content.decode()
-    assert ">$0.2<" in shown
+    assert ">$0.20<" in shown
     assert "000000" not in shown
 
 

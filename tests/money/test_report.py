@@ -128,7 +128,7 @@ def test_the_page_has_the_table_its_totals_and_the_chart(cast, finance):
     make_entry(cast.bob, START + timedelta(days=2), cost="0.25")
     page = finance.get("/admin/usage/report/", NOVEMBER | {"group": ["day", "key"]}).content.decode()
     assert "alice" in page
-    assert "1.7500" in page
+    assert "$1.75" in page
     [found] = re.findall(r'id="usage-chart-data"[^>]*>(.*?)</script>', page)
     data = json.loads(found)
     assert len(data["labels"]) == 30

@@ -76,6 +76,7 @@ DELETE FROM keys_cooldown;
 DELETE FROM keys_performance;
 DELETE FROM keys_providerkey;
 DELETE FROM keys_modelalias;
+DELETE FROM administration_grant;
 DELETE FROM keys_team;
 DELETE FROM keys_customer;
 DELETE FROM keys_signincount;

@@ -5,11 +5,19 @@
   const canvas = document.getElementById("usage-chart");
   if (data && canvas) {
     const { labels, series } = JSON.parse(data.textContent);
-    const style = getComputedStyle(document.documentElement);
-    Chart.defaults.color = style.getPropertyValue("--body-fg").trim() || "#333";
-    Chart.defaults.borderColor = style.getPropertyValue("--hairline-color").trim() || "#e8e8e8";
+    // The variables have a value for light and one for dark: an element resolves them.
+    const colour = (variable) => {
+      const probe = document.createElement("span");
+      probe.style.color = `var(${variable})`;
+      canvas.parentElement.append(probe);
+      const found = getComputedStyle(probe).color;
+      probe.remove();
+      return found;
+    };
+    Chart.defaults.color = colour("--body-fg");
+    Chart.defaults.borderColor = colour("--hairline-color");
     const usd = (value) => "$" + value.toLocaleString("en", { maximumFractionDigits: 4 });
-    const colours = ["#417690", "#e0a030", "#5b9a5b", "#b0506a", "#7a6bb0", "#3fa7a0", "#c2703d", "#999999"];
+    const colours = [colour("--bar-fill"), "#e0a030", "#5b9a5b", "#b0506a", "#7a6bb0", "#3fa7a0", "#c2703d", "#999999"];
     new Chart(canvas, {
       type: "bar",
       data: {

@@ -1,0 +1,69 @@
+"""The way from an empty database to a first answered call: five steps, each with a check mark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Exists, Model, Value
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+
+from keys.kept_admin import SOME_MODEL, example_model
+from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
+from usage.models import LedgerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step: what to do, why, where, and whether it is done. `may`: whether this person may do it."""
+
+    title: str
+    why: str
+    url: str
+    done: bool
+    may: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The steps. `model` is what the first call asks for."""
+
+    steps: list[Step]
+    model: str
+
+    @property
+    def next(self) -> Step | None:
+        """The first step that isn't done."""
+        return next((step for step in self.steps if not step.done), None)
+
+
+STEPS: tuple[tuple[type[Model], str, str], ...] = (
+    (ProviderKey, "Add a provider key", "The gateway calls the provider with it. To try without one, choose “echo”."),
+    (Customer, "Add a customer", "The company or cost centre that pays."),
+    (Team, "Add a team", "Its keys share budgets, limits and files."),
+    (VirtualKey, "Issue a virtual key", "Clients call with it. It is shown once, with commands to paste."),
+)
+
+
+def path(user: Any) -> Path | None:
+    """The steps, until the first call is in the ledger; None afterwards. At most three queries."""
+    found = {
+        "providerkey": Exists(ProviderKey.objects.filter(active=True)),
+        "customer": Exists(Customer.objects.all()),
+        "team": Exists(Team.objects.all()),
+        "virtualkey": Exists(VirtualKey.objects.filter(passthrough=False, revoked_at=None)),
+        "call": Exists(LedgerEntry.objects.order_by()),
+    }
+    done = Gateway.objects.annotate(**{name: Coalesce(exists, Value(False)) for name, exists in found.items()})
+    state = done.values(*found).first() or dict.fromkeys(found, False)
+    if state["call"]:
+        return None
+    steps = []
+    for model, title, why in STEPS:
+        name = str(model._meta.model_name)
+        may = user.has_perm(f"keys.add_{name}")
+        steps.append(Step(title, why, reverse(f"admin:keys_{name}_add"), state[name], may))
+    steps.append(Step("Make the first call", "Paste this into a shell, then the virtual key.", "", False, True))
+    key = VirtualKey.objects.filter(passthrough=False, revoked_at=None).order_by("-pk").first()
+    return Path(steps, example_model(key) if key else SOME_MODEL)

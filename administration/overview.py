@@ -1,0 +1,250 @@
+"""What the front page shows, each read with a fixed number of queries: from roll-ups, counters and small tables.
+
+A person sees the numbers of the rows that they may see (`keys.visibility`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, DateTimeField, DecimalField, F, Min, Prefetch, Q, Sum, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Greatest, TruncMinute
+from django.utils import timezone
+
+from administration.charts import Chart, Series
+from keys.models import CheckState, Cooldown, ProviderKey
+from keys.visibility import visible
+from usage.budgets import Budget, Period, Unit, Window
+from usage.cells import OWNER
+from usage.models import Alert, Hold, Process, Refusal, Rollup, Status
+from usage.refusal_reasons import SENTENCES
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# At most so far is looked: budgets in order of customers, teams and keys; refusals of the last hour, the latest ones.
+BUDGETS, REFUSALS = 20_000, 50_000
+# Budgets in danger that are shown. A budget that has used less than this part of its amount isn't forecast.
+SHOWN, USED = 8, Decimal("0.25")
+# The shortest time from which a budget's spending is projected.
+SHORTEST = timedelta(hours=1)
+
+# How calls ended, by who has to look into it. An answer that the provider refused is the provider's.
+ERRORS = (
+    ("the provider’s", "theirs", (Status.FAILED, Status.REFUSED_BY_PROVIDER)),
+    ("the caller’s", "callers", (Status.CLIENT_DISCONNECTED,)),
+    ("ours", "ours", (Status.INTERRUPTED,)),
+)
+# The reasons of refusals that are the gateway's or the provider's own fault. All others are the caller's.
+OUR_REASONS = frozenset(
+    code
+    for sentence in (
+        "The gateway could not reach its database in time",
+        "The gateway was overloaded",
+        "The gateway was being restarted",
+        "The gateway failed",
+    )
+    for code in SENTENCES[sentence]
+)
+PROVIDER_REASONS = frozenset(
+    code
+    for sentence in (
+        "The provider limits the rate",
+        "The provider failed or did not answer",
+        "The provider refuses the gateway's own key or account",
+    )
+    for code in SENTENCES[sentence]
+)
+
+
+# Spend and calls
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """USD: today, yesterday until the same time, this month, and what monthly budgets of customers allow (None: no such
+    budget). `calls`, `errors`: of the last 24 hours, by the hour."""
+
+    today: Decimal
+    yesterday: Decimal
+    month: Decimal
+    allowed: Decimal | None
+    calls: Chart
+    errors: Chart
+
+    @property
+    def change(self) -> int | None:
+        """Percent by which today is above yesterday at this time; None if nothing was spent yesterday."""
+        return round((self.today / self.yesterday - 1) * 100) if self.yesterday else None
+
+    @property
+    def part(self) -> int | None:
+        """Percent of the month's budget that is spent."""
+        return round(self.month / self.allowed * 100) if self.allowed else None
+
+
+def spend(user: Any, now: datetime) -> Spend:
+    """The spend of today and this month in the viewer's zone. Two queries on roll-ups, one on budgets."""
+    local = timezone.localtime(now)
+    today = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    first_hour = now.replace(minute=0, second=0, microsecond=0) - 23 * HOUR
+    since = min(today - DAY, first_hour)
+    rollups = visible(user, Rollup.objects.all())
+    spent = {"today": Decimal(0), "yesterday": Decimal(0)}
+    by_hour: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    recent = rollups.filter(bucket__gte=since).order_by().values_list("bucket", "status")
+    for bucket, status, calls, cost in recent.annotate(Sum("calls"), Sum("cost")):
+        if bucket >= today:
+            spent["today"] += cost
+        elif today - DAY <= bucket < now - DAY:
+            spent["yesterday"] += cost
+        if bucket >= first_hour:
+            by_hour[int((bucket - first_hour) / HOUR)][status] += calls
+    month = rollups.filter(bucket__gte=today.replace(day=1)).aggregate(cost=Sum("cost"))["cost"]
+    labels = [f"{timezone.localtime(first_hour + hour * HOUR):%H:%M}" for hour in range(24)]
+
+    def series(title: str, kind: str, statuses: tuple[str, ...]) -> Series:
+        return Series(title, kind, [sum(by_hour[hour][status] for status in statuses) for hour in range(24)])
+
+    return Spend(
+        today=spent["today"],
+        yesterday=spent["yesterday"],
+        month=month or Decimal(0),
+        allowed=_allowed_a_month(user),
+        calls=Chart("Calls an hour", labels, [series("calls", "calls", tuple(Status.values))]),
+        errors=Chart("Errors an hour", labels, [series(*each) for each in ERRORS]),
+    )
+
+
+def _allowed_a_month(user: Any) -> Decimal | None:
+    budgets = Budget.objects.filter(
+        active=True, unit=Unit.USD, period=Period.MONTH, rolling=False, customer__isnull=False, model_patterns=[]
+    )
+    allowed: Decimal | None = visible(user, budgets).aggregate(allowed=Sum(ALLOWED))["allowed"]
+    return allowed
+
+
+def refusals(user: Any, now: datetime) -> Chart:
+    """Refusals of the last hour by the minute, of the latest `REFUSALS`. One query."""
+    first = now.replace(second=0, microsecond=0) - timedelta(minutes=59)
+    latest = (
+        visible(user, Refusal.objects.filter(refused_at__gte=first)).order_by("-refused_at").values("pk")[:REFUSALS]
+    )
+    counts: dict[str, list[int]] = {kind: [0] * 60 for kind in ("theirs", "callers", "ours")}
+    by_minute = Refusal.objects.filter(pk__in=latest).annotate(at=TruncMinute("refused_at")).order_by()
+    for at, reason, count in by_minute.values_list("at", "reason").annotate(Sum("count")):
+        kind = "ours" if reason in OUR_REASONS else "theirs" if reason in PROVIDER_REASONS else "callers"
+        counts[kind][min(int((at - first) / timedelta(minutes=1)), 59)] += count
+    labels = [f"{timezone.localtime(first + timedelta(minutes=minute)):%H:%M}" for minute in range(60)]
+    return Chart("Refusals a minute", labels, [Series(title, kind, counts[kind]) for title, kind, _ in ERRORS])
+
+
+# Budgets
+
+MONEY = DecimalField(max_digits=30, decimal_places=12)
+ALLOWED = RawSQL(
+    "(SELECT a.amount FROM usage_allowed(usage_budget.id, usage_budget.amount, usage_now()) AS a)", [], MONEY
+)
+EXHAUSTED = RawSQL("usage_exhausted_since(usage_budget, usage_window.start, usage_now())", [], DateTimeField())
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """A budget that is exhausted (`ends` is None), or that will be at `ends` if spending goes on as in its window."""
+
+    budget: Budget
+    used: Decimal
+    allowed: Decimal
+    ends: datetime | None
+
+    @property
+    def percent(self) -> int:
+        """The part that is spent and held, up to 100."""
+        return min(100, round(self.used / self.allowed * 100)) if self.allowed else 100
+
+
+def dangers(user: Any, now: datetime) -> list[Danger]:
+    """Budgets that are exhausted, and those that will be by the end of the week in the viewer's zone. One query.
+
+    It looks at the first `BUDGETS` budgets, those of customers and teams before those of keys.
+    """
+    local = timezone.localtime(now)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    week_ends = midnight + timedelta(days=7 - local.weekday())
+    active = visible(user, Budget.objects.filter(active=True))
+    first = active.order_by(F("virtual_key").asc(nulls_first=True), "pk").values("pk")[:BUDGETS]
+    current = Window.objects.filter(Q(until=None) | Q(until__gt=now), budget__in=first, start__lte=now)
+    used = current.annotate(allowed=ALLOWED, used=F("spent") + F("held")).filter(used__gte=F("allowed") * USED)
+    rows = used.annotate(exhausted_since=EXHAUSTED).select_related(*(f"budget__{owner}" for owner in OWNER))
+    found = []
+    part = F("used") / Greatest(F("allowed"), Value(Decimal("0.000001")), output_field=MONEY)
+    for row in rows.order_by(part.desc())[: 20 * SHOWN]:
+        out = row.exhausted_since is not None or row.used >= row.allowed
+        ends = None if out else _ends(row, now)
+        if out or (ends is not None and ends < min(row.until or week_ends, week_ends)):
+            found.append(Danger(row.budget, row.used, row.allowed, ends))
+    return sorted(found, key=lambda each: (each.ends is not None, each.ends or now, -each.used))
+
+
+def _ends(row: Any, now: datetime) -> datetime | None:
+    """When a budget will be used up at the pace of its window."""
+    elapsed = max(now - max(row.start, row.budget.created_at), SHORTEST)
+    if row.used <= 0:
+        return None
+    try:
+        ends: datetime = now + elapsed * float((row.allowed - row.used) / row.used)
+    except OverflowError:
+        return None
+    return ends
+
+
+# Providers
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A provider key that gets no calls, or whose last test failed, and why."""
+
+    provider_key: ProviderKey
+    why: str
+
+
+def troubles(user: Any, now: datetime) -> list[Trouble]:
+    """Provider keys in trouble. Two queries on small tables."""
+    cooling = Cooldown.objects.filter(Q(until__gt=now) | Q(reason="refused")).order_by("model")
+    rows = visible(user, ProviderKey.objects.filter(active=True)).select_related("last_check").order_by("name")
+    found = []
+    for row in rows.prefetch_related(Prefetch("cooldowns", cooling, to_attr="cooling")):
+        check = getattr(row, "last_check", None)
+        reasons = [f"{each.model or 'all models'}: {each.get_reason_display()}" for each in row.cooling]
+        if not reasons and check and check.state in (CheckState.REFUSED, CheckState.UNREACHABLE):
+            reasons = [f"last test: {check.headline()}"]
+        if reasons:
+            found.append(Trouble(row, "; ".join(reasons[:3])))
+    return found
+
+
+# The gateway's own state
+
+
+def holds(user: Any) -> dict[str, Any]:
+    """The number of calls in progress, the USD held for them, and the oldest admission. One query."""
+    rows = visible(user, Hold.objects.all())
+    return rows.aggregate(calls=Count("pk"), usd=Sum("ceiling"), oldest=Min("admitted_at"))
+
+
+def processes(user: Any, lease: timedelta, now: datetime) -> dict[str, int]:
+    """Web processes that are alive, and those whose lease has ended. One query."""
+    rows = visible(user, Process.objects.all()).values_list("heartbeat_at", flat=True)
+    alive = sum(at > now - lease for at in rows)
+    return {"alive": alive, "dead": len(rows) - alive}
+
+
+def queue(user: Any) -> dict[str, Any]:
+    """Alerts that wait for a worker, and since when. One query."""
+    return visible(user, Alert.objects.filter(delivered_at=None, unsent="")).aggregate(
+        waiting=Count("pk"), oldest=Min("at")
+    )

@@ -1,0 +1,27 @@
+"""The authentication backend by which Django's permission checks, and the pages of all apps, ask the roles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.backends import BaseBackend
+from django.db.models import Model, QuerySet
+
+from administration.roles import enforcement
+from administration.roles.definitions import DEFINITIONS
+
+
+class RolesBackend(BaseBackend):
+    """Answers `user.has_perm(permission, row)`. It signs no one in."""
+
+    def has_perm(self, user_obj: Any, perm: str, obj: Model | None = None) -> bool:
+        """Whether the person may do this to the row, or to any row at all."""
+        return enforcement.may(user_obj, perm, obj)
+
+    def has_module_perms(self, user_obj: Any, app_label: str) -> bool:
+        """Whether the person may view anything of an app. Each page of it asks for itself."""
+        return user_obj.is_active and any(grant.role in DEFINITIONS for grant in enforcement.grants_of(user_obj))
+
+    def visible(self, user_obj: Any, queryset: QuerySet[Any], action: str) -> QuerySet[Any]:
+        """The rows that the person sees, for `keys.visibility`."""
+        return enforcement.visible(user_obj, queryset, action)

@@ -1,0 +1,185 @@
+"""Which rows belong to a customer, a team or a virtual key: the paths from each model to its owners.
+
+A model that isn't here describes the whole deployment: only roles for everything reach its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Model, Q
+
+from administration.models import Grant
+from keys.models import VirtualKey
+
+Paths = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """Rows that belong to their owners through another model's rows, without a foreign key.
+
+    Attributes:
+        field: the field of this model.
+        model: the label of the other model, which has paths of its own.
+        theirs: the field of the other model that has the same value.
+    """
+
+    field: str
+    model: str
+    theirs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Look-ups from a model to its owners. If there are several, one that fits is enough."""
+
+    customer: Paths = ()
+    team: Paths = ()
+    key: Paths = ()
+    through: Through | None = None
+
+    def rows(self, grant: Grant) -> Q:
+        """The rows of what a grant is for."""
+        found = Q(pk__in=[])
+        for path, value in self._ends(grant):
+            found |= Q(**{f"{path}__in" if isinstance(value, OwnKeys) else path: _operand(value)})
+        if self.through:
+            other = apps.get_model(self.through.model)
+            theirs = other._default_manager.filter(REACH[self.through.model].rows(grant))
+            found |= Q(**{f"{self.through.field}__in": theirs.order_by().values(self.through.theirs)})
+        return found
+
+    def covers(self, grant: Grant, row: Model) -> bool:
+        """Whether a row belongs to what a grant is for. The row may be one that isn't saved yet."""
+        for path, value in self._ends(grant):
+            given = value_of(row, path)
+            if given is None:
+                continue
+            if value.has(given) if isinstance(value, OwnKeys) else given == value:
+                return True
+        if self.through:
+            other = apps.get_model(self.through.model)
+            same = Q(**{self.through.theirs: value_of(row, self.through.field)})
+            return bool(other._default_manager.filter(same, REACH[self.through.model].rows(grant)).exists())
+        return False
+
+    def is_of_key(self, row: Model) -> bool:
+        """Whether a row belongs to a virtual key, and not to a team or customer as a whole."""
+        return any(value_of(row, path) is not None for path in self.key)
+
+    def _ends(self, grant: Grant) -> list[tuple[str, int | OwnKeys]]:
+        """The paths that a grant reaches rows by, and what must be at their end."""
+        if grant.is_own:
+            return [(path, OwnKeys(grant)) for path in self.key]
+        if grant.team_id is not None:
+            return [(path, grant.team_id) for path in self.team]
+        assert grant.customer_id is not None
+        return [(path, grant.customer_id) for path in self.customer]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnKeys:
+    """The virtual keys whose owner is a person, by user name or e-mail address."""
+
+    grant: Grant
+
+    def keys(self) -> Any:
+        """A queryset of the keys."""
+        user = self.grant.user
+        own = Q(owner__iexact=user.get_username())
+        if user.email:
+            own |= Q(owner__iexact=user.email)
+        return VirtualKey.objects.filter(own, passthrough=False)
+
+    def has(self, key: Any) -> bool:
+        """Whether this is the id of one of them."""
+        return bool(self.keys().filter(pk=key).exists())
+
+
+def _operand(value: int | OwnKeys) -> Any:
+    return value.keys().order_by().values("pk") if isinstance(value, OwnKeys) else value
+
+
+def value_of(row: Model, path: str) -> Any:
+    """The value at the end of a path, read from the row itself; None where the path is interrupted."""
+    *steps, last = path.split("__")
+    found: Any = row
+    for step in steps:
+        try:
+            found = getattr(found, step, None)
+        except ObjectDoesNotExist:
+            return None
+        if found is None:
+            return None
+    return found.pk if last == "pk" else getattr(found, found._meta.get_field(last).attname)
+
+
+OF_KEY = Reach(customer=("virtual_key__customer",), team=("virtual_key__team",), key=("virtual_key",))
+# A call belongs to the team that its key had at that time.
+OF_CALL = Reach(customer=("customer",), team=("team",), key=("virtual_key",))
+STORED = Reach(customer=("virtual_key__customer",), team=("team",), key=("virtual_key",))
+OWNED = Reach(
+    customer=("customer", "team__customer", "virtual_key__customer"),
+    team=("team", "virtual_key__team"),
+    key=("virtual_key",),
+)
+
+
+def _of_budget(reach: Reach) -> Reach:
+    def longer(paths: Paths) -> Paths:
+        return tuple(f"budget__{path}" for path in paths)
+
+    return Reach(longer(reach.customer), longer(reach.team), longer(reach.key))
+
+
+OF_BUDGET = _of_budget(OWNED)
+OF_LEDGER = Through("pk", "usage.ledgerentry", "pk")
+
+REACH: dict[str, Reach] = {
+    "keys.customer": Reach(customer=("pk",)),
+    "keys.team": Reach(customer=("customer",), team=("pk",)),
+    "keys.virtualkey": Reach(customer=("customer",), team=("team",), key=("pk",)),
+    "keys.virtualkeyroute": OF_KEY,
+    "keys.credential": OF_KEY,
+    "keys.gatewaytoken": OF_KEY,
+    "usage.ledgerentry": OF_CALL,
+    "usage.hold": OF_CALL,
+    "usage.rollup": OF_CALL,
+    "usage.freecalls": OF_KEY,
+    "usage.refusal": OF_KEY,
+    "usage.overrun": OF_KEY,
+    "usage.adjustment": Reach(through=Through("entry_id", "usage.ledgerentry", "pk")),
+    "usage.retained": Reach(through=OF_LEDGER),
+    "usage.budget": OWNED,
+    "usage.limit": OWNED,
+    "usage.topup": OF_BUDGET,
+    "usage.override": OF_BUDGET,
+    "usage.window": OF_BUDGET,
+    "usage.alert": Reach(
+        customer=(*OF_BUDGET.customer, *OF_KEY.customer),
+        team=(*OF_BUDGET.team, *OF_KEY.team),
+        key=(*OF_BUDGET.key, *OF_KEY.key),
+    ),
+    "usage.alerttarget": Reach(customer=("customer",)),
+    "usage.delivery": Reach(customer=("target__customer",)),
+    "messages_api.batch": STORED,
+    "messages_api.file": STORED,
+    "messages_api.binding": STORED,
+    "administration.grant": Reach(customer=("customer", "team__customer"), team=("team",)),
+    "auth.user": Reach(through=Through("pk", "administration.grant", "user")),
+}
+# A team's admin may name the team's customer in a form.
+CHOSEN: dict[str, Reach] = {
+    "keys.customer": Reach(customer=("pk",), through=Through("pk", "keys.team", "customer")),
+}
+# What belongs to the deployment, and may be chosen under any scope.
+CHOSEN_BY_ALL = frozenset({"keys.choose_providerkey"})
+
+
+def of(label: str, action: str) -> Reach | None:
+    """The paths of a model, by its label; None if its rows describe the whole deployment."""
+    return CHOSEN.get(label, REACH.get(label)) if action == "choose" else REACH.get(label)

@@ -1,0 +1,24 @@
+"""Filters for templates: `{% load amounts %}{{ spent|usd }} in {{ calls|count }} calls`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from django import template
+
+from keys import viewer
+from usage import amounts
+
+register = template.Library()
+
+
+@register.filter
+def usd(amount: Decimal | None) -> str:
+    """See `usage.amounts.usd`."""
+    return amounts.usd(amount)
+
+
+@register.filter
+def count(value: int) -> str:
+    """A whole number in the viewer's locale, with thousands grouped."""
+    return viewer.number(value)
