@@ -11,6 +11,7 @@ from messages_api.endpoints.files import FileContentView, FilesView, FileView
 from messages_api.endpoints.messages import CountTokensView, MessagesView
 from messages_api.endpoints.models import ModelsView, ModelView
 from messages_api.endpoints.quota import QuotaView
+from messages_api.endpoints.usage import UsageView
 from messages_api.endpoints.view import NotFoundView
 from messages_api.providers.paths import ID
 
@@ -32,5 +33,6 @@ urlpatterns = [
     re_path(PREFIX + r"v1/files/(?P<file>[^/]+)/?$", FileView.as_view(), name="file"),
     re_path(PREFIX + r"v1/files/(?P<file>[^/]+)/content/?$", FileContentView.as_view(), name="file_content"),
     re_path(PREFIX + r"v1/quota/?$", QuotaView.as_view(), name="quota"),
+    re_path(PREFIX + r"v1/usage/?$", UsageView.as_view(), name="usage"),
     re_path(r"^", NotFoundView.as_view(), name="not_found"),
 ]

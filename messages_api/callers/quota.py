@@ -5,9 +5,8 @@ from __future__ import annotations
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
-from typing import Any
+from typing import Any, Protocol
 
-from keys.directory import KnownKey
 from messages_api.callers import wording
 from messages_api.server import errors
 from messages_api.server.errors import GatewayError
@@ -20,6 +19,15 @@ USEFUL_TOKENS = 100
 
 # https://docs.claude.com/en/api/rate-limits#response-headers
 HEADERS = {"rpm": b"requests", "input_tpm": b"input-tokens", "output_tpm": b"output-tokens"}
+
+
+class Bounds(Protocol):
+    """A key's bounds on `max_tokens`."""
+
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def default_max_tokens(self) -> int | None: ...
 
 
 def over_budget(details: dict[str, Any], admission: Admission) -> GatewayError:
@@ -88,11 +96,12 @@ def standing(limits: list[dict[str, Any]] | None) -> Headers:
     return found
 
 
-def shown(standing: dict[str, Any], key: KnownKey) -> dict[str, Any]:
+def shown(standing: dict[str, Any], month: dict[str, Any], key: Bounds) -> dict[str, Any]:
     """The state of a key's budgets and limits, in the form of GET /v1/quota.
 
     Args:
         standing: the result of `usage.standing.STANDING`.
+        month: the result of `usage.own_usage.THIS_MONTH`.
     """
     zone = zoneinfo.ZoneInfo(standing["time_zone"])
     names = {owner: standing[owner] for owner in OWNERS}
@@ -102,6 +111,7 @@ def shown(standing: dict[str, Any], key: KnownKey) -> dict[str, Any]:
         "time_zone": standing["time_zone"],
         "as_of": whole_second(standing["as_of"]),
         "max_tokens": {"ceiling": key.max_tokens, "default": key.default_max_tokens},
+        "this_month": month | {name: whole_second(month[name]) for name in ("starts_at", "ends_at")},
         "budgets": [
             budget
             | {"owner": owner(budget, names)}

@@ -123,8 +123,8 @@ def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpR
 
 
 OFFERED = (
-    "This gateway offers POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/quota, and what is below"
-    " /v1/messages/batches, /v1/files and /v1/models."
+    "This gateway offers POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/quota, GET /v1/usage, and what is"
+    " below /v1/messages/batches, /v1/files and /v1/models."
 )
 
 

@@ -14,7 +14,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 
 from keys.product import NAME, VERSION
-from messages_api.reference import answers, messages, messages_pages, quota, stored, stored_pages
+from messages_api.reference import answers, messages, messages_pages, quota, stored, stored_pages, usage
 from messages_api.reference.parts import SECURITY
 from messages_api.urls import PREFIXES
 
@@ -51,7 +51,7 @@ TAGS = {
     "message batches": "Send many requests at half the price, and read the answers later.",
     "files": "Store files at the provider, and use them in messages by their ids.",
     "models": "The models that this key may use.",
-    "quota": "How much is left of this key's budgets and limits.",
+    "quota": "How much is left of this key's budgets and limits, and what it has used.",
 }
 SAME = "The same operations for clients whose base URL ends in {prefix}. They behave as those under /v1."
 
@@ -62,14 +62,14 @@ SETTINGS: dict[str, Any] = {
     "OAS_VERSION": "3.1.0",
     "SERVERS": [{"url": "/", "description": "This gateway."}],
     "APPEND_COMPONENTS": {
-        "schemas": messages.SCHEMAS | answers.SCHEMAS | stored.SCHEMAS | quota.SCHEMAS,
+        "schemas": messages.SCHEMAS | answers.SCHEMAS | stored.SCHEMAS | quota.SCHEMAS | usage.SCHEMAS,
         "securitySchemes": SECURITY_SCHEMES,
     },
     "SORT_OPERATIONS": False,
     # The default hook moves enums into components, where enums of the same name overwrite each other.
     "POSTPROCESSING_HOOKS": [],
 }
-PATTERNS = [*messages_pages.PATTERNS, *stored_pages.PATTERNS, *quota.PATTERNS]
+PATTERNS = [*messages_pages.PATTERNS, *stored_pages.PATTERNS, *quota.PATTERNS, *usage.PATTERNS]
 
 
 Operation = dict[str, Any]

@@ -68,7 +68,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Quota": obj(
         "The state of the budgets and limits of a virtual key.",
-        "type virtual_key team customer time_zone as_of max_tokens budgets limits",
+        "type virtual_key team customer time_zone as_of max_tokens this_month budgets limits",
         type=const("quota"),
         virtual_key=string("The name of the virtual key.", "alice"),
         team=or_null(string("The name of its team.", "Research")),
@@ -80,6 +80,14 @@ SCHEMAS: dict[str, Schema] = {
             "ceiling default",
             ceiling=or_null(integer("The highest value that is allowed; null: any.", 32000, minimum=1)),
             default=or_null(integer("The value for requests without one; null: they are refused.", 4096, minimum=1)),
+        ),
+        this_month=obj(
+            "What this key has used since the month began in the customer's time zone, with or without a budget.",
+            "starts_at ends_at calls spent",
+            starts_at=when("When the month began."),
+            ends_at=when("When the month ends."),
+            calls=integer("Calls that reached a provider and are settled.", 12, minimum=0),
+            spent=money("What they cost, in USD."),
         ),
         budgets=array(ref("QuotaBudget"), "The budgets; all of them must allow a call."),
         limits=array(ref("QuotaLimit"), "The limits; all of them must allow a call."),
@@ -94,6 +102,12 @@ EXAMPLE = {
     "time_zone": "Europe/Berlin",
     "as_of": "2026-11-17T12:00:00Z",
     "max_tokens": {"ceiling": 32000, "default": 4096},
+    "this_month": {
+        "starts_at": "2026-10-31T23:00:00Z",
+        "ends_at": "2026-11-30T23:00:00Z",
+        "calls": 12,
+        "spent": "0.4",
+    },
     "budgets": [
         EVERYBODYS
         | {

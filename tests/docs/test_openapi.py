@@ -234,7 +234,7 @@ def operations():
 def test_every_endpoint_is_there_under_every_prefix():
     assert "post" in document()["paths"]["/pydanticai/anthropic/v1/messages"]
     endpoints = {(path, method) for path, method, _ in operations() if path.startswith("/v1/")}
-    assert len(endpoints) == 16
+    assert len(endpoints) == 17
     assert {(path, method) for path, method, _ in operations()} == {
         (prefix + path, method) for prefix in PREFIXES for path, method in endpoints
     }

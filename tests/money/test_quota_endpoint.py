@@ -44,6 +44,9 @@ def test_a_key_without_any_has_empty_lists(web, alice, prefix):
     assert answer.headers["request-id"] == answer.headers["x-bf-request-id"]
     said = answer.json()
     assert said.pop("as_of").endswith("Z")
+    month = said.pop("this_month")
+    assert (month["calls"], month["spent"]) == (0, "0")
+    assert month["starts_at"] <= timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ") < month["ends_at"]
     assert said == {
         "type": "quota",
         "virtual_key": alice.virtual_key.name,
