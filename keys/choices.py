@@ -32,7 +32,9 @@ class Autocomplete(AutocompleteJsonView):
     def get_queryset(self) -> QuerySet[Any]:
         page = self.model_admin
         rows = visible(self.request.user, page.model._default_manager.all(), "choose")
-        rows = rows.complex_filter(self.source_field.get_limit_choices_to()).order_by(*page.get_ordering(self.request))
+        rows = rows.complex_filter(self.source_field.get_limit_choices_to())
+        if order := page.get_ordering(self.request):
+            rows = rows.order_by(*order)
         if rows.model is VirtualKey:
             rows = rows.filter(passthrough=False)
         if page.has_view_permission(self.request):

@@ -12,7 +12,7 @@ from administration.roles.definitions import DEFINITIONS
 
 
 class RolesBackend(BaseBackend):
-    """Answers `user.has_perm(permission, row)`. It signs no one in."""
+    """Answers `user.has_perm(permission, row)`. It doesn't sign people in."""
 
     def has_perm(self, user_obj: Any, perm: str, obj: Model | None = None) -> bool:
         """Whether the person may do this to the row, or to any row at all."""

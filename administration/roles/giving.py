@@ -1,4 +1,4 @@
-"""Gives and takes roles. No one gives or takes more than they have, and the last owner stays.
+"""Gives and takes roles. A person can't give or take more than they have, and the last owner stays.
 
 The database keeps the last owner (administration/sql/last_owner.sql), also against SQL and other commands.
 """
@@ -17,7 +17,7 @@ from administration.models import Grant
 from administration.role_names import Role
 from administration.roles import names
 from administration.roles.definitions import DEFINITIONS
-from administration.roles.enforcement import allows, forget_grants, grants_of, may
+from administration.roles.enforcement import forget_grants, grants_of, may
 from keys.errors import Unusable
 from keys.models import Customer, Team
 
@@ -40,7 +40,7 @@ def may_give(giver: Any, grant: Grant) -> bool:
     if any(own.role == grant.role for own in wider):
         return True
     needed = DEFINITIONS[grant.role].permissions
-    return bool(needed) and all(any(allows(own, permission) for own in wider) for permission in needed)
+    return bool(needed) and all(any(DEFINITIONS[own.role].allows(permission) for own in wider) for permission in needed)
 
 
 def contains(wider: Grant, narrower: Grant) -> bool:

@@ -1,0 +1,142 @@
+"""What each URL and each action of a list answers to each role: access.txt is the table.
+
+Its head explains the answers. A URL or an action without a line in it fails, and so does a line without one. A URL that
+takes no GET has a line with its method. `▸` names an action of a list, tried on a row of Alice's team.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, get_resolver
+
+from tests.support.ledger_rows import empty_ledger
+from tests.support.role_cast import VISITORS, Cast, make_role_cast
+
+TABLE = Path(__file__).with_name("access.txt")
+ARGUMENT = re.compile(r"<(?:(?:\w+):)?(\w+)>")
+METHODS = {
+    "admin:keys_virtualkey_pause": "POST",
+    "admin:keys_virtualkey_resume": "POST",
+    "admin:keys_providerkey_test": "POST",
+    "admin:administration_person_invite": "POST",
+    "admin:logout": "POST",
+}
+
+pytestmark = pytest.mark.django_db
+
+
+def urls(patterns: Any = None, prefix: str = "", space: str = "") -> Iterator[tuple[str, str]]:
+    """Every URL: its name, or its route if it has none, and its route."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        route = prefix + str(pattern.pattern)
+        if not isinstance(pattern, URLPattern):
+            inner = f"{space}{pattern.namespace}:" if pattern.namespace else space
+            yield from urls(pattern.url_patterns, route, inner)
+        elif not route.endswith("/<path:object_id>/"):  # Django's redirect to the page of a row, which shows nothing
+            yield (f"{space}{pattern.name}" if pattern.name else route), route
+
+
+def actions() -> Iterator[tuple[str, Any, Any]]:
+    """Every action of a list: its line's name, its page and its own name."""
+    for model, page in admin.site._registry.items():
+        for action in page.actions or ():
+            yield f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist ▸ {action}", page, action
+
+
+def lines() -> dict[str, list[str]]:
+    """The table: the answers in the order of the columns, by method and name."""
+    found: dict[str, list[str]] = {}
+    for line in TABLE.read_text().splitlines():
+        if line and not line.startswith("#"):
+            *name, answers = re.split(r"\s{2,}", line, maxsplit=1)
+            assert name[0] not in found, f"a second line: {name[0]}"
+            found[name[0]] = answers.split()
+    return found
+
+
+def address(name: str, route: str, cast: Cast) -> str:
+    """A URL of this route for the row of Alice's team."""
+    label = re.match(r"admin:([a-z]+(?:_api)?)_([a-z]+)_\w+$", name)
+    row = cast.rows.get(f"{label[1]}.{label[2]}") if label else None
+
+    def argument(match: re.Match[str]) -> str:
+        given = {"app_label": "keys", "model_name": "virtualkey", "content_type_id": "1", "uidb64": "MQ", "token": "x"}
+        if match[1] == "object_id":
+            return str(row.pk if row is not None else cast.row("keys.virtualkey").pk)
+        return given[match[1]]
+
+    text = route.replace("^(?P<app_label>", "(?P<app_label>")
+    text = re.sub(r"\(\?P<app_label>[^)]*\)/\$?", "keys/", text)
+    text = re.sub(r"\(\?P<url>\.\*\)\$", "no-such-page/", text)
+    choices = "?app_label=usage&model_name=budget&field_name=virtual_key" if name.endswith("autocomplete/") else ""
+    return f"/{ARGUMENT.sub(argument, text)}{choices}"
+
+
+def answer(client: Client, method: str, url: str, data: dict[str, Any] | None = None) -> str:
+    """The status of an answer, undone afterwards."""
+    with transaction.atomic():
+        status = client.generic(method, url).status_code if data is None else client.post(url, data).status_code
+        transaction.set_rollback(True)
+    return str(status)
+
+
+def answers(cast: Cast) -> dict[str, list[str]]:
+    """What the product really answers, in the table's form."""
+    clients = {}
+    for name, person in cast.people.items():
+        clients[name] = Client()
+        if person is not None:
+            clients[name].force_login(person)
+    found: dict[str, list[str]] = {}
+    for name, route in urls():
+        method = METHODS.get(name, "GET")
+        url = address(name, route, cast)
+        found[f"{method} {name}"] = [answer(clients[who], method, url) for who in VISITORS]
+        for who, person in cast.people.items():
+            if person is not None and "logout" in name:
+                clients[who].force_login(person)
+    for name, page, action in actions():
+        row = cast.row(page.model._meta.label_lower)
+        data = {"action": action, "_selected_action": str(row.pk)}
+        url = f"/admin/{page.opts.app_label}/{page.opts.model_name}/"
+        found[f"POST {name}"] = [
+            f"{answer(clients[who], 'POST', url, data)}{did(clients[who], url, action)}" for who in VISITORS
+        ]
+    return found
+
+
+def did(client: Client, url: str, action: str) -> str:
+    """Whether the list offers the action: `+` after its status, else `-`; nothing where there is no list."""
+    page = client.get(url)
+    if page.status_code != 200:
+        return ""
+    return "+" if f'value="{action}"' in page.content.decode() else "-"
+
+
+@pytest.fixture
+def cast() -> Cast:
+    empty_ledger()
+    return make_role_cast()
+
+
+def test_each_url_and_action_answers_each_role_as_the_table_says(cast: Cast) -> None:
+    expected, found = lines(), answers(cast)
+    missing = sorted(found.keys() - expected.keys())
+    assert not missing, "add a line to access.txt for each:\n" + "\n".join(missing)
+    gone = sorted(expected.keys() - found.keys())
+    assert not gone, "these lines of access.txt have no URL:\n" + "\n".join(gone)
+    faults = [
+        f"{name} for {who}: {real}, and not {wanted}"
+        for name, row in expected.items()
+        for who, wanted, real in zip(VISITORS, row, found[name], strict=True)
+        if wanted != real
+    ]
+    assert not faults, "\n".join(faults)
