@@ -74,14 +74,14 @@ class KeptAdmin(Listed):
             virtual_key=virtual_key,
             base_url=request.build_absolute_uri("/").rstrip("/"),
             model=example_model(virtual_key),
-            back=reverse(f"admin:keys_{self.opts.model_name}_changelist"),
+            back=reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
         )
 
     def confirm_revoking(
         self, request: HttpRequest, rows: Iterable[models.Model], title: str, form: RevokeForm | None, action: str = ""
     ) -> TemplateResponse:
         """The page that asks for confirmation, because a revocation can't be undone."""
-        back = reverse(f"admin:keys_{self.opts.model_name}_changelist")
+        back = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         return self.page(request, "revoke.html", title=title, rows=rows, form=form, action=action, back=back)
 
 

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Model
 from django.utils import timezone
 
-from administration.models import Person
+from administration.models import ApiToken, Person
 from administration.role_names import Role
 from administration.roles import giving
 from keys import issuing
@@ -134,6 +134,7 @@ def rows_of(key: VirtualKey, echo: ProviderKey) -> list[Model]:
         ),
         File.objects.create(id="file_1", **call, provider_key=echo),
         make_hold(key),
+        make_token(),
     ]
 
 
@@ -145,6 +146,14 @@ def make_retained(call: uuid.UUID) -> Retained:
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO usage_retained (id, retained_at, charges) VALUES (%s, now(), '{}')", [call])
     return Retained.objects.get(pk=call)
+
+
+def make_token() -> ApiToken:
+    """An API token of a person who has no part in the table."""
+    person = User.objects.create_user("program", is_staff=True)
+    ends = timezone.now() + timedelta(days=30)
+    scopes = ["calls:read"]
+    return ApiToken.objects.create(user=person, name="nightly", digest=b"x" * 32, scopes=scopes, expires_at=ends)
 
 
 def make_hold(key: VirtualKey) -> Hold:
