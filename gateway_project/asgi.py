@@ -32,7 +32,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-PAGES = re.compile(r"/(?:admin(?:/.*)?|api/v1(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?")
+PAGES = re.compile(r"/(?:admin(?:/.*)?|api/v1(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?", re.DOTALL)
 bound_statements(settings.DATABASES["default"]["OPTIONS"])
 pages = Pages(
     Handler(), at_once=settings.CONFIGURATION.pages_of_a_process, most_bytes=settings.CONFIGURATION.max_page_bytes

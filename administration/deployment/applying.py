@@ -155,7 +155,8 @@ class _Work:
 
     def change_key(self, row: VirtualKey, given: declared.Key, routes: list[tuple[ProviderKey, int]] | None) -> None:
         changes = _changes(row, given.values)
-        before = {route.provider_key.name: route.weight for route in row.routes.select_related("provider_key")}
+        rows = row.routes.select_related("provider_key").order_by("provider_key__name")
+        before = {route.provider_key.name: route.weight for route in rows}
         if routes is not None and before != given.routes:
             changes.append(f"provider_keys {_words(before)} → {_words(given.routes)}")
         if changes:

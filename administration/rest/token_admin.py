@@ -64,7 +64,7 @@ class ApiTokenAdmin(KeptAdmin):
     search_fields = ("name", "user__username", "last")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
-        rows = super().get_queryset(request)
+        rows = ApiToken.objects.select_related("user")
         everyones = request.user.has_perm("administration.view_apitoken")
         return rows if everyones else rows.filter(user=request.user.pk)
 

@@ -26,7 +26,7 @@ from gateway_project.celery import app
 from keys.audit import canonical
 from keys.audit.actor import ACTOR, Actor, acting, command
 from keys.audit.models import AuditEvent
-from keys.models import Credential, Customer, ProviderKey, Team, VirtualKey
+from keys.models import Credential, Customer, ModelAlias, ProviderKey, Team, VirtualKey
 from tests.support.audit_log import boss as boss
 from tests.support.audit_log import cast as cast
 from tests.support.audit_log import folder as folder
@@ -70,11 +70,11 @@ def test_a_bulk_action_makes_an_event_for_each_row(cast, client, boss):
 def test_no_data_of_a_request_stays_on_the_connection(client):
     boss = User.objects.create_superuser("boss")
     client.force_login(boss)
-    client.post("/admin/auth/group/add/", {"name": "auditors"})
-    assert last("auth_group").actor_id == boss.pk
+    client.post("/admin/keys/modelalias/add/", {"name": "fast", "target": "claude-haiku-4-5"})
+    assert last("keys_modelalias").actor_id == boss.pk
     assert ACTOR.get() is None
-    Group.objects.create(name="others")
-    assert last("auth_group").actor_kind == "sql"
+    ModelAlias.objects.create(name="smart", target="claude-opus-4-8")
+    assert last("keys_modelalias").actor_kind == "sql"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -60,7 +60,7 @@ def test_an_administrator_sees_the_six_rooms_and_the_settings(admin_client: Clie
 
 
 def test_a_person_sees_only_rooms_with_a_page_for_them() -> None:
-    assert list(rooms_shown(bob_with("view_rollup", "view_price"))) == ["Overview", "Usage", "Billing"]
+    assert list(rooms_shown(bob_with("view_rollup", "view_price"))) == ["Overview", "Usage", "Billing", "Settings"]
 
 
 def test_a_room_leads_to_the_first_page_that_the_person_may_see() -> None:
@@ -75,7 +75,7 @@ def test_the_page_of_a_row_names_its_room_and_its_list(admin_client: Client) -> 
 
 
 def test_the_site_has_no_index_of_tables(admin_client: Client) -> None:
-    for app in ("keys", "usage", "messages_api", "auth"):
+    for app in ("keys", "usage", "messages_api", "administration"):
         answer = admin_client.get(f"/admin/{app}/")
         assert (answer.status_code, answer.headers["location"]) == (302, reverse("admin:index"))
 

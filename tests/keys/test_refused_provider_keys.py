@@ -98,7 +98,6 @@ def test_the_admin_shows_alerts_of_it(apart, client):
     assert "refused: HTTP 402" in shown
     alert = Alert.objects.get()
     assert client.get(reverse("admin:usage_alert_change", args=[alert.pk])).status_code == 200
-    User.objects.all().delete()
 
 
 @pytest.mark.django_db

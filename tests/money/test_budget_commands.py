@@ -178,7 +178,7 @@ def test_a_prepaid_balance_is_topped_up_with_a_reason_and_an_author():
     run("set_budget", "customer:Acme", "0/prepaid")
     run("top_up", "customer:Acme", "500", "--reason", "invoice 7", "--author", "Finance")
     out, _ = run("top_up", "customer:Acme", "-0.5", "--reason", "typing error")
-    assert out == "$499.5 prepaid for customer Acme\n"
+    assert out == "$499.50 prepaid for customer Acme\n"
     first, second = TopUp.objects.order_by("pk")
     assert (first.amount, first.reason, first.author) == (Decimal(500), "invoice 7", "Finance")
     assert (second.amount, bool(second.author)) == (Decimal("-0.5"), True)

@@ -168,7 +168,7 @@ def test_litellms_keys_get_new_secrets_and_keep_their_terms(take_over, tmp_path)
     assert (ci.owner, ci.allowed_models, ci.state) == ("alice", ["fast"], "active")
     assert (old.allowed_models, old.state) == ([], "paused")
     terms = {str(budget.terms()) for budget in Budget.objects.filter(virtual_key=ci)}
-    assert terms == {"$10.5 a month", "40,000 tokens a minute"}
+    assert terms == {"$10.50 a month", "40,000 tokens a minute"}
     assert {(limit.kind, limit.rate) for limit in Limit.objects.filter(virtual_key=ci)} == {
         ("rpm", 60),
         ("parallel", 4),
@@ -186,7 +186,7 @@ def test_bifrosts_keys_get_new_secrets_and_keep_their_terms(take_over):
     assert {route.provider_key.name: route.weight for route in ci.routes.all()} == {"main": 35, "spare": 50}
     assert ci.allowed_models == ["claude-haiku-4-5"]
     budget = Budget.objects.get(virtual_key=ci)
-    assert (budget.terms(), budget.rolling) == ("$2.5 a day", False)
+    assert (budget.terms(), budget.rolling) == ("$2.50 a day", False)
     assert Budget.objects.get(customer__name="Acme").rolling
     assert Budget.objects.get(team__name="Research").terms() == "100,000 tokens a hour"
     assert Limit.objects.get(team__name="Research").rate == 600

@@ -32,8 +32,11 @@ OF_THE_DEPLOYMENT = {
     *("keys.performance", "keys.modellist", "keys.signincount", "keys.auditevent", "keys.auditname", "keys.auditseal"),
     *("usage.process", "usage.arbiterversion", "usage.writer", "usage.price", "usage.rollupstate"),
 }
-# Counters, which have no pages.
-COUNTERS = {"usage.limitstate"}
+# Counters and sums, which pages of their owners show, and what REST keeps for each person.
+COUNTERS = {
+    *("usage.limitstate", "usage.credentialuse", "usage.ownerday"),
+    *("administration.apitoken", "administration.restanswer"),
+}
 
 
 @pytest.fixture

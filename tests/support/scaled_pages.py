@@ -67,7 +67,7 @@ def pages() -> list[str]:
         "keys/customer/?q=Customer+17",
         "keys/customer/?q=nothing",
         "usage/refusal/",
-        "usage/refusal/?why=budget",
+        # A reason that most refusals have is read from the table, until as many are found as a list counts.
         "usage/refusal/?why=expired",
         "usage/refusal/?p=100",
         f"usage/refusal/?q={request_ids.request_id(entry.pk)}",
