@@ -285,4 +285,4 @@ def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upst
         assert "exhausted: calls are refused" in shown[name]
         assert re.search(r"delivered \d+ \w+ 20\d\d", shown[name])
     for name in ("budgets", "budget", "team"):
-        assert f"exhausted since {alert.at:%Y-%m-%d %H:%M} UTC" in shown[name], name
+        assert f"exhausted since {alert.at.day} {alert.at:%b %Y %H:%M} UTC" in shown[name], name
