@@ -62,12 +62,14 @@ class PageProcess:
         if session in self.sessions:
             known_callers.note(scope)
         try:
-            async with self._answer(as_pages_see_it(scope), receive) as answer:
+            async with self._answer(as_pages_see_it(scope), receive) as (answer, leaving):
                 self._note(scope, session, answer.headers)
                 headers = [(name, value) for name, value in answer.headers if name.lower() not in HOP | OURS]
                 await send({"type": "http.response.start", "status": answer.status, "headers": headers})
                 with contextlib.suppress(*AWAY):
                     async for part in answer.aiter_stream():
+                        if leaving.done():  # `send` would discard the rest of a long export
+                            return
                         await send({"type": "http.response.body", "body": part, "more_body": True})
                     await send({"type": "http.response.body", "body": b""})
         except Gone:
@@ -76,8 +78,11 @@ class PageProcess:
             await say(send, refusal, rest=is_rest(scope))
 
     @contextlib.asynccontextmanager
-    async def _answer(self, scope: Any, receive: Receive) -> AsyncIterator[httpcore.Response]:
-        """Send the request to the page process, and wait for the head of its answer.
+    async def _answer(
+        self, scope: Any, receive: Receive
+    ) -> AsyncIterator[tuple[httpcore.Response, asyncio.Future[None]]]:
+        """Send the request to the page process, and wait for the head of its answer. The future is done once the client
+        has disconnected.
 
         Raises:
             PageRefused: the process can't be reached, or too many requests wait for it.
@@ -97,7 +102,7 @@ class PageProcess:
             except AWAY:
                 raise PageRefused(503, "The process that serves pages isn't running: try again in a moment.") from None
             try:
-                yield answer
+                yield answer, leaving
             finally:
                 await answer.aclose()
         finally:
