@@ -104,7 +104,6 @@ def test_a_form_is_posted_as_ever(web):
         assert CLIENT.get(web.url + "/admin/", headers={"cookie": session}).status_code == 200
     finally:
         CLIENT.cookies.clear()
-        User.objects.all().delete()
 
 
 def test_made_up_sessions_take_no_connections_from_calls(web):

@@ -36,7 +36,6 @@ GERMAN = {"HTTP_ACCEPT_LANGUAGE": "de-AT,de;q=0.9,en;q=0.5"}
 @pytest.fixture
 def admin(client, request):
     request.getfixturevalue("served" if "web" in request.fixturenames else "db")
-    User.objects.filter(username="reader").delete()
     client.force_login(User.objects.create_superuser("reader"))
     return client
 

@@ -28,7 +28,6 @@ def alice(served: None) -> Iterator[User]:
     yield user
     while Visitor.open:
         Visitor.open.pop().close()
-    user.delete()
 
 
 @pytest.fixture

@@ -352,4 +352,3 @@ def test_people_and_programs_hear_of_it(apart, upstream, settings):
     client = Client()
     client.force_login(User.objects.create_superuser("alice"))
     assert "implausible usage" in client.get(reverse("admin:usage_alert_changelist")).content.decode()
-    User.objects.all().delete()

@@ -268,19 +268,16 @@ def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upst
     assert message.subject == "$0.0005 a month for team Acme / Research is exhausted: calls are refused"
     assert f"A call needed up to {said['needed']} USD; 0.0005 USD of 0.0005 USD are left" in message.body
     client.force_login(User.objects.create_superuser("admin"))
-    try:
-        shown = {
-            name: client.get(reverse(address, args=arguments)).content.decode()
-            for name, address, arguments in (
-                ("alerts", "admin:usage_alert_changelist", []),
-                ("alert", "admin:usage_alert_change", [alert.pk]),
-                ("budgets", "admin:usage_budget_changelist", []),
-                ("budget", "admin:usage_budget_change", [budget.pk]),
-                ("team", "admin:keys_team_change", [alice.team.pk]),
-            )
-        }
-    finally:
-        User.objects.all().delete()
+    shown = {
+        name: client.get(reverse(address, args=arguments)).content.decode()
+        for name, address, arguments in (
+            ("alerts", "admin:usage_alert_changelist", []),
+            ("alert", "admin:usage_alert_change", [alert.pk]),
+            ("budgets", "admin:usage_budget_changelist", []),
+            ("budget", "admin:usage_budget_change", [budget.pk]),
+            ("team", "admin:keys_team_change", [alice.team.pk]),
+        )
+    }
     for name in ("alerts", "alert"):
         assert "exhausted: calls are refused" in shown[name]
         assert re.search(r"delivered \d+ \w+ 20\d\d", shown[name])

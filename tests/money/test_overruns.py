@@ -189,7 +189,6 @@ def test_the_admin_shows_overruns_and_their_alerts(arbiter_, cast, client):
     for model, shown in (("alert", Alert.objects.get()), ("delivery", Delivery.objects.get())):
         assert client.get(reverse(f"admin:usage_{model}_changelist")).status_code == 200
         assert client.get(reverse(f"admin:usage_{model}_change", args=[shown.pk])).status_code == 200
-    User.objects.all().delete()
 
 
 def test_a_provider_that_counts_more_than_was_held_is_noted(web, alice, upstream):

@@ -29,9 +29,6 @@ def new_database(suffix: str) -> Iterator[str]:
         link.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
     with using(name):
         call_command("migrate", verbosity=0)
-        # Tests delete the owners that they make. tests/roles/test_last_owner.py has a database with this trigger.
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE auth_user DISABLE TRIGGER administration_last_owner")
     yield name
     with maintenance_connection() as link:
         drop_database(link, name)
