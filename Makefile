@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
+.PHONY: help run test test-browser test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -18,15 +18,19 @@ run: check-python  ## install what is missing, then run the gateway (HOST, PORT;
 	@exec $(VENV_PYTHON) -m gateway_project.supervisor
 
 test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABASE_URL, TEST_BROKER_URL); ARGS="-k name"
-	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not browser" $(ARGS)
+
+test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get install chromium); ARGS="-k name"
+	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
+	@exec $(VENV_PYTHON) -m pytest -m browser $(ARGS)
 
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
 race: installed-dev  ## test crashes, budgets and failing providers under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
-	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=3 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
-		tests/money/test_budgets_stateful.py tests/docs/test_schemathesis.py
+	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=8 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
+		tests/money/test_budgets_stateful.py tests/docs/test_schemathesis.py tests/rest/test_document.py
 
 attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)

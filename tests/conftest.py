@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db import connection
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite(
@@ -23,6 +26,8 @@ pytest.register_assert_rewrite(
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+from tests.support import browser  # noqa: E402
+from tests.support.databases import migrated  # noqa: E402
 from tests.support.gateway import (  # noqa: E402, F401
     alice,
     apart,
@@ -39,9 +44,13 @@ from tests.support.gateway import (  # noqa: E402, F401
 from tests.support.google import google, private_key, service_account  # noqa: E402, F401
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that need a server, with a reason, unless the environment names one."""
+    """Mark the tests that use a browser. Skip those that need a server, with a reason, unless the environment names
+    one."""
     for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
         if item.get_closest_marker("needs_server"):
             for variable in ("TEST_DATABASE_URL", "TEST_BROKER_URL"):
                 if not os.environ.get(variable):
@@ -57,6 +66,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(pyfuncitem.obj).parameters
     async_to_sync(pyfuncitem.obj)(**{name: pyfuncitem.funcargs[name] for name in names})
     return True
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_blocker: Any) -> None:
+    """Django's own database of this run is a copy too: migrations take seconds."""
+    with django_db_blocker.unblock():
+        connection.settings_dict["TEST"]["TEMPLATE"] = migrated()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browser.Browser]:
+    """A window of Chromium. Tests that use it are marked `browser`."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("Chromium is missing (on Debian: apt-get install chromium)")
+    window = browser.Browser(program)
+    yield window
+    window.close()
 
 
 @pytest.fixture

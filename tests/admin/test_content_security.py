@@ -5,28 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 from django.contrib import admin
 from django.urls import reverse
 
 from gateway_project.content_security import policy
 from tests.admin.test_page_widths import filled, styled
-from tests.support import browser
 from tests.support.gateway import CLIENT, talk
 from tests.support.signed_in import signed_in
 
 PICTURES = os.environ.get("PICTURES_DIR", "")
 __all__ = ["filled", "styled"]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = browser.find()
-    if program is None:
-        pytest.skip("there is no Chromium here")
-    window = browser.Browser(program)
-    yield window
-    window.close()
 
 
 def test_every_page_says_what_it_may_load_and_ask_for(web):

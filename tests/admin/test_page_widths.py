@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,6 @@ TOO_WIDE = """(() => {
 })()"""
 OPEN = "document.querySelectorAll('.inline-group .add-row a').forEach(link => link.click())"
 STYLED = "[...document.querySelectorAll('link[rel=stylesheet]')].every(link => link.sheet !== null)"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[browser.Browser]:
-    program = browser.find()
-    if program is None:
-        pytest.skip("there is no Chromium here")
-    window = browser.Browser(program)
-    yield window
-    window.close()
 
 
 def fill(owner: Customer | Team | VirtualKey, field: str) -> None:

@@ -8,11 +8,11 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from tests.admin.test_page_widths import chromium, filled, styled
+from tests.admin.test_page_widths import filled, styled
 from tests.support.issued import make_key
 from tests.support.signed_in import signed_in
 
-__all__ = ["chromium", "filled", "styled"]
+__all__ = ["filled", "styled"]
 HEADING = re.compile(r"<h1>([^<]*)</h1>")
 
 

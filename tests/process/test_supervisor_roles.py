@@ -62,8 +62,8 @@ def wait_for(text, process, said):
     assert text in said(), said()
 
 
-@pytest.mark.parametrize("roles", ["worker", "beat,worker"])
-def test_without_web_processes_it_needs_no_port_and_says_that_it_does_not_listen(apart, tmp_path, taken_port, roles):
+def test_without_web_processes_it_needs_no_port_and_says_that_it_does_not_listen(apart, tmp_path, taken_port):
+    roles = "beat,worker"
     people = get_user_model().objects.count()
     with supervised(tmp_path, roles=roles, port=taken_port) as (process, said):
         wait_for("Ctrl-C", process, said)

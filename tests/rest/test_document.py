@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import pytest
 import schemathesis
@@ -50,14 +51,21 @@ def test_a_body_has_no_other_members():
     assert "secret" not in schemas["ProviderKeyMembers"]["properties"]
 
 
+@cache
+def described(url):
+    """The document, for the gateway at this URL."""
+    api = schemathesis.openapi.from_dict(json.loads(json.dumps(document())))
+    api.config.base_url = url
+    return api
+
+
 @pytest.mark.parametrize("mode", BOTH, ids=lambda mode: mode.value)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_it_answers_what_is_documented(web, token, path, method, mode):  # noqa: F811
-    api = schemathesis.openapi.from_dict(json.loads(json.dumps(document())))
-    api.config.base_url = web.url
+    api = described(web.url)
 
     @settings(
-        max_examples=8 * TIMES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=3 * TIMES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
     @given(case=api[path][method].as_strategy(generation_mode=mode))
     def ask(case):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from keys.connection import parameters
+from tests.support.environment import RESOURCES
 
 
 def admin_connection() -> psycopg.Connection[Any]:
@@ -22,16 +24,34 @@ def admin_connection() -> psycopg.Connection[Any]:
 @contextlib.contextmanager
 def new_database(suffix: str) -> Iterator[str]:
     """A database beside the tests' own, migrated; its name."""
-    name = f"{settings.DATABASES['default']['NAME']}_{suffix}"
+    base, template = settings.DATABASES["default"]["NAME"], migrated()
+    name = f"{base}_{suffix}"
     # A connection each: between them, a test may crash the server.
+    with maintenance_connection() as link:
+        drop_database(link, name)
+        link.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield name
+    with maintenance_connection() as link:
+        drop_database(link, name)
+
+
+@cache
+def migrated() -> str:
+    """A migrated database that nobody is connected to, to copy others from; its name. It stays until the run ends."""
+    given = parameters() | {"dbname": "postgres"}
+    name = f"{settings.DATABASES['default']['NAME']}_migrated"
     with maintenance_connection() as link:
         drop_database(link, name)
         link.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
     with using(name):
         call_command("migrate", verbosity=0)
-    yield name
-    with maintenance_connection() as link:
-        drop_database(link, name)
+
+    def drop() -> None:
+        with psycopg.connect(**given, autocommit=True) as link:
+            drop_database(link, name)
+
+    RESOURCES.callback(drop)
+    return name
 
 
 def drop_database(link: psycopg.Connection[Any], name: str) -> None:
