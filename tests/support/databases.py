@@ -37,7 +37,7 @@ def new_database(suffix: str) -> Iterator[str]:
 
 @cache
 def migrated() -> str:
-    """A migrated database that nobody is connected to, to copy others from; its name. It stays until the run ends."""
+    """A migrated database without connections, which others are copied from; its name. It stays until the run ends."""
     given = parameters() | {"dbname": "postgres"}
     name = f"{settings.DATABASES['default']['NAME']}_migrated"
     with maintenance_connection() as link:
