@@ -18,8 +18,9 @@ from typing import Any
 import httpcore
 from django.conf import settings
 
-from gateway_project.pages import WAIT_SECONDS, WAITING, Gone, PageRefused, busy, is_rest, parts, say
-from keys.client_address import as_pages_see_it
+from gateway_project.pages import WAIT_SECONDS, WAITING, WAITING_OF_ONE, Gone, PageRefused, busy, is_rest, parts, say
+from gateway_project.turns import Full, Places
+from keys.client_address import as_pages_see_it, network_of
 from messages_api.server import known_callers
 
 Receive = Callable[[], Awaitable[Any]]
@@ -56,13 +57,23 @@ class PageProcess:
             uds=path, max_connections=WAITING, max_keepalive_connections=4, keepalive_expiry=5.0
         )
         self.sessions: OrderedDict[bytes, None] = OrderedDict()
+        self.places = Places(WAITING, WAITING_OF_ONE)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         session = session_of(scope["headers"])
         if session in self.sessions:
             known_callers.note(scope)
+        scope = as_pages_see_it(scope)
         try:
-            async with self._answer(as_pages_see_it(scope), receive) as (answer, leaving):
+            with self.places.taking(network_of(scope["client"][0])):
+                await self._relay(scope, session, receive, send)
+        except Full:
+            await say(send, busy(), rest=is_rest(scope))
+
+    async def _relay(self, scope: Any, session: bytes, receive: Receive, send: Send) -> None:
+        """Send the page process's answer."""
+        try:
+            async with self._answer(scope, receive) as (answer, leaving):
                 self._note(scope, session, answer.headers)
                 headers = [(name, value) for name, value in answer.headers if name.lower() not in HOP | OURS]
                 await send({"type": "http.response.start", "status": answer.status, "headers": headers})

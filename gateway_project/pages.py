@@ -22,7 +22,9 @@ from django.http.response import HttpResponseBase
 
 from administration.rest import errors
 from gateway_project import content_security
+from gateway_project.turns import Full, Places, Turns
 from keys import exports
+from keys.client_address import network_of
 from messages_api.server import known_callers
 
 Receive = Callable[[], Awaitable[Any]]
@@ -38,12 +40,15 @@ BODY_SECONDS = 30
 # Bodies above SHORT_BODY are read into memory only if fewer than LONG_BODIES are in memory. Ordinary forms are shorter.
 SHORT_BODY = 64 * 1024
 LONG_BODIES = 4
-# Requests that may wait for a thread, seconds that each may wait, and the `retry-after` of a refused one.
+# Requests that may wait for a thread, those of one network among them (turns.py), seconds that each may wait, and the
+# `retry-after` of a refused one.
 WAITING = 256
+WAITING_OF_ONE = 64
 WAIT_SECONDS = 10
 RETRY_SECONDS = 5
 # Exports that are sent at once, and seconds that a piece of one may wait for a thread.
 EXPORTS = 8
+PIECES = "pieces of exports"  # they take turns like a network
 PIECE_SECONDS = 60
 # A limit for statements of pages, because a person's search may take the database hours.
 STATEMENT_SECONDS = 30
@@ -98,12 +103,9 @@ class Pages:
         self.application = application
         self.most_bytes = most_bytes
         self.long_bodies = 0
-        self.waiting = 0
         self.exports = 0
-        # Last in, first out: with few requests, few threads open database connections.
-        self.threads: asyncio.LifoQueue[ThreadPoolExecutor] = asyncio.LifoQueue()
-        for _ in range(at_once):
-            self.threads.put_nowait(ThreadPoolExecutor(max_workers=1, thread_name_prefix="page"))
+        self.waiting = Places(WAITING, WAITING_OF_ONE)
+        self.threads = Turns([ThreadPoolExecutor(max_workers=1, thread_name_prefix="page") for _ in range(at_once)])
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
@@ -183,7 +185,7 @@ class Pages:
             answer.append(message)
 
         try:
-            async with self._thread() as thread, ThreadSensitiveContext(executor=thread):
+            async with self._thread(network_of(scope["client"][0])) as thread, ThreadSensitiveContext(executor=thread):
                 if not gone.done():
                     await self.application(page_scope, replay, keep)
         finally:
@@ -191,26 +193,22 @@ class Pages:
         return answer, page_scope.get(EXPORT)
 
     @asynccontextmanager
-    async def _thread(self) -> AsyncIterator[ThreadPoolExecutor]:
+    async def _thread(self, network: str) -> AsyncIterator[ThreadPoolExecutor]:
         """Reserve a thread for one page.
 
         Raises:
             PageRefused: no thread became free in time, or too many requests wait.
         """
-        if self.waiting >= WAITING:
-            raise busy()
-        self.waiting += 1
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                thread = await self.threads.get()
-        except TimeoutError:
+            with self.waiting.taking(network):
+                async with asyncio.timeout(WAIT_SECONDS):
+                    thread = await self.threads.get(network)
+        except (TimeoutError, Full):
             raise busy() from None
-        finally:
-            self.waiting -= 1
         try:
             yield thread
         finally:
-            self.threads.put_nowait(thread)
+            self.threads.put(thread)
 
     @asynccontextmanager
     async def _piece_thread(self) -> AsyncIterator[ThreadPoolExecutor]:
@@ -220,11 +218,11 @@ class Pages:
             TimeoutError: no thread became free in time.
         """
         async with asyncio.timeout(PIECE_SECONDS):
-            thread = await self.threads.get()
+            thread = await self.threads.get(PIECES)
         try:
             yield thread
         finally:
-            self.threads.put_nowait(thread)
+            self.threads.put(thread)
 
 
 def bound_statements(options: MutableMapping[str, Any]) -> None:

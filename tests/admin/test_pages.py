@@ -30,7 +30,7 @@ def head(method, path, *lines):
 
 def scope(method="POST", **headers):
     given = [(name.replace("_", "-").encode(), str(value).encode()) for name, value in headers.items()]
-    return {"type": "http", "method": method, "path": "/", "headers": given}
+    return {"type": "http", "method": method, "path": "/", "headers": given, "client": ("127.0.0.1", 0)}
 
 
 class Visitor:
@@ -176,7 +176,7 @@ async def test_no_more_pages_are_worked_on_than_there_are_threads(monkeypatch):
     assert (again.status, most, len(names)) == (200, 2, 2)
 
 
-async def test_a_client_that_disconnects_while_it_waits_gets_no_page(monkeypatch):
+async def test_a_client_that_disconnects_while_it_waits_gets_no_page():
     go, made = asyncio.Event(), []
 
     async def page(scope, receive, send):
@@ -187,17 +187,56 @@ async def test_a_client_that_disconnects_while_it_waits_gets_no_page(monkeypatch
     pages = Pages(page, at_once=1, most_bytes=1000)
     first, gone = Visitor(b""), Visitor(b"")
     tasks = [asyncio.create_task(pages(scope("GET"), each.receive, each.send)) for each in (first, gone)]
-    while not pages.waiting:
+    while not pages.waiting.taken:
         await asyncio.sleep(0)
     gone.hangs_up.set()
     await asyncio.sleep(0)
     go.set()
     await asyncio.gather(*tasks)
     assert (len(made), first.status, gone.said) == (1, 200, [])
-    monkeypatch.setattr(bounds, "WAITING", 0)
-    refused = Visitor(b"")
-    await pages(scope("GET"), refused.receive, refused.send)
-    assert refused.status == 503
+
+
+async def test_networks_take_turns_and_none_takes_all_places():
+    go, order = asyncio.Event(), []
+
+    async def page(scope, receive, send):
+        order.append(scope["client"][0])
+        await go.wait()
+        await echo(scope, receive, send)
+
+    def ask(address):
+        visitor = Visitor(b"")
+        return visitor, asyncio.create_task(
+            pages({**scope("GET"), "client": (address, 0)}, visitor.receive, visitor.send)
+        )
+
+    pages = Pages(page, at_once=1, most_bytes=1000)
+    pages.waiting.of_one = 10
+    # The /64 of one customer is one network.
+    attack = [ask(f"2001:db8::{number:x}") for number in range(30)]
+    await asyncio.sleep(0.05)
+    honest = [ask("192.0.2.7"), ask("192.0.2.8"), ask("192.0.2.7")]
+    await asyncio.sleep(0.05)
+    go.set()
+    await asyncio.gather(*(task for _, task in attack + honest))
+    assert [visitor.status for visitor, _ in honest] == [200, 200, 200]
+    assert sorted(visitor.status for visitor, _ in attack) == [200] * 11 + [503] * 19
+    assert [address for address in order[:8] if "." in address] == ["192.0.2.7", "192.0.2.8", "192.0.2.7"]
+    assert (pages.waiting.taken, len(pages.threads.free)) == ({}, 1)
+
+
+async def test_a_place_and_a_turn_that_are_given_up_are_the_next_ones():
+    pages = Pages(echo, at_once=1, most_bytes=1000)
+    thread = await pages.threads.get("a")
+    waits = [asyncio.create_task(pages.threads.get(name)) for name in "abac"]
+    await asyncio.sleep(0)
+    waits[0].cancel()
+    waits[1].cancel()
+    pages.threads.put(thread)
+    waits[2].cancel()  # it has been given the thread, and doesn't know yet
+    assert await waits[3] is thread
+    pages.threads.put(thread)
+    assert pages.threads.free == [thread]
 
 
 async def test_a_body_is_whole_and_short_and_in_time_before_a_page_sees_it(monkeypatch):
