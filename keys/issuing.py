@@ -148,6 +148,19 @@ def rotate(virtual_key: VirtualKey, overlap: timedelta) -> str:
     return hand_out(row, CredentialKind.VIRTUAL_KEY)
 
 
+@transaction.atomic
+def end_old_secrets(virtual_key: VirtualKey) -> int:
+    """End the overlap of earlier rotations now: only the newest secret works. Returns how many secrets ended.
+
+    Raises:
+        Unusable: the key is revoked, expired, or the gateway's own.
+    """
+    row = open_key(virtual_key)
+    live = row.credentials.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
+    secrets_ = live.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk").values_list("pk", flat=True)
+    return Credential.objects.filter(pk__in=list(secrets_)[1:]).update(expires_at=Now())
+
+
 def open_key(virtual_key: VirtualKey) -> VirtualKey:
     """Lock the row of a key that may get another credential, and return it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import InlineModelAdmin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -189,6 +189,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         wrap = self.admin_site.admin_view
         return [
             path("<path:object_id>/rotate/", wrap(self.rotate_view), name="keys_virtualkey_rotate"),
+            path("<path:object_id>/end-old/", wrap(require_POST(self.end_old_view)), name="keys_virtualkey_end_old"),
             path("<path:object_id>/revoke/", wrap(self.revoke_view), name="keys_virtualkey_revoke"),
             path("<path:object_id>/pause/", wrap(require_POST(self.pause_view)), name="keys_virtualkey_pause"),
             path("<path:object_id>/resume/", wrap(require_POST(self.resume_view)), name="keys_virtualkey_resume"),
@@ -225,6 +226,18 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
             request, "virtualkey/rotate.html", title=f"Rotate “{virtual_key}”", original=virtual_key, form=form
         )
 
+    def end_old_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        virtual_key = self.found(request, "rotate", object_id)
+        try:
+            ended = issuing.end_old_secrets(virtual_key)
+        except Unusable as error:
+            self.message_user(request, f"Nothing was ended: {error}.", messages.ERROR)
+        else:
+            self.log_change(request, virtual_key, "Old secrets ended.")
+            said = "Only the newest secret works now." if ended else "No old secret works any more."
+            self.message_user(request, said)
+        return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))
+
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         virtual_key = self.found(request, "revoke", object_id, revoked_too=True)
         revoked = virtual_key.revoked_at is not None
@@ -233,7 +246,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
             title = f"Cut the open streams of “{virtual_key}”" if revoked else f"Revoke “{virtual_key}”"
             return self.confirm_revoking(request, [virtual_key], title, form)
         self.take_back(request, [virtual_key], form)
-        return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
+        return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.asked(request, "revoke")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
@@ -18,7 +17,7 @@ RAISE = """
 INSERT INTO usage_alert (virtual_key_id, start, expires_at, threshold, spent, amount, at)
 SELECT k.id, k.expires_at, k.expires_at, min(n.days), 0, 0, usage_now()
 FROM keys_virtualkey k, unnest(%s::integer[]) AS n (days)
-WHERE k.revoked_at IS NULL AND k.expires_at > usage_now() AND k.expires_at <= usage_now() + %s
+WHERE k.revoked_at IS NULL AND k.expires_at > usage_now() AND k.expires_at <= usage_now() + make_interval(days => %s)
     AND k.expires_at <= usage_now() + make_interval(days => n.days)
     AND k.created_at < k.expires_at - make_interval(days => n.days)
 GROUP BY k.id, k.expires_at
@@ -31,7 +30,7 @@ def raise_alerts(days: Sequence[int]) -> int:
     if not days:
         return 0
     with connection.cursor() as cursor:
-        cursor.execute(RAISE, [list(days), timedelta(days=max(days))])
+        cursor.execute(RAISE, [list(days), max(days)])
         raised: int = cursor.rowcount
     return raised
 

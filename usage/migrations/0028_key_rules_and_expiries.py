@@ -67,7 +67,9 @@ class Migration(migrations.Migration):
                     models.CharField(
                         "budget period",
                         max_length=10,
-                        choices=[(each, each) for each in ["minute", "hour", "day", "week", "month", "quarter", "year"]],
+                        choices=[
+                            (each, each) for each in ["minute", "hour", "day", "week", "month", "quarter", "year"]
+                        ],
                         default="month",
                         help_text="Of both amounts.",
                     ),
