@@ -142,6 +142,8 @@ class TermsForm(forms.Form):
         self._field("provider_keys").queryset = provider_keys
         self.initial.setdefault("provider_keys", [key.pk for key in self.keys[:MOST_ROUTES]])
         self._field("picked").choices = [(model.name, model.name) for model in self.offered]
+        if not self.offered:
+            self._field("allowed_models").label = "Models"
         for key in self.keys if len(self.keys) > 1 else []:
             weight = forms.IntegerField(
                 label=f"Weight of {key.name}", required=False, min_value=1, max_value=issuing.MAX_WEIGHT

@@ -49,7 +49,13 @@ def said(response):
 
 
 def test_pasted_names_are_previewed_and_then_issued_into_one_file(boss):
-    pasted = {"new_customer": "Acme", "new_team": "Research", "names": "alice\r\n\r\n  bob \n", "budget": "5", "rpm": "6"}
+    pasted = {
+        "new_customer": "Acme",
+        "new_team": "Research",
+        "names": "alice\r\n\r\n  bob \n",
+        "budget": "5",
+        "rpm": "6",
+    }
     preview = ask_many(boss, **pasted)
     assert "2 virtual keys will be issued" in text(preview)
     assert not VirtualKey.objects.exists()
@@ -96,14 +102,23 @@ def test_columns_of_a_csv_file_go_before_the_forms_terms(boss):
     assert (bob.name, bob.labels) == ("bob; the second", {"project": "none"})
     assert alice.labels == {"project": "atlas", "cost_centre": "7"}
     assert f"{alice.expires_at:%Y-%m-%d}" == "2099-01-31"
-    assert (alice.budgets.get().period, bob.budgets.get().amount) == ("week", 5)
+    assert (alice.budgets.get().period, int(bob.budgets.get().amount)) == ("week", 5)
     assert (alice.limits.get().rate, bob.limits.count()) == (60, 0)
 
 
 def test_each_faulty_line_is_named_and_nothing_is_issued(boss):
     key, _ = make_key("taken")
     lines = [
-        *("name,budget,rpm,expires", "good,5/month,,", "taken,,,", ",,,", "good,,,", "b,5,,", "c,,0,", "d,,,2001-01-01"),
+        *(
+            "name,budget,rpm,expires",
+            "good,5/month,,",
+            "taken,,,",
+            ",,,",
+            "good,,,",
+            "b,5,,",
+            "c,,0,",
+            "d,,,2001-01-01",
+        ),
         *("e,,,soon", 'f,"5', "g,,,,,,", "(passed through),,,", "x" * 201),
     ]
     for confirmed in ({}, {"confirmed": "yes"}):

@@ -53,7 +53,7 @@ def test_customer_team_key_budget_and_limit_come_from_one_form(boss, echo):
     key = opened_by(secret(response)).virtual_key
     assert (key.name, str(key.team), key.customer.name) == ("ci", "Acme / Research", "Acme")
     budget, limit = Budget.objects.get(), Limit.objects.get()
-    assert (budget.virtual_key, budget.amount, budget.period, budget.enforcement) == (key, 50, "month", "hard")
+    assert (budget.virtual_key, budget.amount, budget.period, budget.enforcement) == (key, Decimal(50), "month", "hard")
     assert (limit.virtual_key, limit.kind, limit.rate) == (key, "rpm", 60)
     assert "$50 a month" in text(response)
     assert "60 requests a minute" in text(response)
@@ -204,7 +204,7 @@ def test_issue_like_this_one_fills_in_all_but_the_name(boss, echo):
     assert (shown["owner"], shown["allowed_models"], shown["denied_models"]) == ("alice", "echo-*", "x")
     assert (shown["budget"], shown["period"], shown["more_budgets"]) == ("50", "week", "7tokens/day/soft")
     assert (shown["rpm"], shown["labels"], shown["max_tokens"]) == (60, "a=b", 99)
-    assert "It is not copied: $3 a day for key ci" in text(page)
+    assert "It is not copied: $3 a day for virtual key ci" in text(page)
     sent = {name: value for name, value in shown.items() if name not in ("expires_at", "adaptive_weights")}
     secret(ask(boss, **sent, name="two", expires_at=f"{later:%Y-%m-%dT%H:%M}"))
     two = VirtualKey.objects.get(name="two")

@@ -1,4 +1,4 @@
-"""Virtual keys that expire soon are told of: to their owner by e-mail, and to alert targets; once for each threshold."""
+"""Virtual keys that expire soon: their owner gets an e-mail, and alert targets an alert, once for each threshold."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from keys.errors import Unusable
 from keys.models import VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.issuing_form import ask, faults, secret, text
-from usage import key_rules, new_keys
+from usage import budget_terms, new_keys
+from usage.budgets import LimitKind
 from usage.models import Budget, KeyRules, Limit
 
 pytestmark = pytest.mark.django_db
@@ -57,7 +58,7 @@ def test_a_new_key_gets_what_the_rules_say_where_it_says_nothing(team):
     )
     key, routes = new(team)
     issued = new_keys.issue(key, routes)
-    assert [(row.amount, row.period, row.enforcement) for row in issued.budgets] == [(50, "week", "hard")]
+    assert [(row.amount, row.period, row.enforcement) for row in issued.budgets] == [(Decimal(50), "week", "hard")]
     assert {row.kind: row.rate for row in issued.limits} == {"rpm": 60, "parallel": 8}
     assert key.allowed_models == ["echo-*"]
     assert abs(key.expires_at - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
@@ -66,9 +67,8 @@ def test_a_new_key_gets_what_the_rules_say_where_it_says_nothing(team):
 def test_what_a_new_key_says_goes_before_the_rules(team):
     KeyRules.objects.create(team=team, budget=50, rpm=60)
     key, routes = new(team, allowed_models=["echo-1"])
-    give = key_rules.budget_terms
-    limit = give.LimitTerms(give.LimitKind.REQUESTS, 5)
-    issued = new_keys.issue(key, routes, budgets=[], limits=[lambda row: give.put_limit(row, limit)])
+    limit = budget_terms.LimitTerms(LimitKind.REQUESTS, 5)
+    issued = new_keys.issue(key, routes, budgets=[], limits=[lambda row: budget_terms.put_limit(row, limit)])
     assert issued.budgets == []
     assert [row.rate for row in issued.limits] == [5]
 
@@ -130,7 +130,7 @@ def bounded_key(team):
 
 def test_a_team_admin_can_not_pass_a_ceiling_later(team):
     key = bounded_key(team)
-    admin, user = admin_of(team)
+    admin, _ = admin_of(team)
     budget, limit = key.budgets.get(), key.limits.get()
     url = reverse("admin:usage_budget_change", args=[budget.pk])
     parts = {f"overrides-{forms}_FORMS": 0 for forms in ("TOTAL", "INITIAL")}
