@@ -25,7 +25,7 @@ from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
 from usage.append_only import AppendOnly
-from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
+from usage.budget_forms import BudgetForm, KeyRulesForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
 from usage.cells import OWNER, bar, part, shown, two_lines
 from usage.key_rules import KeyRules
@@ -414,6 +414,7 @@ class KeyRulesInline(Cards):
     """What a team's new keys get, and what its admins can't pass."""
 
     model = KeyRules
+    form = KeyRulesForm
     formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
     verbose_name_plural = "rules for its keys"
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from keys.forms import refusals_shown, usable_patterns
 from usage import budget_terms
 from usage.budgets import Budget, Limit, Override, Period, TopUp
+from usage.key_rules import KeyRules
 
 MOST_WINDOWS = 1000
 
@@ -68,6 +69,17 @@ class LimitForm(OwnedForm):
             "active",
         )
         help_texts: ClassVar = {"rate": "Requests or tokens per minute. For calls at once: the number of calls."}
+
+
+class KeyRulesForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The rules for a team's keys."""
+
+    class Meta:
+        model = KeyRules
+        exclude = ()
+
+    def clean_allowed_models(self) -> list[str]:
+        return usable_patterns(self.cleaned_data["allowed_models"])
 
 
 class TopUpForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -21,7 +21,7 @@ from keys.errors import Unusable
 from keys.forms import at_field
 from keys.models import MOST_TOKENS, Customer, ProviderKey, Team, VirtualKey
 from keys.names import LENGTH
-from keys.pickers import Picker
+from keys.pickers import ID, Picker
 from usage import budget_terms, key_rules, new_keys
 from usage.budget_terms import MOST, LimitTerms, Terms
 from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, Unit
@@ -209,7 +209,7 @@ class TermsForm(forms.Form):
     def rules(self) -> key_rules.KeyRules | None:
         """The rules of the team that is chosen on the page."""
         team = self["team"].value()
-        chosen = self._field("team").queryset.filter(pk=team).first() if str(team or "").isdecimal() else None
+        chosen = self._field("team").queryset.filter(pk=team).first() if ID.fullmatch(str(team or "")) else None
         return key_rules.of_team(chosen)
 
     # Checks

@@ -126,6 +126,7 @@ def test_models_are_picked_from_what_the_provider_keys_serve(boss):
         ({"name": ""}, "name", "required"),
         ({"name": "(passed through)"}, "name", "reserves the name"),
         ({"name": "x" * 201}, "name", "at most 200"),
+        ({"new_customer": "", "team": "9" * 40}, "team", ""),
         ({"name": "a\u0000b"}, "name", "Null characters"),
         ({"new_customer": ""}, "team", "Say who pays"),
         ({"new_customer": "", "new_team": "Sales"}, "new_customer", "Say who pays"),

@@ -27,3 +27,15 @@
     show();
   }
 }
+
+// A second click would ask for a second key of the same name, and its refusal would hide the page with the secret.
+for (const form of document.querySelectorAll("form[data-once]")) {
+  let sent = false;
+  form.addEventListener("submit", (event) => {
+    if (sent) event.preventDefault();
+    sent = true;
+  });
+  window.addEventListener("pageshow", () => {
+    sent = false;
+  });
+}
