@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from keys.forms import refusals_shown, usable_patterns
 from usage import budget_terms
-from usage.budgets import Budget, Limit, Override, Period, TopUp
+from usage.budgets import Budget, Limit, LimitKind, Override, Period, TopUp
 from usage.key_rules import KeyRules
 
 MOST_WINDOWS = 1000
@@ -76,7 +76,8 @@ class KeyRulesForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = KeyRules
-        exclude = ()
+        bounds = ("budget", *LimitKind.values, "days")
+        fields = ("period", *(name for bound in bounds for name in (bound, f"most_{bound}")), "allowed_models")
 
     def clean_allowed_models(self) -> list[str]:
         return usable_patterns(self.cleaned_data["allowed_models"])
