@@ -42,7 +42,7 @@ STEPS: tuple[tuple[type[Model], str, str], ...] = (
     (ProviderKey, "Add a provider key", "The gateway calls the provider with it. To try without one, choose “echo”."),
     (Customer, "Add a customer", "The company or cost centre that pays."),
     (Team, "Add a team", "Its keys share budgets, limits and files."),
-    (VirtualKey, "Issue a virtual key", "Clients call with it. It is shown once, with commands to paste."),
+    (VirtualKey, "Issue a virtual key", "Clients call with it. Its page can add the customer and the team, too."),
 )
 
 

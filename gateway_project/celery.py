@@ -32,6 +32,7 @@ app.conf.beat_schedule = {
     "roll the ledger up": {"task": "usage.tasks.roll_up", "schedule": crontab(minute=5)},
     "take over from dead processes": {"task": "usage.tasks.reap", "schedule": 60.0},
     "deliver alerts": {"task": "usage.tasks.deliver_alerts", "schedule": 30.0},
+    "tell of keys that expire": {"task": "usage.tasks.tell_of_expiries", "schedule": 600.0},
     "measure provider keys": {"task": "usage.tasks.observe_providers", "schedule": 30.0},
     "verify the counters": {"task": "usage.tasks.verify_ledger", "schedule": crontab(hour=4, minute=10)},
     "drop the arbiters of older versions": {"task": "usage.tasks.drop_old_arbiters", "schedule": crontab(minute=15)},

@@ -108,6 +108,7 @@ class Configuration(BaseSettings):
     lease_seconds: float = Field(15, ge=1)
     retained_seconds: float = Field(3600, ge=0)
     refusal_days: int = Field(14, ge=1)
+    expiry_notice_days: list[int] = [14, 3, 1]
     free_rpm: int = Field(1200, ge=1)
     free_parallel: int = Field(50, ge=1)
     free_call_days: int = Field(90, ge=1)
@@ -145,7 +146,7 @@ class Configuration(BaseSettings):
 
     @field_validator(
         *("roles", "allowed_hosts", "trusted_origins", "cors_origins", "trusted_proxies", "allowed_private_hosts"),
-        *("master_keys", "peppers"),
+        *("master_keys", "peppers", "expiry_notice_days"),
         mode="before",
     )
     @classmethod
@@ -159,6 +160,13 @@ class Configuration(BaseSettings):
     def check_roles(cls, value: list[str]) -> list[str]:
         if not value or set(value) - set(ROLES):
             raise ValueError(f"expected some of {', '.join(ROLES)}, separated by commas")
+        return value
+
+    @field_validator("expiry_notice_days")
+    @classmethod
+    def check_expiry_notice_days(cls, value: list[int]) -> list[int]:
+        if len(value) > 10 or not all(1 <= days <= 365 for days in value):
+            raise ValueError("expected at most 10 numbers of days from 1 to 365, separated by commas")
         return value
 
     @field_validator("master_keys")

@@ -166,9 +166,23 @@ class RotateForm(forms.Form):
 
 
 class RevokeForm(forms.Form):
-    """Whether a revocation also ends the streams that are open."""
+    """Why keys are revoked, and whether their open streams end, too."""
 
+    reason = forms.CharField(
+        max_length=names.LENGTH,
+        widget=AdminTextInputWidget(attrs={"list": "reasons", "autocomplete": "off"}),
+        help_text="It is kept with the key, and is in the audit log.",
+    )
     cut_streams = forms.BooleanField(required=False, label="Cut its open streams too")
+
+    def __init__(self, data: Any = None, *, revoked: bool = False) -> None:
+        super().__init__(data, initial={"cut_streams": revoked})
+        if revoked:  # only its streams are left to cut
+            del self.fields["reason"]
+
+    def clean_reason(self) -> str:
+        with refusals_shown():
+            return issuing.check_reason(self.cleaned_data["reason"])
 
 
 class ProviderKeyForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -148,6 +148,19 @@ def rotate(virtual_key: VirtualKey, overlap: timedelta) -> str:
     return hand_out(row, CredentialKind.VIRTUAL_KEY)
 
 
+@transaction.atomic
+def end_old_secrets(virtual_key: VirtualKey) -> int:
+    """End the overlap of earlier rotations now: only the newest secret works. Returns how many secrets ended.
+
+    Raises:
+        Unusable: the key is revoked, expired, or the gateway's own.
+    """
+    row = open_key(virtual_key)
+    live = row.credentials.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
+    secrets_ = live.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk").values_list("pk", flat=True)
+    return Credential.objects.filter(pk__in=list(secrets_)[1:]).update(expires_at=Now())
+
+
 def open_key(virtual_key: VirtualKey) -> VirtualKey:
     """Lock the row of a key that may get another credential, and return it.
 
@@ -165,22 +178,35 @@ def open_key(virtual_key: VirtualKey) -> VirtualKey:
 
 
 @transaction.atomic
-def revoke(virtual_key: VirtualKey, cut_streams: bool = False) -> None:
-    """Revoke the key permanently: from now on, the arbiter refuses its calls on every process.
+def revoke(virtual_key: VirtualKey, cut_streams: bool = False, reason: str = "") -> None:
+    """Revoke the key permanently: from now on, the arbiter refuses its calls on every process. The reason is kept.
 
     Open streams run to their end, unless `cut_streams` is set. Revoking a revoked key can still cut its streams; it
     changes nothing else.
 
     Raises:
-        Unusable: the key is the gateway's own.
+        Unusable: the key is the gateway's own, or the reason is too long or doesn't print.
     """
+    reason = check_reason(reason)
     if virtual_key.passthrough:
         raise Unusable(f"“{virtual_key}” is the gateway's own: unset PASSTHROUGH_CUSTOMER to end it")
     row = VirtualKey.objects.filter(pk=virtual_key.pk)
-    row.filter(revoked_at=None).update(revoked_at=Now())
+    row.filter(revoked_at=None).update(revoked_at=Now(), revoke_reason=reason)
     if cut_streams:
         row.update(cut_streams_at=Now())
-    virtual_key.refresh_from_db(fields=["revoked_at", "cut_streams_at", "revision"])
+    virtual_key.refresh_from_db(fields=["revoked_at", "revoke_reason", "cut_streams_at", "revision"])
+
+
+def check_reason(reason: str) -> str:
+    """The reason of a revocation without surrounding spaces.
+
+    Raises:
+        Unusable: it is too long, or contains characters that don't print.
+    """
+    reason = reason.strip()
+    if len(reason) > names.LENGTH or not reason.isprintable():
+        raise Unusable(f"the reason must be one line of at most {names.LENGTH} printable characters")
+    return reason
 
 
 @transaction.atomic

@@ -25,6 +25,7 @@ from keys.badges import state_badge
 from keys.choices import VirtualKeyField
 from keys.forms import RevokeForm
 from keys.models import VirtualKey
+from keys.snippets import snippets
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")
 # There is only one button, because the answer is always the page with the secret.
@@ -62,9 +63,10 @@ class KeptAdmin(Listed):
         return response
 
     def shown_once(
-        self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str, done: str = ""
+        self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str, done: str = "", **more: Any
     ) -> TemplateResponse:
         """The only page that shows this secret. `done`: a sentence about what was done."""
+        base_url = request.build_absolute_uri("/").rstrip("/")
         return self.page(
             request,
             "shown_once.html",
@@ -72,9 +74,9 @@ class KeptAdmin(Listed):
             plain=plain,
             done=done,
             virtual_key=virtual_key,
-            base_url=request.build_absolute_uri("/").rstrip("/"),
-            model=example_model(virtual_key),
+            snippets=snippets(base_url, plain, example_model(virtual_key)),
             back=reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
+            **more,
         )
 
     def confirm_revoking(

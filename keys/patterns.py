@@ -113,6 +113,12 @@ def alike(one: Iterable[str], other: Iterable[str]) -> bool:
     return {fold(pattern) for pattern in one} == {fold(pattern) for pattern in other}
 
 
+def includes(wider: str, narrower: str) -> bool:
+    """Whether every name that fits the narrower pattern, or is that name, fits the wider one."""
+    # A star of the narrower one is a character that only a star of the wider one stands for.
+    return fits(parts_of(wider), fold(narrower))
+
+
 def overlap(one: str, other: str) -> bool:
     """Whether a model name exists that fits both patterns."""
     one, other = fold(one), fold(other)

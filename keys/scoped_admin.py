@@ -12,6 +12,7 @@ from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 
+from keys import ceilings
 from keys.visibility import visible
 
 # To see the first and last characters of credentials, and to search by them.
@@ -109,6 +110,10 @@ class ScopedAdmin(ScopedForms, admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.asked(request, "change" if change else self.adds, row):
             raise PermissionDenied
         return row
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        ceilings.hold(request.user, form.instance)
 
     def get_list_filter(self, request: HttpRequest) -> list[Any]:
         return [self._scoped(each) for each in super().get_list_filter(request)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.options import InlineModelAdmin
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -22,7 +22,7 @@ from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
 from keys.forms import RevokeForm, RotateForm, RouteFormSet, VirtualKeyForm
-from keys.kept_admin import ONE_WAY_TO_SAVE, PausableAdmin
+from keys.kept_admin import PausableAdmin
 from keys.large_lists import FOUND, LargeList, PickerFilter
 from keys.models import Credential, CredentialKind, VirtualKey, VirtualKeyRoute
 
@@ -155,17 +155,14 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]
         terms += ["fallback_models", "adaptive_weights", "max_tokens", "default_max_tokens", "expires_at", "labels"]
-        if obj is None:
-            return [(None, {"fields": terms})]
-        return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": ["created_at", "revoked_at"]})]
+        dates = ["created_at", *(["revoked_at", "revoke_reason"] if obj and obj.revoked_at else [])]
+        return [(None, {"fields": ["whole_state", *terms]}), ("Dates", {"fields": dates})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         # The customer is fixed, because ledger rows of this key name it. Issue a new key to another customer.
-        return ["whole_state", "customer", "created_at", "revoked_at"] if obj else []
+        return ["whole_state", "customer", "created_at", "revoked_at", "revoke_reason"]
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
-        if obj is None:
-            return [RouteInline]
         secrets = [CredentialInline] if request.user.has_perm(self.secret_permission, obj) else []
         return [RouteInline, *secrets, *self.inlines]
 
@@ -185,37 +182,18 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def ends(self, row: Any) -> str:
         return str(row.secrets[0]) if row.secrets else "none"
 
-    # When a key is added, issuing.issue saves the key and its routes, and the answer shows its secret.
-
-    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        return super().add_view(request, form_url, {**(extra_context or {}), **ONE_WAY_TO_SAVE})
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if change:
-            super().save_model(request, obj, form, change)
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        if change:
-            super().save_related(request, form, formsets, change)
-        else:
-            vars(form.instance)["plain"] = issuing.issue(form.instance, formsets[0].routes())
-
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        return [{"added": {}}] if add else super().construct_change_message(request, form, formsets, add)
-
-    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
-        return self.shown_once(request, obj, f"Virtual key “{obj}”", vars(obj).pop("plain"))
-
+    # Keys are issued on a page of their own (administration/issuing/), at the URL that Django has for a new row.
     # Rotating, revoking, pausing and resuming have separate pages.
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
             path("<path:object_id>/rotate/", wrap(self.rotate_view), name="keys_virtualkey_rotate"),
+            path("<path:object_id>/end-old/", wrap(require_POST(self.end_old_view)), name="keys_virtualkey_end_old"),
             path("<path:object_id>/revoke/", wrap(self.revoke_view), name="keys_virtualkey_revoke"),
             path("<path:object_id>/pause/", wrap(require_POST(self.pause_view)), name="keys_virtualkey_pause"),
             path("<path:object_id>/resume/", wrap(require_POST(self.resume_view)), name="keys_virtualkey_resume"),
-            *super().get_urls(),
+            *(url for url in super().get_urls() if url.name != "keys_virtualkey_add"),
         ]
 
     def found(self, request: HttpRequest, action: str, object_id: str, revoked_too: bool = False) -> VirtualKey:
@@ -248,15 +226,27 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
             request, "virtualkey/rotate.html", title=f"Rotate “{virtual_key}”", original=virtual_key, form=form
         )
 
+    def end_old_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        virtual_key = self.found(request, "rotate", object_id)
+        try:
+            ended = issuing.end_old_secrets(virtual_key)
+        except Unusable as error:
+            self.message_user(request, f"Nothing was ended: {error}.", messages.ERROR)
+        else:
+            self.log_change(request, virtual_key, "Old secrets ended.")
+            said = "Only the newest secret works now." if ended else "No old secret works any more."
+            self.message_user(request, said)
+        return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))
+
     def revoke_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         virtual_key = self.found(request, "revoke", object_id, revoked_too=True)
         revoked = virtual_key.revoked_at is not None
-        form = RevokeForm(request.POST or None, initial={"cut_streams": revoked})
+        form = RevokeForm(request.POST or None, revoked=revoked)
         if not form.is_valid():
             title = f"Cut the open streams of “{virtual_key}”" if revoked else f"Revoke “{virtual_key}”"
             return self.confirm_revoking(request, [virtual_key], title, form)
         self.take_back(request, [virtual_key], form)
-        return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
+        return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return self.asked(request, "revoke")
@@ -271,9 +261,9 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         return None
 
     def take_back(self, request: HttpRequest, rows: list[Any], form: RevokeForm) -> None:
-        cut = form.cleaned_data["cut_streams"]
+        cut, reason = form.cleaned_data["cut_streams"], form.cleaned_data.get("reason", "")
         for row in rows:
-            issuing.revoke(row, cut_streams=cut)
+            issuing.revoke(row, cut_streams=cut, reason=reason)
         self.note(request, rows, "Revoked, open streams cut" if cut else "Revoked")
 
     def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -102,7 +102,7 @@ class AlertTargetAdmin(KeptAdmin):
 @admin.register(Alert)
 class AlertAdmin(LookedAt, KeptAdmin):
     """All alerts, latest first: passed thresholds, budgets that refuse calls, virtual keys whose calls cost more than
-    their holds, and provider keys that are refused or report implausible usage."""
+    their holds or which expire soon, and provider keys that are refused or report implausible usage."""
 
     list_display = ("at", "whose", "passed", "spent_then", "delivery")
     fields = list_display
@@ -137,13 +137,15 @@ class AlertAdmin(LookedAt, KeptAdmin):
             return "implausible usage"
         if row.provider_key_id is not None:
             return f"refused: HTTP {row.http_status}"
+        if row.expires_at is not None:
+            return f"expires {viewer.moment(row.expires_at)}"
         if row.exhausted:
             return "exhausted: calls are refused"
         return f"{row.threshold} %" if row.budget_id else "its holds"
 
     @admin.display(description="spent then")
     def spent_then(self, row: Alert) -> SafeString | str:
-        if row.provider_key_id is not None:
+        if row.provider_key_id is not None or row.expires_at is not None:
             return "–"
         unit = row.budget.unit if row.budget is not None else Unit.USD
         spent = f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
@@ -200,7 +202,7 @@ class DeliveryAdmin(LookedAt, KeptAdmin):
     """Deliveries of alerts to targets; a failed one shows why."""
 
     actions = ("retry_now",)
-    list_display = ("created_at", "target", "alert", "state", "attempts", "next_at", "problem")
+    list_display = ("created_at", "recipient", "alert", "state", "attempts", "next_at", "problem")
     list_select_related = ("target", "alert")
     list_filter = (DeliveryStateFilter, "target__channel")
     ordering = ("-pk",)

@@ -27,7 +27,7 @@ from django.utils import timezone
 
 from keys import destinations, guarded_http, keyring
 from keys.destinations import Forbidden
-from usage import overruns
+from usage import expiries, overruns
 from usage.alert_words import described, in_words, payer
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent, targets_for
 from usage.budgets import Period
@@ -76,10 +76,13 @@ def plan() -> int:
 
 
 def address(alert: Alert, targets: QuerySet[AlertTarget]) -> bool:
-    """Create a delivery for each active target; False if none is active."""
+    """Create a delivery for each active target, and for the owner of a key that expires; False if there is nobody."""
     now = timezone.now()
+    receivers: list[AlertTarget | None] = list(targets.filter(active=True))
+    if alert.expires_at is not None and alert.virtual_key and expiries.owner_address(alert.virtual_key):
+        receivers.append(None)
     made = Delivery.objects.bulk_create(
-        (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in targets.filter(active=True)),
+        (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in receivers),
         # Another worker has just planned the same alert.
         ignore_conflicts=True,
     )
@@ -120,9 +123,14 @@ def claim() -> Delivery | None:
 def attempt(delivery: Delivery) -> None:
     """Try once, and record the result."""
     try:
-        if not delivery.target.active:
+        if delivery.target is None:
+            send_email(delivery, owner_of(delivery))
+        elif not delivery.target.active:
             raise Undelivered("the target is switched off")
-        (send_email if delivery.target.channel == Channel.EMAIL else send_webhook)(delivery)
+        elif delivery.target.channel == Channel.EMAIL:
+            send_email(delivery, delivery.target.address)
+        else:
+            send_webhook(delivery, delivery.target)
     except Undelivered as error:
         delivery.problem = str(error)[:200]
         now = timezone.now()
@@ -156,7 +164,20 @@ def retry_now(delivery: Delivery) -> None:
 # How it is sent
 
 
-def send_email(delivery: Delivery) -> None:
+def owner_of(delivery: Delivery) -> str:
+    """The e-mail address of the owner of the alert's virtual key.
+
+    Raises:
+        Undelivered: the owner has no address any more.
+    """
+    key = delivery.alert.virtual_key
+    address = expiries.owner_address(key) if key else ""
+    if not address:
+        raise Undelivered("the key's owner has no e-mail address")
+    return address
+
+
+def send_email(delivery: Delivery, address: str) -> None:
     """Hand the alert to the mail server.
 
     Raises:
@@ -169,7 +190,7 @@ def send_email(delivery: Delivery) -> None:
     message = EmailMessage(
         subject=subject,
         body="\n".join(lines),
-        to=[delivery.target.address],
+        to=[address],
         # The same for every attempt, so that mail programs recognise a repetition.
         headers={"Message-ID": f"<alert-{alert.pk}-{delivery.pk}@{settings.EMAIL_FROM.rpartition('@')[2]}>"},
         from_email=settings.EMAIL_FROM,
@@ -180,7 +201,7 @@ def send_email(delivery: Delivery) -> None:
         raise Undelivered(f"the mail server refused the message ({type(error).__name__})") from None
 
 
-def send_webhook(delivery: Delivery) -> None:
+def send_webhook(delivery: Delivery, target: AlertTarget) -> None:
     """Post the alert, signed.
 
     Raises:
@@ -190,7 +211,7 @@ def send_webhook(delivery: Delivery) -> None:
     body = json.dumps(described(delivery.alert), ensure_ascii=False).encode()
     name, now = f"alert_{delivery.alert_id}", datetime.now(UTC)
     try:
-        secret = keyring.decrypt(delivery.target.secret_ciphertext)
+        secret = keyring.decrypt(target.secret_ciphertext)
     except keyring.UnreadableSecret:
         raise Undelivered("the target's secret can't be decrypted: enter it again") from None
     headers = {
@@ -203,12 +224,12 @@ def send_webhook(delivery: Delivery) -> None:
     try:
         with (
             guarded_http.client(
-                destinations.current(kept=lambda: destinations.kept_hosts([delivery.target])),
+                destinations.current(kept=lambda: destinations.kept_hosts([target])),
                 timeout=SECONDS,
                 tls=trusted(),
                 proxy=configuration.outbound_proxy,
             ) as client,
-            client.stream("POST", delivery.target.address, content=body, headers=headers) as answer,
+            client.stream("POST", target.address, content=body, headers=headers) as answer,
         ):
             if not answer.is_success:
                 raise failed(delivery, f"the webhook answered {answer.status_code}")

@@ -33,6 +33,16 @@ def described(alert: Alert) -> dict[str, Any]:
             "provider": alert.provider_key.provider,
             **({} if alert.doubtful else {"http_status": alert.http_status}),
         }
+    if alert.expires_at is not None:
+        return {
+            "type": "virtual_key.expiring",
+            "id": f"alert_{alert.pk}",
+            "at": moments.show(alert.at),
+            "virtual_key": str(alert.virtual_key),
+            "customer": str(payer(alert)),
+            "expires_at": moments.show(alert.expires_at),
+            "days": alert.threshold,
+        }
     if budget is None:
         return {
             "type": "virtual_key.overrun",
@@ -108,6 +118,16 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
             f"Provider: {said['provider']}",
             f"Since: {said['at']}. No further message about this key is sent within the hour.",
         ]
+    if alert.expires_at is not None:
+        key = alert.virtual_key
+        name = key.full_name if key else said["virtual_key"]
+        return f"Virtual key {name} expires within {days(alert.threshold)}", [
+            "When it expires, its calls are refused. To keep it, set a later expiry. To replace it, issue another key.",
+            "",
+            f"Virtual key: {name}",
+            *([f"Owner: {key.owner}"] if key and key.owner else []),
+            f"Expires: {alert.expires_at.astimezone(UTC):%-d %b %Y %H:%M} UTC",
+        ]
     if budget is None:
         name = alert.virtual_key.full_name if alert.virtual_key else said["virtual_key"]
         return f"Calls of virtual key {name} cost more than was held for them", [
@@ -140,6 +160,11 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
         f"{said['spent']}{unit} of {said['amount']}{unit} are spent: the threshold of {alert.threshold} % is passed.",
         *particulars,
     ]
+
+
+def days(number: int) -> str:
+    """A number of days in words."""
+    return "a day" if number == 1 else f"{number} days"
 
 
 def plain(amount: Any) -> str:

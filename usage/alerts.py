@@ -30,6 +30,8 @@ class Alert(models.Model):
       call needed. usage/sql/exhausted.sql says what `start` is where there is no window;
     - calls of a virtual key cost more than their holds: once per day (UTC), which is then the window. `spent` is what
       the calls cost, `amount` what was held for them;
+    - a virtual key expires soon: once for each number of days before its expiry (usage.expiries), which is then
+      `threshold`; `start` and `expires_at` are the expiry;
     - a provider refuses a provider key: once per hour, with the HTTP status of the refusal (usage/sql/refused.sql);
     - a provider reports implausible usage for a provider key (`doubtful`): once per hour (usage/sql/doubtful.sql).
 
@@ -46,7 +48,7 @@ class Alert(models.Model):
         db_constraint=False,
         null=True,
         related_name="+",
-        help_text="Whose calls cost more than was held for them.",
+        help_text="Whose calls cost more than was held for them, or which expires soon.",
     )
     provider_key = models.ForeignKey(
         ProviderKey,
@@ -57,12 +59,13 @@ class Alert(models.Model):
         help_text="Whose key or account its provider refuses, or whose usage it reports wrong.",
     )
     start = models.DateTimeField()
-    threshold = models.PositiveSmallIntegerField(help_text="Percent; 0 for an alert that is about no threshold.")
+    threshold = models.PositiveSmallIntegerField(help_text="Percent, or days before an expiry; 0 for none.")
     spent = models.DecimalField(**MONEY)
     held = models.DecimalField(**MONEY, null=True, help_text="Of an exhausted budget, beside what was spent.")
     needed = models.DecimalField(**MONEY, null=True, help_text="By the call that an exhausted budget refused.")
     amount = models.DecimalField(**MONEY)
     http_status = models.PositiveSmallIntegerField(null=True)
+    expires_at = models.DateTimeField(null=True, help_text="Of a virtual key that expires soon.")
     at = models.DateTimeField()
     delivered_at = models.DateTimeField(null=True, help_text="When the last of its targets had it.")
     unsent = models.CharField(max_length=10, choices=Unsent, blank=True, db_default="")
@@ -70,7 +73,14 @@ class Alert(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["budget", "start", "threshold"], name="usage_alert_once"),
-            models.UniqueConstraint(fields=["virtual_key", "start"], name="usage_alert_overrun_once"),
+            models.UniqueConstraint(
+                fields=["virtual_key", "start"], name="usage_alert_overrun_once", condition=Q(expires_at=None)
+            ),
+            models.UniqueConstraint(
+                fields=["virtual_key", "expires_at", "threshold"],
+                name="usage_alert_expiry_once",
+                condition=Q(expires_at__isnull=False),
+            ),
             models.UniqueConstraint(
                 fields=["provider_key", "start"],
                 name="usage_alert_refused_once",
@@ -93,6 +103,8 @@ class Alert(models.Model):
             return f"doubtful usage of provider key {self.provider_key_id}"
         if self.provider_key_id is not None:
             return f"refusal of provider key {self.provider_key_id}"
+        if self.expires_at is not None:
+            return f"expiry of virtual key {self.virtual_key_id}"
         if self.budget_id is None:
             return f"overrun of virtual key {self.virtual_key_id}"
         return (
@@ -162,10 +174,11 @@ def targets_for(customer: Customer | None) -> QuerySet[AlertTarget]:
 
 
 class Delivery(models.Model):
-    """One alert to one target: retried until it is delivered or given up."""
+    """One alert to one target, or to the owner of a virtual key that expires (without a target): retried until it is
+    delivered or given up."""
 
     alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="deliveries")
-    target = models.ForeignKey(AlertTarget, on_delete=models.PROTECT, related_name="deliveries")
+    target = models.ForeignKey(AlertTarget, on_delete=models.PROTECT, related_name="deliveries", null=True)
     created_at = models.DateTimeField()
     attempts = models.PositiveIntegerField(default=0)
     next_at = models.DateTimeField(help_text="Not to be tried before.")
@@ -180,10 +193,17 @@ class Delivery(models.Model):
                 fields=["next_at"], name="usage_delivery_due", condition=Q(delivered_at=None, given_up_at=None)
             )
         ]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["alert", "target"], name="usage_delivery_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["alert", "target"], name="usage_delivery_once", nulls_distinct=False)
+        ]
 
     def __str__(self) -> str:
-        return f"{self.alert} to {self.target}"
+        return f"{self.alert} to {self.recipient}"
+
+    @property
+    def recipient(self) -> str:
+        """Who gets it, in words."""
+        return "the key's owner" if self.target is None else str(self.target)
 
     @property
     def state(self) -> str:

@@ -10,22 +10,25 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.postgres.fields import ArrayField
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from keys import viewer
+from keys import ceilings, viewer
 from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
 from keys.badges import state_badge
 from keys.cards import Cards
+from keys.errors import Unusable
 from usage.append_only import AppendOnly
-from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
+from usage.budget_forms import BudgetForm, KeyRulesForm, LimitForm, OverrideForm, TopUpForm
 from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
 from usage.cells import OWNER, bar, part, shown, two_lines
+from usage.key_rules import KeyRules
 from usage.standing import with_limit_standing, with_standing
 
 OWNERS = ("customer", "team", "virtual_key")
@@ -143,9 +146,15 @@ class OwnedAdmin(KeptAdmin):
     @admin.action(description="Delete: no longer apply to calls", permissions=["change"])
     def delete_softly(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         rows = [row for row in queryset if self.has_change_permission(request, row)]
-        for row in rows:
-            row.delete_softly()
-            self.log_change(request, row, "Deleted.")
+        try:
+            with transaction.atomic():
+                for row in rows:
+                    row.delete_softly()
+                    ceilings.hold(request.user, row)
+                    self.log_change(request, row, "Deleted.")
+        except Unusable as error:
+            self.message_user(request, f"Nothing was deleted: {error}.", messages.ERROR)
+            return
         self.message_user(request, f"Deleted: {', '.join(map(str, rows)) or 'none'}.")
 
 
@@ -401,5 +410,15 @@ class LimitInline(LimitStanding, OwnedInline):
     USED = "at once used"
 
 
+class KeyRulesInline(Cards):
+    """What a team's new keys get, and what its admins can't pass."""
+
+    model = KeyRules
+    form = KeyRulesForm
+    formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
+    verbose_name_plural = "rules for its keys"
+
+
+TeamAdmin.inlines = (*TeamAdmin.inlines, KeyRulesInline)
 for page in (CustomerAdmin, TeamAdmin, VirtualKeyAdmin):
     page.inlines = (*page.inlines, BudgetInline, LimitInline)

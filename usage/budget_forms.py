@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from keys.forms import refusals_shown, usable_patterns
 from usage import budget_terms
-from usage.budgets import Budget, Limit, Override, Period, TopUp
+from usage.budgets import Budget, Limit, LimitKind, Override, Period, TopUp
+from usage.key_rules import KeyRules
 
 MOST_WINDOWS = 1000
 
@@ -68,6 +69,18 @@ class LimitForm(OwnedForm):
             "active",
         )
         help_texts: ClassVar = {"rate": "Requests or tokens per minute. For calls at once: the number of calls."}
+
+
+class KeyRulesForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The rules for a team's keys."""
+
+    class Meta:
+        model = KeyRules
+        bounds = ("budget", *LimitKind.values, "days")
+        fields = ("period", *(name for bound in bounds for name in (bound, f"most_{bound}")), "allowed_models")
+
+    def clean_allowed_models(self) -> list[str]:
+        return usable_patterns(self.cleaned_data["allowed_models"])
 
 
 class TopUpForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -20,6 +20,7 @@ from usage.alerts import Alert, AlertTarget, Delivery
 from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
 from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
+from usage.key_rules import KeyRules
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
 
@@ -30,6 +31,7 @@ __all__ = [
     "CredentialUse",
     "Delivery",
     "FreeCalls",
+    "KeyRules",
     "Limit",
     "LimitState",
     "Override",

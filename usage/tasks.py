@@ -8,7 +8,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from usage import alert_delivery, free_calls, functions, ledger, performance, refusals, rollups, verification
+from usage import alert_delivery, expiries, free_calls, functions, ledger, performance, refusals, rollups, verification
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,12 @@ def verify_ledger() -> None:
 def deliver_alerts() -> None:
     """Send alerts to their targets."""
     alert_delivery.sweep()
+
+
+@shared_task
+def tell_of_expiries() -> None:
+    """Raise an alert for each virtual key that expires soon."""
+    expiries.raise_alerts(settings.CONFIGURATION.expiry_notice_days)
 
 
 @shared_task

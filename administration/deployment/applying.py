@@ -207,7 +207,7 @@ class _Work:
     def prune_rest(self) -> None:
         keys = VirtualKey.objects.filter(revoked_at=None, passthrough=False).select_related("customer", "team")
         for key in keys.exclude(pk__in=self.kept[VirtualKey]).order_by("pk"):
-            issuing.revoke(key)
+            issuing.revoke(key, reason="not in the file that was applied")
             self.plan.note(REMOVED, f"virtual key {virtual_keys.address(key)}: revoked")
         for model in (Budget, Limit):
             rows = model.objects.filter(active=True, virtual_key__revoked_at=None).exclude(pk__in=self.kept[model])

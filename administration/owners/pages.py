@@ -14,13 +14,14 @@ from django.views.decorators.http import require_safe
 
 from administration import rooms
 from administration.owners import standing
+from administration.owners.secrets import old_ones, secrets
 from administration.roles import may, names, visible
 from administration.rooms import Page
-from keys.models import Credential, CredentialKind, Customer, Team, VirtualKey, VirtualKeyRoute
+from keys.models import Customer, Team, VirtualKey, VirtualKeyRoute
 from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
-from usage import owner_days, rollups
-from usage.models import CredentialUse, LedgerEntry
+from usage import key_rules, owner_days, rollups
+from usage.models import LedgerEntry
 
 # Secrets and keys that a page lists; a link leads to all.
 LISTED = 8
@@ -51,11 +52,13 @@ def key(request: HttpRequest, pk: int) -> HttpResponse:
     routes = list(VirtualKeyRoute.objects.filter(virtual_key=found).select_related("provider_key").order_by("pk"))
     form = CallForm(request.GET) if "model" in request.GET else CallForm()
     known = secrets(found, request.user)
-    used = with_uses(known) if known is not None else None
+    old = old_ones(known)
     context = {
         "routes": routes,
-        "secrets": used,
-        "last_use": max((use for _, use in used or () if use), key=lambda use: use.used_at, default=None),
+        "secrets": known,
+        "old_secrets": old,
+        "may_end_old": bool(old) and not found.revoked_at and may(request.user, names.ROTATE_KEY, found),
+        "last_use": max((each.use for each in known or () if each.use), key=lambda use: use.used_at, default=None),
         "form": form,
         "answer": answer_to(found, form),
         "models": suggestions(found, routes),
@@ -73,7 +76,12 @@ def team(request: HttpRequest, pk: int) -> HttpResponse:
         Http404: there is no such team, or this person may not see it.
     """
     found: Team = one(visible(request.user, Team.objects.all()), pk)
-    return page(request, found, {"keys": latest_keys(request.user, team=found), "tools": tools(found, request.user)})
+    context = {
+        "keys": latest_keys(request.user, team=found),
+        "tools": tools(found, request.user),
+        "rules": key_rules.of_team(found),
+    }
+    return page(request, found, context)
 
 
 @require_safe
@@ -140,20 +148,6 @@ def last_call(calls: list[LedgerEntry]) -> LedgerEntry | None:
     return calls[0] if calls else None
 
 
-def secrets(virtual_key: VirtualKey, user: Any) -> list[Credential] | None:
-    """The newest secrets of a key; None for people who may not see their ends."""
-    if not may(user, names.VIEW_CREDENTIAL, virtual_key):
-        return None
-    rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind=CredentialKind.PASSTHROUGH)
-    return list(rows.order_by("-pk")[:LISTED])
-
-
-def with_uses(secrets: list[Credential]) -> list[tuple[Credential, CredentialUse | None]]:
-    """Each of these secrets with its last use."""
-    found = CredentialUse.objects.in_bulk([secret.pk for secret in secrets])
-    return [(secret, found.get(secret.pk)) for secret in secrets]
-
-
 def latest_keys(user: Any, **owner: Any) -> list[VirtualKey]:
     """The newest keys of an owner that this person may see."""
     rows = visible(user, VirtualKey.objects.filter(passthrough=False, **owner))
@@ -186,6 +180,8 @@ def tools(owner: standing.Owner, user: Any) -> list[tuple[str, str]]:
     """Links to what the person may do with an owner."""
     name = owner._meta.model_name
     found = []
+    if not isinstance(owner, VirtualKey) and may(user, names.ISSUE_KEY, VirtualKey(**owner_of_new_key(owner))):
+        found.append(("Issue a virtual key", f"{reverse('admin:keys_virtualkey_add')}?{name}={owner.pk}"))
     if user.has_perm(f"keys.change_{name}", owner) and not getattr(owner, "revoked_at", None):
         found.append(("Edit", reverse(f"admin:keys_{name}_change", args=[owner.pk])))
     if isinstance(owner, VirtualKey) and not owner.revoked_at:
@@ -195,7 +191,14 @@ def tools(owner: standing.Owner, user: Any) -> list[tuple[str, str]]:
         ):
             if may(user, permission, owner):
                 found.append((title, reverse(url, args=[owner.pk])))
+    if isinstance(owner, VirtualKey) and may(user, names.ISSUE_KEY, owner):
+        found.append(("Issue like this one", f"{reverse('admin:keys_virtualkey_add')}?like={owner.pk}"))
     return found
+
+
+def owner_of_new_key(owner: Customer | Team) -> dict[str, Any]:
+    """The owner of a key that would be issued on this page."""
+    return {"customer": owner} if isinstance(owner, Customer) else {"customer": owner.customer, "team": owner}
 
 
 rooms.KEYS.add(

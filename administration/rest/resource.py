@@ -26,6 +26,7 @@ from administration.rest.filters import Filter
 from administration.rest.members import Members
 from administration.rest.parsing import AlwaysJson, Json
 from administration.rest.schema import Schema
+from keys import ceilings
 from keys.audit.actor import Actor, acting
 from keys.visibility import visible
 
@@ -234,7 +235,9 @@ class Added(Resource):
     @written
     def create(self, request: Request) -> Response:
         """Create a row."""
-        return self.shown(self.again(self.add(self.taken()).pk), 201)
+        row = self.add(self.taken())
+        ceilings.hold(self.request.user, row)
+        return self.shown(self.again(row.pk), 201)
 
     def add(self, values: dict[str, Any]) -> Model:
         """Save a new row with these values."""
@@ -250,7 +253,9 @@ class Changed(Resource):
         row = self.checked()
         self.require("change", row)
         self.change(row, self.taken())
-        return self.shown(self.again(row.pk))
+        found = self.again(row.pk)
+        ceilings.hold(self.request.user, found)
+        return self.shown(found)
 
     def change(self, row: Any, values: dict[str, Any]) -> None:
         """Save these values of a row."""
@@ -265,6 +270,7 @@ class Removed(Resource):
         """Remove a row."""
         row = self.checked() if "If-Match" in request.headers else self.row(locked=True)
         self.remove(row)
+        ceilings.hold(self.request.user, row)
         return Response(status=204)
 
     def remove(self, row: Any) -> None:

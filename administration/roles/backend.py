@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth.backends import BaseBackend
 from django.db.models import Model, QuerySet
 
-from administration.roles import enforcement
+from administration.roles import ceilings, enforcement
 from administration.roles.definitions import DEFINITIONS
 
 
@@ -28,3 +28,7 @@ class RolesBackend(BaseBackend):
     def visible(self, user_obj: Any, queryset: QuerySet[Any], action: str) -> QuerySet[Any]:
         """The rows that the person sees, for `keys.visibility`."""
         return enforcement.visible(user_obj, queryset, action)
+
+    def hold(self, user_obj: Any, row: Model) -> None:
+        """Refuse a row that passes a ceiling of the person's, for `keys.ceilings`."""
+        ceilings.hold(user_obj, row)

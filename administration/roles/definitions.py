@@ -30,7 +30,7 @@ KEYS_OF_A_TEAM = (
     _each("keys.virtualkey", "keys.gatewaytoken", actions=("view", "add", "change"))
     | {names.ISSUE_KEY, names.ROTATE_KEY, names.REVOKE_KEY, names.PAUSE_KEY, names.VIEW_CREDENTIAL}
     | {names.ISSUE_TOKEN, names.REVOKE_TOKEN, names.GIVE_ROLE}
-    | _each("keys.virtualkeyroute", "administration.grant")
+    | _each("keys.virtualkeyroute", "administration.grant", "usage.keyrules")
     | _each("administration.person", actions=("view", "add", "change"))
     | _each("usage.budget", "usage.limit", actions=("add", "change"))
     | _each("usage.topup", "usage.override", actions=("add",))
@@ -42,7 +42,7 @@ ALL_KEYS = (
     | _each("keys.modelalias", actions=("view", "add", "change", "delete"))
     | _each("keys.cooldown", "keys.performance", "keys.modellist", "keys.providerkeycheck", "keys.auditevent")
     | _each("keys.gateway", "usage.process", "usage.delivery")
-    | _each("usage.alerttarget", actions=("view", "add", "change"))
+    | _each("usage.alerttarget", "usage.keyrules", actions=("view", "add", "change"))
     | {names.PAUSE_TEAM, names.PAUSE_CUSTOMER, names.TEST_PROVIDER_KEY, names.CALL_PROVIDER_KEY, names.END_COOLDOWN}
     | {names.GIVE_BACK, names.RETRY_DELIVERY, names.EXPORT_AUDIT}
 )

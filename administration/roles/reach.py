@@ -157,6 +157,7 @@ REACH: dict[str, Reach] = {
     "usage.retained": Reach(through=OF_LEDGER),
     "usage.budget": OWNED,
     "usage.limit": OWNED,
+    "usage.keyrules": Reach(customer=("team__customer",), team=("team",)),
     "usage.topup": OF_BUDGET,
     "usage.override": OF_BUDGET,
     "usage.window": OF_BUDGET,

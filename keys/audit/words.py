@@ -27,7 +27,8 @@ class Words:
         events = list(events)
         wanted = {name for event in events for name in _names(event.changes)}
         self.names = dict(AuditName.objects.filter(pk__in=wanted).values_list("pk", "value"))
-        self.models = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
+        models = (model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy)
+        self.models = {model._meta.db_table: model for model in models}
         self.rows = self._rows(events)
         self.people = self._people({event.actor_id for event in events if event.actor_kind in ("person", "token")})
 
@@ -117,7 +118,7 @@ class Words:
         for table, keys in wanted.items():
             if (model := self.models.get(table)) is not None:
                 rows = model._default_manager.filter(pk__in=keys)
-                if "budget" in {field.name for field in model._meta.fields}:
+                if "budget" in {field.name for field in model._meta.fields if field.is_relation}:
                     rows = rows.select_related("budget")
                 found |= {(table, str(row.pk)): row for row in rows}
         return found

@@ -30,6 +30,7 @@ class VirtualKey(AnswerBounds):
     active = models.BooleanField(default=True, help_text="If switched off, its calls are refused.")
     expires_at = models.DateTimeField(null=True, blank=True, help_text="UTC. Empty: never.")
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoke_reason = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
     cut_streams_at = models.DateTimeField(null=True, blank=True, editable=False)
     allowed_models = ArrayField(
         models.CharField(max_length=200, validators=[patterns.check]),
@@ -68,7 +69,12 @@ class VirtualKey(AnswerBounds):
         indexes: ClassVar = [
             models.Index(
                 fields=["cut_streams_at"], name="keys_vk_cut", condition=models.Q(cut_streams_at__isnull=False)
-            )
+            ),
+            models.Index(
+                fields=["expires_at"],
+                name="keys_vk_expiry",
+                condition=models.Q(expires_at__isnull=False, revoked_at=None),
+            ),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from keys import issuing, keyring
+from keys.audit.models import AuditEvent
 from keys.models import Credential, Customer, Gateway, GatewayToken, ProviderKey, VirtualKey
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
 
@@ -72,10 +73,11 @@ def filled_in(name="alice", provider_keys=(), weight=1, **fields):
 
 
 def issue(client, **fields):
+    """Send the page that issues a key."""
     customer, _ = Customer.objects.get_or_create(name="Acme")
     provider_key = ProviderKey.objects.filter(name="echo").first() or make_provider_key()
-    form = filled_in(**({"customer": customer.pk, "provider_keys": [provider_key]} | fields))
-    return client.post(page("virtualkey", "add"), form)
+    form = {"name": "alice", "customer": customer.pk, "provider_keys": [provider_key.pk], "period": "month"}
+    return client.post(page("virtualkey", "add"), form | {"enforcement": "hard"} | fields)
 
 
 def everything_kept(client):
@@ -88,14 +90,11 @@ def everything_kept(client):
 
 def test_a_key_is_shown_once_and_kept_nowhere(alice_may_everything):
     client = alice_may_everything
-    response = issue(client, allowed_models="claude-haiku-4-5, echo-*", labels='{"project": "atlas"}', weight=3)
+    response = issue(client, allowed_models="claude-haiku-4-5, echo-*", labels="project=atlas")
     plain = shown(response)
     alice = opened_by(plain).virtual_key
     assert (alice.allowed_models, alice.labels) == (["claude-haiku-4-5", "echo-*"], {"project": "atlas"})
-    assert alice.routes.get().weight == 3
     assert "no-store" in response["Cache-Control"]
-    assert "http://testserver" in response.content.decode()
-    assert '"model": "claude-haiku-4-5"' in response.content.decode()
     for address in (page("virtualkey", "change", alice.pk), page("virtualkey", "changelist"), reverse("admin:index")):
         assert not PLAIN.search(client.get(address).content.decode())
     assert not PLAIN.search(everything_kept(client))
@@ -107,36 +106,6 @@ def test_a_page_with_a_key_has_no_script_of_its_own(alice_may_everything):
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", content, re.DOTALL)
     assert any("keys/copy.js" in attributes for attributes, _ in scripts)
     assert not [text for _, text in scripts if text.strip()]
-
-
-@pytest.mark.parametrize(
-    ("fields", "complaint"),
-    [
-        ({"name": "(passed through)"}, "the gateway reserves the name"),
-        ({"provider_keys": []}, "required"),
-        ({"allowed_models": "no spaces"}, "not a model name"),
-        ({"labels": '{"a": 1}'}, "printable strings"),
-        ({"labels": "[1]"}, "an object of at most"),
-        ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "in the past"),
-        ({"weight": 0}, "greater than or equal to 1"),
-    ],
-)
-def test_the_form_says_what_is_wrong(alice_may_everything, fields, complaint):
-    response = issue(alice_may_everything, **fields)
-    assert complaint in response.content.decode()
-    assert not VirtualKey.objects.exists()
-
-
-def test_the_form_refuses_a_model_that_nothing_serves(alice_may_everything):
-    claude = make_provider_key("claude", model_patterns=["claude-*"])
-    response = issue(alice_may_everything, provider_keys=[claude], allowed_models="gpt-5")
-    assert "none of its provider keys serves" in response.content.decode()
-
-
-def test_the_form_refuses_a_team_of_another_customer(alice_may_everything):
-    charlies = Customer.objects.create(name="Charlie's").teams.create(name="Research")
-    response = issue(alice_may_everything, team=charlies.pk)
-    assert "This team belongs to Charlie" in response.content.decode()
 
 
 def test_terms_are_changed_and_the_secret_stays(alice_may_everything):
@@ -182,11 +151,16 @@ def test_a_key_is_revoked_after_a_question_and_is_read_only_then(alice_may_every
     alice, _ = make_key()
     address = page("virtualkey", "revoke", alice.pk)
     assert b"undo this" in client.get(address).content
+    assert "This field is required" in client.post(address, {"confirmed": "yes"}).content.decode()
     assert VirtualKey.objects.get().revoked_at is None
-    client.post(address, {"confirmed": "yes", "cut_streams": "on"})
+    client.post(address, {"confirmed": "yes", "cut_streams": "on", "reason": "Leaked by mistake"})
     alice.refresh_from_db()
     assert alice.revoked_at
     assert alice.cut_streams_at
+    assert alice.revoke_reason == "Leaked by mistake"
+    assert "Leaked by mistake" in client.get(reverse("admin:key", args=[alice.pk])).content.decode()
+    event = AuditEvent.objects.get(table_name="keys_virtualkey", changes__has_key="revoke_reason", action="changed")
+    assert event.changes["revoke_reason"] == {"from": "", "to": "Leaked by mistake"}
     content = client.get(page("virtualkey", "change", alice.pk)).content.decode()
     assert 'name="owner"' not in content
     assert client.post(page("virtualkey", "change", alice.pk), {"name": "x"}).status_code == 403
@@ -249,7 +223,7 @@ def test_lists_of_keys_are_paused_resumed_and_revoked(alice_may_everything):
     assert states() == ["active", "active", "active"]
     assert b"undo this" in act("revoke").content
     assert states() == ["active", "active", "active"]
-    act("revoke", confirmed="yes")
+    act("revoke", confirmed="yes", reason="No longer used")
     assert states() == ["revoked", "revoked", "active"]
     act("pause")
     assert VirtualKey.objects.filter(active=False).count() == 0

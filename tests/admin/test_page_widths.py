@@ -108,6 +108,7 @@ def filled(served: None) -> dict[str, str]:
     pages |= {
         f"{what} virtualkey": reverse(f"admin:keys_virtualkey_{what}", args=[key.pk]) for what in ("rotate", "revoke")
     }
+    pages |= {"issue many": reverse("admin:issue_many"), "key": reverse("admin:key", args=[key.pk])}
     return pages | {"change gateway": reverse("admin:keys_gateway_change", args=[1])}
 
 

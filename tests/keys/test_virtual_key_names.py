@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.urls import reverse
+from django.utils import timezone
 
 from keys import issuing, names, virtual_keys
 from keys.errors import Unusable
@@ -284,11 +285,14 @@ def test_the_form_shows_a_name_that_is_taken_at_the_name(boss):
     taken, _ = make("ci", "Acme", "Platform")
     other, _ = make("other", "Acme", "Platform")
     url = reverse("admin:keys_virtualkey_add")
-    form = filled_in(customer=taken.customer_id, team=taken.team_id)
-    assert "Acme/Platform already has a virtual key “ci”" in fault_at("name", boss.post(url, form))
+    form = {"name": "ci", "team": taken.team_id, "period": "month", "enforcement": "hard"}
+    form |= {"provider_keys": list(taken.provider_keys.values_list("pk", flat=True))}
+    refused = boss.post(url, form).context["form"].errors
+    assert refused.keys() == {"name"}
+    assert "Acme/Platform already has a virtual key “ci”" in refused["name"][0]
     renamed = reverse("admin:keys_virtualkey_change", args=[other.pk])
     assert "already" in fault_at("name", boss.post(renamed, filled_in(other, team=other.team_id)))
-    assert boss.post(url, form | {"team": ""}).status_code == 200  # the page that shows a secret
+    boss.post(url, form | {"team": "", "customer": taken.customer_id})
     alone = VirtualKey.objects.get(name="ci", team=None)
     moved = reverse("admin:keys_virtualkey_change", args=[alone.pk])
     assert "already" in fault_at("name", boss.post(moved, filled_in(alone, team=taken.team_id)))
@@ -329,15 +333,18 @@ def test_a_name_that_is_taken_while_a_form_is_open_is_an_answer_not_a_crash(boss
         "team": {"name": "Platform", "customer": virtual_key.customer_id},
         "modelalias": {"name": "fast", "target": "other"},
         "providerkey": {"name": "echo", "provider": "echo", "base_url": "", "model_patterns": "", "secret": ""},
-        "virtualkey": filled_in(customer=virtual_key.customer_id, team=virtual_key.team_id),
+        "virtualkey": {"name": "ci", "team": virtual_key.team_id, "period": "month", "enforcement": "hard"}
+        | {"provider_keys": list(virtual_key.provider_keys.values_list("pk", flat=True))},
     }[model]
     for what in ("validate_unique", "validate_constraints"):
         monkeypatch.setattr(f"django.db.models.Model.{what}", lambda *args, **kwargs: None)
     monkeypatch.setattr(virtual_keys, "check_name", lambda virtual_key: None)
-    parts = {f"{part}-{forms}_FORMS": 0 for part in ("budgets", "limits") for forms in ("TOTAL", "INITIAL")}
+    parts = {
+        f"{part}-{forms}_FORMS": 0 for part in ("budgets", "limits", "key_rules") for forms in ("TOTAL", "INITIAL")
+    }
     answer = boss.post(reverse(f"admin:keys_{model}_add"), parts | form, follow=True)
     assert answer.status_code == 200
-    assert re.search("Nothing was saved: .+ already (has|exists)", answer.content.decode())
+    assert re.search("Nothing was (saved: |issued)(.|\n)+ already (has|exists)", answer.content.decode())
 
 
 # Two at the same time
@@ -392,14 +399,15 @@ def test_a_provider_keys_name_that_is_taken_meanwhile_is_refused():
 
 def test_keys_that_are_there_keep_their_names(apart):
     executor = MigrationExecutor(connection)
-    executor.migrate([("keys", "0012_provider_key_checks")])
+    then = executor.migrate([("keys", "0012_provider_key_checks")]).apps
+    customers, keys = then.get_model("keys", "Customer").objects, then.get_model("keys", "VirtualKey").objects
     try:
-        acme = Customer.objects.create(name="Acme")
-        kept = [VirtualKey.objects.create(name=name, customer=acme) for name in ("ci", "CI", "ci ", "c/i")]
-        issuing.revoke(kept[0])
+        acme = customers.create(name="Acme")
+        kept = [keys.create(name=name, customer=acme) for name in ("ci", "CI", "ci ", "c/i")]
+        keys.filter(pk=kept[0].pk).update(revoked_at=timezone.now())
         with pytest.raises(IntegrityError):
-            VirtualKey.objects.create(name="ci", customer=Customer.objects.create(name="Beta"))
+            keys.create(name="ci", customer=customers.create(name="Beta"))
     finally:
         MigrationExecutor(connection).migrate(MigrationExecutor(connection).loader.graph.leaf_nodes())
-    VirtualKey.objects.create(name="ci", customer=acme)
+    VirtualKey.objects.create(name="ci", customer_id=acme.pk)
     assert VirtualKey.objects.count() == 5

@@ -12,12 +12,13 @@ from django.utils import timezone
 from administration.models import Grant
 from administration.rest.members import written
 from administration.role_names import Role
+from administration.roles import giving
 from keys import keyring
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.rest import Program, error
 from usage.budgets import Budget, Limit
-from usage.models import Price
+from usage.models import KeyRules, Price
 
 SECRET = "sk-ant-a-secret-of-the-provider-7f3k"
 
@@ -232,3 +233,34 @@ def test_a_team_admin_issues_keys_of_their_own_team_only(db):
     moved = program.patch(f"virtual-keys/{key.pk}", {"team_id": None})
     error(moved, 403, "forbidden")
     assert VirtualKey.objects.count() == 2
+
+
+def test_a_revocation_keeps_its_reason(program):
+    key, _ = make_key()
+    revoked = program.post(f"virtual-keys/{key.pk}/revoke", {"reason": "leaked"})
+    assert revoked["revoke_reason"] == "leaked"
+    assert program.get(f"virtual-keys/{key.pk}")["revoke_reason"] == "leaked"
+
+
+def test_a_key_gets_what_the_rules_of_its_team_say_and_a_team_admin_stays_below_their_ceilings(program):
+    key, _ = make_key()
+    team = key.team
+    KeyRules.objects.create(team=team, budget=10, most_budget=20)
+    body = {"customer_id": team.customer_id, "team_id": team.pk}
+    user = User.objects.create_user("team-admin", is_staff=True)
+    giving.give(None, user, Role.TEAM_ADMIN, team=team)
+    admin = Program(user)
+    admin.post("virtual-keys", body | {"name": "unsaid"})
+    budget = Budget.objects.get()
+    assert budget.amount == 10
+    above = body | {"name": "above", "budgets": [{"amount": "21"}]}
+    assert "at most $20.00 a month" in error(admin.ask("POST", "virtual-keys", above), 400, "invalid")["message"]
+    without = body | {"name": "without", "budgets": []}
+    assert "at most $20.00 a month" in error(admin.ask("POST", "virtual-keys", without), 400, "invalid")["message"]
+    etag = admin.ask("GET", f"budgets/{budget.pk}").headers["ETag"]
+    raised = admin.ask("PATCH", f"budgets/{budget.pk}", {"amount": "21"}, if_match=etag)
+    assert "at most $20.00 a month" in error(raised, 400, "invalid")["message"]
+    assert "at most" in error(admin.ask("DELETE", f"budgets/{budget.pk}"), 400, "invalid")["message"]
+    budget.refresh_from_db()
+    assert (budget.amount, budget.active) == (10, True)
+    program.post("virtual-keys", above)

@@ -25,6 +25,7 @@ ARGUMENT = re.compile(r"<(?:(?:\w+):)?(\w+)>")
 METHODS = {
     "admin:keys_virtualkey_pause": "POST",
     "admin:keys_virtualkey_resume": "POST",
+    "admin:keys_virtualkey_end_old": "POST",
     "admin:keys_providerkey_test": "POST",
     "admin:administration_person_invite": "POST",
     "admin:logout": "POST",

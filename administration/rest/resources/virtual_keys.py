@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
@@ -18,11 +20,13 @@ from administration.rest.members import Flag, Members, Moment, Text, Whole, numb
 from administration.rest.resource import Changed, Listed, written
 from administration.rest.resources.budgets import BudgetTerms, LimitTerms, put_budget, put_limit
 from administration.rest.resources.customers import Pausable
+from administration.roles import ceilings
 from keys import issuing, key_terms
 from keys.models import MOST_TOKENS, Credential, CredentialKind, Customer, ProviderKey, Team, VirtualKey
+from usage import new_keys
+from usage.new_keys import MOST_AT_ONCE
 
 MOST_ROUTES = 50
-MOST_AT_ONCE = 200
 MOST_TERMS = 20
 VIEW_CREDENTIAL = "keys.view_credential"
 
@@ -73,6 +77,7 @@ class KeyMembers(Members):
     )
     created_at = Moment(read_only=True)
     revoked_at = Moment(read_only=True, allow_null=True)
+    revoke_reason = CharField(read_only=True, help_text="Empty: none was given.")
 
     def get_state(self, row: VirtualKey) -> str:
         """`active`, `paused`, `expired` or `revoked`."""
@@ -92,7 +97,13 @@ class KeyMembers(Members):
 class NewKey(KeyMembers):
     """A new virtual key, with its budgets and limits."""
 
-    budgets = ListField(child=BudgetTerms(), required=False, write_only=True, max_length=MOST_TERMS)
+    budgets = ListField(
+        child=BudgetTerms(),
+        required=False,
+        write_only=True,
+        max_length=MOST_TERMS,
+        help_text="Without this member: what the team's rules say.",
+    )
     limits = ListField(child=LimitTerms(), required=False, write_only=True, max_length=MOST_TERMS)
 
 
@@ -121,9 +132,10 @@ class Rotation(Members):
 
 
 class Revocation(Members):
-    """Whether open streams end, too."""
+    """Why, and whether open streams end, too."""
 
     cut_streams = Flag(required=False, default=False)
+    reason = Text(required=False, default="", allow_blank=True, help_text="It is kept with the key.")
 
 
 class VirtualKeys(Pausable, Listed, Changed):
@@ -177,19 +189,27 @@ class VirtualKeys(Pausable, Listed, Changed):
 
     def issue(self, values: dict[str, Any]) -> tuple[VirtualKey, str]:
         """Issue a key with its budgets and limits. Returns it and its plain text."""
-        budgets, limits = values.pop("budgets", []), values.pop("limits", [])
+        budgets, limits = values.pop("budgets", None), values.pop("limits", [])
         customer = self.chosen(Customer, values.pop("customer_id"), "customer_id")
         team = self.chosen(Team, values.pop("team_id", None), "team_id")
         given = values.pop("routes", None)
         routes = self.routes(given) if given is not None else issuing.all_routes()
         row = VirtualKey(customer=customer, team=team, **values)
         self.require("issue", row)
-        plain = issuing.issue(row, routes)
-        for terms in budgets:
-            self.require("add", put_budget(row, terms))
-        for pace in limits:
-            self.require("add", put_limit(row, pace))
-        return row, plain
+        issued = new_keys.issue(
+            row,
+            routes,
+            budgets=None if budgets is None else [partial(self.put, put_budget, terms) for terms in budgets],
+            limits=[partial(self.put, put_limit, pace) for pace in limits],
+            bound=ceilings.bound(self.request.user, team),
+        )
+        return row, issued.plain
+
+    def put(self, create: Callable[[VirtualKey, dict[str, Any]], Any], terms: dict[str, Any], row: VirtualKey) -> Any:
+        """Put a budget or limit of a new key in force, if the person may."""
+        found = create(row, terms)
+        self.require("add", found)
+        return found
 
     @written
     def create(self, request: Request) -> Response:
@@ -233,8 +253,8 @@ class VirtualKeys(Pausable, Listed, Changed):
     @written
     def revoke(self, request: Request, pk: Any) -> Response:
         """Refuse its calls permanently, in every process from the next request on."""
-        cut_streams = self.taken()["cut_streams"]
+        terms = self.taken()
         row = self.row(locked=True)
         self.require("revoke", row)
-        issuing.revoke(row, cut_streams)
+        issuing.revoke(row, terms["cut_streams"], terms["reason"])
         return self.shown(self.again(row.pk))

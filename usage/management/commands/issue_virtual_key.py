@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -7,8 +8,8 @@ from django.db import transaction
 
 from keys import commands, customers, issuing
 from keys.errors import Unusable
-from keys.models import Customer
-from usage import budget_terms
+from keys.models import Customer, VirtualKey
+from usage import budget_terms, new_keys
 from usage.budget_terms import RATE_OPTIONS, LimitTerms
 from usage.budgets import Limit
 from usage.standing import at_once
@@ -78,12 +79,11 @@ class Command(commands.GatewayCommand):
             if (rate := options[option.removeprefix("--").replace("-", "_")]) is not None
         ]
         customer, team = customers.find_or_add(options["customer"], options["team"])
-        virtual_key, plain = issuing.issue_virtual_key(
+        virtual_key = VirtualKey(
             name=options["name"],
             customer=customer,
             team=team,
             owner=options["owner"],
-            provider_keys=[commands.route(text) for text in options["provider_key"]] or issuing.all_routes(),
             allowed_models=options["models"],
             denied_models=options["deny_models"],
             fallback_models=options["fallback_models"],
@@ -93,6 +93,10 @@ class Command(commands.GatewayCommand):
             expires_at=commands.moment(options["expires"]) if options["expires"] else None,
             labels=commands.labels(options["label"]),
         )
-        for terms in budgets:
-            budget_terms.put(virtual_key, terms)
-        return customer, plain, [budget_terms.put_limit(virtual_key, pace) for pace in paces]
+        issued = new_keys.issue(
+            virtual_key,
+            [commands.route(text) for text in options["provider_key"]] or issuing.all_routes(),
+            budgets=[partial(budget_terms.put, terms=terms) for terms in budgets] or None,
+            limits=[partial(budget_terms.put_limit, pace=pace) for pace in paces],
+        )
+        return customer, issued.plain, issued.limits

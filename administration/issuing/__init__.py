@@ -1,0 +1,1 @@
+"""The pages that issue virtual keys: one, or many at once."""

@@ -1,0 +1,61 @@
+"""The secrets of a virtual key, and whether an old one is still in use after a rotation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from administration.roles import may, names
+from keys.models import Credential, CredentialKind, VirtualKey
+from usage.models import CredentialUse
+
+# Secrets that a page lists.
+LISTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret with its last use. `rotated_at`: since when a newer one exists; None for the newest, and for tokens."""
+
+    credential: Credential
+    use: CredentialUse | None
+    rotated_at: datetime | None
+
+    @property
+    def works(self) -> bool:
+        """Whether calls with it are accepted, as far as the secret goes."""
+        row = self.credential
+        return row.revoked_at is None and (row.expires_at is None or row.expires_at > timezone.now())
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it works beside a newer one."""
+        return self.rotated_at is not None and self.works
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a call was made with it after the rotation."""
+        return self.use is not None and self.rotated_at is not None and self.use.used_at > self.rotated_at
+
+
+def secrets(virtual_key: VirtualKey, user: Any) -> list[Secret] | None:
+    """The newest secrets of a key; None for people who may not see their ends. Two queries."""
+    if not may(user, names.VIEW_CREDENTIAL, virtual_key):
+        return None
+    rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind=CredentialKind.PASSTHROUGH)
+    found = list(rows.order_by("-pk")[:LISTED])
+    uses = CredentialUse.objects.in_bulk([row.pk for row in found])
+    newest = next((row for row in found if row.kind == CredentialKind.VIRTUAL_KEY), None)
+    secrets = []
+    for row in found:
+        is_older = newest is not None and row.kind == CredentialKind.VIRTUAL_KEY and row.pk != newest.pk
+        secrets.append(Secret(row, uses.get(row.pk), newest.created_at if newest is not None and is_older else None))
+    return secrets
+
+
+def old_ones(found: list[Secret] | None) -> list[Secret]:
+    """The secrets that a rotation left working."""
+    return [secret for secret in found or () if secret.is_old]
