@@ -151,7 +151,7 @@ class Configuration(BaseSettings):
         return self.pages_at_once or max(1, min(4, 64 // self.web_processes))
 
     def permits_plain_http(self, url: str) -> bool:
-        """Whether single sign-on may use this URL without TLS: its host is a private one that the deployment permits."""
+        """Whether single sign-on may use this URL without TLS: the deployment permits its private host."""
         try:
             return destinations.Destinations(self.allowed_private_hosts).names_private(urlsplit(url).hostname or "")
         except ValueError:

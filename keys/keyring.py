@@ -34,8 +34,8 @@ class Pepper:
     key: bytes
 
 
-# Functions that encrypt secrets of other tables under the newest master key, and return their number. An app adds its own
-# when it is loaded; one raises Unusable if no master key decrypts a secret.
+# Functions that encrypt secrets of other tables under the newest master key, and return their number. An app adds its
+# own when it is loaded; one raises Unusable if no master key decrypts a secret.
 REENCRYPTED_TOO: list[Callable[[], int]] = []
 
 _Mark = tuple[int, int, int]

@@ -1,7 +1,7 @@
 """Has a person's roles follow the groups that the provider of single sign-on names.
 
-At each sign-in, roles of the groups are given, and roles that earlier groups gave are taken away. Roles that people gave
-by hand stay, and so does the last owner.
+At each sign-in, roles of the groups are given, and roles that earlier groups gave are taken away. Roles that people
+gave by hand stay, and so does the last owner.
 """
 
 from __future__ import annotations

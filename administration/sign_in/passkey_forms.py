@@ -61,7 +61,7 @@ class PasskeyAgainForm(PasskeyForm):
 
 
 class PasskeyAloneForm(forms.LoginWebAuthnForm):  # type: ignore[misc]
-    """Signs in with a passkey alone. A wrong answer names nobody, so it counts for the network."""
+    """Signs in with a passkey alone. A wrong answer names no person, so it counts for the network."""
 
     def clean_credential(self) -> Any:
         try:

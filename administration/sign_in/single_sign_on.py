@@ -1,7 +1,7 @@
 """Who signs in by single sign-on: finds, links or adds the person, and has the roles follow the groups.
 
-A person is found by the provider's `sub` alone. A user name or e-mail address from the provider finds nobody, unless
-OIDC_LINKS_BY_EMAIL lets a verified address link a person once.
+A person is found by the provider's `sub` alone. A user name or e-mail address from the provider finds no person,
+unless OIDC_LINKS_BY_EMAIL lets a verified address link one, once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Unknown(Exception):
 
 
 def provider() -> str:
-    """The provider's name in the table of links: its issuer, so that a `sub` of another one finds nobody."""
+    """The provider's name in the table of links: its issuer, so a `sub` of another one finds no person."""
     return str(settings.CONFIGURATION.oidc_issuer)[:200]
 
 

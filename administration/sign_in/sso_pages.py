@@ -6,6 +6,7 @@ import hmac
 import logging
 import time
 from dataclasses import asdict
+from functools import wraps
 from typing import Any
 
 from allauth.account.adapter import get_adapter
@@ -18,12 +19,13 @@ from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from administration.sign_in import oidc, single_sign_on
-from administration.sign_in.frame import framed
+from administration.sign_in.frame import View, framed
 from keys import sign_in
 from keys.audit import notes
 from keys.sign_in import PASSWORDS
@@ -35,6 +37,19 @@ SECONDS = 600
 FAILED = "Signing in by single sign-on did not work. Try again; if it fails again, the gateway's log says why."
 
 
+def needs_provider(view: View) -> View:
+    """Without single sign-on, there is no such page."""
+
+    @wraps(view)
+    def page(request: HttpRequest) -> HttpResponseBase:
+        if not single_sign_on.is_on():
+            raise Http404
+        return view(request)
+
+    return page
+
+
+@needs_provider
 @never_cache
 @require_GET
 def begin(request: HttpRequest) -> HttpResponse:
@@ -42,6 +57,7 @@ def begin(request: HttpRequest) -> HttpResponse:
     return lead(request, "sign in")
 
 
+@needs_provider
 @never_cache
 @require_POST
 @login_required
@@ -52,6 +68,7 @@ def begin_link(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(reverse("single_sign_on_link"))
 
 
+@needs_provider
 @never_cache
 @require_GET
 @login_required
@@ -65,6 +82,7 @@ def go_on_to_link(request: HttpRequest) -> HttpResponse:
     return lead(request, "link")
 
 
+@needs_provider
 @never_cache
 @require_GET
 @login_required
@@ -76,8 +94,6 @@ def again(request: HttpRequest) -> HttpResponse:
 
 def lead(request: HttpRequest, purpose: str) -> HttpResponse:
     """Remember what begins, and lead to the provider."""
-    if not single_sign_on.is_on():
-        raise Http404
     sign_in.count_beginning(request.META["REMOTE_ADDR"])
     begun = oidc.Begun.new()
     try:
@@ -96,6 +112,7 @@ def lead(request: HttpRequest, purpose: str) -> HttpResponse:
     return HttpResponseRedirect(page)
 
 
+@needs_provider
 @never_cache
 @require_GET
 def finish(request: HttpRequest) -> HttpResponse:

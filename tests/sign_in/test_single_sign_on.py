@@ -128,7 +128,7 @@ def test_neither_a_name_nor_an_address_takes_over_a_person(client: Client, provi
 
 
 @pytest.mark.parametrize("verified", [False, "false", None])
-def test_an_address_that_is_not_verified_is_nobodys(
+def test_an_address_that_is_not_verified_belongs_to_none(
     client: Client, provider: Provider, configure: Configure, verified: Any
 ) -> None:
     configure(oidc_links_by_email=True)
@@ -177,7 +177,7 @@ def test_an_address_of_two_people_links_neither(client: Client, provider: Provid
         ({}, {"sub": "someone else"}),
     ],
 )
-def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(
+def test_a_token_that_is_not_for_this_sign_in_is_refused(
     client: Client, provider: Provider, token: dict[str, Any], more: dict[str, Any]
 ) -> None:
     provider.token, provider.more = token, more
@@ -186,7 +186,7 @@ def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(
 
 
 @pytest.mark.parametrize("kind", ["another key", "none", "the public key as a secret"])
-def test_a_signature_of_anybody_else_lets_nobody_in(client: Client, provider: Provider, kind: str) -> None:
+def test_a_signature_of_another_key_is_refused(client: Client, provider: Provider, kind: str) -> None:
     if kind == "another key":
         provider.signs_with = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     elif kind == "none":
@@ -208,7 +208,7 @@ def test_a_code_works_in_the_browser_that_asked_for_it_and_once(client: Client, 
     assert User.objects.count() == 1
 
 
-def test_an_answer_of_another_provider_or_a_refusal_lets_nobody_in(client: Client, provider: Provider) -> None:
+def test_an_answer_of_another_provider_or_a_refusal_is_no_sign_in(client: Client, provider: Provider) -> None:
     failed(client, sign_in(client, provider, iss="https://other.example"))
     state = parse_qs(urlsplit(begin(client)).query)["state"][0]
     failed(client, client.get(reverse("openid_connect_callback"), {"state": state, "error": "access_denied"}))
@@ -239,7 +239,9 @@ def test_a_provider_at_a_private_address_needs_leave(client: Client, provider: P
     assert provider.asked == []
 
 
-@pytest.mark.parametrize("where", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "where", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"]
+)
 def test_it_leads_on_to_ourselves_only(client: Client, provider: Provider, where: str) -> None:
     assert sign_in(client, provider, where).headers["location"] == "/admin/"
 
@@ -262,7 +264,11 @@ def test_roles_follow_groups_and_those_given_by_hand_stay(
     iris = person(client)
     assert iris is not None
     assert iris.is_staff
-    by_groups = {"Finance of everything", "Team admin of team Acme / Research", "Member of the keys that the person owns"}
+    by_groups = {
+        "Finance of everything",
+        "Team admin of team Acme / Research",
+        "Member of the keys that the person owns",
+    }
     assert roles(iris) == by_groups
     giving.give(None, iris, Role.AUDITOR)
     giving.give(None, iris, Role.FINANCE)  # by hand too
@@ -320,7 +326,7 @@ def test_a_person_who_is_signed_in_links_themselves_and_only_after_being_asked_a
     assert person(other) == boss
 
 
-def test_a_provider_that_did_not_ask_again_links_nobody(client: Client, provider: Provider) -> None:
+def test_a_provider_that_did_not_ask_again_is_not_linked(client: Client, provider: Provider) -> None:
     User.objects.create_superuser("boss", password="correct horse battery")
     client.post(reverse("admin:login"), {"username": "boss", "password": "correct horse battery"})
     client.post(reverse("single_sign_on_begin_link"))
