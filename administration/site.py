@@ -56,7 +56,7 @@ class Site(AdminSite):
         return context
 
     @method_decorator(never_cache)
-    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:  # type: ignore[override]
         """The sign-in page, for every page that a visitor asks for."""
         # Processes that serve no pages import this module too, and have no allauth.
         from administration.sign_in.pages import SignIn

@@ -14,7 +14,7 @@ from gateway_project.unprivileged import Place
 PATH = "BURSAR_PAGES_SOCKET"
 IS_PAGE_PROCESS = "BURSAR_PAGE_PROCESS"
 
-# Tells a web process of a machine that serves no pages that it serves none.
+# Tells a process of Celery, or a web process of a machine without pages, that it serves none.
 NO_PAGES = "BURSAR_NO_PAGES"
 
 # Connections that wait while the page process is replaced.

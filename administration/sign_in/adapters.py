@@ -26,7 +26,7 @@ NO_ADDRESS = "0.0.0.0"  # noqa: S104  (not to listen on)
 SILENT = {"account/messages/logged_in.txt", "account/messages/logged_out.txt"}
 
 
-class AccountAdapter(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """People are added under People or by single sign-on, never by allauth's pages."""
 
     error_messages = DefaultAccountAdapter.error_messages | {"incorrect_password": "This password is not correct."}
@@ -91,7 +91,7 @@ class AccountAdapter(DefaultAccountAdapter):
             super().add_message(request, level, message_template, *args, **kwargs)
 
 
-class SecondFactorAdapter(DefaultMFAAdapter):
+class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """Secrets of second factors are encrypted under the deployment's master keys."""
 
     error_messages = DefaultMFAAdapter.error_messages | {

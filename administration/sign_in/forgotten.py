@@ -1,7 +1,8 @@
 """Forgotten passwords: a page that sends a link by e-mail, where the deployment has a mail server.
 
 The link is an invitation (administration/invitations.py). The page says the same to everyone, as fast, so that
-strangers don't learn who has an account. A second factor is asked for as ever when the person signs in with the new password.
+strangers don't learn who has an account. When the person signs in with the new password, a second factor is asked for
+as ever.
 """
 
 from __future__ import annotations

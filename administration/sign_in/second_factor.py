@@ -20,7 +20,7 @@ KINDS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
 ALL = "all"
 
 
-class Stage(AuthenticateStage):
+class Stage(AuthenticateStage):  # type: ignore[misc]
     """The step of a sign-in that asks for a second factor, of everyone who has one."""
 
     def _should_handle(self, request: HttpRequest) -> bool:

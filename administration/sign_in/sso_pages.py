@@ -61,7 +61,7 @@ def begin(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_POST
 @login_required
-@reauthentication_required(app="allauth.socialaccount")
+@reauthentication_required(app="allauth.socialaccount")  # type: ignore[untyped-decorator]
 def begin_link(request: HttpRequest) -> HttpResponse:
     """Have a person who is signed in confirm that they link themselves. The page leads on by a link."""
     request.session[f"{SESSION}_link"] = time.time()

@@ -13,6 +13,7 @@ import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection, connections
@@ -25,6 +26,7 @@ from administration.sign_in import forgotten, lost
 from keys import keyring, sign_in
 from keys.audit.models import AuditEvent
 from keys.models import SignInCount
+from tests.admin.test_page_security import INLINE
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +61,7 @@ def demand(settings: Any) -> Callable[..., None]:
 
 def code(secret: str = SECRET, steps: int = 0) -> str:
     """What the app shows, some steps of 30 seconds from now."""
-    return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + steps))
+    return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30 + steps)))
 
 
 def wrong() -> str:
@@ -173,7 +175,7 @@ def test_secrets_are_stored_encrypted_and_follow_a_new_master_key(alice: User, a
     now = list(Authenticator.objects.order_by("pk"))
     assert now[0].data["secret"] != stored[0]["secret"]
     newest = keyring._lines("master_keys")[0]
-    assert keyring.Fernet(newest).decrypt(now[0].data["secret"].encode()).decode() == SECRET
+    assert Fernet(newest).decrypt(now[0].data["secret"].encode()).decode() == SECRET
     assert now[1].wrap().get_unused_codes() == codes
     with connection.cursor() as cursor:
         cursor.execute("SELECT string_agg(changes::text, ' ') FROM keys_auditevent")
@@ -372,6 +374,30 @@ def test_what_is_no_passkey_is_refused(client: Client, alice: User, credential: 
 
 def test_failed_passkeys_of_a_network_are_limited(client: Client) -> None:
     path = reverse("mfa_login_webauthn")
-    statuses = [client.post(path, {"credential": "{}"}).status_code for _ in range(sign_in.NETWORK.failures + 1)]
+    given = {"credential": '{"id": 1}'}
+    statuses = [client.post(path, given).status_code for _ in range(sign_in.NETWORK.failures + 1)]
     assert statuses == [302] * sign_in.NETWORK.failures + [429]
     assert actions().count("failed to sign in") == sign_in.NETWORK.failures
+
+
+def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice: User, settings: Any) -> None:
+    settings.EMAIL_HOST = "mail.example.com"
+    strangers = ("admin:login", "forgotten_password")
+    answers = [client.get(reverse(name), headers={"host": "localhost"}) for name in strangers]
+    give_password(client)
+    own = ("account", "usersessions_list", "mfa_activate_totp", "mfa_add_webauthn", "account_reauthenticate")
+    answers += [client.get(reverse(name)) for name in own]
+    TOTP.activate(alice, SECRET)
+    RecoveryCodes.activate(alice)
+    codes = ("mfa_view_recovery_codes", "mfa_generate_recovery_codes")
+    own = ("account", "mfa_deactivate_totp", "mfa_reauthenticate", *codes)
+    answers += [client.get(reverse(name)) for name in own]
+    other = Client()
+    give_password(other)
+    answers.append(other.get(reverse("mfa_authenticate")))
+    for answer in answers:
+        assert answer.status_code == 200, answer.request["PATH_INFO"]
+        assert not INLINE.search(answer.content.decode()), answer.request["PATH_INFO"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert re.search(r"<h1>[^<]+</h1>", answer.content.decode()) or "login" in answer.request["PATH_INFO"]
+        assert "no-store" in answer.headers["cache-control"] or "login" in answer.request["PATH_INFO"]
