@@ -119,7 +119,8 @@ def keep_up(user: Any, claims: Claims) -> None:
     """Take over the name and the verified address of a person who has no password, and so signs in only there."""
     if user.has_usable_password():
         return
-    new = {"email": verified_email(claims) or ""}
+    email = verified_email(claims)
+    new = {"email": email} if email else {}
     for field, claim in (("first_name", "given_name"), ("last_name", "family_name")):
         if isinstance(claims.get(claim), str):
             new[field] = claims[claim][:NAME_LENGTH]
