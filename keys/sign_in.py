@@ -257,7 +257,7 @@ def count_beginning(address: str) -> None:
 
 
 def _count_one(kind: str, address: str, limit: FailureLimit) -> bool:
-    values = {"network": subject(kind, network_of(address)), "step": limit.step, "room": limit.room}
+    values: dict[str, Any] = {"network": subject(kind, network_of(address)), "step": limit.step, "room": limit.room}
     with connection.cursor() as cursor:
         cursor.execute(COUNT_ONE, values)
         return bool(cursor.rowcount)

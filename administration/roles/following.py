@@ -16,6 +16,7 @@ from django.db import transaction
 from administration.group_roles import GroupRole
 from administration.models import Grant
 from administration.roles import giving
+from administration.roles.enforcement import forget_grants
 from keys.errors import Unusable
 from keys.models import Customer, Team
 from usage import owners
@@ -41,7 +42,8 @@ def follow(user: Any, groups: Iterable[str], roles: Mapping[str, list[GroupRole]
         except Unusable as error:
             logger.warning("OIDC_ROLES: the role %s is not given, because %s", given.role, error)
             continue
-        wanted[given.role, customer and customer.pk, team and team.pk] = (given.role, customer, team)
+        key = (given.role, customer.pk if customer else None, team.pk if team else None)
+        wanted[key] = (given.role, customer, team)
     for role, customer, team in wanted.values():
         giving.give(None, user, role, customer=customer, team=team, by_sso=True)
     for grant in Grant.objects.filter(user=user.pk, by_sso=True).select_related("user"):
@@ -50,7 +52,7 @@ def follow(user: Any, groups: Iterable[str], roles: Mapping[str, list[GroupRole]
                 giving.take(None, grant)
             except Unusable as error:
                 logger.warning("user %s keeps the role %s by single sign-on: %s", user.pk, grant.role, error)
-    giving.forget_grants(user)
+    forget_grants(user)
 
 
 def scope_of(given: GroupRole) -> tuple[Customer | None, Team | None]:

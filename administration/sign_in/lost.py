@@ -13,4 +13,4 @@ def remove_second_factors(user: Any) -> int:
     """Remove a person's second factors and recovery codes, end their sessions, and return how many were removed."""
     count, _ = Authenticator.objects.filter(user_id=user.pk).delete()
     sessions.end_all_of(user)
-    return count
+    return int(count)

@@ -108,9 +108,9 @@ def added(claims: Claims) -> Any | None:
     subject = f"{provider()} {claims['sub']}"
     unique = f"sso-{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
     email = verified_email(claims)
-    taken = not email or len(email) > NAME_LENGTH or users.filter(username__iexact=email).exists()
+    free = email and len(email) <= NAME_LENGTH and not users.filter(username__iexact=email).exists()
     with transaction.atomic():
-        user = users.create_user(unique if taken else email)
+        user = users.create_user(email if email and free else unique)
         link(user, claims["sub"])
     return user
 

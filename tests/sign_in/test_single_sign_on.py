@@ -72,7 +72,8 @@ def sign_in(client: Client, provider: Provider, next: str = "", **changes: str) 
 
 
 def person(client: Client) -> User | None:
-    return User.objects.filter(pk=client.session.get("_auth_user_id")).first()
+    key = client.session.get("_auth_user_id")
+    return User.objects.get(pk=key) if key else None
 
 
 def failed(client: Client, answer: Any) -> None:
