@@ -126,7 +126,8 @@ def open_sessions(request: HttpRequest) -> HttpResponse:
     found = sessions.of(request)
     if request.method == "POST":
         return end_sessions(request, found)
-    context = {"title": "Your sessions", "sessions": found, "hours": settings.CONFIGURATION.session_hours}
+    rows = [(each, sessions.program(each.user_agent)) for each in found]
+    context = {"title": "Your sessions", "sessions": rows, "hours": settings.CONFIGURATION.session_hours}
     return framed(request, "admin/account/sessions.html", context)
 
 

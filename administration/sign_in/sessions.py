@@ -10,6 +10,22 @@ from django.http import HttpRequest
 
 from keys.audit import notes
 
+# How programs are called, and what their `User-Agent` has. The first that fits counts: most name several others too.
+PROGRAMS = {"Edge": "Edg", "Opera": "OPR/", "Firefox": "Firefox/", "Chrome": "Chrome/", "Safari": "Safari/"}
+SYSTEMS = {
+    **{"Android": "Android", "an iPhone": "iPhone", "an iPad": "iPad"},
+    **{"Windows": "Windows", "macOS": "Mac OS X", "Linux": "Linux"},
+}
+
+
+def program(user_agent: str) -> str:
+    """The browser and system in words, as `Chrome on Linux`; the beginning of an unknown `User-Agent`."""
+    browser = next((name for name, mark in PROGRAMS.items() if mark in user_agent), "")
+    system = next((name for name, mark in SYSTEMS.items() if mark in user_agent), "")
+    if browser and system:
+        return f"{browser} on {system}"
+    return user_agent[:60] or "An unknown program"
+
 
 def of(request: HttpRequest) -> list[UserSession]:
     """The open sessions of the person, the newest first. The one of this request is among them."""

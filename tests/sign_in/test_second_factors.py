@@ -22,7 +22,7 @@ from django.urls import reverse
 
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import forgotten, lost
+from administration.sign_in import forgotten, lost, sessions
 from keys import keyring, sign_in
 from keys.audit.models import AuditEvent
 from keys.models import SignInCount
@@ -328,7 +328,7 @@ def test_sessions_are_listed_and_ended(client: Client, alice: User) -> None:
     give_password(other)
     shown = client.get(reverse("usersessions_list"))
     assert "Other browser" in shown.content.decode()
-    (session,) = [each for each in shown.context["sessions"] if each.user_agent == "Other browser"]
+    (session,) = [each for each, program in shown.context["sessions"] if program == "Other browser"]
     stranger = Client()
     stranger.force_login(User.objects.create_superuser("eve"), "django.contrib.auth.backends.ModelBackend")
     stranger.post(reverse("usersessions_list"), {"session": session.pk})
@@ -401,3 +401,17 @@ def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice:
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert re.search(r"<h1>[^<]+</h1>", answer.content.decode()) or "login" in answer.request["PATH_INFO"]
         assert "no-store" in answer.headers["cache-control"] or "login" in answer.request["PATH_INFO"]
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36", "Chrome on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/156.0 Safari/537.36 Edg/156.0", "Edge on Windows"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15) Version/19 Safari/605.1.15", "Safari on macOS"),
+        ("curl/8.0", "curl/8.0"),
+        ("", "An unknown program"),
+    ],
+)
+def test_a_session_says_in_words_where_it_is(user_agent: str, words: str) -> None:
+    assert sessions.program(user_agent) == words
