@@ -59,7 +59,7 @@ def scope_of(given: GroupRole) -> tuple[Customer | None, Team | None]:
     """The customer or team that a group's role is for.
 
     Raises:
-        Unusable: there is none of this name.
+        Unusable: there is no customer or team of this name.
     """
     owner = owners.find(given.owner) if given.owner else None
     return (owner if isinstance(owner, Customer) else None), (owner if isinstance(owner, Team) else None)

@@ -208,7 +208,7 @@ def test_a_person_sets_up_an_app_and_it_is_asked_for_from_then_on(client: Client
     assert give_code(other, code(secret, 1)).status_code == 302
 
 
-def test_who_changes_a_second_factor_proves_again_who_they_are(client: Client, alice: User, app: Authenticator) -> None:
+def test_a_change_of_a_second_factor_needs_another_proof(client: Client, alice: User, app: Authenticator) -> None:
     give_password(client)
     give_code(client, code())
     session = client.session
@@ -302,7 +302,7 @@ def test_a_new_password_does_not_pass_the_second_factor_by(
     assert "asked for a new password" in actions()
 
 
-def test_requests_for_a_new_password_are_counted_whatever_is_typed(client: Client, alice: User, settings: Any) -> None:
+def test_requests_for_a_new_password_are_counted_for_every_name(client: Client, alice: User, settings: Any) -> None:
     settings.EMAIL_HOST = "mail.example.com"
     for who in (("alice", "alice@example.com"), ("nobody", "nobody")):
         statuses = [client.post(reverse("forgotten_password"), {"person": who[at % 2]}).status_code for at in range(6)]
