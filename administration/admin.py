@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from django.contrib import admin
+
 from administration import overview_page, people_admin, search_page
 from administration.calls import pages as call_pages
 from administration.owners import pages as owner_pages
 from administration.rest import token_admin
 
 __all__ = ["call_pages", "overview_page", "owner_pages", "people_admin", "search_page", "token_admin"]
+
+# allauth's pages of its tables show keys of sessions, and would let a person link or unlink another one.
+for model in [model for model in admin.site._registry if model.__module__.startswith("allauth.")]:
+    admin.site.unregister(model)

@@ -37,9 +37,10 @@ INSTALLED_APPS = [
     "messages_api",
     "administration",
 ]
-# The packages of sign-in. A web process that serves no pages loads none of them.
+# The packages of sign-in, before the administration, which removes their pages of tables. A web process that serves no
+# pages loads none of them.
 if page_socket.serves_pages_here():
-    INSTALLED_APPS += ["allauth.account", "allauth.mfa", "allauth.socialaccount", "allauth.usersessions"]
+    INSTALLED_APPS[-1:-1] = ["allauth.account", "allauth.mfa", "allauth.socialaccount", "allauth.usersessions"]
 
 # For pages only: requests to the API (see messages_api.server.handler) and for static files skip this middleware.
 MIDDLEWARE = [

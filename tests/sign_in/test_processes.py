@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from django.contrib import admin
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
@@ -43,3 +44,8 @@ def test_expired_sessions_are_deleted() -> None:
         Session.objects.create(session_key=key, session_data="", expire_date=timezone.now() + timedelta(hours=hours))
     forget_sessions()
     assert [session.session_key for session in Session.objects.all()] == ["open"]
+
+
+def test_no_page_shows_allauths_tables() -> None:
+    shown = [model._meta.label for model in admin.site._registry if model.__module__.startswith("allauth.")]
+    assert shown == []
