@@ -58,9 +58,9 @@ class GrantInline(Cards):
 class PersonAdmin(KeptAdmin):
     """People are never deleted, because the audit log names them: they are deactivated."""
 
-    actions = ("deactivate", "leave_only_roles")
+    actions = ("deactivate", "remove_second_factors", "leave_only_roles")
     empty = "There is no person here yet."
-    about = "A person signs in with a password, and may do what their roles let them do."
+    about = "A person signs in with a password or by single sign-on, and may do what their roles let them do."
     list_display = ("username", "full_name", "email", "roles", "active", "last_login")
     list_filter = ("is_active", "grants__role")
     search_fields = ("username", "first_name", "last_name", "email")
@@ -151,6 +151,20 @@ class PersonAdmin(KeptAdmin):
                 giving.set_active(request.user, person, False)
                 self.log_change(request, person, "Deactivated.")
         self.message_user(request, f"Deactivated: {', '.join(map(str, people)) or 'none'}.")
+
+    @admin.action(description="Remove their second factors: they set up new ones", permissions=["change"])
+    def remove_second_factors(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """For people who have lost theirs. One's own are removed on the account page, which asks for the password."""
+        # Processes that serve no pages import this module too, and have no allauth.
+        from administration.sign_in import lost
+
+        others = queryset.exclude(pk=request.user.pk)
+        people = [each for each in others if self.has_change_permission(request, each)]
+        with transaction.atomic():
+            for person in people:
+                lost.remove_second_factors(person)
+                self.log_change(request, person, "Second factors removed.")
+        self.message_user(request, f"Second factors removed: {', '.join(map(str, people)) or 'none'}.")
 
     def has_own_permission(self, request: HttpRequest) -> bool:
         """Only an owner may take away what no role gives."""

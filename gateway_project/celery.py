@@ -48,6 +48,7 @@ app.conf.beat_schedule = {
         "task": "administration.tasks.forget_rest_answers",
         "schedule": crontab(minute=45),
     },
+    "forget expired sessions": {"task": "administration.tasks.forget_sessions", "schedule": crontab(minute=40)},
     "forget failures to sign in": {"task": "keys.tasks.forget_sign_ins", "schedule": crontab(minute=50)},
     # More than once a day, so that each day gets a seal even if a task is skipped.
     "seal the audit log": {"task": "keys.tasks.seal_audit_log", "schedule": crontab(hour="0,6,12,18", minute=15)},

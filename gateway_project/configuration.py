@@ -5,15 +5,16 @@ A wrong value prevents the start; the message has the variable's name and the ex
 
 from __future__ import annotations
 
+import json
 import os
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from cryptography.fernet import Fernet
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keys import client_address, destinations
@@ -24,6 +25,8 @@ from messages_api.server import cors
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 ROLES = ("api", "admin", "worker", "beat")
+# In SECOND_FACTOR_ROLES: every person.
+ALL = "all"
 
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "filesystem", "sentinel", "sqs")
 
@@ -56,6 +59,20 @@ class Configuration(BaseSettings):
     pages_at_once: int | None = Field(None, ge=1)
     max_page_bytes: int = Field(2_621_440, ge=65_536)
     session_hours: float = Field(12, gt=0, le=24 * 14)
+
+    # Sign-in to pages
+    second_factor_roles: CommaList = []
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = Field("", repr=False)
+    oidc_name: str = "single sign-on"
+    oidc_scopes: CommaList = ["openid", "profile", "email"]
+    oidc_groups_claim: str = "groups"
+    oidc_roles: Annotated[dict[str, Any], NoDecode] = {}
+    oidc_creates_people: bool = False
+    oidc_links_by_email: bool = False
+    oidc_trusts_emails: bool = False
+    oidc_is_second_factor: bool = False
 
     # Stores
     var_dir: Path = BASE_DIR / "var"
@@ -113,7 +130,7 @@ class Configuration(BaseSettings):
     free_parallel: int = Field(50, ge=1)
     free_call_days: int = Field(90, ge=1)
 
-    # E-mail, for alerts
+    # E-mail, for alerts and forgotten passwords
     email_host: str = ""
     email_port: int = Field(587, ge=1, le=65535)
     email_security: Literal["starttls", "tls", "none"] = "starttls"
@@ -134,6 +151,13 @@ class Configuration(BaseSettings):
         database connections for calls."""
         return self.pages_at_once or max(1, min(4, 64 // self.web_processes))
 
+    def permits_plain_http(self, url: str) -> bool:
+        """Whether single sign-on may use this URL without TLS: the deployment permits its private host."""
+        try:
+            return destinations.Destinations(self.allowed_private_hosts).names_private(urlsplit(url).hostname or "")
+        except ValueError:
+            return False
+
     @property
     def serves_web(self) -> bool:
         """Whether this machine listens on HOST:PORT."""
@@ -146,7 +170,7 @@ class Configuration(BaseSettings):
 
     @field_validator(
         *("roles", "allowed_hosts", "trusted_origins", "cors_origins", "trusted_proxies", "allowed_private_hosts"),
-        *("master_keys", "peppers", "expiry_notice_days"),
+        *("master_keys", "peppers", "expiry_notice_days", "second_factor_roles", "oidc_scopes"),
         mode="before",
     )
     @classmethod
@@ -168,6 +192,48 @@ class Configuration(BaseSettings):
         if len(value) > 10 or not all(1 <= days <= 365 for days in value):
             raise ValueError("expected at most 10 numbers of days from 1 to 365, separated by commas")
         return value
+
+    @field_validator("second_factor_roles")
+    @classmethod
+    def check_second_factor_roles(cls, value: list[str]) -> list[str]:
+        if set(value) <= {ALL}:
+            return value
+        from administration.role_names import Role  # it needs Django's models, and most deployments' values don't
+
+        if set(value) - {ALL, *Role.values}:
+            raise ValueError(f"expected {ALL}, or some of {', '.join(Role.values)}, separated by commas")
+        return value
+
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def read_oidc_roles(cls, value: object) -> object:
+        """The JSON as it is; administration/group_roles.py says what it means."""
+        if not isinstance(value, str):
+            return value
+        from administration import group_roles
+
+        try:
+            found = json.loads(value)
+        except json.JSONDecodeError:
+            raise ValueError(group_roles.SHAPE) from None
+        group_roles.read(found)
+        return found
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def check_oidc_issuer(cls, value: str) -> str:
+        parts = split(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("expected the provider's URL, like https://sso.example.com/realms/main")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def check_oidc(self) -> Self:
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("OIDC_CLIENT_ID: expected the client's id at the provider that OIDC_ISSUER names")
+        if self.oidc_issuer.startswith("http://") and not self.permits_plain_http(self.oidc_issuer):
+            raise ValueError("OIDC_ISSUER: expected https://, or a host in ALLOWED_PRIVATE_HOSTS")
+        return self
 
     @field_validator("master_keys")
     @classmethod
@@ -293,8 +359,9 @@ def explain(error: ValidationError) -> str:
     """One line per wrong setting, with its name and the expected form, but not its value, which may be a secret."""
     lines = []
     for fault in error.errors(include_input=False, include_url=False):
-        name = str(fault["loc"][0]).upper() if fault["loc"] else "configuration"
-        lines.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+        message = fault["msg"].removeprefix("Value error, ")
+        # What is about several settings names the wrong one itself.
+        lines.append(f"{str(fault['loc'][0]).upper()}: {message}" if fault["loc"] else message)
     return "\n".join(lines)
 
 

@@ -14,8 +14,17 @@ from gateway_project.unprivileged import Place
 PATH = "BURSAR_PAGES_SOCKET"
 IS_PAGE_PROCESS = "BURSAR_PAGE_PROCESS"
 
+# Tells a process of Celery, or a web process of a machine without pages, that it serves none.
+NO_PAGES = "BURSAR_NO_PAGES"
+
 # Connections that wait while the page process is replaced.
 BACKLOG = 1024
+
+
+def serves_pages_here() -> bool:
+    """Whether this process may serve pages itself, or is a command. Web processes that send requests for pages to the
+    page process don't, nor do those of a machine without pages."""
+    return not {PATH, NO_PAGES} & os.environ.keys()
 
 
 def listen(run_dir: Path, place: Place) -> socket.socket:

@@ -109,7 +109,11 @@ def celery_role(name: str, place: Place, *arguments: str) -> Role:
     command = [str(place.python), "-m", "celery", "--quiet", "-A", "gateway_project", name, *arguments, "-l", "WARNING"]
     # Celery warns about running as root, since a pickled message could run code. Our messages are JSON, and a container
     # often has no other user.
-    environment = {**place.environment, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+    environment = {
+        **place.environment,
+        page_socket.NO_PAGES: "1",
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
+    }
 
     def start() -> tuple[subprocess.Popen[bytes], None]:
         return processes.spawn(command, user=place.user, environment=environment, cwd=place.code), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gateway_project import database
+from gateway_project import database, page_socket
 from gateway_project.configuration import BASE_DIR, WrongConfiguration, configuration
 from keys import secret_files
 
@@ -37,6 +37,10 @@ INSTALLED_APPS = [
     "messages_api",
     "administration",
 ]
+# The packages of sign-in, before the administration, which removes their pages of tables. A web process that serves no
+# pages loads none of them.
+if page_socket.serves_pages_here():
+    INSTALLED_APPS[-1:-1] = ["allauth.account", "allauth.mfa", "allauth.socialaccount", "allauth.usersessions"]
 
 # For pages only: requests to the API (see messages_api.server.handler) and for static files skip this middleware.
 MIDDLEWARE = [
@@ -53,6 +57,12 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "keys.sign_in.Middleware",
 ]
+if page_socket.serves_pages_here():
+    MIDDLEWARE += [
+        "allauth.account.middleware.AccountMiddleware",
+        "administration.sign_in.middleware.ReauthenticationMiddleware",
+        "administration.sign_in.middleware.SecondFactorMiddleware",
+    ]
 
 ROOT_URLCONF = "gateway_project.urls"
 ASGI_APPLICATION = "gateway_project.asgi.application"
@@ -85,6 +95,31 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 PASSWORD_HASHERS = ["keys.sign_in.Hasher"]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
+# django-allauth. Only keys/sign_in.py limits attempts, because allauth's limits are counts in a process's memory.
+ACCOUNT_ADAPTER = "administration.sign_in.adapters.AccountAdapter"
+ACCOUNT_RATE_LIMITS = MFA_RATE_LIMITS = False
+ACCOUNT_SIGNUP_ENABLED = False
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_REAUTHENTICATION_METHODS = ["password", "mfa", "socialaccount"]
+MFA_ADAPTER = "administration.sign_in.adapters.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_TOLERANCE = 1
+MFA_FORMS = {
+    "authenticate": "administration.sign_in.forms.CodeForm",
+    "reauthenticate": "administration.sign_in.forms.CodeAgainForm",
+    "activate_totp": "administration.sign_in.forms.AppForm",
+    "add_webauthn": "administration.sign_in.passkey_forms.NewPasskeyForm",
+    "authenticate_webauthn": "administration.sign_in.passkey_forms.PasskeyForm",
+    "reauthenticate_webauthn": "administration.sign_in.passkey_forms.PasskeyAgainForm",
+    "login_webauthn": "administration.sign_in.passkey_forms.PasskeyAloneForm",
+}
 
 LANGUAGE_CODE = "en-gb"
 USE_I18N = True

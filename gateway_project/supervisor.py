@@ -389,14 +389,16 @@ def start_roles(supervisor: Supervisor, settings: Configuration, listener: socke
     """Start the processes of the deployment's roles."""
     if listener:
         supervisor.listeners.append(listener)
-        sends_pages = {}
+        pages_elsewhere = {}
+        if "admin" not in settings.roles:
+            pages_elsewhere = {page_socket.NO_PAGES: "1"}
         if settings.has_page_process:
             pages = page_socket.listen(supervisor.run_dir, place)
             supervisor.listeners.append(pages)
             supervisor.add(roles.page_role(settings, pages, place))
-            sends_pages = {page_socket.PATH: str(pages.getsockname())}
+            pages_elsewhere = {page_socket.PATH: str(pages.getsockname())}
         for number in range(1, settings.web_processes + 1):
-            supervisor.add(roles.web_role(f"web-{number}", settings, listener, place, sends_pages))
+            supervisor.add(roles.web_role(f"web-{number}", settings, listener, place, pages_elsewhere))
     if "worker" in settings.roles:
         supervisor.add(roles.worker_role(place))
     if "beat" in settings.roles:

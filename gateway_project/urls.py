@@ -30,5 +30,6 @@ urlpatterns = [
     path("invitation/<uidb64>/<token>/", invitations.accept, name="invitation"),
     path("admin/password_change/", admin.site.admin_view(change_password, cacheable=True)),
     path("admin/<slug:app_label>/<slug:model_name>/<path:object_id>/history/", admin.site.admin_view(history)),
+    path("admin/", include("administration.sign_in.urls")),
     path("admin/", admin.site.urls),
 ]

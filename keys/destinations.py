@@ -99,10 +99,15 @@ class Destinations:
         if not (is_public(address) or is_in(address, self.networks) or self._has_leave(name)):
             raise Forbidden(PRIVATE_WORDS)
 
+    def names_private(self, host: str) -> bool:
+        """Whether ALLOWED_PRIVATE_HOSTS names this host, or the network of the address that it is written as."""
+        name, address = plain_host(host), spelled(host)
+        if address is not None:
+            return is_in(meant(address), self.networks)
+        return name in self.names or any("*" + name[at:] in self.names for at, dot in enumerate(name) if dot == ".")
+
     def _has_leave(self, name: str) -> bool:
-        if name in self.names or provider_kinds.is_own_host(name) or name in self.kept():
-            return True
-        return any("*" + name[at:] in self.names for at, letter in enumerate(name) if letter == ".")
+        return self.names_private(name) or provider_kinds.is_own_host(name) or name in self.kept()
 
     def permitted(self, host: str, addresses: Iterable[str]) -> list[str]:
         """The permitted ones of a host's addresses.

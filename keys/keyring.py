@@ -7,6 +7,7 @@ running process follows a rotation.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,10 @@ class Pepper:
     name: str
     key: bytes
 
+
+# Functions that encrypt secrets of other tables under the newest master key, and return their number. An app adds its
+# own when it is loaded; one raises Unusable if no master key decrypts a secret.
+REENCRYPTED_TOO: list[Callable[[], int]] = []
 
 _Mark = tuple[int, int, int]
 _read: dict[Path, tuple[_Mark, list[str]]] = {}

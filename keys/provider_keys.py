@@ -241,7 +241,7 @@ def reencrypt_all() -> int:
                 raise Unusable(f"the {model._meta.verbose_name} “{row}”: {error}") from None
         model._default_manager.bulk_update(rows, ["secret_ciphertext"])
         count += len(rows)
-    return count
+    return count + sum(reencrypt() for reencrypt in keyring.REENCRYPTED_TOO)
 
 
 @transaction.atomic

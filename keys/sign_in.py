@@ -4,6 +4,9 @@ One SQL statement, valid for all processes, counts an attempt before its passwor
 its own count, so what remains are failures. Three limits apply to an attempt: that of the client's network, that of the
 user from this network, and a much larger one of the user from anywhere. The first and the last don't apply to a user
 who signed in from this network lately, so that guesses from elsewhere can't lock that user out.
+
+Second factors and requests for a new password have counts of their own for a user, so that a known password doesn't
+clear the failures of guessed codes. They share the count of the network.
 """
 
 from __future__ import annotations
@@ -58,6 +61,37 @@ class FailureLimit:
 NETWORK = FailureLimit(failures=30, seconds=20)
 PAIR = FailureLimit(failures=5, seconds=60)
 USER = FailureLimit(failures=100, seconds=30)
+# Sign-ins that a network may begin without a name: with a passkey, or at the provider of single sign-on.
+BEGINNINGS = FailureLimit(failures=60, seconds=5)
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What is attempted, and how it is limited and noted.
+
+    Attributes:
+        kind: separates its counts of a user from others; empty for passwords.
+        user: the limit for a user from anywhere.
+        words: what the process's log calls it.
+        failed: the action of a failure in the audit log.
+        refused: the action of an attempt above the limit in the audit log.
+    """
+
+    kind: str
+    user: FailureLimit
+    words: str
+    failed: str
+    refused: str
+
+
+PASSWORDS = Attempts("", USER, "sign-in", "failed to sign in", "refused to sign in")
+# Six digits: 20 failures, and then one in five minutes, leave a guesser who knows the password a chance of one in a
+# thousand in a day.
+CODES = Attempts(
+    "code", FailureLimit(20, 300), "second factor", "failed to prove a second factor", "refused a second factor"
+)
+# Each request may send an e-mail, so each counts as a failure.
+RESETS = Attempts("reset", FailureLimit(5, 1800), "new password", "", "refused to ask for a new password")
 
 # A count is stored as the moment when its last failure expires. The network's limit is checked first, so that made-up
 # user names from one network create no more rows than the network has attempts.
@@ -135,41 +169,52 @@ class Busy(Refused):
 
 
 @contextlib.contextmanager
-def counted(user: str, address: str) -> Iterator[None]:
-    """Count an attempt to sign in, and check the password within this block.
+def counted(user: str, address: str, attempts: Attempts = PASSWORDS) -> Iterator[None]:
+    """Count an attempt to sign in, and check the password or code within this block.
 
-    The block raises a ValidationError if the password is wrong.
+    The block raises a ValidationError if the password or code is wrong.
 
     Raises:
         Refused: a limit is reached, or the process is busy; the client must wait.
     """
     who = f"user {user[:NAME_LENGTH]!a} from {address}"
-    values = statement_values(user, network_of(address))
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT, values)
-        allowed, seconds = cursor.fetchone()
-    if not allowed:
-        logger.warning("sign-in refused after too many failures: %s", who)
-        notes.sign_in_refused(user)
-        raise Refused(max(1, math.ceil(seconds or 1)))
+    values = count(user, address, attempts)
     try:
         yield
     except ValidationError:
-        logger.warning("sign-in failed: %s", who)
-        notes.sign_in_failed(user)
+        logger.warning("%s failed: %s", attempts.words, who)
+        notes.sign_in_failed(user, attempts.failed)
         raise
     except Busy:
-        logger.warning("sign-in refused because the process is busy: %s", who)
+        logger.warning("%s refused because the process is busy: %s", attempts.words, who)
         with connection.cursor() as cursor:
             cursor.execute(NOT_TRIED, values)
         raise
     with connection.cursor() as cursor:
         cursor.execute(SUCCEEDED, values)
-    logger.info("sign-in succeeded: %s", who)
+    logger.info("%s succeeded: %s", attempts.words, who)
 
 
-# A wrong token: count it, unless the network has no allowance left.
-COUNT_WRONG = """
+def count(user: str, address: str, attempts: Attempts) -> dict[str, Any]:
+    """Count an attempt, and return the values of the statements that undo it.
+
+    Raises:
+        Refused: a limit is reached; the client must wait.
+    """
+    values = statement_values(user, network_of(address), attempts)
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, values)
+        allowed, seconds = cursor.fetchone()
+    if not allowed:
+        who = f"user {user[:NAME_LENGTH]!a} from {address}"
+        logger.warning("%s refused after too many failures: %s", attempts.words, who)
+        notes.sign_in_refused(user, attempts.refused)
+        raise Refused(max(1, math.ceil(seconds or 1)))
+    return values
+
+
+# Count something of a network, unless it has no allowance left.
+COUNT_ONE = """
 INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(network)s, now() + %(step)s)
 ON CONFLICT (subject) DO UPDATE SET forgotten_at = greatest(c.forgotten_at, now()) + %(step)s
 WHERE c.forgotten_at <= now() + %(room)s
@@ -182,32 +227,71 @@ def count_wrong_token(address: str) -> None:
     Raises:
         Refused: this network has sent too many; the client must wait.
     """
-    values: dict[str, Any] = {
-        "network": subject("token", network_of(address)),
-        "step": NETWORK.step,
-        "room": NETWORK.room,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT_WRONG, values)
-        counted = cursor.rowcount
-    if not counted:
+    if not _count_one("token", address, NETWORK):
         logger.warning("wrong API tokens refused after too many failures: from %s", address)
         raise TooManyTokens(NETWORK.seconds)
     logger.warning("an API token was refused: from %s", address)
 
 
-def statement_values(user: str, network: str) -> dict[str, Any]:
+def count_failure(kind: str, address: str) -> None:
+    """Count a failure to sign in without a name.
+
+    Raises:
+        Refused: this network has failed too often; the client must wait.
+    """
+    if not _count_one(kind, address, NETWORK):
+        logger.warning("sign-in by %s refused after too many failures: from %s", kind, address)
+        raise Refused(NETWORK.seconds)
+    logger.warning("sign-in by %s failed: from %s", kind, address)
+    notes.sign_in_failed("", PASSWORDS.failed)
+
+
+def count_beginning(address: str) -> None:
+    """Count a sign-in that begins without a name: it stores a session, and may ask another server.
+
+    Raises:
+        Refused: this network has begun too many; the client must wait.
+    """
+    if not _count_one("beginning", address, BEGINNINGS):
+        raise Refused(BEGINNINGS.seconds)
+
+
+def _count_one(kind: str, address: str, limit: FailureLimit) -> bool:
+    values: dict[str, Any] = {"network": subject(kind, network_of(address)), "step": limit.step, "room": limit.room}
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT_ONE, values)
+        return bool(cursor.rowcount)
+
+
+SPEND = """
+INSERT INTO keys_signincount (subject, forgotten_at) VALUES (%s, now() + interval '1 hour') ON CONFLICT DO NOTHING
+"""
+
+
+def spend(*parts: str) -> bool:
+    """Whether a code is used for the first time, in all processes. It is remembered for an hour.
+
+    Args:
+        parts: what the code is of, such as the user and the code's time.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(SPEND, [subject("spent", *parts)])
+        return bool(cursor.rowcount)
+
+
+def statement_values(user: str, network: str, attempts: Attempts = PASSWORDS) -> dict[str, Any]:
     """The values of the SQL statements' placeholders."""
+    kind = [attempts.kind] if attempts.kind else []
     return {
         "network": subject("network", network),
         "network_step": NETWORK.step,
         "network_room": NETWORK.room,
-        "pair": subject("pair", user, network),
+        "pair": subject("pair", *kind, user, network),
         "pair_step": PAIR.step,
         "pair_room": PAIR.room,
-        "user": subject("user", user),
-        "user_step": USER.step,
-        "user_room": USER.room,
+        "user": subject("user", *kind, user),
+        "user_step": attempts.user.step,
+        "user_room": attempts.user.room,
         "remembered": SIGN_INS_REMEMBERED,
     }
 

@@ -16,7 +16,8 @@ from keys.models import Customer, Team
 class Grant(models.Model):
     """A role of a person: for everything, for one customer, or for one team.
 
-    A trigger keeps the last owner (administration/sql/last_owner.sql).
+    A trigger keeps the last owner (administration/sql/last_owner.sql). A role `by_sso` follows the person's groups at
+    the provider of single sign-on (administration/roles/following.py).
     """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="grants")
@@ -27,6 +28,7 @@ class Grant(models.Model):
     team = models.ForeignKey(
         Team, on_delete=models.CASCADE, null=True, blank=True, related_name="+", help_text="Empty: not only one."
     )
+    by_sso = models.BooleanField("by single sign-on", default=False, db_default=False, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

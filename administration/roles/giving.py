@@ -67,21 +67,33 @@ def may_manage(manager: Any, person: Any) -> bool:
 
 
 @transaction.atomic
-def give(giver: Any, user: Any, role: str, *, customer: Customer | None = None, team: Team | None = None) -> Grant:
+def give(
+    giver: Any,
+    user: Any,
+    role: str,
+    *,
+    customer: Customer | None = None,
+    team: Team | None = None,
+    by_sso: bool = False,
+) -> Grant:
     """Give a person a role, once.
 
     Args:
-        giver: the person who gives it; None for a command, which may give all.
+        giver: the person who gives it; None for a command or for single sign-on, which may give all.
+        by_sso: the role follows the person's groups. One that was given by hand stays one.
 
     Raises:
         PermissionDenied: the giver lacks this role or scope.
         ValidationError: the role can't be given for this scope.
     """
-    grant = Grant(user=user, role=role, customer=customer, team=team)
+    grant = Grant(user=user, role=role, customer=customer, team=team, by_sso=by_sso)
     if giver is not None and not may_give(giver, grant):
         raise PermissionDenied(NOT_YOURS)
     same = Grant.objects.filter(user=user, role=role, customer=customer, team=team).first()
     if same is not None:
+        if same.by_sso and not by_sso:
+            same.by_sso = False
+            same.save(update_fields=["by_sso"])
         return same
     grant.full_clean()
     grant.save()

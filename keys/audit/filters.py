@@ -30,7 +30,7 @@ BY_PEOPLE = ("person", "token")
 DAYS = {"1": "the last 24 hours", "7": "the last 7 days", "31": "the last 31 days", "366": "the last year"}
 RANGE = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.\.(\d{4}-\d\d-\d\d))?")
 ROW = re.compile(r"([a-z_]+):([0-9]+)")
-WATCHED = ("keys", "usage", "auth", "administration")
+WATCHED = ("keys", "usage", "auth", "administration", "mfa", "socialaccount")
 HELP = "A row (keys_team:4), a user's name, an address, a day (2026-11-29) or days (2026-11-01..2026-11-30)."
 
 

@@ -15,7 +15,6 @@ from keys.audit.actor import Actor, acting
 from keys.audit.models import AuditEvent
 
 USERS = "auth_user"
-REFUSED = "refused to sign in"
 REFUSALS_EVERY = timedelta(minutes=1)
 NOTE = "SELECT keys_audit_note(%s, %s, %s, '', %s::jsonb)"
 
@@ -36,16 +35,17 @@ def signed_out(request: HttpRequest | None, user: Any, **_: object) -> None:
         _note_of(request, user, "signed out")
 
 
-def sign_in_failed(name: str) -> None:
-    note("failed to sign in", USERS, _user_key(name))
+def sign_in_failed(name: str, action: str) -> None:
+    """A wrong password or code of a user; `action` says which."""
+    note(action, USERS, _user_key(name))
 
 
-def sign_in_refused(name: str) -> None:
+def sign_in_refused(name: str, action: str) -> None:
     """Refusals have no limit, unlike failures, and the log is never emptied: a user's next event is a minute later."""
     key = _user_key(name)
     since = timezone.now() - REFUSALS_EVERY
-    if not AuditEvent.objects.filter(at__gt=since, action=REFUSED, table_name=USERS, object=key).exists():
-        note(REFUSED, USERS, key)
+    if not AuditEvent.objects.filter(at__gt=since, action=action, table_name=USERS, object=key).exists():
+        note(action, USERS, key)
 
 
 def _user_key(name: str) -> str:

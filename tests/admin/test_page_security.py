@@ -20,6 +20,8 @@ INLINE = re.compile(
     r"<script(?![^>]*\bsrc=)(?![^>]*type=\"application/json\")[^>]*>|<style|\sstyle=|\son[a-z]+=\"|javascript:", re.I
 )
 
+BESIDE = ("admin:time_zone", "admin:password_change", "account", "usersessions_list")
+
 
 @pytest.fixture(autouse=True)
 def own_secrets(settings, tmp_path):
@@ -34,7 +36,7 @@ def pages() -> list[str]:
         found.append(reverse(f"{name}_changelist"))
         if type(page).has_add_permission.__qualname__.startswith(("BaseModelAdmin", "ModelAdmin")):
             found.append(reverse(f"{name}_add"))
-    return [*dict.fromkeys(found), "/", "/docs/", reverse("admin:time_zone"), reverse("admin:password_change")]
+    return [*dict.fromkeys(found), "/", "/docs/", *map(reverse, BESIDE)]
 
 
 def test_no_page_has_an_inline_script_or_style(admin_client):

@@ -29,6 +29,8 @@ METHODS = {
     "admin:keys_providerkey_test": "POST",
     "admin:administration_person_invite": "POST",
     "admin:logout": "POST",
+    "cancel_sign_in": "POST",
+    "single_sign_on_begin_link": "POST",
 }
 
 pytestmark = pytest.mark.django_db

@@ -1,0 +1,109 @@
+"""Forgotten passwords: a page that sends a link by e-mail, where the deployment has a mail server.
+
+The link is an invitation (administration/invitations.py). The page says the same to everyone, as fast, so that
+strangers don't learn who has an account. When the person signs in with the new password, a second factor is asked for
+as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.mail import EmailMessage
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from administration import invitations
+from administration.sign_in.frame import framed
+from keys import sign_in
+from keys.audit import notes
+from keys.product import NAME
+
+logger = logging.getLogger(__name__)
+
+TEXT = """Someone, probably you, has asked for a new password of the user {user} at {host}.
+
+This link sets one, once, within three days:
+
+{link}
+
+If it wasn't you, ignore this message. The password stays as it is.
+"""
+# One thread sends, so that a slow mail server delays no page. Messages above the number that may wait are dropped.
+SENDER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mail")
+ROOM = threading.BoundedSemaphore(50)
+
+
+class ForgottenForm(forms.Form):
+    """Asks who forgot the password."""
+
+    person = forms.CharField(
+        label="User name or e-mail address",
+        max_length=254,
+        widget=forms.TextInput(attrs={"autocomplete": "username", "autofocus": True}),
+    )
+
+
+def is_on(request: HttpRequest) -> bool:
+    """Whether the page sends links: there is a mail server, and the host in the link is one that ALLOWED_HOSTS names.
+    A host that only `*` permits could be a stranger's, who would get the link."""
+    named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
+    host = split_domain_port(request.get_host())[0]
+    return bool(settings.EMAIL_HOST) and validate_host(host, named)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def page(request: HttpRequest) -> HttpResponse:
+    """Ask who forgot a password, and send a link."""
+    context: dict[str, Any] = {"title": "Forgotten password", "is_on": is_on(request)}
+    form = ForgottenForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and context["is_on"] and form.is_valid():
+        ask(request, form.cleaned_data["person"])
+        return framed(request, "admin/account/forgotten.html", context | {"sent": True})
+    return framed(request, "admin/account/forgotten.html", context | {"form": form})
+
+
+def ask(request: HttpRequest, text: str) -> None:
+    """Send a link to the one person who is meant, if there is one.
+
+    Raises:
+        Refused: there were too many requests for this person, or from this network.
+    """
+    found = get_user_model()._default_manager.filter(Q(username=text) | Q(email__iexact=text), is_active=True)[:2]
+    user = found[0] if len(found) == 1 else None
+    sign_in.count(user.get_username() if user else text, request.META["REMOTE_ADDR"], sign_in.RESETS)
+    # People of single sign-on, and those who haven't accepted their invitation yet, have no password to forget.
+    if user is None or not user.email or not user.has_usable_password():
+        logger.info("a new password was asked for, but there is no such person with a password and an address")
+        return
+    notes.note("asked for a new password", notes.USERS, str(user.pk))
+    body = TEXT.format(user=user.get_username(), host=request.get_host(), link=invitations.link(request, user))
+    send(EmailMessage(f"A new password for {NAME}", body, settings.EMAIL_FROM, [user.email]))
+
+
+def send(message: EmailMessage) -> Future[None] | None:
+    """Send a message soon; None if too many wait."""
+    if not ROOM.acquire(blocking=False):
+        logger.error("too many e-mails wait: one for a forgotten password is not sent")
+        return None
+    return SENDER.submit(_send, message)
+
+
+def _send(message: EmailMessage) -> None:
+    try:
+        message.send()
+    except (smtplib.SMTPException, OSError, ValueError) as error:
+        logger.error("the mail server refused a link for a forgotten password (%s)", type(error).__name__)
+    finally:
+        ROOM.release()
