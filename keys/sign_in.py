@@ -168,8 +168,8 @@ def counted(user: str, address: str) -> Iterator[None]:
     logger.info("sign-in succeeded: %s", who)
 
 
-# A wrong token: count it, unless the network has no allowance left.
-COUNT_WRONG = """
+# Count something of a network, unless it has no allowance left.
+COUNT_ONE = """
 INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(network)s, now() + %(step)s)
 ON CONFLICT (subject) DO UPDATE SET forgotten_at = greatest(c.forgotten_at, now()) + %(step)s
 WHERE c.forgotten_at <= now() + %(room)s
@@ -182,18 +182,30 @@ def count_wrong_token(address: str) -> None:
     Raises:
         Refused: this network has sent too many; the client must wait.
     """
-    values: dict[str, Any] = {
-        "network": subject("token", network_of(address)),
-        "step": NETWORK.step,
-        "room": NETWORK.room,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(COUNT_WRONG, values)
-        counted = cursor.rowcount
-    if not counted:
+    if not _count_one("token", address, NETWORK):
         logger.warning("wrong API tokens refused after too many failures: from %s", address)
         raise TooManyTokens(NETWORK.seconds)
     logger.warning("an API token was refused: from %s", address)
+
+
+def count_failure(kind: str, address: str) -> None:
+    """Count a failure to sign in without a name.
+
+    Raises:
+        Refused: this network has failed too often; the client must wait.
+    """
+    if not _count_one(kind, address, NETWORK):
+        logger.warning("sign-in by %s refused after too many failures: from %s", kind, address)
+        raise Refused(NETWORK.seconds)
+    logger.warning("sign-in by %s failed: from %s", kind, address)
+    notes.sign_in_failed("")
+
+
+def _count_one(kind: str, address: str, limit: FailureLimit) -> bool:
+    values: dict[str, Any] = {"network": subject(kind, network_of(address)), "step": limit.step, "room": limit.room}
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT_ONE, values)
+        return bool(cursor.rowcount)
 
 
 def statement_values(user: str, network: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ METHODS = {
     "admin:keys_providerkey_test": "POST",
     "admin:administration_person_invite": "POST",
     "admin:logout": "POST",
+    "my_sign_out": "POST",
 }
 
 pytestmark = pytest.mark.django_db
