@@ -8,6 +8,7 @@ from typing import Any
 from django.db import connection
 
 from keys import credentials, keyring
+from keys.models.credentials import WITHOUT_SECRET
 
 # The gateway's own credential for providers' keys opens nothing.
 FIND = """
@@ -17,7 +18,7 @@ JOIN keys_virtualkey v ON v.id = c.virtual_key_id
 LEFT JOIN keys_team t ON t.id = v.team_id
 LEFT JOIN keys_customer u ON u.id = v.customer_id
 LEFT JOIN keys_gateway g ON true
-WHERE c.kind <> 'passthrough' AND
+WHERE NOT c.kind = ANY (%s) AND
 """
 # Of the bars, those that are final. All others are pauses.
 ENDS = {"revoked", "expired"}
@@ -49,6 +50,6 @@ def of_credential(credential: int) -> Judged | None:
 
 def _find(which: str, value: Any) -> Judged | None:
     with connection.cursor() as cursor:
-        cursor.execute(FIND + which, [value])
+        cursor.execute(FIND + which, [list(WITHOUT_SECRET), value])
         row = cursor.fetchone()
     return Judged(row[0], row[1], tuple(row[2])) if row else None

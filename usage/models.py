@@ -22,6 +22,7 @@ from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
+from usage.workers import Worker
 
 __all__ = [
     "Alert",
@@ -38,6 +39,7 @@ __all__ = [
     "Retained",
     "TopUp",
     "Window",
+    "Worker",
 ]
 
 

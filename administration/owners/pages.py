@@ -16,7 +16,8 @@ from administration import rooms
 from administration.owners import standing
 from administration.roles import may, names, visible
 from administration.rooms import Page
-from keys.models import Credential, CredentialKind, Customer, Team, VirtualKey, VirtualKeyRoute
+from keys.models import Credential, Customer, Team, VirtualKey, VirtualKeyRoute
+from keys.models.credentials import WITHOUT_SECRET
 from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
 from usage import owner_days, rollups
@@ -144,7 +145,7 @@ def secrets(virtual_key: VirtualKey, user: Any) -> list[Credential] | None:
     """The newest secrets of a key; None for people who may not see their ends."""
     if not may(user, names.VIEW_CREDENTIAL, virtual_key):
         return None
-    rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind=CredentialKind.PASSTHROUGH)
+    rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind__in=WITHOUT_SECRET)
     return list(rows.order_by("-pk")[:LISTED])
 
 

@@ -29,6 +29,9 @@ METHODS = {
     "admin:administration_person_invite": "POST",
     "admin:logout": "POST",
     "my_sign_out": "POST",
+    "admin:provider_key_call": "POST",
+    "admin:provider_key_reset": "POST",
+    "admin:provider_key_secret": "POST",
 }
 
 pytestmark = pytest.mark.django_db
@@ -75,6 +78,8 @@ def address(name: str, route: str, cast: Cast) -> str:
             return str(row.pk if row is not None else cast.row("keys.virtualkey").pk)
         if match[1] == "call":
             return str(cast.row("usage.ledgerentry").pk)
+        if match[1] == "pk" and ":provider_key" in name:
+            return str(cast.row("keys.providerkey").pk)
         if match[1] in ("pk", "key"):
             kind = next((kind for kind in ("team", "customer") if name.endswith(f":{kind}")), "virtualkey")
             return str(cast.row(f"keys.{kind}").pk)
