@@ -18,6 +18,7 @@ from administration.rest.members import Flag, Members, Moment, Text, Whole, numb
 from administration.rest.resource import Changed, Listed, written
 from administration.rest.resources.budgets import BudgetTerms, LimitTerms, put_budget, put_limit
 from administration.rest.resources.customers import Pausable
+from administration.rest.resources.why import Explained
 from keys import issuing, key_terms
 from keys.models import MOST_TOKENS, Credential, CredentialKind, Customer, ProviderKey, Team, VirtualKey
 
@@ -126,7 +127,7 @@ class Revocation(Members):
     cut_streams = Flag(required=False, default=False)
 
 
-class VirtualKeys(Pausable, Listed, Changed):
+class VirtualKeys(Explained, Pausable, Listed, Changed):
     """Credentials of callers: who pays, and which models and provider keys they may use."""
 
     scope = "virtual_keys"
