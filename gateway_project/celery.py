@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -102,6 +103,7 @@ def beat_lives(**_: object) -> None:
 
     _signs[:] = [Signs(WorkerKind.BEAT)]
     _signs[0].start()
+    atexit.register(worker_ends)  # Celery has no signal for the end of beat
 
 
 @before_task_publish.connect
@@ -127,6 +129,6 @@ def note_beginning(task: Any = None, **_: object) -> None:
 
 @worker_shutdown.connect
 def worker_ends(**_: object) -> None:
-    """Take back the sign of life of a worker that stops."""
+    """Take back the sign of life of a process that stops."""
     while _signs:
         _signs.pop().stop()

@@ -50,6 +50,6 @@ def of_credential(credential: int) -> Judged | None:
 
 def _find(which: str, value: Any) -> Judged | None:
     with connection.cursor() as cursor:
-        cursor.execute(FIND + which, [list(WITHOUT_SECRET), value])
+        cursor.execute(FIND + which, [[kind.value for kind in WITHOUT_SECRET], value])
         row = cursor.fetchone()
     return Judged(row[0], row[1], tuple(row[2])) if row else None

@@ -24,7 +24,8 @@ from django.utils import timezone
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60.0
-# A process that has shown no sign of life for so long counts as dead. Its row is deleted after FORGOTTEN.
+# A process that has shown no sign of life for so long counts as dead. Its row is deleted after FORGOTTEN, or by another
+# process of its kind on its host, which has taken its place.
 ALIVE = timedelta(seconds=3 * EVERY_SECONDS)
 FORGOTTEN = timedelta(days=1)
 # The header of a task's message with the time at which it was sent.
@@ -92,7 +93,7 @@ class Signs:
                 self.waited_ms = max(waited, self.waited_ms or 0)
 
     def give(self) -> None:
-        """Write the row, and delete those of processes that ended long ago.
+        """Write the row, and delete those of processes that are dead and replaced, or ended long ago.
 
         Raises:
             django.db.Error: the database is unavailable.
@@ -104,9 +105,13 @@ class Signs:
             values["task_at"] = task_at
         if waited_ms is not None:
             values["waited_ms"] = waited_ms
-        new = {"kind": self.kind, "host": socket.gethostname()[:200], "pid": os.getpid()}
-        Worker.objects.update_or_create(id=self.id, defaults=values, create_defaults=new | values)
-        Worker.objects.filter(beat_at__lt=timezone.now() - FORGOTTEN).delete()
+        place = {"kind": self.kind, "host": socket.gethostname()[:200]}
+        Worker.objects.update_or_create(
+            id=self.id, defaults=values, create_defaults=place | values | {"pid": os.getpid()}
+        )
+        now = timezone.now()
+        replaced = models.Q(**place, beat_at__lt=now - ALIVE)
+        Worker.objects.filter(replaced | models.Q(beat_at__lt=now - FORGOTTEN)).delete()
 
     def start(self) -> None:
         """Begin to give signs of life."""
@@ -118,7 +123,7 @@ class Signs:
         self.ended.set()
         if self.thread is not None:
             self.thread.join(timeout=5)
-        with contextlib.suppress(Error), contextlib.closing(connection):
+        with contextlib.suppress(Error):
             Worker.objects.filter(id=self.id).delete()
 
     def _run(self) -> None:

@@ -56,6 +56,24 @@ def test_a_process_that_is_silent_counts_as_dead_and_is_forgotten_after_a_day():
     assert Worker.objects.count() == 2
 
 
+def test_a_process_that_has_taken_the_place_of_a_dead_one_forgets_it():
+    before = Signs(WorkerKind.WORKER)
+    before.give()
+    Worker.objects.update(beat_at=timezone.now() - ALIVE)
+    Signs(WorkerKind.BEAT).give()
+    assert Worker.objects.filter(id=before.id).exists()
+    Signs(WorkerKind.WORKER).give()
+    assert not Worker.objects.filter(id=before.id).exists()
+    assert Worker.objects.count() == 2
+
+
+def test_a_process_that_stops_takes_its_row_back():
+    signs = Signs(WorkerKind.WORKER)
+    signs.give()
+    signs.stop()
+    assert not Worker.objects.exists()
+
+
 def test_a_task_says_when_it_was_sent_and_the_worker_how_long_it_waited(monkeypatch):
     signs = Signs(WorkerKind.WORKER)
     monkeypatch.setattr(celery, "_signs", [signs])
