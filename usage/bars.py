@@ -39,12 +39,12 @@ class Judged:
 
 
 def of_secret(secret: str) -> Judged | None:
-    """The credential with this plain text, under any of the peppers; None if there is none. One query."""
+    """The credential with this plain text, under any of the peppers; None without a match. One query."""
     return _find("c.digest = ANY(%s)", [credentials.digest(secret, pepper.key) for pepper in keyring.peppers()])
 
 
 def of_credential(credential: int) -> Judged | None:
-    """The credential with this id; None if there is none. One query."""
+    """The credential with this id; None without a match. One query."""
     return _find("c.id = %s", credential)
 
 
