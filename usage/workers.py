@@ -24,7 +24,7 @@ from django.utils import timezone
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60.0
-# A process that has shown no sign of life within this time counts as dead. Its row is deleted after FORGOTTEN, or by another
+# A process without a sign of life within this time counts as dead. Its row is deleted after FORGOTTEN, or by another
 # process of its kind on its host, which has taken its place.
 ALIVE = timedelta(seconds=3 * EVERY_SECONDS)
 FORGOTTEN = timedelta(days=1)
