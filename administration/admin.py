@@ -8,9 +8,20 @@ from administration import overview_page, people_admin, search_page
 from administration.calls import pages as call_pages
 from administration.issuing import many, one
 from administration.owners import pages as owner_pages
+from administration.providers import pages as provider_pages
 from administration.rest import token_admin
 
-__all__ = ["call_pages", "many", "one", "overview_page", "owner_pages", "people_admin", "search_page", "token_admin"]
+__all__ = [
+    "call_pages",
+    "many",
+    "one",
+    "overview_page",
+    "owner_pages",
+    "people_admin",
+    "provider_pages",
+    "search_page",
+    "token_admin",
+]
 
 # allauth's pages of its tables show keys of sessions, and would let a person link or unlink another one.
 for model in [model for model in admin.site._registry if model.__module__.startswith("allauth.")]:

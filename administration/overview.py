@@ -23,6 +23,7 @@ from usage.budgets import Budget, Period, Unit, Window
 from usage.cells import OWNER
 from usage.models import Alert, Hold, Process, Refusal, Rollup, Status
 from usage.refusal_reasons import SENTENCES
+from usage.workers import Worker, WorkerKind
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # At most so far is looked: budgets in order of customers, teams and keys; refusals of the last hour, the latest ones.
@@ -241,6 +242,39 @@ def processes(user: Any, lease: timedelta, now: datetime) -> dict[str, int]:
     rows = visible(user, Process.objects.all()).values_list("heartbeat_at", flat=True)
     alive = sum(at > now - lease for at in rows)
     return {"alive": alive, "dead": len(rows) - alive}
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Celery's processes: workers and beats that live, those that don't, when the last task began, and how many
+    milliseconds it had waited at most (None: unknown)."""
+
+    workers: int
+    beats: int
+    dead: int
+    task_at: datetime | None
+    waited_ms: int | None
+
+    @property
+    def stands(self) -> str:
+        """What is wrong; empty if nothing is."""
+        if not self.workers:
+            return "no worker runs"
+        return "" if self.beats else "no beat runs, so no periodic task is sent"
+
+
+def workers(user: Any) -> Workers:
+    """The state of Celery's processes. One query."""
+    rows = list(visible(user, Worker.objects.all()))
+    alive = [row for row in rows if row.alive]
+    working = [row for row in alive if row.kind == WorkerKind.WORKER]
+    return Workers(
+        len(working),
+        len(alive) - len(working),
+        len(rows) - len(alive),
+        max((row.task_at for row in working if row.task_at), default=None),
+        max((row.waited_ms for row in working if row.waited_ms is not None), default=None),
+    )
 
 
 def queue(user: Any) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def show(request: HttpRequest) -> HttpResponse:
 
 
 def _gateway(user: Any, now: Any) -> dict[str, Any]:
-    """The processes, the queue and the database. Three queries."""
+    """The processes, the workers, the queue and the database. Four queries."""
     lease = timedelta(seconds=settings.CONFIGURATION.lease_seconds)
     queue = overview.queue(user)
     with connection.cursor() as cursor:
@@ -58,6 +58,8 @@ def _gateway(user: Any, now: Any) -> dict[str, Any]:
         used, most, version = cursor.fetchone()
     return {
         "processes": overview.processes(user, lease, now),
+        "workers": overview.workers(user),
+        "tasks_stuck": now - UNSENT,
         "queue": queue,
         "queue_stuck": queue["oldest"] is not None and queue["oldest"] < now - UNSENT,
         "database": {"used": used, "most": most, "version": version.split()[0], "full": used > most * 0.8},

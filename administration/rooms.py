@@ -164,6 +164,7 @@ SETTINGS = Room(
             ("keys.view_gateway", "keys.change_gateway"),
         ),
         listed("Processes", "usage.process"),
+        listed("Workers", "usage.worker"),
         listed("Audit log", "keys.auditevent"),
     ],
 )

@@ -7,7 +7,6 @@ If one machine serves both, a process of its own serves the pages (page_process.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ django.setup(set_prefix=False)
 from django.conf import settings  # noqa: E402
 
 from gateway_project import content_security, page_socket, static_files  # noqa: E402
+from gateway_project.page_paths import is_page  # noqa: E402
 from gateway_project.page_process import PageProcess, as_sent  # noqa: E402
 from gateway_project.pages import Handler, Pages, bound_statements  # noqa: E402
 from gateway_project.pages_alone import PagesAlone  # noqa: E402
@@ -32,7 +32,6 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-PAGES = re.compile(r"/(?:admin(?:/.*)?|api/v1(?:/.*)?|docs(?:/.*)?|static/.*|favicon\.ico)?", re.DOTALL)
 bound_statements(settings.DATABASES["default"]["OPTIONS"])
 pages = Pages(
     Handler(), at_once=settings.CONFIGURATION.pages_of_a_process, most_bytes=settings.CONFIGURATION.max_page_bytes
@@ -70,13 +69,6 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
         await api(scope, receive, send)
     else:
         await say(send, 404, b"not found\n")
-
-
-def is_page(scope: Any) -> bool:
-    """Whether the request is for a page for people, or for the administration's REST API. Everything else gets the
-    Messages API's answer: a client with a wrong base URL can read a JSON error, but not an HTML page."""
-    path: str = scope["path"]
-    return PAGES.fullmatch(path) is not None and (path != "/" or scope["method"] in ("GET", "HEAD"))
 
 
 async def live(receive: Receive, send: Send) -> None:

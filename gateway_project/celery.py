@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
+import time
 from typing import Any
 
 from celery import Celery, Task
 from celery.schedules import crontab
-from celery.signals import worker_init
+from celery.signals import (
+    beat_init,
+    before_task_publish,
+    task_prerun,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+)
 
 from keys.audit import actor
 
@@ -71,3 +80,57 @@ def check_functions(**_: object) -> None:
     with contextlib.suppress(OperationalError), contextlib.closing(connection):
         if not functions.are_made():
             sys.exit(str(functions.ArbiterMissing()))
+
+
+# Signs of life, of workers and of beat. Handlers import what needs Django's apps when they are called.
+_signs: list[Any] = []
+
+
+@worker_ready.connect
+def worker_lives(**_: object) -> None:
+    """Begin with a worker's signs of life."""
+    from usage.workers import Signs, WorkerKind
+
+    _signs[:] = [Signs(WorkerKind.WORKER)]
+    _signs[0].start()
+
+
+@beat_init.connect
+def beat_lives(**_: object) -> None:
+    """Begin with beat's signs of life."""
+    import django
+
+    django.setup()
+    from usage.workers import Signs, WorkerKind
+
+    _signs[:] = [Signs(WorkerKind.BEAT)]
+    _signs[0].start()
+    atexit.register(worker_ends)  # Celery has no signal for the end of beat
+
+
+@before_task_publish.connect
+def note_sending(headers: Any = None, **_: object) -> None:
+    """Write into a task's message when it is sent."""
+    from usage.workers import SENT_AT
+
+    if isinstance(headers, dict):
+        headers[SENT_AT] = time.time()
+    for signs in _signs:
+        signs.note_task()
+
+
+@task_prerun.connect
+def note_beginning(task: Any = None, **_: object) -> None:
+    """Note how long a task has waited."""
+    from usage.workers import SENT_AT
+
+    sent = getattr(getattr(task, "request", None), SENT_AT, None)
+    for signs in _signs:
+        signs.note_task({SENT_AT: sent})
+
+
+@worker_shutdown.connect
+def worker_ends(**_: object) -> None:
+    """Take back the sign of life of a process that stops."""
+    while _signs:
+        _signs.pop().stop()

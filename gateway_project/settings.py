@@ -126,6 +126,7 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 TIME_ZONE_COOKIE_NAME = "time_zone"
+MEMBER_COOKIE_NAME = "member"
 FORMAT_MODULE_PATH = ["gateway_project.formats"]
 
 STATIC_URL = "/static/"
@@ -163,6 +164,7 @@ if CONFIGURATION.tls_in_front:
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
     TIME_ZONE_COOKIE_NAME = "__Host-time_zone"
+    MEMBER_COOKIE_NAME = "__Host-member"
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
 

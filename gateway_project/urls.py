@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.generic import TemplateView
 
 from administration import invitations
+from administration.members import pages as member_pages
 from administration.rest import document as rest_document
 from gateway_project import static_files
 from keys.audit_admin import history
@@ -24,6 +25,9 @@ urlpatterns = [
     path("docs/openapi.json", document.serve, name="openapi"),
     path("docs/rest/", document.show, {"title": "REST API for administrators"}, name="rest_docs"),
     path("docs/rest/openapi.json", rest_document.serve, name="rest_openapi"),
+    path("my/", member_pages.front, name="my"),
+    path("my/sign-out/", member_pages.leave, name="my_sign_out"),
+    path("my/<int:pk>/", member_pages.one, name="my_key"),
     path("api/v1/", include("administration.rest.urls")),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),

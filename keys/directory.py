@@ -29,7 +29,8 @@ UNKNOWN_SECONDS = 1.0
 
 FIND = """
 SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM keys_gateway), 0), v.allowed_models,
-    v.denied_models, v.passthrough, v.team_id, least(c.expires_at, v.expires_at), least(v.max_tokens, t.max_tokens),
+    v.denied_models, c.kind = 'passthrough', v.team_id, least(c.expires_at, v.expires_at),
+    least(v.max_tokens, t.max_tokens),
     least(coalesce(v.default_max_tokens, t.default_max_tokens), v.max_tokens, t.max_tokens),
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models,

@@ -30,6 +30,7 @@ from keys.models import (
     VirtualKey,
     VirtualKeyRoute,
 )
+from keys.models.credentials import WITHOUT_SECRET
 
 MAX_WEIGHT = 1_000_000
 MAX_FALLBACKS = 10
@@ -189,7 +190,7 @@ def revoke(virtual_key: VirtualKey, cut_streams: bool = False, reason: str = "")
     """
     reason = check_reason(reason)
     if virtual_key.passthrough:
-        raise Unusable(f"“{virtual_key}” is the gateway's own: unset PASSTHROUGH_CUSTOMER to end it")
+        raise Unusable(f"“{virtual_key}” is the gateway's own, for {names.RESERVED[virtual_key.name]}")
     row = VirtualKey.objects.filter(pk=virtual_key.pk)
     row.filter(revoked_at=None).update(revoked_at=Now(), revoke_reason=reason)
     if cut_streams:
@@ -271,7 +272,7 @@ def ensure_passthrough_key(customer_name: str) -> Credential:
 def stale_credentials() -> int:
     """The number of working credentials whose digest uses a pepper that is not the newest."""
     return (
-        Credential.objects.exclude(kind=CredentialKind.PASSTHROUGH)
+        Credential.objects.exclude(kind__in=WITHOUT_SECRET)
         .exclude(pepper=keyring.peppers()[0].name)
         .filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, virtual_key__revoked_at=None)
         .count()

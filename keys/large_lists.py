@@ -22,19 +22,20 @@ FOUND = 1_000
 
 
 class OwnPages(ChangeList):
-    """A list whose rows link to the pages that are made for them, instead of to their forms."""
+    """A list whose rows link to the pages that are made for them, instead of to their forms. Its page has a `row_page`:
+    the name of the URL of a row's own page, which takes its id."""
 
     def url_for_result(self, result: Any) -> str:
         """The URL of a row's page."""
-        assert isinstance(self.model_admin, LargeList)
-        return reverse(self.model_admin.row_page, args=[result.pk])
+        model_admin: Any = self.model_admin
+        return reverse(model_admin.row_page, args=[result.pk])
 
 
 class LargeList(Listed):
     """A list that stays fast, however many rows its table has.
 
     Attributes:
-        row_page: the name of the URL of a row's own page, which takes its id.
+        row_page: see `OwnPages`.
     """
 
     paginator = BoundedPaginator

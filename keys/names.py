@@ -11,7 +11,9 @@ from psycopg.errors import UniqueViolation
 from keys.errors import Unusable
 
 LENGTH = 200
-PASSTHROUGH = "(passed through)"
+# The names of the gateway's own, hidden keys, and what each is for.
+PASSTHROUGH, TESTS = "(passed through)", "(test calls)"
+RESERVED = {PASSTHROUGH: "calls with a provider's own key", TESTS: "test calls of provider keys"}
 
 
 def check(name: str, what: str) -> str:
@@ -30,8 +32,8 @@ def check(name: str, what: str) -> str:
         raise Unusable(f"the name of {what} is longer than {LENGTH} characters: shorten it")
     if not name.isprintable():
         raise Unusable(f"the name of {what} contains characters that don't print: remove them")
-    if name == PASSTHROUGH:
-        raise Unusable(f"the gateway reserves the name “{name}” for calls with a provider's own key: choose another")
+    if name in RESERVED:
+        raise Unusable(f"the gateway reserves the name “{name}” for {RESERVED[name]}: choose another")
     return name
 
 

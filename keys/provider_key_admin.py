@@ -22,6 +22,7 @@ from keys import provider_checks, provider_keys, viewer
 from keys.badges import state_badge
 from keys.forms import ProviderKeyForm
 from keys.kept_admin import KeptAdmin
+from keys.large_lists import OwnPages
 from keys.models import CheckState, ModelList, ProviderKey, ProviderKeyCheck
 
 NOTHING_TO_TEST = "there is nothing to test"
@@ -32,6 +33,7 @@ class ProviderKeyAdmin(KeptAdmin):
     """Accounts with providers. An unused one is deactivated and never deleted, because ledger rows name it."""
 
     actions = ("test",)
+    row_page = "admin:provider_key"
     secret_columns = ("hint",)
     secret_permission = "keys.change_providerkey"  # noqa: S105  (the name of a permission)
     change_form_template = "admin/keys/providerkey/change_form.html"
@@ -70,6 +72,9 @@ class ProviderKeyAdmin(KeptAdmin):
     list_filter = ("provider", "active")
     search_fields = ("name", "base_url")
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[OwnPages]:
+        return OwnPages
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderKey]:
         return super().get_queryset(request).select_related("last_check").prefetch_related("cooldowns")
 
@@ -105,7 +110,7 @@ class ProviderKeyAdmin(KeptAdmin):
         if provider_key is None:
             raise Http404
         self.tell(request, [provider_key])
-        return HttpResponseRedirect(reverse("admin:keys_providerkey_change", args=[provider_key.pk]))
+        return HttpResponseRedirect(reverse(self.row_page, args=[provider_key.pk]))
 
     def has_test_permission(self, request: HttpRequest) -> bool:
         return self.asked(request, "test")

@@ -13,11 +13,12 @@ from django.utils.safestring import SafeString
 
 from keys import viewer
 from keys.admin_lists import BoundedPaginator, LookedAt, column
+from keys.badges import state_badge
 from keys.model_names import fold
 from keys.visibility import visible
 from usage import alert_admin, amounts, budget_admin, price_admin, request_ids, retained_admin
 from usage.cells import KEY_OWNER, money, two_lines
-from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup
+from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
@@ -263,3 +264,23 @@ class ProcessAdmin(ReadOnlyAdmin):
     def holds(self, row: Process) -> int:
         """The number of calls that the process has holds for."""
         return Hold.objects.filter(process=row.id).count()
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    """Celery's processes: workers, which carry out tasks, and beat, which sends the periodic ones."""
+
+    title = "Workers"
+    empty = "No worker has shown a sign of life in the last day. Start one (make run does), or alerts are not sent."
+    list_display = ("kind", "host", "pid", "state", "beat_at", "task_at", "waited", "started_at")
+    ordering = ("kind", "host", "pid")
+
+    @admin.display(description="state")
+    def state(self, row: Worker) -> SafeString:
+        """Whether its last sign of life is recent."""
+        return state_badge("active" if row.alive else "unreachable")
+
+    @admin.display(description="a task waited (ms)")
+    def waited(self, row: Worker) -> str:
+        """The longest wait of its latest tasks."""
+        return amounts.NONE if row.waited_ms is None else viewer.number(row.waited_ms)

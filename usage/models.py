@@ -23,6 +23,7 @@ from usage.free_calls import FreeCalls
 from usage.key_rules import KeyRules
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
+from usage.workers import Worker
 
 __all__ = [
     "Alert",
@@ -40,6 +41,7 @@ __all__ = [
     "Retained",
     "TopUp",
     "Window",
+    "Worker",
 ]
 
 

@@ -6,17 +6,21 @@ don't have yet is read from the ledger. One statement reads both, so that nothin
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from keys.connection import Values
 from usage.rollups import MEASURES
 from usage.tokens import TOKEN_COLUMNS
 
 # The most lines (a day and a model) of an answer, and the longest range.
 MOST_LINES = 5000
 MOST_DAYS = 31
+# The range that is shown where none is asked for: today (UTC) is the last of its days.
+DEFAULT_SPAN = timedelta(days=30)
 
 _ROLLED_UP = ", ".join(f"r.{measure}" for measure in MEASURES)
 
@@ -114,11 +118,18 @@ class DayUsage:
     cost: Decimal
 
 
-def values(virtual_key: int, start: datetime, until: datetime) -> dict[str, Any]:
-    """The values of the placeholders in `BY_DAY`."""
-    return {"virtual_key": virtual_key, "start": start, "until": until}
+# Runs a query, and returns its rows.
+Fetch = Callable[[str, Values], Awaitable[list[tuple[Any, ...]]]]
 
 
-def lines(rows: list[tuple[Any, ...]]) -> tuple[list[DayUsage], bool]:
-    """The rows of `BY_DAY`, and whether the range has more than `MOST_LINES`."""
+async def between(fetch: Fetch, virtual_key: int, start: datetime, until: datetime) -> tuple[list[DayUsage], bool]:
+    """What a key used from `start` until before `until`, both the beginning of a day in UTC: a line for each day and
+    model, and whether there are more than `MOST_LINES`."""
+    rows = await fetch(BY_DAY, {"virtual_key": virtual_key, "start": start, "until": until})
     return [DayUsage(*row) for row in rows[:MOST_LINES]], len(rows) > MOST_LINES
+
+
+def tomorrow() -> datetime:
+    """The end of today, in UTC."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=1)

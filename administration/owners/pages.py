@@ -126,7 +126,7 @@ def page(request: HttpRequest, owner: standing.Owner, more: dict[str, Any]) -> H
         "owner": owner,
         "kind": parameter,
         "usage": usage,
-        "bars": standing.chart(usage),
+        "bars": standing.chart(usage.days),
         "height": standing.HEIGHT,
         "budgets": standing.budgets(owner, user),
         "limits": standing.limits(owner, user),

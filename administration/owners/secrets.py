@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from administration.roles import may, names
 from keys.models import Credential, CredentialKind, VirtualKey
+from keys.models.credentials import WITHOUT_SECRET
 from usage.models import CredentialUse
 
 # Secrets that a page lists.
@@ -45,7 +46,7 @@ def secrets(virtual_key: VirtualKey, user: Any) -> list[Secret] | None:
     """The newest secrets of a key; None for people who may not see their ends. Two queries."""
     if not may(user, names.VIEW_CREDENTIAL, virtual_key):
         return None
-    rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind=CredentialKind.PASSTHROUGH)
+    rows = Credential.objects.filter(virtual_key=virtual_key).exclude(kind__in=WITHOUT_SECRET)
     found = list(rows.order_by("-pk")[:LISTED])
     uses = CredentialUse.objects.in_bulk([row.pk for row in found])
     newest = next((row for row in found if row.kind == CredentialKind.VIRTUAL_KEY), None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +17,7 @@ from keys.models import Customer, Team, VirtualKey
 from usage.budgets import Budget, Limit
 from usage.cells import OWNER
 from usage.models import LedgerEntry, Refusal
-from usage.owner_days import OwnerUsage, Used
+from usage.owner_days import Used
 from usage.standing import with_limit_standing, with_standing
 
 Owner = Customer | Team | VirtualKey
@@ -46,20 +48,29 @@ def places_above(owner: Owner) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetBar:
-    """A budget with its current window. Parts in percent of what is allowed."""
+class Parts:
+    """The bar of a budget: its parts in percent of what is allowed. `colour` is `full` when nothing is left, `tight`
+    when little is, else `ample`."""
 
-    budget: Any
     spent: float
     held: float
+    colour: str
 
-    @property
-    def colour(self) -> str:
-        """`full` when nothing is left, `tight` when little is."""
-        used = self.budget.spent + self.budget.held
-        if used >= self.budget.allowed:
-            return "full"
-        return "tight" if used >= self.budget.allowed * AMBER else "ample"
+
+def parts(allowed: Decimal, spent: Decimal, held: Decimal) -> Parts:
+    """The bar of a budget."""
+    whole = max(allowed, spent + held, Decimal(1).scaleb(-12))
+    colour = "full" if spent + held >= allowed else "tight" if spent + held >= allowed * AMBER else "ample"
+    percent_spent, percent_held = (float(max(part, Decimal(0)) / whole * 100) for part in (spent, held))
+    return Parts(percent_spent, percent_held, colour)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetBar:
+    """A budget with its current window, and the parts of its bar."""
+
+    budget: Any
+    parts: Parts
 
 
 def budgets(owner: Owner, user: Any) -> list[BudgetBar]:
@@ -68,9 +79,7 @@ def budgets(owner: Owner, user: Any) -> list[BudgetBar]:
     found = []
     standing: QuerySet[Any] = with_standing(rows)
     for row in standing.select_related(*OWNER, "provider_key").order_by("pk"):
-        whole = max(row.allowed, row.spent + row.held, Decimal(1).scaleb(-12))
-        spent, held = (float(max(part, Decimal(0)) / whole * 100) for part in (row.spent, row.held))
-        found.append(BudgetBar(row, spent, held))
+        found.append(BudgetBar(row, parts(row.allowed, row.spent, row.held)))
     return found
 
 
@@ -129,12 +138,12 @@ class Bar:
     used: Used
 
 
-def chart(usage: OwnerUsage) -> list[Bar]:
+def chart(days: Mapping[date, Used]) -> list[Bar]:
     """The cost of each day as bars, in a drawing of 100 by `HEIGHT`."""
-    most = max((used.cost for used in usage.days.values()), default=Decimal(0))
-    step = 100 / len(usage.days)
+    most = max((used.cost for used in days.values()), default=Decimal(0))
+    step = 100 / len(days)
     found = []
-    for number, (day, used) in enumerate(usage.days.items()):
+    for number, (day, used) in enumerate(days.items()):
         height = float(used.cost / most) * HEIGHT if most else 0.0
         found.append(Bar(number * step + step * 0.1, HEIGHT - height, step * 0.8, height, day, used))
     return found

@@ -16,6 +16,61 @@ LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of an action.
+
+    Attributes:
+        read: the value of a text; it raises ValueError for a text that isn't one.
+        expected: what the text must be, for people.
+        schema: the same as JSON schema.
+        description: what the parameter is for.
+    """
+
+    read: Callable[[str], Any]
+    expected: str
+    schema: dict[str, Any]
+    description: str = ""
+    required: bool = False
+
+    def value(self, name: str, text: str) -> Any:
+        """The value of a text.
+
+        Raises:
+            ValidationError: the text isn't a value of this parameter.
+        """
+        try:
+            if len(text) > LONGEST or "\0" in text:
+                raise ValueError
+            return self.read(text)
+        except ValueError:
+            raise ValidationError({name: f"Expected {self.expected}."}) from None
+
+
+def a_text(description: str) -> tuple[Callable[[str], Any], str, dict[str, Any], str]:
+    """What a parameter needs that takes a text."""
+
+    def read(text: str) -> str:
+        if not text.strip():
+            raise ValueError(text)
+        return text
+
+    schema = {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": r"\S"}
+    return read, f"a text of at most {LONGEST} characters", schema, description
+
+
+def a_whole_number(most: int, description: str) -> tuple[Callable[[str], Any], str, dict[str, Any], str]:
+    """What a parameter needs that takes a number from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if (number := _number(text)) > most:
+            raise ValueError(text)
+        return number
+
+    schema = {"type": "integer", "minimum": 1, "maximum": most}
+    return read, f"a whole number from 1 to {most}", schema, description
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """A parameter of a list.
 
@@ -37,13 +92,7 @@ class Filter:
         Raises:
             ValidationError: the text isn't a value of this parameter.
         """
-        try:
-            if len(text) > LONGEST or "\0" in text:
-                raise ValueError
-            value = self.read(text)
-        except ValueError:
-            raise ValidationError({name: f"Expected {self.expected}."}) from None
-        return self.select(rows, value)
+        return self.select(rows, Parameter(self.read, self.expected, self.schema).value(name, text))
 
 
 def _by(lookup: str) -> Callable[[Rows, Any], Rows]:

@@ -22,7 +22,7 @@ from rest_framework.viewsets import GenericViewSet
 from administration.rest import etags, idempotency, paging
 from administration.rest.authentication import ScopeAllows, TokenAuthentication
 from administration.rest.errors import answer as error_answer
-from administration.rest.filters import Filter
+from administration.rest.filters import Filter, Parameter
 from administration.rest.members import Members
 from administration.rest.parsing import AlwaysJson, Json
 from administration.rest.schema import Schema
@@ -56,7 +56,8 @@ class Resource(GenericViewSet[Any]):
         volatile: members that change by themselves, so that they are no part of the ETag.
         new, created, creation_has_secret: the body and the answer of a creation, if they differ from what is shown, and
             whether the answer has a secret.
-        takes, returns, success, has_secret: the body, the answer, its status and whether it has a secret, for actions.
+        takes, returns, success, has_secret, parameters: for actions: the body, the answer, its status, whether it has a
+            secret, and the parameters.
     """
 
     authentication_classes = (TokenAuthentication,)
@@ -80,6 +81,7 @@ class Resource(GenericViewSet[Any]):
     returns: type[Members] | None = None
     success = 200
     has_secret = False
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
 
     # A request
 
@@ -105,7 +107,7 @@ class Resource(GenericViewSet[Any]):
         """Check the token, its scope, and the parameters."""
         super().initial(request, *args, **kwargs)
         _ = request._request.body  # before DRF reads it as a stream: `idempotency` needs it, too
-        known = {*self.filters, "cursor", "limit"} if self.action == "list" else set()
+        known = {*self.filters, "cursor", "limit"} if self.action == "list" else {*self.parameters}
         if unknown := sorted(set(request.query_params) - known):
             raise ValidationError(dict.fromkeys(unknown, "There is no such parameter."))
 
@@ -177,6 +179,17 @@ class Resource(GenericViewSet[Any]):
         body.is_valid(raise_exception=True)
         values: dict[str, Any] = body.validated_data
         return values
+
+    def given(self) -> dict[str, Any]:
+        """The checked values of the parameters that the action takes and the request has.
+
+        Raises:
+            ValidationError: one is missing or invalid.
+        """
+        query = self.request.query_params
+        if missing := [name for name, each in self.parameters.items() if each.required and name not in query]:
+            raise ValidationError(dict.fromkeys(missing, "This parameter is required."))
+        return {name: each.value(name, query[name]) for name, each in self.parameters.items() if name in query}
 
     def body(self) -> type[Members]:
         """What the body of this action has."""

@@ -86,6 +86,10 @@ class Schema(AutoSchema):
             found.append(
                 OpenApiParameter("cursor", {"type": "string"}, description="The `next_cursor` of the page before.")
             )
+        found += [
+            OpenApiParameter(name, each.schema, required=each.required, description=each.description)
+            for name, each in self.view.parameters.items()
+        ]
         if self.method == "POST" and self._is_written():
             key = {"type": "string", "minLength": 1, "maxLength": idempotency.LONGEST_KEY, "pattern": "^[!-~]+$"}
             description = "A repetition with this key within 24 hours gets the first answer."

@@ -41,7 +41,7 @@ ALL_KEYS = (
     _each("keys.customer", "keys.team", "keys.providerkey", actions=("view", "add", "change"))
     | _each("keys.modelalias", actions=("view", "add", "change", "delete"))
     | _each("keys.cooldown", "keys.performance", "keys.modellist", "keys.providerkeycheck", "keys.auditevent")
-    | _each("keys.gateway", "usage.process", "usage.delivery")
+    | _each("keys.gateway", "usage.process", "usage.worker", "usage.delivery")
     | _each("usage.alerttarget", "usage.keyrules", actions=("view", "add", "change"))
     | {names.PAUSE_TEAM, names.PAUSE_CUSTOMER, names.TEST_PROVIDER_KEY, names.CALL_PROVIDER_KEY, names.END_COOLDOWN}
     | {names.GIVE_BACK, names.RETRY_DELIVERY, names.EXPORT_AUDIT}

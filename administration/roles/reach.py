@@ -10,7 +10,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist
-from django.db.models import Model, Q
+from django.db.models import Model, Q, QuerySet
 
 from administration.models import Grant
 from keys.models import VirtualKey
@@ -81,6 +81,14 @@ class Reach:
         return [(path, grant.customer_id) for path in self.customer]
 
 
+def keys_of(user: Any) -> QuerySet[VirtualKey]:
+    """The virtual keys whose owner is a person, by user name or e-mail address, in any case."""
+    own = Q(owner__iexact=user.get_username())
+    if user.email:
+        own |= Q(owner__iexact=user.email)
+    return VirtualKey.objects.filter(own, passthrough=False)
+
+
 @dataclass(frozen=True, slots=True)
 class OwnKeys:
     """The virtual keys whose owner is a person, by user name or e-mail address."""
@@ -89,11 +97,7 @@ class OwnKeys:
 
     def keys(self) -> Any:
         """A queryset of the keys."""
-        user = self.grant.user
-        own = Q(owner__iexact=user.get_username())
-        if user.email:
-            own |= Q(owner__iexact=user.email)
-        return VirtualKey.objects.filter(own, passthrough=False)
+        return keys_of(self.grant.user)
 
     def has(self, key: Any) -> bool:
         """Whether this is the id of one of them."""

@@ -16,6 +16,11 @@ class CredentialKind(models.TextChoices):
     VIRTUAL_KEY = "virtual_key", "virtual key"
     GATEWAY_TOKEN = "gateway_token", "gateway token"
     PASSTHROUGH = "passthrough", "provider's own key, passed through"
+    TEST = "test", "test calls of provider keys"
+
+
+# No caller can present a credential of these kinds: it has no secret.
+WITHOUT_SECRET = (CredentialKind.PASSTHROUGH, CredentialKind.TEST)
 
 
 class Credential(models.Model):

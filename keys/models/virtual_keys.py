@@ -59,6 +59,7 @@ class VirtualKey(AnswerBounds):
     labels = models.JSONField(
         default=dict, blank=True, help_text='Carried by its ledger rows: {"cost_centre": "4711", "project": "atlas"}.'
     )
+    # The gateway's own key, which no list or form shows: of calls with a provider's own key, or of test calls.
     passthrough = models.BooleanField(default=False, editable=False)
     provider_keys = models.ManyToManyField(ProviderKey, through="VirtualKeyRoute", related_name="virtual_keys")
     revision = models.BigIntegerField(default=1, editable=False)
@@ -83,9 +84,7 @@ class VirtualKey(AnswerBounds):
                 condition=models.Q(revoked_at=None),
                 nulls_distinct=False,
             ),
-            models.UniqueConstraint(
-                fields=["passthrough"], name="keys_virtualkey_passthrough", condition=models.Q(passthrough=True)
-            ),
+            models.UniqueConstraint(fields=["name"], name="keys_virtualkey_own", condition=models.Q(passthrough=True)),
         ]
 
     def __str__(self) -> str:

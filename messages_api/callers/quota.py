@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
 from typing import Any, Protocol
 
+from keys.connection import Values
 from messages_api.callers import wording
 from messages_api.server import errors
 from messages_api.server.errors import GatewayError
 from messages_api.upstream.client import Headers
 from usage.arbitration import Admission
-from usage.standing import OWNERS
+from usage.own_usage import THIS_MONTH
+from usage.standing import OWNERS, STANDING
 
 # The smallest `max_tokens` that is suggested: a shorter answer is of no use.
 USEFUL_TOKENS = 100
@@ -21,9 +24,15 @@ USEFUL_TOKENS = 100
 HEADERS = {"rpm": b"requests", "input_tpm": b"input-tokens", "output_tpm": b"output-tokens"}
 
 
-class Bounds(Protocol):
-    """A key's bounds on `max_tokens`."""
+# Runs a query, and returns its rows.
+Fetch = Callable[[str, Values], Awaitable[list[tuple[Any, ...]]]]
 
+
+class Bounds(Protocol):
+    """A key's id, and its bounds on `max_tokens`."""
+
+    @property
+    def id(self) -> int: ...
     @property
     def max_tokens(self) -> int | None: ...
     @property
@@ -94,6 +103,13 @@ def standing(limits: list[dict[str, Any]] | None) -> Headers:
         ):
             found.append((b"anthropic-ratelimit-%b-%b" % (name, member), value.encode()))
     return found
+
+
+async def state(fetch: Fetch, key: Bounds) -> dict[str, Any]:
+    """The state of a key's budgets and limits, and what it has spent this month, in the form of GET /v1/quota."""
+    asked = {"virtual_key": key.id}
+    standing, month = await fetch(STANDING, asked), await fetch(THIS_MONTH, asked)
+    return shown(standing[0][0], month[0][0], key)
 
 
 def shown(standing: dict[str, Any], month: dict[str, Any], key: Bounds) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from rest_framework.request import Request
 from messages_api.callers import quota
 from messages_api.endpoints.view import ApiView
 from messages_api.server import errors
-from usage.own_usage import THIS_MONTH
-from usage.standing import STANDING
 
 
 class QuotaView(ApiView):
@@ -26,6 +24,4 @@ class QuotaView(ApiView):
             )
         # A key that has used up its limits may still ask for their state.
         caller = await (await self.caller(own_limits=False)).permit(self.endpoint)
-        asked, records = {"virtual_key": caller.key.id}, caller.runtime.records
-        standing, month = await records.ask(STANDING, asked), await records.ask(THIS_MONTH, asked)
-        return caller.json(msgspec.json.encode(quota.shown(standing[0][0], month[0][0], caller.key)))
+        return caller.json(msgspec.json.encode(await quota.state(caller.runtime.records.ask, caller.key)))

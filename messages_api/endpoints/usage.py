@@ -14,9 +14,8 @@ from rest_framework.request import Request
 from messages_api.endpoints.view import ApiView
 from messages_api.server import errors
 from usage import own_usage
-from usage.own_usage import MOST_DAYS, DayUsage
+from usage.own_usage import DEFAULT_SPAN, MOST_DAYS, DayUsage
 
-DEFAULT_DAYS = 30
 PARAMETERS = ("starting_at", "ending_at")
 # A day, or its first moment in UTC.
 DAY = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T00:00(?::00(?:\.0{1,9})?)?(?:Z|[+-]00:00))?", re.IGNORECASE)
@@ -38,8 +37,7 @@ class UsageView(ApiView):
         start, until = span(request.query_params)
         # A key that has used up its limits may still ask what it used.
         caller = await (await self.caller(own_limits=False)).permit(self.endpoint)
-        rows = await caller.runtime.records.ask(own_usage.BY_DAY, own_usage.values(caller.key.id, start, until))
-        lines, has_more = own_usage.lines(rows)
+        lines, has_more = await own_usage.between(caller.runtime.records.ask, caller.key.id, start, until)
         shown = {
             "type": "usage",
             "virtual_key": caller.key.name,
@@ -64,10 +62,10 @@ def span(query: QueryDict) -> tuple[datetime, datetime]:
         raise errors.invalid_request(f"{names}: unknown parameter. This endpoint takes {' and '.join(PARAMETERS)}.")
     start, until = (day(query, name) for name in PARAMETERS)
     if until is None:
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        until = today + timedelta(days=1) if start is None else min(start, today) + timedelta(days=DEFAULT_DAYS)
+        tomorrow = own_usage.tomorrow()
+        until = tomorrow if start is None else min(start, tomorrow - timedelta(days=1)) + DEFAULT_SPAN
     if start is None:
-        start = until - timedelta(days=DEFAULT_DAYS)
+        start = until - DEFAULT_SPAN
     if start >= until:
         raise errors.invalid_request("ending_at: must be later than starting_at.")
     if until - start > timedelta(days=MOST_DAYS):

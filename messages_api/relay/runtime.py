@@ -129,7 +129,12 @@ class Runtime:
         self.tasks = [loop.create_task(tending), loop.create_task(sweep(steps))]
 
     async def stop(self) -> None:
-        """Close everything. Every settlement is written or spooled."""
+        """Close everything, also what belongs to the process. Every settlement is written or spooled."""
+        await self.close()
+        await long_bodies.close()
+
+    async def close(self) -> None:
+        """Close what this runtime has opened. Every settlement is written or spooled."""
         for task in self.tasks:
             task.cancel()
         await self.reading_on.stop()
@@ -140,7 +145,6 @@ class Runtime:
         await self.uses.flush()
         await self.bindings.close()
         await self.client.close()
-        await long_bodies.close()
         await self.errands.stop()
         await self.records.close()
         await self.reader.close()

@@ -8,9 +8,10 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client, override_settings
-from django.urls import reverse
+from django.urls import get_resolver, reverse
 
 from administration import rooms
+from gateway_project.page_paths import is_page
 from tests.support.issued import make_key
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +37,15 @@ def pages() -> list[str]:
         found.append(reverse(f"{name}_changelist"))
         if type(page).has_add_permission.__qualname__.startswith(("BaseModelAdmin", "ModelAdmin")):
             found.append(reverse(f"{name}_add"))
-    return [*dict.fromkeys(found), "/", "/docs/", *map(reverse, BESIDE)]
+    return [*dict.fromkeys(found), "/", "/docs/", "/my/", *map(reverse, BESIDE)]
+
+
+def test_the_server_leads_every_url_of_pages_to_them_and_none_of_the_api():
+    for pattern in get_resolver().url_patterns:
+        path = "/" + re.sub(r"<[^>]*>", "x", str(pattern.pattern))
+        assert is_page({"path": path, "method": "GET"}), path
+    for path in ("/v1/messages", "/anthropic/v1/messages", "/myself", "/administration", "/x"):
+        assert not is_page({"path": path, "method": "GET"}), path
 
 
 def test_no_page_has_an_inline_script_or_style(admin_client):
@@ -53,11 +62,13 @@ def test_no_page_has_an_inline_script_or_style(admin_client):
 
 
 def test_strangers_see_no_inline_script_or_style_either(client):
-    for url in (reverse("admin:login"), "/admin/nothing/", "/"):
+    for url in (reverse("admin:login"), "/admin/nothing/", "/", "/my/"):
         assert not INLINE.search(client.get(url, follow=True).content.decode()), url
 
 
-@pytest.mark.parametrize("url", ["/", "/docs/", "/admin/login/", "/admin/", "/admin/find/", "/admin/time-zone/"])
+@pytest.mark.parametrize(
+    "url", ["/", "/my/", "/docs/", "/admin/login/", "/admin/", "/admin/find/", "/admin/time-zone/"]
+)
 def test_every_page_has_the_headers_that_bound_what_browsers_do(admin_client, url):
     headers = admin_client.get(url).headers
     policy = headers["content-security-policy"]

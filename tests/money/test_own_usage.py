@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
+from keys.connection import BlockingReader, run_blocking
 from keys.models import Customer, Team, VirtualKey
 from usage import own_usage
 from usage.models import RollupState
@@ -43,11 +44,11 @@ def test_among_many_keys_it_reads_by_index_only_its_own_rows():
         cursor.execute("ANALYZE usage_rollup")
         cursor.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + own_usage.BY_DAY,
-            own_usage.values(key.pk, until - timedelta(days=10), until),
+            {"virtual_key": key.pk, "start": until - timedelta(days=10), "until": until},
         )
         plan = cursor.fetchone()[0][0]
-        cursor.execute(own_usage.BY_DAY, own_usage.values(key.pk, until - timedelta(days=10), until))
-        found, _ = own_usage.lines(cursor.fetchall())
+    read = own_usage.between(BlockingReader().fetch, key.pk, until - timedelta(days=10), until)
+    found, _ = run_blocking(read)
     assert [line.calls for line in found] == [96] * 10
     assert "usage_rollup_cell" in str(plan)
     assert not any(node["Node Type"] == "Seq Scan" for node in nodes(plan["Plan"]) if reads_rollups(node))

@@ -31,6 +31,10 @@ METHODS = {
     "admin:logout": "POST",
     "cancel_sign_in": "POST",
     "single_sign_on_begin_link": "POST",
+    "my_sign_out": "POST",
+    "admin:provider_key_call": "POST",
+    "admin:provider_key_reset": "POST",
+    "admin:provider_key_secret": "POST",
 }
 
 pytestmark = pytest.mark.django_db
@@ -77,6 +81,8 @@ def address(name: str, route: str, cast: Cast) -> str:
             return str(row.pk if row is not None else cast.row("keys.virtualkey").pk)
         if match[1] == "call":
             return str(cast.row("usage.ledgerentry").pk)
+        if match[1] == "pk" and ":provider_key" in name:
+            return str(cast.row("keys.providerkey").pk)
         if match[1] in ("pk", "key"):
             kind = next((kind for kind in ("team", "customer") if name.endswith(f":{kind}")), "virtualkey")
             return str(cast.row(f"keys.{kind}").pk)

@@ -47,6 +47,7 @@ from usage.models import (
     Process,
     Refusal,
     Retained,
+    Worker,
 )
 
 # The columns of the table: the last five have their role for everything, except where the name says otherwise.
@@ -129,6 +130,7 @@ def rows_of(key: VirtualKey, echo: ProviderKey) -> list[Model]:
         ),
         Overrun.objects.create(call=entry.pk, at=now, virtual_key=key, cost=2, held=1),
         Process.objects.create(id=uuid.uuid4(), host="host", pid=1),
+        Worker.objects.create(id=uuid.uuid4(), kind="worker", host="host", pid=2),
         Batch.objects.create(
             id=uuid.uuid4(), **call, provider_key=echo, requests=1, ceiling=1, provider_batch_id="msgbatch_1"
         ),

@@ -19,6 +19,12 @@ def usd(amount: Decimal | None) -> str:
 
 
 @register.filter
+def price(amount: Decimal) -> str:
+    """See `usage.amounts.price`."""
+    return amounts.price(amount)
+
+
+@register.filter
 def count(value: int) -> str:
     """A whole number in the viewer's locale, with thousands grouped."""
     return viewer.number(value)

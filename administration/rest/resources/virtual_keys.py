@@ -21,6 +21,7 @@ from administration.rest.resource import Changed, Listed, written
 from administration.rest.resources.budgets import BudgetTerms, LimitTerms, put_budget, put_limit
 from administration.rest.resources.customers import Pausable
 from administration.roles import ceilings
+from administration.rest.resources.why import Explained
 from keys import issuing, key_terms
 from keys.models import MOST_TOKENS, Credential, CredentialKind, Customer, ProviderKey, Team, VirtualKey
 from usage import new_keys
@@ -138,7 +139,7 @@ class Revocation(Members):
     reason = Text(required=False, default="", allow_blank=True, help_text="It is kept with the key.")
 
 
-class VirtualKeys(Pausable, Listed, Changed):
+class VirtualKeys(Explained, Pausable, Listed, Changed):
     """Credentials of callers: who pays, and which models and provider keys they may use."""
 
     scope = "virtual_keys"
