@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -177,10 +178,10 @@ def test_reset_ends_its_cool_downs_and_no_others(admin, echo):
 def test_replacing_the_secret_changes_nothing_else(admin, monkeypatch):
     monkeypatch.setattr("keys.provider_checks.check", lambda *rows: [None for _ in rows])
     main = make_provider_key("main", provider="anthropic", secret=SECRET, model_patterns=["claude-*"])
-    before = ProviderKey.objects.filter(pk=main.pk).values().get()
+    before: dict[str, object] = {**ProviderKey.objects.filter(pk=main.pk).values().get()}
     answer = admin.post(f"/admin/provider-key/{main.pk}/secret/", {"secret": "sk-ant-another-secret-9w2d"}, follow=True)
     assert "was replaced" in said_after(answer)
-    after = ProviderKey.objects.filter(pk=main.pk).values().get()
+    after: dict[str, Any] = {**ProviderKey.objects.filter(pk=main.pk).values().get()}
     changed = {name for name in after if after[name] != before[name]}
     assert changed <= {"secret_ciphertext", "secret_hint"}
     assert keyring.decrypt(after["secret_ciphertext"]) == "sk-ant-another-secret-9w2d"

@@ -262,5 +262,5 @@ def test_a_key_gets_what_the_rules_of_its_team_say_and_a_team_admin_stays_below_
     assert "at most $20.00 a month" in error(raised, 400, "invalid")["message"]
     assert "at most" in error(admin.ask("DELETE", f"budgets/{budget.pk}"), 400, "invalid")["message"]
     budget.refresh_from_db()
-    assert (budget.amount, budget.active) == (10, True)
+    assert (budget.amount, budget.active) == (Decimal(10), True)
     program.post("virtual-keys", above)

@@ -20,8 +20,8 @@ from administration.rest.members import Flag, Members, Moment, Text, Whole, numb
 from administration.rest.resource import Changed, Listed, written
 from administration.rest.resources.budgets import BudgetTerms, LimitTerms, put_budget, put_limit
 from administration.rest.resources.customers import Pausable
-from administration.roles import ceilings
 from administration.rest.resources.why import Explained
+from administration.roles import ceilings
 from keys import issuing, key_terms
 from keys.models import MOST_TOKENS, Credential, CredentialKind, Customer, ProviderKey, Team, VirtualKey
 from usage import new_keys
