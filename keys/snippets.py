@@ -32,7 +32,7 @@ def snippets(base_url: str, plain: str, model: str) -> list[Snippet]:
         Snippet("python", "Python", "pip install anthropic", PYTHON.format(url=url, key=key, name=name)),
         Snippet("typescript", "TypeScript", "npm install @anthropic-ai/sdk", TS.format(url=url, key=key, name=name)),
         Snippet("claude-code", "Claude Code", "In a shell", CLAUDE_CODE.format(url=base_url, key=plain)),
-        Snippet("environment", "Environment", "For all that read it", ENVIRONMENT.format(url=base_url, key=plain)),
+        Snippet("environment", "Environment", "For programs that read it", ENVIRONMENT.format(url=base_url, key=plain)),
     ]
 
 

@@ -76,7 +76,7 @@ def plan() -> int:
 
 
 def address(alert: Alert, targets: QuerySet[AlertTarget]) -> bool:
-    """Create a delivery for each active target, and for the owner of a key that expires; False if there is nobody."""
+    """Create a delivery for each active target, and for the owner of a key that expires; False if there is no receiver."""
     now = timezone.now()
     receivers: list[AlertTarget | None] = list(targets.filter(active=True))
     if alert.expires_at is not None and alert.virtual_key and expiries.owner_address(alert.virtual_key):

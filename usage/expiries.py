@@ -12,7 +12,7 @@ from django.db import connection
 from keys.models import VirtualKey
 
 # Of several numbers of days that have been reached, the smallest counts. A key that was issued for less time than that
-# needs no notice: whoever issued it has just chosen its expiry. A later expiry is told of again.
+# needs no notice: its expiry has just been chosen. A later expiry gets notices of its own.
 RAISE = """
 INSERT INTO usage_alert (virtual_key_id, start, expires_at, threshold, spent, amount, at)
 SELECT k.id, k.expires_at, k.expires_at, min(n.days), 0, 0, usage_now()

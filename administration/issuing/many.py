@@ -28,7 +28,7 @@ from keys.forms import refusals_shown
 from keys.models import VirtualKey
 from usage.new_keys import MOST_AT_ONCE, Issued
 
-# Bytes of a text or a file with names: far more than so many keys need.
+# Bytes of a text or a file with names: far more than the most keys need.
 MOST_BYTES = 512 * 1024
 HEADER = ("customer", "team", "name", "owner", "virtual key", "expires at (UTC)")
 TITLE = "Issue many virtual keys"

@@ -72,7 +72,7 @@ def one(request: HttpRequest, pk: int) -> HttpResponse:
     """One of the signed-in person's keys.
 
     Raises:
-        Http404: the key belongs to somebody else.
+        Http404: the key is another person's.
     """
     if not is_person(request.user):
         return kept_nowhere(HttpResponseRedirect(reverse("my")))

@@ -27,7 +27,7 @@ class Secret:
 
     @property
     def works(self) -> bool:
-        """Whether calls with it are accepted, as far as the secret goes."""
+        """Whether the secret is neither revoked nor expired."""
         row = self.credential
         return row.revoked_at is None and (row.expires_at is None or row.expires_at > timezone.now())
 

@@ -1,4 +1,4 @@
-"""The ceilings of a team's keys, which bind whoever may not change the team itself."""
+"""The ceilings of a team's keys, which bind people who may not change the team itself."""
 
 from __future__ import annotations
 

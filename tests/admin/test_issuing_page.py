@@ -168,7 +168,7 @@ def test_a_name_that_is_taken_is_a_fault_of_the_name(boss, echo):
     assert "already has a virtual key “ci”" in faults(ask(boss, name="ci", team=key.team_id))["name"]
 
 
-def test_who_pays_is_said_once(boss, echo):
+def test_one_field_alone_says_which_team_pays(boss, echo):
     team = make_key("first")[0].team
     other = Customer.objects.create(name="Globex")
     for fields, field in (
@@ -254,7 +254,7 @@ def test_a_key_admin_of_a_customer_adds_teams_to_it_and_no_customer(echo):
 
 @pytest.mark.parametrize("role", [Role.FINANCE, Role.AUDITOR, Role.BILLING_ADMIN, Role.MEMBER])
 @pytest.mark.parametrize("name", ["admin:keys_virtualkey_add", "admin:issue_many"])
-def test_who_issues_no_keys_gets_neither_page(echo, role, name):
+def test_a_person_without_the_right_to_issue_keys_gets_neither_page(echo, role, name):
     person = signed_in(role)
     url = reverse(name)
     assert person.get(url).status_code == 403
@@ -263,7 +263,7 @@ def test_who_issues_no_keys_gets_neither_page(echo, role, name):
     assert not VirtualKey.objects.exists()
 
 
-def test_who_may_only_issue_keys_sees_no_budgets_and_needs_none(echo):
+def test_a_person_who_may_only_issue_keys_sees_no_budgets_and_needs_none(echo):
     customer = Customer.objects.create(name="Acme")
     bob = User.objects.create(username="bob", is_staff=True)
     bob.user_permissions.set(Permission.objects.filter(codename__in=["add_virtualkey", "view_virtualkey"]))

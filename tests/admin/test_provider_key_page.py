@@ -137,7 +137,7 @@ def test_a_call_that_can_not_be_made_says_why(admin, echo, changes, model, said)
     assert not LedgerEntry.objects.exists()
 
 
-def test_a_refused_secret_is_said_and_not_shown(admin, upstream):
+def test_the_page_says_that_a_secret_was_refused_without_showing_it(admin, upstream):
     main = make_provider_key("main", provider="anthropic", secret=SECRET, base_url=upstream.url)
     said = {"type": "error", "error": {"type": "authentication_error", "message": f"no {SECRET}"}}
     upstream.answer = whole(401, json.dumps(said).encode())

@@ -52,7 +52,7 @@ def use(credential, after_rotation, address="192.0.2.7"):
     return used_at
 
 
-def test_an_old_secret_that_is_in_use_is_said_with_when_and_from_where(boss, rotated):
+def test_the_page_says_when_and_from_where_an_old_secret_is_used(boss, rotated):
     key, old, _ = rotated
     used_at = use(old, after_rotation=True)
     shown = page(boss, key)
@@ -61,7 +61,7 @@ def test_an_old_secret_that_is_in_use_is_said_with_when_and_from_where(boss, rot
     assert f"Last used {viewer.moment(used_at)} from 192.0.2.7" in shown
 
 
-def test_an_old_secret_that_nobody_has_used_since_is_said_too(boss, rotated):
+def test_the_page_says_that_an_old_secret_was_not_used_since(boss, rotated):
     key, old, new = rotated
     use(old, after_rotation=False)
     use(new, after_rotation=True, address="192.0.2.8")
@@ -100,7 +100,7 @@ def test_no_old_secret_of_a_revoked_key_is_ended(boss, rotated):
     assert "End the old secret" not in page(boss, key)
 
 
-def test_who_may_not_rotate_sees_the_state_and_no_button(rotated):
+def test_a_person_who_may_not_rotate_sees_the_state_and_no_button(rotated):
     key, old, _ = rotated
     use(old, after_rotation=True)
     person = Person.objects.create_user("finance", is_staff=True)

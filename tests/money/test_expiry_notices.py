@@ -47,13 +47,13 @@ def thresholds():
 @pytest.mark.parametrize(
     ("days", "told"), [(20, []), (13.9, [14]), (3.5, [14]), (2.5, [3]), (0.5, [1]), (0.001, [1]), (-1, [])]
 )
-def test_the_smallest_number_of_days_that_is_reached_is_told(days, told):
+def test_a_notice_is_of_the_smallest_number_of_days_that_is_reached(days, told):
     key_that_expires(days)
     expiries.raise_alerts(DAYS)
     assert thresholds() == told
 
 
-def test_each_threshold_is_told_once_and_a_later_expiry_anew():
+def test_each_threshold_gives_one_notice_and_a_later_expiry_others():
     key = key_that_expires(13)
     assert [expiries.raise_alerts(DAYS) for _ in range(2)] == [1, 0]
     VirtualKey.objects.filter(pk=key.pk).update(expires_at=timezone.now() + timedelta(days=2))
@@ -61,7 +61,7 @@ def test_each_threshold_is_told_once_and_a_later_expiry_anew():
     assert thresholds() == [3, 14]
 
 
-def test_a_key_that_was_issued_for_less_time_is_not_told_of_at_once():
+def test_a_key_that_was_issued_for_less_time_gives_no_notice_at_once():
     key_that_expires(0.9, issued_days_ago=0)
     key_that_expires(2.9, issued_days_ago=0, name="other")
     assert expiries.raise_alerts(DAYS) == 0
@@ -91,7 +91,7 @@ def test_the_owner_and_the_alert_targets_get_an_e_mail_and_a_page_shows_it(clien
     assert "expires " in shown
 
 
-def test_an_owner_who_is_a_person_is_told_at_that_persons_address():
+def test_an_owner_who_is_a_person_gets_the_notice_at_their_address():
     User.objects.create_user("Alice", email="alice@example.com")
     key_that_expires(2, owner="alice")
     expiries.raise_alerts(DAYS)
@@ -102,7 +102,7 @@ def test_an_owner_who_is_a_person_is_told_at_that_persons_address():
 
 
 @pytest.mark.parametrize("owner", ["", "nobody", "not@an address", "a@b\nBcc: c@d.com", "gone"])
-def test_without_an_address_nobody_is_told_and_the_alert_says_so(owner):
+def test_without_an_address_there_is_no_mail_and_the_alert_says_so(owner):
     User.objects.create_user("gone", email="gone@example.com", is_active=False)
     key = key_that_expires(2)
     VirtualKey.objects.filter(pk=key.pk).update(owner=owner)
