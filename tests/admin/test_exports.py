@@ -120,7 +120,7 @@ def exporting(make):
     return Pages(page, at_once=1, most_bytes=1000)
 
 
-SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": []}
+SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("127.0.0.1", 0)}
 
 
 async def test_pieces_are_made_only_as_fast_as_they_are_read():
