@@ -9,7 +9,7 @@ from django.views.generic import TemplateView
 from administration import invitations
 from administration.members import pages as member_pages
 from administration.rest import document as rest_document
-from gateway_project import static_files
+from gateway_project import page_socket, static_files
 from keys.audit_admin import history
 from keys.choices import Autocomplete
 from keys.sign_in_forms import change_password
@@ -34,6 +34,7 @@ urlpatterns = [
     path("invitation/<uidb64>/<token>/", invitations.accept, name="invitation"),
     path("admin/password_change/", admin.site.admin_view(change_password, cacheable=True)),
     path("admin/<slug:app_label>/<slug:model_name>/<path:object_id>/history/", admin.site.admin_view(history)),
-    path("admin/", include("administration.sign_in.urls")),
+    # Other processes, such as a worker, look up URLs, and don't load the packages of sign-in.
+    *([path("admin/", include("administration.sign_in.urls"))] if page_socket.serves_pages_here() else []),
     path("admin/", admin.site.urls),
 ]

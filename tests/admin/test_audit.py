@@ -43,7 +43,7 @@ MARK = "MaRkEr"
 def test_a_page_shows_who_changed_what_from_what_to_what(cast, client, boss):
     team = cast.alice.team
     form = {"name": "Discovery", "customer": team.customer_id, "max_tokens": "500"}
-    for part in ("budgets", "limits"):
+    for part in ("budgets", "limits", "key_rules"):
         form |= {f"{part}-TOTAL_FORMS": "0", f"{part}-INITIAL_FORMS": "0"}
     answer = client.post(f"/admin/keys/team/{team.pk}/change/", form, REMOTE_ADDR="192.0.2.7")
     assert answer.status_code == 302

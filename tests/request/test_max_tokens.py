@@ -290,7 +290,7 @@ class TestSetting:
         client.force_login(User.objects.create_superuser("root", password=None))
         team = Team.objects.get()
         form = {"name": team.name, "max_tokens": "100", "default_max_tokens": "200"}
-        form |= none_of("budgets") | none_of("limits")
+        form |= none_of("budgets") | none_of("limits") | none_of("key_rules")
         answer = client.post(page("team", "change", team.pk), form)
         assert "the default for max_tokens (200) is above the ceiling (100)" in answer.content.decode()
         assert VirtualKey.objects.get().revision == alice.revision
