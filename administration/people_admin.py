@@ -83,6 +83,12 @@ class PersonAdmin(KeptAdmin):
             field.queryset = visible(request.user, field.queryset.model._default_manager.all(), "choose")
         return form
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Only an owner changes by what a person is known: the virtual keys of this name and address are the person's,
+        notices go to the address, and single sign-on may find the person by it."""
+        known_by = () if obj is None or giving.is_owner(request.user) else ("username", "email")
+        return (*self.readonly_fields, *known_by)
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         typed = ["username", "first_name", "last_name", "email"]
         return [*typed, "is_active", *self.readonly_fields] if obj else [*typed, "role", "customer", "team"]

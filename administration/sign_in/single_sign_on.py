@@ -1,7 +1,7 @@
 """Who signs in by single sign-on: finds, links or adds the person, and has the roles follow the groups.
 
 A person is found by the provider's `sub` alone. A user name or e-mail address from the provider finds no person,
-unless OIDC_LINKS_BY_EMAIL lets a verified address link one, once.
+unless OIDC_LINKS_BY_EMAIL lets a verified address link one who has no other way to sign in yet, once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from administration.roles import following
 from keys.audit.actor import Actor, acting
 
 NAME_LENGTH = 150
+UNKNOWN = (
+    "You are known to the provider, but not here. If you have a password, sign in with it and link yourself under Your "
+    "account. Otherwise, ask an owner to add you."
+)
 Claims = dict[str, Any]
 
 
@@ -56,7 +60,7 @@ def person_of(claims: Claims, address: str) -> Any:
     with acting(lambda: Actor("system", "single sign-on", address=address)):
         user = linked(claims["sub"]) or by_email(claims) or added(claims)
         if user is None:
-            raise Unknown("You are known to the provider, but not here. Ask an owner to add you.")
+            raise Unknown(UNKNOWN)
         if user.is_active:
             keep_up(user, claims)
             roles = group_roles.read(settings.CONFIGURATION.oidc_roles)
@@ -88,12 +92,16 @@ def link(user: Any, sub: str) -> None:
 
 
 def by_email(claims: Claims) -> Any | None:
-    """Link the one active person with the verified e-mail address, if the deployment wants that."""
+    """Link the one active person with the verified e-mail address, if the deployment wants that.
+
+    Only a person who has no password and has never signed in: an admin who may type addresses could type someone
+    else's for a person whose password the admin knows. A link of an invitation ends with the first sign-in.
+    """
     email = verified_email(claims)
     if not email or not settings.CONFIGURATION.oidc_links_by_email:
         return None
     people = list(get_user_model()._default_manager.filter(email__iexact=email, is_active=True)[:2])
-    if len(people) != 1 or SocialAccount.objects.filter(user=people[0], provider=provider()).exists():
+    if len(people) != 1 or people[0].has_usable_password() or people[0].last_login is not None:
         return None
     link(people[0], claims["sub"])
     return people[0]

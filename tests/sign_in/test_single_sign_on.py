@@ -11,8 +11,10 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from administration.models import Grant
 from administration.role_names import Role
@@ -146,14 +148,61 @@ def test_a_verified_address_links_a_person_once_where_the_deployment_says_so(
     client: Client, provider: Provider, configure: Configure
 ) -> None:
     configure(oidc_links_by_email=True)
-    boss = User.objects.create_superuser("boss", "Iris@example.com", "correct horse battery")
+    boss = User.objects.create_superuser("boss", "Iris@example.com")
     sign_in(client, provider)
     assert person(client) == boss
-    assert boss.has_usable_password()
     other = Client()
     provider.person["sub"] = "someone else with the address of iris"
     sign_in(other, provider)
     assert person(other) not in (None, boss)
+
+
+@pytest.mark.parametrize("taken_by", ["a password", "a sign-in"])
+def test_an_address_links_no_person_who_has_another_way_in(
+    client: Client, provider: Provider, configure: Configure, taken_by: str
+) -> None:
+    configure(oidc_links_by_email=True, oidc_creates_people=False, oidc_roles={"platform": "owner"})
+    provider.person["groups"] = ["platform"]
+    mallory = User.objects.create_user("mallory", "iris@example.com")
+    if taken_by == "a password":
+        mallory.set_password("correct horse battery")
+    else:
+        mallory.last_login = timezone.now()
+    mallory.save()
+    answer = sign_in(client, provider)
+    failed(client, answer)
+    assert "link yourself" in client.get(answer.headers["location"]).content.decode()
+    assert not SocialAccount.objects.exists()
+    assert not roles(mallory)
+
+
+def test_a_link_of_an_invitation_ends_with_the_sign_in_that_links_the_person(
+    client: Client, provider: Provider, configure: Configure
+) -> None:
+    configure(oidc_links_by_email=True)
+    iris = User.objects.create_user("iris", "iris@example.com")
+    token = default_token_generator.make_token(iris)
+    sign_in(client, provider)
+    assert person(client) == iris
+    assert not default_token_generator.check_token(User.objects.get(), token)
+
+
+def test_only_an_owner_changes_by_what_a_person_is_known(client: Client) -> None:
+    acme = Customer.objects.create(name="Acme")
+    boss = User.objects.create_superuser("boss")
+    admin = User.objects.create_user("mallory", "mallory@example.com")
+    giving.give(None, admin, Role.KEY_ADMIN, customer=acme)
+    page = reverse("admin:administration_person_change", args=[admin.pk])
+    form = {"username": "iris", "email": "iris@example.com", "first_name": "M.", "is_active": "on"}
+    form |= {"grants-TOTAL_FORMS": "0", "grants-INITIAL_FORMS": "0"}
+    client.force_login(admin, "django.contrib.auth.backends.ModelBackend")
+    assert client.post(page, form).status_code == 302
+    admin.refresh_from_db()
+    assert (admin.username, admin.email, admin.first_name) == ("mallory", "mallory@example.com", "M.")
+    client.force_login(boss, "django.contrib.auth.backends.ModelBackend")
+    assert client.post(page, form).status_code == 302
+    admin.refresh_from_db()
+    assert (admin.username, admin.email) == ("iris", "iris@example.com")
 
 
 def test_an_address_of_two_people_links_neither(client: Client, provider: Provider, configure: Configure) -> None:
