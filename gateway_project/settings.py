@@ -60,6 +60,7 @@ MIDDLEWARE = [
 if page_socket.serves_pages_here():
     MIDDLEWARE += [
         "allauth.account.middleware.AccountMiddleware",
+        "administration.sign_in.middleware.RecordedSessionMiddleware",
         "administration.sign_in.middleware.ReauthenticationMiddleware",
         "administration.sign_in.middleware.SecondFactorMiddleware",
     ]

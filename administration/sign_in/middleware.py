@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import urlencode
 
-from administration.sign_in import second_factor
+from administration.sign_in import second_factor, sessions
 
 # What a person reaches who still has to set up a second factor, besides what visitors reach.
 SETTING_UP = {
@@ -26,6 +26,22 @@ SETTING_UP = {
 }
 # Programs use it with a token; a session counts for nothing there.
 REST = "api/v1/"
+
+
+class RecordedSessionMiddleware:
+    """Has each session of a person in the table from which sessions are listed and ended.
+
+    allauth records a session at the sign-in. A new password gives the session another key, without allauth's knowledge.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if request.session.accessed and request.user.is_authenticated:
+            sessions.record(request)
+        return response
 
 
 class ReauthenticationMiddleware(MiddlewareMixin):

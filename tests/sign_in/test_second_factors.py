@@ -7,12 +7,14 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from allauth.usersessions.models import UserSession
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -338,6 +340,41 @@ def test_sessions_are_listed_and_ended(client: Client, alice: User) -> None:
     assert is_inside(client)
     assert actions().count("session ended") == 1
     assert session.session_key not in shown.content.decode()
+
+
+@pytest.mark.usefixtures("alice")
+def test_a_session_with_a_new_password_can_be_ended_from_elsewhere(client: Client) -> None:
+    give_password(client)
+    new = PASSWORD + " new"
+    form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert client.post(reverse("admin:password_change"), form).status_code == 302
+    assert is_inside(client)
+    assert [each.session_key for each in UserSession.objects.all()] == [client.session.session_key]
+    other = Client()
+    other.post(reverse("admin:login"), {"username": "alice", "password": new})
+    secret = other.get(reverse("mfa_activate_totp")).context["form"].secret
+    other.post(reverse("mfa_activate_totp"), {"code": code(secret)})
+    assert is_inside(other)
+    assert not is_inside(client)
+
+
+def test_a_session_that_is_not_recorded_is_from_its_next_page(client: Client, alice: User) -> None:
+    client.force_login(alice, "django.contrib.auth.backends.ModelBackend")
+    assert not UserSession.objects.exists()
+    assert is_inside(client)
+    lost.remove_second_factors(alice)
+    assert not is_inside(client)
+
+
+def test_the_upgrade_ends_sessions_that_are_not_recorded(client: Client, alice: User) -> None:
+    give_password(client)
+    older = Client()
+    older.force_login(alice, "django.contrib.auth.backends.ModelBackend")
+    migration = import_module("administration.migrations.0004_recorded_sessions")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.UNRECORDED)
+    assert is_inside(client)
+    assert not is_inside(older)
 
 
 def test_an_owner_removes_lost_second_factors_but_not_their_own_that_way(
