@@ -273,6 +273,21 @@ def test_an_older_session_proves_the_demanded_second_factor(
     assert is_inside(client)
 
 
+def test_a_session_without_the_proof_changes_no_second_factor(
+    client: Client, alice: User, demand: Callable[..., None]
+) -> None:
+    demand("all")
+    give_password(client)
+    TOTP.activate(alice, SECRET)
+    RecoveryCodes.activate(alice)
+    names = ("account", "mfa_activate_totp", "mfa_add_webauthn", "mfa_view_recovery_codes")
+    for name in (*names, "mfa_generate_recovery_codes", "account_reauthenticate"):
+        for answer in (client.get(reverse(name)), client.post(reverse(name))):
+            assert answer.headers["location"].startswith(reverse("mfa_reauthenticate")), name
+    client.post(reverse("mfa_reauthenticate"), {"code": code()})
+    assert client.get(reverse("account")).status_code == 200
+
+
 def test_only_the_roles_that_are_named_need_a_second_factor(client: Client, demand: Callable[..., None]) -> None:
     demand("owner", "key_admin")
     User.objects.create_superuser("boss")
