@@ -158,7 +158,10 @@ class PersonAdmin(KeptAdmin):
                 self.log_change(request, person, "Deactivated.")
         self.message_user(request, f"Deactivated: {', '.join(map(str, people)) or 'none'}.")
 
-    @admin.action(description="Remove their second factors: they set up new ones", permissions=["change"])
+    @admin.action(
+        description="Remove their second factors and links to single sign-on: they set up new ones",
+        permissions=["change"],
+    )
     def remove_second_factors(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """For people who have lost theirs. One's own are removed on the account page, which asks for the password."""
         # Processes that serve no pages import this module too, and have no allauth.

@@ -91,6 +91,15 @@ def link(user: Any, sub: str) -> None:
         raise ValidationError("Another person is linked to this account of the provider.") from None
 
 
+def unlink(user: Any) -> bool:
+    """Remove a person's links to providers, and return whether there were any. Those of a person without a password
+    stay: they are the only way in, and the person can't have added another one."""
+    if not user.has_usable_password():
+        return False
+    count, _ = SocialAccount.objects.filter(user_id=user.pk).delete()
+    return bool(count)
+
+
 def by_email(claims: Claims) -> Any | None:
     """Link the one active person with the verified e-mail address, if the deployment wants that.
 

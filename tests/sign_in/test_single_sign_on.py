@@ -19,7 +19,7 @@ from django.utils import timezone
 from administration.models import Grant
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import oidc
+from administration.sign_in import lost, oidc, single_sign_on
 from keys.audit.models import AuditEvent
 from keys.models import Customer, SignInCount, Team
 from tests.support import oidc_provider
@@ -374,6 +374,40 @@ def test_a_person_who_is_signed_in_links_themselves_and_only_after_being_asked_a
     other = Client()
     sign_in(other, provider)
     assert person(other) == boss
+
+
+def test_a_person_with_a_password_unlinks_themselves_after_a_proof(
+    client: Client, provider: Provider, configure: Configure
+) -> None:
+    configure(oidc_creates_people=False)
+    boss = User.objects.create_superuser("boss", password="correct horse battery")
+    single_sign_on.link(boss, "iris")
+    client.force_login(boss, "django.contrib.auth.backends.ModelBackend")
+    assert "Unlink from" in client.get(reverse("account")).content.decode()
+    path = reverse("single_sign_on_unlink")
+    assert client.post(path).headers["location"].startswith(reverse("account_reauthenticate"))
+    assert SocialAccount.objects.exists()
+    client.post(reverse("account_reauthenticate"), {"password": "correct horse battery", "next": reverse("account")})
+    client.post(path)
+    assert not SocialAccount.objects.exists()
+    assert AuditEvent.objects.filter(table_name="socialaccount_socialaccount", action="deleted").exists()
+    other = Client()
+    failed(other, sign_in(other, provider))
+
+
+def test_the_only_way_in_is_not_unlinked(client: Client, provider: Provider) -> None:
+    sign_in(client, provider)
+    assert "Unlink from" not in client.get(reverse("account")).content.decode()
+    client.post(reverse("single_sign_on_unlink"))
+    lost.remove_second_factors(User.objects.get())
+    assert SocialAccount.objects.exists()
+
+
+def test_whoever_removes_second_factors_removes_links_too(provider: Provider) -> None:
+    boss = User.objects.create_superuser("boss", password="correct horse battery")
+    single_sign_on.link(boss, "iris")
+    lost.remove_second_factors(boss)
+    assert not SocialAccount.objects.exists()
 
 
 def test_a_provider_that_did_not_ask_again_is_not_linked(client: Client, provider: Provider) -> None:
