@@ -15,12 +15,14 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from administration import group_roles
 from administration.roles import following
 from keys.audit.actor import Actor, acting
 
 NAME_LENGTH = 150
+DEACTIVATED = "Your account is deactivated."
 UNKNOWN = (
     "You are known to the provider, but not here. If you have a password, sign in with it and link yourself under Your "
     "account. Otherwise, ask an owner to add you."
@@ -117,19 +119,38 @@ def by_email(claims: Claims) -> Any | None:
 
 
 def added(claims: Claims) -> Any | None:
-    """Add a person, if the deployment wants that. The person has no password, and no role but those of the groups."""
+    """Add a person, if the deployment wants that. The person has no password, and no role but those of the groups.
+
+    Raises:
+        Unknown: a deactivated person has this user name or address.
+    """
     if not settings.CONFIGURATION.oidc_creates_people:
         return None
+    if is_deactivated(claims):
+        raise Unknown(DEACTIVATED)
     users = get_user_model()._default_manager
     # Names own virtual keys, so only what the provider has verified becomes one.
     subject = f"{provider()} {claims['sub']}"
     unique = f"sso-{hashlib.sha256(subject.encode()).hexdigest()[:16]}"
     email = verified_email(claims)
     free = email and len(email) <= NAME_LENGTH and not users.filter(username__iexact=email).exists()
+    if not free and users.filter(username=unique).exists():  # added earlier, and unlinked since
+        return None
     with transaction.atomic():
         user = users.create_user(email if email and free else unique)
         link(user, claims["sub"])
     return user
+
+
+def is_deactivated(claims: Claims) -> bool:
+    """Whether a deactivated person has the user name or address of these claims. What the provider hasn't verified counts
+    too: it can only refuse."""
+    known_by = {claims.get("email"), claims.get("preferred_username")}
+    same = Q()
+    for text in known_by:
+        if isinstance(text, str) and text and "\0" not in text:
+            same |= Q(username__iexact=text) | Q(email__iexact=text)
+    return bool(same) and get_user_model()._default_manager.filter(same, is_active=False).exists()
 
 
 def keep_up(user: Any, claims: Claims) -> None:

@@ -160,7 +160,7 @@ def signed_in(request: HttpRequest, kept: dict[str, Any], claims: dict[str, Any]
     except single_sign_on.Unknown as error:
         return failed(request, "the person is unknown here", str(error))
     if not user.is_active:
-        return failed(request, f"user {user.pk} is deactivated", "Your account is deactivated.", user)
+        return failed(request, f"user {user.pk} is deactivated", single_sign_on.DEACTIVATED, user)
     said = {"provider": single_sign_on.provider()}
     if request.user == user:
         record_authentication(request, user, "socialaccount", reauthenticated=True, **said)

@@ -357,6 +357,37 @@ def test_a_deactivated_person_stays_outside(client: Client, provider: Provider) 
     assert events()[-1] == "failed to sign in"
 
 
+@pytest.mark.parametrize(
+    ("known_by", "more"),
+    [
+        ({"username": "Iris", "email": "IRIS@example.com"}, {}),
+        ({"username": "iris@example.com"}, {}),
+        ({"username": "iris"}, {"email": None, "preferred_username": "Iris"}),
+    ],
+)
+def test_a_deactivated_person_gets_no_other_account(
+    client: Client, provider: Provider, configure: Configure, known_by: dict[str, str], more: dict[str, Any]
+) -> None:
+    configure(oidc_links_by_email=True)
+    User.objects.create_user(**known_by, is_active=False)
+    provider.person |= more
+    answer = sign_in(client, provider)
+    failed(client, answer)
+    assert "deactivated" in client.get(answer.headers["location"]).content.decode()
+    assert User.objects.count() == 1
+
+
+def test_a_person_who_was_added_and_unlinked_is_not_added_again(client: Client, provider: Provider) -> None:
+    provider.person = {"sub": "iris"}
+    sign_in(Client(), provider)
+    iris = User.objects.get()
+    iris.set_password("correct horse battery")
+    iris.save()
+    single_sign_on.unlink(iris)
+    failed(client, sign_in(client, provider))
+    assert User.objects.count() == 1
+
+
 def test_a_person_who_is_signed_in_links_themselves_and_only_after_being_asked_again(
     client: Client, provider: Provider, configure: Configure
 ) -> None:
