@@ -7,14 +7,12 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any
 
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
-from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
-from allauth.usersessions.models import UserSession
+from allauth.mfa.totp.internal.auth import TOTP
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -24,68 +22,13 @@ from django.urls import reverse
 
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import forgotten, lost, sessions
+from administration.sign_in import lost
 from keys import keyring, sign_in
-from keys.audit.models import AuditEvent
 from keys.models import SignInCount
 from tests.admin.test_page_security import INLINE
+from tests.support.signing_in import PASSWORD, SECRET, actions, code, give_code, give_password, is_inside, wrong
 
-pytestmark = pytest.mark.django_db
-
-PASSWORD = "correct horse battery"
-SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-
-
-@pytest.fixture(autouse=True)
-def cheap_and_own_secrets(settings: Any, tmp_path: Any) -> None:
-    settings.VAR_DIR = tmp_path
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def alice() -> User:
-    return User.objects.create_superuser("alice", "alice@example.com", PASSWORD)
-
-
-@pytest.fixture
-def app(alice: User) -> Authenticator:
-    """An app with which alice signs in."""
-    return TOTP.activate(alice, SECRET).instance
-
-
-@pytest.fixture
-def demand(settings: Any) -> Callable[..., None]:
-    def of(*roles: str) -> None:
-        settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"second_factor_roles": list(roles)})
-
-    return of
-
-
-def code(secret: str = SECRET, steps: int = 0) -> str:
-    """What the app shows, some steps of 30 seconds from now."""
-    return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30 + steps)))
-
-
-def wrong() -> str:
-    """A code that the app shows neither now nor soon."""
-    shown = {code(steps=steps) for steps in range(-3, 4)}
-    return next(text for text in map(str, range(111_111, 999_999, 111_111)) if text not in shown)
-
-
-def give_password(client: Client, next: str = "") -> Any:
-    return client.post(reverse("admin:login"), {"username": "alice", "password": PASSWORD, "next": next})
-
-
-def give_code(client: Client, text: str) -> Any:
-    return client.post(reverse("mfa_authenticate"), {"code": text})
-
-
-def is_inside(client: Client) -> bool:
-    return client.get(reverse("admin:index")).status_code == 200
-
-
-def actions(table: str = "auth_user") -> list[str]:
-    return list(AuditEvent.objects.filter(table_name=table).order_by("pk").values_list("action", flat=True))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("cheap_and_own_secrets")]
 
 
 def test_a_password_alone_is_not_enough_and_the_code_leads_on(client: Client, app: Authenticator) -> None:
@@ -298,100 +241,6 @@ def test_only_the_roles_that_are_named_need_a_second_factor(client: Client, dema
         assert is_inside(client) is inside
 
 
-def test_a_new_password_does_not_pass_the_second_factor_by(
-    client: Client, alice: User, app: Authenticator, settings: Any, mailoutbox: list[Any]
-) -> None:
-    settings.EMAIL_HOST = "mail.example.com"
-    said = [
-        client.post(reverse("forgotten_password"), {"person": who}) for who in ("alice", "ALICE@example.com", "eve")
-    ]
-    forgotten.SENDER.submit(lambda: None).result()
-    assert len({answer.content for answer in said}) == 1
-    assert [message.to for message in mailoutbox] == [["alice@example.com"]] * 2
-    link = re.search(r"http://testserver(/invitation/\S+)", mailoutbox[0].body)
-    assert link is not None
-    page = client.get(link[1], follow=True)
-    new = {"new_password1": PASSWORD + " new", "new_password2": PASSWORD + " new"}
-    assert client.post(page.redirect_chain[-1][0], new).headers["location"] == reverse("admin:login")
-    assert not is_inside(client)
-    form = {"username": "alice", "password": PASSWORD + " new"}
-    assert client.post(reverse("admin:login"), form).headers["location"] == reverse("mfa_authenticate")
-    assert "asked for a new password" in actions()
-
-
-def test_requests_for_a_new_password_are_counted_for_every_name(client: Client, alice: User, settings: Any) -> None:
-    settings.EMAIL_HOST = "mail.example.com"
-    for who in (("alice", "alice@example.com"), ("nobody", "nobody")):
-        statuses = [client.post(reverse("forgotten_password"), {"person": who[at % 2]}).status_code for at in range(6)]
-        assert statuses == [200] * 5 + [429], who
-
-
-def test_no_link_goes_to_people_of_single_sign_on_or_under_a_strangers_host(
-    client: Client, settings: Any, mailoutbox: list[Any]
-) -> None:
-    settings.EMAIL_HOST = "mail.example.com"
-    User.objects.create_user("iris", "iris@example.com")
-    client.post(reverse("forgotten_password"), {"person": "iris"})
-    settings.ALLOWED_HOSTS = ["*"]
-    User.objects.create_user("bob", "bob@example.com", PASSWORD)
-    client.post(reverse("forgotten_password"), {"person": "bob"}, headers={"host": "evil.example"})
-    forgotten.SENDER.submit(lambda: None).result()
-    assert mailoutbox == []
-
-
-def test_sessions_are_listed_and_ended(client: Client, alice: User) -> None:
-    other = Client(headers={"user-agent": "Other browser"})
-    give_password(client)
-    give_password(other)
-    shown = client.get(reverse("usersessions_list"))
-    assert "Other browser" in shown.content.decode()
-    (session,) = [each for each, program in shown.context["sessions"] if program == "Other browser"]
-    stranger = Client()
-    stranger.force_login(User.objects.create_superuser("eve"), "django.contrib.auth.backends.ModelBackend")
-    stranger.post(reverse("usersessions_list"), {"session": session.pk})
-    assert is_inside(other)
-    client.post(reverse("usersessions_list"), {"session": session.pk})
-    assert not is_inside(other)
-    assert is_inside(client)
-    assert actions().count("session ended") == 1
-    assert session.session_key not in shown.content.decode()
-
-
-@pytest.mark.usefixtures("alice")
-def test_a_session_with_a_new_password_can_be_ended_from_elsewhere(client: Client) -> None:
-    give_password(client)
-    new = PASSWORD + " new"
-    form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
-    assert client.post(reverse("admin:password_change"), form).status_code == 302
-    assert is_inside(client)
-    assert [each.session_key for each in UserSession.objects.all()] == [client.session.session_key]
-    other = Client()
-    other.post(reverse("admin:login"), {"username": "alice", "password": new})
-    secret = other.get(reverse("mfa_activate_totp")).context["form"].secret
-    other.post(reverse("mfa_activate_totp"), {"code": code(secret)})
-    assert is_inside(other)
-    assert not is_inside(client)
-
-
-def test_a_session_that_is_not_recorded_is_from_its_next_page(client: Client, alice: User) -> None:
-    client.force_login(alice, "django.contrib.auth.backends.ModelBackend")
-    assert not UserSession.objects.exists()
-    assert is_inside(client)
-    lost.remove_second_factors(alice)
-    assert not is_inside(client)
-
-
-def test_the_upgrade_ends_sessions_that_are_not_recorded(client: Client, alice: User) -> None:
-    give_password(client)
-    older = Client()
-    older.force_login(alice, "django.contrib.auth.backends.ModelBackend")
-    migration = import_module("administration.migrations.0004_recorded_sessions")
-    with connection.cursor() as cursor:
-        cursor.execute(migration.UNRECORDED)
-    assert is_inside(client)
-    assert not is_inside(older)
-
-
 def test_an_owner_removes_lost_second_factors_but_not_their_own_that_way(
     client: Client, alice: User, app: Authenticator
 ) -> None:
@@ -453,17 +302,3 @@ def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice:
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert re.search(r"<h1>[^<]+</h1>", answer.content.decode()) or "login" in answer.request["PATH_INFO"]
         assert "no-store" in answer.headers["cache-control"] or "login" in answer.request["PATH_INFO"]
-
-
-@pytest.mark.parametrize(
-    ("user_agent", "words"),
-    [
-        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36", "Chrome on Linux"),
-        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/156.0 Safari/537.36 Edg/156.0", "Edge on Windows"),
-        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15) Version/19 Safari/605.1.15", "Safari on macOS"),
-        ("curl/8.0", "curl/8.0"),
-        ("", "An unknown program"),
-    ],
-)
-def test_a_session_says_in_words_where_it_is(user_agent: str, words: str) -> None:
-    assert sessions.program(user_agent) == words
