@@ -77,15 +77,20 @@ def page(request: HttpRequest) -> HttpResponse:
 def ask(request: HttpRequest, text: str) -> None:
     """Send a link to the one person who is meant, if there is one.
 
+    A person who has got as many as `sign_in.MAILS` lets gets no more for now, and needs none: those links work.
+
     Raises:
-        Refused: there were too many requests for this person, or from this network.
+        Refused: there were too many requests with this text, or from this network.
     """
+    sign_in.count(text.casefold(), request.META["REMOTE_ADDR"], sign_in.RESETS)
     found = get_user_model()._default_manager.filter(Q(username=text) | Q(email__iexact=text), is_active=True)[:2]
     user = found[0] if len(found) == 1 else None
-    sign_in.count(user.get_username() if user else text, request.META["REMOTE_ADDR"], sign_in.RESETS)
     # People of single sign-on, and those who haven't accepted their invitation yet, have no password to forget.
     if user is None or not user.email or not user.has_usable_password():
         logger.info("a new password was asked for, but there is no such person with a password and an address")
+        return
+    if not sign_in.count_mail(str(user.pk)):
+        logger.warning("a new password was asked for too often: user %s gets no more links for now", user.pk)
         return
     notes.note("asked for a new password", notes.USERS, str(user.pk))
     body = TEXT.format(user=user.get_username(), host=request.get_host(), link=invitations.link(request, user))

@@ -12,6 +12,8 @@ from django.test import Client
 from django.urls import reverse
 
 from administration.sign_in import forgotten
+from keys import sign_in
+from keys.models import SignInCount
 from tests.support.signing_in import PASSWORD, actions, is_inside
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("cheap_and_own_secrets")]
@@ -38,11 +40,32 @@ def test_a_new_password_does_not_pass_the_second_factor_by(
     assert "asked for a new password" in actions()
 
 
-def test_requests_for_a_new_password_are_counted_for_every_name(client: Client, alice: User, settings: Any) -> None:
+@pytest.mark.usefixtures("alice")
+def test_requests_for_a_new_password_are_counted_by_what_is_typed(client: Client, settings: Any) -> None:
     settings.EMAIL_HOST = "mail.example.com"
-    for who in (("alice", "alice@example.com"), ("nobody", "nobody")):
-        statuses = [client.post(reverse("forgotten_password"), {"person": who[at % 2]}).status_code for at in range(6)]
-        assert statuses == [200] * 5 + [429], who
+    path = reverse("forgotten_password")
+    for name in ("alice", "nobody"):
+        typed = [name, f"{name}@example.com"] * 5 + [name.upper()]
+        statuses = [client.post(path, {"person": text}).status_code for text in typed]
+        assert statuses == [200] * 10 + [429], name
+        SignInCount.objects.all().delete()
+
+
+@pytest.mark.usefixtures("alice")
+def test_requests_from_elsewhere_neither_flood_nor_show_nor_block_a_person(
+    client: Client, settings: Any, mailoutbox: list[Any]
+) -> None:
+    settings.EMAIL_HOST = "mail.example.com"
+    path = reverse("forgotten_password")
+    for number in range(sign_in.MAILS.failures + 3):
+        answer = client.post(path, {"person": "alice"}, REMOTE_ADDR=f"198.51.{number}.1")
+        assert answer.status_code == 200
+    assert client.post(path, {"person": "nobody"}).content == answer.content
+    forgotten.SENDER.submit(lambda: None).result()
+    assert len(mailoutbox) == sign_in.MAILS.failures
+    link = re.search(r"http://testserver(/invitation/\S+)", mailoutbox[0].body)
+    assert link is not None
+    assert "new password" in client.get(link[1], follow=True).content.decode().lower()
 
 
 def test_no_link_goes_to_people_of_single_sign_on_or_under_a_strangers_host(
