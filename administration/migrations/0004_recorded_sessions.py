@@ -1,4 +1,4 @@
-"""Sessions that no list of sessions has end: *Your sessions* and other pages couldn't end them. People sign in again."""
+"""Sessions that no list of sessions has end, because no page could end them. People sign in again."""
 
 from __future__ import annotations
 

@@ -143,8 +143,8 @@ def added(claims: Claims) -> Any | None:
 
 
 def is_deactivated(claims: Claims) -> bool:
-    """Whether a deactivated person has the user name or address of these claims. What the provider hasn't verified counts
-    too: it can only refuse."""
+    """Whether a deactivated person has the user name or address of these claims. What the provider hasn't verified
+    counts too: it can only refuse."""
     known_by = {claims.get("email"), claims.get("preferred_username")}
     same = Q()
     for text in known_by:
