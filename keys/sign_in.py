@@ -94,6 +94,8 @@ CODES = Attempts(
 RESETS = Attempts("reset", USER, "new password", "", "refused to ask for a new password")
 # Links for a new password that a person gets by e-mail, whoever asks for them. Each works until a password is set.
 MAILS = FailureLimit(failures=5, seconds=1800)
+# Sessions that a virtual key opens at /my/, each for an hour: at most 120 are stored.
+KEY_SESSIONS = FailureLimit(failures=60, seconds=60)
 
 # A count is stored as the moment when its last failure expires. The network's limit is checked first, so that made-up
 # user names from one network create no more rows than the network has attempts.
@@ -163,6 +165,12 @@ class TooManyTokens(Refused):
     words = "Too many requests with a wrong token."
 
 
+class TooManySessions(Refused):
+    """A virtual key has opened too many sessions."""
+
+    words = "This virtual key has signed in too often."
+
+
 class Busy(Refused):
     """Too many passwords wait to be checked in this process."""
 
@@ -215,7 +223,7 @@ def count(user: str, address: str, attempts: Attempts) -> dict[str, Any]:
     return values
 
 
-# Count something of a network or person, unless no allowance is left.
+# Count something of a network, person or credential, unless no allowance is left.
 COUNT_ONE = """
 INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(subject)s, now() + %(step)s)
 ON CONFLICT (subject) DO UPDATE SET forgotten_at = greatest(c.forgotten_at, now()) + %(step)s
@@ -262,6 +270,16 @@ def count_mail(user: str) -> bool:
     """Count a link for a new password that is to be mailed to a person, by the person's id. False: it is one too many.
     The page must not say so, because that would tell that the person exists."""
     return _count_one(MAILS, "mail", user)
+
+
+def count_key_session(credential: int) -> None:
+    """Count a session that a credential opens, by the credential's id.
+
+    Raises:
+        TooManySessions: it has opened too many; the client must wait.
+    """
+    if not _count_one(KEY_SESSIONS, "key session", str(credential)):
+        raise TooManySessions(KEY_SESSIONS.seconds)
 
 
 def _count_one(limit: FailureLimit, *parts: str) -> bool:

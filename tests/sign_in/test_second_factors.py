@@ -15,6 +15,7 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test import Client
@@ -22,7 +23,7 @@ from django.urls import reverse
 
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import lost
+from administration.sign_in import lost, passkey_forms
 from keys import keyring, sign_in
 from keys.models import SignInCount
 from tests.admin.test_page_security import INLINE
@@ -279,6 +280,24 @@ def test_failed_passkeys_of_a_network_are_limited(client: Client) -> None:
     statuses = [client.post(path, given).status_code for _ in range(sign_in.NETWORK.failures + 1)]
     assert statuses == [302] * sign_in.NETWORK.failures + [429]
     assert actions().count("failed to sign in") == sign_in.NETWORK.failures
+
+
+def test_what_has_no_passkey_at_all_counts_and_stores_no_more_sessions_than_failures() -> None:
+    path = reverse("mfa_login_webauthn")
+    statuses = [Client().post(path).status_code for _ in range(sign_in.NETWORK.failures + 3)]
+    assert statuses == [302] * sign_in.NETWORK.failures + [429] * 3
+    assert Session.objects.count() == sign_in.NETWORK.failures
+
+
+def test_the_name_of_a_passkey_stays_short_when_it_changes(client: Client, alice: User) -> None:
+    give_password(client)
+    data = {"name": "Phone", "credential": {}}
+    passkey = Authenticator.objects.create(user=alice, type=Authenticator.Type.WEBAUTHN, data=data)
+    page = reverse("mfa_edit_webauthn", args=[passkey.pk])
+    assert client.post(page, {"name": "x" * (passkey_forms.NAME_LENGTH + 1)}).status_code == 200
+    assert client.post(page, {"name": "x" * passkey_forms.NAME_LENGTH}).status_code == 302
+    passkey.refresh_from_db()
+    assert passkey.data["name"] == "x" * passkey_forms.NAME_LENGTH
 
 
 def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice: User, settings: Any) -> None:
