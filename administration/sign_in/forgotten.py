@@ -12,6 +12,7 @@ import smtplib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
@@ -55,11 +56,23 @@ class ForgottenForm(forms.Form):
 
 
 def is_on(request: HttpRequest) -> bool:
-    """Whether the page sends links: there is a mail server, and the host in the link is one that ALLOWED_HOSTS names.
-    A host that only `*` permits could be a stranger's, who would get the link."""
+    """Whether the page sends links: there is a mail server, and the host and port in the link are the gateway's.
+
+    ALLOWED_HOSTS must name the host: one that only `*` permits could be a stranger's, who would get the link. At another
+    port of the right host, another program could get it.
+    """
     named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
-    host = split_domain_port(request.get_host())[0]
-    return bool(settings.EMAIL_HOST) and validate_host(host, named)
+    host, port = split_domain_port(request.get_host())
+    return bool(settings.EMAIL_HOST) and validate_host(host, named) and (not port or port in own_ports(request, host))
+
+
+def own_ports(request: HttpRequest, host: str) -> set[str]:
+    """The ports at which people reach the gateway under this host: the scheme's own, PORT unless TLS ends in front of
+    it, and those of TRUSTED_ORIGINS."""
+    origins = [urlsplit(origin) for origin in settings.CONFIGURATION.trusted_origins]
+    ports = {str(origin.port) for origin in origins if origin.hostname == host and origin.port}
+    ports.add("443" if request.is_secure() else "80")
+    return ports if settings.CONFIGURATION.tls_in_front else ports | {str(settings.CONFIGURATION.port)}
 
 
 @never_cache

@@ -68,6 +68,30 @@ def test_requests_from_elsewhere_neither_flood_nor_show_nor_block_a_person(
     assert "new password" in client.get(link[1], follow=True).content.decode().lower()
 
 
+@pytest.mark.parametrize(
+    ("host", "tls", "mails"),
+    [
+        ("testserver", False, 1),
+        ("testserver:8000", False, 1),
+        ("testserver:80", False, 1),
+        ("testserver:8443", False, 1),
+        ("testserver:31337", False, 0),
+        ("localhost:8443", False, 0),  # an origin's port is of its host only
+        ("testserver:8000", True, 0),
+    ],
+)
+def test_a_link_leads_to_no_port_of_another_program(
+    client: Client, alice: User, settings: Any, mailoutbox: list[Any], host: str, tls: bool, mails: int
+) -> None:
+    settings.EMAIL_HOST = "mail.example.com"
+    settings.ALLOWED_HOSTS = ["testserver", "localhost"]
+    own = {"port": 8000, "tls_in_front": tls, "trusted_origins": ["https://testserver:8443"]}
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update=own)
+    client.post(reverse("forgotten_password"), {"person": "alice"}, headers={"host": host})
+    forgotten.SENDER.submit(lambda: None).result()
+    assert len(mailoutbox) == mails
+
+
 def test_no_link_goes_to_people_of_single_sign_on_or_under_a_strangers_host(
     client: Client, settings: Any, mailoutbox: list[Any]
 ) -> None:
