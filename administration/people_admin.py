@@ -83,6 +83,12 @@ class PersonAdmin(KeptAdmin):
             field.queryset = visible(request.user, field.queryset.model._default_manager.all(), "choose")
         return form
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Only an owner changes by what a person is known: the virtual keys of this name and address are the person's,
+        notices go to the address, and single sign-on may find the person by it."""
+        known_by = () if obj is None or giving.is_owner(request.user) else ("username", "email")
+        return (*self.readonly_fields, *known_by)
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         typed = ["username", "first_name", "last_name", "email"]
         return [*typed, "is_active", *self.readonly_fields] if obj else [*typed, "role", "customer", "team"]
@@ -152,7 +158,10 @@ class PersonAdmin(KeptAdmin):
                 self.log_change(request, person, "Deactivated.")
         self.message_user(request, f"Deactivated: {', '.join(map(str, people)) or 'none'}.")
 
-    @admin.action(description="Remove their second factors: they set up new ones", permissions=["change"])
+    @admin.action(
+        description="Remove their second factors and links to single sign-on: they set up new ones",
+        permissions=["change"],
+    )
     def remove_second_factors(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """For people who have lost theirs. One's own are removed on the account page, which asks for the password."""
         # Processes that serve no pages import this module too, and have no allauth.

@@ -1,5 +1,7 @@
 """The admin's sessions, in the database. A cookie that can't be a session key causes no query.
 
+A person's session ends SESSION_HOURS after the sign-in, however it is used meanwhile.
+
 A page that is asked for with a valid session has an identified caller, as a call with a key has.
 """
 
@@ -7,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.signals import user_logged_in
 from django.contrib.sessions.backends import db
 from django.core.handlers.asgi import ASGIRequest
+from django.dispatch import receiver
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -25,6 +30,12 @@ class SessionStore(db.SessionStore):
 
     def _validate_session_key(self, key: str | None) -> bool:
         return key is not None and KEY.fullmatch(key) is not None
+
+
+@receiver(user_logged_in)
+def set_end(request: HttpRequest, **_: object) -> None:
+    """Set the moment at which the session ends: without one, each change of the session would move its end."""
+    request.session.set_expiry(timedelta(seconds=settings.SESSION_COOKIE_AGE))
 
 
 class KnownVisitorMiddleware:

@@ -60,6 +60,7 @@ MIDDLEWARE = [
 if page_socket.serves_pages_here():
     MIDDLEWARE += [
         "allauth.account.middleware.AccountMiddleware",
+        "administration.sign_in.middleware.RecordedSessionMiddleware",
         "administration.sign_in.middleware.ReauthenticationMiddleware",
         "administration.sign_in.middleware.SecondFactorMiddleware",
     ]
@@ -116,6 +117,7 @@ MFA_FORMS = {
     "reauthenticate": "administration.sign_in.forms.CodeAgainForm",
     "activate_totp": "administration.sign_in.forms.AppForm",
     "add_webauthn": "administration.sign_in.passkey_forms.NewPasskeyForm",
+    "edit_webauthn": "administration.sign_in.passkey_forms.PasskeyNameForm",
     "authenticate_webauthn": "administration.sign_in.passkey_forms.PasskeyForm",
     "reauthenticate_webauthn": "administration.sign_in.passkey_forms.PasskeyAgainForm",
     "login_webauthn": "administration.sign_in.passkey_forms.PasskeyAloneForm",

@@ -90,8 +90,12 @@ PASSWORDS = Attempts("", USER, "sign-in", "failed to sign in", "refused to sign 
 CODES = Attempts(
     "code", FailureLimit(20, 300), "second factor", "failed to prove a second factor", "refused a second factor"
 )
-# Each request may send an e-mail, so each counts as a failure.
-RESETS = Attempts("reset", FailureLimit(5, 1800), "new password", "", "refused to ask for a new password")
+# Each request counts as a failure, under what was typed: whether it is somebody's name makes no difference.
+RESETS = Attempts("reset", USER, "new password", "", "refused to ask for a new password")
+# Links for a new password that a person gets by e-mail, whoever asks for them. Each works until a password is set.
+MAILS = FailureLimit(failures=5, seconds=1800)
+# Sessions that a virtual key opens at /my/, each for an hour: at most 120 are stored.
+KEY_SESSIONS = FailureLimit(failures=60, seconds=60)
 
 # A count is stored as the moment when its last failure expires. The network's limit is checked first, so that made-up
 # user names from one network create no more rows than the network has attempts.
@@ -161,6 +165,12 @@ class TooManyTokens(Refused):
     words = "Too many requests with a wrong token."
 
 
+class TooManySessions(Refused):
+    """A virtual key has opened too many sessions."""
+
+    words = "This virtual key has signed in too often."
+
+
 class Busy(Refused):
     """Too many passwords wait to be checked in this process."""
 
@@ -213,9 +223,9 @@ def count(user: str, address: str, attempts: Attempts) -> dict[str, Any]:
     return values
 
 
-# Count something of a network, unless it has no allowance left.
+# Count something of a network, person or credential, unless no allowance is left.
 COUNT_ONE = """
-INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(network)s, now() + %(step)s)
+INSERT INTO keys_signincount AS c (subject, forgotten_at) VALUES (%(subject)s, now() + %(step)s)
 ON CONFLICT (subject) DO UPDATE SET forgotten_at = greatest(c.forgotten_at, now()) + %(step)s
 WHERE c.forgotten_at <= now() + %(room)s
 """
@@ -227,7 +237,7 @@ def count_wrong_token(address: str) -> None:
     Raises:
         Refused: this network has sent too many; the client must wait.
     """
-    if not _count_one("token", address, NETWORK):
+    if not _count_one(NETWORK, "token", network_of(address)):
         logger.warning("wrong API tokens refused after too many failures: from %s", address)
         raise TooManyTokens(NETWORK.seconds)
     logger.warning("an API token was refused: from %s", address)
@@ -239,7 +249,7 @@ def count_failure(kind: str, address: str) -> None:
     Raises:
         Refused: this network has failed too often; the client must wait.
     """
-    if not _count_one(kind, address, NETWORK):
+    if not _count_one(NETWORK, kind, network_of(address)):
         logger.warning("sign-in by %s refused after too many failures: from %s", kind, address)
         raise Refused(NETWORK.seconds)
     logger.warning("sign-in by %s failed: from %s", kind, address)
@@ -252,12 +262,28 @@ def count_beginning(address: str) -> None:
     Raises:
         Refused: this network has begun too many; the client must wait.
     """
-    if not _count_one("beginning", address, BEGINNINGS):
+    if not _count_one(BEGINNINGS, "beginning", network_of(address)):
         raise Refused(BEGINNINGS.seconds)
 
 
-def _count_one(kind: str, address: str, limit: FailureLimit) -> bool:
-    values: dict[str, Any] = {"network": subject(kind, network_of(address)), "step": limit.step, "room": limit.room}
+def count_mail(user: str) -> bool:
+    """Count a link for a new password that is to be mailed to a person, by the person's id. False: it is one too many.
+    The page must not say so, because that would tell that the person exists."""
+    return _count_one(MAILS, "mail", user)
+
+
+def count_key_session(credential: int) -> None:
+    """Count a session that a credential opens, by the credential's id.
+
+    Raises:
+        TooManySessions: it has opened too many; the client must wait.
+    """
+    if not _count_one(KEY_SESSIONS, "key session", str(credential)):
+        raise TooManySessions(KEY_SESSIONS.seconds)
+
+
+def _count_one(limit: FailureLimit, *parts: str) -> bool:
+    values: dict[str, Any] = {"subject": subject(*parts), "step": limit.step, "room": limit.room}
     with connection.cursor() as cursor:
         cursor.execute(COUNT_ONE, values)
         return bool(cursor.rowcount)

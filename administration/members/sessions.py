@@ -41,12 +41,14 @@ def open_with(secret: str, address: str) -> Any:
 
     Raises:
         WrongKey: it doesn't work.
-        sign_in.Refused: it doesn't work, and this network has sent too many that don't.
+        sign_in.Refused: it doesn't work, and this network has sent too many that don't; or it has opened too many
+            sessions.
     """
     found = bars.of_secret(secret) if credentials.is_intact(secret) else None
     if found is None or found.end:
         sign_in.count_failure("virtual key", address)
         raise WrongKey(fault(secret) if found is None else ENDED[found.end])
+    sign_in.count_key_session(found.credential)
     notes.note("signed in", VirtualKey._meta.db_table, str(found.virtual_key))
     session = _store()
     session[CREDENTIAL] = found.credential

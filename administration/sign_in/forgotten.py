@@ -12,6 +12,7 @@ import smtplib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
@@ -55,11 +56,23 @@ class ForgottenForm(forms.Form):
 
 
 def is_on(request: HttpRequest) -> bool:
-    """Whether the page sends links: there is a mail server, and the host in the link is one that ALLOWED_HOSTS names.
-    A host that only `*` permits could be a stranger's, who would get the link."""
+    """Whether the page sends links: there is a mail server, and the host and port in the link are the gateway's.
+
+    ALLOWED_HOSTS must name the host: one that only `*` permits could be a stranger's, who would get the link. At another
+    port of the right host, another program could get it.
+    """
     named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
-    host = split_domain_port(request.get_host())[0]
-    return bool(settings.EMAIL_HOST) and validate_host(host, named)
+    host, port = split_domain_port(request.get_host())
+    return bool(settings.EMAIL_HOST) and validate_host(host, named) and (not port or port in own_ports(request, host))
+
+
+def own_ports(request: HttpRequest, host: str) -> set[str]:
+    """The ports at which people reach the gateway under this host: the scheme's own, PORT unless TLS ends in front of
+    it, and those of TRUSTED_ORIGINS."""
+    origins = [urlsplit(origin) for origin in settings.CONFIGURATION.trusted_origins]
+    ports = {str(origin.port) for origin in origins if origin.hostname == host and origin.port}
+    ports.add("443" if request.is_secure() else "80")
+    return ports if settings.CONFIGURATION.tls_in_front else ports | {str(settings.CONFIGURATION.port)}
 
 
 @never_cache
@@ -77,15 +90,20 @@ def page(request: HttpRequest) -> HttpResponse:
 def ask(request: HttpRequest, text: str) -> None:
     """Send a link to the one person who is meant, if there is one.
 
+    A person who has got as many as `sign_in.MAILS` lets gets no more for now, and needs none: those links work.
+
     Raises:
-        Refused: there were too many requests for this person, or from this network.
+        Refused: there were too many requests with this text, or from this network.
     """
+    sign_in.count(text.casefold(), request.META["REMOTE_ADDR"], sign_in.RESETS)
     found = get_user_model()._default_manager.filter(Q(username=text) | Q(email__iexact=text), is_active=True)[:2]
     user = found[0] if len(found) == 1 else None
-    sign_in.count(user.get_username() if user else text, request.META["REMOTE_ADDR"], sign_in.RESETS)
     # People of single sign-on, and those who haven't accepted their invitation yet, have no password to forget.
     if user is None or not user.email or not user.has_usable_password():
         logger.info("a new password was asked for, but there is no such person with a password and an address")
+        return
+    if not sign_in.count_mail(str(user.pk)):
+        logger.warning("a new password was asked for too often: user %s gets no more links for now", user.pk)
         return
     notes.note("asked for a new password", notes.USERS, str(user.pk))
     body = TEXT.format(user=user.get_username(), host=request.get_host(), link=invitations.link(request, user))

@@ -1,4 +1,7 @@
-"""Lost second factors: someone else removes them, and the person sets up new ones."""
+"""Lost second factors: someone else removes them, and the person sets up new ones.
+
+Links to single sign-on go with them: whoever had the person's session could have added one.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from typing import Any
 
 from allauth.mfa.models import Authenticator
 
-from administration.sign_in import sessions
+from administration.sign_in import sessions, single_sign_on
 
 
 def remove_second_factors(user: Any) -> int:
-    """Remove a person's second factors and recovery codes, end their sessions, and return how many were removed."""
+    """Remove a person's second factors and recovery codes, and return how many there were. Links to single sign-on go
+    too if the person has a password, and all sessions end."""
     count, _ = Authenticator.objects.filter(user_id=user.pk).delete()
+    single_sign_on.unlink(user)
     sessions.end_all_of(user)
     return int(count)

@@ -14,18 +14,38 @@ from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import urlencode
 
-from administration.sign_in import second_factor
+from administration.sign_in import second_factor, sessions
 
-# What a person reaches who still has to set up a second factor, besides what visitors reach.
+# What a person reaches who has no second factor yet. With one, the same pages would replace it unproved.
 SETTING_UP = {
     *("account", "mfa_index", "mfa_activate_totp", "mfa_add_webauthn", "mfa_view_recovery_codes"),
-    *("mfa_generate_recovery_codes", "mfa_reauthenticate", "mfa_reauthenticate_webauthn", "account_reauthenticate"),
-    *("sign_in_again", "single_sign_on", "openid_connect_callback", "admin:login", "admin:logout"),
-    *("account_login", "mfa_authenticate", "mfa_login_webauthn", "forgotten_password"),
+    *("mfa_generate_recovery_codes", "account_reauthenticate", "sign_in_again"),
+}
+# What everyone reaches: pages for visitors, and those that prove a second factor.
+OPEN = {
+    *("mfa_reauthenticate", "mfa_reauthenticate_webauthn", "mfa_authenticate", "mfa_login_webauthn"),
+    *("single_sign_on", "openid_connect_callback", "admin:login", "admin:logout", "account_login"),
     *("home", "favicon.ico", "docs", "openapi", "rest_docs", "rest_openapi", "invitation", "admin:time_zone"),
+    *("forgotten_password",),
 }
 # Programs use it with a token; a session counts for nothing there.
 REST = "api/v1/"
+
+
+class RecordedSessionMiddleware:
+    """Has each session of a person in the table from which sessions are listed and ended.
+
+    allauth records a session at the sign-in. A new password gives the session another key, without allauth's knowledge.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if request.session.accessed and request.user.is_authenticated:
+            sessions.record(request)
+        return response
 
 
 class ReauthenticationMiddleware(MiddlewareMixin):
@@ -55,13 +75,13 @@ class SecondFactorMiddleware(MiddlewareMixin):
     ) -> HttpResponseBase | None:
         match = request.resolver_match
         assert match is not None
-        if match.view_name in SETTING_UP or match.route.startswith(REST):
+        if match.view_name in OPEN or match.route.startswith(REST):
             return None
         user = request.user
         if not second_factor.is_required_of(user) or second_factor.is_proved_by_sso(request):
             return None
         if not second_factor.has(user):
-            return HttpResponseRedirect(reverse("account"))
+            return None if match.view_name in SETTING_UP else HttpResponseRedirect(reverse("account"))
         if second_factor.is_proved(request):
             return None
         paths = {method["id"]: method["url"] for method in get_adapter().get_reauthentication_methods(user)}

@@ -61,6 +61,13 @@ class PasskeySignIn(LoginWebAuthnView):  # type: ignore[misc]
         response: HttpResponse = super().get(request, *args, **kwargs)
         return response
 
+    def form_invalid(self, form: Any) -> HttpResponse:
+        """Count any wrong answer, also none, before a session keeps the message. It names no person, so it counts for
+        the network."""
+        sign_in.count_failure("passkey", self.request.META["REMOTE_ADDR"])
+        response: HttpResponse = super().form_invalid(form)
+        return response
+
 
 class SetUp:
     """What follows when a second factor is set up: this session has proved it, and all others end."""

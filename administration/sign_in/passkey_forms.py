@@ -61,12 +61,14 @@ class PasskeyAgainForm(PasskeyForm):
 
 
 class PasskeyAloneForm(forms.LoginWebAuthnForm):  # type: ignore[misc]
-    """Signs in with a passkey alone. A wrong answer names no person, so it counts for the network."""
+    """Signs in with a passkey alone."""
 
     def clean_credential(self) -> Any:
-        try:
-            with read():
-                return super().clean_credential()
-        except ValidationError:
-            sign_in.count_failure("passkey", context.request.META["REMOTE_ADDR"])
-            raise
+        with read():
+            return super().clean_credential()
+
+
+class PasskeyNameForm(forms.EditWebAuthnForm):  # type: ignore[misc]
+    """Renames a passkey."""
+
+    name = django_forms.CharField(label="Name", max_length=NAME_LENGTH)

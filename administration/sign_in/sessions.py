@@ -17,6 +17,9 @@ SYSTEMS = {
     **{"Windows": "Windows", "macOS": "Mac OS X", "Linux": "Linux"},
 }
 
+# The key of the session's row, in the session.
+RECORDED = "recorded_as"
+
 
 def program(user_agent: str) -> str:
     """The browser and system in words, as `Chrome on Linux`; the beginning of an unknown `User-Agent`."""
@@ -27,9 +30,19 @@ def program(user_agent: str) -> str:
     return user_agent[:60] or "An unknown program"
 
 
+def record(request: HttpRequest) -> None:
+    """Have the session of a request in the table, under its present key."""
+    key, recorded = request.session.session_key, request.session.get(RECORDED)
+    if key and key == recorded:
+        return
+    UserSession.objects.filter(session_key=recorded, user_id=request.user.pk).delete()
+    UserSession.objects.create_from_request(request)
+    request.session[RECORDED] = request.session.session_key
+
+
 def of(request: HttpRequest) -> list[UserSession]:
     """The open sessions of the person, the newest first. The one of this request is among them."""
-    UserSession.objects.create_from_request(request)
+    record(request)
     found = UserSession.objects.purge_and_list(request.user)
     return sorted(found, key=lambda session: session.created_at, reverse=True)
 

@@ -70,6 +70,20 @@ def begin_link(request: HttpRequest) -> HttpResponse:
 
 @needs_provider
 @never_cache
+@require_POST
+@login_required
+@reauthentication_required(app="allauth.socialaccount")  # type: ignore[untyped-decorator]
+def unlink(request: HttpRequest) -> HttpResponse:
+    """Remove the link of a person who can sign in with a password."""
+    if single_sign_on.unlink(request.user):
+        messages.success(request, f"You can't sign in with {name()} any more.")
+    else:
+        messages.error(request, "The link stays: you have no password, so it is your only way to sign in.")
+    return HttpResponseRedirect(reverse("account"))
+
+
+@needs_provider
+@never_cache
 @require_GET
 @login_required
 def go_on_to_link(request: HttpRequest) -> HttpResponse:
@@ -146,7 +160,7 @@ def signed_in(request: HttpRequest, kept: dict[str, Any], claims: dict[str, Any]
     except single_sign_on.Unknown as error:
         return failed(request, "the person is unknown here", str(error))
     if not user.is_active:
-        return failed(request, f"user {user.pk} is deactivated", "Your account is deactivated.", user)
+        return failed(request, f"user {user.pk} is deactivated", single_sign_on.DEACTIVATED, user)
     said = {"provider": single_sign_on.provider()}
     if request.user == user:
         record_authentication(request, user, "socialaccount", reauthenticated=True, **said)

@@ -52,5 +52,6 @@ urlpatterns = [
     path("account/single-sign-on/again/", sso_pages.again, name="sign_in_again"),
     path("account/single-sign-on/link/", sso_pages.go_on_to_link, name="single_sign_on_link"),
     path("account/single-sign-on/link/begin/", sso_pages.begin_link, name="single_sign_on_begin_link"),
+    path("account/single-sign-on/unlink/", sso_pages.unlink, name="single_sign_on_unlink"),
     path("account/single-sign-on/finish/", sso_pages.finish, name="openid_connect_callback"),
 ]

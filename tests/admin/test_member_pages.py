@@ -224,6 +224,17 @@ def test_guesses_are_slowed_by_network_and_a_right_key_from_there_still_works(cl
     assert sign_in_with(client, plain).status_code == 302
 
 
+def test_the_sessions_that_a_key_opens_are_bounded(client, alice, monkeypatch):
+    _, plain = alice
+    monkeypatch.setattr(sign_in, "KEY_SESSIONS", sign_in.FailureLimit(failures=3, seconds=60))
+    codes = [sign_in_with(Client(REMOTE_ADDR=f"192.0.2.{at}"), plain).status_code for at in range(5)]
+    assert codes == [302] * 3 + [429] * 2
+    assert Session.objects.count() == 3
+    assert AuditEvent.objects.filter(action="signed in").count() == 3
+    _, other = make_key("bob")
+    assert sign_in_with(client, other).status_code == 302
+
+
 def test_sign_ins_and_failures_are_in_the_audit_log(client, alice):
     key, plain = alice
     sign_in_with(client, "sk-bf-wrong")

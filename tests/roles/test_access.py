@@ -31,6 +31,7 @@ METHODS = {
     "admin:logout": "POST",
     "cancel_sign_in": "POST",
     "single_sign_on_begin_link": "POST",
+    "single_sign_on_unlink": "POST",
     "my_sign_out": "POST",
     "admin:provider_key_call": "POST",
     "admin:provider_key_reset": "POST",

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
-from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from allauth.mfa.totp.internal.auth import TOTP
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.db import connection, connections
 from django.test import Client
@@ -22,68 +23,13 @@ from django.urls import reverse
 
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import forgotten, lost, sessions
+from administration.sign_in import lost, passkey_forms
 from keys import keyring, sign_in
-from keys.audit.models import AuditEvent
 from keys.models import SignInCount
 from tests.admin.test_page_security import INLINE
+from tests.support.signing_in import PASSWORD, SECRET, actions, code, give_code, give_password, is_inside, wrong
 
-pytestmark = pytest.mark.django_db
-
-PASSWORD = "correct horse battery"
-SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-
-
-@pytest.fixture(autouse=True)
-def cheap_and_own_secrets(settings: Any, tmp_path: Any) -> None:
-    settings.VAR_DIR = tmp_path
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def alice() -> User:
-    return User.objects.create_superuser("alice", "alice@example.com", PASSWORD)
-
-
-@pytest.fixture
-def app(alice: User) -> Authenticator:
-    """An app with which alice signs in."""
-    return TOTP.activate(alice, SECRET).instance
-
-
-@pytest.fixture
-def demand(settings: Any) -> Callable[..., None]:
-    def of(*roles: str) -> None:
-        settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"second_factor_roles": list(roles)})
-
-    return of
-
-
-def code(secret: str = SECRET, steps: int = 0) -> str:
-    """What the app shows, some steps of 30 seconds from now."""
-    return str(format_hotp_value(hotp_value(secret, int(time.time()) // 30 + steps)))
-
-
-def wrong() -> str:
-    """A code that the app shows neither now nor soon."""
-    shown = {code(steps=steps) for steps in range(-3, 4)}
-    return next(text for text in map(str, range(111_111, 999_999, 111_111)) if text not in shown)
-
-
-def give_password(client: Client, next: str = "") -> Any:
-    return client.post(reverse("admin:login"), {"username": "alice", "password": PASSWORD, "next": next})
-
-
-def give_code(client: Client, text: str) -> Any:
-    return client.post(reverse("mfa_authenticate"), {"code": text})
-
-
-def is_inside(client: Client) -> bool:
-    return client.get(reverse("admin:index")).status_code == 200
-
-
-def actions(table: str = "auth_user") -> list[str]:
-    return list(AuditEvent.objects.filter(table_name=table).order_by("pk").values_list("action", flat=True))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("cheap_and_own_secrets")]
 
 
 def test_a_password_alone_is_not_enough_and_the_code_leads_on(client: Client, app: Authenticator) -> None:
@@ -271,6 +217,21 @@ def test_an_older_session_proves_the_demanded_second_factor(
     assert is_inside(client)
 
 
+def test_a_session_without_the_proof_changes_no_second_factor(
+    client: Client, alice: User, demand: Callable[..., None]
+) -> None:
+    demand("all")
+    give_password(client)
+    TOTP.activate(alice, SECRET)
+    RecoveryCodes.activate(alice)
+    names = ("account", "mfa_activate_totp", "mfa_add_webauthn", "mfa_view_recovery_codes")
+    for name in (*names, "mfa_generate_recovery_codes", "account_reauthenticate"):
+        for answer in (client.get(reverse(name)), client.post(reverse(name))):
+            assert answer.headers["location"].startswith(reverse("mfa_reauthenticate")), name
+    client.post(reverse("mfa_reauthenticate"), {"code": code()})
+    assert client.get(reverse("account")).status_code == 200
+
+
 def test_only_the_roles_that_are_named_need_a_second_factor(client: Client, demand: Callable[..., None]) -> None:
     demand("owner", "key_admin")
     User.objects.create_superuser("boss")
@@ -279,65 +240,6 @@ def test_only_the_roles_that_are_named_need_a_second_factor(client: Client, dema
         giving.give(None, person, role)
         client.force_login(person, "django.contrib.auth.backends.ModelBackend")
         assert is_inside(client) is inside
-
-
-def test_a_new_password_does_not_pass_the_second_factor_by(
-    client: Client, alice: User, app: Authenticator, settings: Any, mailoutbox: list[Any]
-) -> None:
-    settings.EMAIL_HOST = "mail.example.com"
-    said = [
-        client.post(reverse("forgotten_password"), {"person": who}) for who in ("alice", "ALICE@example.com", "eve")
-    ]
-    forgotten.SENDER.submit(lambda: None).result()
-    assert len({answer.content for answer in said}) == 1
-    assert [message.to for message in mailoutbox] == [["alice@example.com"]] * 2
-    link = re.search(r"http://testserver(/invitation/\S+)", mailoutbox[0].body)
-    assert link is not None
-    page = client.get(link[1], follow=True)
-    new = {"new_password1": PASSWORD + " new", "new_password2": PASSWORD + " new"}
-    assert client.post(page.redirect_chain[-1][0], new).headers["location"] == reverse("admin:login")
-    assert not is_inside(client)
-    form = {"username": "alice", "password": PASSWORD + " new"}
-    assert client.post(reverse("admin:login"), form).headers["location"] == reverse("mfa_authenticate")
-    assert "asked for a new password" in actions()
-
-
-def test_requests_for_a_new_password_are_counted_for_every_name(client: Client, alice: User, settings: Any) -> None:
-    settings.EMAIL_HOST = "mail.example.com"
-    for who in (("alice", "alice@example.com"), ("nobody", "nobody")):
-        statuses = [client.post(reverse("forgotten_password"), {"person": who[at % 2]}).status_code for at in range(6)]
-        assert statuses == [200] * 5 + [429], who
-
-
-def test_no_link_goes_to_people_of_single_sign_on_or_under_a_strangers_host(
-    client: Client, settings: Any, mailoutbox: list[Any]
-) -> None:
-    settings.EMAIL_HOST = "mail.example.com"
-    User.objects.create_user("iris", "iris@example.com")
-    client.post(reverse("forgotten_password"), {"person": "iris"})
-    settings.ALLOWED_HOSTS = ["*"]
-    User.objects.create_user("bob", "bob@example.com", PASSWORD)
-    client.post(reverse("forgotten_password"), {"person": "bob"}, headers={"host": "evil.example"})
-    forgotten.SENDER.submit(lambda: None).result()
-    assert mailoutbox == []
-
-
-def test_sessions_are_listed_and_ended(client: Client, alice: User) -> None:
-    other = Client(headers={"user-agent": "Other browser"})
-    give_password(client)
-    give_password(other)
-    shown = client.get(reverse("usersessions_list"))
-    assert "Other browser" in shown.content.decode()
-    (session,) = [each for each, program in shown.context["sessions"] if program == "Other browser"]
-    stranger = Client()
-    stranger.force_login(User.objects.create_superuser("eve"), "django.contrib.auth.backends.ModelBackend")
-    stranger.post(reverse("usersessions_list"), {"session": session.pk})
-    assert is_inside(other)
-    client.post(reverse("usersessions_list"), {"session": session.pk})
-    assert not is_inside(other)
-    assert is_inside(client)
-    assert actions().count("session ended") == 1
-    assert session.session_key not in shown.content.decode()
 
 
 def test_an_owner_removes_lost_second_factors_but_not_their_own_that_way(
@@ -380,6 +282,24 @@ def test_failed_passkeys_of_a_network_are_limited(client: Client) -> None:
     assert actions().count("failed to sign in") == sign_in.NETWORK.failures
 
 
+def test_what_has_no_passkey_at_all_counts_and_stores_no_more_sessions_than_failures() -> None:
+    path = reverse("mfa_login_webauthn")
+    statuses = [Client().post(path).status_code for _ in range(sign_in.NETWORK.failures + 3)]
+    assert statuses == [302] * sign_in.NETWORK.failures + [429] * 3
+    assert Session.objects.count() == sign_in.NETWORK.failures
+
+
+def test_the_name_of_a_passkey_stays_short_when_it_changes(client: Client, alice: User) -> None:
+    give_password(client)
+    data = {"name": "Phone", "credential": {}}
+    passkey = Authenticator.objects.create(user=alice, type=Authenticator.Type.WEBAUTHN, data=data)
+    page = reverse("mfa_edit_webauthn", args=[passkey.pk])
+    assert client.post(page, {"name": "x" * (passkey_forms.NAME_LENGTH + 1)}).status_code == 200
+    assert client.post(page, {"name": "x" * passkey_forms.NAME_LENGTH}).status_code == 302
+    passkey.refresh_from_db()
+    assert passkey.data["name"] == "x" * passkey_forms.NAME_LENGTH
+
+
 def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice: User, settings: Any) -> None:
     settings.EMAIL_HOST = "mail.example.com"
     strangers = ("admin:login", "forgotten_password")
@@ -401,17 +321,3 @@ def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice:
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert re.search(r"<h1>[^<]+</h1>", answer.content.decode()) or "login" in answer.request["PATH_INFO"]
         assert "no-store" in answer.headers["cache-control"] or "login" in answer.request["PATH_INFO"]
-
-
-@pytest.mark.parametrize(
-    ("user_agent", "words"),
-    [
-        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36", "Chrome on Linux"),
-        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/156.0 Safari/537.36 Edg/156.0", "Edge on Windows"),
-        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15) Version/19 Safari/605.1.15", "Safari on macOS"),
-        ("curl/8.0", "curl/8.0"),
-        ("", "An unknown program"),
-    ],
-)
-def test_a_session_says_in_words_where_it_is(user_agent: str, words: str) -> None:
-    assert sessions.program(user_agent) == words

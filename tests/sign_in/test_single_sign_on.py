@@ -3,90 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from allauth.socialaccount.models import SocialAccount
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from administration.models import Grant
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import oidc
 from keys.audit.models import AuditEvent
 from keys.models import Customer, SignInCount, Team
-from tests.support import oidc_provider
 from tests.support.oidc_provider import Provider
+from tests.support.single_sign_on import Configure, begin, events, failed, person, roles, sign_in
 
 pytestmark = pytest.mark.django_db
-
-Configure = Callable[..., None]
-
-
-@pytest.fixture
-def own_secrets(settings: Any, tmp_path: Any) -> None:
-    settings.VAR_DIR = tmp_path
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Provider]:
-    with oidc_provider.running() as provider:
-        yield provider
-
-
-@pytest.fixture
-def provider(running: Provider, settings: Any, own_secrets: None) -> Iterator[Provider]:
-    """A provider that Bursar knows, with iris signed in there."""
-    known = {"oidc_issuer": running.url, "oidc_client_id": "bursar", "oidc_client_secret": oidc_provider.SECRET}
-    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={**known, "oidc_creates_people": True})
-    running.person = {"sub": "iris", "email": "iris@example.com", "email_verified": True, "given_name": "Iris"}
-    oidc._kept.clear()
-    yield running
-    running.token, running.more, running.discovery = {}, {}, {}
-    running.signs_with, running.algorithm = running.key, "RS256"
-    oidc._kept.clear()
-
-
-@pytest.fixture
-def configure(settings: Any, provider: Provider) -> Configure:
-    def change(**values: Any) -> None:
-        settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update=values)
-
-    return change
-
-
-def begin(client: Client, next: str = "") -> str:
-    answer = client.get(reverse("single_sign_on"), {"next": next})
-    assert answer.status_code == 302
-    return answer.headers["location"]
-
-
-def sign_in(client: Client, provider: Provider, next: str = "", **changes: str) -> Any:
-    given = provider.authorize(begin(client, next)) | changes
-    return client.get(reverse("openid_connect_callback"), given)
-
-
-def person(client: Client) -> User | None:
-    key = client.session.get("_auth_user_id")
-    return User.objects.get(pk=key) if key else None
-
-
-def failed(client: Client, answer: Any) -> None:
-    assert answer.headers["location"] == reverse("admin:login")
-    assert person(client) is None
-
-
-def events() -> list[str]:
-    return list(AuditEvent.objects.filter(table_name="auth_user").order_by("pk").values_list("action", flat=True))
-
-
-def roles(user: User) -> set[str]:
-    return {str(grant) for grant in Grant.objects.filter(user=user)}
 
 
 def test_a_new_person_is_added_once_without_a_password_or_a_role(client: Client, provider: Provider) -> None:
@@ -115,52 +48,6 @@ def test_strangers_are_refused_where_people_are_added_by_hand(
     assert "not here" in client.get(answer.headers["location"]).content.decode()
     assert events() == ["failed to sign in"]
     assert not User.objects.exists()
-
-
-def test_neither_a_name_nor_an_address_takes_over_a_person(client: Client, provider: Provider) -> None:
-    boss = User.objects.create_superuser("iris@example.com", "iris@example.com", "correct horse battery")
-    provider.person |= {"preferred_username": "iris@example.com"}
-    sign_in(client, provider)
-    other = person(client)
-    assert other is not None
-    assert other != boss
-    assert other.username.startswith("sso-")
-    assert not other.is_superuser
-
-
-@pytest.mark.parametrize("verified", [False, "false", None])
-def test_an_address_that_is_not_verified_belongs_to_none(
-    client: Client, provider: Provider, configure: Configure, verified: Any
-) -> None:
-    configure(oidc_links_by_email=True)
-    boss = User.objects.create_superuser("boss", "iris@example.com", "correct horse battery")
-    provider.person["email_verified"] = verified
-    sign_in(client, provider)
-    other = person(client)
-    assert other is not None
-    assert other != boss
-    assert other.email == ""  # or the virtual keys of this owner would show
-
-
-def test_a_verified_address_links_a_person_once_where_the_deployment_says_so(
-    client: Client, provider: Provider, configure: Configure
-) -> None:
-    configure(oidc_links_by_email=True)
-    boss = User.objects.create_superuser("boss", "Iris@example.com", "correct horse battery")
-    sign_in(client, provider)
-    assert person(client) == boss
-    assert boss.has_usable_password()
-    other = Client()
-    provider.person["sub"] = "someone else with the address of iris"
-    sign_in(other, provider)
-    assert person(other) not in (None, boss)
-
-
-def test_an_address_of_two_people_links_neither(client: Client, provider: Provider, configure: Configure) -> None:
-    configure(oidc_links_by_email=True, oidc_creates_people=False)
-    for name in ("a", "b"):
-        User.objects.create_user(name, "iris@example.com")
-    failed(client, sign_in(client, provider))
 
 
 @pytest.mark.parametrize(
@@ -233,13 +120,6 @@ def test_a_provider_that_describes_itself_wrongly_is_not_used(
     assert answer.headers["location"] == reverse("admin:login")
 
 
-def test_a_provider_at_a_private_address_needs_leave(client: Client, provider: Provider, configure: Configure) -> None:
-    configure(allowed_private_hosts=[])
-    provider.asked.clear()
-    assert client.get(reverse("single_sign_on")).headers["location"] == reverse("admin:login")
-    assert provider.asked == []
-
-
 @pytest.mark.parametrize(
     "where", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"]
 )
@@ -308,32 +188,24 @@ def test_a_deactivated_person_stays_outside(client: Client, provider: Provider) 
     assert events()[-1] == "failed to sign in"
 
 
-def test_a_person_who_is_signed_in_links_themselves_and_only_after_being_asked_again(
-    client: Client, provider: Provider, configure: Configure
+@pytest.mark.parametrize(
+    ("known_by", "more"),
+    [
+        ({"username": "Iris", "email": "IRIS@example.com"}, {}),
+        ({"username": "iris@example.com"}, {}),
+        ({"username": "iris"}, {"email": None, "preferred_username": "Iris"}),
+    ],
+)
+def test_a_deactivated_person_gets_no_other_account(
+    client: Client, provider: Provider, configure: Configure, known_by: dict[str, str], more: dict[str, Any]
 ) -> None:
-    configure(oidc_creates_people=False)
-    boss = User.objects.create_superuser("boss", password="correct horse battery")
-    client.post(reverse("admin:login"), {"username": "boss", "password": "correct horse battery"})
-    assert client.get(reverse("single_sign_on_begin_link")).status_code == 405
-    # Without the form, the page leads nowhere.
-    assert client.get(reverse("single_sign_on_link"), {"go": ""}).headers["location"] == reverse("account")
-    client.post(reverse("single_sign_on_begin_link"))
-    page = client.get(reverse("single_sign_on_link"), {"go": ""}).headers["location"]
-    assert "prompt=login" in page
-    client.get(reverse("openid_connect_callback"), provider.authorize(page))
-    assert SocialAccount.objects.get().user == boss
-    other = Client()
-    sign_in(other, provider)
-    assert person(other) == boss
-
-
-def test_a_provider_that_did_not_ask_again_is_not_linked(client: Client, provider: Provider) -> None:
-    User.objects.create_superuser("boss", password="correct horse battery")
-    client.post(reverse("admin:login"), {"username": "boss", "password": "correct horse battery"})
-    client.post(reverse("single_sign_on_begin_link"))
-    page = client.get(reverse("single_sign_on_link"), {"go": ""}).headers["location"]
-    client.get(reverse("openid_connect_callback"), provider.authorize(page.replace("prompt=login", "prompt=none")))
-    assert not SocialAccount.objects.exists()
+    configure(oidc_links_by_email=True)
+    User.objects.create_user(**known_by, is_active=False)
+    provider.person |= more
+    answer = sign_in(client, provider)
+    failed(client, answer)
+    assert "deactivated" in client.get(answer.headers["location"]).content.decode()
+    assert User.objects.count() == 1
 
 
 def test_failures_of_a_network_are_counted(client: Client, provider: Provider, configure: Configure) -> None:
@@ -343,8 +215,3 @@ def test_failures_of_a_network_are_counted(client: Client, provider: Provider, c
     SignInCount.objects.all().delete()
     answers = [client.get(reverse("single_sign_on")) for _ in range(61)]
     assert [answer.status_code for answer in answers] == [302] * 60 + [429]
-
-
-def test_without_single_sign_on_there_is_no_page_and_no_link(client: Client) -> None:
-    assert client.get(reverse("single_sign_on")).status_code == 404
-    assert "single-sign-on" not in client.get(reverse("admin:login")).content.decode()

@@ -15,6 +15,7 @@ from keys.errors import Unusable
 class Command(commands.GatewayCommand):
     help = (
         "Remove the second factors and recovery codes of a person who has lost them, and end the person's sessions. "
+        "The link to single sign-on goes too if the person has a password. "
         "Example: manage.py remove_second_factors alice"
     )
 
