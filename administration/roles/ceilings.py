@@ -26,8 +26,11 @@ def hold(user: Any, row: Model) -> None:
     Raises:
         Unusable: the message says what the key needs.
     """
-    virtual_key, about = _subject(row)
-    if virtual_key is None or virtual_key.revoked_at:
+    subject, about = _subject(row)
+    if subject is None:
+        return
+    virtual_key = _locked(subject)
+    if virtual_key.revoked_at:
         return
     if virtual_key.team is None:
         _hold_without_team(user, virtual_key)
@@ -44,11 +47,19 @@ def hold_move(user: Any, virtual_key: VirtualKey) -> None:
     Raises:
         Unusable: the key has to stay in its team.
     """
-    stored = VirtualKey.objects.select_for_update(no_key=True, of=("self",)).select_related("team")
-    team = stored.get(pk=virtual_key.pk).team
+    team = _locked(virtual_key).team
     if team is not None and team.pk != virtual_key.team_id and bound(user, team):
         fault = f"the team “{team}” has rules for its keys: only who may change the team moves a key out of it"
         raise Unusable(fault, {"team": [fault]})
+
+
+def _locked(virtual_key: VirtualKey) -> VirtualKey:
+    """The key as it is stored, locked until the transaction ends.
+
+    Of two changes that together pass a ceiling, each would otherwise see how things stand without the other one.
+    """
+    rows = VirtualKey.objects.select_for_update(no_key=True, of=("self",)).select_related("customer", "team__customer")
+    return rows.get(pk=virtual_key.pk)
 
 
 def _hold_without_team(user: Any, virtual_key: VirtualKey) -> None:
