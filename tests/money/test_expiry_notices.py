@@ -112,6 +112,40 @@ def test_without_an_address_there_is_no_mail_and_the_alert_says_so(owner):
     assert Alert.objects.get().get_unsent_display() == "there is no alert target"
 
 
+def test_without_a_mail_server_the_owner_gets_nothing_and_the_alert_says_so(settings, client):
+    settings.EMAIL_HOST = ""
+    key_that_expires(2, owner="alice@example.com")
+    expiries.raise_alerts(DAYS)
+    alert_delivery.sweep()
+    assert not Delivery.objects.exists()
+    client.force_login(User.objects.create_superuser("boss"))
+    shown = text(client.get(reverse("admin:usage_alert_changelist")))
+    assert "not sent: there is no alert target, and without EMAIL_HOST the key’s owner gets no e-mail" in shown
+
+
+@pytest.mark.parametrize(
+    ("delivery", "waiting", "stuck"),
+    [
+        (None, 1, True),
+        ({"given_up_at": timedelta(0)}, 0, False),
+        ({"next_at": timedelta(minutes=30)}, 1, False),
+        ({"next_at": timedelta(minutes=-30)}, 1, True),
+    ],
+)
+def test_the_overview_suspects_the_worker_only_of_what_it_could_send_now(client, delivery, waiting, stuck):
+    key_that_expires(2)
+    expiries.raise_alerts(DAYS)
+    now = timezone.now()
+    Alert.objects.update(at=now - timedelta(hours=1))
+    if delivery is not None:
+        target = AlertTarget.objects.create(channel="email", address="ops@example.com")
+        times = {"created_at": now, "next_at": now} | {name: now + after for name, after in delivery.items()}
+        Delivery.objects.create(alert=Alert.objects.get(), target=target, **times)
+    client.force_login(User.objects.create_superuser("boss"))
+    context = client.get("/admin/").context
+    assert (context["queue"]["waiting"], context["queue_stuck"]) == (waiting, stuck)
+
+
 def test_an_owner_who_lost_the_address_meanwhile_is_a_problem_of_the_delivery():
     key = key_that_expires(2, owner="alice@example.com")
     expiries.raise_alerts(DAYS)
