@@ -180,6 +180,13 @@ def test_one_process_makes_one_test_call_at_a_time(admin, echo):
     assert "answered in" in said_after(ask())
 
 
+def test_the_customer_of_test_calls_may_get_another_name(admin):
+    credential = own_keys.ensure_test_key()
+    Customer.objects.filter(name=own_keys.CUSTOMER).update(name="Our own tests")
+    assert own_keys.ensure_test_key() == credential
+    assert list(Customer.objects.values_list("name", flat=True)) == ["Our own tests"]
+
+
 def test_reset_ends_its_cool_downs_and_no_others(admin, echo):
     other = make_provider_key("other")
     now = timezone.now()
