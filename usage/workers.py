@@ -66,9 +66,9 @@ class Worker(models.Model):
 
         A row that `with_silence` has read asks the database for nothing more.
         """
-        if not hasattr(self, "silence"):
-            self.silence: timedelta = with_silence(Worker.objects.filter(pk=self.pk)).get().silence
-        return self.silence < ALIVE
+        read = vars(self).get("silence")
+        silence: timedelta = with_silence(Worker.objects.filter(pk=self.pk)).get().silence if read is None else read
+        return silence < ALIVE
 
 
 def with_silence(rows: models.QuerySet[Worker]) -> models.QuerySet[Worker]:

@@ -1,4 +1,4 @@
-"""The rules of a team hold whichever way a key comes into the team, and nobody whom they bind takes a key out of it."""
+"""A team's rules hold for keys that are moved into the team, and people whom they bind move no key out of it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_key_can_not_be_moved_out_of_a_team_whose_rules_bind_the_person(key, r
     assert team_of(key) == free
 
 
-def test_who_is_bound_by_rules_of_a_customers_team_has_no_part_in_its_keys_without_a_team(key, ruled, admin):
+def test_a_person_whom_rules_of_one_team_bind_manages_no_key_of_the_customer_without_a_team(key, ruled, admin):
     program, body = Program(admin), {"name": "free", "customer_id": key.customer_id}
     error(move(admin, key, None), 400, "invalid")
     assert "choose a team" in error(program.ask("POST", "virtual-keys", body), 400, "invalid")["message"]
