@@ -294,8 +294,8 @@ def workers(user: Any) -> Workers:
 def queue(user: Any) -> dict[str, Any]:
     """Alerts that are still to be sent, and since when one of them waits for a worker. One query.
 
-    An alert whose deliveries are delivered or given up waits for nothing. One whose next attempt is later waits for that,
-    and not for a worker.
+    An alert whose deliveries are delivered or given up waits for nothing. One whose next attempt is later waits for
+    that, and not for a worker.
     """
     deliveries = Delivery.objects.filter(alert=OuterRef("pk"))
     under_way = deliveries.filter(delivered_at=None, given_up_at=None)

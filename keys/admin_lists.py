@@ -77,8 +77,8 @@ class Listed(ScopedAdmin):
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Show the form again if the row is refused only when it is saved: it passes a ceiling, or another person saved a
-        conflicting row after the form was checked."""
+        """Show the form again if the row is refused only when it is saved: it passes a ceiling, or another person saved
+        a conflicting row after the form was checked."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except Unusable as error:

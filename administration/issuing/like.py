@@ -94,7 +94,10 @@ def _more(row: Budget | Limit) -> str:
     """What the form can't say of a budget or limit that it takes over, in words; empty: nothing."""
     if isinstance(row, Budget):
         return f"its alerts at {', '.join(map(str, row.thresholds))} %" if row.thresholds else ""
-    said = [f"its burst of {row.burst:,}" if row.burst else "", "that it counts cached tokens" if row.count_cached else ""]
+    said = [
+        f"its burst of {row.burst:,}" if row.burst else "",
+        "that it counts cached tokens" if row.count_cached else "",
+    ]
     return " and ".join(filter(None, said))
 
 
