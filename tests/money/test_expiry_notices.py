@@ -10,9 +10,11 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
+from administration.role_names import Role
+from administration.roles import giving, visible
 from gateway_project.configuration import Configuration
 from keys import issuing
-from keys.models import VirtualKey
+from keys.models import Customer, VirtualKey
 from tests.support.issued import make_key
 from tests.support.issuing_form import text
 from usage import alert_delivery, expiries, tasks
@@ -177,3 +179,26 @@ def test_the_setting_takes_days_with_commas_and_refuses_others():
     for wrong in ("0", "-1", "366", "soon"):
         with pytest.raises(ValueError, match="expiry_notice_days"):
             Configuration(expiry_notice_days=wrong)
+
+
+@pytest.mark.parametrize("scope", ["customer", "team"])
+def test_a_key_admin_sees_and_retries_what_goes_to_owners_of_the_own_keys_and_no_others(client, scope):
+    key = key_that_expires(2, owner="alice@example.com")
+    others, _ = make_key("other", customer=Customer.objects.create(name="Globex"), team=None)
+    everyones = AlertTarget.objects.create(channel="email", address="everyones@example.com")
+    now, rows = timezone.now(), {}
+    for of, target in ((key, None), (key, everyones), (others, None)):
+        alert, _ = Alert.objects.get_or_create(
+            virtual_key=of, expires_at=now, start=now, threshold=3, spent=0, amount=0, at=now
+        )
+        rows[of, target] = Delivery.objects.create(
+            alert=alert, target=target, created_at=now, next_at=now, given_up_at=now, attempts=9
+        )
+    user = User.objects.create_user("admin", is_staff=True)
+    giving.give(None, user, Role.KEY_ADMIN, **{scope: getattr(key, scope)})
+    seen = [row for row in rows.values() if user.has_perm("usage.view_delivery", row)]
+    assert seen == list(visible(user, Delivery.objects.all())) == [rows[key, None]]
+    client.force_login(user)
+    chosen = {"action": "retry_now", "_selected_action": [row.pk for row in rows.values()]}
+    assert client.post(reverse("admin:usage_delivery_changelist"), chosen).status_code == 302
+    assert list(Delivery.objects.filter(given_up_at=None)) == [rows[key, None]]
