@@ -11,9 +11,22 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, DateTimeField, DecimalField, F, Min, Prefetch, Q, Sum, Value
+from django.db.models import (
+    Count,
+    DateTimeField,
+    DecimalField,
+    Exists,
+    F,
+    Min,
+    OuterRef,
+    Prefetch,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+)
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Greatest, TruncMinute
+from django.db.models.functions import Coalesce, Greatest, Now, TruncMinute
 from django.utils import timezone
 
 from administration.charts import Chart, Series
@@ -21,9 +34,9 @@ from keys.models import CheckState, Cooldown, ProviderKey
 from keys.visibility import visible
 from usage.budgets import Budget, Period, Unit, Window
 from usage.cells import OWNER
-from usage.models import Alert, Hold, Process, Refusal, Rollup, Status
+from usage.models import Alert, Delivery, Hold, Process, Refusal, Rollup, Status
 from usage.refusal_reasons import SENTENCES
-from usage.workers import Worker, WorkerKind
+from usage.workers import Worker, WorkerKind, with_silence
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # At most so far is looked: budgets in order of customers, teams and keys; refusals of the last hour, the latest ones.
@@ -237,11 +250,12 @@ def holds(user: Any) -> dict[str, Any]:
     return rows.aggregate(calls=Count("pk"), usd=Sum("ceiling"), oldest=Min("admitted_at"))
 
 
-def processes(user: Any, lease: timedelta, now: datetime) -> dict[str, int]:
-    """Web processes that are alive, and those whose lease has ended. One query."""
-    rows = visible(user, Process.objects.all()).values_list("heartbeat_at", flat=True)
-    alive = sum(at > now - lease for at in rows)
-    return {"alive": alive, "dead": len(rows) - alive}
+def processes(user: Any, lease: timedelta) -> dict[str, int]:
+    """Web processes that are alive, and those whose lease has ended, by the database's clock. One query."""
+    alive = Q(heartbeat_at__gt=Now() - lease)
+    return visible(user, Process.objects.all()).aggregate(
+        alive=Count("pk", filter=alive), dead=Count("pk", filter=~alive)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +279,7 @@ class Workers:
 
 def workers(user: Any) -> Workers:
     """The state of Celery's processes. One query."""
-    rows = list(visible(user, Worker.objects.all()))
+    rows = list(visible(user, with_silence(Worker.objects.all())))
     alive = [row for row in rows if row.alive]
     working = [row for row in alive if row.kind == WorkerKind.WORKER]
     return Workers(
@@ -278,7 +292,13 @@ def workers(user: Any) -> Workers:
 
 
 def queue(user: Any) -> dict[str, Any]:
-    """Alerts that wait for a worker, and since when. One query."""
-    return visible(user, Alert.objects.filter(delivered_at=None, unsent="")).aggregate(
-        waiting=Count("pk"), oldest=Min("at")
-    )
+    """Alerts that are still to be sent, and since when one of them waits for a worker. One query.
+
+    An alert whose deliveries are delivered or given up waits for nothing. One whose next attempt is later waits for
+    that, and not for a worker.
+    """
+    deliveries = Delivery.objects.filter(alert=OuterRef("pk"))
+    under_way = deliveries.filter(delivered_at=None, given_up_at=None)
+    open_alerts = Alert.objects.filter(Exists(under_way) | ~Exists(deliveries), delivered_at=None, unsent="")
+    due = Subquery(under_way.order_by("next_at").values("next_at")[:1])
+    return visible(user, open_alerts).aggregate(waiting=Count("pk"), oldest=Min(Coalesce(due, "at")))

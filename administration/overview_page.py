@@ -57,7 +57,7 @@ def _gateway(user: Any, now: Any) -> dict[str, Any]:
         cursor.execute(CONNECTIONS)
         used, most, version = cursor.fetchone()
     return {
-        "processes": overview.processes(user, lease, now),
+        "processes": overview.processes(user, lease),
         "workers": overview.workers(user),
         "tasks_stuck": now - UNSENT,
         "queue": queue,

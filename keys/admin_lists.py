@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import IntegrityError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
@@ -21,6 +21,8 @@ from keys.scoped_admin import ScopedAdmin
 LONGEST_TERM = 250
 # Look-ups whose patterns PostgreSQL may take as long to parse.
 PATTERNS = ("regex", "iregex")
+# The attribute of a request whose form was refused when it was saved.
+REFUSAL = "refused_when_saved"
 
 
 class Listed(ScopedAdmin):
@@ -75,7 +77,8 @@ class Listed(ScopedAdmin):
         return super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Show an error instead of a traceback if another person saved a conflicting row after the form was checked."""
+        """Show the form again if the row is refused only when it is saved: it passes a ceiling, or another person saved
+        a conflicting row after the form was checked."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except Unusable as error:
@@ -84,8 +87,25 @@ class Listed(ScopedAdmin):
             if not names.is_taken(error):
                 raise
             reason = "another one of this name already exists"
-        self.message_user(request, f"Nothing was saved: {reason}.", messages.ERROR)
-        return HttpResponseRedirect(request.get_full_path())
+        # What was saved is rolled back. The second time, the form itself refuses.
+        vars(request)[REFUSAL] = f"Nothing was saved: {reason}."
+        return super().changeform_view(request, *args, **kwargs)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        return refusing(form, vars(request)[REFUSAL]) if REFUSAL in vars(request) else form
+
+
+def refusing(form: Any, reason: str) -> Any:
+    """A class of forms that says this reason in place of being saved."""
+
+    class Refusing(form):  # type: ignore[misc]
+        def clean(self) -> Any:
+            cleaned = super().clean()
+            self.add_error(None, reason)
+            return cleaned
+
+    return Refusing
 
 
 def show_count(changelist: Any) -> None:

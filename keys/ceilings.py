@@ -10,6 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from django.contrib.auth import get_backends
 from django.db.models import Model
 
+from keys.models import VirtualKey
+
 
 @runtime_checkable
 class Holds(Protocol):
@@ -17,6 +19,9 @@ class Holds(Protocol):
 
     def hold(self, user_obj: Any, row: Model) -> None:
         """Refuse a row that passes a ceiling of the person's."""
+
+    def hold_move(self, user_obj: Any, virtual_key: VirtualKey) -> None:
+        """Refuse a move out of a team whose rules bind the person."""
 
 
 def hold(user: Any, row: Model) -> None:
@@ -28,3 +33,14 @@ def hold(user: Any, row: Model) -> None:
     for backend in get_backends():
         if isinstance(backend, Holds):
             backend.hold(user, row)
+
+
+def hold_move(user: Any, virtual_key: VirtualKey) -> None:
+    """Refuse to move a key, whose new team isn't saved yet, out of a team whose rules bind this person.
+
+    Raises:
+        Unusable: nothing may be saved.
+    """
+    for backend in get_backends():
+        if isinstance(backend, Holds):
+            backend.hold_move(user, virtual_key)

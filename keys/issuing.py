@@ -307,14 +307,25 @@ def check_terms(virtual_key: VirtualKey, provider_keys: Sequence[ProviderKey]) -
     team = virtual_key.team
     if team and team.customer_id != virtual_key.customer_id:
         raise Unusable(f"the team “{team}” belongs to another customer: choose a team of {virtual_key.customer}")
-    if virtual_key.owner and not virtual_key.owner.isprintable():
-        raise Unusable("the owner contains characters that don't print: remove them")
+    check_owner(virtual_key.owner)
     check_labels(virtual_key.labels)
     for pattern in (*virtual_key.allowed_models, *virtual_key.denied_models):
         check_pattern(pattern)
     check_fallbacks(virtual_key.fallback_models)
     check_max_tokens(virtual_key)
     check_reach(virtual_key.allowed_models, provider_keys)
+
+
+def check_owner(owner: str) -> None:
+    """Refuse an owner that a key can't hold.
+
+    Raises:
+        Unusable: it is too long, or contains characters that don't print.
+    """
+    if len(owner) > names.LENGTH:
+        raise Unusable(f"the owner is longer than {names.LENGTH} characters: shorten it", {"owner": []})
+    if not owner.isprintable():
+        raise Unusable("the owner contains characters that don't print: remove them", {"owner": []})
 
 
 def check_fallbacks(models: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from keys import issuing, pausing, viewer
+from keys import ceilings, issuing, pausing, viewer
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
@@ -168,6 +168,11 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return (obj is None or not (obj.revoked_at or obj.passthrough)) and super().has_change_permission(request, obj)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> VirtualKey:
+        row: VirtualKey = super().save_form(request, form, change)
+        ceilings.hold_move(request.user, row)
+        return row
 
     @admin.display(description="state")
     def whole_state(self, row: VirtualKey) -> SafeString:

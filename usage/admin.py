@@ -22,6 +22,7 @@ from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Proc
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
+from usage.workers import with_silence
 
 # Importing these modules registers their admin pages.
 __all__ = ["alert_admin", "budget_admin", "price_admin", "retained_admin"]
@@ -274,6 +275,9 @@ class WorkerAdmin(ReadOnlyAdmin):
     empty = "No worker has shown a sign of life in the last day. Start one (make run does), or alerts are not sent."
     list_display = ("kind", "host", "pid", "state", "beat_at", "task_at", "waited", "started_at")
     ordering = ("kind", "host", "pid")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
+        return with_silence(super().get_queryset(request))
 
     @admin.display(description="state")
     def state(self, row: Worker) -> SafeString:

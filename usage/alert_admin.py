@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
@@ -171,9 +172,11 @@ class AlertAdmin(LookedAt, KeptAdmin):
 def not_sent(alert: Alert) -> SafeString:
     """Why an alert wasn't sent, with a link to the page where the administrator can change that for the next one."""
     where, what = ("changelist", "see them") if alert.unsent == Unsent.PAUSED else ("add", "add one")
+    no_mail = alert.expires_at is not None and not settings.EMAIL_HOST
     return format_html(
-        'not sent: {} (<a href="{}">{}</a>)',
+        'not sent: {}{} (<a href="{}">{}</a>)',
         alert.get_unsent_display(),
+        ", and without EMAIL_HOST the key’s owner gets no e-mail" if no_mail else "",
         reverse(f"admin:usage_alerttarget_{where}"),
         what,
     )

@@ -76,10 +76,11 @@ def plan() -> int:
 
 
 def address(alert: Alert, targets: QuerySet[AlertTarget]) -> bool:
-    """Create a delivery for each active target, and for the owner of a key that expires; False if there is no receiver."""
+    """Create a delivery for each active target, and, with a mail server, for the owner of a key that expires; False if
+    there is no receiver."""
     now = timezone.now()
     receivers: list[AlertTarget | None] = list(targets.filter(active=True))
-    if alert.expires_at is not None and alert.virtual_key and expiries.owner_address(alert.virtual_key):
+    if settings.EMAIL_HOST and alert.expires_at and alert.virtual_key and expiries.owner_address(alert.virtual_key):
         receivers.append(None)
     made = Delivery.objects.bulk_create(
         (Delivery(alert=alert, target=target, created_at=now, next_at=now) for target in receivers),

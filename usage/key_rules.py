@@ -29,8 +29,6 @@ from usage.budgets import MONEY, Budget, Enforcement, Limit, LimitKind, Override
 MOST_DAYS = 3650
 PERIODS = [(value, label) for value, label in Period.choices if value != Period.NONE]
 BUDGET, EXPIRY, MODELS = "budget", "expires_at", "allowed_models"
-# What a virtual key says by itself, apart from its budgets and limits.
-OF_KEY = (EXPIRY, MODELS)
 
 
 def _amount(label: str, text: str) -> Any:
@@ -176,7 +174,7 @@ def faults(rules: KeyRules, virtual_key: VirtualKey, about: Iterable[str]) -> di
     return found
 
 
-ABOUT = (BUDGET, *LimitKind.values, *OF_KEY)
+ABOUT = (BUDGET, *LimitKind.values, EXPIRY, MODELS)
 
 
 def check(rules: KeyRules | None, virtual_key: VirtualKey, about: Iterable[str] = ABOUT) -> None:

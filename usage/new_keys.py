@@ -37,7 +37,12 @@ class Issued:
 
 @transaction.atomic
 def issue(
-    virtual_key: VirtualKey, routes: Routes, *, budgets: Budgets | None = None, limits: Limits = (), bound: bool = False
+    virtual_key: VirtualKey,
+    routes: Routes,
+    *,
+    budgets: Budgets | None = None,
+    limits: Limits = (),
+    hold: Callable[[VirtualKey], None] | None = None,
 ) -> Issued:
     """Save a new virtual key, create its secret, and put its budgets and limits in force.
 
@@ -45,10 +50,10 @@ def issue(
         virtual_key: not saved yet. Its team's rules fill in models and expiry if it has none.
         budgets: None for what the team's rules say; an empty list for none.
         limits: the team's rules add those of other kinds.
-        bound: refuse a key that passes a ceiling of its team.
+        hold: refuses the key, as it is saved, if it passes a ceiling of the person's (`keys.ceilings`).
 
     Raises:
-        Unusable: `issuing.issue` refuses the key, two budgets or limits have the same scope, or a ceiling is passed.
+        Unusable: `issuing.issue` or `hold` refuses the key, or two budgets or limits have the same scope.
     """
     rules = key_rules.of_team(virtual_key.team)
     if rules is not None:
@@ -61,6 +66,6 @@ def issue(
     if rules is not None:
         given += key_rules.fill_budget(rules, virtual_key) if budgets is None else []
         paces += key_rules.fill_limits(rules, virtual_key, paces)
-        if bound:
-            key_rules.check(rules, virtual_key)
+    if hold is not None:
+        hold(virtual_key)
     return Issued(virtual_key, plain, given, paces)

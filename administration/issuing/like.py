@@ -54,6 +54,7 @@ def likeness(virtual_key: VirtualKey, form: TermsForm) -> Likeness:
     limits, narrow_limits = _whole(Limit.objects.filter(virtual_key=virtual_key, active=True))
     initial |= {limit.kind: limit.rate for limit in limits}
     left_out += [f"It is not copied: {row}{_particulars(row)}." for row in (*narrow, *narrow_limits)]
+    left_out += [f"Not copied of {row}: {more}." for row in (*budgets, *limits) if (more := _more(row))]
     return Likeness(initial, left_out)
 
 
@@ -87,6 +88,17 @@ def _line(budget: Budget) -> str:
     period = "prepaid" if budget.period == Period.NONE else budget.period
     kind = "" if budget.enforcement == Enforcement.HARD else f"/{budget.enforcement}"
     return f"{amount}{unit}/{period}{kind}"
+
+
+def _more(row: Budget | Limit) -> str:
+    """What the form can't say of a budget or limit that it takes over, in words; empty: nothing."""
+    if isinstance(row, Budget):
+        return f"its alerts at {', '.join(map(str, row.thresholds))} %" if row.thresholds else ""
+    said = [
+        f"its burst of {row.burst:,}" if row.burst else "",
+        "that it counts cached tokens" if row.count_cached else "",
+    ]
+    return " and ".join(filter(None, said))
 
 
 def _particulars(row: Any) -> str:

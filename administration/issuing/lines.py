@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from administration.issuing.terms import Own
-from keys import commands, names
+from keys import commands, issuing, names
 from keys.errors import Unusable
 from usage import budget_terms
 from usage.budgets import LimitKind
@@ -130,12 +130,23 @@ def _read(column: str, text: str) -> dict[str, Any]:
     if column in LimitKind.values:
         return {column: budget_terms.parse_rate(text, "limit")}
     readers: dict[str, Callable[[str], dict[str, Any]]] = {
-        "owner": lambda text: {"owner": text},
+        "owner": lambda text: {"owner": _owner(text)},
         "budget": lambda text: {"budget": budget_terms.parse(text.removeprefix("$"))},
         "expires": lambda text: {"expires_at": commands.moment(text)},
-        "labels": lambda text: {"labels": commands.labels(part for part in re.split(r"[;,]\s*", text) if part)},
+        "labels": lambda text: {"labels": _labels(text)},
     }
     return readers[column](text)
+
+
+def _owner(text: str) -> str:
+    issuing.check_owner(text)
+    return text
+
+
+def _labels(text: str) -> dict[str, str]:
+    found = commands.labels(part for part in re.split(r"[;,]\s*", text) if part)
+    issuing.check_labels(found)
+    return found
 
 
 def _once(lines: list[Line]) -> list[Line]:

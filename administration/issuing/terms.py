@@ -15,8 +15,8 @@ from django.db.models import Model
 
 from administration.calls.filters import MomentInput
 from administration.issuing.offered import offered
-from administration.roles import ceilings, names, visible
-from keys import commands, customers, issuing
+from administration.roles import names, visible
+from keys import ceilings, commands, customers, issuing
 from keys.errors import Unusable
 from keys.forms import at_field
 from keys.models import MOST_TOKENS, Customer, ProviderKey, Team, VirtualKey
@@ -358,7 +358,7 @@ class TermsForm(forms.Form):
             [(chosen, cleaned.get(f"weight_{chosen.pk}") or 1) for chosen in cleaned["provider_keys"]],
             budgets=None if budgets is None else [self._budget(terms) for terms in budgets],
             limits=[self._limit(LimitTerms(kind, rate)) for kind, rate in rates.items() if rate],
-            bound=ceilings.bound(self.user, team),
+            hold=partial(ceilings.hold, self.user),
         )
 
     def _budget(self, terms: Terms) -> Callable[[VirtualKey], Budget]:

@@ -116,7 +116,11 @@ def test_call(request: HttpRequest, pk: int) -> HttpResponse:
     form = CallForm(request.POST)
     if not form.is_valid():
         return page(request, row, call=form)
-    tried = key_call.call(row, form.cleaned_data["model"])
+    try:
+        tried = key_call.call(row, form.cleaned_data["model"])
+    except Unusable as error:
+        messages.warning(request, f"“{row}” was not tested: {error}.")
+        return back(row)
     entry = LedgerEntry.objects.filter(pk=tried.call).first()
     answered = f"answered in {tried.milliseconds} ms" if tried.works else f"did not answer: {tried.message}"
     cost = f", for {usd(entry.cost)}" if entry is not None else ""

@@ -9,6 +9,7 @@ from django.db.models import Model, QuerySet
 
 from administration.roles import ceilings, enforcement
 from administration.roles.definitions import DEFINITIONS
+from keys.models import VirtualKey
 
 
 class RolesBackend(BaseBackend):
@@ -32,3 +33,7 @@ class RolesBackend(BaseBackend):
     def hold(self, user_obj: Any, row: Model) -> None:
         """Refuse a row that passes a ceiling of the person's, for `keys.ceilings`."""
         ceilings.hold(user_obj, row)
+
+    def hold_move(self, user_obj: Any, virtual_key: VirtualKey) -> None:
+        """Refuse a move out of a team whose rules bind the person, for `keys.ceilings`."""
+        ceilings.hold_move(user_obj, virtual_key)

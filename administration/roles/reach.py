@@ -140,7 +140,22 @@ def _of_budget(reach: Reach) -> Reach:
     return Reach(longer(reach.customer), longer(reach.team), longer(reach.key))
 
 
+@dataclass(frozen=True, slots=True)
+class OfDelivery(Reach):
+    """A delivery belongs to its target's owner; one without a target goes to the owner of the alert's virtual key."""
+
+    def rows(self, grant: Grant) -> Q:
+        """The rows of what a grant is for."""
+        return Reach(self.customer).rows(grant) | Q(target=None) & TO_OWNER.rows(grant)
+
+    def covers(self, grant: Grant, row: Model) -> bool:
+        """Whether a row belongs to what a grant is for."""
+        without_target = value_of(row, "target") is None
+        return TO_OWNER.covers(grant, row) if without_target else Reach(self.customer).covers(grant, row)
+
+
 OF_BUDGET = _of_budget(OWNED)
+TO_OWNER = Reach(customer=("alert__virtual_key__customer",), team=("alert__virtual_key__team",))
 PERSON = Reach(through=Through("pk", "administration.grant", "user"))
 OF_LEDGER = Through("pk", "usage.ledgerentry", "pk")
 
@@ -171,7 +186,7 @@ REACH: dict[str, Reach] = {
         key=(*OF_BUDGET.key, *OF_KEY.key),
     ),
     "usage.alerttarget": Reach(customer=("customer",)),
-    "usage.delivery": Reach(customer=("target__customer",)),
+    "usage.delivery": OfDelivery(customer=("target__customer",)),
     "messages_api.batch": STORED,
     "messages_api.file": STORED,
     "messages_api.binding": STORED,

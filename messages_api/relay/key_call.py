@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from django.conf import settings
 
 from keys import own_keys
 from keys.directory import KnownKey
+from keys.errors import Unusable
 from keys.models import ProviderKey
 from messages_api.callers.authentication import Presented
 from messages_api.providers import cloud_errors
@@ -35,13 +37,15 @@ from usage import pricing
 
 logger = logging.getLogger(__name__)
 
-# A person waits for the result, so a call that takes longer is cut off.
-SECONDS = 60
+# A person waits for the result, and a thread that serves pages does, so a call that takes longer is cut off, and a
+# process makes one at a time.
+SECONDS = 20
 HEADERS = [
     (b"content-type", b"application/json"),
     (b"anthropic-version", b"2023-06-01"),
     (b"x-stainless-timeout", b"%d" % SECONDS),
 ]
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,16 @@ def call(provider_key: ProviderKey, model: str) -> Tried:
     """Call a model with a provider key. Don't call it within a transaction, because it takes seconds.
 
     Raises:
+        Unusable: this process makes another test call.
         psycopg.OperationalError: the database can't be reached.
     """
-    credential = own_keys.ensure_test_key()
-    return key_probe.run(_call(credential.pk, provider_key, model))
+    if not _one_at_a_time.acquire(blocking=False):
+        raise Unusable(f"another test call is under way: try again within {SECONDS} seconds")
+    try:
+        credential = own_keys.ensure_test_key()
+        return key_probe.run(_call(credential.pk, provider_key, model))
+    finally:
+        _one_at_a_time.release()
 
 
 async def _call(credential: int, provider_key: ProviderKey, model: str) -> Tried:

@@ -201,3 +201,13 @@ def test_a_team_admin_issues_many_under_the_ceilings_only(boss):
     assert VirtualKey.objects.count() == 1
     read(ask_many(client, team=key.team_id, names="name,budget\nwithin,10/month\nunsaid,", confirmed="yes"))
     assert sorted(map(int, Budget.objects.values_list("amount", flat=True))) == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "fault"),
+    [("owner", "o" * 201, "owner: the owner is longer"), ("labels", f"team={'x' * 201}", "labels: labels and their")],
+)
+def test_a_cell_that_is_too_long_is_a_fault_of_its_line(boss, column, value, fault):
+    preview = ask_many(boss, new_customer="Acme", names=f"name,{column}\nci,{value}\nother,")
+    assert list(said(preview)) == [2]
+    assert said(preview)[2].startswith(fault)

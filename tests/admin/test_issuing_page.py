@@ -150,7 +150,7 @@ def test_models_are_picked_from_what_the_provider_keys_serve(boss):
         ({"labels": "cost_centre"}, "labels", "expected NAME=VALUE"),
         ({"labels": "\n".join(f"a{n}=b" for n in range(21))}, "labels", "at most 20"),
         ({"max_tokens": "10", "default_max_tokens": "20"}, "default_max_tokens", ""),
-        ({"owner": "a\u202eb"}, "", "The owner contains characters that don't print"),
+        ({"owner": "a\u202eb"}, "owner", "The owner contains characters that don't print"),
     ],
 )
 def test_a_fault_is_shown_at_its_field_and_what_was_typed_stays(boss, echo, fields, field, fault):
@@ -211,6 +211,19 @@ def test_issue_like_this_one_fills_in_all_but_the_name(boss, echo):
     two = VirtualKey.objects.get(name="two")
     assert two.budgets.count() == 2
     assert two.limits.get().rate == 60
+
+
+def test_issue_like_this_one_names_what_the_form_can_not_say_of_a_budget_or_limit(boss, echo):
+    key, _ = make_key("ci")
+    Budget.objects.create(virtual_key=key, amount=50, thresholds=[50, 80])
+    Budget.objects.create(virtual_key=key, amount=5, period="day")
+    Limit.objects.create(virtual_key=key, kind="rpm", rate=60)
+    Limit.objects.create(virtual_key=key, kind="input_tpm", rate=9000, burst=2000, count_cached=True)
+    page = boss.get(reverse("admin:keys_virtualkey_add"), {"like": key.pk})
+    assert page.context["left_out"] == [
+        f"Not copied of {Budget.objects.get(amount=50)}: its alerts at 50, 80 %.",
+        f"Not copied of {Limit.objects.get(rate=9000)}: its burst of 2,000 and that it counts cached tokens.",
+    ]
 
 
 def test_a_key_that_the_person_may_not_see_is_no_template(echo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.utils import timezone
 from keys import issuing, keyring, names, own_keys
 from keys.errors import Unusable
 from keys.models import Cooldown, Credential, Customer, ModelList, ProviderKey, VirtualKey
-from messages_api.relay import key_call
+from messages_api.relay import key_call, key_probe
 from tests.support.fake_provider import whole
 from tests.support.issued import SECRET, make_key, make_provider_key
 from tests.support.ledger_rows import empty_ledger, make_entry
@@ -160,6 +161,30 @@ def test_the_hidden_key_can_not_be_used_changed_or_named(admin):
         issuing.rotate(key, timedelta(0))
     with pytest.raises(Unusable, match="reserves"):
         make_key(names.TESTS)
+
+
+def test_one_process_makes_one_test_call_at_a_time(admin, echo):
+    answers = []
+    ask = partial(admin.post, f"/admin/provider-key/{echo.pk}/call/", {"model": "echo-1"}, follow=True)
+
+    def ask_meanwhile(work):
+        answers.append(ask())
+        return run(work)
+
+    with pytest.MonkeyPatch.context() as patched:
+        run = key_probe.run
+        patched.setattr(key_probe, "run", ask_meanwhile)
+        assert "answered in" in said_after(ask())
+    assert "another test call is under way" in said_after(answers[0])
+    assert LedgerEntry.objects.count() == 1
+    assert "answered in" in said_after(ask())
+
+
+def test_the_customer_of_test_calls_may_get_another_name(admin):
+    credential = own_keys.ensure_test_key()
+    Customer.objects.filter(name=own_keys.CUSTOMER).update(name="Our own tests")
+    assert own_keys.ensure_test_key() == credential
+    assert list(Customer.objects.values_list("name", flat=True)) == ["Our own tests"]
 
 
 def test_reset_ends_its_cool_downs_and_no_others(admin, echo):

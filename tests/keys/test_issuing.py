@@ -53,6 +53,7 @@ def test_it_keeps_the_terms_and_the_weights():
         ({"name": "a\ud800b"}, "print"),
         ({"name": "(passed through)"}, "the gateway reserves the name"),
         ({"owner": "a\0"}, "print"),
+        ({"owner": "o" * 201}, "the owner is longer"),
         ({"allowed_models": ["no spaces"]}, "pattern"),
         ({"denied_models": [""]}, "pattern"),
         ({"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, "past"),

@@ -10,9 +10,11 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
+from administration.role_names import Role
+from administration.roles import giving, visible
 from gateway_project.configuration import Configuration
 from keys import issuing
-from keys.models import VirtualKey
+from keys.models import Customer, VirtualKey
 from tests.support.issued import make_key
 from tests.support.issuing_form import text
 from usage import alert_delivery, expiries, tasks
@@ -112,6 +114,40 @@ def test_without_an_address_there_is_no_mail_and_the_alert_says_so(owner):
     assert Alert.objects.get().get_unsent_display() == "there is no alert target"
 
 
+def test_without_a_mail_server_the_owner_gets_nothing_and_the_alert_says_so(settings, client):
+    settings.EMAIL_HOST = ""
+    key_that_expires(2, owner="alice@example.com")
+    expiries.raise_alerts(DAYS)
+    alert_delivery.sweep()
+    assert not Delivery.objects.exists()
+    client.force_login(User.objects.create_superuser("boss"))
+    shown = text(client.get(reverse("admin:usage_alert_changelist")))
+    assert "not sent: there is no alert target, and without EMAIL_HOST the key’s owner gets no e-mail" in shown
+
+
+@pytest.mark.parametrize(
+    ("delivery", "waiting", "stuck"),
+    [
+        (None, 1, True),
+        ({"given_up_at": timedelta(0)}, 0, False),
+        ({"next_at": timedelta(minutes=30)}, 1, False),
+        ({"next_at": timedelta(minutes=-30)}, 1, True),
+    ],
+)
+def test_the_overview_suspects_the_worker_only_of_what_it_could_send_now(client, delivery, waiting, stuck):
+    key_that_expires(2)
+    expiries.raise_alerts(DAYS)
+    now = timezone.now()
+    Alert.objects.update(at=now - timedelta(hours=1))
+    if delivery is not None:
+        target = AlertTarget.objects.create(channel="email", address="ops@example.com")
+        times = {"created_at": now, "next_at": now} | {name: now + after for name, after in delivery.items()}
+        Delivery.objects.create(alert=Alert.objects.get(), target=target, **times)
+    client.force_login(User.objects.create_superuser("boss"))
+    context = client.get("/admin/").context
+    assert (context["queue"]["waiting"], context["queue_stuck"]) == (waiting, stuck)
+
+
 def test_an_owner_who_lost_the_address_meanwhile_is_a_problem_of_the_delivery():
     key = key_that_expires(2, owner="alice@example.com")
     expiries.raise_alerts(DAYS)
@@ -143,3 +179,26 @@ def test_the_setting_takes_days_with_commas_and_refuses_others():
     for wrong in ("0", "-1", "366", "soon"):
         with pytest.raises(ValueError, match="expiry_notice_days"):
             Configuration(expiry_notice_days=wrong)
+
+
+@pytest.mark.parametrize("scope", ["customer", "team"])
+def test_a_key_admin_sees_and_retries_what_goes_to_owners_of_the_own_keys_and_no_others(client, scope):
+    key = key_that_expires(2, owner="alice@example.com")
+    others, _ = make_key("other", customer=Customer.objects.create(name="Globex"), team=None)
+    everyones = AlertTarget.objects.create(channel="email", address="everyones@example.com")
+    now, rows = timezone.now(), {}
+    for of, target in ((key, None), (key, everyones), (others, None)):
+        alert, _ = Alert.objects.get_or_create(
+            virtual_key=of, expires_at=now, start=now, threshold=3, spent=0, amount=0, at=now
+        )
+        rows[of, target] = Delivery.objects.create(
+            alert=alert, target=target, created_at=now, next_at=now, given_up_at=now, attempts=9
+        )
+    user = User.objects.create_user("admin", is_staff=True)
+    giving.give(None, user, Role.KEY_ADMIN, **{scope: getattr(key, scope)})
+    seen = [row for row in rows.values() if user.has_perm("usage.view_delivery", row)]
+    assert seen == list(visible(user, Delivery.objects.all())) == [rows[key, None]]
+    client.force_login(user)
+    chosen = {"action": "retry_now", "_selected_action": [row.pk for row in rows.values()]}
+    assert client.post(reverse("admin:usage_delivery_changelist"), chosen).status_code == 302
+    assert list(Delivery.objects.filter(given_up_at=None)) == [rows[key, None]]

@@ -135,7 +135,10 @@ def test_a_team_admin_can_not_pass_a_ceiling_later(team):
     url = reverse("admin:usage_budget_change", args=[budget.pk])
     parts = {f"overrides-{forms}_FORMS": 0 for forms in ("TOTAL", "INITIAL")}
     raised = {"amount": "100", "enforcement": "hard", "thresholds": "", "model_patterns": "", "active": "on"} | parts
-    assert "at most $20.00 a month" in text(admin.post(url, raised, follow=True))
+    refused = admin.post(url, raised)
+    assert "at most $20.00 a month" in str(refused.context["adminform"].form.non_field_errors())
+    # What was typed is still there.
+    assert 'value="100"' in text(refused)
     budget.refresh_from_db()
     assert budget.amount == 20
     chosen = {"action": "delete_softly", "_selected_action": [budget.pk]}

@@ -10,9 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from administration import overview
 from gateway_project import celery
 from usage import tasks
-from usage.models import Worker
+from usage.models import Process, Worker
 from usage.workers import ALIVE, FORGOTTEN, SENT_AT, Signs, WorkerKind
 
 pytestmark = pytest.mark.django_db
@@ -54,6 +55,25 @@ def test_a_process_that_is_silent_counts_as_dead_and_is_forgotten_after_a_day():
     Signs(WorkerKind.BEAT).give()
     assert set(Worker.objects.values_list("kind", flat=True)) == {"worker", "beat"}
     assert Worker.objects.count() == 2
+
+
+@pytest.mark.parametrize("wrong", [timedelta(days=-2), timedelta(days=2)])
+def test_whether_a_process_lives_is_a_matter_of_the_databases_clock_only(monkeypatch, wrong):
+    boss, now = User.objects.create_superuser("boss"), timezone.now()
+    signs = Signs(WorkerKind.WORKER)
+    signs.give()
+    silent = worker(beat_at=now - ALIVE)
+    web = [
+        Process.objects.create(id=uuid.uuid4(), host="host", pid=1, heartbeat_at=now - since)
+        for since in (timedelta(0), ALIVE)
+    ]
+    monkeypatch.setattr(timezone, "now", lambda: now + wrong)
+    assert Worker.objects.get(id=signs.id).alive
+    assert not silent.alive
+    signs.give()
+    found = overview.workers(boss)
+    assert (found.workers, found.dead) == (1, 1)
+    assert overview.processes(boss, timedelta(minutes=1)) == {"alive": 1, "dead": len(web) - 1}
 
 
 def test_a_process_that_has_taken_the_place_of_a_dead_one_forgets_it():

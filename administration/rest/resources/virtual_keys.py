@@ -21,8 +21,7 @@ from administration.rest.resource import Changed, Listed, written
 from administration.rest.resources.budgets import BudgetTerms, LimitTerms, put_budget, put_limit
 from administration.rest.resources.customers import Pausable
 from administration.rest.resources.why import Explained
-from administration.roles import ceilings
-from keys import issuing, key_terms
+from keys import ceilings, issuing, key_terms
 from keys.models import MOST_TOKENS, Credential, CredentialKind, Customer, ProviderKey, Team, VirtualKey
 from usage import new_keys
 from usage.new_keys import MOST_AT_ONCE
@@ -202,7 +201,7 @@ class VirtualKeys(Explained, Pausable, Listed, Changed):
             routes,
             budgets=None if budgets is None else [partial(self.put, put_budget, terms) for terms in budgets],
             limits=[partial(self.put, put_limit, pace) for pace in limits],
-            bound=ceilings.bound(self.request.user, team),
+            hold=partial(ceilings.hold, self.request.user),
         )
         return row, issued.plain
 
@@ -238,6 +237,7 @@ class VirtualKeys(Explained, Pausable, Listed, Changed):
             moved = VirtualKey.objects.get(pk=row.pk)
             moved.team = values["team"]
             self.require("change", moved)
+            ceilings.hold_move(self.request.user, moved)
         key_terms.change(row, values, self.routes(given) if given is not None else None)
 
     @action(detail=True, methods=["post"], takes=Rotation, returns=IssuedKey, has_secret=True)
