@@ -125,7 +125,7 @@ class Configuration(BaseSettings):
     lease_seconds: float = Field(15, ge=1)
     retained_seconds: float = Field(3600, ge=0)
     refusal_days: int = Field(14, ge=1)
-    expiry_notice_days: list[int] = [14, 3, 1]
+    expiry_notice_days: Annotated[list[int], NoDecode] = [14, 3, 1]
     free_rpm: int = Field(1200, ge=1)
     free_parallel: int = Field(50, ge=1)
     free_call_days: int = Field(90, ge=1)

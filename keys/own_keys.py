@@ -13,10 +13,6 @@ from keys.models import Credential, CredentialKind, Customer, VirtualKey
 CUSTOMER = "This gateway"
 
 
-def _customer() -> Customer:
-    return Customer.objects.get_or_create(name=CUSTOMER)[0]
-
-
 @transaction.atomic
 def ensure_test_key() -> Credential:
     """The credential of test calls. The first use creates it, with its key and customer.
@@ -24,10 +20,12 @@ def ensure_test_key() -> Credential:
     The key is hidden and maps to no provider key. No caller can present the credential: its digest is random and
     belongs to no secret.
     """
-    # A function: if the key exists, its customer does, too, perhaps under another name.
-    virtual_key, _ = VirtualKey.objects.select_for_update().get_or_create(
-        passthrough=True, name=names.TESTS, defaults={"customer": _customer}
-    )
+    virtual_key = VirtualKey.objects.select_for_update().filter(passthrough=True, name=names.TESTS).first()
+    if virtual_key is None:  # otherwise its customer exists, perhaps under another name
+        customer, _ = Customer.objects.get_or_create(name=CUSTOMER)
+        virtual_key, _ = VirtualKey.objects.get_or_create(
+            passthrough=True, name=names.TESTS, defaults={"customer": customer}
+        )
     credential, _ = Credential.objects.get_or_create(
         kind=CredentialKind.TEST,
         virtual_key=virtual_key,

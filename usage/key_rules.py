@@ -1,8 +1,8 @@
 """A team's rules for its keys: what a new key gets if nothing is said, and what the team's admins can't pass.
 
 A ceiling is kept by what applies to the key. “At most $100 a month” means that the key has a hard budget of at most
-$100 a month for all models: further budgets can only narrow it. So a person who is bound by a ceiling can neither issue a
-key without such a budget, nor raise, switch off or delete it later.
+$100 a month for all models: further budgets can only narrow it. So a person who is bound by a ceiling can neither issue
+a key without such a budget, nor raise, switch off or delete it later.
 """
 
 from __future__ import annotations

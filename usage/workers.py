@@ -66,8 +66,9 @@ class Worker(models.Model):
 
         A row that `with_silence` has read asks the database for nothing more.
         """
-        read = vars(self).get("silence")
-        silence: timedelta = with_silence(Worker.objects.filter(pk=self.pk)).get().silence if read is None else read
+        silence: timedelta | None = vars(self).get("silence")
+        if silence is None:
+            silence = vars(with_silence(Worker.objects.filter(pk=self.pk)).get())["silence"]
         return silence < ALIVE
 
 

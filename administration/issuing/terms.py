@@ -94,7 +94,7 @@ class TermsForm(forms.Form):
         required=False,
         max_length=LENGTH,
         label="Owner",
-        help_text="The person or service that answers for it. If it is an e-mail address, it gets a notice before the key expires.",
+        help_text="The person or service that answers for it. An e-mail address gets a notice before the key expires.",
     )
     provider_keys = forms.ModelMultipleChoiceField(
         ProviderKey.objects.none(), label="Provider keys", widget=forms.CheckboxSelectMultiple

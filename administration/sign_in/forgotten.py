@@ -58,8 +58,8 @@ class ForgottenForm(forms.Form):
 def is_on(request: HttpRequest) -> bool:
     """Whether the page sends links: there is a mail server, and the host and port in the link are the gateway's.
 
-    ALLOWED_HOSTS must name the host: one that only `*` permits could be a stranger's, who would get the link. At another
-    port of the right host, another program could get it.
+    ALLOWED_HOSTS must name the host: one that only `*` permits could be a stranger's, who would get the link. At
+    another port of the right host, another program could get it.
     """
     named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
     host, port = split_domain_port(request.get_host())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -53,7 +55,9 @@ def move_in_form(user, key, team):
     client = Client()
     client.force_login(user)
     route = key.routes.get()
-    form = {f"{part}-{forms}_FORMS": 0 for part in ("budgets", "limits") for forms in ("TOTAL", "INITIAL")}
+    form: dict[str, Any] = {
+        f"{part}-{forms}_FORMS": 0 for part in ("budgets", "limits") for forms in ("TOTAL", "INITIAL")
+    }
     form |= {"routes-TOTAL_FORMS": 1, "routes-INITIAL_FORMS": 1, "routes-0-id": route.pk, "routes-0-weight": 1}
     form |= {"routes-0-virtual_key": key.pk, "routes-0-provider_key": route.provider_key_id, "name": key.name}
     form |= {"team": team.pk if team else "", "labels": "{}", "owner": ""}

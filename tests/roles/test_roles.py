@@ -30,7 +30,7 @@ from usage.models import Budget
 OF_THE_DEPLOYMENT = {
     *("keys.gateway", "keys.providerkey", "keys.providerkeycheck", "keys.modelalias", "keys.cooldown"),
     *("keys.performance", "keys.modellist", "keys.signincount", "keys.auditevent", "keys.auditname", "keys.auditseal"),
-    *("usage.process", "usage.arbiterversion", "usage.writer", "usage.price", "usage.rollupstate"),
+    *("usage.process", "usage.worker", "usage.arbiterversion", "usage.writer", "usage.price", "usage.rollupstate"),
 }
 # Counters and sums, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
