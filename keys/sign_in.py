@@ -90,9 +90,9 @@ PASSWORDS = Attempts("", USER, "sign-in", "failed to sign in", "refused to sign 
 CODES = Attempts(
     "code", FailureLimit(20, 300), "second factor", "failed to prove a second factor", "refused a second factor"
 )
-# Each request counts as a failure, under what was typed: whether it is somebody's name makes no difference.
+# Each request counts as a failure, under what was typed: whether a person has this name makes no difference.
 RESETS = Attempts("reset", USER, "new password", "", "refused to ask for a new password")
-# Links for a new password that a person gets by e-mail, whoever asks for them. Each works until a password is set.
+# Links for a new password that a person gets by e-mail, no matter who asks for them. Each works until a password is set.
 MAILS = FailureLimit(failures=5, seconds=1800)
 # Sessions that a virtual key opens at /my/, each for an hour: at most 120 are stored.
 KEY_SESSIONS = FailureLimit(failures=60, seconds=60)

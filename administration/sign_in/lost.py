@@ -1,6 +1,6 @@
 """Lost second factors: someone else removes them, and the person sets up new ones.
 
-Links to single sign-on go with them: whoever had the person's session could have added one.
+Links to single sign-on go with them: a stranger with the person's session could have added one.
 """
 
 from __future__ import annotations

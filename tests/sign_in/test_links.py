@@ -180,7 +180,7 @@ def test_the_only_way_in_is_not_unlinked(client: Client, provider: Provider) -> 
     assert SocialAccount.objects.exists()
 
 
-def test_whoever_removes_second_factors_removes_links_too(provider: Provider) -> None:
+def test_removing_second_factors_removes_links_too(provider: Provider) -> None:
     boss = User.objects.create_superuser("boss", password="correct horse battery")
     single_sign_on.link(boss, "iris")
     lost.remove_second_factors(boss)
