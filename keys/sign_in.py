@@ -92,7 +92,7 @@ CODES = Attempts(
 )
 # Each request counts as a failure, under what was typed: whether a person has this name makes no difference.
 RESETS = Attempts("reset", USER, "new password", "", "refused to ask for a new password")
-# Links for a new password that a person gets by e-mail, no matter who asks for them. Each works until a password is set.
+# Links for a new password that a person gets by e-mail, no matter who asks. Each works until a password is set.
 MAILS = FailureLimit(failures=5, seconds=1800)
 # Sessions that a virtual key opens at /my/, each for an hour: at most 120 are stored.
 KEY_SESSIONS = FailureLimit(failures=60, seconds=60)
