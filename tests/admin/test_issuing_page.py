@@ -297,6 +297,8 @@ def test_without_a_provider_key_the_page_says_what_to_do(boss):
 def test_the_page_takes_the_same_queries_however_many_teams_there_are(boss, echo, django_assert_max_num_queries):
     acme = Customer.objects.create(name="Acme")
     Team.objects.bulk_create(Team(customer=acme, name=f"Team {number}") for number in range(3000))
+    # The first page of a session records it.
+    boss.get(reverse("admin:keys_virtualkey_add"))
     with django_assert_max_num_queries(16):
         page = boss.get(reverse("admin:keys_virtualkey_add"))
     assert "Team 2999" not in text(page)
