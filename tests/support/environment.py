@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,7 +58,14 @@ def prepare_environment() -> None:
         os.environ["DATABASE_URL"] = f"postgresql://gateway@/gateway?host={SERVER_DIR}/socket"
 
 
+def keep_bytecode() -> None:
+    """Compile each module once, for the workers and for the hundred programs that they start."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
 prepare_environment()
+keep_bytecode()
 
 
 @pytest.hookimpl(tryfirst=True)
