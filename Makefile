@@ -29,7 +29,7 @@ test-run: installed-dev  ## test `make run` itself, from a copy of the checkout 
 
 race: installed-dev  ## test crashes, budgets and failing providers under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
-	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=8 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
+	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=20 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
 		tests/money/test_budgets_stateful.py tests/docs/test_schemathesis.py tests/rest/test_document.py
 
 attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)
