@@ -64,7 +64,7 @@ def served(served_database: str, django_db_blocker: Any) -> Iterator[None]:
     """The gateway's database as the test's own, empty: what is written is committed. What the web processes log
     meanwhile is shown with a test that fails."""
     before = {web.log: web.log.stat().st_size for web in Web.running}
-    with django_db_blocker.unblock(), using(served_database):
+    with django_db_blocker.unblock(), using(served_database, keep=True):
         empty()
         yield
     for web in Web.running:
@@ -74,7 +74,7 @@ def served(served_database: str, django_db_blocker: Any) -> Iterator[None]:
 @pytest.fixture
 def apart(apart_database: str, django_db_blocker: Any) -> Iterator[str]:
     """The database for tests that do it harm, as the test's own, empty; its name."""
-    with django_db_blocker.unblock(), using(apart_database):
+    with django_db_blocker.unblock(), using(apart_database, keep=True):
         Hold.objects.all().delete()
         Process.objects.all().delete()
         Writer.objects.all().delete()
