@@ -26,6 +26,7 @@ from keys.choices import VirtualKeyField
 from keys.forms import RevokeForm
 from keys.models import VirtualKey
 from keys.snippets import snippets
+from keys.uncached import framed
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")
 # There is only one button, because the answer is always the page with the secret.
@@ -57,10 +58,7 @@ class KeptAdmin(Listed):
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
         """A custom page in the admin's frame, sent so that no cache stores it."""
-        frame = {**self.admin_site.each_context(request), "opts": self.opts}
-        response = TemplateResponse(request, f"admin/keys/{template}", frame | context)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return framed(request, f"admin/keys/{template}", {"opts": self.opts, **context})
 
     def shown_once(
         self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str, done: str = "", **more: Any

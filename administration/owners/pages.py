@@ -8,7 +8,6 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
@@ -18,6 +17,7 @@ from administration.owners.secrets import old_ones, secrets
 from administration.roles import may, names, visible
 from administration.rooms import Page
 from keys.models import Customer, Team, VirtualKey, VirtualKeyRoute
+from keys.uncached import framed
 from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
 from usage import key_rules, owner_days, rollups
@@ -138,9 +138,7 @@ def page(request: HttpRequest, owner: standing.Owner, more: dict[str, Any]) -> H
         "changes": standing.changes(owner, user),
         "history_url": f"{reverse('admin:keys_auditevent_changelist')}?q={owner._meta.db_table}:{owner.pk}",
     }
-    response = TemplateResponse(request, f"admin/owners/{parameter}.html", context | more)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return framed(request, f"admin/owners/{parameter}.html", context | more)
 
 
 def last_call(calls: list[LedgerEntry]) -> LedgerEntry | None:

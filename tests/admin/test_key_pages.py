@@ -15,15 +15,11 @@ from keys import issuing, keyring
 from keys.audit.models import AuditEvent
 from keys.models import Credential, Customer, Gateway, GatewayToken, ProviderKey, VirtualKey
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
+from tests.support.owner import own_secrets as own_secrets
 
 pytestmark = pytest.mark.django_db
 
 PLAIN = re.compile(r"(?:sk|gt)-bf-[0-9A-Za-z]{49}")
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 @pytest.fixture
