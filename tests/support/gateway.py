@@ -28,9 +28,9 @@ from django.db import connection
 from django.test import override_settings
 
 from gateway_project import database, static_files
-from gateway_project.processes import spawn
 from keys import issuing, provider_keys
 from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
+from tests.support import forks
 from tests.support.databases import admin_connection as admin_connection
 from tests.support.databases import new_database as new_database
 from tests.support.databases import using as using
@@ -154,7 +154,7 @@ class Web:
         self.address: tuple[str, int] = self.listener.getsockname()
         self.folder = tempfile.TemporaryDirectory(prefix="gateway-web-", dir="/tmp")
         self.log = Path(self.folder.name) / "log"
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[forks.Forked] = []
         self.environment = os.environ | {
             "DATABASE_URL": database.url_of(settings.DATABASES["default"]),
             "VAR_DIR": str(settings.VAR_DIR),
@@ -176,19 +176,8 @@ class Web:
 
     def _launch(self) -> int:
         reading, writing = os.pipe()
-        command = [sys.executable, "-m", "gateway_project.web", "--socket", str(self.listener.fileno())]
         with self.log.open("ab") as log:
-            self.processes.append(
-                spawn(
-                    [*command, "--ready", str(writing)],
-                    # A run that is killed leaves none behind.
-                    dies_with=signal.SIGKILL,
-                    cwd=ROOT,
-                    environment=self.environment,
-                    output=log.fileno(),
-                    pass_fds=(self.listener.fileno(), writing),
-                )
-            )
+            self.processes.append(forks.start(self.environment, self.listener.fileno(), writing, log.fileno()))
         os.close(writing)
         return reading
 
