@@ -45,7 +45,7 @@ STEPS: tuple[tuple[type[Model], str, str, str], ...] = (
         ProviderKey,
         "",
         "Add a provider key",
-        "The gateway calls the provider with it. To try without one, choose “echo”.",
+        "The gateway calls the provider with it. To try without one, choose “Echo”.",
     ),
     (Customer, "", "Add a customer", "The company or cost centre that pays."),
     (Team, "customer", "Add a team", "Its keys share budgets, limits and files."),

@@ -9,11 +9,13 @@ import csv
 import io
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from administration.role_names import Role
 from messages_api.stored import model_refresh
@@ -26,6 +28,7 @@ from tests.support.ledger_rows import empty_ledger
 from tests.support.signing_in import PASSWORD
 from tests.support.walk import Walk
 from usage import rollups
+from usage.workers import Worker, WorkerKind
 
 __all__ = ["styled"]
 # The most that a newcomer presses or sends, from the sign-in to a key with a budget and limits.
@@ -47,7 +50,10 @@ def site(styled: Web, collected, settings, upstream: Upstream) -> Iterator[Web]:
     settings.VAR_DIR = collected
     upstream.answer = provider
     empty_ledger()
+    for kind in WorkerKind:
+        Worker.objects.create(id=uuid.uuid4(), kind=kind, host="gateway", pid=1, task_at=timezone.now(), waited_ms=2)
     yield styled
+    Worker.objects.all().delete()
     empty_ledger()
 
 
@@ -116,12 +122,12 @@ def test_a_newcomer_gets_from_an_empty_database_to_a_revoked_key(chromium: Windo
     refusal = paste(call.replace('"max_tokens": 100', '"max_tokens": 64000').replace(HAIKU, OPUS))
     walk.go("Keys")
     walk.press("notebooks")
-    walk.step("refusal")
+    walk.step("refusal", "[aria-labelledby=refusals]")
     assert refusal["error"]["message"] in walk.text()
     walk.fill("Model", OPUS)
     walk.fill("max_tokens", "64000")
     walk.press("Ask", "button")
-    walk.step("why")
+    walk.step("why", "[aria-labelledby=why]")
 
     walk.press("Rotate")
     walk.step("rotate")

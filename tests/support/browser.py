@@ -20,13 +20,21 @@ OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-pro
 # A busy machine must not fail a test.
 PATIENCE_MS = 60_000
 # Of WebP: texts stay sharp.
-QUALITY = 70
+QUALITY = 55
 # What a page's content security policy forbade since it was loaded.
 NOTE_VIOLATIONS = """
     window.violations = [];
     document.addEventListener("securitypolicyviolation", ({violatedDirective, blockedURI, sourceFile, lineNumber}) =>
         window.violations.push(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`));
 """
+# Changes of colour that are still under way.
+FINISH = "document.getAnimations().forEach(each => each.finish())"
+# The width and height of the page, and where an element of it begins.
+SIZE = """part => {
+    const { clientWidth, scrollHeight } = document.documentElement;
+    const top = document.querySelector(part).getBoundingClientRect().top + window.scrollY;
+    return [clientWidth, scrollHeight, Math.max(0, Math.floor(top) - 14)];
+}"""
 
 Colours = Literal["light", "dark"]
 Result = TypeVar("Result")
@@ -124,14 +132,16 @@ class Window:
         found: list[str] = self.evaluate("window.violations")
         return found
 
-    def picture(self, file: Path, most: int | None = None) -> None:
+    def picture(self, file: Path, most: int | None = None, part: str = "body") -> None:
         """Save how the page looks, as a PNG or WebP by the file's name.
 
         Args:
             most: pixels of its height; None: the whole page.
+            part: a selector of where it begins.
         """
-        width, height = self.evaluate("[document.documentElement.clientWidth, document.documentElement.scrollHeight]")
-        clip = {"x": 0, "y": 0, "width": width, "height": min(height, most or height), "scale": 1}
+        self.evaluate(FINISH)
+        width, height, top = self.run(self.page.evaluate(SIZE, part))
+        clip = {"x": 0, "y": top, "width": width, "height": min(height - top, most or height), "scale": 1}
         kind = {"format": "webp", "quality": QUALITY} if file.suffix == ".webp" else {"format": "png"}
         said = self.say("Page.captureScreenshot", captureBeyondViewport=True, clip=clip, **kind)
         file.write_bytes(base64.b64decode(said["data"]))

@@ -6,8 +6,10 @@ import itertools
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import Sum
 from django.utils import timezone
 
 from administration.role_names import Role
@@ -18,7 +20,7 @@ from tests.support.ledger_rows import make_entry
 from tests.support.signing_in import PASSWORD
 from usage import rollups
 from usage.budgets import Budget, Limit, Period, Window
-from usage.models import KeyRules
+from usage.models import KeyRules, LedgerEntry
 
 DAYS = 30
 OPUS, SONNET, HAIKU = "claude-opus-4-8", "claude-sonnet-4-6", "claude-haiku-4-5"
@@ -30,6 +32,7 @@ KEYS = (
     ("Contoso", "Support", "assistant", SONNET, "6.4410"),
     ("Contoso", "Support", "triage", HAIKU, "2.0385"),
 )
+OWNERS = {"Research": "dora", "Platform": "build@example.com", "Support": "desk@example.com"}
 # How busy the days of a week are, Monday first, in percent.
 WEEK = (100, 118, 96, 130, 104, 22, 15)
 
@@ -58,7 +61,7 @@ def make_company(provider_url: str) -> Company:
         customer, _ = Customer.objects.get_or_create(name=customer_name)
         team, _ = Team.objects.get_or_create(customer=customer, name=team_name)
         company.keys[name], company.secrets[name] = issuing.issue_virtual_key(
-            name=name, customer=customer, team=team, provider_keys=[(company.provider_key, 1)], owner="dora"
+            name=name, customer=customer, team=team, provider_keys=[(company.provider_key, 1)], owner=OWNERS[team_name]
         )
     make_calls(company)
     make_budgets(company)
@@ -69,7 +72,7 @@ def make_calls(company: Company) -> None:
     """A row a day for each key."""
     now = timezone.now()
     for days, (number, (_, _, name, model, cost)) in itertools.product(range(DAYS), enumerate(KEYS)):
-        at = now - timedelta(days=days, minutes=7 * number + 1)
+        at = now - timedelta(days=days, hours=4 * number % 11, minutes=7 * number + 1)
         part = WEEK[at.weekday()] + (days * 7 + number * 5) % 17
         amount = (Decimal(cost) * part / 100).quantize(Decimal("0.0001"))
         tokens = int(amount * 60_000)
@@ -94,12 +97,17 @@ def make_budgets(company: Company) -> None:
     start = timezone.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     until = (start + timedelta(days=32)).replace(day=1)
     research, notebooks = company.team_of("notebooks"), company.keys["notebooks"]
-    for amount, spent, owner in (
-        ("800", "396.20", {"customer": research.customer}),
-        ("500", "331.42", {"team": research}),
-        ("260", "222.85", {"virtual_key": notebooks}),
-    ):
+    month = LedgerEntry.objects.filter(admitted_at__gte=start)
+    owners: tuple[tuple[int, dict[str, Any]], ...] = (
+        (800, {"customer": research.customer}),
+        (500, {"customer": company.keys["triage"].customer}),
+        (500, {"team": research}),
+        (280, {"virtual_key": notebooks}),
+    )
+    for amount, owner in owners:
         budget = Budget.objects.create(amount=amount, period=Period.MONTH, **owner)
+        Budget.objects.filter(pk=budget.pk).update(created_at=start)
+        spent = month.filter(**owner).aggregate(cost=Sum("cost"))["cost"] or 0
         Window.objects.create(budget=budget, start=start, until=until, spent=spent, held=0)
     Limit.objects.create(virtual_key=notebooks, kind="rpm", rate=120)
     KeyRules.objects.create(team=research, budget=50, most_budget=200, most_rpm=120, most_days=365)
