@@ -20,7 +20,7 @@ OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-pro
 # A busy machine must not fail a test.
 PATIENCE_MS = 60_000
 # Of WebP: texts stay sharp.
-QUALITY = 55
+QUALITY = 50
 # What a page's content security policy forbade since it was loaded.
 NOTE_VIOLATIONS = """
     window.violations = [];
@@ -132,16 +132,17 @@ class Window:
         found: list[str] = self.evaluate("window.violations")
         return found
 
-    def picture(self, file: Path, most: int | None = None, part: str = "body") -> None:
+    def picture(self, file: Path, most: int | None = None, part: str = "body", scale: float = 1) -> None:
         """Save how the page looks, as a PNG or WebP by the file's name.
 
         Args:
             most: pixels of its height; None: the whole page.
             part: a selector of where it begins.
+            scale: pixels of the picture for each of the page's.
         """
         self.evaluate(FINISH)
         width, height, top = self.run(self.page.evaluate(SIZE, part))
-        clip = {"x": 0, "y": top, "width": width, "height": min(height - top, most or height), "scale": 1}
+        clip = {"x": 0, "y": top, "width": width, "height": min(height - top, most or height), "scale": scale}
         kind = {"format": "webp", "quality": QUALITY} if file.suffix == ".webp" else {"format": "png"}
         said = self.say("Page.captureScreenshot", captureBeyondViewport=True, clip=clip, **kind)
         file.write_bytes(base64.b64decode(said["data"]))

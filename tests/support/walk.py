@@ -18,6 +18,8 @@ PICTURES = os.environ.get("PICTURES_DIR", "")
 LAPTOP, PHONE = (1280, 800), (390, 800)
 # The most that a picture shows of a long page.
 MOST_PIXELS = {LAPTOP: 960, PHONE: 1040}
+# Pixels of a picture for each of the page's: all pictures together stay small.
+SCALES = {LAPTOP: 0.75, PHONE: 0.9}
 
 ABORTED = "net::ERR_ABORTED"
 
@@ -161,5 +163,5 @@ class Walk:
         for ending, size, colours in (("", LAPTOP, "light"), ("-dark", LAPTOP, "dark"), ("-phone", PHONE, "light")):
             self.window.size(*size)
             self.window.paint(colours)
-            self.window.picture(Path(PICTURES) / f"{file}{ending}.webp", MOST_PIXELS[size], part)
+            self.window.picture(Path(PICTURES) / f"{file}{ending}.webp", MOST_PIXELS[size], part, SCALES[size])
         self.window.size(*LAPTOP)
