@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
+.PHONY: help run test test-browser pictures test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -23,6 +23,9 @@ test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABAS
 test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get install chromium); ARGS="-k name"
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
 	@exec $(VENV_PYTHON) -m pytest -m browser $(ARGS)
+
+pictures: installed-dev  ## make the pictures of docs/tour.md again, from a walk through the pages in Chromium
+	@PICTURES_DIR=docs/pictures $(VENV_PYTHON) -m pytest -q -p no:randomly -m browser tests/admin/test_walks.py
 
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)

@@ -14,7 +14,7 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -31,6 +31,8 @@ from keys.uncached import framed
 SECRET_FIELDS = ("digest", "secret_ciphertext")
 # There is only one button, because the answer is always the page with the secret.
 ONE_WAY_TO_SAVE = {"show_save_and_add_another": False, "show_save_and_continue": False}
+# In the URL of a form that adds a row: back to the overview, whose next step this may be.
+THEN_OVERVIEW = {"then": "overview"}
 SOME_MODEL = "claude-haiku-4-5"
 ECHO_MODEL = "echo-1"
 
@@ -55,6 +57,12 @@ class KeptAdmin(Listed):
             kwargs.setdefault("queryset", VirtualKey.objects.all())
             kwargs["queryset"] = kwargs["queryset"].select_related("customer", "team")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """Lead back to where the form was linked from: the overview, or the list."""
+        if all(request.GET.get(name) == value for name, value in THEN_OVERVIEW.items()):
+            return HttpResponseRedirect(reverse("admin:index"))
+        return super().response_post_save_add(request, obj)
 
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
         """A custom page in the admin's frame, sent so that no cache stores it."""

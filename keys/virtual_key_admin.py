@@ -291,4 +291,4 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def set_paused(self, request: HttpRequest, virtual_key: VirtualKey, paused: bool) -> HttpResponse:
         (pausing.pause if paused else pausing.resume)(virtual_key)
         self.note(request, [virtual_key], "Paused" if paused else "Resumed")
-        return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
+        return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))

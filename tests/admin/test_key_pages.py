@@ -177,6 +177,19 @@ def test_a_key_is_paused_and_resumed_by_buttons_that_post(alice_may_everything):
     assert LogEntry.objects.count() == 2
 
 
+def test_the_page_of_a_key_has_the_button_and_is_shown_again_afterwards(alice_may_everything):
+    alice, _ = make_key()
+    own = reverse("admin:key", args=[alice.pk])
+    for title, other in (("Pause", "Resume"), ("Resume", "Pause")):
+        shown_first = alice_may_everything.get(own).content.decode()
+        assert f"{title}</button>" in shown_first
+        assert f"{other}</button>" not in shown_first
+        answer = alice_may_everything.post(page("virtualkey", title.lower(), alice.pk))
+        assert answer.headers["location"] == own
+    bob = log_in_bob("view_virtualkey")
+    assert "Pause</button>" not in bob.get(own).content.decode()
+
+
 @pytest.mark.parametrize("action", ["rotate", "revoke", "pause", "resume"])
 def test_a_request_from_another_site_changes_nothing(action):
     alice, _ = make_key()
