@@ -84,8 +84,8 @@ class Site(AdminSite):
         """Sign out. The page says how to sign out at the provider of single sign-on, too."""
         from administration.sign_in import sso_pages
 
-        page = {"title": "Signed out", "provider": sso_pages.name(), "way_out": sso_pages.way_out(request)}
-        page |= dict.fromkeys(("bar", "room_links", "crumbs", "search_url"))
+        page: dict[str, Any] = dict.fromkeys(("bar", "room_links", "crumbs", "search_url"))
+        page |= {"title": "Signed out", "provider": sso_pages.name(), "way_out": sso_pages.way_out(request)}
         return super().logout(request, {**page, **(extra_context or {})})
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:

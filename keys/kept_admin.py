@@ -14,7 +14,7 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -58,7 +58,7 @@ class KeptAdmin(Listed):
             kwargs["queryset"] = kwargs["queryset"].select_related("customer", "team")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
-    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponse:
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
         """Lead back to where the form was linked from: the overview, or the list."""
         if all(request.GET.get(name) == value for name, value in THEN_OVERVIEW.items()):
             return HttpResponseRedirect(reverse("admin:index"))

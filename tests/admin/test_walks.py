@@ -12,6 +12,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -62,10 +63,11 @@ def company(site: Web, upstream: Upstream) -> Company:
     return make_company(upstream.url)
 
 
-def paste(command: str) -> dict:
+def paste(command: str) -> dict[str, Any]:
     """What a shell answers to a command that is pasted into it."""
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
-    return json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def test_a_newcomer_gets_from_an_empty_database_to_a_revoked_key(chromium: Window, site: Web, upstream: Upstream):

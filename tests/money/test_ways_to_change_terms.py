@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,8 @@ class Ways:
         return self.said(self.program.ask("POST", "budgets", {"virtual_key_id": self.key.pk, **body}))
 
     def budget_command(self, terms: Terms) -> str:
-        text, options = budget_text(terms), {name: terms[name] for name in ("rolling", "models") if name in terms}
+        text = budget_text(terms)
+        options: Terms = {name: terms[name] for name in ("rolling", "models") if name in terms}
         if "thresholds" in terms:
             options["thresholds"] = ",".join(map(str, terms["thresholds"]))
         return self.commanded("set_budget", "key:alice", text, **options)
@@ -173,7 +174,7 @@ class Ways:
 
 def fields(terms: Terms) -> Terms:
     """The terms as a key's form names them."""
-    found = {}
+    found: Terms = {}
     for name, value in terms.items():
         if name == "expires_at":
             found |= {"expires_at_0": value[:10], "expires_at_1": value[11:16]}
@@ -255,7 +256,7 @@ OF_LIMITS: list[Terms] = [
 ]
 
 
-def accepted(ways: Ways, doing: list[Callable[[Terms], str]], given: Terms) -> list[str]:
+def accepted(doing: Sequence[Callable[[Terms], str]], given: Terms) -> list[str]:
     """The names of the ways that have accepted something."""
     return [do.__name__ for do in doing if not do(given)]
 
@@ -271,13 +272,13 @@ def test_no_way_accepts_what_another_refuses(ways: Ways) -> None:
         doing = [ways.key_page, ways.key_rest, ways.key_file, ways.new_page, ways.new_rest, ways.new_file]
         if "name" in given:
             doing = [ways.key_page, ways.key_rest]
-        faults_ += [f"{way}: {given}" for way in accepted(ways, doing, given)]
+        faults_ += [f"{way}: {given}" for way in accepted(doing, given)]
     for given in OF_BUDGETS:
         doing = [ways.budget_page, ways.budget_inline, ways.budget_rest, ways.budget_command, ways.budget_file]
-        faults_ += [f"{way}: {given}" for way in accepted(ways, doing, given)]
+        faults_ += [f"{way}: {given}" for way in accepted(doing, given)]
     for given in OF_LIMITS:
         doing = [ways.limit_page, ways.limit_inline, ways.limit_rest, ways.limit_file]
-        faults_ += [f"{way}: {given}" for way in accepted(ways, doing, given)]
+        faults_ += [f"{way}: {given}" for way in accepted(doing, given)]
     assert not faults_, "\n".join(faults_)
     assert as_stored() == before
 

@@ -20,7 +20,7 @@ def shown(response: Any) -> dict[str, Any]:
         if isinstance(widget, forms.MultiWidget):
             sent |= {
                 f"{field.html_name}_{n}": "" if each is None else each
-                for n, each in enumerate(widget.decompress(value))
+                for n, each in enumerate(widget.decompress(value) or ())
             }
         elif value is not None and value is not False:
             sent[field.html_name] = "on" if value is True else value

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from playwright.async_api import ConsoleMessage, Download, Locator, Request, Response, WebError
 
-from tests.support.browser import Window
+from tests.support.browser import Colours, Window
 from tests.support.gateway import Web
 from tests.support.signing_in import PASSWORD
 
@@ -20,6 +20,13 @@ LAPTOP, PHONE = (1280, 800), (390, 800)
 MOST_PIXELS = {LAPTOP: 960, PHONE: 1040}
 # Pixels of a picture for each of the page's: all pictures together stay small.
 SCALES = {LAPTOP: 0.75, PHONE: 0.9}
+
+# How each step is shown: the ending of its file, the window's size, the colours.
+SHOTS: tuple[tuple[str, tuple[int, int], Colours], ...] = (
+    ("", LAPTOP, "light"),
+    ("-dark", LAPTOP, "dark"),
+    ("-phone", PHONE, "light"),
+)
 
 ABORTED = "net::ERR_ABORTED"
 
@@ -160,7 +167,7 @@ class Walk:
         if not PICTURES:
             return
         file = f"{self.name}-{next(self.steps)}-{title}"
-        for ending, size, colours in (("", LAPTOP, "light"), ("-dark", LAPTOP, "dark"), ("-phone", PHONE, "light")):
+        for ending, size, colours in SHOTS:
             self.window.size(*size)
             self.window.paint(colours)
             self.window.picture(Path(PICTURES) / f"{file}{ending}.webp", MOST_PIXELS[size], part, SCALES[size])
