@@ -43,7 +43,8 @@ class RecordedSessionMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        if request.session.accessed and request.user.is_authenticated:
+        # The REST API sets no user on a request whose token it refuses.
+        if request.session.accessed and request.user is not None and request.user.is_authenticated:
             sessions.record(request)
         return response
 

@@ -284,7 +284,15 @@ CHANGES: dict[str, dict[str, tuple[Do, str]]] = {
             lambda day: day.rest("POST", "overrides", budget_id=day.budget.pk, amount="3", windows=1, reason="r"),
             "→ r",
         ),
-        SQL: (by_sql("DELETE FROM usage_override"), "r → nothing"),
+        SQL: (
+            inserted(
+                "usage_override",
+                **{"budget_id": "{budget}", "amount": "5", "starts_at": "now()", "until": "now() + interval '1 day'"},
+                reason="'s'",
+                author="'x'",
+            ),
+            "amount: nothing → 5.000000000000",
+        ),
     },
     "usage_price": {
         PAGE: (

@@ -209,7 +209,8 @@ def test_the_page_of_a_signed_in_person_is_not_closed_to_make_room_for_strangers
     process = web.processes[0].pid
     _, hard = resource.prlimit(process, resource.RLIMIT_NOFILE)
     resource.prlimit(process, resource.RLIMIT_NOFILE, (200, hard))
-    page, waiting = "/admin/keys/providerkey/", "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    page = "/admin/keys/providerkey/"
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'keys_providerkey'::regclass"
     with contextlib.ExitStack() as opened, connection.cursor() as cursor:
         cookies = opened.enter_context(signed_in())
         link = opened.enter_context(connect(web))
