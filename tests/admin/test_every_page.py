@@ -1,0 +1,251 @@
+"""Every page in Chromium, for people who see it badly, hear it or have a phone: axe-core finds no fault, light or dark,
+nothing is wider than the window, and nothing does what the page's policy forbids.
+
+The pages are those that the table of roles opens (tests/roles/access.txt), those that follow a form, and those of
+errors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from allauth.mfa.models import Authenticator
+from django.contrib.auth.models import User
+from django.contrib.auth.tokens import default_token_generator
+from django.db import connection
+from django.urls import reverse
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+
+from keys.models import Customer, ProviderKey, Team, VirtualKey
+from tests.admin.test_page_widths import styled
+from tests.support.browser import Browser
+from tests.support.gateway import Web
+from tests.support.page_walk import Walk, forget, pages
+from tests.support.role_cast import VISITORS, Cast, make_role_cast
+from tests.support.signed_in import cookies_of, signed_in
+from tests.support.signing_in import PASSWORD, code
+from usage import rollups
+from usage.models import Process
+
+__all__ = ["styled"]
+
+# The API reference is shown by Swagger UI, whose markup isn't ours.
+VIEWER = {
+    "color-contrast": "its colours of methods",
+    "heading-order": "its groups are h3 below its h1",
+    "nested-interactive": "a link in the button that opens an operation",
+    "select-name": "its choice of servers has no label",
+}
+FORGIVEN = dict.fromkeys(("docs", "rest_docs"), VIEWER)
+LONG = "with a name that is rather long"
+# What a list or a report looks like without rows.
+WITHOUT_ROWS = ("admin:index", "usage_report", "admin:calls", "my")
+# Parts of pages that only some roles see.
+BY_ROLE = ("admin:index", "usage_report", "admin:keys_virtualkey_changelist", "admin:key", "my_key", "admin:calls")
+CHOOSE = """document.querySelector(".action-select").click();
+document.querySelector("select[name=action]").value = "%s";
+document.querySelector(".actions button").click()"""
+ISSUE_TWO = """{
+    const form = document.querySelector("form.issuing");
+    form.elements.names.value = "first\\nsecond";
+    form.elements.team.add(new Option("", "%s", true, true));
+    document.querySelector("[name=provider_keys]").checked = true;
+    form.submit();
+}"""
+FIND = """{
+    const form = document.querySelector(".find-again");
+    form.elements.find.value = "name that";
+    form.submit();
+}"""
+WITHOUT_TOKEN = """{
+    const form = document.querySelector("#content form, main form");
+    form.elements.csrfmiddlewaretoken.value = "x";
+    form.submit();
+}"""
+TOO_MANY_FIELDS = """{
+    const form = document.querySelector("#content form, main form");
+    for (let number = 0; number < 1001; number++) {
+        form.append(Object.assign(document.createElement("input"), {type: "hidden", name: "x"}));
+    }
+    form.submit();
+}"""
+SIGN_IN = """{
+    const form = document.getElementById("login-form");
+    form.elements.username.value = "dora";
+    form.elements.password.value = "%s";
+    form.submit();
+}"""
+SUBMIT = "document.querySelector('#content form').submit()"
+
+
+@pytest.fixture
+def cast(styled: Web) -> Iterator[Cast]:
+    """The people and rows of the table of roles, with long names and a report."""
+    cast = make_role_cast()
+    for model in (Customer, Team, VirtualKey, ProviderKey):
+        for row in model.objects.all():
+            model.objects.filter(pk=row.pk).update(name=f"{row.name} {LONG}")
+    rollups.roll_up()
+    # The gateway takes rows of processes away that don't live.
+    cast.rows["usage.process"] = Process.objects.exclude(host="host").latest("started_at")
+    yield cast
+    forget()
+
+
+def cookies(cast: Cast, who: str) -> dict[str, str]:
+    person = cast.people[who]
+    return cookies_of(person) if person else {}
+
+
+def test_every_page_of_an_owner_suits_everyone(chromium: Browser, styled: Web, cast: Cast) -> None:
+    found = pages(cast, "owner")
+    more = {
+        "report by key": found["usage_report"] + "?range=month&group=virtual_key",
+        "key that may call": found["admin:key"] + "?model=echo-1",
+        "calls that fit": found["admin:calls"] + "?status=problem",
+        "list without a match": found["admin:keys_team_changelist"] + "?q=nothing",
+        "popup": found["admin:keys_team_add"] + "?_popup=1",
+    }
+    walk = Walk(chromium, styled, FORGIVEN)
+    walk.visit_as(cookies(cast, "owner"))
+    for title, path in (found | more).items():
+        walk.open(path)
+        assert walk.status() == 200, title
+        walk.look(title)
+    assert len(walk.seen) > 90
+    assert not walk.wrong, walk.report()
+
+
+def test_every_list_without_rows_suits_everyone(chromium: Browser, styled: Web) -> None:
+    found = pages(Cast({}, {}), "owner")
+    walk = Walk(chromium, styled)
+    with signed_in() as boss:
+        walk.visit_as(boss)
+        for title, path in found.items():
+            if title.endswith("_changelist") or title in WITHOUT_ROWS:
+                walk.open(path)
+                walk.look(f"empty {title}")
+    assert not walk.wrong, walk.report()
+
+
+def test_pages_that_follow_a_form_suit_everyone(chromium: Browser, styled: Web, cast: Cast) -> None:
+    key, team = cast.row("keys.virtualkey"), cast.row("keys.team")
+    colleague = cast.row("administration.person")
+    forms = {
+        "issue without a name": (reverse("admin:keys_virtualkey_add"), "document.querySelector('.issuing').submit()"),
+        "many": (reverse("admin:issue_many"), ISSUE_TWO % team.pk),
+        "budget with faults": (reverse("admin:usage_budget_add"), SUBMIT),
+        "password with faults": (reverse("admin:password_change"), SUBMIT),
+        "report with faults": (reverse("usage_report") + "?range=month&since=never", ""),
+        "revoke tokens": (reverse("admin:keys_gatewaytoken_changelist"), CHOOSE % "revoke"),
+        "give back": (reverse("admin:usage_retained_changelist"), CHOOSE % "give_back"),
+        "paused": (reverse("admin:keys_virtualkey_changelist"), CHOOSE % "pause"),
+        "invited": (
+            reverse("admin:administration_person_change", args=[colleague.pk]),
+            "document.querySelector('.object-tools form').submit()",
+        ),
+        "found": (reverse("admin:find"), FIND),
+        "rotated": (reverse("admin:keys_virtualkey_rotate", args=[key.pk]), SUBMIT),
+        "after the rotation": (reverse("admin:key", args=[key.pk]), ""),
+    }
+    walk = Walk(chromium, styled)
+    walk.visit_as(cookies(cast, "owner"))
+    for title, (path, script) in forms.items():
+        walk.open(path)
+        if script:
+            walk.submit(script)
+        walk.look(title)
+    assert not walk.wrong, walk.report()
+
+
+def test_pages_for_visitors_and_pages_of_errors_suit_everyone(chromium: Browser, styled: Web, cast: Cast) -> None:
+    member = cast.people["member"]
+    assert member is not None
+    link = [urlsafe_base64_encode(force_bytes(member.pk)), default_token_generator.make_token(member)]
+    login, my = reverse("admin:login"), reverse("my")
+    opened = pages(cast, "visitor") | {"invitation that works": reverse("invitation", args=link), "404": "/my/nope/"}
+    forms = {
+        "wrong password": (login, SIGN_IN % "wrong"),
+        "wrong key": (my, "document.getElementById('key').value = 'sk-bf-x'; document.querySelector('form').submit()"),
+        "form that is too old": (login, WITHOUT_TOKEN),
+        "too many fields": (my, TOO_MANY_FIELDS),
+    }
+    walk = Walk(chromium, styled, FORGIVEN)
+    walk.visit_as({})
+    for title, (path, script) in {**{title: (path, "") for title, path in opened.items()}, **forms}.items():
+        walk.open(path, leads_on=title.startswith("invitation"))
+        if script:
+            walk.submit(script)
+        walk.look(title)
+    walk.visit_as(cookies_of(member))
+    for title, path in {"403": reverse("admin:keys_providerkey_changelist"), "404 in the site": "/admin/nope/"}.items():
+        walk.open(path)
+        walk.look(title)
+    walk.open(reverse("account"))
+    walk.submit(WITHOUT_TOKEN.replace("#content form, main form", "#logout-form"))
+    walk.look("form that is too old in the site")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE usage_rollup RENAME TO usage_rollup_away")
+        try:
+            walk.open(reverse("usage_report"))
+        finally:
+            cursor.execute("ALTER TABLE usage_rollup_away RENAME TO usage_rollup")
+    walk.look("500")
+    assert not walk.wrong, walk.report()
+
+
+def test_the_pages_of_second_factors_suit_everyone(chromium: Browser, styled: Web) -> None:
+    dora = User.objects.create_superuser("dora", password=PASSWORD)
+    passkey = Authenticator.Type.WEBAUTHN
+    walk = Walk(chromium, styled)
+    # However slow the machine is, dora has proved lately who she is.
+    proof = {"method": "password", "at": time.time() + 3600, "username": "dora"}
+    walk.visit_as(cookies_of(dora, account_authentication_methods=[proof]))
+
+    def look(name: str, *args: object) -> None:
+        walk.open(reverse(name, args=args))
+        walk.look(name)
+
+    def enter(text: str) -> None:
+        walk.submit(f"document.querySelector('[name=code]').value = '{text}'; {SUBMIT}")
+
+    look("account")
+    look("mfa_activate_totp")
+    secret = chromium.evaluate("document.querySelector('.typed').textContent")
+    enter("123")
+    walk.look("wrong code")
+    enter(code(secret))
+    walk.look("recovery codes")
+    for name in ("account", "usersessions_list", "mfa_deactivate_totp", "mfa_generate_recovery_codes"):
+        look(name)
+    for name in ("mfa_add_webauthn", "account_reauthenticate", "mfa_reauthenticate"):
+        look(name)
+    key = Authenticator.objects.create(user=dora, type=passkey, data={"name": "Phone", "credential": {}})
+    look("mfa_edit_webauthn", key.pk)
+    look("mfa_remove_webauthn", key.pk)
+    key.delete()
+    walk.visit_as({})
+    walk.open(reverse("admin:login"))
+    walk.submit(SIGN_IN % PASSWORD)
+    walk.look("mfa_authenticate")
+    assert walk.window.evaluate("document.querySelector('[name=code]') !== null")
+    assert not walk.wrong, walk.report()
+
+
+def test_what_other_roles_see_fits_a_laptop_and_a_phone(chromium: Browser, styled: Web, cast: Cast) -> None:
+    """Forms are for reading only where a person may not change a row: the auditor sees all of them."""
+    walk = Walk(chromium, styled)
+    for who in VISITORS[1:]:
+        if who == "owner":
+            continue
+        walk.visit_as(cookies(cast, who))
+        for name, path in pages(cast, who).items():
+            if name in BY_ROLE or (who == "auditor" and name.endswith("_change")):
+                walk.open(path)
+                assert walk.status() == 200, f"{who} {name}"
+                walk.measure(f"{who} {name}")
+    assert len(walk.seen) > 60
+    assert not walk.wrong, walk.report()
