@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
+.PHONY: help run test test-browser pictures test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -24,12 +24,15 @@ test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get inst
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
 	@exec $(VENV_PYTHON) -m pytest -m browser $(ARGS)
 
+pictures: installed-dev  ## make the pictures of docs/tour.md again, from a walk through the pages in Chromium
+	@PICTURES_DIR=docs/pictures $(VENV_PYTHON) -m pytest -q -p no:randomly -m browser tests/admin/test_walks.py
+
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)
 
 race: installed-dev  ## test crashes, budgets and failing providers under load (minutes)
 	@$(VENV_PYTHON) -m pytest -m slow tests/faults -rP $(ARGS)
-	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=8 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
+	@STATEFUL_EXAMPLES=300 SCHEMATHESIS_TIMES=20 $(VENV_PYTHON) -m pytest -n auto --dist worksteal \
 		tests/money/test_budgets_stateful.py tests/docs/test_schemathesis.py tests/rest/test_document.py
 
 attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)

@@ -7,11 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth.tokens import default_token_generator
 from django.contrib.auth.views import PasswordResetConfirmView
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
+
+from administration import notices
 
 
 def link(request: HttpRequest, user: Any) -> str:
@@ -31,6 +33,11 @@ class Invitation(PasswordResetConfirmView):
         """The person who is invited, unless deactivated."""
         user = super().get_user(uidb64)
         return user if user is not None and user.is_active else None
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        notices.tell(form.user, notices.PASSWORD_CHANGED, self.request.META["REMOTE_ADDR"])
+        return response
 
     def get_success_url(self) -> str:
         return reverse("admin:login")

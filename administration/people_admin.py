@@ -21,6 +21,7 @@ from administration.people_forms import GrantForm, NewPersonForm
 from administration.roles import giving
 from keys.cards import Cards
 from keys.kept_admin import KeptAdmin
+from keys.uncached import framed
 from keys.visibility import visible
 
 # Django's pages for these would let people give what they lack.
@@ -139,13 +140,10 @@ class PersonAdmin(KeptAdmin):
 
     def invited(self, request: HttpRequest, person: Any) -> TemplateResponse:
         """The only page that shows the link of an invitation."""
-        frame = {**self.admin_site.each_context(request), "opts": self.opts, "title": f"Invitation of {person}"}
         link = invitations.link(request, person)
         back = reverse("admin:administration_person_changelist")
-        context = frame | {"link": link, "person": person, "back": back}
-        response = TemplateResponse(request, "admin/administration/person/invited.html", context)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        context = {"opts": self.opts, "title": f"Invitation of {person}", "link": link, "person": person, "back": back}
+        return framed(request, "admin/administration/person/invited.html", context)
 
     # Actions
 

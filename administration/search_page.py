@@ -10,7 +10,6 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.views.main import PAGE_VAR, SEARCH_VAR
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
@@ -18,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from administration import rooms, search
 from administration.rooms import Page
 from keys import credentials
+from keys.uncached import framed
 
 LONGEST_FILTER = 2000
 
@@ -30,16 +30,14 @@ def find(request: HttpRequest) -> HttpResponse:
     found = search.find(request, text) if text else []
     if len(found) == 1:
         return HttpResponseRedirect(found[0].url)
-    context = admin.site.each_context(request) | {
+    context = {
         "title": "Search",
         "asked": bool(text.strip()),
         "text": "" if search.may_be_secret(text) else text.strip()[: search.LONGEST],
         "found": found,
         "most": search.MOST,
     }
-    response = TemplateResponse(request, "admin/find.html", context)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return framed(request, "admin/find.html", context)
 
 
 @sensitive_post_parameters("q")

@@ -28,6 +28,7 @@ class Site(AdminSite):
     site_title = NAME
     index_title = "Overview"
     login_form = SignInForm
+    logout_template = "admin/account/signed_out.html"
     enable_nav_sidebar = False
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
@@ -77,6 +78,15 @@ class Site(AdminSite):
             authentication_form=self.login_form, template_name="admin/login.html", extra_context=context
         )
         return page(request)
+
+    @method_decorator(never_cache)
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:  # type: ignore[override]
+        """Sign out. The page says how to sign out at the provider of single sign-on, too."""
+        from administration.sign_in import sso_pages
+
+        page: dict[str, Any] = dict.fromkeys(("bar", "room_links", "crumbs", "search_url"))
+        page |= {"title": "Signed out", "provider": sso_pages.name(), "way_out": sso_pages.way_out(request)}
+        return super().logout(request, {**page, **(extra_context or {})})
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Empty: the rooms replace Django's list of tables."""

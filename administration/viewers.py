@@ -55,12 +55,14 @@ class Middleware:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def choose_zone(request: HttpRequest) -> HttpResponse:
-    """The page on which people choose their zone. It needs no sign-in, since the sign-in page sends the first one."""
+    """The page on which people choose their zone. It needs no sign-in, since the sign-in page sends the first one: its
+    script, with `script`, which stays where it is."""
     error = ""
     if request.method == "POST":
         zone = request.POST.get("zone", "")
         if zone in zones():
-            response = HttpResponseRedirect(reverse("admin:index"))
+            stays = "script" in request.POST
+            response = HttpResponse(status=204) if stays else HttpResponseRedirect(reverse("admin:index"))
             response.set_cookie(
                 settings.TIME_ZONE_COOKIE_NAME,
                 zone,

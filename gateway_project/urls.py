@@ -8,11 +8,11 @@ from django.views.generic import TemplateView
 
 from administration import invitations
 from administration.members import pages as member_pages
+from administration.passwords import change_password
 from administration.rest import document as rest_document
 from gateway_project import page_socket, static_files
 from keys.audit_admin import history
 from keys.choices import Autocomplete
-from keys.sign_in_forms import change_password
 from messages_api.reference import document
 from usage.views import report
 

@@ -12,7 +12,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from keys import audit_admin, issuing, provider_key_admin, routing_admin, virtual_keys
+from keys import audit_admin, customers, issuing, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.large_lists import LargeList, PickerFilter
@@ -67,6 +67,9 @@ class CustomerAdmin(LargeList, PausableAdmin):
     search_fields = ("name",)
     fields = ("name", "paused", "time_zone", "fiscal_year_month", "language")
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        customers.save(obj)
+
 
 @admin.register(Team)
 class TeamAdmin(LargeList, PausableAdmin):
@@ -81,6 +84,9 @@ class TeamAdmin(LargeList, PausableAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["customer"] if obj else []  # ledger rows of its keys name that customer
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        customers.save(obj)
 
 
 @admin.register(GatewayToken)

@@ -14,7 +14,7 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
@@ -26,10 +26,13 @@ from keys.choices import VirtualKeyField
 from keys.forms import RevokeForm
 from keys.models import VirtualKey
 from keys.snippets import snippets
+from keys.uncached import framed
 
 SECRET_FIELDS = ("digest", "secret_ciphertext")
 # There is only one button, because the answer is always the page with the secret.
 ONE_WAY_TO_SAVE = {"show_save_and_add_another": False, "show_save_and_continue": False}
+# In the URL of a form that adds a row: back to the overview, whose next step this may be.
+THEN_OVERVIEW = {"then": "overview"}
 SOME_MODEL = "claude-haiku-4-5"
 ECHO_MODEL = "echo-1"
 
@@ -55,12 +58,15 @@ class KeptAdmin(Listed):
             kwargs["queryset"] = kwargs["queryset"].select_related("customer", "team")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
+    def response_post_save_add(self, request: HttpRequest, obj: Any) -> HttpResponseRedirect:
+        """Lead back to where the form was linked from: the overview, or the list."""
+        if all(request.GET.get(name) == value for name, value in THEN_OVERVIEW.items()):
+            return HttpResponseRedirect(reverse("admin:index"))
+        return super().response_post_save_add(request, obj)
+
     def page(self, request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
         """A custom page in the admin's frame, sent so that no cache stores it."""
-        frame = {**self.admin_site.each_context(request), "opts": self.opts}
-        response = TemplateResponse(request, f"admin/keys/{template}", frame | context)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return framed(request, f"admin/keys/{template}", {"opts": self.opts, **context})
 
     def shown_once(
         self, request: HttpRequest, virtual_key: VirtualKey, title: str, plain: str, done: str = "", **more: Any

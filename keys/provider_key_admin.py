@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -44,18 +44,14 @@ class ProviderKeyAdmin(KeptAdmin):
     form = ProviderKeyForm
     POLICY = ("connect_seconds", "first_byte_seconds", "between_bytes_seconds", "total_seconds", "retry_unanswered")
 
-    fields = (
-        "name",
-        "provider",
-        "base_url",
-        "region",
-        "project",
-        "secret",
-        "model_patterns",
-        "active",
-        *POLICY,
-        *LEARNED,
-    )
+    # Most accounts need the first part only. The others are closed at first.
+    PARTS: ClassVar = {
+        None: ("name", "provider", "secret", "base_url", "model_patterns", "active"),
+        "At a cloud": ("region", "project"),
+        "Time-outs and retries": POLICY,
+        "What its provider said": LEARNED,
+    }
+    CLOSED = ("At a cloud", "Time-outs and retries")
     readonly_fields = LEARNED
     empty = "There is no provider key yet. Add an account with a provider, so that virtual keys can map to it."
     list_display = (
@@ -87,11 +83,19 @@ class ProviderKeyAdmin(KeptAdmin):
         self.tell(request, saved, " It was saved anyway.")
         return response
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         # `secret` is not a field of the model, so Django can't render it on a read-only page.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
         hidden = {"secret": not may} | dict.fromkeys(self.LEARNED, obj is None)
-        return [field for field in self.fields if not hidden.get(field)]
+        parts = {
+            title: self.without_secrets(request, [name for name in fields if not hidden.get(name)])
+            for title, fields in self.PARTS.items()
+        }
+        return [
+            (title, {"fields": fields, "classes": ["collapse"] if title in self.CLOSED else []})
+            for title, fields in parts.items()
+            if fields
+        ]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         provider_keys.save(obj, form.cleaned_data["secret"])

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.admin import site
 from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
-from django.contrib.auth.views import PasswordChangeView
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
-from django.urls import reverse
 
 from keys import sign_in
 
@@ -34,20 +29,3 @@ class PasswordForm(AdminPasswordChangeForm):
     def clean_old_password(self) -> str:
         with sign_in.counted(self.user.get_username(), self.address):
             return super().clean_old_password()
-
-
-class PasswordView(PasswordChangeView):
-    form_class = PasswordForm
-
-    def get_form(self, form_class: Any = None) -> Any:
-        form: Any = super().get_form(form_class)
-        form.address = self.request.META["REMOTE_ADDR"]
-        return form
-
-
-def change_password(request: HttpRequest) -> HttpResponseBase:
-    """The admin's page to change one's own password, with `PasswordForm`."""
-    page = PasswordView.as_view(
-        success_url=reverse("admin:password_change_done"), extra_context=site.each_context(request)
-    )
-    return page(request)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from keys import ceilings, issuing, pausing, viewer
+from keys import ceilings, issuing, key_terms, pausing, viewer
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
@@ -37,7 +37,7 @@ class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
         return request.user.has_perm("keys.view_virtualkey", obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        open_to_change = obj is None or obj.pk is None or not (obj.revoked_at or obj.passthrough)
+        open_to_change = obj is None or obj.pk is None or not obj.is_closed
         return open_to_change and request.user.has_perm("keys.change_virtualkey", obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -167,12 +167,23 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         return [RouteInline, *secrets, *self.inlines]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return (obj is None or not (obj.revoked_at or obj.passthrough)) and super().has_change_permission(request, obj)
+        return (obj is None or not obj.is_closed) and super().has_change_permission(request, obj)
 
     def save_form(self, request: HttpRequest, form: Any, change: bool) -> VirtualKey:
         row: VirtualKey = super().save_form(request, form, change)
         ceilings.hold_move(request.user, row)
         return row
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save nothing yet: `save_formset` saves the terms with the routes, as REST and `apply` do."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        if not isinstance(formset, RouteFormSet):
+            super().save_formset(request, form, formset, change)
+            return
+        formset.save(commit=False)  # only names what changes, for the log of the page
+        terms = {name: form.cleaned_data[name] for name in form.changed_data}
+        key_terms.change(form.instance, terms, formset.routes())
 
     @admin.display(description="state")
     def whole_state(self, row: VirtualKey) -> SafeString:
@@ -280,4 +291,4 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def set_paused(self, request: HttpRequest, virtual_key: VirtualKey, paused: bool) -> HttpResponse:
         (pausing.pause if paused else pausing.resume)(virtual_key)
         self.note(request, [virtual_key], "Paused" if paused else "Resumed")
-        return HttpResponseRedirect(reverse("admin:keys_virtualkey_change", args=[virtual_key.pk]))
+        return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))

@@ -21,6 +21,7 @@ pytest.register_assert_rewrite(
     "tests.support.openai_events",
     "tests.support.client_kinds",
     "tests.support.started_writer",
+    "tests.support.walk",
 )
 # A busy machine must not fail a test.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -76,14 +77,21 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_b
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[browser.Browser]:
-    """A window of Chromium. Tests that use it are marked `browser`."""
+def running_chromium() -> Iterator[browser.Browser]:
+    """Chromium."""
     program = browser.find()
     if program is None:
         pytest.skip("Chromium is missing (on Debian: apt-get install chromium)")
-    window = browser.Browser(program)
-    yield window
-    window.close()
+    running = browser.Browser(program)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def chromium(running_chromium: browser.Browser) -> Iterator[browser.Window]:
+    """A new window of Chromium. Tests that use it are marked `browser`."""
+    with running_chromium.window() as window:
+        yield window
 
 
 @pytest.fixture

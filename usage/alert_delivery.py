@@ -23,11 +23,10 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
-from django.utils import timezone
 
 from keys import destinations, guarded_http, keyring
 from keys.destinations import Forbidden
-from usage import expiries, overruns
+from usage import expiries, moments, overruns
 from usage.alert_words import described, in_words, payer
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent, targets_for
 from usage.budgets import Period
@@ -78,7 +77,7 @@ def plan() -> int:
 def address(alert: Alert, targets: QuerySet[AlertTarget]) -> bool:
     """Create a delivery for each active target, and, with a mail server, for the owner of a key that expires; False if
     there is no receiver."""
-    now = timezone.now()
+    now = moments.now()
     receivers: list[AlertTarget | None] = list(targets.filter(active=True))
     if settings.EMAIL_HOST and alert.expires_at and alert.virtual_key and expiries.owner_address(alert.virtual_key):
         receivers.append(None)
@@ -110,7 +109,7 @@ def already_said(alert: Alert) -> bool:
 def claim() -> Delivery | None:
     """Reserve the delivery that has been due longest: no other worker sends it until `LEASE` has passed. None if none
     is due."""
-    now = timezone.now()
+    now = moments.now()
     with transaction.atomic():
         due = Delivery.objects.filter(delivered_at=None, given_up_at=None, next_at__lte=now).order_by("next_at", "pk")
         delivery = due.select_for_update(skip_locked=True).first()
@@ -134,7 +133,7 @@ def attempt(delivery: Delivery) -> None:
             send_webhook(delivery, delivery.target)
     except Undelivered as error:
         delivery.problem = str(error)[:200]
-        now = timezone.now()
+        now = moments.now()
         if now >= delivery.created_at + GIVE_UP_AFTER:
             delivery.given_up_at = now
             logger.error("alert delivery %s was given up after a day of attempts: %s", delivery.pk, error)
@@ -142,11 +141,11 @@ def attempt(delivery: Delivery) -> None:
             delivery.next_at = now + pause(delivery.attempts)
     else:
         delivery.problem = ""
-        delivery.delivered_at = timezone.now()
+        delivery.delivered_at = moments.now()
     with transaction.atomic():
         delivery.save(update_fields=["problem", "next_at", "delivered_at", "given_up_at"])
         undelivered = Delivery.objects.filter(alert=delivery.alert_id, delivered_at=None)
-        Alert.objects.filter(~Exists(undelivered), pk=delivery.alert_id).update(delivered_at=timezone.now())
+        Alert.objects.filter(~Exists(undelivered), pk=delivery.alert_id).update(delivered_at=moments.now())
 
 
 def pause(attempts: int) -> timedelta:
@@ -156,7 +155,7 @@ def pause(attempts: int) -> timedelta:
 
 def retry_now(delivery: Delivery) -> None:
     """Make a delivery that is under way or given up due at once, and retry it for another day."""
-    now = timezone.now()
+    now = moments.now()
     Delivery.objects.filter(pk=delivery.pk, delivered_at=None).update(
         given_up_at=None, attempts=0, created_at=now, next_at=now
     )

@@ -5,71 +5,30 @@ A top-up or override records the name of the logged-in user as its author. Neith
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AdminTextInputWidget
-from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from keys import ceilings, viewer
-from keys.admin import CustomerAdmin, KeptAdmin, TeamAdmin, VirtualKeyAdmin
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
+from keys.kept_admin import KeptAdmin
+from usage import budget_terms
 from usage.append_only import AppendOnly
-from usage.budget_forms import BudgetForm, KeyRulesForm, LimitForm, OverrideForm, TopUpForm
-from usage.budgets import Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
-from usage.cells import OWNER, bar, part, shown, two_lines
-from usage.key_rules import KeyRules
-from usage.standing import with_limit_standing, with_standing
+from usage.budget_columns import LimitStanding, Standing
+from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
+from usage.budgets import OWNERS, Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
+from usage.cells import OWNER, shown, two_lines
 
-OWNERS = ("customer", "team", "virtual_key")
 # The number of windows that a budget's page shows, newest first.
 WINDOWS = 12
-
-
-class Standing:
-    """Columns about the current window. They need the annotations of `with_standing`."""
-
-    COLUMNS = ("used_now", "left_now", "resets_at_shown")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
-        rows: QuerySet[Budget] = super().get_queryset(request)  # type: ignore[misc]
-        return with_standing(rows.select_related(*OWNER, "provider_key"))
-
-    @admin.display(description="spent and held")
-    def used_now(self, row: Any) -> SafeString | str:
-        if not hasattr(row, "allowed"):
-            return "–"
-        held = f", {shown(row.held, row.unit)} held" if row.held else ""
-        return bar(row.spent, row.held, row.allowed, f"{shown(row.spent, row.unit)} spent{held}")
-
-    @admin.display(description="left")
-    def left_now(self, row: Any) -> SafeString | str:
-        if not hasattr(row, "left"):
-            return "–"
-        explained = part(row.left, row.allowed, row.unit)
-        if row.exhausted_since:
-            explained = f"{explained}; exhausted since {viewer.moment(row.exhausted_since)}"
-        return two_lines(shown(row.left, row.unit), explained)
-
-    @admin.display(description="resets at")
-    def resets_at_shown(self, row: Any) -> SafeString | str:
-        if row.period == Period.NONE:
-            return "never"
-        resets_at = getattr(row, "resets_at", None)
-        if not resets_at:
-            return "not in use yet"
-        zone = row.payer().time_zone
-        return two_lines(f"{resets_at.astimezone(zoneinfo.ZoneInfo(zone)):%Y-%m-%d %H:%M}", zone)
 
 
 class OwnerFilter(admin.SimpleListFilter):
@@ -125,13 +84,19 @@ class OwnedAdmin(KeptAdmin):
     search_fields = ("customer__name", "team__name", "virtual_key__name")
     list_select_related: ClassVar[tuple[str, ...]] = (*OWNER, "provider_key")
     # Changing these would make what was counted so far meaningless.
-    FIXED: Sequence[str] = (*OWNERS, "provider_key")
+    FIXED: Sequence[str] = (*OWNERS, "provider_key", "model_patterns")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.FIXED, *self.readonly_fields) if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return (obj is None or obj.deleted_at is None) and super().has_change_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            budget_terms.change(obj, {name: form.cleaned_data[name] for name in form.changed_data})
+        else:
+            budget_terms.save(obj)
 
     @admin.display(description="owner")
     def owned(self, row: Any) -> SafeString:
@@ -228,13 +193,6 @@ class BudgetAdmin(Standing, OwnedAdmin):
             return []
         return [OverrideInline, *([TopUpInline] if obj.period == Period.NONE else [])]
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if change:
-            # Saving all fields would undo a top-up that changed the amount since the page was opened.
-            obj.save(update_fields=form.changed_data)
-        else:
-            super().save_model(request, obj, form, change)
-
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         for row in formset.save(commit=False):
             record(row, request.user.get_username())
@@ -256,25 +214,6 @@ class BudgetAdmin(Standing, OwnedAdmin):
         )
         head = format_html("<tr><th>{}</th><th>{}</th><th>{}</th><th>{}</th></tr>", "from", "until", "spent", "held")
         return format_html("<table>{}{}</table>", head, lines) if lines else format_html("{}", "not in use yet")
-
-
-class LimitStanding:
-    """A column about the current state of a limit. It needs the annotations of `with_limit_standing`."""
-
-    USED = "used"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Limit]:
-        rows: QuerySet[Limit] = super().get_queryset(request)  # type: ignore[misc]
-        return with_limit_standing(rows.select_related(*OWNER, "provider_key"))
-
-    @admin.display(description="now")
-    def standing(self, row: Any) -> SafeString | str:
-        if not hasattr(row, "remaining"):
-            return "–"
-        most = row.rate if row.kind == LimitKind.PARALLEL else row.bucket
-        used = most - row.remaining
-        words = f"{used:,} of {most:,} {'run' if row.kind == LimitKind.PARALLEL else self.USED}"
-        return bar(used, Decimal(0), most, words)
 
 
 @admin.register(Limit)
@@ -356,69 +295,3 @@ class OverrideAdmin(RecordedAdmin):
     @admin.display(description="amount")
     def instead(self, row: Override) -> str:
         return shown(row.amount, row.budget.unit)
-
-
-class OwnedInline(Cards):
-    """Budgets or limits on the page of their owner. They are added here and changed on their own page."""
-
-    show_change_link = True
-    can_delete = False
-    formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
-    autocomplete_fields = ("provider_key",)
-
-    class Media:
-        css: ClassVar = {"all": ["keys/lists.css"]}
-
-    # Only a virtual key's budgets and limits can be restricted to one provider key.
-    NARROW = "provider_key"
-    SHOWN: tuple[str, ...] = ()
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).filter(Q(active=True))
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        typed = [name for name in self.form.Meta.fields if name not in (*OWNERS, "active")]  # type: ignore[attr-defined]
-        narrow = self.parent_model._meta.model_name == "virtualkey"
-        return [name for name in typed if narrow or name != self.NARROW] + list(self.SHOWN)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return self.SHOWN
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def get_autocomplete_fields(self, request: HttpRequest) -> tuple[str, ...]:
-        return self.autocomplete_fields if self.parent_model._meta.model_name == "virtualkey" else ()
-
-
-class BudgetInline(Standing, OwnedInline):
-    """The owner's budgets, and what is left of each."""
-
-    model = Budget
-    form = BudgetForm
-    # The budget's own page shows when it resets.
-    SHOWN = ("used_now", "left_now")
-
-
-class LimitInline(LimitStanding, OwnedInline):
-    """The owner's limits."""
-
-    model = Limit
-    form = LimitForm
-    SHOWN = ("standing",)
-    # Unlike the list of limits, an inline has no column that names the burst.
-    USED = "at once used"
-
-
-class KeyRulesInline(Cards):
-    """What a team's new keys get, and what its admins can't pass."""
-
-    model = KeyRules
-    form = KeyRulesForm
-    formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
-    verbose_name_plural = "rules for its keys"
-
-
-TeamAdmin.inlines = (*TeamAdmin.inlines, KeyRulesInline)
-for page in (CustomerAdmin, TeamAdmin, VirtualKeyAdmin):
-    page.inlines = (*page.inlines, BudgetInline, LimitInline)

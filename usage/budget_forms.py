@@ -23,6 +23,11 @@ class OwnedForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_model_patterns(self) -> list[str]:
         return usable_patterns(self.cleaned_data["model_patterns"])
 
+    def save(self, commit: bool = True) -> Any:
+        """Save the row as commands and REST do. Owners' pages, which add rows, save so."""
+        row = super().save(commit=False)
+        return budget_terms.save(row, self.changed_data) if commit else row
+
 
 class BudgetForm(OwnedForm):
     class Meta:

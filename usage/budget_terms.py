@@ -14,7 +14,7 @@ from keys import issuing, patterns
 from keys.errors import Unusable, refused
 from keys.models import ProviderKey
 from usage import owners
-from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, TopUp, Unit
+from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Period, TopUp, Unit
 from usage.owners import Owner
 
 PREPAID = "prepaid"
@@ -28,9 +28,6 @@ RATE_OPTIONS = {
 PERIODS = [period.value for period in Period if period != Period.NONE] + [PREPAID]
 EXAMPLE = "100/month, 5000000tokens/day or 20/week/soft"
 Row = TypeVar("Row", Budget, Limit)
-
-# Larger than any real budget, and small enough for the columns.
-MOST = Decimal(10) ** 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +162,8 @@ def put(owner: Owner, terms: Terms, scope: Scope | None = None, thresholds: list
     budget.enforcement = terms.enforcement or budget.enforcement
     if thresholds is not None:
         budget.thresholds = thresholds
-    with refused():
-        budget.full_clean()
     # The amount of a prepaid budget is left out: a concurrent top-up may have changed it.
-    changed = ["enforcement", "thresholds", *(["amount"] if terms.period != Period.NONE else [])]
-    budget.save(update_fields=changed if budget.pk else None)
-    return budget
+    return save(budget, ["enforcement", "thresholds", *(["amount"] if terms.period != Period.NONE else [])])
 
 
 @transaction.atomic
@@ -207,10 +200,7 @@ def put_limit(owner: Owner, pace: LimitTerms, scope: Scope | None = None) -> Lim
         limit.burst = pace.burst or None
     if pace.count_cached is not None:
         limit.count_cached = pace.count_cached
-    with refused():
-        limit.full_clean()
-    limit.save(update_fields=["rate", "burst", "count_cached"] if limit.pk else None)
-    return limit
+    return save(limit, ["rate", "burst", "count_cached"])
 
 
 @transaction.atomic
@@ -236,11 +226,30 @@ def change(row: Row, values: Mapping[str, Any]) -> Row:
     if isinstance(found, Budget) and found.period == Period.NONE and values.get("amount", found.amount) != found.amount:
         raise Unusable("the amount of a prepaid budget is the sum of its top-ups: top it up", {"amount": []})
     for name, value in values.items():
-        setattr(found, name, check_thresholds(value) if name == "thresholds" else value)
+        setattr(found, name, value)
+    return save(found, values)
+
+
+@transaction.atomic
+def save(row: Row, changed: Iterable[str] = ()) -> Row:
+    """Save a new budget or limit, or the changed fields of another one. Pages, REST and commands save here.
+
+    Raises:
+        Unusable: the owner has such a one already or can't have one, or the terms are invalid.
+    """
+    if (owner := row.virtual_key or row.team or row.customer) is not None:
+        lock(owner)
+    if isinstance(row, Budget):
+        row.thresholds = check_thresholds(row.thresholds)
     with refused():
-        found.full_clean()
-    found.save(update_fields=list(values))
-    return found
+        row.full_clean()
+    row.save(update_fields=list(changed) if row.pk else None)
+    return row
+
+
+def lock(owner: Owner) -> None:
+    """Lock the owner until the transaction ends, so that two people can't create the same budget or limit."""
+    type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
 
 
 def found_or_new(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> Row:
@@ -267,12 +276,9 @@ def delete(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> list[R
 
 
 def find(model: type[Row], owner: Owner, scope: Scope, **terms: Any) -> list[Row]:
-    """The owner's active budgets or limits with this scope and these terms: one at most, unless more were added in the
-    admin.
-
-    The owner stays locked until the transaction ends, so that two commands can't create the same one.
-    """
-    type(owner)._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
+    """The owner's active budgets or limits with this scope and these terms: one at most, unless an earlier version has
+    added more. The owner stays locked until the transaction ends."""
+    lock(owner)
     active = model._default_manager.filter(**{owners.field(owner): owner}, active=True, **terms)
     rows = active.filter(provider_key=scope.provider_key).order_by("pk")
     return [row for row in rows if patterns.alike(row.model_patterns, scope.models)]

@@ -7,7 +7,7 @@ amount never waits for calls.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
@@ -20,11 +20,19 @@ from keys import patterns
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 
 MONEY: Any = {"max_digits": 30, "decimal_places": 12}
+# Larger than any real budget, and small enough for the columns.
+MOST = Decimal(10) ** 15
+# The fields that name the owner of a budget or limit, in the order of the two lowest bits of `Owned.owner`.
+OWNERS = ("customer", "team", "virtual_key")
 
 
 class Owned(models.Model):
     """Shared by budgets and limits: they belong to one customer, team or virtual key, and apply to all its calls or to
     some models only."""
+
+    # Besides its owner and scope, what tells it from others; and what is said of a second one.
+    KIND: ClassVar[tuple[str, ...]]
+    SECOND: ClassVar[str]
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss")
     team = models.ForeignKey(Team, on_delete=models.PROTECT, null=True, blank=True, related_name="%(class)ss")
@@ -91,6 +99,25 @@ class Owned(models.Model):
             return f"virtual key {self.virtual_key.full_name}"
         return f"team {self.team}" if self.team is not None else f"customer {self.customer}"
 
+    def clean(self) -> None:
+        """Refuse a second one of the same scope, and one of a key whose terms can't be changed.
+
+        Raises:
+            ValidationError: with a sentence for the person who typed it.
+        """
+        if not self.active or type(self)._default_manager.filter(pk=self.pk, active=True).exists():
+            return
+        if self.virtual_key is not None and self.virtual_key.is_closed:
+            raise ValidationError({"virtual_key": f"The virtual key {self.virtual_key_id} can't have more of these."})
+        if any(patterns.alike(other.model_patterns, self.model_patterns) for other in self.alike()):
+            raise ValidationError(self.SECOND)
+
+    def alike(self) -> QuerySet[Self]:
+        """The active ones with the same owner, provider key and kind."""
+        same = ("customer_id", "team_id", "virtual_key_id", "provider_key_id", *self.KIND)
+        rows = type(self)._default_manager.filter(**{name: getattr(self, name) for name in same}, active=True)
+        return rows.exclude(pk=self.pk)
+
     def payer(self) -> Customer:
         """The customer that pays for the calls. Windows follow this customer's calendar."""
         owner = self.team or self.virtual_key
@@ -137,6 +164,9 @@ class Budget(Owned):
     A trigger prevents changes of owner, unit, period and `rolling`, which would make the counters meaningless. The
     amount of a prepaid budget is the sum of its top-ups; a trigger keeps it up to date.
     """
+
+    KIND = ("unit", "period", "rolling")
+    SECOND = "This owner already has a budget with this unit, period and scope: change that one."
 
     unit = models.CharField(max_length=10, choices=Unit, default=Unit.USD)
     amount = models.DecimalField(**MONEY, default=0, validators=[MinValueValidator(0)])
@@ -194,27 +224,10 @@ class Budget(Owned):
         Raises:
             ValidationError: with a sentence for the person who typed it.
         """
-        check_whole(self.unit, self.amount)
+        check_amount(self.unit, self.amount)
         if self._state.adding and self.period == Period.NONE and self.amount:
             raise ValidationError({"amount": "the amount of a prepaid budget is the sum of its top-ups: leave it at 0"})
-        if (
-            self._state.adding
-            and self.active
-            and any(patterns.alike(other.model_patterns, self.model_patterns) for other in self.alike())
-        ):
-            raise ValidationError("This owner already has a budget with this unit, period and scope: change that one.")
-
-    def alike(self) -> QuerySet[Budget]:
-        """The active budgets with the same owner, unit, period, provider key and `rolling`."""
-        owner = {"customer": self.customer_id, "team": self.team_id, "virtual_key": self.virtual_key_id}
-        return Budget.objects.filter(
-            **owner,
-            active=True,
-            unit=self.unit,
-            period=self.period,
-            rolling=self.rolling,
-            provider_key=self.provider_key_id,
-        )
+        super().clean()
 
     def top_up(self, amount: Decimal, *, reason: str, author: str) -> TopUp:
         """Add to a prepaid budget; a negative amount reduces it.
@@ -259,12 +272,14 @@ class Budget(Owned):
         return override
 
 
-def check_whole(unit: str, amount: Decimal | None) -> None:
-    """Check that an amount of tokens is whole.
+def check_amount(unit: str, amount: Decimal | None) -> None:
+    """Check that an amount isn't too large, and that one of tokens is whole.
 
     Raises:
-        ValidationError: it is a fraction.
+        ValidationError: it is too large, or a fraction.
     """
+    if amount is not None and abs(amount) > MOST:
+        raise ValidationError({"amount": f"An amount can be at most {MOST:f}."})
     if unit == Unit.TOKENS and amount is not None and amount % 1:
         raise ValidationError({"amount": "An amount of tokens must be a whole number."})
 
@@ -289,7 +304,7 @@ class Recorded(models.Model):
         """
         budget: Budget | None = getattr(self, "budget", None)
         if budget is not None:
-            check_whole(budget.unit, self.amount)
+            check_amount(budget.unit, self.amount)
 
 
 class TopUp(Recorded):
@@ -366,6 +381,9 @@ class Limit(Owned):
     else was used lately; the calls after it wait until its tokens are paid off.
     """
 
+    KIND = ("kind",)
+    SECOND = "This owner already has a limit of this kind and scope: change that one."
+
     kind = models.CharField(max_length=10, choices=LimitKind)
     rate = models.PositiveBigIntegerField(
         validators=[MinValueValidator(1)], help_text="Per minute; of calls at once, how many."
@@ -397,8 +415,12 @@ class Limit(Owned):
         """
         if self.kind == LimitKind.PARALLEL and self.burst:
             raise ValidationError({"burst": "A limit of calls at once has no burst: leave this empty."})
+        for name in ("rate", "burst"):
+            if (getattr(self, name) or 0) > MOST:
+                raise ValidationError({name: f"A limit can be at most {MOST:f}."})
         if self.kind != LimitKind.INPUT_TOKENS and self.count_cached:
             raise ValidationError({"count_cached": "This applies only to a limit of input tokens: untick it."})
+        super().clean()
 
 
 class LimitState(models.Model):
@@ -413,17 +435,3 @@ class LimitState(models.Model):
 
     def __str__(self) -> str:
         return f"limit {self.limit_id}"
-
-
-class Retained(models.Model):
-    """What stays held for an interrupted call beyond its estimate, because its actual cost isn't known. It is released
-    when the call is settled late, when an administrator gives it back, or after `retained_seconds`."""
-
-    id = models.UUIDField(primary_key=True)
-    retained_at = models.DateTimeField(db_index=True)
-
-    class Meta:
-        verbose_name = "retained amount"
-
-    def __str__(self) -> str:
-        return str(self.id)

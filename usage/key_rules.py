@@ -7,7 +7,7 @@ a key without such a budget, nor raise, switch off or delete it later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,16 +15,16 @@ from typing import Any
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 
 from keys import patterns, viewer
-from keys.errors import Unusable
+from keys.errors import Unusable, refused
 from keys.models import Team, VirtualKey
 from usage import budget_terms
 from usage.amounts import usd
-from usage.budget_terms import MOST, LimitTerms, Terms
-from usage.budgets import MONEY, Budget, Enforcement, Limit, LimitKind, Override, Period, Unit
+from usage.budget_terms import LimitTerms, Terms
+from usage.budgets import MONEY, MOST, Budget, Enforcement, Limit, LimitKind, Override, Period, Unit
 
 MOST_DAYS = 3650
 PERIODS = [(value, label) for value, label in Period.choices if value != Period.NONE]
@@ -83,12 +83,17 @@ class KeyRules(models.Model):
         return f"rules for the keys of {self.team}"
 
     def clean(self) -> None:
-        """Refuse a default above its ceiling.
+        """Refuse a default above its ceiling, and an amount that no budget may have.
 
         Raises:
             ValidationError: by field.
         """
         faults = {
+            name: f"An amount can be at most {MOST:f}."
+            for name in ("budget", "most_budget")
+            if (getattr(self, name) or 0) > MOST
+        }
+        faults |= {
             name: "This is above the ceiling: lower it, or raise the ceiling."
             for name in ("budget", *LimitKind.values, "days")
             if None not in (value := getattr(self, name), most := getattr(self, f"most_{name}")) and value > most
@@ -128,6 +133,31 @@ def _number(value: int | None) -> str:
 def of_team(team: Team | None) -> KeyRules | None:
     """The rules of a team; None for a team without rules, and for keys without a team."""
     return None if team is None else KeyRules.objects.filter(team=team).first()
+
+
+@transaction.atomic
+def put(team: Team, values: Mapping[str, Any] | None) -> KeyRules | None:
+    """Set rules of a team, or remove them all. Repeating a call changes nothing.
+
+    Args:
+        values: by field. Those that are left out stay, and new rules have their defaults. None removes the rules.
+
+    Raises:
+        Unusable: a value is invalid, or a default is above its ceiling.
+    """
+    Team.objects.select_for_update(no_key=True, of=("self",)).get(pk=team.pk)
+    rules = of_team(team)
+    if values is None:
+        if rules is not None:
+            rules.delete()
+        return None
+    rules = rules or KeyRules(team=team)
+    for name, value in values.items():
+        setattr(rules, name, value)
+    with refused():
+        rules.full_clean()
+    rules.save()
+    return rules
 
 
 def fill_terms(rules: KeyRules, virtual_key: VirtualKey) -> None:

@@ -17,12 +17,13 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 
 # Django finds an app's models in this module.
 from usage.alerts import Alert, AlertTarget, Delivery
-from usage.budgets import Budget, Limit, LimitState, Override, Retained, TopUp, Window
+from usage.budgets import Budget, Limit, LimitState, Override, TopUp, Window
 from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.key_rules import KeyRules
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
+from usage.retained import Retained
 from usage.workers import Worker
 
 __all__ = [

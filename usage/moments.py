@@ -1,8 +1,18 @@
-"""Points in time as people type them: ISO 8601, a date with or without a time. Without an offset, it is UTC."""
+"""Points in time: now, and as people type them (ISO 8601, a date with or without a time; without an offset, in UTC)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+
+from django.db import connection
+
+
+def now() -> datetime:
+    """The time by the database's clock, for what processes on different machines compare."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT usage_now()")
+        moment: datetime = cursor.fetchone()[0]
+    return moment
 
 
 def parse(text: str) -> datetime:

@@ -6,12 +6,27 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.db import models
 from django.db.models import JSONField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from usage import ledger
-from usage.budgets import Retained, Unit
+from usage.budgets import Unit
+
+
+class Retained(models.Model):
+    """What stays held for an interrupted call beyond its estimate, because its actual cost isn't known. It is released
+    when the call is settled late, when an administrator gives it back, or after `retained_seconds`."""
+
+    id = models.UUIDField(primary_key=True)
+    retained_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = "retained amount"
+
+    def __str__(self) -> str:
+        return str(self.id)
 
 
 def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:

@@ -17,8 +17,8 @@ from keys import viewer
 from keys.admin import KeptAdmin
 from usage import amounts, retained
 from usage.append_only import AppendOnly
-from usage.budgets import Retained
 from usage.request_ids import request_id
+from usage.retained import Retained
 
 
 @admin.register(Retained)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
+from django.db.models import Exists
 from django.utils import timezone
 
-from usage.models import RollupState
+from usage.models import Rollup, RollupState
 from usage.owner_days import ADD_OWNERS
 from usage.tokens import TOKEN_COLUMNS
 
@@ -76,10 +77,16 @@ def roll_up() -> int:
 
 
 def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
-    """Roll up, unless that was done within `age` or is being done now; return when it was last done."""
+    """Roll up, unless that was done within `age` or is being done now; return when it was last done.
+
+    As long as there are no roll-ups at all, it is done in any case: a newcomer's first call must not seem lost.
+    """
     with transaction.atomic():
-        state = RollupState.objects.select_for_update(skip_locked=True).first()
-        if state is not None and (state.rolled_up_at is None or state.rolled_up_at < timezone.now() - age):
+        states = RollupState.objects.annotate(empty=~Exists(Rollup.objects.order_by()))
+        state = states.select_for_update(skip_locked=True, of=("self",)).first()
+        if state is not None and (
+            state.empty or state.rolled_up_at is None or state.rolled_up_at < timezone.now() - age
+        ):
             roll_up()
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 

@@ -54,9 +54,6 @@ SELECT json_build_object('virtual_key', c.name, 'team', c.team, 'customer', c.cu
 FROM caller c
 """
 
-# By the two lowest bits of `Owned.owner`.
-OWNERS = ("customer", "team", "virtual_key")
-
 
 def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
     """Annotate budgets with `allowed`, their current amount, and the state of their current window: `spent`, `held`,

@@ -1,7 +1,8 @@
 """Signs of life of Celery's processes: one row for each worker and for beat, written once a minute.
 
 A thread of the process writes it, so that it doesn't depend on tasks. What tasks show is noted beside it: when the last
-one began, and how long it had waited for that. A wait is the difference of two machines' clocks.
+one began, by the database's clock, and how long it had waited for that. A wait is the difference of two machines'
+clocks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.db import Error, connection, models
@@ -87,7 +88,8 @@ class Signs:
         self.lock = threading.Lock()
         self.ended = threading.Event()
         self.thread: threading.Thread | None = None
-        self.task_at: datetime | None = None
+        # When the last task began, on this machine's monotonic clock.
+        self.task_began: float | None = None
         self.waited_ms: int | None = None
 
     def note_task(self, headers: Mapping[str, Any] | None = None) -> None:
@@ -98,7 +100,7 @@ class Signs:
         """
         sent = (headers or {}).get(SENT_AT)
         with self.lock:
-            self.task_at = datetime.now(UTC)
+            self.task_began = time.monotonic()
             if isinstance(sent, int | float):
                 waited = max(0, round((time.time() - sent) * 1000))
                 self.waited_ms = max(waited, self.waited_ms or 0)
@@ -110,10 +112,10 @@ class Signs:
             django.db.Error: the database is unavailable.
         """
         with self.lock:
-            task_at, waited_ms, self.waited_ms = self.task_at, self.waited_ms, None
+            task_began, waited_ms, self.waited_ms = self.task_began, self.waited_ms, None
         values: dict[str, Any] = {"beat_at": Now()}
-        if task_at is not None:
-            values["task_at"] = task_at
+        if task_began is not None:
+            values["task_at"] = Now() - timedelta(seconds=time.monotonic() - task_began)
         if waited_ms is not None:
             values["waited_ms"] = waited_ms
         place = {"kind": self.kind, "host": socket.gethostname()[:200]}

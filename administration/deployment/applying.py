@@ -20,7 +20,7 @@ from administration.deployment.reading import Part
 from keys import customers, issuing, key_terms, keyring, model_aliases, provider_keys, virtual_keys
 from keys.errors import Unusable
 from keys.models import Customer, ModelAlias, ProviderKey, Team, VirtualKey
-from usage import budget_terms
+from usage import budget_terms, key_rules
 from usage.budget_terms import LimitTerms, Scope
 from usage.budgets import Budget, Limit, Period
 from usage.owners import Owner
@@ -127,9 +127,24 @@ class _Work:
             found = Team.objects.filter(customer=customer, name=given.name).first()
             row = found or Team(customer=customer, name=given.name)
             self.save(row, given, f"team {address}")
+        if given.rules is not None:
+            with _at(given.rules.part):
+                self.rules(row, given.rules, address)
         self.terms(row, given, address)
         for key in given.keys:
             self.key(customer, row, key)
+
+    def rules(self, team: Team, given: declared.Rules, address: str) -> None:
+        before, name = key_rules.of_team(team), f"rules for the keys of {address}"
+        if given.values is None:
+            if before is not None:
+                key_rules.put(team, None)
+                self.plan.note(REMOVED, name)
+            return
+        changes = _changes(before, given.values) if before else []
+        if before is None or changes:
+            key_rules.put(team, given.values)
+            self.plan.note(CHANGED if before else ADDED, name, changes)
 
     def save(self, row: Customer | Team, given: declared.Owner, name: str) -> None:
         new = row.pk is None

@@ -107,7 +107,7 @@ class _Work:
             return self.value(given.get("auth_credentials"))
         return self.value(key.get("value"))
 
-    def key(self, owner: declared.Team, given: dict[str, Any]) -> None:
+    def key(self, owner: declared.OfKeys, given: dict[str, Any]) -> None:
         name = str(given.get("name"))
         what = f"virtual key {name}"
         routes: dict[str, int] = {}

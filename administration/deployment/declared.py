@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from administration.deployment.reading import Part
@@ -21,6 +22,15 @@ Read = Callable[[Part], Any]
 def _moment(part: Part) -> datetime:
     try:
         return commands.moment(part.text())
+    except Unusable as error:
+        raise part.fault(str(error)) from None
+
+
+def _amount(part: Part) -> Decimal:
+    if isinstance(part.value, float):
+        raise part.fault("put the amount in quotes, so that it is exact")
+    try:
+        return budget_terms.parse_amount(part.value if isinstance(part.value, str) else str(part.number()))
     except Unusable as error:
         raise part.fault(str(error)) from None
 
@@ -56,6 +66,13 @@ PROVIDER_KEY: dict[str, tuple[str, Read]] = {
     "project": ("project", Part.text),
     "models": ("model_patterns", Part.texts),
     "active": ("active", Part.flag),
+}
+# The default of a rule, and its ceiling (`most_…`).
+RULES: dict[str, tuple[str, Read]] = {
+    "period": ("period", Part.text),
+    "models": ("allowed_models", Part.texts),
+    **{name: (name, _amount) for name in ("budget", "most_budget")},
+    **{name: (name, Part.number) for kind in (*LimitKind.values, "days") for name in (kind, f"most_{kind}")},
 }
 BUDGET = ("budget", "models", "rolling", "thresholds", "provider_key")
 LIMIT = ("rate", "burst", "count_cached", "models")
@@ -104,14 +121,29 @@ class Key(Owner):
 
 
 @dataclass(slots=True)
-class Team(Owner):
-    """A team with its keys."""
+class Rules:
+    """The rules for a team's keys; without values, the team has none."""
+
+    part: Part
+    values: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class OfKeys(Owner):
+    """What customers and teams have in common: keys."""
 
     keys: list[Key] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Customer(Team):
+class Team(OfKeys):
+    """A team with its keys; `rules` None keeps those that it has."""
+
+    rules: Rules | None = None
+
+
+@dataclass(slots=True)
+class Customer(OfKeys):
     """A customer with its teams, and its keys without a team."""
 
     teams: list[Team] = field(default_factory=list)
@@ -197,8 +229,13 @@ def _customer(part: Part) -> Customer:
 
 
 def _team(part: Part) -> Team:
-    members, common = _owner(part, TEAM, "keys")
-    return Team(**common, keys=_each(members, "keys", _key))
+    members, common = _owner(part, TEAM, "keys", "key_rules")
+    rules = _rules(members["key_rules"]) if "key_rules" in members else None
+    return Team(**common, keys=_each(members, "keys", _key), rules=rules)
+
+
+def _rules(part: Part) -> Rules:
+    return Rules(part, None if part.value is None else _values(part.members(RULES), RULES))
 
 
 def _key(part: Part) -> Key:

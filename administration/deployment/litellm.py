@@ -137,7 +137,7 @@ def _owners(imported: Imported, customer: str, keys: Any, teams: Any) -> None:
         _key(imported, by_id.get(given.get("team_id"), payer), given)
 
 
-def _key(imported: Imported, owner: declared.Team, given: dict[str, Any]) -> None:
+def _key(imported: Imported, owner: declared.OfKeys, given: dict[str, Any]) -> None:
     name = str(given.get("key_alias") or given.get("key_name") or f"key {len(owner.keys) + 1}")
     if given.get("team_id") and isinstance(owner, declared.Customer):
         imported.leave_out(f"virtual key {name}: its team {given['team_id']} is not in the list of teams")

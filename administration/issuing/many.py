@@ -26,6 +26,7 @@ from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 from keys.errors import Unusable
 from keys.forms import refusals_shown
 from keys.models import VirtualKey
+from keys.uncached import kept_nowhere
 from usage.new_keys import MOST_AT_ONCE, Issued
 
 # Bytes of a text or a file with names: far more than the most keys need.
@@ -159,11 +160,8 @@ def download(request: HttpRequest, issued: list[Issued]) -> HttpResponse:
     LogEntry.objects.log_actions(request.user.pk or 0, keys, ADDITION, [{"added": {}}])
     body = BYTE_ORDER_MARK + csv_line(HEADER) + "".join(csv_line(_cells(each)) for each in issued)
     filename = f"virtual-keys-{timezone.now():%Y-%m-%d-%H%M}.csv"
-    return HttpResponse(
-        body,
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"},
-    )
+    headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
+    return kept_nowhere(HttpResponse(body, content_type="text/csv; charset=utf-8", headers=headers))
 
 
 def _cells(issued: Issued) -> tuple[str, ...]:

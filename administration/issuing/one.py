@@ -8,7 +8,6 @@ from django import forms
 from django.contrib import admin
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
@@ -22,6 +21,7 @@ from keys import names, virtual_keys
 from keys.errors import Unusable
 from keys.forms import at_field
 from keys.models import VirtualKey
+from keys.uncached import framed
 from keys.virtual_key_admin import VirtualKeyAdmin
 from usage.new_keys import Issued
 
@@ -96,15 +96,13 @@ def _number(text: str | None) -> int | None:
 
 def page(request: HttpRequest, template: str, title: str, form: TermsForm, **more: Any) -> HttpResponse:
     """A page with a form of terms."""
-    context = admin.site.each_context(request) | {
+    context = {
         "title": title,
         "form": form,
         "query": request.GET.urlencode(),
         "may_add_provider_key": request.user.has_perm("keys.add_providerkey"),
     }
-    response = TemplateResponse(request, f"admin/issuing/{template}", context | more)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return framed(request, f"admin/issuing/{template}", context | more)
 
 
 def shown(request: HttpRequest, issued: Issued) -> HttpResponse:

@@ -23,8 +23,8 @@ from keys.models import MOST_TOKENS, Customer, ProviderKey, Team, VirtualKey
 from keys.names import LENGTH
 from keys.pickers import ID, Picker
 from usage import budget_terms, key_rules, new_keys
-from usage.budget_terms import MOST, LimitTerms, Terms
-from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, Unit
+from usage.budget_terms import LimitTerms, Terms
+from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Period, Unit
 from usage.new_keys import Issued
 
 WITHOUT = "without"

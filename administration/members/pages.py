@@ -19,6 +19,7 @@ from keys.kept_admin import example_model
 from keys.models import VirtualKey
 from keys.product import NAME
 from keys.snippets import snippets
+from keys.uncached import kept_nowhere
 from messages_api.relay.why import newest_secret
 from messages_api.server import known_callers
 from usage import bars
@@ -144,9 +145,3 @@ def page(request: HttpRequest, template: str, context: dict[str, Any], *, status
     """A page of these, with what all of them have."""
     shared = {"product": NAME, "person": is_person(request.user)}
     return kept_nowhere(TemplateResponse(request, f"my/{template}", shared | context, status=status))
-
-
-def kept_nowhere(response: HttpResponse) -> HttpResponse:
-    """Have no cache keep an answer."""
-    response.headers["Cache-Control"] = "no-store"
-    return response

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
@@ -18,6 +18,7 @@ from administration.owners.secrets import old_ones, secrets
 from administration.roles import may, names, visible
 from administration.rooms import Page
 from keys.models import Customer, Team, VirtualKey, VirtualKeyRoute
+from keys.uncached import framed
 from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
 from usage import key_rules, owner_days, rollups
@@ -26,6 +27,16 @@ from usage.models import LedgerEntry
 # Secrets and keys that a page lists; a link leads to all.
 LISTED = 8
 TITLES = {VirtualKey: "Virtual key", Team: "Team", Customer: "Customer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What can be done with an owner: a link to a page, or a button that does it at once (`posts`)."""
+
+    title: str
+    url: str
+    posts: bool = False
+    risky: bool = False
 
 
 class CallForm(forms.Form):
@@ -138,9 +149,7 @@ def page(request: HttpRequest, owner: standing.Owner, more: dict[str, Any]) -> H
         "changes": standing.changes(owner, user),
         "history_url": f"{reverse('admin:keys_auditevent_changelist')}?q={owner._meta.db_table}:{owner.pk}",
     }
-    response = TemplateResponse(request, f"admin/owners/{parameter}.html", context | more)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return framed(request, f"admin/owners/{parameter}.html", context | more)
 
 
 def last_call(calls: list[LedgerEntry]) -> LedgerEntry | None:
@@ -176,23 +185,35 @@ def lowest(*ceilings: int | None) -> int | None:
     return min((ceiling for ceiling in ceilings if ceiling is not None), default=None)
 
 
-def tools(owner: standing.Owner, user: Any) -> list[tuple[str, str]]:
-    """Links to what the person may do with an owner."""
+def tools(owner: standing.Owner, user: Any) -> list[Tool]:
+    """What the person may do with an owner; what can't be undone comes last."""
     name = owner._meta.model_name
     found = []
     if not isinstance(owner, VirtualKey) and may(user, names.ISSUE_KEY, VirtualKey(**owner_of_new_key(owner))):
-        found.append(("Issue a virtual key", f"{reverse('admin:keys_virtualkey_add')}?{name}={owner.pk}"))
+        found.append(Tool("Issue a virtual key", f"{reverse('admin:keys_virtualkey_add')}?{name}={owner.pk}"))
     if user.has_perm(f"keys.change_{name}", owner) and not getattr(owner, "revoked_at", None):
-        found.append(("Edit", reverse(f"admin:keys_{name}_change", args=[owner.pk])))
-    if isinstance(owner, VirtualKey) and not owner.revoked_at:
-        for title, permission, url in (
-            ("Rotate", names.ROTATE_KEY, "admin:keys_virtualkey_rotate"),
-            ("Revoke", names.REVOKE_KEY, "admin:keys_virtualkey_revoke"),
-        ):
-            if may(user, permission, owner):
-                found.append((title, reverse(url, args=[owner.pk])))
-    if isinstance(owner, VirtualKey) and may(user, names.ISSUE_KEY, owner):
-        found.append(("Issue like this one", f"{reverse('admin:keys_virtualkey_add')}?like={owner.pk}"))
+        found.append(Tool("Edit", reverse(f"admin:keys_{name}_change", args=[owner.pk])))
+    return found + key_tools(owner, user) if isinstance(owner, VirtualKey) else found
+
+
+def key_tools(virtual_key: VirtualKey, user: Any) -> list[Tool]:
+    """What the person may do with a key, beyond editing it."""
+    pausing = "Pause" if virtual_key.active else "Resume"
+    works = virtual_key.revoked_at is None
+    found = []
+    for title, permission, possible in (
+        ("Rotate", names.ROTATE_KEY, works),
+        (pausing, names.PAUSE_KEY, works),
+        ("Issue like this one", names.ISSUE_KEY, True),
+        ("Revoke", names.REVOKE_KEY, works),
+    ):
+        if possible and may(user, permission, virtual_key):
+            url = (
+                f"{reverse('admin:keys_virtualkey_add')}?like={virtual_key.pk}"
+                if permission == names.ISSUE_KEY
+                else reverse(f"admin:keys_virtualkey_{title.lower()}", args=[virtual_key.pk])
+            )
+            found.append(Tool(title, url, posts=title == pausing, risky=title == "Revoke"))
     return found
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -22,6 +21,7 @@ from administration.rooms import Page
 from keys import provider_checks, provider_keys
 from keys.errors import Unusable
 from keys.models import CheckState, Cooldown, ProviderKey
+from keys.uncached import framed
 from messages_api.relay import key_call
 from usage import request_ids, rollups
 from usage.amounts import usd
@@ -99,9 +99,7 @@ def page(
         "secret": (secret or SecretForm()) if changes and row.kind.takes_secret else None,
     }
     status = 400 if call or secret else 200
-    response = TemplateResponse(request, "admin/providers/key.html", context, status=status)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return framed(request, "admin/providers/key.html", context, status=status)
 
 
 def back(row: ProviderKey) -> HttpResponse:

@@ -12,8 +12,10 @@ from rest_framework.request import Request
 
 from administration.models import ApiToken
 from administration.rest import scopes, tokens
+from administration.rest.errors import RestError
 from keys import sign_in
 from keys.audit import notes
+from keys.errors import Unusable
 from messages_api.server import known_callers
 
 MISSING = "Send a token of this API: Authorization: Bearer sk-ba-…"
@@ -28,6 +30,7 @@ class TokenAuthentication(BaseAuthentication):
 
         Raises:
             AuthenticationFailed: there is no token, or it isn't valid.
+            RestError: 403, the person lacks a second factor that is demanded.
             sign_in.Refused: this network has sent too many wrong tokens.
         """
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
@@ -40,6 +43,10 @@ class TokenAuthentication(BaseAuthentication):
             sign_in.count_wrong_token(address)
             notes.note("failed to sign in", ApiToken._meta.db_table)
             raise AuthenticationFailed(WRONG)
+        try:
+            tokens.check_person(token.user)
+        except Unusable as error:
+            raise RestError(403, f"This token may do nothing for now: {error}.") from None
         tokens.note_use(token, address)
         if isinstance(request._request, ASGIRequest):
             known_callers.note(request._request.scope)

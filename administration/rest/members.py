@@ -12,7 +12,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import fields, serializers
 
 from administration.rest.errors import UNKNOWN
-from usage.budget_terms import MOST
+from usage.budgets import MOST
 
 CANT_BE_SET = "This member can't be set here."
 # RFC 3339, section 5.6: date, time and offset.
@@ -55,9 +55,8 @@ class Members(serializers.Serializer[Any]):
                 raise serializers.ValidationError(faults)
         values = super().to_internal_value(data)
         if self._is_whole():
-            defaults = {
-                field.source: field.default for field in self.fields.values() if field.default is not fields.empty
-            }
+            given = {field.source: field.default for field in self.fields.values() if field.default is not fields.empty}
+            defaults = {name: default() if callable(default) else default for name, default in given.items()}
             return defaults | values
         return values
 

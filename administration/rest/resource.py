@@ -28,6 +28,7 @@ from administration.rest.parsing import AlwaysJson, Json
 from administration.rest.schema import Schema
 from keys import ceilings
 from keys.audit.actor import Actor, acting
+from keys.uncached import kept_nowhere
 from keys.visibility import visible
 
 M = TypeVar("M", bound=Model)
@@ -89,8 +90,7 @@ class Resource(GenericViewSet[Any]):
         """Answer a request. What it changes stands under the token and its person in the audit log."""
         with acting(self._actor):
             answer = super().dispatch(request, *args, **kwargs)
-        answer.headers.setdefault("Cache-Control", "no-store")
-        return answer
+        return kept_nowhere(answer)
 
     def _actor(self) -> Actor:
         address = self.request.META.get("REMOTE_ADDR", "")

@@ -32,8 +32,10 @@ def issue(user: AbstractBaseUser, name: str, scopes: Iterable[str], expires_at: 
     """Create a token of a person. Returns it and its plain text.
 
     Raises:
-        Unusable: the person has a token of this name, a scope doesn't exist, or the expiry is past or too far away.
+        Unusable: the person has a token of this name or lacks a second factor that is demanded, a scope doesn't exist,
+            or the expiry is past or too far away.
     """
+    check_person(user)
     name = names.check(name, "the token")
     check_expiry(expires_at)
     plain = credentials.make_secret(PREFIX)
@@ -53,6 +55,22 @@ def issue(user: AbstractBaseUser, name: str, scopes: Iterable[str], expires_at: 
         token.save()
     token.refresh_from_db()
     return token, plain
+
+
+def check_person(user: AbstractBaseUser) -> None:
+    """Refuse a person of whom a second factor is demanded, and who has none: pages refuse this person as well.
+
+    Raises:
+        Unusable: the person has to set one up first.
+    """
+    # Processes that serve no pages import this module too, and have no allauth.
+    from administration.sign_in import second_factor
+
+    if second_factor.is_missing(user):
+        raise Unusable(
+            f"{user.get_username()} needs a second factor (SECOND_FACTOR_ROLES): sign in, and set one up under Your "
+            "account"
+        )
 
 
 def check_expiry(expires_at: datetime) -> None:

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from administration import notices
 from administration.sign_in import single_sign_on
 from keys import keyring, sign_in
 from keys.product import NAME
@@ -24,6 +25,14 @@ from keys.product import NAME
 NO_ADDRESS = "0.0.0.0"  # noqa: S104  (not to listen on)
 # Messages of allauth that say what the page shows anyway.
 SILENT = {"account/messages/logged_in.txt", "account/messages/logged_out.txt"}
+# What allauth would send mails about.
+NOTICES = {
+    "mfa/email/totp_activated": notices.APP_ADDED,
+    "mfa/email/totp_deactivated": notices.APP_REMOVED,
+    "mfa/email/webauthn_added": notices.PASSKEY_ADDED,
+    "mfa/email/webauthn_removed": notices.PASSKEY_REMOVED,
+    "mfa/email/recovery_codes_generated": notices.CODES_MADE,
+}
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -83,6 +92,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             return str(ip_address(request.META["REMOTE_ADDR"]))
         except ValueError:
             return NO_ADDRESS
+
+    def send_notification_mail(
+        self, template_prefix: str, user: Any, context: dict[str, Any] | None = None, email: str | None = None
+    ) -> None:
+        """Tell the person of a changed second factor, in our own words."""
+        if (what := NOTICES.get(template_prefix)) is not None:
+            notices.tell(user, what, self.get_client_ip(self.request))
 
     def add_message(
         self, request: HttpRequest, level: int, message_template: str | None = None, *args: Any, **kwargs: Any

@@ -16,6 +16,7 @@ from allauth.mfa.utils import decrypt
 from django.core.exceptions import ValidationError
 from django.utils.crypto import constant_time_compare
 
+from administration import notices
 from keys import sign_in
 from keys.keyring import UnreadableSecret
 
@@ -48,7 +49,10 @@ def matches(factor: Authenticator, code: str) -> bool:
     try:
         if factor.type == Authenticator.Type.TOTP:
             return is_of_app(decrypt(factor.data["secret"]), code) and spend(factor.user_id, code)
-        return bool(factor.wrap().validate_code(code))
+        if not factor.wrap().validate_code(code):
+            return False
+        notices.tell(factor.user, notices.CODE_USED, context.request.META["REMOTE_ADDR"])
+        return True
     except UnreadableSecret:
         return False  # its master key is gone: the person needs a recovery code, or an owner
 

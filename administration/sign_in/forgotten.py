@@ -8,9 +8,6 @@ as ever.
 from __future__ import annotations
 
 import logging
-import smtplib
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,11 +21,11 @@ from django.http.request import split_domain_port, validate_host
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from administration import invitations
-from administration.sign_in.frame import framed
+from administration import invitations, mail
 from keys import sign_in
 from keys.audit import notes
 from keys.product import NAME
+from keys.uncached import framed
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +37,6 @@ This link sets one, once, within three days:
 
 If it wasn't you, ignore this message. The password stays as it is.
 """
-# One thread sends, so that a slow mail server delays no page. Messages above the number that may wait are dropped.
-SENDER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mail")
-ROOM = threading.BoundedSemaphore(50)
 
 
 class ForgottenForm(forms.Form):
@@ -107,21 +101,5 @@ def ask(request: HttpRequest, text: str) -> None:
         return
     notes.note("asked for a new password", notes.USERS, str(user.pk))
     body = TEXT.format(user=user.get_username(), host=request.get_host(), link=invitations.link(request, user))
-    send(EmailMessage(f"A new password for {NAME}", body, settings.EMAIL_FROM, [user.email]))
-
-
-def send(message: EmailMessage) -> Future[None] | None:
-    """Send a message soon; None if too many wait."""
-    if not ROOM.acquire(blocking=False):
-        logger.error("too many e-mails wait: one for a forgotten password is not sent")
-        return None
-    return SENDER.submit(_send, message)
-
-
-def _send(message: EmailMessage) -> None:
-    try:
-        message.send()
-    except (smtplib.SMTPException, OSError, ValueError) as error:
-        logger.error("the mail server refused a link for a forgotten password (%s)", type(error).__name__)
-    finally:
-        ROOM.release()
+    message = EmailMessage(f"A new password for {NAME}", body, settings.EMAIL_FROM, [user.email])
+    mail.send(message, "a link for a forgotten password")

@@ -1,4 +1,4 @@
-"""The look of the pages of sign-in: the frame of all other pages, and no cache that keeps them."""
+"""The look of allauth's pages: the frame of all other pages, and no cache that keeps them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 
+from keys.uncached import kept_nowhere
+
 View = Callable[..., HttpResponseBase]
-
-
-def framed(request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
-    """A page in the site's frame."""
-    response = TemplateResponse(request, template, {**admin.site.each_context(request), **context})
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 def in_frame(view: View, title: str) -> View:
@@ -30,7 +25,6 @@ def in_frame(view: View, title: str) -> View:
         if isinstance(response, TemplateResponse) and not response.is_rendered:
             frame = {**admin.site.each_context(request), "title": title}
             response.context_data = {**frame, **(response.context_data or {})}
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return kept_nowhere(response)
 
     return page

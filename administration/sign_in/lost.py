@@ -9,6 +9,7 @@ from typing import Any
 
 from allauth.mfa.models import Authenticator
 
+from administration import notices
 from administration.sign_in import sessions, single_sign_on
 
 
@@ -18,4 +19,6 @@ def remove_second_factors(user: Any) -> int:
     count, _ = Authenticator.objects.filter(user_id=user.pk).delete()
     single_sign_on.unlink(user)
     sessions.end_all_of(user)
+    if count:
+        notices.tell(user, notices.FACTORS_REMOVED)
     return int(count)

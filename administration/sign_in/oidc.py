@@ -101,6 +101,26 @@ def claims(code: str, begun: Begun, callback: str) -> dict[str, Any]:
     return said
 
 
+def end_session_endpoint() -> str:
+    """The provider's page that ends a session there; empty if it offers none that can be used.
+
+    Raises:
+        SignInFailed: the provider's description of itself can't be had.
+    """
+    page = discovered().get("end_session_endpoint")
+    return str(page) if permitted(page) else ""
+
+
+def way_out(page: str, back: str) -> str:
+    """The address that ends a session at the provider, and leads back here.
+
+    https://openid.net/specs/openid-connect-rpinitiated-1_0.html. The client is named by `client_id`, so that no ID
+    token has to be kept, or sent in a URL.
+    """
+    parameters = {"client_id": settings.CONFIGURATION.oidc_client_id, "post_logout_redirect_uri": back}
+    return f"{page}{'&' if '?' in page else '?'}{urlencode(parameters)}"
+
+
 def exchanged(code: str, begun: Begun, callback: str) -> dict[str, Any]:
     """The answer of the token endpoint for a code."""
     configuration = settings.CONFIGURATION

@@ -23,8 +23,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from administration.sign_in import forgotten, second_factor, sessions, single_sign_on, sso_pages
 from administration.sign_in.codes import left as codes_left
-from administration.sign_in.frame import framed
 from keys import sign_in
+from keys.uncached import framed
 
 
 class SignIn(LoginView):

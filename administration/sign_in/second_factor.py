@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from administration.role_names import Role
 from administration.roles.enforcement import grants_of
+from administration.sign_in import single_sign_on
 
 SSO = "socialaccount"
 # Recovery codes alone are no second factor: they replace one that is lost.
@@ -54,6 +55,13 @@ def is_required_of(user: Any) -> bool:
         return False
     roles = {grant.role for grant in grants_of(user)} | ({Role.OWNER.value} if user.is_superuser else set())
     return ALL in demanded or bool(demanded & roles)
+
+
+def is_missing(user: Any) -> bool:
+    """Whether the deployment demands a second factor of a person who has none, and no single sign-on in its place."""
+    if not is_required_of(user) or has(user):
+        return False
+    return not (settings.CONFIGURATION.oidc_is_second_factor and single_sign_on.is_linked(user))
 
 
 def note_proof(request: HttpRequest, kind: str) -> None:

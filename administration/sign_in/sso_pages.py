@@ -24,15 +24,19 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
+from administration import notices
 from administration.sign_in import oidc, single_sign_on
-from administration.sign_in.frame import View, framed
+from administration.sign_in.frame import View
 from keys import sign_in
 from keys.audit import notes
 from keys.sign_in import PASSWORDS
+from keys.uncached import framed
 
 logger = logging.getLogger(__name__)
 
 SESSION = "single_sign_on"
+# Where the provider ends its own session, in the session.
+ENDS_AT = "single_sign_on_ends_at"
 SECONDS = 600
 FAILED = "Signing in by single sign-on did not work. Try again; if it fails again, the gateway's log says why."
 
@@ -76,6 +80,7 @@ def begin_link(request: HttpRequest) -> HttpResponse:
 def unlink(request: HttpRequest) -> HttpResponse:
     """Remove the link of a person who can sign in with a password."""
     if single_sign_on.unlink(request.user):
+        notices.tell(request.user, notices.UNLINKED, request.META["REMOTE_ADDR"])
         messages.success(request, f"You can't sign in with {name()} any more.")
     else:
         messages.error(request, "The link stays: you have no password, so it is your only way to sign in.")
@@ -144,6 +149,7 @@ def finish(request: HttpRequest) -> HttpResponse:
     begun = oidc.Begun(kept["state"], kept["nonce"], kept["verifier"])
     try:
         claims = oidc.claims(request.GET["code"], begun, callback(request))
+        kept["ends_at"] = oidc.end_session_endpoint()
     except oidc.SignInFailed as error:
         return failed(request, str(error))
     if kept["user"] is not None and time.time() - auth_time(claims) > SECONDS:
@@ -167,6 +173,7 @@ def signed_in(request: HttpRequest, kept: dict[str, Any], claims: dict[str, Any]
         return HttpResponseRedirect(kept["next"] or reverse("account"))
     if request.user.is_authenticated:
         logout(request)
+    request.session[ENDS_AT] = kept["ends_at"]
     record_authentication(request, user, "socialaccount", **said)
     response: HttpResponse = perform_login(request, Login(user=user, redirect_url=kept["next"] or None))
     return response
@@ -181,8 +188,16 @@ def linked(request: HttpRequest, kept: dict[str, Any], claims: dict[str, Any]) -
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     else:
+        notices.tell(request.user, notices.LINKED, request.META["REMOTE_ADDR"])
         messages.success(request, f"You can sign in with {name()} now.")
     return HttpResponseRedirect(reverse("account"))
+
+
+def way_out(request: HttpRequest) -> str:
+    """The provider's page that ends the person's session there. Empty if this session did not begin by single sign-on,
+    or the provider has no such page."""
+    page: str = request.session.get(ENDS_AT, "") if single_sign_on.is_on() else ""
+    return page and oidc.way_out(page, request.build_absolute_uri(reverse("admin:login")))
 
 
 def failed(request: HttpRequest, why: str, words: str = FAILED, user: Any = None) -> HttpResponse:

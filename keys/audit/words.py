@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -10,6 +12,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models import Model
 
+from keys import viewer
 from keys.audit.actor import os_user
 from keys.audit.models import AuditEvent, AuditName
 from keys.audit.notes import USERS
@@ -18,6 +21,9 @@ ERASED = "(erased)"
 HIDDEN = "(secret)"
 # Letters of a value that are shown.
 LENGTH = 200
+# What a new row has where nothing was said.
+EMPTY = (None, "", "false", "[]", "{}")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S+")
 
 
 class Words:
@@ -78,12 +84,20 @@ class Words:
         model = self.models.get(event.table_name)
         labels = {field.column: str(field.verbose_name) for field in model._meta.concrete_fields} if model else {}
         for column, change in sorted(event.changes.items()):
-            if column == "id" and event.action != "changed":
+            if event.action != "changed" and self._goes_without_saying(event, column, change):
                 continue
             shown = [self._value(event, column, change[end]) for end in ("from", "to") if end in change]
             if shown == [HIDDEN] * 2:
                 shown = ["secret changed"]
             yield f"{labels.get(column, column)} {' → '.join(shown)}"
+
+    def _goes_without_saying(self, event: AuditEvent, column: str, change: dict[str, Any]) -> bool:
+        """Whether a value of a new or deleted row is its number, its owner, which the title names, or empty."""
+        model = self.models.get(event.table_name)
+        fields = {field.column: field for field in model._meta.concrete_fields} if model else {}
+        related = fields[column].related_model if column in fields else None
+        refers = f"{related._meta.db_table}:{next(iter(change.values()))}" if related is not None else ""
+        return column == "id" or refers == (event.about or None) or all(value in EMPTY for value in change.values())
 
     def _value(self, event: AuditEvent, column: str, value: Any) -> str:
         if isinstance(value, dict):
@@ -93,6 +107,8 @@ class Words:
         if column == "amount":
             value = self._amount(event, value)
         text = str(value)
+        if MOMENT.fullmatch(text):
+            return viewer.moment(datetime.fromisoformat(text))
         return text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
 
     def _amount(self, event: AuditEvent, text: str) -> str:

@@ -105,6 +105,11 @@ class VirtualKey(AnswerBounds):
         return patterns.allows(self.allowed_models, self.denied_models, model)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its terms, budgets and limits can't be changed: it is revoked, or the gateway's own."""
+        return self.revoked_at is not None or self.passthrough
+
+    @property
     def state(self) -> str:
         """`revoked`, `expired`, `paused` or `active`. A paused team or customer doesn't show here."""
         if self.revoked_at:

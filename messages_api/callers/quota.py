@@ -14,8 +14,9 @@ from messages_api.server import errors
 from messages_api.server.errors import GatewayError
 from messages_api.upstream.client import Headers
 from usage.arbitration import Admission
+from usage.budgets import OWNERS
 from usage.own_usage import THIS_MONTH
-from usage.standing import OWNERS, STANDING
+from usage.standing import STANDING
 
 # The smallest `max_tokens` that is suggested: a shorter answer is of no use.
 USEFUL_TOKENS = 100

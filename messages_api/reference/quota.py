@@ -11,8 +11,7 @@ from messages_api.endpoints.quota import QuotaView
 from messages_api.reference.parts import answer, failures, operation
 from messages_api.reference.shapes import Schema, array, boolean, const, enum, integer, obj, or_null, ref, string
 from messages_api.reference.stored import when
-from usage.budgets import Enforcement, LimitKind, Period, Unit
-from usage.standing import OWNERS
+from usage.budgets import OWNERS, Enforcement, LimitKind, Period, Unit
 
 
 def money(about: str) -> Schema:

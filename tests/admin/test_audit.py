@@ -57,6 +57,16 @@ def test_a_page_shows_who_changed_what_from_what_to_what(cast, client, boss):
     assert f"{team.name} → Discovery" in what
 
 
+def test_a_new_row_is_said_without_its_owner_and_what_is_empty(cast, client, boss):
+    Budget.objects.create(virtual_key=cast.alice, amount=50)
+    _, what = said(last("usage_budget"))
+    assert "amount $50.00" in what
+    for unsaid in ("virtual key 1", "models", "rolling", "[]", f"virtual key {cast.alice.pk};"):
+        assert unsaid not in what.partition("added")[2]
+    VirtualKey.objects.filter(pk=cast.alice.pk).update(expires_at=datetime(2031, 5, 4, 3, 2, tzinfo=UTC))
+    assert "expires at – → 4 May 2031 03:02 UTC" in said(last("keys_virtualkey"))[1]
+
+
 def test_a_bulk_action_makes_an_event_for_each_row(cast, client, boss):
     team = cast.alice.team
     form = {"action": "pause", "_selected_action": [str(team.pk)]}

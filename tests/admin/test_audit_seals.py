@@ -13,19 +13,10 @@ from keys.audit.models import AuditEvent, AuditName, AuditSeal
 from tests.support.audit_log import boss as boss
 from tests.support.audit_log import cast as cast
 from tests.support.audit_log import folder as folder
-from tests.support.audit_log import last, said, sql
+from tests.support.audit_log import forge, last, said, sql, verified
 from tests.support.databases import admin_connection
 
 # Seals
-
-
-def verified(folder) -> tuple[int, str]:
-    out = io.StringIO()
-    try:
-        call_command("verify_audit", stdout=out, stderr=io.StringIO())
-    except SystemExit as end:
-        return int(end.code or 0), out.getvalue()
-    return 0, out.getvalue()
 
 
 @pytest.fixture
@@ -37,33 +28,23 @@ def sealed(db, folder, monkeypatch):
         if number == 1:
             seals.seal()
     seals.seal()
-    assert verified(folder) == (
+    assert verified() == (
         0,
         f"All {AuditEvent.objects.count():,} sealed events of the audit log are as they were sealed.\n",
     )
     return list(AuditEvent.objects.order_by("-id").values_list("id", flat=True)[:4])[::-1]
 
 
-def forge(*statements: str) -> None:
-    """As the database's owner, whom no trigger stops."""
-    for table in ("keys_auditevent", "keys_auditseal"):
-        sql(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-    for statement in statements:
-        sql(statement)
-    for table in ("keys_auditevent", "keys_auditseal"):
-        sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
-
-
 def test_a_changed_event_is_found(sealed, folder):
     forge(f"UPDATE keys_auditevent SET actor = 'other' WHERE id = {sealed[1]}")
-    code, words = verified(folder)
+    code, words = verified()
     assert code == 1
     assert f"event {sealed[1]} of " in words
 
 
 def test_a_deleted_event_is_found(sealed, folder):
     forge(f"DELETE FROM keys_auditevent WHERE id = {sealed[3]}")
-    assert verified(folder)[0] == 1
+    assert verified()[0] == 1
 
 
 def test_an_inserted_event_is_found(sealed, folder):
@@ -72,7 +53,7 @@ def test_an_inserted_event_is_found(sealed, folder):
         f"INSERT INTO keys_auditevent OVERRIDING SYSTEM VALUE SELECT {sealed[2]}, at, actor_kind, actor_id, actor, "
         f"address, action, table_name, object, about, changes FROM keys_auditevent WHERE id = {sealed[3]}",
     )
-    code, words = verified(folder)
+    code, words = verified()
     assert code == 1
     assert f"event {sealed[2]} of " in words
 
@@ -83,12 +64,12 @@ def test_events_in_another_order_are_found(sealed, folder):
         f"UPDATE keys_auditevent SET id = DEFAULT WHERE id = {a}",
         f"UPDATE keys_auditevent SET object = '0' WHERE id = {b}",
     )
-    assert verified(folder)[0] == 1
+    assert verified()[0] == 1
 
 
 def test_a_changed_seal_is_found(sealed, folder):
     forge("UPDATE keys_auditseal SET made_at = made_at - interval '1 day' WHERE number = 2")
-    code, words = verified(folder)
+    code, words = verified()
     assert code == 1
     assert "seal 2 of " in words
 
@@ -99,16 +80,16 @@ def test_a_chain_that_was_computed_again_is_found_by_the_file(sealed, folder):
     kept = file.read_bytes()
     file.unlink()
     seals.seal()
-    assert verified(folder)[0] == 0, "the chain alone fits"
+    assert verified()[0] == 0, "the chain alone fits"
     file.write_bytes(kept)
-    code, words = verified(folder)
+    code, words = verified()
     assert code == 1
     assert "computed again" in words
 
 
 def test_seals_that_are_gone_are_found_by_the_file(sealed, folder):
     forge("DELETE FROM keys_auditseal WHERE number = (SELECT max(number) FROM keys_auditseal)")
-    code, words = verified(folder)
+    code, words = verified()
     assert code == 1
     assert "is missing in the database" in words
 
@@ -148,6 +129,6 @@ def test_erased_names_leave_the_seals_intact(db, folder):
     call_command("erase_names", f"user:{key}", stdout=io.StringIO())
     assert not AuditName.objects.filter(object=str(key), table_name="auth_user").exists()
     assert "(erased)" in said(event)[1]
-    assert verified(folder)[0] == 0
+    assert verified()[0] == 0
     for table in ("keys_auditevent", "keys_auditname"):
         assert not sql(f"SELECT 1 FROM {table} t WHERE t::text LIKE %s", "%henriette%")

@@ -15,14 +15,10 @@ from django.utils import timezone
 
 from keys.models import Customer
 from tests.support.issued import make_key
+from tests.support.owner import own_secrets as own_secrets
 from usage.models import Alert, Budget, Limit, LimitState, Override, TopUp, Window
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 @pytest.fixture

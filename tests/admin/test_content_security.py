@@ -54,19 +54,17 @@ def test_no_page_does_what_its_policy_forbids(chromium, styled, filled):
     pages = ["/", "/docs/", "/admin/login/", "/admin/", "/admin/usage/report/?range=month", "/admin/password_change/"]
     wrong = {}
     with signed_in() as cookies:
-        for name, value in cookies.items():
-            chromium.say("Network.setCookie", name=name, value=value, url=styled.url)
+        chromium.keep(cookies, styled.url)
         chromium.size(1280, 1000)
         for page in [*pages, *lists, *filled.values(), "/admin/logout/"]:
             if page == "/admin/login/":
-                chromium.say("Network.clearBrowserCookies")
+                chromium.forget()
             chromium.open(styled.url + page)
             if found := chromium.violations():
                 wrong[page] = found
             if PICTURES:
                 chromium.picture(Path(PICTURES) / f"policy {page.strip('/').replace('/', ' ') or 'home'}.png")
-            for name, value in cookies.items():
-                chromium.say("Network.setCookie", name=name, value=value, url=styled.url)
+            chromium.keep(cookies, styled.url)
     assert wrong == {}
 
 

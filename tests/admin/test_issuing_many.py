@@ -18,21 +18,16 @@ from administration.roles import giving
 from keys.models import Customer, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.issuing_form import ask_many, faults, text
+from tests.support.owner import boss as boss
+from tests.support.owner import own_secrets as own_secrets
 from usage.models import Budget, KeyRules, Limit
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss", password=None))
+def echo(own_secrets, db):
     make_provider_key()
-    return client
 
 
 def read(response):

@@ -19,20 +19,11 @@ from keys.model_lists import LISTED
 from keys.models import Customer, ModelList, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.issuing_form import ask, faults, secret, terms, text
+from tests.support.owner import boss as boss
+from tests.support.owner import own_secrets as own_secrets
 from usage.models import Budget, Limit
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss", password=None))
-    return client
 
 
 @pytest.fixture

@@ -15,15 +15,11 @@ from keys import issuing, keyring
 from keys.audit.models import AuditEvent
 from keys.models import Credential, Customer, Gateway, GatewayToken, ProviderKey, VirtualKey
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
+from tests.support.owner import own_secrets as own_secrets
 
 pytestmark = pytest.mark.django_db
 
 PLAIN = re.compile(r"(?:sk|gt)-bf-[0-9A-Za-z]{49}")
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 @pytest.fixture
@@ -179,6 +175,19 @@ def test_a_key_is_paused_and_resumed_by_buttons_that_post(alice_may_everything):
     alice.refresh_from_db()
     assert alice.state == "active"
     assert LogEntry.objects.count() == 2
+
+
+def test_the_page_of_a_key_has_the_button_and_is_shown_again_afterwards(alice_may_everything):
+    alice, _ = make_key()
+    own = reverse("admin:key", args=[alice.pk])
+    for title, other in (("Pause", "Resume"), ("Resume", "Pause")):
+        shown_first = alice_may_everything.get(own).content.decode()
+        assert f"{title}</button>" in shown_first
+        assert f"{other}</button>" not in shown_first
+        answer = alice_may_everything.post(page("virtualkey", title.lower(), alice.pk))
+        assert answer.headers["location"] == own
+    bob = log_in_bob("view_virtualkey")
+    assert "Pause</button>" not in bob.get(own).content.decode()
 
 
 @pytest.mark.parametrize("action", ["rotate", "revoke", "pause", "resume"])

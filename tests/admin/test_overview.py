@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -74,6 +75,28 @@ def test_each_step_gets_its_check_mark_and_the_last_one_ends_the_path(admin_clie
     shown = front_page(admin_client)
     assert "Five steps" not in shown
     assert "Spent today" in shown
+
+
+def test_a_step_is_filled_in_with_the_one_before_and_leads_back(admin_client):
+    def link(model: str) -> str:
+        found = re.search(rf'href="({reverse(f"admin:keys_{model}_add")}[^"]*)"', front_page(admin_client))
+        assert found
+        return html.unescape(found[1])
+
+    inlines = ("budgets", "limits", "key_rules")
+    none = {f"{name}-{kind}_FORMS": "0" for name in inlines for kind in ("TOTAL", "INITIAL")}
+    sent = {"name": "Acme", "time_zone": "UTC", "fiscal_year_month": "1", "language": "en"}
+    answer = admin_client.post(link("customer"), none | sent)
+    assert answer.headers["location"] == reverse("admin:index")
+    acme = Customer.objects.get()
+    team = link("team")
+    assert admin_client.get(team).context["adminform"].form["customer"].value() == str(acme.pk)
+    assert admin_client.post(team, none | {"name": "Research", "customer": acme.pk}).status_code == 302
+    form = admin_client.get(link("virtualkey")).context["form"]
+    assert form["team"].value() == Team.objects.get().pk
+    # Elsewhere, a form leads to its list.
+    answer = admin_client.post(reverse("admin:keys_customer_add"), none | sent | {"name": "Globex"})
+    assert answer.headers["location"] == reverse("admin:keys_customer_changelist")
 
 
 def test_the_snippet_names_a_model_that_the_key_may_use_and_no_secret(admin_client):

@@ -13,6 +13,7 @@ from django.urls import get_resolver, reverse
 from administration import rooms
 from gateway_project.page_paths import is_page
 from tests.support.issued import make_key
+from tests.support.owner import own_secrets as own_secrets
 
 pytestmark = pytest.mark.django_db
 
@@ -22,11 +23,6 @@ INLINE = re.compile(
 )
 
 BESIDE = ("admin:time_zone", "admin:password_change", "account", "usersessions_list")
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 def pages() -> list[str]:

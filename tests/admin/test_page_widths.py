@@ -129,12 +129,11 @@ def test_rows_on_a_page_are_cards_and_no_table(client: Client, filled: dict[str,
 
 
 def test_every_page_with_a_form_fits_a_laptop_and_a_phone(
-    chromium: browser.Browser, styled: Web, filled: dict[str, str]
+    chromium: browser.Window, styled: Web, filled: dict[str, str]
 ) -> None:
     wrong = {}
     with signed_in() as cookies:
-        for name, value in cookies.items():
-            chromium.say("Network.setCookie", name=name, value=value, url=styled.url)
+        chromium.keep(cookies, styled.url)
         for width, height in SIZES:
             chromium.size(width, height)
             for page, address in filled.items():

@@ -16,21 +16,12 @@ from keys import issuing, viewer
 from keys.models import Credential
 from tests.support.issued import make_key, opened_by
 from tests.support.issuing_form import text
+from tests.support.owner import boss as boss
+from tests.support.owner import own_secrets as own_secrets
 from usage.models import CredentialUse
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss", password=None))
-    return client
 
 
 @pytest.fixture

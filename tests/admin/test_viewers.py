@@ -70,6 +70,8 @@ def test_a_browser_without_a_choice_is_asked_for_its_zone_once(client, admin_cli
     url = reverse("admin:time_zone")
     for page in (client.get(reverse("admin:login")), admin_client.get(reverse("admin:index"))):
         assert f'data-zone-url="{url}"' in page.content.decode()
+    assert client.post(url, {"zone": "UTC", "script": "1"}).status_code == 204
+    assert "data-zone-url" not in client.get(reverse("admin:login")).content.decode()
     admin_client.post(url, {"zone": "UTC"})
     assert "data-zone-url" not in admin_client.get(reverse("admin:index")).content.decode()
 

@@ -81,8 +81,7 @@ def test_an_empty_list_says_what_to_do(admin_client):
 
 def test_slash_moves_to_the_search_box_and_escape_leaves_it(chromium, styled, filled):
     with signed_in() as cookies:
-        for name, value in cookies.items():
-            chromium.say("Network.setCookie", name=name, value=value, url=styled.url)
+        chromium.keep(cookies, styled.url)
         chromium.size(1280, 900)
         chromium.open(styled.url + "/admin/keys/virtualkey/")
 
@@ -114,8 +113,7 @@ def test_every_room_fits_a_laptop_and_a_phone(chromium, styled, filled):
 
     wrong = {}
     with signed_in() as cookies:
-        for name, value in cookies.items():
-            chromium.say("Network.setCookie", name=name, value=value, url=styled.url)
+        chromium.keep(cookies, styled.url)
         for width in (1280, 390):
             chromium.size(width, 900)
             for page in (page for room in rooms.ROOMS for page in room.pages if page.linked):

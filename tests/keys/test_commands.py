@@ -16,13 +16,9 @@ from keys import commands, credentials, keyring
 from keys.errors import Unusable
 from keys.models import Credential, Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
+from tests.support.owner import own_secrets as own_secrets
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 def run(name, *arguments):

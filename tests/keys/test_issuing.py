@@ -9,13 +9,9 @@ from keys import issuing, keyring, pausing
 from keys.errors import Unusable
 from keys.models import Credential, CredentialKind, Customer, Gateway, Team, VirtualKey
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
+from tests.support.owner import own_secrets as own_secrets
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 def test_it_stores_no_more_of_a_key_than_its_digest_and_ends():

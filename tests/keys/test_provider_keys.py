@@ -12,13 +12,9 @@ from keys.errors import Unusable
 from keys.models import Cooldown, ProviderKey
 from tests.support.clouds import key_of, pem
 from tests.support.issued import SECRET, make_provider_key
+from tests.support.owner import own_secrets as own_secrets
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 def make_main(**terms):

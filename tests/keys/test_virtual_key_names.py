@@ -8,7 +8,6 @@ import re
 import threading
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
@@ -22,6 +21,7 @@ from tests.support.fake_provider import whole
 from tests.support.gateway import issue as issue_served
 from tests.support.gateway import message, post, refused
 from tests.support.issued import make_key, make_provider_key, opened_by
+from tests.support.owner import boss as boss
 from usage.budgets import Budget, Limit
 
 
@@ -253,12 +253,6 @@ def test_a_new_key_of_an_old_name_is_let_in_and_the_old_one_is_not(web, upstream
 
 
 # The admin
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
 
 
 def filled_in(virtual_key=None, **fields):

@@ -22,16 +22,12 @@ from keys.errors import Unusable
 from keys.models import VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.issuing_form import ask, faults, secret, text
+from tests.support.owner import own_secrets as own_secrets
 from usage import budget_terms, new_keys
 from usage.budgets import LimitKind
 from usage.models import Budget, KeyRules, Limit
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 @pytest.fixture

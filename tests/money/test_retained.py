@@ -15,15 +15,11 @@ from tests.admin.test_budget_pages import page, said
 from tests.keys.test_commands import refusal, run
 from tests.support.asked_arbiter import Arbiter
 from tests.support.issued import make_key
+from tests.support.owner import own_secrets as own_secrets
 from usage.models import Budget, LedgerEntry, Retained, Window
 from usage.request_ids import request_id
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 @pytest.fixture

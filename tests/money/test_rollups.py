@@ -166,6 +166,13 @@ def test_it_freshens_only_what_is_old(cast):
     assert total() == 2
 
 
+def test_the_first_calls_are_rolled_up_at_once(cast):
+    assert rollups.freshen() is not None
+    make_entry(cast.alice)
+    rollups.freshen()
+    assert total() == 1
+
+
 def test_it_does_not_wait_for_a_run_that_is_under_way(cast):
     make_entry(cast.alice)
     with psycopg.connect(**keys_connection.parameters()) as other:

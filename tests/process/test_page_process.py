@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +57,13 @@ def served_machine(
     machine.web.close()
     machine.pages.close()
     machine.http.close()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a socket."""
+    with tempfile.TemporaryDirectory(prefix="gateway-tests-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -133,6 +142,49 @@ def test_a_page_whose_client_leaves_gives_up_its_connection(machine):
                 "/admin/keys/providerkey/", headers={"cookie": f"sessionid={cookies['sessionid']}"}, timeout=1
             )
         wait_until(lambda: established(machine.pages.listener.getsockname()) == 0, 10)
+
+
+async def test_the_rest_of_a_long_export_is_not_taken_once_its_client_has_left(short_folder):
+    parts, left = 200, asyncio.Event()
+    taken = list[Any]()
+
+    async def export(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(parts):
+                writer.write(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+    asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Any:
+        if asked:
+            return asked.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        taken.append(message)
+        if message.get("body"):
+            left.set()
+
+    path = str(short_folder / "pages")
+    scope = {"type": "http", "method": "GET", "scheme": "http", "raw_path": b"/export", "path": "/export"}
+    scope |= {
+        "query_string": b"",
+        "headers": [(b"host", b"pages")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    async with await asyncio.start_unix_server(export, path):
+        await page_process.PageProcess(path)(scope, receive, send)
+    assert taken[0]["status"] == 200
+    assert 0 < sum(len(message.get("body", b"")) for message in taken) < parts * 65536 / 2
+    assert taken[-1].get("more_body"), "the answer did not end"
 
 
 def test_a_session_that_was_valid_counts_as_an_identified_caller_until_it_is_not():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from administration import overview
 from gateway_project import celery
-from usage import tasks
-from usage.models import Process, Worker
+from keys.models import Customer
+from usage import alert_delivery, tasks
+from usage.models import Alert, AlertTarget, Budget, Delivery, Process, Worker
 from usage.workers import ALIVE, FORGOTTEN, SENT_AT, Signs, WorkerKind
 
 pytestmark = pytest.mark.django_db
@@ -74,6 +75,40 @@ def test_whether_a_process_lives_is_a_matter_of_the_databases_clock_only(monkeyp
     found = overview.workers(boss)
     assert (found.workers, found.dead) == (1, 1)
     assert overview.processes(boss, timedelta(minutes=1)) == {"alive": 1, "dead": len(web) - 1}
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=-1), timedelta(hours=1)])
+def test_a_wrong_clock_of_a_machine_makes_no_alarm_and_hides_none(client, monkeypatch, wrong):
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + wrong
+
+    right = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: right() + wrong)
+    monkeypatch.setattr("usage.workers.datetime", Wrong, raising=False)
+    signs = Signs(WorkerKind.WORKER)
+    signs.note_task()
+    signs.give()
+    # The worker has planned the next attempt.
+    budget = Budget.objects.create(customer=Customer.objects.create(name="Acme"))
+    now = right()
+    alert = Alert.objects.create(budget=budget, start=now, threshold=50, spent=5, amount=10, at=now)
+    target = AlertTarget.objects.create(channel="email", address="ops@example.com")
+    alert_delivery.address(alert, AlertTarget.objects.filter(pk=target.pk))
+    context = front_page(client).context
+    assert context["workers"].task_at >= context["tasks_stuck"]
+    assert abs(context["workers"].task_at - right()) < timedelta(minutes=30)
+    assert not context["queue_stuck"]
+    claimed = alert_delivery.claim()
+    assert claimed is not None, "it is due now"
+    assert abs(claimed.next_at - right()) < timedelta(minutes=30)
+    long_ago = right() - timedelta(minutes=10)
+    Worker.objects.update(task_at=long_ago)
+    Delivery.objects.update(next_at=long_ago)
+    context = client.get("/admin/").context
+    assert context["workers"].task_at < context["tasks_stuck"]
+    assert context["queue_stuck"]
 
 
 def test_a_process_that_has_taken_the_place_of_a_dead_one_forgets_it():

@@ -14,15 +14,11 @@ from administration.roles import giving
 from keys.models import Team, VirtualKey
 from tests.support.issued import make_key
 from tests.support.issuing_form import ask, faults, secret
+from tests.support.owner import own_secrets as own_secrets
 from tests.support.rest import Program, error
 from usage.models import Budget, KeyRules, Limit
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from administration.sign_in import forgotten
+from administration import mail
 from keys import sign_in
 from keys.models import SignInCount
 from tests.support.signing_in import PASSWORD, actions, is_inside
@@ -26,7 +26,7 @@ def test_a_new_password_does_not_pass_the_second_factor_by(
     said = [
         client.post(reverse("forgotten_password"), {"person": who}) for who in ("alice", "ALICE@example.com", "eve")
     ]
-    forgotten.SENDER.submit(lambda: None).result()
+    mail.SENDER.submit(lambda: None).result()
     assert len({answer.content for answer in said}) == 1
     assert [message.to for message in mailoutbox] == [["alice@example.com"]] * 2
     link = re.search(r"http://testserver(/invitation/\S+)", mailoutbox[0].body)
@@ -61,7 +61,7 @@ def test_requests_from_elsewhere_neither_flood_nor_show_nor_block_a_person(
         answer = client.post(path, {"person": "alice"}, REMOTE_ADDR=f"198.51.{number}.1")
         assert answer.status_code == 200
     assert client.post(path, {"person": "nobody"}).content == answer.content
-    forgotten.SENDER.submit(lambda: None).result()
+    mail.SENDER.submit(lambda: None).result()
     assert len(mailoutbox) == sign_in.MAILS.failures
     link = re.search(r"http://testserver(/invitation/\S+)", mailoutbox[0].body)
     assert link is not None
@@ -88,7 +88,7 @@ def test_a_link_leads_to_no_port_of_another_program(
     own = {"port": 8000, "tls_in_front": tls, "trusted_origins": ["https://testserver:8443"]}
     settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update=own)
     client.post(reverse("forgotten_password"), {"person": "alice"}, headers={"host": host})
-    forgotten.SENDER.submit(lambda: None).result()
+    mail.SENDER.submit(lambda: None).result()
     assert len(mailoutbox) == mails
 
 
@@ -101,5 +101,5 @@ def test_no_link_goes_to_people_of_single_sign_on_or_under_a_strangers_host(
     settings.ALLOWED_HOSTS = ["*"]
     User.objects.create_user("bob", "bob@example.com", PASSWORD)
     client.post(reverse("forgotten_password"), {"person": "bob"}, headers={"host": "evil.example"})
-    forgotten.SENDER.submit(lambda: None).result()
+    mail.SENDER.submit(lambda: None).result()
     assert mailoutbox == []

@@ -16,17 +16,19 @@ from allauth.mfa.totp.internal.auth import TOTP
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.test import Client
 from django.urls import reverse
 
 from administration.role_names import Role
 from administration.roles import giving
-from administration.sign_in import lost, passkey_forms
+from administration.sign_in import lost, passkey_forms, single_sign_on
 from keys import keyring, sign_in
+from keys.audit.models import AuditEvent
 from keys.models import SignInCount
 from tests.admin.test_page_security import INLINE
+from tests.support.rest import Program, error
 from tests.support.signing_in import PASSWORD, SECRET, actions, code, give_code, give_password, is_inside, wrong
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("cheap_and_own_secrets")]
@@ -321,3 +323,32 @@ def test_no_page_of_sign_in_has_an_inline_script_or_style(client: Client, alice:
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert re.search(r"<h1>[^<]+</h1>", answer.content.decode()) or "login" in answer.request["PATH_INFO"]
         assert "no-store" in answer.headers["cache-control"] or "login" in answer.request["PATH_INFO"]
+
+
+def test_tokens_of_the_rest_api_need_the_second_factor_that_is_demanded(
+    client: Client, alice: User, demand: Callable[..., None], settings: Any
+) -> None:
+    before = Program(alice, name="before")
+    assert before.ask("GET", "customers").status_code == 200
+    demand(Role.OWNER)
+    refused = error(before.ask("GET", "customers"), 403, "forbidden")
+    assert "alice needs a second factor" in refused["message"]
+    assert AuditEvent.objects.filter(actor_kind="token").count() == 0
+    with pytest.raises(CommandError, match="alice needs a second factor"):
+        call_command("issue_api_token", "new", user="alice")
+    give_password(client)
+    page = reverse("admin:administration_apitoken_add")
+    assert client.get(page).headers["location"] == reverse("account")
+    dave = User.objects.create_user("dave")
+    giving.give(None, dave, Role.FINANCE)
+    assert Program(dave).ask("GET", "customers").status_code == 200, "no second factor is demanded of finance"
+    totp = TOTP.activate(alice, SECRET)
+    assert before.ask("GET", "customers").status_code == 200
+    assert Program(alice, name="after").ask("GET", "customers").status_code == 200
+    totp.instance.delete()
+    error(before.ask("GET", "customers"), 403, "forbidden")
+    known = {"oidc_issuer": "https://sso.example.com", "oidc_is_second_factor": True}
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update=known)
+    error(before.ask("GET", "customers"), 403, "forbidden")
+    single_sign_on.link(alice, "alice-1")
+    assert before.ask("GET", "customers").status_code == 200, "the provider asks for the second factor"

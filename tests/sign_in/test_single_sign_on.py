@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -215,3 +216,40 @@ def test_failures_of_a_network_are_counted(client: Client, provider: Provider, c
     SignInCount.objects.all().delete()
     answers = [client.get(reverse("single_sign_on")) for _ in range(61)]
     assert [answer.status_code for answer in answers] == [302] * 60 + [429]
+
+
+@pytest.mark.parametrize(
+    ("offered", "where"),
+    [
+        ("https://sso.example.com/logout", "https://sso.example.com/logout?"),
+        ("https://sso.example.com/logout?realm=main", "https://sso.example.com/logout?realm=main&"),
+        ("http://elsewhere.example.com/logout", ""),  # without TLS
+        ("javascript:alert(1)", ""),
+        (None, ""),
+    ],
+)
+def test_signing_out_offers_to_sign_out_at_the_provider_too(
+    client: Client, provider: Provider, offered: str | None, where: str
+) -> None:
+    provider.discovery = {"end_session_endpoint": offered} if offered else {}
+    sign_in(client, provider)
+    giving.give(None, person(client), Role.FINANCE)
+    answer = client.post(reverse("admin:logout"))
+    assert person(client) is None
+    assert answer.status_code == 200
+    way_out = answer.context["way_out"]
+    assert bool(way_out) == bool(where)
+    assert way_out.startswith(where)
+    if where:
+        given = parse_qs(urlsplit(way_out).query)
+        assert given["client_id"] == ["bursar"]
+        assert given["post_logout_redirect_uri"] == [f"http://testserver{reverse('admin:login')}"]
+        assert html.escape(way_out) in answer.content.decode()
+
+
+def test_a_sign_out_after_a_password_does_not_lead_to_the_provider(client: Client, provider: Provider) -> None:
+    provider.discovery = {"end_session_endpoint": "https://sso.example.com/logout"}
+    client.force_login(User.objects.create_superuser("boss"))
+    page = client.post(reverse("admin:logout"))
+    assert page.context["way_out"] == ""
+    assert "sso.example.com" not in page.content.decode()

@@ -1,39 +1,43 @@
-"""A headless Chromium, where the machine has one, over the DevTools protocol.
+"""A headless Chromium, where the machine has one, driven by Playwright.
 
-https://chromedevtools.github.io/devtools-protocol/
+https://playwright.dev/python/docs/api/class-playwright
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
+import contextlib
 import shutil
-import subprocess
-import tempfile
-import time
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-import aiohttp
+from playwright.async_api import CDPSession, Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless_shell")
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--no-proxy-server",
-    "--hide-scrollbars",
-    "--remote-debugging-port=0",
-)
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server")
+# A busy machine must not fail a test.
+PATIENCE_MS = 60_000
+# Of WebP: texts stay sharp.
+QUALITY = 50
 # What a page's content security policy forbade since it was loaded.
 NOTE_VIOLATIONS = """
     window.violations = [];
     document.addEventListener("securitypolicyviolation", ({violatedDirective, blockedURI, sourceFile, lineNumber}) =>
         window.violations.push(`${violatedDirective} ${blockedURI} ${sourceFile}:${lineNumber}`));
 """
+# Changes of colour that are still under way.
+FINISH = "document.getAnimations().forEach(each => each.finish())"
+# The width and height of the page, and where an element of it begins.
+SIZE = """part => {
+    const { clientWidth, scrollHeight } = document.documentElement;
+    const top = document.querySelector(part).getBoundingClientRect().top + window.scrollY;
+    return [clientWidth, scrollHeight, Math.max(0, Math.floor(top) - 14)];
+}"""
+
+Colours = Literal["light", "dark"]
+Result = TypeVar("Result")
 
 
 def find() -> str | None:
@@ -42,90 +46,103 @@ def find() -> str | None:
 
 
 class Browser:
-    """One window of it."""
+    """The running program.
+
+    Playwright's own synchronous interface keeps an event loop running in the test's thread, in which Django then
+    refuses every query. Here the loop runs only during a call.
+    """
 
     def __init__(self, program: str) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="gateway-browser-", dir="/tmp", ignore_cleanup_errors=True)
-        command = [program, *OPTIONS, f"--user-data-dir={self.folder.name}", "about:blank"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.runner = asyncio.Runner()
-        self.numbers = itertools.count(1)
-        self.http: aiohttp.ClientSession | None = None
         try:
-            self.runner.run(self._connect())
+            self.run(self._start(program))
         except BaseException:
-            self.close()
+            self.runner.close()
             raise
 
-    async def _connect(self) -> None:
-        said = Path(self.folder.name) / "DevToolsActivePort"
-        deadline = time.monotonic() + 60
-        while not (said.exists() and said.read_text().count("\n") == 1):
-            assert self.process.poll() is None, "the browser ended"
-            assert time.monotonic() < deadline, "the browser does not start"
-            await asyncio.sleep(0.05)
-        at = f"http://127.0.0.1:{said.read_text().split()[0]}"
-        self.http = aiohttp.ClientSession()
-        async with self.http.put(f"{at}/json/new?about:blank") as answer:
-            page = await answer.json()
-        self.link = await self.http.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0)
-        for domain in ("Page", "Network"):
-            await self._say(f"{domain}.enable")
-        await self._say("Page.addScriptToEvaluateOnNewDocument", source=NOTE_VIOLATIONS)
+    async def _start(self, program: str) -> None:
+        self.playwright = await async_playwright().start()
+        self.chromium = await self.playwright.chromium.launch(executable_path=program, args=OPTIONS)
 
-    async def _say(self, method: str, then: str = "", **terms: Any) -> dict[str, Any]:
-        """Send a command; its result, once the event `then` has happened, if one is named."""
-        number = next(self.numbers)
-        await self.link.send_json({"id": number, "method": method, "params": terms})
-        result: dict[str, Any] | None = None
-        async with asyncio.timeout(60):
-            while result is None or then:
-                told = await self.link.receive_json()
-                if told.get("id") == number:
-                    assert "error" not in told, told
-                    result = told["result"]
-                elif told.get("method") == then:
-                    then = ""
-        return result
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """The result of a call of Playwright."""
+        return self.runner.run(coroutine)
 
-    def say(self, method: str, then: str = "", **terms: Any) -> dict[str, Any]:
-        """Send a command of the protocol; its result."""
-        return self.runner.run(self._say(method, then, **terms))
+    @contextlib.contextmanager
+    def window(self, **terms: Any) -> Iterator[Window]:
+        """A window with a profile of its own. `terms`: of Playwright's `new_context`."""
+        context = self.run(self.chromium.new_context(no_viewport=True, **terms))
+        context.set_default_timeout(PATIENCE_MS)
+        try:
+            self.run(context.add_init_script(NOTE_VIOLATIONS))
+            page = self.run(context.new_page())
+            yield Window(self, page, self.run(context.new_cdp_session(page)))
+        finally:
+            self.run(context.close())
+
+    def close(self) -> None:
+        """End it."""
+        self.run(self.chromium.close())
+        self.run(self.playwright.stop())
+        self.runner.close()
+
+
+class Window:
+    """A window. `page` is Playwright's."""
+
+    def __init__(self, browser: Browser, page: Page, link: CDPSession) -> None:
+        self.browser, self.page, self.link = browser, page, link
+        self.run = browser.run
+        self.size(1280, 900)
+
+    def say(self, method: str, **terms: Any) -> dict[str, Any]:
+        """Send a command of the DevTools protocol; its result."""
+        said: dict[str, Any] = self.run(self.link.send(method, terms))
+        return said
 
     def size(self, width: int, height: int) -> None:
         """Make the window so large, in CSS pixels; a narrow one is a phone's."""
         terms: dict[str, Any] = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.say("Emulation.setDeviceMetricsOverride", **terms)
 
+    def paint(self, colours: Colours) -> None:
+        """Prefer light or dark pages, as a system does."""
+        self.run(self.page.emulate_media(color_scheme=colours))
+
+    def keep(self, cookies: Mapping[str, str], url: str) -> None:
+        """Keep cookies of a site."""
+        self.run(
+            self.page.context.add_cookies([{"name": name, "value": cookies[name], "url": url} for name in cookies])
+        )
+
+    def forget(self) -> None:
+        """Forget all cookies."""
+        self.run(self.page.context.clear_cookies())
+
     def open(self, url: str) -> None:
         """Load a page, to its end."""
-        self.say("Page.navigate", then="Page.loadEventFired", url=url)
+        self.run(self.page.goto(url))
 
     def evaluate(self, script: str) -> Any:
         """What an expression of JavaScript is worth on the page."""
-        said = self.say("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in said, said
-        return said["result"].get("value")
+        return self.run(self.page.evaluate(script))
 
     def violations(self) -> list[str]:
         """What the page's content security policy forbade."""
         found: list[str] = self.evaluate("window.violations")
         return found
 
-    def picture(self, file: Path) -> None:
-        """Save how the whole page looks, as a PNG."""
-        said = self.say("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(said["data"]))
+    def picture(self, file: Path, most: int | None = None, part: str = "body", scale: float = 1) -> None:
+        """Save how the page looks, as a PNG or WebP by the file's name.
 
-    def close(self) -> None:
-        """End it."""
-        if self.http is not None:
-            self.runner.run(self.http.close())
-        self.runner.close()
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.folder.cleanup()
+        Args:
+            most: pixels of its height; None: the whole page.
+            part: a selector of where it begins.
+            scale: pixels of the picture for each of the page's.
+        """
+        self.evaluate(FINISH)
+        width, height, top = self.run(self.page.evaluate(SIZE, part))
+        clip = {"x": 0, "y": top, "width": width, "height": min(height - top, most or height), "scale": scale}
+        kind = {"format": "webp", "quality": QUALITY} if file.suffix == ".webp" else {"format": "png"}
+        said = self.say("Page.captureScreenshot", captureBeyondViewport=True, clip=clip, **kind)
+        file.write_bytes(base64.b64decode(said["data"]))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from functools import cache
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
+from psycopg.pq import TransactionStatus
 
 from keys.connection import parameters
 from tests.support.environment import RESOURCES
@@ -35,7 +36,7 @@ def new_database(suffix: str) -> Iterator[str]:
         drop_database(link, name)
 
 
-@cache
+@functools.cache
 def migrated() -> str:
     """A migrated database without connections, which others are copied from; its name. It stays until the run ends."""
     given = parameters() | {"dbname": "postgres"}
@@ -75,13 +76,43 @@ def maintenance_connection() -> psycopg.Connection[Any]:
 
 
 @contextlib.contextmanager
-def using(name: str) -> Iterator[None]:
-    """Django's database is this one meanwhile."""
+def using(name: str, *, keep: bool = False) -> Iterator[None]:
+    """Django's database is this one meanwhile.
+
+    Args:
+        keep: keep the connection for the next time. It has compiled the triggers and planned their queries, which takes
+            longer than what a usual test asks. The database can't be a template then.
+    """
     connection.close()
     before = settings.DATABASES["default"]["NAME"]
     settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = name
+    if keep:
+        connect = functools.partial(kept_or_new, connection.get_new_connection, name)
+        connection.get_new_connection = connect  # type: ignore[method-assign]
     try:
         yield
     finally:
+        link = connection.connection
+        if keep:
+            del connection.get_new_connection
+            if link is not None and link.info.transaction_status == TransactionStatus.IDLE:
+                KEPT[name], connection.connection = link, None
         connection.close()
         settings.DATABASES["default"]["NAME"] = connection.settings_dict["NAME"] = before
+
+
+KEPT: dict[str, psycopg.Connection[Any]] = {}
+RESET = "RESET ALL; RESET ROLE; DISCARD TEMP; UNLISTEN *; SELECT pg_advisory_unlock_all()"
+
+
+def kept_or_new(connect: Callable[[Any], Any], name: str, given: Any) -> Any:
+    """The connection that was kept for this database, as a new one would be; or a new one."""
+    if (link := KEPT.pop(name, None)) is not None:
+        try:
+            link.autocommit = True
+            link.execute(RESET)
+        except psycopg.Error:  # a test has ended the server or its connections
+            link.close()
+        else:
+            return link
+    return connect(given)

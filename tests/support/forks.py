@@ -56,7 +56,7 @@ class Forked:
         """The exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs after so many seconds.
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
         """
         if self.returncode is None:
             watch = select.poll()

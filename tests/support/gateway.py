@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 from django.conf import settings
-from django.db import connection
 from django.test import override_settings
 
 from gateway_project import database, static_files
@@ -34,6 +33,7 @@ from tests.support import forks
 from tests.support.databases import admin_connection as admin_connection
 from tests.support.databases import new_database as new_database
 from tests.support.databases import using as using
+from tests.support.emptying import empty as empty
 from tests.support.fake_provider import Upstream
 from usage.models import FreeCalls, Hold, LedgerEntry, Process, Writer
 
@@ -43,54 +43,6 @@ PROVIDER_SECRET = "sk-ant-the-providers-own-1234"
 
 # One for all tests: making one reads a list of certificates each time.
 CLIENT = httpx.Client(timeout=30, trust_env=False)
-
-# What a test leaves behind, except for the processes that are running. What may only be added to is deleted without its
-# triggers; to truncate it, or to alter the triggers, would make the gateway plan its statements again for each test.
-LEFT = """
-BEGIN;
-SET LOCAL session_replication_role = replica;
-DELETE FROM usage_ledgerentry;
-DELETE FROM usage_adjustment;
-DELETE FROM usage_topup;
-DELETE FROM usage_override;
-DELETE FROM administration_restanswer;
-DELETE FROM administration_apitoken;
-DELETE FROM administration_grant;
-DELETE FROM django_admin_log;
-DELETE FROM auth_user_groups;
-DELETE FROM auth_user_user_permissions;
-DELETE FROM auth_user;
-SET LOCAL session_replication_role = origin;
-DELETE FROM usage_overrun;
-DELETE FROM usage_ownerday;
-DELETE FROM usage_credentialuse;
-DELETE FROM usage_hold;
-DELETE FROM usage_retained;
-DELETE FROM usage_window;
-DELETE FROM usage_limitstate;
-DELETE FROM usage_delivery;
-DELETE FROM usage_alerttarget;
-DELETE FROM usage_alert;
-DELETE FROM usage_budget;
-DELETE FROM usage_limit;
-DELETE FROM usage_refusal;
-DELETE FROM usage_freecalls;
-DELETE FROM messages_api_batch;
-DELETE FROM messages_api_binding;
-DELETE FROM messages_api_file;
-DELETE FROM keys_credential;
-DELETE FROM keys_virtualkeyroute;
-DELETE FROM keys_virtualkey;
-DELETE FROM keys_cooldown;
-DELETE FROM keys_performance;
-DELETE FROM keys_providerkey;
-DELETE FROM keys_modelalias;
-DELETE FROM keys_team;
-DELETE FROM keys_customer;
-DELETE FROM keys_signincount;
-UPDATE keys_gateway SET paused = false;
-COMMIT;
-"""
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +64,7 @@ def served(served_database: str, django_db_blocker: Any) -> Iterator[None]:
     """The gateway's database as the test's own, empty: what is written is committed. What the web processes log
     meanwhile is shown with a test that fails."""
     before = {web.log: web.log.stat().st_size for web in Web.running}
-    with django_db_blocker.unblock(), using(served_database):
+    with django_db_blocker.unblock(), using(served_database, keep=True):
         empty()
         yield
     for web in Web.running:
@@ -122,21 +74,12 @@ def served(served_database: str, django_db_blocker: Any) -> Iterator[None]:
 @pytest.fixture
 def apart(apart_database: str, django_db_blocker: Any) -> Iterator[str]:
     """The database for tests that do it harm, as the test's own, empty; its name."""
-    with django_db_blocker.unblock(), using(apart_database):
+    with django_db_blocker.unblock(), using(apart_database, keep=True):
         Hold.objects.all().delete()
         Process.objects.all().delete()
         Writer.objects.all().delete()
         empty()
         yield apart_database
-
-
-def empty() -> None:
-    """Take away what a test left, once the gateway has written what it still had to."""
-    deadline = time.monotonic() + 5
-    while Hold.objects.filter(process__isnull=False).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    with connection.cursor() as cursor:
-        cursor.execute(LEFT)
 
 
 class Web:

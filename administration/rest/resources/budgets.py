@@ -19,11 +19,11 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 from usage import budget_terms
 from usage.budget_forms import MOST_WINDOWS
 from usage.budget_terms import Scope, Terms
-from usage.budgets import Budget, Enforcement, Limit, LimitKind, Override, Period, TopUp, Unit
+from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Override, Period, TopUp, Unit
 from usage.owners import Owner
 from usage.standing import with_limit_standing, with_standing
 
-MOST_RATE = int(budget_terms.MOST)
+MOST_RATE = int(MOST)
 OWNERS: dict[str, type[Customer | Team | VirtualKey]] = {
     "customer_id": Customer,
     "team_id": Team,
@@ -175,7 +175,7 @@ class Owned(Listed, Added, Changed, Removed):
         [(name, pk)] = given.items()
         owner = self.chosen(OWNERS[name], pk, name)
         assert owner is not None
-        if isinstance(owner, VirtualKey) and (owner.passthrough or owner.revoked_at):
+        if isinstance(owner, VirtualKey) and owner.is_closed:
             raise ValidationError({name: f"The virtual key {pk} can't have budgets and limits any more."})
         return owner, self.chosen(ProviderKey, values.pop("provider_key_id", None), "provider_key_id")
 

@@ -10,10 +10,14 @@ from rest_framework.response import Response
 from rest_framework.serializers import CharField, ChoiceField
 
 from administration.rest import filters
-from administration.rest.members import Flag, Members, Moment, Text, Whole, number
+from administration.rest.members import Amount, Flag, Members, Moment, Text, Whole, number, texts
 from administration.rest.resource import Added, Changed, Listed, Resource, assign, written
 from keys import customers, pausing
+from keys.errors import Unusable
 from keys.models import MOST_TOKENS, Customer, Language, Team
+from usage import key_rules
+from usage.budgets import MOST, Period
+from usage.key_rules import CEILING, MOST_DAYS, PERIODS, UNSAID, KeyRules
 
 
 class CustomerMembers(Members):
@@ -28,6 +32,38 @@ class CustomerMembers(Members):
     created_at = Moment(read_only=True)
 
 
+def usd(text: str) -> Amount:
+    """An amount that may be missing."""
+    return Amount(required=False, allow_null=True, default=None, help_text=f"USD. {text}")
+
+
+def at_most(most: int, text: str) -> Whole:
+    """A whole number that may be missing."""
+    return Whole(required=False, allow_null=True, default=None, min_value=1, max_value=most, help_text=text)
+
+
+class KeyRulesMembers(Members):
+    """What a team's new keys get if nothing is said, and ceilings (`most_…`) that the team's admins can't pass.
+
+    A member that is left out is not kept: it is null.
+    """
+
+    period = ChoiceField(choices=PERIODS, required=False, default=Period.MONTH.value, help_text="Of both amounts.")
+    budget = usd(UNSAID)
+    most_budget = usd(CEILING)
+    rpm = at_most(int(MOST), UNSAID)
+    most_rpm = at_most(int(MOST), CEILING)
+    input_tpm = at_most(int(MOST), UNSAID)
+    most_input_tpm = at_most(int(MOST), CEILING)
+    output_tpm = at_most(int(MOST), UNSAID)
+    most_output_tpm = at_most(int(MOST), CEILING)
+    parallel = at_most(int(MOST), UNSAID)
+    most_parallel = at_most(int(MOST), CEILING)
+    days = at_most(MOST_DAYS, UNSAID)
+    most_days = at_most(MOST_DAYS, CEILING)
+    allowed_models = texts(required=False, default=list, help_text="Names and patterns (claude-*). Empty: all.")
+
+
 class TeamMembers(Members):
     """A group within a customer that shares virtual keys."""
 
@@ -39,6 +75,7 @@ class TeamMembers(Members):
     name = Text()
     max_tokens = Whole(required=False, allow_null=True, min_value=1, max_value=MOST_TOKENS)
     default_max_tokens = Whole(required=False, allow_null=True, min_value=1, max_value=MOST_TOKENS)
+    key_rules = KeyRulesMembers(required=False, allow_null=True, help_text="Rules for its keys. Null: there are none.")
     paused = Flag(read_only=True)
     created_at = Moment(read_only=True)
 
@@ -98,19 +135,36 @@ class Teams(Pausable, Listed, Added, Changed):
 
     scope = "teams"
     noun = "teams"
-    queryset = Team.objects.all()
+    queryset = Team.objects.select_related("key_rules")
     serializer_class = TeamMembers
     filters: ClassVar = {"customer_id": filters.by_id("customer"), "name": filters.by_text("name")}
 
     def add(self, values: dict[str, Any]) -> Team:
         """Save a new team."""
         self.chosen(Customer, values["customer_id"], "customer_id")
+        rules = values.pop("key_rules", None)
         row = Team(**values)
         self.require("add", row)
         customers.save(row)
+        if rules is not None:
+            self.put_rules(row, rules)
         return row
 
     def change(self, row: Team, values: dict[str, Any]) -> None:
         """Save these values."""
+        if "key_rules" in values:
+            self.put_rules(row, values.pop("key_rules"))
         assign(row, values)
         customers.save(row)
+
+    def put_rules(self, row: Team, rules: dict[str, Any] | None) -> None:
+        """Replace or remove the rules for a team's keys, if the person may.
+
+        Raises:
+            Unusable: a rule is invalid.
+        """
+        self.require("change", KeyRules(team=row))
+        try:
+            key_rules.put(row, rules)
+        except Unusable as error:
+            raise Unusable(str(error), {f"key_rules.{name}": texts for name, texts in error.fields.items()}) from None

@@ -97,7 +97,7 @@ if (zoneUrl && token) {
   fetch(zoneUrl, {
     method: "POST",
     headers: { "X-CSRFToken": token },
-    body: new URLSearchParams({ zone }),
-    redirect: "manual",
+    body: new URLSearchParams({ zone, script: "1" }),
+    keepalive: true,
   }).catch(() => {});
 }

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from keys import commands
 from keys.errors import Unusable
 from usage import request_ids, retained
-from usage.budgets import Retained
+from usage.retained import Retained
 
 
 class Command(commands.GatewayCommand):

@@ -14,15 +14,14 @@
       probe.remove();
       return found;
     };
-    Chart.defaults.color = colour("--body-fg");
-    Chart.defaults.borderColor = colour("--hairline-color");
     const usd = (value) => "$" + value.toLocaleString("en", { maximumFractionDigits: 4 });
-    const colours = [colour("--bar-fill"), "#e0a030", "#5b9a5b", "#b0506a", "#7a6bb0", "#3fa7a0", "#c2703d", "#999999"];
-    new Chart(canvas, {
+    const others = ["#e0a030", "#5b9a5b", "#b0506a", "#7a6bb0", "#3fa7a0", "#c2703d", "#999999"];
+    const shades = (number) => [colour("--bar-fill"), ...others][number % (others.length + 1)];
+    const chart = new Chart(canvas, {
       type: "bar",
       data: {
         labels,
-        datasets: series.map((one, number) => ({ ...one, backgroundColor: colours[number % colours.length] })),
+        datasets: series.map((one, number) => ({ ...one, backgroundColor: shades(number) })),
       },
       options: {
         animation: false,
@@ -38,5 +37,19 @@
         },
       },
     });
+    // Light or dark may change while the page is open.
+    const paint = () => {
+      const { legend } = chart.options.plugins;
+      const { x, y } = chart.options.scales;
+      for (const part of [legend.labels, x.ticks, y.ticks, y.title]) part.color = colour("--body-fg");
+      for (const axis of [x, y]) axis.grid.color = axis.border.color = colour("--hairline-color");
+      chart.data.datasets.forEach((one, number) => {
+        one.backgroundColor = shades(number);
+      });
+      chart.update();
+    };
+    paint();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+    new MutationObserver(paint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   }
 }
