@@ -21,9 +21,9 @@ from django.utils.http import urlsafe_base64_encode
 
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.admin.test_page_widths import styled
-from tests.support.browser import Browser
+from tests.support.browser import Window
 from tests.support.gateway import Web
-from tests.support.page_walk import Walk, forget, pages
+from tests.support.inspection import Inspection, forget, pages
 from tests.support.role_cast import VISITORS, Cast, make_role_cast
 from tests.support.signed_in import cookies_of, signed_in
 from tests.support.signing_in import PASSWORD, code
@@ -100,7 +100,7 @@ def cookies(cast: Cast, who: str) -> dict[str, str]:
     return cookies_of(person) if person else {}
 
 
-def test_every_page_of_an_owner_suits_everyone(chromium: Browser, styled: Web, cast: Cast) -> None:
+def test_every_page_of_an_owner_suits_everyone(chromium: Window, styled: Web, cast: Cast) -> None:
     found = pages(cast, "owner")
     more = {
         "report by key": found["usage_report"] + "?range=month&group=virtual_key",
@@ -109,29 +109,29 @@ def test_every_page_of_an_owner_suits_everyone(chromium: Browser, styled: Web, c
         "list without a match": found["admin:keys_team_changelist"] + "?q=nothing",
         "popup": found["admin:keys_team_add"] + "?_popup=1",
     }
-    walk = Walk(chromium, styled, FORGIVEN)
-    walk.visit_as(cookies(cast, "owner"))
+    inspection = Inspection(chromium, styled, FORGIVEN)
+    inspection.visit_as(cookies(cast, "owner"))
     for title, path in (found | more).items():
-        walk.open(path)
-        assert walk.status() == 200, title
-        walk.look(title)
-    assert len(walk.seen) > 90
-    assert not walk.wrong, walk.report()
+        inspection.open(path)
+        assert inspection.status() == 200, title
+        inspection.look(title)
+    assert len(inspection.seen) > 90
+    assert not inspection.wrong, inspection.report()
 
 
-def test_every_list_without_rows_suits_everyone(chromium: Browser, styled: Web) -> None:
+def test_every_list_without_rows_suits_everyone(chromium: Window, styled: Web) -> None:
     found = pages(Cast({}, {}), "owner")
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     with signed_in() as boss:
-        walk.visit_as(boss)
+        inspection.visit_as(boss)
         for title, path in found.items():
             if title.endswith("_changelist") or title in WITHOUT_ROWS:
-                walk.open(path)
-                walk.look(f"empty {title}")
-    assert not walk.wrong, walk.report()
+                inspection.open(path)
+                inspection.look(f"empty {title}")
+    assert not inspection.wrong, inspection.report()
 
 
-def test_pages_that_follow_a_form_suit_everyone(chromium: Browser, styled: Web, cast: Cast) -> None:
+def test_pages_that_follow_a_form_suit_everyone(chromium: Window, styled: Web, cast: Cast) -> None:
     key, team = cast.row("keys.virtualkey"), cast.row("keys.team")
     colleague = cast.row("administration.person")
     forms = {
@@ -151,17 +151,17 @@ def test_pages_that_follow_a_form_suit_everyone(chromium: Browser, styled: Web, 
         "rotated": (reverse("admin:keys_virtualkey_rotate", args=[key.pk]), SUBMIT),
         "after the rotation": (reverse("admin:key", args=[key.pk]), ""),
     }
-    walk = Walk(chromium, styled)
-    walk.visit_as(cookies(cast, "owner"))
+    inspection = Inspection(chromium, styled)
+    inspection.visit_as(cookies(cast, "owner"))
     for title, (path, script) in forms.items():
-        walk.open(path)
+        inspection.open(path)
         if script:
-            walk.submit(script)
-        walk.look(title)
-    assert not walk.wrong, walk.report()
+            inspection.submit(script)
+        inspection.look(title)
+    assert not inspection.wrong, inspection.report()
 
 
-def test_pages_for_visitors_and_pages_of_errors_suit_everyone(chromium: Browser, styled: Web, cast: Cast) -> None:
+def test_pages_for_visitors_and_pages_of_errors_suit_everyone(chromium: Window, styled: Web, cast: Cast) -> None:
     member = cast.people["member"]
     assert member is not None
     link = [urlsafe_base64_encode(force_bytes(member.pk)), default_token_generator.make_token(member)]
@@ -173,52 +173,52 @@ def test_pages_for_visitors_and_pages_of_errors_suit_everyone(chromium: Browser,
         "form that is too old": (login, WITHOUT_TOKEN),
         "too many fields": (my, TOO_MANY_FIELDS),
     }
-    walk = Walk(chromium, styled, FORGIVEN)
-    walk.visit_as({})
+    inspection = Inspection(chromium, styled, FORGIVEN)
+    inspection.visit_as({})
     for title, (path, script) in {**{title: (path, "") for title, path in opened.items()}, **forms}.items():
-        walk.open(path, leads_on=title.startswith("invitation"))
+        inspection.open(path, leads_on=title.startswith("invitation"))
         if script:
-            walk.submit(script)
-        walk.look(title)
-    walk.visit_as(cookies_of(member))
+            inspection.submit(script)
+        inspection.look(title)
+    inspection.visit_as(cookies_of(member))
     for title, path in {"403": reverse("admin:keys_providerkey_changelist"), "404 in the site": "/admin/nope/"}.items():
-        walk.open(path)
-        walk.look(title)
-    walk.open(reverse("account"))
-    walk.submit(WITHOUT_TOKEN.replace("#content form, main form", "#logout-form"))
-    walk.look("form that is too old in the site")
+        inspection.open(path)
+        inspection.look(title)
+    inspection.open(reverse("account"))
+    inspection.submit(WITHOUT_TOKEN.replace("#content form, main form", "#logout-form"))
+    inspection.look("form that is too old in the site")
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE usage_rollup RENAME TO usage_rollup_away")
         try:
-            walk.open(reverse("usage_report"))
+            inspection.open(reverse("usage_report"))
         finally:
             cursor.execute("ALTER TABLE usage_rollup_away RENAME TO usage_rollup")
-    walk.look("500")
-    assert not walk.wrong, walk.report()
+    inspection.look("500")
+    assert not inspection.wrong, inspection.report()
 
 
-def test_the_pages_of_second_factors_suit_everyone(chromium: Browser, styled: Web) -> None:
+def test_the_pages_of_second_factors_suit_everyone(chromium: Window, styled: Web) -> None:
     dora = User.objects.create_superuser("dora", password=PASSWORD)
     passkey = Authenticator.Type.WEBAUTHN
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     # However slow the machine is, dora has proved lately who she is.
     proof = {"method": "password", "at": time.time() + 3600, "username": "dora"}
-    walk.visit_as(cookies_of(dora, account_authentication_methods=[proof]))
+    inspection.visit_as(cookies_of(dora, account_authentication_methods=[proof]))
 
     def look(name: str, *args: object) -> None:
-        walk.open(reverse(name, args=args))
-        walk.look(name)
+        inspection.open(reverse(name, args=args))
+        inspection.look(name)
 
     def enter(text: str) -> None:
-        walk.submit(f"document.querySelector('[name=code]').value = '{text}'; {SUBMIT}")
+        inspection.submit(f"document.querySelector('[name=code]').value = '{text}'; {SUBMIT}")
 
     look("account")
     look("mfa_activate_totp")
     secret = chromium.evaluate("document.querySelector('.typed').textContent")
     enter("123")
-    walk.look("wrong code")
+    inspection.look("wrong code")
     enter(code(secret))
-    walk.look("recovery codes")
+    inspection.look("recovery codes")
     for name in ("account", "usersessions_list", "mfa_deactivate_totp", "mfa_generate_recovery_codes"):
         look(name)
     for name in ("mfa_add_webauthn", "account_reauthenticate", "mfa_reauthenticate"):
@@ -227,25 +227,25 @@ def test_the_pages_of_second_factors_suit_everyone(chromium: Browser, styled: We
     look("mfa_edit_webauthn", key.pk)
     look("mfa_remove_webauthn", key.pk)
     key.delete()
-    walk.visit_as({})
-    walk.open(reverse("admin:login"))
-    walk.submit(SIGN_IN % PASSWORD)
-    walk.look("mfa_authenticate")
-    assert walk.window.evaluate("document.querySelector('[name=code]') !== null")
-    assert not walk.wrong, walk.report()
+    inspection.visit_as({})
+    inspection.open(reverse("admin:login"))
+    inspection.submit(SIGN_IN % PASSWORD)
+    inspection.look("mfa_authenticate")
+    assert inspection.window.evaluate("document.querySelector('[name=code]') !== null")
+    assert not inspection.wrong, inspection.report()
 
 
-def test_what_other_roles_see_fits_a_laptop_and_a_phone(chromium: Browser, styled: Web, cast: Cast) -> None:
+def test_what_other_roles_see_fits_a_laptop_and_a_phone(chromium: Window, styled: Web, cast: Cast) -> None:
     """Forms are for reading only where a person may not change a row: the auditor sees all of them."""
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     for who in VISITORS[1:]:
         if who == "owner":
             continue
-        walk.visit_as(cookies(cast, who))
+        inspection.visit_as(cookies(cast, who))
         for name, path in pages(cast, who).items():
             if name in BY_ROLE or (who == "auditor" and name.endswith("_change")):
-                walk.open(path)
-                assert walk.status() == 200, f"{who} {name}"
-                walk.measure(f"{who} {name}")
-    assert len(walk.seen) > 60
-    assert not walk.wrong, walk.report()
+                inspection.open(path)
+                assert inspection.status() == 200, f"{who} {name}"
+                inspection.measure(f"{who} {name}")
+    assert len(inspection.seen) > 60
+    assert not inspection.wrong, inspection.report()

@@ -6,32 +6,33 @@ import pytest
 from django.urls import reverse
 
 from tests.admin.test_page_widths import filled, styled
-from tests.support.browser import Browser
+from tests.support.browser import Colours, Window
 from tests.support.gateway import Web
+from tests.support.inspection import UNFOLD, Inspection
 from tests.support.keyboard import STOPS, UNREACHABLE, Keyboard
-from tests.support.page_walk import UNFOLD, Walk
 from tests.support.signed_in import signed_in
 
 __all__ = ["filled", "styled"]
 
 ACTIVE = "document.activeElement"
+COLOURS: tuple[Colours, ...] = ("light", "dark")
 
 
 @pytest.fixture
-def keyboard(chromium: Browser) -> Keyboard:
+def keyboard(chromium: Window) -> Keyboard:
     return Keyboard(chromium)
 
 
-def focus(window: Browser, selector: str) -> None:
+def focus(window: Window, selector: str) -> None:
     window.evaluate(f"document.querySelector({selector!r}).focus()")
 
 
-def has_focus(window: Browser, selector: str) -> bool:
+def has_focus(window: Window, selector: str) -> bool:
     return bool(window.evaluate(f"{ACTIVE}.matches({selector!r})"))
 
 
 def test_tab_reaches_all_that_can_be_clicked_and_the_focus_is_seen(
-    chromium: Browser, styled: Web, filled: dict[str, str], keyboard: Keyboard
+    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
 ) -> None:
     """On a page of each kind, in light and dark colours. The first stop leads to the content."""
     paths = {
@@ -48,16 +49,16 @@ def test_tab_reaches_all_that_can_be_clicked_and_the_focus_is_seen(
         "report": reverse("usage_report"),
         "account": reverse("account"),
     }
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     wrong: dict[str, list[str]] = {}
-    walk.visit_as({})
+    inspection.visit_as({})
     with signed_in() as boss:
         for title, path in paths.items():
             if title == "overview":
-                walk.visit_as(boss)
-            for dark in (False, True):
-                walk.open(path)
-                walk.dark(dark)
+                inspection.visit_as(boss)
+            for colours in COLOURS:
+                inspection.open(path)
+                chromium.paint(colours)
                 chromium.evaluate(f"{UNFOLD}; 0")
                 stops = keyboard.tour()
                 reached = {stop["name"] for stop in stops}
@@ -68,18 +69,18 @@ def test_tab_reaches_all_that_can_be_clicked_and_the_focus_is_seen(
                 if title != "start" and not stops[0]["text"].startswith("Skip to"):
                     faults.append("the first stop doesn't lead to the content")
                 if faults:
-                    wrong[f"{title}{' dark' * dark}"] = faults
+                    wrong[f"{title} {colours}"] = faults
     assert wrong == {}
 
 
 def test_the_first_stop_leads_past_the_bar(
-    chromium: Browser, styled: Web, filled: dict[str, str], keyboard: Keyboard
+    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
 ) -> None:
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     with signed_in() as boss:
         for path in (reverse("admin:keys_virtualkey_changelist"), reverse("my"), reverse("docs")):
-            walk.visit_as(boss)
-            walk.open(path)
+            inspection.visit_as(boss)
+            inspection.open(path)
             keyboard.press("Tab")
             assert keyboard.text().startswith("Skip to"), path
             keyboard.press("Enter")
@@ -88,12 +89,12 @@ def test_the_first_stop_leads_past_the_bar(
 
 
 def test_slash_moves_to_the_search_box_and_escape_back(
-    chromium: Browser, styled: Web, filled: dict[str, str], keyboard: Keyboard
+    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
 ) -> None:
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     with signed_in() as boss:
-        walk.visit_as(boss)
-        walk.open(reverse("admin:keys_virtualkey_changelist"))
+        inspection.visit_as(boss)
+        inspection.open(reverse("admin:keys_virtualkey_changelist"))
         for selector in (".rooms a", ".action-select"):
             focus(chromium, selector)
             keyboard.press("/")
@@ -110,12 +111,12 @@ def test_slash_moves_to_the_search_box_and_escape_back(
 
 
 def test_escape_closes_what_is_open_and_gives_the_focus_back(
-    chromium: Browser, styled: Web, filled: dict[str, str], keyboard: Keyboard
+    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
 ) -> None:
-    walk = Walk(chromium, styled)
+    inspection = Inspection(chromium, styled)
     with signed_in() as boss:
-        walk.visit_as(boss)
-        walk.open(reverse("admin:keys_virtualkey_changelist"))
+        inspection.visit_as(boss)
+        inspection.open(reverse("admin:keys_virtualkey_changelist"))
         for menu in ("details.account", "details.filter-menu"):
             focus(chromium, f"{menu} summary")
             keyboard.press("Enter")
@@ -125,7 +126,7 @@ def test_escape_closes_what_is_open_and_gives_the_focus_back(
             keyboard.press("Escape")
             assert not chromium.evaluate(f"document.querySelector({menu!r}).open"), menu
             assert has_focus(chromium, f"{menu} summary")
-        walk.open(filled["add price"])
+        inspection.open(filled["add price"])
         for link, box in (("#calendarlink0", "#calendarbox0"), ("#clocklink0", "#clockbox0")):
             shown = f"document.querySelector({box!r}).checkVisibility()"
             focus(chromium, link)
@@ -135,7 +136,7 @@ def test_escape_closes_what_is_open_and_gives_the_focus_back(
             keyboard.press("Escape")
             assert not chromium.evaluate(shown)
             assert has_focus(chromium, link)
-        walk.open(filled["issue many"])
+        inspection.open(filled["issue many"])
         focus(chromium, ".select2-selection")
         keyboard.press("Enter")
         assert chromium.evaluate("document.querySelector('.select2-dropdown') !== null")

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection
 from importlib.resources import files
 
-from tests.support.browser import Browser
+from tests.support.browser import Window
 
 SOURCE = (files("axe_playwright_python") / "axe.min.js").read_text()
 # The rules that depend on colours, and so on light or dark.
@@ -28,10 +28,10 @@ axe.run({exclude: [".operation-tag-content > span ~ span"]}, %s).then(({violatio
 """
 
 
-def faults(window: Browser, rules: Collection[str] = ()) -> list[str]:
+def faults(window: Window, rules: Collection[str] = ()) -> list[str]:
     """The faults of the page that is open, of these rules only if some are given."""
     if not window.evaluate("'axe' in window"):
-        window.evaluate(f"{SOURCE}; 0")
+        window.say("Runtime.evaluate", expression=SOURCE)
     options: dict[str, object] = {"resultTypes": ["violations"], "preload": False}
     if rules:
         options["runOnly"] = {"type": "rule", "values": [*rules]}

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.browser import Browser
+from tests.support.browser import Window
 
-# What the protocol calls keys: their code, their number for scripts, and the text that they enter.
-KEYS = {
-    "Tab": ("Tab", 9, ""),
-    "Enter": ("Enter", 13, "\r"),
-    "Escape": ("Escape", 27, ""),
-    " ": ("Space", 32, " "),
-    "/": ("Slash", 191, "/"),
-    "ArrowDown": ("ArrowDown", 40, ""),
-}
 # The element that has the focus, in words: a name that is the same for no other element of the page, and how it shows
 # the focus. An outline of the browser's own (auto) is seen on all colours.
 FOCUS = """(() => {
@@ -61,16 +52,12 @@ MOST_STOPS = 400
 class Keyboard:
     """Presses keys as a person does, one after the other."""
 
-    def __init__(self, window: Browser) -> None:
+    def __init__(self, window: Window) -> None:
         self.window = window
-        window.say("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def press(self, key: str) -> None:
         """Press a key and let it go."""
-        code, number, text = KEYS[key]
-        terms: dict[str, Any] = {"key": key, "code": code, "windowsVirtualKeyCode": number}
-        self.window.say("Input.dispatchKeyEvent", type="keyDown", text=text, **terms)
-        self.window.say("Input.dispatchKeyEvent", type="keyUp", **terms)
+        self.window.run(self.window.page.keyboard.press(key))
 
     def focus(self) -> dict[str, Any] | None:
         """What has the focus; None: nothing has it."""

@@ -1,4 +1,4 @@
-"""A walk through the pages of a running gateway in Chromium, with what is wrong with each."""
+"""A look at the pages of a running gateway in Chromium: what is wrong with each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import connection
 from administration.models import ApiToken
 from tests.roles.test_access import METHODS, VISITORS, address, lines, urls
 from tests.support import axe
-from tests.support.browser import Browser
+from tests.support.browser import Window
 from tests.support.gateway import Web
 from tests.support.role_cast import Cast
 
@@ -42,14 +42,14 @@ DRAWN = """new Promise(done => {
 })"""
 
 
-class Walk:
+class Inspection:
     """The pages that were looked at, by their titles, with their faults.
 
     Args:
         forgiven: rules of axe by the page's title, for what isn't ours to mend.
     """
 
-    def __init__(self, window: Browser, web: Web, forgiven: Mapping[str, Collection[str]] | None = None) -> None:
+    def __init__(self, window: Window, web: Web, forgiven: Mapping[str, Collection[str]] | None = None) -> None:
         self.window = window
         self.web = web
         self.forgiven = forgiven or {}
@@ -58,14 +58,13 @@ class Walk:
 
     def visit_as(self, cookies: Mapping[str, str]) -> None:
         """Be the person of these cookies; a visitor without any."""
-        self.window.say("Network.clearBrowserCookies")
-        for name, value in {"time_zone": "UTC", **cookies}.items():
-            self.window.say("Network.setCookie", name=name, value=value, url=self.web.url)
+        self.window.forget()
+        self.window.keep({"time_zone": "UTC", **cookies}, self.web.url)
 
     def open(self, path: str, *, leads_on: bool = False) -> None:
         """Open a page as on a laptop, in light colours. `leads_on`: it redirects to another one."""
         self.window.size(*LAPTOP)
-        self.dark(False)
+        self.window.paint("light")
         self.window.open(self.web.url + path)
         shown = self.window.evaluate("location.pathname")
         assert leads_on or shown == path.partition("?")[0], f"{path} led to {shown}"
@@ -79,19 +78,18 @@ class Walk:
 
     def submit(self, script: str) -> None:
         """Do what leads to another page, and wait for that page."""
-        self.window.say("Runtime.evaluate", then="Page.loadEventFired", expression=script)
+        self.window.run(self._follow(script))
 
-    def dark(self, dark: bool) -> None:
-        """Prefer dark colours, or light ones."""
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.window.say("Emulation.setEmulatedMedia", features=features)
+    async def _follow(self, script: str) -> None:
+        async with self.window.page.expect_navigation():
+            await self.window.page.evaluate(script)
 
     def look(self, title: str) -> None:
         """Note what is wrong with the page that is open."""
         self.window.evaluate(f"{UNFOLD}; 0")
         found = axe.faults(self.window)
         self.picture(title)
-        self.dark(True)
+        self.window.paint("dark")
         found += [f"dark: {fault}" for fault in axe.faults(self.window, axe.COLOURS)]
         self.picture(f"{title} dark")
         self.window.size(*PHONE)
