@@ -15,7 +15,7 @@ from administration.members import pages as member_pages
 from gateway_project.logs import LineFormatter
 from tests.support.gateway import Web, talk
 
-WRONG_HOST = {"HTTP_HOST": "a b"}
+WRONG_HOST: dict[str, Any] = {"HTTP_HOST": "a b"}
 COOKIE = {"HTTP_COOKIE": f"csrftoken={'a' * 32}"}
 OVERVIEW, START = '<a href="/admin/">Back to the overview</a>', '<a href="/">To the start page</a>'
 

@@ -202,8 +202,12 @@ def test_the_pages_of_second_factors_suit_everyone(chromium: Window, styled: Web
     passkey = Authenticator.Type.WEBAUTHN
     inspection = Inspection(chromium, styled)
     # However slow the machine is, dora has proved lately who she is.
-    proof = {"method": "password", "at": time.time() + 3600, "username": "dora"}
-    inspection.visit_as(cookies_of(dora, account_authentication_methods=[proof]))
+    proof = {"method": "password", "at": time.time() + 3600, "username": "dora", "reauthenticated": True}
+    proofs: dict[str, object] = {
+        "account_authentication_methods": [proof],
+        "account_authentication_methods_user": str(dora.pk),
+    }
+    inspection.visit_as(cookies_of(dora, **proofs))
 
     def look(name: str, *args: object) -> None:
         inspection.open(reverse(name, args=args))

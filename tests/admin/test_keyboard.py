@@ -16,6 +16,8 @@ __all__ = ["filled", "styled"]
 
 ACTIVE = "document.activeElement"
 COLOURS: tuple[Colours, ...] = ("light", "dark")
+# One page of each style sheet.
+IN_DARK = ("start", "my", "list", "form", "report")
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_tab_reaches_all_that_can_be_clicked_and_the_focus_is_seen(
                     faults.append("the first stop doesn't lead to the content")
                 if faults:
                     wrong[f"{title} {colours}"] = faults
-    assert wrong == {}
+    assert wrong == {}, "\n".join(f"{title}: {fault}" for title, faults in wrong.items() for fault in faults)
 
 
 def test_the_first_stop_leads_past_the_bar(
@@ -78,14 +80,14 @@ def test_the_first_stop_leads_past_the_bar(
 ) -> None:
     inspection = Inspection(chromium, styled)
     with signed_in() as boss:
-        for path in (reverse("admin:keys_virtualkey_changelist"), reverse("my"), reverse("docs")):
+        for path in (reverse("admin:keys_virtualkey_changelist"), reverse("my")):
             inspection.visit_as(boss)
             inspection.open(path)
             keyboard.press("Tab")
             assert keyboard.text().startswith("Skip to"), path
             keyboard.press("Enter")
             keyboard.press("Tab")
-            assert chromium.evaluate(f"{ACTIVE}.closest('main, #document') !== null"), path
+            assert chromium.evaluate(f"{ACTIVE}.closest('main') !== null"), (path, keyboard.focus())
 
 
 def test_slash_moves_to_the_search_box_and_escape_back(

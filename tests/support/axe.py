@@ -14,8 +14,6 @@ from tests.support.browser import Window
 SOURCE = (files("axe_playwright_python") / "axe.min.js").read_text()
 # The rules that depend on colours, and so on light or dark.
 COLOURS = ("color-contrast", "link-in-text-block")
-# The rule that depends on the width of the window.
-NARROW = ("scrollable-region-focusable",)
 # The impacts that count: minor ones don't.
 IMPACTS = ("critical", "serious", "moderate")
 # A transition between light and dark would be caught halfway. Of the hundreds of operations of the API reference, which

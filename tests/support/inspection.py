@@ -10,11 +10,11 @@ from pathlib import Path
 from django.db import connection
 
 from administration.models import ApiToken
-from tests.roles.test_access import METHODS, VISITORS, address, lines, urls
+from tests.roles.test_access import METHODS, address, lines, urls
 from tests.support import axe
 from tests.support.browser import Window
 from tests.support.gateway import Web
-from tests.support.role_cast import Cast
+from tests.support.role_cast import VISITORS, Cast
 
 # A folder for pictures of what is looked at, for people.
 PICTURES = os.environ.get("PICTURES_DIR", "")
@@ -92,9 +92,6 @@ class Inspection:
         self.window.paint("dark")
         found += [f"dark: {fault}" for fault in axe.faults(self.window, axe.COLOURS)]
         self.picture(f"{title} dark")
-        self.window.size(*PHONE)
-        self.window.evaluate(WIDTH)
-        found += [f"on a phone: {fault}" for fault in axe.faults(self.window, axe.NARROW)]
         forgiven = self.forgiven.get(title, ())
         self.measure(title, [fault for fault in found if not any(f" {rule}:" in fault for rule in forgiven)])
 
