@@ -37,7 +37,7 @@ MOST_PRESSES = 12
 
 
 def provider(seen: Seen) -> Answer:
-    """Anthropic, as far as these walks call it."""
+    """The parts of Anthropic that these walks call."""
     if seen.method == "GET":
         models = [{"type": "model", "id": name, "display_name": name} for name in (OPUS, SONNET, HAIKU)]
         return whole(200, json.dumps({"data": models, "has_more": False}).encode())
@@ -120,7 +120,7 @@ def test_a_newcomer_gets_from_an_empty_database_to_a_revoked_key(chromium: Windo
     assert Decimal(spent.removeprefix("$")) > 0
     walk.step("spend")
 
-    # An answer that would be so long costs more than the budget has.
+    # An answer of that length costs more than the budget has.
     refusal = paste(call.replace('"max_tokens": 100', '"max_tokens": 64000').replace(HAIKU, OPUS))
     walk.go("Keys")
     walk.press("notebooks")
