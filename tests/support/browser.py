@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from playwright.async_api import CDPSession, Page, async_playwright
+from playwright.async_api import CDPSession, Error, Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless_shell")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server")
@@ -120,8 +120,13 @@ class Window:
         self.run(self.page.context.clear_cookies())
 
     def open(self, url: str) -> None:
-        """Load a page, to its end."""
-        self.run(self.page.goto(url))
+        """Load a page, to its end, whatever its status."""
+        try:
+            self.run(self.page.goto(url))
+        except Error as error:
+            # An error without a body, for which Chromium shows a page of its own.
+            if "ERR_HTTP_RESPONSE_CODE_FAILURE" not in error.message:
+                raise
 
     def evaluate(self, script: str) -> Any:
         """What an expression of JavaScript is worth on the page."""
