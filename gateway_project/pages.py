@@ -31,9 +31,7 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
-# Below this path, programs use the administration's REST API. They get errors in its shape, and send bodies with more
-# methods than pages do.
-REST = "/api/"
+# Programs send the administration's REST API bodies with more methods than browsers send pages.
 METHODS_WITH_BODY = {True: ("POST", "PUT", "PATCH", "DELETE"), False: ("POST",)}
 # Seconds for the whole body to arrive.
 BODY_SECONDS = 30
@@ -265,7 +263,7 @@ def busy(*, closes: bool = False) -> PageRefused:
 def is_rest(scope: Any) -> bool:
     """Whether the request is for the administration's REST API."""
     path: str = scope["path"]
-    return path.startswith(REST)
+    return path.startswith(errors.BELOW)
 
 
 async def say(send: Send, refusal: PageRefused, *, rest: bool = False) -> None:

@@ -66,6 +66,7 @@ if page_socket.serves_pages_here():
     ]
 
 ROOT_URLCONF = "gateway_project.urls"
+CSRF_FAILURE_VIEW = "administration.error_pages.untrusted_form"
 ASGI_APPLICATION = "gateway_project.asgi.application"
 
 TEMPLATES = [

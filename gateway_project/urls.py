@@ -16,7 +16,10 @@ from keys.choices import Autocomplete
 from messages_api.reference import document
 from usage.views import report
 
+handler400 = "administration.error_pages.bad_request"
 handler403 = "administration.refused.page"
+handler404 = "administration.error_pages.not_found"
+handler500 = "administration.error_pages.failed"
 
 urlpatterns = [
     path("", TemplateView.as_view(template_name="home.html"), name="home"),

@@ -38,6 +38,12 @@ CODES = {
     503: "unavailable",
 }
 RETRY_SECONDS = 5
+# Below this path, errors have this shape, also those of requests that reach no resource.
+BELOW = "/api/"
+
+NOT_FOUND = "There is nothing at this URL, or this token may not see it."
+NO_DATABASE = "The database can't be used at the moment."
+FAILED = "The gateway failed. Its log says why."
 
 
 class RestError(exceptions.APIException):
@@ -77,7 +83,7 @@ def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
             messages = error.message_dict if hasattr(error, "error_dict") else {"": error.messages}
             return _invalid({name.replace("__all__", ""): texts for name, texts in messages.items()})
         case Http404():
-            return _response(404, "not_found", "There is nothing at this URL, or this token may not see it.")
+            return _response(404, "not_found", NOT_FOUND)
         case PermissionDenied():
             return _response(403, "forbidden", str(error) or "This token may not do that.")
         case sign_in.Refused():
@@ -85,12 +91,7 @@ def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
             return _response(error.status, code, error.words, headers={"Retry-After": str(error.seconds)})
         case OperationalError() | InterfaceError():
             logger.warning("a REST request failed: the database can't be used (%s)", type(error).__name__)
-            return _response(
-                503,
-                "unavailable",
-                "The database can't be used at the moment.",
-                headers={"Retry-After": str(RETRY_SECONDS)},
-            )
+            return _response(503, "unavailable", NO_DATABASE, headers={"Retry-After": str(RETRY_SECONDS)})
         case exceptions.APIException():
             headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else {}
             return _response(
@@ -98,7 +99,7 @@ def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
             )
     fault = DatabaseError.__name__ if isinstance(error, DatabaseError) else type(error).__name__
     logger.error("a REST request failed: %s", fault, exc_info=error)
-    return _response(500, "internal", "The gateway failed. Its log says why.")
+    return _response(500, "internal", FAILED)
 
 
 def flattened(detail: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:

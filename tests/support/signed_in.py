@@ -12,14 +12,26 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
 
 
+def session_of(person: User, **more: object) -> SessionStore:
+    """A new session of a person, with more values."""
+    session = SessionStore()
+    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(person.pk), "django.contrib.auth.backends.ModelBackend"
+    session[HASH_SESSION_KEY] = person.get_session_auth_hash()
+    session.update(more)
+    session.create()
+    return session
+
+
+def cookies_of(person: User, **more: object) -> dict[str, str]:
+    """The cookies of a browser in which a person is signed in."""
+    return {"sessionid": str(session_of(person, **more).session_key)}
+
+
 @contextlib.contextmanager
 def signed_in(name: str = "boss") -> Iterator[dict[str, str]]:
     """The cookies of a superuser, who is deleted afterwards."""
     boss = User.objects.create_superuser(name)
-    session = SessionStore()
-    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(boss.pk), "django.contrib.auth.backends.ModelBackend"
-    session[HASH_SESSION_KEY] = boss.get_session_auth_hash()
-    session.create()
+    session = session_of(boss)
     try:
         yield {"sessionid": str(session.session_key)}
     finally:
