@@ -1,5 +1,4 @@
-"""A day of changes: every table that the audit log watches is changed by pages, by REST, by commands and by SQL. Each
-change is in the log, and each change of the log itself is found."""
+"""A day of changes of every watched table by pages, REST, commands and SQL: each is in the audit log."""
 
 from __future__ import annotations
 
@@ -39,6 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # The ways in which the log calls those who act.
 PAGE, REST, COMMAND, SQL = "boss", "boss, by API token", "manage.py", "SQL ("
 PRICES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+DATES = {"starts_at": "now()", "until": "now() + interval '1 day'"}
 # A file that `apply` carries out.
 FILE = """
 provider_keys: [{name: main, provider: echo, models: [a-*]}]
@@ -285,12 +285,7 @@ CHANGES: dict[str, dict[str, tuple[Do, str]]] = {
             "→ r",
         ),
         SQL: (
-            inserted(
-                "usage_override",
-                **{"budget_id": "{budget}", "amount": "5", "starts_at": "now()", "until": "now() + interval '1 day'"},
-                reason="'s'",
-                author="'x'",
-            ),
+            inserted("usage_override", budget_id="{budget}", amount="5", reason="'s'", author="'x'", **DATES),
             "amount: nothing → 5.000000000000",
         ),
     },
@@ -400,7 +395,7 @@ def missing(day: Day) -> list[str]:
         for way, (do, expected) in ways.items():
             before = AuditEvent.objects.latest("id").pk
             do(day)
-            events = list(AuditEvent.objects.filter(id__gt=before, table_name=table))
+            events = AuditEvent.objects.filter(id__gt=before, table_name=table)
             names = dict(AuditName.objects.filter(table_name=table).values_list("pk", "value"))
             found = [(said(event)[0], in_words(event, names), event.address) for event in events]
             address = "127.0.0.1" if way in (PAGE, REST) else ""
@@ -438,14 +433,12 @@ def test_a_day_of_changes_is_in_the_log_and_each_change_of_the_log_is_found(fold
     sql("UPDATE keys_gateway SET paused = true")
     seals.seal()
     assert verified()[0] == 0
-    file = seal_file.path()
-    kept = file.read_bytes()
+    kept = (file := seal_file.path()).read_bytes()
     for name, statement in forgeries().items():
         with transaction.atomic():
             forge(statement)
             code, words = verified()
-            assert code == 1, f"{name} is not found"
-            assert "event" in words
+            assert (code, "event" in words) == (1, True), f"{name} is not found"
             # A forger with the rights of the database's owner computes all seals again.
             forge("DELETE FROM keys_auditseal")
             file.unlink()
