@@ -25,7 +25,7 @@ from tests.support.fake_provider import Seen, Step
 
 T = TypeVar("T")
 FIRST_BYTE_SECONDS = 5.0
-CONNECT_SECONDS = 1.0
+CONNECT_SECONDS = 3.0
 
 
 @dataclass
