@@ -23,6 +23,7 @@ from django.urls import reverse
 
 from administration.rest import errors
 from keys.product import NAME
+from keys.uncached import kept_nowhere
 
 TEMPLATE = "errors/page.html"
 
@@ -163,8 +164,7 @@ def finished(response: HttpResponse, page: ErrorPage) -> HttpResponse:
     """The answer with its headers. No cache keeps it."""
     for name, value in page.headers.items():
         response.headers[name] = value
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return kept_nowhere(response)
 
 
 def is_rest(request: HttpRequest) -> bool:
