@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser pictures test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
+.PHONY: help run test test-long test-browser pictures test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -18,7 +18,10 @@ run: check-python  ## install what is missing, then run the gateway (HOST, PORT;
 	@exec $(VENV_PYTHON) -m gateway_project.supervisor
 
 test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABASE_URL, TEST_BROKER_URL); ARGS="-k name"
-	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not browser" $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not long and not browser" $(ARGS)
+
+test-long: installed-dev  ## run the tests that take many seconds each; ARGS="-k name"
+	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "long and not slow" $(ARGS)
 
 test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get install chromium); ARGS="-k name"
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }

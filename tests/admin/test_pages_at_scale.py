@@ -22,7 +22,7 @@ from tests.support import scaled_pages
 from tests.support.gateway import new_database, using
 from tests.support.scale import SMALL, fill
 
-pytestmark = pytest.mark.either_server
+pytestmark = [pytest.mark.either_server, pytest.mark.long]
 # Tables of which a page may read a part only.
 LARGE = re.compile(
     "usage_ledgerentry_.*|usage_(refusal|rollup|ownerday|budget|credentialuse)|keys_(credential|virtualkeyroute)"

@@ -201,6 +201,7 @@ def test_calls_go_to_private_addresses_that_were_there_before_and_to_no_others(
     assert json.loads(post(web, alice.key, ask()).content)["type"] == "message"
 
 
+@pytest.mark.long
 def test_an_upgrade_goes_on_serving_the_addresses_that_are_there(apart: str) -> None:
     executor = MigrationExecutor(connection)
     latest = executor.loader.graph.leaf_nodes()

@@ -42,6 +42,7 @@ from usage.writer import Writer
 pytestmark = [pytest.mark.either_server, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
+@pytest.mark.long
 async def test_a_connection_that_is_killed_again_and_again_loses_and_doubles_nothing(credential):
     async with writing() as writer:
         admitted, refused = [], 0

@@ -266,6 +266,7 @@ def as_stored() -> list[Any]:
     return [list(model.objects.order_by("pk").values()) for model in models]
 
 
+@pytest.mark.long
 def test_no_way_accepts_what_another_refuses(ways: Ways) -> None:
     before, faults_ = as_stored(), []
     for given in OF_KEYS:

@@ -62,6 +62,7 @@ def wait_for(text, process, said):
     assert text in said(), said()
 
 
+@pytest.mark.long
 def test_without_web_processes_it_needs_no_port_and_says_that_it_does_not_listen(apart, tmp_path, taken_port):
     roles = "beat,worker"
     people = get_user_model().objects.count()

@@ -96,6 +96,7 @@ def copying() -> float:
     return cpu(lambda: bytearray(body))
 
 
+@pytest.mark.long
 def test_no_answer_holds_up_the_loop_for_longer_than_a_few_copies_take() -> None:
     for name, read in hostile():
         # What another process does to the machine meanwhile is nothing of ours.

@@ -43,6 +43,7 @@ def here(body: bytes) -> BatchContents:
         return read(body, file.edited, signatures=False)
 
 
+@pytest.mark.long
 def test_a_long_batch_takes_no_memory_beyond_that_of_its_requests_one_by_one() -> None:
     body = b'{"requests":[%b]}' % b",".join(dense(number) for number in range(16))
     assert len(body) > 15 * MIB
