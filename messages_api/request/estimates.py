@@ -163,6 +163,7 @@ class Estimate:
         ceiling: the highest possible number.
         writes: the request asks for cache writes; `hour_writes`: for those of an hour.
         references: files and pages of unknown length that the request names.
+        image_tokens: what each of them has at least, if it may be an image for a model that counts more than others.
     """
 
     likely: int
@@ -170,6 +171,7 @@ class Estimate:
     writes: bool
     hour_writes: bool
     references: int = 0
+    image_tokens: int = 0
 
     def ceiling_cost(
         self, max_tokens: int, *prices: ModelPrice, allowances: Allowances, extras: Extras = NO_EXTRAS
@@ -181,7 +183,8 @@ class Estimate:
     def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
         """The most that the call reads, and writes besides the answer."""
         besides = max_tokens * extras.answers
-        once = self.ceiling + self.references * allowances["file"].uses * allowances["file"].tokens
+        file = allowances["file"]
+        once = self.ceiling + self.references * max(file.uses * file.tokens, self.image_tokens)
         if not extras.uses:
             return Prompt(once * (1 + extras.readings), once, besides)
         steps = found = searches = readings = 0
@@ -345,8 +348,10 @@ def estimate(
     older = all(OLDER.match(name) for name in names) and not extras.default_fallbacks
     tokens = contents.text if older else contents.text * NEWER // 1000
     seen = contents.shown if older else contents.newer_shown
+    mini = False
     if not all(CLAUDE in fold(name) for name in names):
-        seen = max(seen, contents.shown_elsewhere, contents.shown_to_mini if any(MINI in fold(n) for n in names) else 0)
+        mini = any(MINI in fold(name) for name in names)
+        seen = max(seen, contents.shown_elsewhere, contents.shown_to_mini if mini else 0)
     # The URL of an MCP server is counted as a page, too, but MCP servers have their own allowance.
     pages = contents.pages - extras.server_urls
     return Estimate(
@@ -355,6 +360,7 @@ def estimate(
         writes=contents.writes,
         hour_writes=contents.hour_writes,
         references=contents.files + max(0, pages),
+        image_tokens=images.MINI * images.tokens_of_tiles(0, 0) if mini else 0,
     )
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.request import estimates, images, pdf, plain
-from messages_api.request.estimates import estimate
+from messages_api.request.estimates import NO_EXTRAS, estimate
 from tests.support.gateway import ask
 from tests.support.pdfs import written
-from tests.support.reckoned import OPUS, contents
+from tests.support.reckoned import ALLOWANCES, OPUS, contents
 
 
 def picture(kind, width, height):
@@ -156,6 +156,16 @@ def test_an_image_is_held_by_what_a_model_of_another_vendor_charges(model, width
     one, two = (contents(ask([image] * count)) for count in (1, 2))
     asked, others = (OPUS, [model]) if fallback else (model, [])
     assert estimate(two, asked, others=others).ceiling - estimate(one, asked, others=others).ceiling >= charged
+
+
+@pytest.mark.parametrize(
+    "source", [{"type": "url", "url": "https://example.com/a.png"}, {"type": "file", "file_id": "f"}]
+)
+def test_an_image_that_is_only_named_is_held_by_the_dearest_size_of_its_model(source):
+    """2,833 tokens for each image and 5,667 for each of at most 8 tiles, by OpenAI's rules for gpt-4o-mini."""
+    one, two = (contents(ask([{"type": "image", "source": source}] * count)) for count in (1, 2))
+    asked = [estimate(each, "gpt-4o-mini").prompt(1, NO_EXTRAS, ALLOWANCES).tokens for each in (one, two)]
+    assert asked[1] - asked[0] >= 2833 + 8 * 5667
 
 
 def test_an_image_for_claude_is_held_by_claudes_own_rule():
