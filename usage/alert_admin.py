@@ -103,7 +103,8 @@ class AlertTargetAdmin(KeptAdmin):
 @admin.register(Alert)
 class AlertAdmin(LookedAt, KeptAdmin):
     """All alerts, latest first: passed thresholds, budgets that refuse calls, virtual keys whose calls cost more than
-    their holds or which expire soon, and provider keys that are refused or report implausible usage."""
+    their holds or which expire soon, provider keys that are refused or report implausible usage, and reports that
+    differ from the ledger."""
 
     list_display = ("at", "whose", "passed", "spent_then", "delivery")
     fields = list_display
@@ -130,6 +131,8 @@ class AlertAdmin(LookedAt, KeptAdmin):
             return two_lines(row.budget.owned_by(), row.budget.terms())
         if row.virtual_key is not None:
             return f"virtual key {row.virtual_key.full_name}"
+        if row.about == "miscounted":
+            return f"reports of {viewer.moment(row.start)}"
         return f"budget {row.budget_id} (deleted)"
 
     @admin.display(description="passed", ordering="threshold")
@@ -142,6 +145,8 @@ class AlertAdmin(LookedAt, KeptAdmin):
             return f"expires {viewer.moment(row.expires_at)}"
         if row.exhausted:
             return "exhausted: calls are refused"
+        if row.about == "miscounted":
+            return "differ from the ledger"
         return f"{row.threshold} %" if row.budget_id else "its holds"
 
     @admin.display(description="spent then")
@@ -149,6 +154,8 @@ class AlertAdmin(LookedAt, KeptAdmin):
         if row.provider_key_id is not None or row.expires_at is not None:
             return "–"
         unit = row.budget.unit if row.budget is not None else Unit.USD
+        if row.about == "miscounted":
+            return f"{shown(row.spent, unit)}; reports: {shown(row.amount, unit)}"
         spent = f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
         if not row.exhausted:
             return spent

@@ -12,8 +12,9 @@ from usage.budgets import Budget, Period, Unit, Window
 
 
 def payer(alert: Alert) -> Customer | None:
-    """The customer whose budget or virtual key the alert is about; None for a provider key, which customers share."""
-    if alert.provider_key is not None:
+    """The customer whose budget or virtual key the alert is about; None for what customers share: a provider key, or
+    the roll-ups."""
+    if alert.provider_key is not None or alert.about == "miscounted":
         return None
     budget = alert.budget
     owner = alert.virtual_key if budget is None else budget.customer or budget.team or budget.virtual_key
@@ -42,6 +43,15 @@ def described(alert: Alert) -> dict[str, Any]:
             "customer": str(payer(alert)),
             "expires_at": moments.show(alert.expires_at),
             "days": alert.threshold,
+        }
+    if alert.about == "miscounted":
+        return {
+            "type": "rollups.differ",
+            "id": f"alert_{alert.pk}",
+            "at": moments.show(alert.at),
+            "hour": moments.show(alert.start),
+            "ledger_cost": plain(alert.spent),
+            "reported_cost": plain(alert.amount),
         }
     if budget is None:
         return {
@@ -127,6 +137,16 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
             f"Virtual key: {name}",
             *([f"Owner: {key.owner}"] if key and key.owner else []),
             f"Expires: {alert.expires_at.astimezone(UTC):%-d %b %Y %H:%M} UTC",
+        ]
+    if alert.about == "miscounted":
+        hour = alert.start.astimezone(UTC)
+        return f"Reports differ from the ledger on {hour:%-d %b %Y}", [
+            f"In the hour from {hour:%H:%M} UTC, reports count calls of {said['reported_cost']} USD; the ledger has"
+            f" calls of {said['ledger_cost']} USD (the tokens or the owners may differ where these sums are equal)."
+            " Budgets, limits and the ledger itself are not concerned.",
+            "",
+            f"To sum the reports again: manage.py rebuild_rollups --since {hour:%Y-%m-%d}",
+            "It says which days it has mended. If days before that one may differ too, name an earlier day.",
         ]
     if budget is None:
         name = alert.virtual_key.full_name if alert.virtual_key else said["virtual_key"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -33,7 +34,9 @@ class Alert(models.Model):
     - a virtual key expires soon: once for each number of days before its expiry (usage.expiries), which is then
       `threshold`; `start` and `expires_at` are the expiry;
     - a provider refuses a provider key: once per hour, with the HTTP status of the refusal (usage/sql/refused.sql);
-    - a provider reports implausible usage for a provider key (`doubtful`): once per hour (usage/sql/doubtful.sql).
+    - a provider reports implausible usage for a provider key (`doubtful`): once per hour (usage/sql/doubtful.sql);
+    - the roll-ups of an hour differ from the ledger (`miscounted`, usage.rollups): once for each such hour, which is
+      `start`. `spent` is what the ledger says, `amount` what reports show.
 
     Its targets are chosen within half a minute (usage.alert_delivery): from then on the alert has deliveries, or
     `unsent` says why it has none.
@@ -89,9 +92,16 @@ class Alert(models.Model):
             models.UniqueConstraint(
                 fields=["provider_key", "start"], name="usage_alert_doubtful_once", condition=Q(http_status=None)
             ),
+            models.UniqueConstraint(
+                fields=["start"],
+                name="usage_alert_miscounted_once",
+                condition=Q(budget=None, virtual_key=None, provider_key=None),
+            ),
             models.CheckConstraint(
-                condition=Q(budget__isnull=False) ^ Q(virtual_key__isnull=False) ^ Q(provider_key__isnull=False),
-                name="usage_alert_of_one",
+                condition=Q(budget=None, virtual_key=None)
+                | Q(virtual_key=None, provider_key=None)
+                | Q(budget=None, provider_key=None),
+                name="usage_alert_of_one_at_most",
             ),
         ]
         indexes: ClassVar = [
@@ -99,17 +109,27 @@ class Alert(models.Model):
         ]
 
     def __str__(self) -> str:
-        if self.doubtful:
-            return f"doubtful usage of provider key {self.provider_key_id}"
+        return {
+            "doubtful_usage": f"doubtful usage of provider key {self.provider_key_id}",
+            "refused_provider_key": f"refusal of provider key {self.provider_key_id}",
+            "expiry": f"expiry of virtual key {self.virtual_key_id}",
+            "overrun": f"overrun of virtual key {self.virtual_key_id}",
+            "exhausted": f"budget {self.budget_id} exhausted",
+            "threshold": f"{self.threshold} % of budget {self.budget_id}",
+            "miscounted": f"roll-ups of {self.start.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        }[self.about]
+
+    @property
+    def about(self) -> str:
+        """What it is about: `threshold`, `exhausted`, `overrun`, `expiry`, `refused_provider_key`, `doubtful_usage` or
+        `miscounted`."""
         if self.provider_key_id is not None:
-            return f"refusal of provider key {self.provider_key_id}"
-        if self.expires_at is not None:
-            return f"expiry of virtual key {self.virtual_key_id}"
-        if self.budget_id is None:
-            return f"overrun of virtual key {self.virtual_key_id}"
-        return (
-            f"budget {self.budget_id} exhausted" if self.exhausted else f"{self.threshold} % of budget {self.budget_id}"
-        )
+            return "doubtful_usage" if self.doubtful else "refused_provider_key"
+        if self.virtual_key_id is not None:
+            return "overrun" if self.expires_at is None else "expiry"
+        if self.budget_id is not None:
+            return "exhausted" if self.exhausted else "threshold"
+        return "miscounted"
 
     @property
     def exhausted(self) -> bool:

@@ -47,16 +47,20 @@ class OwnerDay(models.Model):
         return f"{self.owner} {self.day:%Y-%m-%d} {self.model}"
 
 
-# The rows to add, from rows of `fresh`, which have the columns of usage_rollup.
-ADD_OWNERS = """
-    INSERT INTO usage_ownerday AS d (owner, day, model, calls, failed_calls, cost, input_tokens, output_tokens)
-    SELECT o.owner, (f.bucket AT TIME ZONE 'UTC')::date, f.model, sum(f.calls),
-        coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0), sum(f.cost), sum(f.input_tokens
-            + f.cache_read_input_tokens + f.cache_creation_5m_input_tokens + f.cache_creation_1h_input_tokens),
-        sum(f.output_tokens)
+# The rows of owners, from rows of {fresh}, which have the columns of usage_rollup.
+OWNERS = """
+    SELECT o.owner, (f.bucket AT TIME ZONE 'UTC')::date AS day, f.model, sum(f.calls) AS calls,
+        coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0) AS failed_calls, sum(f.cost) AS cost,
+        sum(f.input_tokens + f.cache_read_input_tokens + f.cache_creation_5m_input_tokens
+            + f.cache_creation_1h_input_tokens) AS input_tokens,
+        sum(f.output_tokens) AS output_tokens
     FROM {fresh} f CROSS JOIN LATERAL (
         VALUES (f.customer_id * 4), (f.team_id * 4 + 1), (f.virtual_key_id * 4 + 2)) AS o (owner)
-    WHERE o.owner IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    WHERE o.owner IS NOT NULL GROUP BY 1, 2, 3
+"""
+ADD_OWNERS = f"""
+    INSERT INTO usage_ownerday AS d (owner, day, model, calls, failed_calls, cost, input_tokens, output_tokens)
+    {OWNERS} ORDER BY 1, 2, 3
     ON CONFLICT (owner, day, model) DO UPDATE SET calls = d.calls + excluded.calls,
         failed_calls = d.failed_calls + excluded.failed_calls, cost = d.cost + excluded.cost,
         input_tokens = d.input_tokens + excluded.input_tokens, output_tokens = d.output_tokens + excluded.output_tokens

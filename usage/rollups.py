@@ -8,14 +8,21 @@ admitted.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Exists
 from django.utils import timezone
 
+from usage import moments
+from usage.alerts import Alert
 from usage.models import Rollup, RollupState
-from usage.owner_days import ADD_OWNERS
+from usage.owner_days import ADD_OWNERS, OWNERS
 from usage.tokens import TOKEN_COLUMNS
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
@@ -41,26 +48,75 @@ def _sum(alias: str) -> str:
     return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost"))
 
 
-ADD = f"""
-WITH fresh AS (
+# Rows of the ledger and of its adjustments, as roll-ups count them; {entries} and {adjustments} choose them.
+FRESH = f"""
     SELECT date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z') AS bucket, e.customer_id, e.team_id,
         e.virtual_key_id, e.provider_key_id, e.model, e.status, 1 AS calls, e.estimated::integer AS estimated_calls,
         {_sum("e")}
-    FROM usage_ledgerentry e WHERE e.xid >= %(start)s::xid8 AND e.xid < %(end)s::xid8
+    FROM usage_ledgerentry e WHERE {{entries}}
     UNION ALL
     SELECT date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z'), e.customer_id, e.team_id, e.virtual_key_id,
         e.provider_key_id, e.model, e.status, 0, 0, {_sum("a")}
-    FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id
-    WHERE a.xid >= %(start)s::xid8 AND a.xid < %(end)s::xid8
-), written AS (
-    INSERT INTO usage_rollup ({", ".join((*CELL, *MEASURES))})
-    SELECT {", ".join(CELL)}, {", ".join(f"sum({measure})" for measure in MEASURES)}
-    FROM fresh GROUP BY {", ".join(CELL)} ORDER BY {", ".join(CELL)}
+    FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id WHERE {{adjustments}}
+"""  # noqa: S608 - constants
+SUMMED = f"""
+    SELECT {", ".join(CELL)}, {", ".join(f"sum({measure}) AS {measure}" for measure in MEASURES)}
+    FROM fresh GROUP BY {", ".join(CELL)}
+"""  # noqa: S608 - constants
+# What transactions within a range have written.
+WRITTEN = FRESH.format(
+    entries="e.xid >= %(start)s::xid8 AND e.xid < %(end)s::xid8",
+    adjustments="a.xid >= %(start)s::xid8 AND a.xid < %(end)s::xid8",
+)
+# What was admitted within a time, of the transactions that are rolled up.
+ADMITTED = FRESH.format(
+    entries="e.admitted_at >= %(since)s AND e.admitted_at < %(until)s AND e.xid < %(end)s::xid8",
+    adjustments="e.admitted_at >= %(since)s AND e.admitted_at < %(until)s AND a.xid < %(end)s::xid8",
+)
+STORED = f"SELECT {', '.join((*CELL, *MEASURES))} FROM usage_rollup WHERE bucket >= %(since)s AND bucket < %(until)s"  # noqa: S608
+
+ADD = f"""
+WITH fresh AS ({WRITTEN}), written AS (
+    INSERT INTO usage_rollup ({", ".join((*CELL, *MEASURES))}) {SUMMED} ORDER BY {", ".join(CELL)}
     ON CONFLICT ({", ".join(CELL)}) DO UPDATE
     SET {", ".join(f"{measure} = usage_rollup.{measure} + excluded.{measure}" for measure in MEASURES)}
 ), owned AS ({ADD_OWNERS.format(fresh="fresh")})
 SELECT count(*) FROM fresh
 """  # noqa: S608 - constants
+
+# Cells that the ledger has otherwise than the roll-ups, with both costs.
+DIFFERENT = f"""
+WITH fresh AS ({ADMITTED}), summed AS ({SUMMED}), stored AS ({STORED}),
+missing AS (SELECT * FROM summed EXCEPT SELECT * FROM stored),
+surplus AS (SELECT * FROM stored EXCEPT SELECT * FROM summed)
+SELECT (SELECT count(*) FROM missing) + (SELECT count(*) FROM surplus),
+    (SELECT coalesce(sum(cost), 0) FROM summed), (SELECT coalesce(sum(cost), 0) FROM stored)
+"""  # noqa: S608 - constants
+# Owners whose days aren't the sums of the roll-ups of these days.
+DIFFERENT_OWNERS = f"""
+WITH fresh AS ({STORED}), summed AS ({OWNERS.format(fresh="fresh")}),
+stored AS (
+    SELECT * FROM usage_ownerday
+    WHERE day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date
+)
+SELECT count(*) FROM (
+    (SELECT * FROM summed EXCEPT SELECT * FROM stored) UNION ALL (SELECT * FROM stored EXCEPT SELECT * FROM summed)
+) AS different
+"""  # noqa: S608 - constants
+REPLACE = f"""
+DELETE FROM usage_rollup WHERE bucket >= %(since)s AND bucket < %(until)s;
+DELETE FROM usage_ownerday
+WHERE day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date;
+WITH fresh AS ({ADMITTED}), written AS (
+    INSERT INTO usage_rollup ({", ".join((*CELL, *MEASURES))}) {SUMMED} ORDER BY {", ".join(CELL)}
+)
+{ADD_OWNERS.format(fresh="fresh")}
+"""  # noqa: S608 - constants
+# The first day of which the ledger or the roll-ups have something.
+FIRST = """
+SELECT (least((SELECT min(admitted_at) FROM usage_ledgerentry), (SELECT min(bucket) FROM usage_rollup),
+    (SELECT min(day) FROM usage_ownerday)::timestamp AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::date
+"""
 
 
 def roll_up() -> int:
@@ -91,13 +147,123 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 
 
-def rebuild() -> int:
-    """Delete the roll-ups and sum the whole ledger again. Until that is done, reports show too little."""
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the roll-ups of a time say otherwise than the ledger.
+
+    Attributes:
+        since: the beginning of that time (UTC).
+        cells: how many of their rows differ, or are missing on one side.
+        ledger_cost, rolled_up_cost: the sums of that time, in USD.
+    """
+
+    since: datetime
+    cells: int
+    ledger_cost: Decimal
+    rolled_up_cost: Decimal
+
+
+def rebuild(since: date | None = None, until: date | None = None) -> Iterator[tuple[date, Difference | None]]:
+    """Compare each day (UTC) with the ledger and its adjustments, and sum it again where it differs.
+
+    A day is replaced in one transaction, so that reports show it as it was or as it is right, and never without a part.
+    It can be done while calls are settled and rolled up; it is safe to run it twice or in parallel.
+
+    Args:
+        since: the first day. None: the first one that there is.
+        until: the last day, included. None: today.
+
+    Yields:
+        Each day, after it is done, with what was wrong; None: nothing was.
+    """
+    first, today = _first_day(), timezone.now().astimezone(UTC).date()
+    if first is None:
+        return
+    day, last = max(since or first, first), min(until or today, today)
+    while day <= last:
+        yield day, _rebuild_day(day)
+        day += timedelta(days=1)
+
+
+def check(hour: datetime) -> Difference | None:
+    """Compare the roll-ups of an hour with the ledger, and its day's use by owner with the roll-ups; change nothing.
+
+    Returns:
+        What differs; None: nothing does.
+    """
+    day = _day(hour.astimezone(UTC).date())
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock()
-        cursor.execute("DELETE FROM usage_rollup; DELETE FROM usage_ownerday")
-        RollupState.objects.update(xid="0", rolled_up_at=None)
-    return roll_up()
+        state = _lock()
+        found = _difference(cursor, {"since": hour, "until": hour + timedelta(hours=1), "end": state.xid})
+        owners = _differing_owners(cursor, day)
+    return replace(found, cells=found.cells + owners) if found.cells or owners else None
+
+
+def check_random_hour() -> Difference | None:
+    """Compare a random hour with the ledger (`check`), and raise an alert if it differs."""
+    hour = random_hour()
+    found = check(hour) if hour is not None else None
+    if found is not None:
+        Alert.objects.bulk_create(
+            [
+                Alert(
+                    start=found.since,
+                    threshold=0,
+                    spent=found.ledger_cost,
+                    amount=found.rolled_up_cost,
+                    at=moments.now(),
+                )
+            ],
+            ignore_conflicts=True,  # an alert about this hour was raised before
+        )
+    return found
+
+
+def random_hour() -> datetime | None:
+    """The beginning of an hour between the first and the last roll-up; None: there are none."""
+    first, last = (
+        Rollup.objects.order_by(name).values_list("bucket", flat=True).first() for name in ("bucket", "-bucket")
+    )
+    if first is None or last is None:
+        return None
+    first = first.replace(minute=0)
+    return first + timedelta(hours=secrets.randbelow(int((last - first) / timedelta(hours=1)) + 1))
+
+
+def _first_day() -> date | None:
+    with connection.cursor() as cursor:
+        cursor.execute(FIRST)
+        day: date | None = cursor.fetchone()[0]
+    return day
+
+
+def _day(day: date) -> dict[str, Any]:
+    """The beginning and the end of a day, as queries name them."""
+    since = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return {"since": since, "until": since + timedelta(days=1)}
+
+
+def _rebuild_day(day: date) -> Difference | None:
+    """Sum a day again if it differs from the ledger; return what differed."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        given = _day(day) | {"end": _lock().xid}
+        found = _difference(cursor, given)
+        owners = _differing_owners(cursor, given)
+        if not found.cells and not owners:
+            return None
+        cursor.execute(REPLACE, given)
+    return replace(found, cells=found.cells or owners)
+
+
+def _difference(cursor: Any, given: dict[str, Any]) -> Difference:
+    cursor.execute(DIFFERENT, given)
+    return Difference(given["since"], *cursor.fetchone())
+
+
+def _differing_owners(cursor: Any, given: dict[str, Any]) -> int:
+    cursor.execute(DIFFERENT_OWNERS, given)
+    count: int = cursor.fetchone()[0]
+    return count
 
 
 def _lock() -> RollupState:

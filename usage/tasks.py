@@ -19,6 +19,18 @@ def roll_up() -> None:
 
 
 @shared_task
+def check_rollups() -> None:
+    """Compare a random hour of the roll-ups with the ledger; a difference is an error in the log, and an alert."""
+    if (found := rollups.check_random_hour()) is not None:
+        logger.error(
+            "the roll-ups of %s differ from the ledger in %d rows: manage.py rebuild_rollups --since %s",
+            found.since.isoformat(),
+            found.cells,
+            found.since.date(),
+        )
+
+
+@shared_task
 def reap() -> None:
     """Settle the holds of dead processes (web processes do it too), and release what was retained or held too long."""
     ledger.reap(timedelta(seconds=settings.CONFIGURATION.lease_seconds))

@@ -92,7 +92,7 @@ def test_what_owners_use_is_added_up_by_day_and_model(cast):
     assert [name for name, _ in usage.models] == ["claude-opus-5-5"]
     assert [used.cost for used in usage.days.values() if used.calls] == [Decimal(4), Decimal(19)]
     before = list(OwnerDay.objects.order_by("owner", "day", "model").values())
-    rollups.rebuild()
+    assert not any(found for _, found in rollups.rebuild())
     assert list(OwnerDay.objects.order_by("owner", "day", "model").values()) == before
 
 

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import io
 import threading
 from datetime import timedelta
 from decimal import Decimal
 
 import psycopg
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from keys import connection as keys_connection
 from tests.support.ledger_rows import START, empty_ledger, make_cast, make_entry
-from usage import rollups
-from usage.models import Adjustment, LedgerEntry, Rollup, RollupState
+from usage import moments, rollups, tasks
+from usage.alert_words import described, in_words
+from usage.models import Adjustment, Alert, LedgerEntry, OwnerDay, Rollup, RollupState
 
 # Not for a server that others use: their open transactions hold roll-ups back, as they should.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -132,15 +135,140 @@ def test_parallel_runs_count_every_row_once(cast):
     assert total() == 200
 
 
-def test_a_rebuild_gives_what_there_was(cast):
-    entry = make_entry(cast.alice)
+def stored():
+    """All roll-ups, whatever their ids are."""
+    cells = Rollup.objects.order_by("bucket", "virtual_key", "model", "status").values_list(
+        *rollups.CELL, *rollups.MEASURES
+    )
+    return list(cells), list(OwnerDay.objects.order_by("owner", "day", "model").values())
+
+
+def over_three_days(cast):
+    """Calls of three days, an adjustment of the first, all rolled up."""
+    entries = [make_entry(cast.alice, START + timedelta(days=n)) for n in range(3)]
     make_entry(cast.bob)
-    adjust(entry, cost=Decimal(1))
+    adjust(entries[0], cost=Decimal(1))
     rollups.roll_up()
-    before = cells(), total("cost")
-    Rollup.objects.filter(virtual_key=cast.bob).update(calls=99)
-    assert rollups.rebuild() == 3
-    assert (cells(), total("cost")) == before
+    return stored()
+
+
+def wrong_cost(cast):
+    Rollup.objects.filter(virtual_key=cast.bob).update(cost=F("cost") + Decimal("0.000000000001"))
+
+
+def lost_cell(cast):
+    Rollup.objects.filter(virtual_key=cast.bob).delete()
+
+
+def made_up_cell(cast):
+    row = Rollup.objects.filter(virtual_key=cast.bob).get()
+    row.pk, row.model = None, "made-up"
+    row.save()
+
+
+def wrong_owner(cast):
+    OwnerDay.objects.filter(owner=cast.bob.pk * 4 + 2).update(calls=99)
+
+
+WRONG = [wrong_cost, lost_cell, made_up_cell, wrong_owner]
+
+
+@pytest.mark.parametrize("harm", WRONG)
+def test_a_rebuild_mends_the_day_that_is_wrong_and_leaves_the_others(cast, harm):
+    before = over_three_days(cast)
+    untouched = list(Rollup.objects.exclude(bucket__date=START.date()).order_by("pk").values_list("pk"))
+    harm(cast)
+    days = dict(rollups.rebuild(until=START.date() + timedelta(days=2)))
+    assert [day for day, found in days.items() if found] == [START.date()]
+    assert len(days) == 3
+    assert stored() == before
+    assert list(Rollup.objects.exclude(bucket__date=START.date()).order_by("pk").values_list("pk")) == untouched
+    assert not any(found for _, found in rollups.rebuild())
+
+
+def test_a_rebuild_counts_nothing_that_is_still_to_be_rolled_up(cast):
+    before = over_three_days(cast)
+    make_entry(cast.bob, START + timedelta(days=1))
+    assert not any(found for _, found in rollups.rebuild())
+    assert stored() == before
+    assert rollups.roll_up() == 1
+    assert total() == 5
+    assert not any(found for _, found in rollups.rebuild())
+
+
+def test_a_rebuild_beside_calls_and_roll_ups_ends_with_what_the_ledger_says(cast):
+    before = over_three_days(cast)[0]
+    lost_cell(cast)
+
+    def run(work):
+        work()
+        connections.close_all()
+
+    def more():
+        for number in range(30):
+            make_entry(cast.alice, START + timedelta(minutes=40 * number))
+            rollups.roll_up()
+
+    threads = [threading.Thread(target=run, args=[work]) for work in (more, lambda: list(rollups.rebuild()))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rollups.roll_up()
+    assert total() == len(before) + 30
+    assert not any(found for _, found in rollups.rebuild())
+
+
+def test_a_rebuild_of_an_empty_deployment_has_nothing_to_do(cast):
+    assert list(rollups.rebuild()) == []
+    assert rollups.check_random_hour() is None
+
+
+@pytest.mark.parametrize("harm", WRONG)
+def test_an_hour_that_differs_from_the_ledger_raises_one_alert_with_both_sums(cast, harm, monkeypatch, caplog):
+    over_three_days(cast)
+    monkeypatch.setattr(rollups, "random_hour", lambda: START)
+    tasks.check_rollups()
+    assert not Alert.objects.exists()
+    harm(cast)
+    tasks.check_rollups()
+    tasks.check_rollups()
+    alert = Alert.objects.get()
+    assert (alert.about, alert.start) == ("miscounted", START)
+    assert alert.spent == LedgerEntry.objects.filter(admitted_at__lt=START + timedelta(hours=1)).aggregate(
+        cost=Sum("cost")
+    )["cost"] + Decimal(1)
+    said, (subject, lines) = described(alert), in_words(alert)
+    assert (said["type"], said["hour"]) == ("rollups.differ", moments.show(START))
+    assert said["ledger_cost"] != said["reported_cost"] or harm is wrong_owner
+    assert f"{START:%Y}" in subject
+    assert any(f"rebuild_rollups --since {START:%Y-%m-%d}" in line for line in lines)
+    assert f"rebuild_rollups --since {START:%Y-%m-%d}" in caplog.text
+
+
+def test_any_hour_between_the_first_and_the_last_call_may_be_checked(cast):
+    make_entry(cast.alice, START + timedelta(minutes=50))
+    make_entry(cast.alice, START + timedelta(hours=2))
+    rollups.roll_up()
+    assert {rollups.random_hour() for _ in range(200)} == {START + timedelta(hours=n) for n in range(3)}
+
+
+def test_the_command_says_which_days_it_has_mended(cast):
+    over_three_days(cast)
+    wrong_cost(cast)
+    output, errors = io.StringIO(), io.StringIO()
+    last = START.date() + timedelta(days=2)
+    call_command("rebuild_rollups", until=last, stdout=output, stderr=errors)
+    assert output.getvalue() == "Compared 3 days with the ledger; summed 1 again.\n"
+    assert f"{START.date()}: summed again (2 rows differed)" in errors.getvalue()
+    assert f"{last}: right" in errors.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [["--since", "yesterday"], ["--since", "2026-02-02", "--until", "2026-02-01"]])
+def test_the_command_refuses_days_that_are_none(cast, arguments):
+    with pytest.raises(CommandError) as refused:
+        call_command("rebuild_rollups", *arguments)
+    assert refused.value.returncode == 2
 
 
 def test_it_agrees_with_the_ledger_and_its_adjustments(cast):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -18,7 +19,7 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.rest import Program, error
 from usage.budgets import Budget, Limit
-from usage.models import KeyRules, Price
+from usage.models import Alert, KeyRules, Price
 
 SECRET = "sk-ant-a-secret-of-the-provider-7f3k"
 
@@ -145,6 +146,24 @@ def test_an_alert_target_is_an_address_and_a_webhook_needs_a_secret(program):
     moved = program.patch(f"alert-targets/{created['id']}", {"address": "https://hooks.example.com/y"})
     assert "enter the secret again" in error(moved, 400, "invalid")["message"]
     assert secret not in str(program.get("alert-targets"))
+
+
+def test_each_alert_says_what_it_is_about(program):
+    key, provider_key, now = make_key("alice")[0], make_provider_key("spare"), timezone.now()
+    budget = Budget.objects.create(virtual_key=key, amount=1)
+    given: dict[str, Any] = {"start": now, "at": now, "threshold": 0, "spent": 1, "amount": 1}
+    kinds: dict[str, dict[str, Any]] = {
+        "threshold": {"budget": budget, "threshold": 80},
+        "exhausted": {"budget": budget},
+        "overrun": {"virtual_key": key},
+        "expiry": {"virtual_key": key, "expires_at": now, "threshold": 3},
+        "refused_provider_key": {"provider_key": provider_key, "http_status": 401},
+        "doubtful_usage": {"provider_key": provider_key},
+        "miscounted": {},
+    }
+    for about, more in kinds.items():
+        alert = Alert.objects.create(**given | more)
+        assert (alert.about, program.get(f"alerts/{alert.pk}")["about"]) == (about, about)
 
 
 def test_budgets_are_created_changed_and_removed(program):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rest_framework.serializers import CharField, ChoiceField, SerializerMethodField
+from rest_framework.serializers import CharField, ChoiceField
 
 from administration.rest import filters
 from administration.rest.members import Amount, Flag, Members, Moment, Text, Whole, number
@@ -19,8 +19,9 @@ class AlertMembers(Members):
 
     id = Whole()
     at = Moment()
-    about = SerializerMethodField(
-        help_text="`threshold`, `exhausted`, `overrun`, `refused_provider_key` or `doubtful_usage`."
+    about = CharField(
+        help_text="`threshold`, `exhausted`, `overrun`, `expiry`, `refused_provider_key`, `doubtful_usage` or "
+        "`miscounted`."
     )
     budget_id = Whole(allow_null=True)
     virtual_key_id = Whole(allow_null=True)
@@ -35,17 +36,10 @@ class AlertMembers(Members):
     delivered_at = Moment(allow_null=True)
     unsent = CharField(help_text="Why it isn't sent; empty if it is.")
 
-    def get_about(self, row: Alert) -> str:
-        """What it is about."""
-        if row.provider_key_id is not None:
-            return "doubtful_usage" if row.doubtful else "refused_provider_key"
-        if row.virtual_key_id is not None:
-            return "overrun"
-        return "exhausted" if row.exhausted else "threshold"
-
 
 class Alerts(Listed):
-    """Budgets that pass a threshold or refuse calls, calls that cost more than was held, refused provider keys."""
+    """Budgets that pass a threshold or refuse calls, calls that cost more than was held, keys that expire, refused
+    provider keys, roll-ups that differ from the ledger."""
 
     scope = "alerts"
     noun = "alerts"
