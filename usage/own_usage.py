@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from keys.connection import Values
-from usage.rollups import MEASURES
 from usage.tokens import TOKEN_COLUMNS
+from usage.totals import MEASURES
 
 # The most lines (a day and a model) of an answer, and the longest range.
 MOST_LINES = 5000

@@ -1,5 +1,5 @@
-"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission), and per owner and day
-(usage/owner_days.py). Reports read nothing else.
+"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission), per owner and day
+(usage/owner_days.py), and without callers (usage/totals.py). Reports read nothing else.
 
 Rows are added in the order of the transactions that wrote them: a row is added once its transaction is older than every
 running one. Ids and timestamps can't be used for that, because rows are committed in another order than their calls are
@@ -17,12 +17,13 @@ from django.utils import timezone
 from usage.models import Rollup, RollupState
 from usage.owner_days import ADD_OWNERS
 from usage.tokens import TOKEN_COLUMNS
+from usage.totals import ADD_DAYS, ADD_QUARTERS, MEASURES
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
 PART = 20_000
 
+TABLES = ("usage_rollup", "usage_ownerday", "usage_quartertotal", "usage_daytotal")
 CELL = ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
-MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
 
 # The end (exclusive) of the next part, which starts at the first transaction that isn't rolled up yet.
 NEXT_PART = """
@@ -58,7 +59,8 @@ WITH fresh AS (
     FROM fresh GROUP BY {", ".join(CELL)} ORDER BY {", ".join(CELL)}
     ON CONFLICT ({", ".join(CELL)}) DO UPDATE
     SET {", ".join(f"{measure} = usage_rollup.{measure} + excluded.{measure}" for measure in MEASURES)}
-), owned AS ({ADD_OWNERS.format(fresh="fresh")})
+), owned AS ({ADD_OWNERS.format(fresh="fresh")}), quarters AS ({ADD_QUARTERS.format(fresh="fresh")}),
+days AS ({ADD_DAYS.format(fresh="fresh")})
 SELECT count(*) FROM fresh
 """  # noqa: S608 - constants
 
@@ -95,7 +97,7 @@ def rebuild() -> int:
     """Delete the roll-ups and sum the whole ledger again. Until that is done, reports show too little."""
     with transaction.atomic(), connection.cursor() as cursor:
         _lock()
-        cursor.execute("DELETE FROM usage_rollup; DELETE FROM usage_ownerday")
+        cursor.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))  # noqa: S608 - constants
         RollupState.objects.update(xid="0", rolled_up_at=None)
     return roll_up()
 
