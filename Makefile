@@ -7,7 +7,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-browser pictures test-run race attack bench bench-arbiter bench-pages lint translations requirements check-python installed \
+.PHONY: help run test test-long test-browser pictures test-run race attack bench bench-arbiter bench-pages bench-relay lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -49,6 +49,9 @@ bench-arbiter: installed-dev  ## measure the arbiter's cost in the database, in 
 
 bench-pages: installed-dev  ## how fast pages are among 400,000 keys and 10 million calls (ARGS="--server URL"; an hour)
 	@exec $(VENV_PYTHON) bench/pages.py $(ARGS)
+
+bench-relay: installed-dev  ## how little the relay notices of guessed passwords and exports (ARGS="--rounds 3"; 15 minutes)
+	@exec $(VENV_PYTHON) -m attacks.relay $(ARGS)
 
 lint: installed-dev  ## ruff, its format check, and mypy on everything
 	@$(VENV_PYTHON) -m ruff check .

@@ -77,9 +77,8 @@ async def get_with_body(scene: Scene) -> str:
     return counted(heard)
 
 
-@attack(14, "guessing passwords", memory=450, logged=200)
-async def guess(scene: Scene) -> str:
-    """20 clients guess the passwords of users, one after the other, for 8 s"""
+async def guessing(scene: Scene, seconds: float) -> str:
+    """20 clients guess the passwords of users, one after the other, for this time; what they heard."""
     number = itertools.count()
 
     async def once() -> str:
@@ -90,8 +89,13 @@ async def guess(scene: Scene) -> str:
             await asyncio.sleep(0.2)
         return heard
 
-    heard = await for_seconds(8, 20, once)
-    return counted(heard)
+    return counted(await for_seconds(seconds, 20, once))
+
+
+@attack(14, "guessing passwords", memory=450, logged=200)
+async def guess(scene: Scene) -> str:
+    """20 clients guess the passwords of users, one after the other, for 8 s"""
+    return await guessing(scene, 8)
 
 
 @attack(15, "900 made-up sessions", logged=200)

@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from gateway_project import page_socket
 from gateway_project.configuration import configuration
 from gateway_project.http_protocol import Http
 
@@ -25,6 +26,9 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 BACKLOG = 4096
+# How much less of the processors the page process gets than calls do, while both want them: a guessed password takes
+# every core for a moment, and an export one of them for minutes.
+PAGES_NICENESS = 10
 KEEP_ALIVE_SECONDS = 75
 
 
@@ -93,6 +97,8 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
     Args:
         ready: a file descriptor that gets one byte when the process can answer requests.
     """
+    if page_socket.IS_PAGE_PROCESS in os.environ:
+        os.nice(PAGES_NICENESS)
     Http.origins = frozenset(configuration().cors_origins)
     config = uvicorn.Config(
         load,

@@ -12,12 +12,12 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from keys import audit_admin, customers, issuing, provider_key_admin, routing_admin, virtual_keys
+from keys import audit_admin, customers, issuing, key_search, provider_key_admin, routing_admin, virtual_keys
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.large_lists import LargeList, PickerFilter
 from keys.models import CredentialKind, Customer, Gateway, GatewayToken, Team, VirtualKey
-from keys.virtual_key_admin import VirtualKeyAdmin, found_by_end
+from keys.virtual_key_admin import VirtualKeyAdmin
 
 __all__ = [
     "CustomerAdmin",
@@ -115,7 +115,7 @@ class GatewayTokenAdmin(LargeList, KeptAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         found, duplicates = super().get_search_results(request, queryset, search_term)
         if search_term and self.sees_secrets(request):
-            found = found | found_by_end(queryset, search_term, "last")
+            found = found | queryset.filter(pk__in=key_search.with_end(search_term).values("pk")[: key_search.FOUND])
         return found, duplicates
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

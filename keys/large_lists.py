@@ -15,10 +15,8 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from keys.admin_lists import BoundedPaginator, Listed
+from keys.key_search import FOUND
 from keys.pickers import PickerSelect
-
-# Rows that a search finds at most. To find others, people type more of a name.
-FOUND = 1_000
 
 
 class OwnPages(ChangeList):

@@ -17,17 +17,15 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from keys import ceilings, issuing, key_terms, pausing, viewer
+from keys import ceilings, issuing, key_search, key_terms, pausing, viewer
+from keys.admin_lists import LONGEST_TERM
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
 from keys.forms import RevokeForm, RotateForm, RouteFormSet, VirtualKeyForm
 from keys.kept_admin import PausableAdmin
-from keys.large_lists import FOUND, LargeList, PickerFilter
+from keys.large_lists import LargeList, PickerFilter
 from keys.models import Credential, CredentialKind, VirtualKey, VirtualKeyRoute
-
-# Characters of a secret's end that are stored.
-ENDS = 4
 
 
 class FollowsKey(InlineModelAdmin):  # type: ignore[type-arg]
@@ -100,15 +98,6 @@ class KeyStateFilter(admin.SimpleListFilter):
         return queryset.filter(states[self.value() or ""]) if self.value() in states else queryset
 
 
-def found_by_end(queryset: QuerySet[Any], term: str, lookup: str) -> QuerySet[Any]:
-    """The rows whose secret ends like the search term. Of a whole key that was pasted, only the end is used."""
-    end = term.strip()[-ENDS:]
-    if len(end) <= 1:
-        return queryset.none()
-    same = lookup if len(end) == ENDS else f"{lookup}__endswith"
-    return queryset.filter(pk__in=list(queryset.filter(**{same: end}).order_by().values_list("pk", flat=True)[:FOUND]))
-
-
 def rotated(virtual_key: VirtualKey) -> str:
     """What a rotation did, in a sentence. The old secret is the latest but one."""
     secrets = Credential.objects.filter(virtual_key=virtual_key, kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
@@ -135,8 +124,8 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     row_page = "admin:key"
     autocomplete_fields = ("customer", "team")
     list_select_related = ("customer", "team__customer")
-    search_fields = ("name", "owner")
-    search_help_text = "Name, owner, or the last characters of the key"
+    search_fields = ("name", "owner", "labels")
+    search_help_text = key_search.HELP
     change_form_template = "admin/keys/virtualkey/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -147,10 +136,12 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        found, _ = super().get_search_results(request, queryset, search_term)
-        if search_term and self.sees_secrets(request):
-            found = found | found_by_end(queryset, search_term, "credentials__last")
-        return found, False
+        if not search_term or len(search_term) > LONGEST_TERM:
+            return super().get_search_results(request, queryset, search_term)
+        ids = key_search.found(queryset, search_term)
+        if self.sees_secrets(request):
+            ids += key_search.with_end(search_term).values_list("virtual_key", flat=True)[: key_search.FOUND]
+        return queryset.filter(pk__in=ids), False
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         terms = ["name", "customer", "team", "owner", "allowed_models", "denied_models"]

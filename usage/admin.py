@@ -18,10 +18,11 @@ from keys.model_names import fold
 from keys.visibility import visible
 from usage import alert_admin, amounts, budget_admin, owner_inlines, price_admin, request_ids, retained_admin
 from usage.cells import KEY_OWNER, money, two_lines
-from usage.models import Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
+from usage.models import Adjustment, DayTotal, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
+from usage.totals import sees_all
 from usage.workers import with_silence
 
 # Importing these modules registers their admin pages.
@@ -96,7 +97,8 @@ class ModelFilter(admin.SimpleListFilter):
     parameter_name = "model"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        lately = visible(request.user, Rollup.objects.filter(bucket__gte=timezone.now() - timedelta(days=31)))
+        rows: Any = DayTotal.objects.all() if sees_all(request.user) else visible(request.user, Rollup.objects.all())
+        lately = rows.filter(bucket__gte=timezone.now() - timedelta(days=31))
         models = list(lately.order_by(FOLDED_MODEL).values_list(FOLDED_MODEL, flat=True).distinct()[: self.MOST + 1])
         if len(models) > self.MOST:
             self.title = f"model (the first {self.MOST}, there are more)"

@@ -15,11 +15,14 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from keys import ceilings, viewer
+from keys import ceilings, key_search, viewer
+from keys.admin_lists import LONGEST_TERM
 from keys.badges import state_badge
 from keys.cards import Cards
 from keys.errors import Unusable
 from keys.kept_admin import KeptAdmin
+from keys.large_lists import LargeList
+from keys.models import Customer, Team, VirtualKey
 from usage import budget_terms
 from usage.append_only import AppendOnly
 from usage.budget_columns import LimitStanding, Standing
@@ -75,16 +78,34 @@ class InForceFilter(admin.SimpleListFilter):
         return queryset.filter(**states.get(self.value(), {"active": True}))
 
 
-class OwnedAdmin(KeptAdmin):
+class OwnedAdmin(LargeList, KeptAdmin):
     """Shared by budgets and limits. A deleted row no longer applies to calls; it is kept because the ledger refers to
     it."""
 
     actions: Sequence[Any] = ("delete_softly",)
     autocomplete_fields = (*OWNERS, "provider_key")
     search_fields = ("customer__name", "team__name", "virtual_key__name")
+    search_help_text = "A part of the customer's or team's name; of a virtual key, the beginning of words of its name"
     list_select_related: ClassVar[tuple[str, ...]] = (*OWNER, "provider_key")
     # Changing these would make what was counted so far meaningless.
     FIXED: Sequence[str] = (*OWNERS, "provider_key", "model_patterns")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term or len(search_term) > LONGEST_TERM:
+            return super().get_search_results(request, queryset, search_term)
+        named = {"name__icontains": search_term.strip()}
+        owners = {
+            "customer": Customer.objects.filter(**named),
+            "team": Team.objects.filter(**named),
+            "virtual_key": VirtualKey.objects.filter(key_search.fits(search_term)),
+        }
+        found: list[int] = []
+        for owner, rows in owners.items():
+            of_owners = queryset.filter(**{f"{owner}__in": rows.order_by().values("pk")})
+            found += of_owners.order_by().values_list("pk", flat=True)[: key_search.FOUND]
+        return queryset.filter(pk__in=found), False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         return (*self.FIXED, *self.readonly_fields) if obj else ()

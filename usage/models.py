@@ -256,11 +256,15 @@ class Rollup(Tokens):
     """The number and cost of calls in a quarter of an hour (UTC, by admission), by caller, model and outcome."""
 
     bucket = models.DateTimeField()
-    customer = models.ForeignKey(Customer, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
-    team = models.ForeignKey(Team, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+")
+    customer = models.ForeignKey(
+        Customer, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    team = models.ForeignKey(
+        Team, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+"
+    )
     virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
     provider_key = models.ForeignKey(
-        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
+        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+"
     )
     model = models.TextField()
     status = models.CharField(max_length=30, choices=Status)
@@ -268,6 +272,10 @@ class Rollup(Tokens):
     estimated_calls = models.BigIntegerField(default=0)
 
     class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["customer", "bucket"], name="usage_rollup_of_customer"),
+            models.Index(fields=["team", "bucket"], name="usage_rollup_of_team"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["bucket", "customer", "team", "virtual_key", "provider_key", "model", "status"],
@@ -278,6 +286,55 @@ class Rollup(Tokens):
 
     def __str__(self) -> str:
         return f"{self.bucket:%Y-%m-%d %H:%M} {self.model}"
+
+
+class QuarterTotal(models.Model):
+    """The number and cost of all calls in a quarter of an hour (UTC, by admission), by provider key and outcome."""
+
+    bucket = models.DateTimeField()
+    provider_key = models.ForeignKey(
+        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+"
+    )
+    status = models.CharField(max_length=30, choices=Status)
+    calls = models.BigIntegerField()
+    cost = models.DecimalField(max_digits=30, decimal_places=12)
+
+    class Meta:
+        default_permissions: ClassVar = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["bucket", "provider_key", "status"], name="usage_quartertotal_cell", nulls_distinct=False
+            )
+        ]
+        indexes: ClassVar = [models.Index(fields=["provider_key", "bucket"], name="usage_quartertotal_provider")]
+
+    def __str__(self) -> str:
+        return f"{self.bucket:%Y-%m-%d %H:%M} {self.status}"
+
+
+class DayTotal(Tokens):
+    """What `Rollup` has of all calls of a day (UTC, by admission), by provider key, model and outcome. `bucket` is the
+    day's midnight."""
+
+    bucket = models.DateTimeField()
+    provider_key = models.ForeignKey(
+        ProviderKey, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+"
+    )
+    model = models.TextField()
+    status = models.CharField(max_length=30, choices=Status)
+    calls = models.BigIntegerField(default=0)
+    estimated_calls = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions: ClassVar = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["bucket", "provider_key", "model", "status"], name="usage_daytotal_cell", nulls_distinct=False
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.bucket:%Y-%m-%d} {self.model}"
 
 
 class RollupState(models.Model):

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from keys.connection import Values
-from usage.rollups import MEASURES
+from usage.summed import MEASURES
 from usage.tokens import TOKEN_COLUMNS
 
 # The most lines (a day and a model) of an answer, and the longest range.

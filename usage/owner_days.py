@@ -17,6 +17,8 @@ from django.db.models import F, Sum
 from django.db.models.functions import Collate, Lower
 from django.utils import timezone
 
+from usage.summed import WITHIN_DAYS, Summed
+
 # Models that a page lists; the others are added up.
 MODELS = 10
 DAYS = 30
@@ -47,24 +49,21 @@ class OwnerDay(models.Model):
         return f"{self.owner} {self.day:%Y-%m-%d} {self.model}"
 
 
-# The rows of owners, from rows of {fresh}, which have the columns of usage_rollup.
-OWNERS = """
-    SELECT o.owner, (f.bucket AT TIME ZONE 'UTC')::date AS day, f.model, sum(f.calls) AS calls,
-        coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0) AS failed_calls, sum(f.cost) AS cost,
-        sum(f.input_tokens + f.cache_read_input_tokens + f.cache_creation_5m_input_tokens
-            + f.cache_creation_1h_input_tokens) AS input_tokens,
-        sum(f.output_tokens) AS output_tokens
-    FROM {fresh} f CROSS JOIN LATERAL (
-        VALUES (f.customer_id * 4), (f.team_id * 4 + 1), (f.virtual_key_id * 4 + 2)) AS o (owner)
-    WHERE o.owner IS NOT NULL GROUP BY 1, 2, 3
-"""
-ADD_OWNERS = f"""
-    INSERT INTO usage_ownerday AS d (owner, day, model, calls, failed_calls, cost, input_tokens, output_tokens)
-    {OWNERS} ORDER BY 1, 2, 3
-    ON CONFLICT (owner, day, model) DO UPDATE SET calls = d.calls + excluded.calls,
-        failed_calls = d.failed_calls + excluded.failed_calls, cost = d.cost + excluded.cost,
-        input_tokens = d.input_tokens + excluded.input_tokens, output_tokens = d.output_tokens + excluded.output_tokens
-"""
+OWNER_DAYS = Summed(
+    "usage_ownerday",
+    {"owner": "o.owner", "day": "(f.bucket AT TIME ZONE 'UTC')::date", "model": "f.model"},
+    {
+        "calls": "sum(f.calls)",
+        "failed_calls": "coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0)",
+        "cost": "sum(f.cost)",
+        "input_tokens": "sum(f.input_tokens + f.cache_read_input_tokens + f.cache_creation_5m_input_tokens"
+        " + f.cache_creation_1h_input_tokens)",
+        "output_tokens": "sum(f.output_tokens)",
+    },
+    "JOIN LATERAL (VALUES (f.customer_id * 4), (f.team_id * 4 + 1), (f.virtual_key_id * 4 + 2)) AS o (owner)"
+    " ON o.owner IS NOT NULL",
+    WITHIN_DAYS,
+)
 
 
 @dataclass(frozen=True, slots=True)

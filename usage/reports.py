@@ -17,9 +17,11 @@ from django.utils import timezone
 from keys import patterns, viewer
 from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 from keys.models import Customer, Team, VirtualKey
+from keys.pickers import Picker
 from keys.visibility import visible
 from usage import amounts
-from usage.models import Rollup
+from usage.models import DayTotal, Rollup
+from usage.totals import sees_all
 
 # Lines on a page; the CSV has all.
 LINES = 500
@@ -69,6 +71,8 @@ GROUPS: dict[str, Grouping] = {
     "provider_key": Grouping("Provider key", "provider_key_id", ("provider_key__name",)),
     "status": Grouping("Status", "status"),
 }
+# What the totals of days can be grouped by.
+WITHOUT_CALLERS = frozenset({"day", "model", "provider_key", "status"})
 NOTHING = "–"
 
 MEASURES = {
@@ -94,13 +98,6 @@ class DayInput(forms.DateInput):
         super().__init__(format="%Y-%m-%d")
 
 
-class KeyField(forms.ModelChoiceField):  # type: ignore[type-arg]
-    """A choice of virtual keys, with their owners."""
-
-    def label_from_instance(self, obj: VirtualKey) -> str:
-        return obj.full_name
-
-
 class ReportForm(forms.Form):
     """The report's range, grouping and filters. Empty fields mean: this month, by day, all calls."""
 
@@ -112,9 +109,9 @@ class ReportForm(forms.Form):
         choices=[(name, group.title) for name, group in GROUPS.items()],
         widget=forms.CheckboxSelectMultiple,
     )
-    customer = forms.ModelChoiceField(Customer.objects.all(), required=False, empty_label="all")
-    team = forms.ModelChoiceField(Team.objects.all(), required=False, empty_label="all")
-    key = KeyField(VirtualKey.objects.select_related("customer", "team__customer"), required=False, empty_label="all")
+    customer = Picker(Rollup._meta.get_field("customer"), Customer.objects.all())
+    team = Picker(Rollup._meta.get_field("team"), Team.objects.all())
+    key = Picker(Rollup._meta.get_field("virtual_key"), VirtualKey.objects.select_related("customer", "team"))
     model = forms.CharField(
         required=False, max_length=200, validators=[patterns.check], help_text="a name or a pattern, such as claude-*"
     )
@@ -186,9 +183,9 @@ class Report:
             yield csv_line([*line.labels, *line.values])
 
 
-def make(cleaned: dict[str, Any], rows: QuerySet[Rollup]) -> Report:
+def make(cleaned: dict[str, Any], user: Any) -> Report:
     """The report that a valid form asks for, of the roll-ups that its reader may see."""
-    rows = select(cleaned, rows)
+    rows = select(cleaned, source(cleaned, user))
     groups = [name for name in GROUPS if name in cleaned["group"]]
     lines = summarise(rows, groups)
     return Report(
@@ -201,7 +198,15 @@ def make(cleaned: dict[str, Any], rows: QuerySet[Rollup]) -> Report:
     )
 
 
-def select(cleaned: dict[str, Any], rows: QuerySet[Rollup]) -> QuerySet[Rollup]:
+def source(cleaned: dict[str, Any], user: Any) -> QuerySet[Any]:
+    """The fewest rows that have what a report is grouped and filtered by: the totals of days, if no caller is."""
+    by_caller = (
+        cleaned["customer"] or cleaned["team"] or cleaned["key"] or not WITHOUT_CALLERS.issuperset(cleaned["group"])
+    )
+    return visible(user, Rollup.objects.all()) if by_caller or not sees_all(user) else DayTotal.objects.all()
+
+
+def select(cleaned: dict[str, Any], rows: QuerySet[Any]) -> QuerySet[Any]:
     """Those of the roll-ups that the form's range and filters select."""
     rows = rows.annotate(folded_model=FOLDED_MODEL).filter(
         bucket__gte=midnight(cleaned["since"]), bucket__lt=midnight(cleaned["until"] + timedelta(days=1))
@@ -223,7 +228,7 @@ def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def summarise(rows: QuerySet[Rollup], groups: Sequence[str]) -> list[ReportLine]:
+def summarise(rows: QuerySet[Any], groups: Sequence[str]) -> list[ReportLine]:
     """A line per group, most expensive first; within each day if grouped by day."""
     fields = [field for name in groups for field in GROUPS[name].fields]
     order = ["day"] if "day" in groups else []
@@ -268,7 +273,7 @@ def add_up(lines: Sequence[ReportLine]) -> ReportLine:
     return ReportLine((), tuple(sum(column) for column in zip(*(line.values for line in lines), strict=True)))
 
 
-def chart(rows: QuerySet[Rollup], cleaned: dict[str, Any], series: str | None) -> dict[str, Any]:
+def chart(rows: QuerySet[Any], cleaned: dict[str, Any], series: str | None) -> dict[str, Any]:
     """Cost per day or month: the labels, and a list of USD for each of the most expensive series (and for the rest)."""
     monthly = cleaned["until"] - cleaned["since"] > timedelta(days=DAYS_IN_CHART)
     trunc = TruncMonth("bucket", tzinfo=UTC) if monthly else TruncDate("bucket", tzinfo=UTC)

@@ -1,5 +1,5 @@
-"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission), and per owner and day
-(usage/owner_days.py). Reports read nothing else.
+"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission), per owner and day
+(usage/owner_days.py), and without callers (usage/totals.py). Reports read nothing else.
 
 Rows are added in the order of the transactions that wrote them: a row is added once its transaction is older than every
 running one. Ids and timestamps can't be used for that, because rows are committed in another order than their calls are
@@ -22,14 +22,17 @@ from django.utils import timezone
 from usage import moments
 from usage.alerts import Alert
 from usage.models import Rollup, RollupState
-from usage.owner_days import ADD_OWNERS, OWNERS
+from usage.owner_days import OWNER_DAYS
+from usage.summed import ROLLUPS, Summed
 from usage.tokens import TOKEN_COLUMNS
+from usage.totals import DAYS, QUARTERS
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
 PART = 20_000
 
-CELL = ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
-MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
+# Tables that sum the roll-ups further, and all.
+FURTHER = (OWNER_DAYS, QUARTERS, DAYS)
+TABLES = (ROLLUPS, *FURTHER)
 
 # The end (exclusive) of the next part, which starts at the first transaction that isn't rolled up yet.
 NEXT_PART = """
@@ -59,10 +62,6 @@ FRESH = f"""
         e.provider_key_id, e.model, e.status, 0, 0, {_sum("a")}
     FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id WHERE {{adjustments}}
 """  # noqa: S608 - constants
-SUMMED = f"""
-    SELECT {", ".join(CELL)}, {", ".join(f"sum({measure}) AS {measure}" for measure in MEASURES)}
-    FROM fresh GROUP BY {", ".join(CELL)}
-"""  # noqa: S608 - constants
 # What transactions within a range have written.
 WRITTEN = FRESH.format(
     entries="e.xid >= %(start)s::xid8 AND e.xid < %(end)s::xid8",
@@ -73,49 +72,30 @@ ADMITTED = FRESH.format(
     entries="e.admitted_at >= %(since)s AND e.admitted_at < %(until)s AND e.xid < %(end)s::xid8",
     adjustments="e.admitted_at >= %(since)s AND e.admitted_at < %(until)s AND a.xid < %(end)s::xid8",
 )
-STORED = f"SELECT {', '.join((*CELL, *MEASURES))} FROM usage_rollup WHERE bucket >= %(since)s AND bucket < %(until)s"  # noqa: S608
+# `fresh` is added to every table.
+ADD_ALL = ", ".join(f"added_{number} AS ({each.add('fresh')})" for number, each in enumerate(TABLES))
+ADD = f"WITH fresh AS ({WRITTEN}), {ADD_ALL} SELECT count(*) FROM fresh"  # noqa: S608 - constants
+ADD_ADMITTED = f"WITH fresh AS ({ADMITTED}), {ADD_ALL} SELECT count(*) FROM fresh"  # noqa: S608 - constants
 
-ADD = f"""
-WITH fresh AS ({WRITTEN}), written AS (
-    INSERT INTO usage_rollup ({", ".join((*CELL, *MEASURES))}) {SUMMED} ORDER BY {", ".join(CELL)}
-    ON CONFLICT ({", ".join(CELL)}) DO UPDATE
-    SET {", ".join(f"{measure} = usage_rollup.{measure} + excluded.{measure}" for measure in MEASURES)}
-), owned AS ({ADD_OWNERS.format(fresh="fresh")})
-SELECT count(*) FROM fresh
-"""  # noqa: S608 - constants
-
-# Cells that the ledger has otherwise than the roll-ups, with both costs.
-DIFFERENT = f"""
-WITH fresh AS ({ADMITTED}), summed AS ({SUMMED}), stored AS ({STORED}),
-missing AS (SELECT * FROM summed EXCEPT SELECT * FROM stored),
-surplus AS (SELECT * FROM stored EXCEPT SELECT * FROM summed)
-SELECT (SELECT count(*) FROM missing) + (SELECT count(*) FROM surplus),
+# How many rows are missing or surplus in a table, and its sums of money and what they should be.
+DIFFERENT = """
+WITH fresh AS ({rows}), summed AS ({summed}), stored AS ({stored})
+SELECT (SELECT count(*) FROM (SELECT * FROM summed EXCEPT SELECT * FROM stored) AS missing)
+    + (SELECT count(*) FROM (SELECT * FROM stored EXCEPT SELECT * FROM summed) AS surplus),
     (SELECT coalesce(sum(cost), 0) FROM summed), (SELECT coalesce(sum(cost), 0) FROM stored)
-"""  # noqa: S608 - constants
-# Owners whose days aren't the sums of the roll-ups of these days.
-DIFFERENT_OWNERS = f"""
-WITH fresh AS ({STORED}), summed AS ({OWNERS.format(fresh="fresh")}),
-stored AS (
-    SELECT * FROM usage_ownerday
-    WHERE day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date
-)
-SELECT count(*) FROM (
-    (SELECT * FROM summed EXCEPT SELECT * FROM stored) UNION ALL (SELECT * FROM stored EXCEPT SELECT * FROM summed)
-) AS different
-"""  # noqa: S608 - constants
-REPLACE = f"""
-DELETE FROM usage_rollup WHERE bucket >= %(since)s AND bucket < %(until)s;
-DELETE FROM usage_ownerday
-WHERE day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date;
-WITH fresh AS ({ADMITTED}), written AS (
-    INSERT INTO usage_rollup ({", ".join((*CELL, *MEASURES))}) {SUMMED} ORDER BY {", ".join(CELL)}
-)
-{ADD_OWNERS.format(fresh="fresh")}
-"""  # noqa: S608 - constants
+"""
+
+
+def _different(table: Summed, rows: str) -> str:
+    return DIFFERENT.format(rows=rows, summed=table.select("fresh"), stored=table.stored)
+
+
+DIFFERENT_ROLLUPS = _different(ROLLUPS, ADMITTED)
+DIFFERENT_FURTHER = tuple(_different(each, ROLLUPS.stored) for each in FURTHER)
 # The first day of which the ledger or the roll-ups have something.
 FIRST = """
 SELECT (least((SELECT min(admitted_at) FROM usage_ledgerentry), (SELECT min(bucket) FROM usage_rollup),
-    (SELECT min(day) FROM usage_ownerday)::timestamp AT TIME ZONE 'UTC') AT TIME ZONE 'UTC')::date
+    (SELECT min(bucket) FROM usage_daytotal)) AT TIME ZONE 'UTC')::date
 """
 
 
@@ -186,7 +166,7 @@ def rebuild(since: date | None = None, until: date | None = None) -> Iterator[tu
 
 
 def check(hour: datetime) -> Difference | None:
-    """Compare the roll-ups of an hour with the ledger, and its day's use by owner with the roll-ups; change nothing.
+    """Compare the roll-ups of an hour with the ledger, and the tables that sum them further with its day's roll-ups.
 
     Returns:
         What differs; None: nothing does.
@@ -195,8 +175,8 @@ def check(hour: datetime) -> Difference | None:
     with transaction.atomic(), connection.cursor() as cursor:
         state = _lock()
         found = _difference(cursor, {"since": hour, "until": hour + timedelta(hours=1), "end": state.xid})
-        owners = _differing_owners(cursor, day)
-    return replace(found, cells=found.cells + owners) if found.cells or owners else None
+        further = _different_further(cursor, day)
+    return replace(found, cells=found.cells + further) if found.cells or further else None
 
 
 def check_random_hour() -> Difference | None:
@@ -248,21 +228,27 @@ def _rebuild_day(day: date) -> Difference | None:
     with transaction.atomic(), connection.cursor() as cursor:
         given = _day(day) | {"end": _lock().xid}
         found = _difference(cursor, given)
-        owners = _differing_owners(cursor, given)
-        if not found.cells and not owners:
+        further = _different_further(cursor, given)
+        if not found.cells and not further:
             return None
-        cursor.execute(REPLACE, given)
-    return replace(found, cells=found.cells or owners)
+        for each in TABLES:
+            cursor.execute(each.delete, given)
+        cursor.execute(ADD_ADMITTED, given)
+    return replace(found, cells=found.cells or further)
 
 
 def _difference(cursor: Any, given: dict[str, Any]) -> Difference:
-    cursor.execute(DIFFERENT, given)
+    """What the roll-ups of a time have otherwise than the ledger."""
+    cursor.execute(DIFFERENT_ROLLUPS, given)
     return Difference(given["since"], *cursor.fetchone())
 
 
-def _differing_owners(cursor: Any, given: dict[str, Any]) -> int:
-    cursor.execute(DIFFERENT_OWNERS, given)
-    count: int = cursor.fetchone()[0]
+def _different_further(cursor: Any, day: dict[str, Any]) -> int:
+    """How many rows of the tables that sum the roll-ups further aren't the sums of a day's roll-ups."""
+    count = 0
+    for query in DIFFERENT_FURTHER:
+        cursor.execute(query, day)
+        count += cursor.fetchone()[0]
     return count
 
 

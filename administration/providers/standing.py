@@ -16,7 +16,7 @@ from django.utils import timezone
 from administration.charts import Chart, Series
 from administration.roles import visible
 from keys.models import ModelList, ProviderKey, VirtualKey, VirtualKeyRoute
-from usage.models import Rollup, Status
+from usage.models import QuarterTotal, Status
 from usage.pricing import ModelPrice, PriceBook, UnpricedModel, load_price_book
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -56,9 +56,9 @@ class Lately:
 
 
 def lately(provider_key: ProviderKey, now: datetime) -> Lately:
-    """The roll-ups of a provider key. Two queries."""
+    """The totals of a provider key. Two queries."""
     first = now.replace(minute=0, second=0, microsecond=0) - 23 * HOUR
-    rows = Rollup.objects.filter(provider_key=provider_key).order_by()
+    rows = QuarterTotal.objects.filter(provider_key=provider_key).order_by()
     calls: dict[str, list[int]] = defaultdict(lambda: [0] * 24)
     cost = Decimal(0)
     sums = rows.filter(bucket__gte=first).values_list("bucket", "status").annotate(Sum("calls"), Sum("cost"))

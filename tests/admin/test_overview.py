@@ -20,6 +20,7 @@ from administration.charts import HEIGHT, Chart, Series
 from keys.models import Cooldown, CooldownReason, Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key
 from tests.support.ledger_rows import empty_ledger, make_entry
+from tests.support.scale import SUMMED
 from usage import request_ids, rollups
 from usage.budgets import Budget, Period, Window
 from usage.models import Refusal
@@ -48,14 +49,7 @@ def front_page(client: Client) -> str:
 def roll_up() -> None:
     """Sum what this test has written. Its transaction is still open, so it would be left for later otherwise."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            """INSERT INTO usage_rollup (bucket, customer_id, team_id, virtual_key_id, model, status, calls,
-                estimated_calls, input_tokens, output_tokens, thinking_tokens, cache_read_input_tokens,
-                cache_creation_5m_input_tokens, cache_creation_1h_input_tokens, web_search_requests, cost)
-            SELECT date_bin('15 minutes', admitted_at, '2000-01-01T00:00:00Z'), customer_id, team_id, virtual_key_id,
-                model, status, count(*), 0, 0, 0, 0, 0, 0, 0, 0, sum(cost) FROM usage_ledgerentry
-            GROUP BY 1, 2, 3, 4, 5, 6"""
-        )
+        cursor.execute(SUMMED)
 
 
 def test_an_empty_database_shows_five_steps_of_which_the_first_is_next(admin_client):

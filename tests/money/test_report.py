@@ -17,7 +17,6 @@ from keys.csv_lines import BLANK, csv_line
 from keys.models import Customer, Team, VirtualKey
 from tests.support.ledger_rows import START, empty_ledger, make_cast, make_entry
 from usage import reports, rollups
-from usage.models import Rollup
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,7 +41,7 @@ def finance(client):
 def lines(**query):
     form = reports.ReportForm(NOVEMBER | query, user=BOSS)
     assert form.is_valid(), form.errors
-    return [(*line.labels, line.values[0]) for line in reports.make(form.cleaned_data, Rollup.objects.all()).lines]
+    return [(*line.labels, line.values[0]) for line in reports.make(form.cleaned_data, BOSS).lines]
 
 
 def read_csv(client, **query):
@@ -184,9 +183,16 @@ def test_teams_of_one_name_are_lines_of_their_own(namesakes, finance):
     [found] = re.findall(r'id="usage-chart-data"[^>]*>(.*?)</script>', page)
     series = {each["label"]: sum(each["data"]) for each in json.loads(found)["series"]}
     assert series == {label or "–": float(cost) for label, cost in expected.items()}
-    options = re.findall(r'<option value="\d+">(.*?)</option>', page)
-    assert {"Ours / Research", "Theirs / Research"} <= set(options)
-    assert f"ci-{namesakes[0].team_id} of Ours / Research" in options
+
+
+def test_the_form_searches_for_owners_and_names_the_chosen_ones_in_full(namesakes, finance):
+    key = namesakes[0]
+    chosen = {"team": key.team_id, "key": key.pk}
+    page = finance.get("/admin/usage/report/", NOVEMBER | chosen).content.decode()
+    options = re.findall(r'<option value="\d+" selected>(.*?)</option>', page)
+    assert options == ["Ours / Research", f"Ours/Research/ci-{key.team_id}"]
+    assert "Theirs / Research" not in page
+    assert "admin/js/autocomplete.js" in page
 
 
 def test_keys_of_the_same_name_are_distinguished_by_their_owners():
@@ -247,7 +253,7 @@ def test_a_long_range_has_a_bar_a_month(cast):
     rollups.roll_up()
     form = reports.ReportForm({"since": "2026-01-15", "until": "2026-12-01"}, user=BOSS)
     assert form.is_valid()
-    chart = reports.make(form.cleaned_data, Rollup.objects.all()).chart
+    chart = reports.make(form.cleaned_data, BOSS).chart
     assert chart["labels"][0] == "2026-01"
     assert len(chart["labels"]) == 12
     assert chart["series"] == [{"label": "Cost", "data": [0.0] * 10 + [1.0, 0.0]}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from django.db import connection, transaction
 
 from gateway_project import page_process, page_socket
 from gateway_project.unprivileged import Place
+from gateway_project.web import PAGES_NICENESS
 from keys.audit.models import AuditEvent
 from messages_api.server import known_callers
 from tests.support.fake_provider import whole
@@ -71,6 +73,15 @@ def machine(served: None, served_machine: Machine) -> Machine:
     served_machine.pages.start()
     served_machine.http.cookies.clear()
     return served_machine
+
+
+def test_calls_come_before_pages_where_both_want_the_processors(machine):
+    calls, pages = (
+        os.getpriority(os.PRIO_PROCESS, process.pid)
+        for web in (machine.web, machine.pages)
+        for process in web.processes
+    )
+    assert pages == min(19, calls + PAGES_NICENESS)
 
 
 def test_its_pages_answer_and_calls_do(machine, alice, upstream):

@@ -32,6 +32,8 @@ GUARDED = (
 OTHERS = (
     "usage_overrun",
     "usage_ownerday",
+    "usage_quartertotal",
+    "usage_daytotal",
     "usage_credentialuse",
     "usage_hold",
     "usage_retained",

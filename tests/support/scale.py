@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import psycopg
 
+from usage import rollups
+from usage.summed import MEASURES, ROLLUPS
+
 UNWATCH = "SELECT keys_audit_unwatch(tgrelid::regclass::text) FROM pg_trigger WHERE tgname = 'keys_audit_rows'"
 OWNERS = """
 INSERT INTO keys_providerkey (id, name, provider, base_url, secret_ciphertext, secret_hint, model_patterns, active,
@@ -21,8 +24,10 @@ SELECT n, 1000001 + CASE WHEN n %% 2 = 0 THEN 0 ELSE n %% %(customers)s END, 'Te
 FROM generate_series(1000001, 1000000 + %(teams)s) n;
 INSERT INTO keys_virtualkey (id, name, customer_id, team_id, owner, active, allowed_models, denied_models, labels,
     passthrough, revision, created_at)
-SELECT n, 'key-' || md5(n::text), t.customer_id, t.id, 'person' || n %% 50000 || '@example.com', true, '{}', '{}',
-    '{}', false, 1, now()
+SELECT n, (ARRAY['Atlas', 'Billing', 'Claims', 'Desk', 'Ember', 'Fleet', 'Grid', 'Harbour'])[1 + n / 6 %% 8]
+    || (ARRAY[' production ', ' staging ', ' ci ', ' notebook ', '-batch-', ' assistant '])[1 + n %% 6]
+    || substr(md5(n::text), 1, 8), t.customer_id, t.id, 'person' || n %% 50000 || '@example.com', true, '{}', '{}',
+    CASE WHEN n %% 4 = 0 THEN jsonb_build_object('project', 'p' || n / 40 %% 5000) ELSE '{}' END, false, 1, now()
 FROM generate_series(1000001, 1000000 + %(keys)s) n
 JOIN keys_team t ON t.id = 1000001 + n %% %(teams)s;
 INSERT INTO keys_virtualkeyroute (virtual_key_id, provider_key_id, weight)
@@ -63,20 +68,37 @@ CROSS JOIN LATERAL (SELECT now() - (%(calls)s - n) * (interval '60 days' / %(cal
 JOIN keys_virtualkey v ON v.id = 1000001 + (n * 7919) %% %(keys)s
 CROSS JOIN LATERAL (SELECT (ARRAY['claude-opus-5-5', 'claude-sonnet-5', 'claude-haiku-5-5'])[1 + n %% 3] AS model) AS m
 """
-ROLLED_UP = """
-INSERT INTO usage_rollup (bucket, customer_id, team_id, virtual_key_id, provider_key_id, model, status, calls,
-    estimated_calls, input_tokens, output_tokens, thinking_tokens, cache_read_input_tokens,
-    cache_creation_5m_input_tokens, cache_creation_1h_input_tokens, web_search_requests, cost)
+# What usage/rollups.py would add.
+SUMMED = f"""
+INSERT INTO usage_rollup ({ROLLUPS.columns})
 SELECT date_bin('15 minutes', admitted_at, '2000-01-01T00:00:00Z'), customer_id, team_id, virtual_key_id,
-    provider_key_id, model, status, count(*), count(*) FILTER (WHERE estimated), sum(input_tokens), sum(output_tokens),
-    0, 0, 0, 0, 0, sum(cost)
+    provider_key_id, model, status, count(*), count(*) FILTER (WHERE estimated),
+    {", ".join(f"sum({name})" for name in MEASURES[2:])}
 FROM usage_ledgerentry GROUP BY 1, 2, 3, 4, 5, 6, 7;
-INSERT INTO usage_ownerday (owner, day, model, calls, failed_calls, cost, input_tokens, output_tokens)
-SELECT o.owner, (admitted_at AT TIME ZONE 'UTC')::date, model, count(*), count(*) FILTER (WHERE status <> 'completed'),
-    sum(cost), sum(input_tokens), sum(output_tokens)
-FROM usage_ledgerentry CROSS JOIN LATERAL (
-    VALUES (customer_id * 4), (team_id * 4 + 1), (virtual_key_id * 4 + 2)) AS o (owner) GROUP BY 1, 2, 3;
+{";".join(each.add("usage_rollup") for each in rollups.FURTHER)};
+"""
+ALL_SUMMED = """
 UPDATE usage_rollupstate SET xid = pg_current_xact_id()::text, rolled_up_at = now() + interval '1 day';
+"""
+# What the pages of budgets, secrets and changes read.
+BESIDE = """
+INSERT INTO usage_window (budget_id, start, until, spent, held)
+SELECT id, date_trunc('month', now(), 'UTC'), date_trunc('month', now(), 'UTC') + interval '1 month', id %% 50, 0
+FROM usage_budget;
+INSERT INTO usage_limit (virtual_key_id, model_patterns, active, kind, rate, count_cached)
+SELECT id, '{}', true, 'rpm', 60, false FROM keys_virtualkey;
+INSERT INTO usage_credentialuse (credential, used_at, address)
+SELECT id, now() - id %% 1000 * interval '1 minute', '192.0.2.1' FROM keys_credential;
+INSERT INTO keys_credential (kind, name, virtual_key_id, digest, pepper, first, last, created_at)
+SELECT 'gateway_token', 'token ' || n, n, sha256('t' || n::text::bytea), '0', 'gt-bf-abc', left(md5('t' || n), 4), now()
+FROM generate_series(1000001, 1000000 + %(keys)s, 20) n;
+INSERT INTO keys_auditevent (at, actor_kind, actor, address, action, table_name, object, about, changes)
+SELECT now() - n * interval '1 minute', 'command', '', '', 'changed', 'keys_virtualkey', 1000001 + n %% %(keys)s, '',
+    '{"active": {"from": true, "to": false}}' FROM generate_series(%(keys)s, 1, -1) n;
+"""
+INDEXES = """
+SELECT indexrelid::regclass::text, replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') FROM pg_index
+WHERE indrelid = 'usage_ledgerentry'::regclass AND NOT indisprimary
 """
 # Rows of a statement.
 PART = 250_000
@@ -103,7 +125,15 @@ def fill(link: psycopg.Connection, scale: Scale) -> None:
     values = {name: getattr(scale, name) for name in Scale.__slots__}
     link.execute(UNWATCH)
     link.execute(OWNERS, values)
+    # To make an index of all calls takes less time than to add each call to it.
+    indexes = link.execute(INDEXES).fetchall()
+    for name, _ in indexes:
+        link.execute(f"DROP INDEX {name}")
     for first in range(1, scale.calls + 1, PART):
         link.execute(CALLS, values | {"first": first, "last": min(scale.calls, first + PART - 1)})
-    link.execute(ROLLED_UP)
+    for _, definition in indexes:
+        link.execute(definition)
+    link.execute(SUMMED)
+    link.execute(ALL_SUMMED)
+    link.execute(BESIDE, values)
     link.execute("VACUUM ANALYZE")

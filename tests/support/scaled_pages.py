@@ -47,11 +47,17 @@ def pages() -> list[str]:
     lists = [
         "keys/virtualkey/",
         "keys/virtualkey/?p=100",
+        # A whole name, the beginning of its last word, words that many have, beginnings of many words, and none.
         f"keys/virtualkey/?q={key.name}",
-        f"keys/virtualkey/?q={key.name[6:14]}",
+        f"keys/virtualkey/?q={key.name[-8:-2]}",
+        "keys/virtualkey/?q=atlas+prod",
+        "keys/virtualkey/?q=p",
         "keys/virtualkey/?q=nothing+like+it",
         "keys/virtualkey/?q=person4711",
+        "keys/virtualkey/?q=project%3Dp17",
+        # Last characters.
         "keys/virtualkey/?q=abcd",
+        "keys/virtualkey/?q=cd",
         "keys/virtualkey/?state=active",
         "keys/virtualkey/?state=revoked",
         f"keys/virtualkey/?customer__id__exact={CUSTOMER}",
@@ -71,13 +77,36 @@ def pages() -> list[str]:
         "usage/refusal/?why=expired",
         "usage/refusal/?p=100",
         f"usage/refusal/?q={request_ids.request_id(entry.pk)}",
+        "keys/gatewaytoken/",
+        "keys/gatewaytoken/?q=atlas",
+        "usage/budget/",
+        "usage/budget/?q=atlas",
+        "usage/budget/?q=nothing",
+        "usage/budget/?owner=virtual_key",
+        "usage/budget/?state=any",
+        "usage/limit/",
+        "usage/limit/?q=Customer+17",
+        "usage/ledgerentry/",
+        "keys/auditevent/",
+        f"keys/auditevent/?q=keys_virtualkey:{key.pk}",
+        "keys/providerkey/",
     ]
     pickers = [
         f"autocomplete/?app_label=usage&model_name=ledgerentry&field_name={field}&term={term}"
         for field in ("customer", "team", "virtual_key", "provider_key")
         for term in ("", "17", "nothing")
     ]
+    reports = [
+        "",
+        "group=model&group=status",
+        "group=provider_key&since=2020-01-01",
+        f"customer={SMALL_CUSTOMER}",
+        f"team={TEAM}&group=key",
+        f"key={key.pk}&group=model",
+    ]
     owners = [
+        "",
+        "provider-key/1000002/",
         f"key/{key.pk}/",
         f"key/{key.pk}/?model=claude-opus-5-5",
         f"team/{TEAM}/",
@@ -85,4 +114,5 @@ def pages() -> list[str]:
         f"customer/{SMALL_CUSTOMER}/",
         f"calls/{request_ids.request_id(entry.pk)}/",
     ]
-    return [f"/admin/{path}" for path in (*owners, *(f"calls/?{query}" for query in calls), *lists, *pickers)]
+    paths = [*owners, *(f"calls/?{query}" for query in calls), *lists, *pickers]
+    return [f"/admin/{path}" for path in (*paths, *(f"usage/report/?{query}" for query in reports))]

@@ -1,0 +1,79 @@
+"""Tables of sums: which rows they sum, how rows are added to them, and what is compared with them.
+
+`usage_rollup` sums the ledger; the others sum `usage_rollup` further, so that pages read fewer rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from usage.tokens import TOKEN_COLUMNS
+
+# What roll-ups measure.
+MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
+WITHIN_TIME = "bucket >= %(since)s AND bucket < %(until)s"
+WITHIN_DAYS = "day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date"
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A table of sums.
+
+    Attributes:
+        cell: the columns that tell its rows apart, each with its expression over a row `f` of what it sums.
+        measures: the sums, each with its expression.
+        more: what is joined to `f`, and on which condition.
+        within: the condition on its rows that they are within `%(since)s` and `%(until)s`.
+    """
+
+    table: str
+    cell: Mapping[str, str]
+    measures: Mapping[str, str]
+    more: str = ""
+    within: str = WITHIN_TIME
+
+    @property
+    def columns(self) -> str:
+        """All columns, as SQL lists them."""
+        return ", ".join((*self.cell, *self.measures))
+
+    def select(self, rows: str) -> str:
+        """The sums of the rows of a table or a common table expression."""
+        values = ", ".join(f"{value} AS {name}" for name, value in (*self.cell.items(), *self.measures.items()))
+        places = ", ".join(map(str, range(1, len(self.cell) + 1)))
+        return f"SELECT {values} FROM {rows} f {self.more} GROUP BY {places} ORDER BY {places}"  # noqa: S608
+
+    def add(self, rows: str) -> str:
+        """The statement that adds these rows' sums to what is there."""
+        added = ", ".join(f"{name} = t.{name} + excluded.{name}" for name in self.measures)
+        return (
+            f"INSERT INTO {self.table} AS t ({self.columns}) {self.select(rows)} "
+            f"ON CONFLICT ({', '.join(self.cell)}) DO UPDATE SET {added}"
+        )
+
+    @property
+    def stored(self) -> str:
+        """What is there of a time."""
+        return f"SELECT {self.columns} FROM {self.table} WHERE {self.within}"  # noqa: S608
+
+    @property
+    def delete(self) -> str:
+        """The statement that deletes what is there of a time."""
+        return f"DELETE FROM {self.table} WHERE {self.within}"  # noqa: S608
+
+
+def sums_of(measures: tuple[str, ...]) -> dict[str, str]:
+    """Each of these columns as its sum."""
+    return {name: f"sum(f.{name})" for name in measures}
+
+
+# Every table but this one sums its rows.
+ROLLUPS = Summed(
+    "usage_rollup",
+    {
+        name: f"f.{name}"
+        for name in ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
+    },
+    sums_of(MEASURES),
+)
