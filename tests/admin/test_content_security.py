@@ -56,7 +56,7 @@ def test_no_page_does_what_its_policy_forbids(chromium, styled, filled):
     with signed_in() as cookies:
         chromium.keep(cookies, styled.url)
         chromium.size(1280, 1000)
-        for page in [*pages, *lists, *filled.values()]:
+        for page in [*pages, *lists, *filled.values(), "/admin/logout/"]:
             if page == "/admin/login/":
                 chromium.forget()
             chromium.open(styled.url + page)
