@@ -35,6 +35,7 @@ class GrantInline(Cards):
     form = GrantForm
     verbose_name = "role"
     verbose_name_plural = "roles"
+    title_to_add = "Give another role"
     autocomplete_fields = ("customer", "team")
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:

@@ -57,6 +57,7 @@ class RouteInline(FollowsKey, Cards):
     min_num = 1
     verbose_name = "route"
     verbose_name_plural = "routes"
+    title_to_add = "Add another route"
 
 
 class CredentialInline(FollowsKey, Cards):
