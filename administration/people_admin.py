@@ -144,6 +144,7 @@ class PersonAdmin(KeptAdmin):
         link = invitations.link(request, person)
         back = reverse("admin:administration_person_changelist")
         context = {"opts": self.opts, "title": f"Invitation of {person}", "link": link, "person": person, "back": back}
+        context["mailed"] = invitations.send(request, person, link)
         return framed(request, "admin/administration/person/invited.html", context)
 
     # Actions
