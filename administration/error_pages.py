@@ -15,11 +15,13 @@ from typing import Any
 from django.contrib import admin
 from django.core.exceptions import DisallowedHost
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.middleware.csrf import REASON_NO_CSRF_COOKIE
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.deprecation import MiddlewareMixin
 
 from administration.rest import errors
 from keys.product import NAME
@@ -97,6 +99,21 @@ NO_COOKIE = ErrorPage(
     ),
     "The form was not accepted.",
 )
+NO_PAGE_TO_OPEN = ErrorPage(
+    405,
+    "There is no page to open here",
+    (
+        "A button or a form sends to this address, and the address itself has nothing to show. Nothing was changed.",
+        "Go back to the page with the button, and press it there.",
+    ),
+    errors.WRONG_METHOD,
+)
+NO_FORM_HERE = ErrorPage(
+    405,
+    "This page takes no form",
+    ("Nothing was changed. The page can be opened, but nothing can be sent to it.", "Open the page, and begin there."),
+    errors.WRONG_METHOD,
+)
 NO_DATABASE = ErrorPage(
     503,
     "The database can't be used",
@@ -117,6 +134,19 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler of URLs without a page, and of rows that don't exist for this person."""
     return framed(request, MISSING, MISSING_FOR_VISITORS)
+
+
+class WrongMethodMiddleware(MiddlewareMixin):
+    """Gives Django's empty answers to a method that a page doesn't take a page, and keeps their `Allow`."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not isinstance(response, HttpResponseNotAllowed):
+            return response
+        page = framed(request, NO_PAGE_TO_OPEN if request.method in ("GET", "HEAD") else NO_FORM_HERE)
+        response.content = page.content
+        for name, value in page.headers.items():
+            response.headers[name] = value
+        return response
 
 
 def untrusted_form(request: HttpRequest, reason: str = "") -> HttpResponse:

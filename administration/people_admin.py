@@ -35,6 +35,7 @@ class GrantInline(Cards):
     form = GrantForm
     verbose_name = "role"
     verbose_name_plural = "roles"
+    title_to_add = "Give another role"
     autocomplete_fields = ("customer", "team")
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
@@ -143,6 +144,7 @@ class PersonAdmin(KeptAdmin):
         link = invitations.link(request, person)
         back = reverse("admin:administration_person_changelist")
         context = {"opts": self.opts, "title": f"Invitation of {person}", "link": link, "person": person, "back": back}
+        context["mailed"] = invitations.send(request, person, link)
         return framed(request, "admin/administration/person/invited.html", context)
 
     # Actions

@@ -56,6 +56,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "keys.sign_in.Middleware",
+    "administration.error_pages.WrongMethodMiddleware",
 ]
 if page_socket.serves_pages_here():
     MIDDLEWARE += [

@@ -38,6 +38,9 @@ class GatewayAdmin(PausableAdmin):
     readonly_fields = ("arbiter_away",)
     actions = ()
 
+    def heading(self, row: Any) -> str:
+        return "The whole gateway"
+
     @admin.display(description="while the database is unavailable")
     def arbiter_away(self, row: Gateway) -> str:
         """The deployment's setting. It isn't stored in the row, because it matters while there is no database."""

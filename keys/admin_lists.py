@@ -14,6 +14,7 @@ from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
 from keys import names, viewer
+from keys.cards import CardSet
 from keys.errors import Unusable
 from keys.scoped_admin import ScopedAdmin
 
@@ -63,6 +64,14 @@ class Listed(ScopedAdmin):
         elif self.title_to_add:
             context["title"] = self.title_to_add
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_inline_formsets(self, request: HttpRequest, *args: Any, **kwargs: Any) -> list[Any]:
+        return [CardSet(each) for each in super().get_inline_formsets(request, *args, **kwargs)]  # type: ignore[misc]
+
+    def render_delete_form(self, request: HttpRequest, context: Any) -> Any:
+        """Django's page, headed by what is deleted."""
+        context["title"] = f"Delete the {self.opts.verbose_name} “{context['object']}”"
+        return super().render_delete_form(request, context)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

@@ -12,12 +12,13 @@ from django.db import transaction
 from django.db.models import Prefetch, Q, QuerySet
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
-from keys import ceilings, issuing, key_search, key_terms, pausing, viewer
+from keys import ceilings, issuing, key_search, key_terms, pausing, viewer, virtual_key_export
 from keys.admin_lists import LONGEST_TERM
 from keys.badges import state_badge
 from keys.cards import Cards
@@ -55,6 +56,7 @@ class RouteInline(FollowsKey, Cards):
     min_num = 1
     verbose_name = "route"
     verbose_name_plural = "routes"
+    title_to_add = "Add another route"
 
 
 class CredentialInline(FollowsKey, Cards):
@@ -127,6 +129,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     search_fields = ("name", "owner", "labels")
     search_help_text = key_search.HELP
     change_form_template = "admin/keys/virtualkey/change_form.html"
+    change_list_template = "admin/keys/virtualkey/change_list.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         secrets = Credential.objects.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")
@@ -178,12 +181,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
 
     @admin.display(description="state")
     def whole_state(self, row: VirtualKey) -> SafeString:
-        if row.state == "active":
-            if row.customer.paused:
-                return state_badge("customer paused")
-            if row.team and row.team.paused:
-                return state_badge("team paused")
-        return state_badge(row.state)
+        return state_badge(virtual_key_export.state_of(row))
 
     @admin.display(description="key")
     def ends(self, row: Any) -> str:
@@ -195,6 +193,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         return [
+            path("export/", wrap(self.export), name="keys_virtualkey_export"),
             path("<path:object_id>/rotate/", wrap(self.rotate_view), name="keys_virtualkey_rotate"),
             path("<path:object_id>/end-old/", wrap(require_POST(self.end_old_view)), name="keys_virtualkey_end_old"),
             path("<path:object_id>/revoke/", wrap(self.revoke_view), name="keys_virtualkey_revoke"),
@@ -202,6 +201,13 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
             path("<path:object_id>/resume/", wrap(require_POST(self.resume_view)), name="keys_virtualkey_resume"),
             *(url for url in super().get_urls() if url.name != "keys_virtualkey_add"),
         ]
+
+    def export(self, request: HttpRequest) -> HttpResponseBase:
+        """The filtered list as CSV."""
+        if not self.asked(request, "view"):
+            raise PermissionDenied
+        rows = self.get_changelist_instance(request).get_queryset(request)
+        return virtual_key_export.download(request, rows, ends=self.sees_secrets(request))
 
     def found(self, request: HttpRequest, action: str, object_id: str, revoked_too: bool = False) -> VirtualKey:
         """The key of this page, if this person may do this to it. Hiding a button doesn't protect its URL."""

@@ -263,6 +263,9 @@ class ProcessAdmin(ReadOnlyAdmin):
     list_display = ("host", "pid", "started_at", "heartbeat_at", "holds")
     ordering = ("host", "pid")
 
+    def heading(self, row: Any) -> str:
+        return str(row)
+
     @admin.display(description="calls in progress")
     def holds(self, row: Process) -> int:
         """The number of calls that the process has holds for."""
@@ -277,6 +280,9 @@ class WorkerAdmin(ReadOnlyAdmin):
     empty = "No worker has shown a sign of life in the last day. Start one (make run does), or alerts are not sent."
     list_display = ("kind", "host", "pid", "state", "beat_at", "task_at", "waited", "started_at")
     ordering = ("kind", "host", "pid")
+
+    def heading(self, row: Any) -> str:
+        return str(row)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
         return with_silence(super().get_queryset(request))

@@ -6,20 +6,22 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_POST
 
 from keys import viewer
 from keys.admin import KeptAdmin
 from keys.admin_lists import LookedAt
-from usage import alert_delivery, alert_targets
+from usage import alert_delivery, alert_sending, alert_targets
 from usage.alerts import Alert, AlertTarget, Delivery, Unsent
 from usage.budgets import Unit
 from usage.cells import KEY_OWNER, OWNER, shown, two_lines
@@ -60,6 +62,7 @@ class AlertTargetAdmin(KeptAdmin):
     """Alert targets. They can't be deleted, only switched off: deliveries refer to them."""
 
     form = AlertTargetForm
+    change_form_template = "admin/usage/alerttarget/change_form.html"
     secret_columns = ("address",)
     secret_permission = "usage.change_alerttarget"  # noqa: S105  (the name of a permission)
     list_display = ("place", "channel", "customer", "active")
@@ -94,6 +97,21 @@ class AlertTargetAdmin(KeptAdmin):
     def place(self, row: AlertTarget) -> str:
         """The address, without the path of a webhook."""
         return str(row)
+
+    def get_urls(self) -> list[URLPattern]:
+        test = self.admin_site.admin_view(require_POST(self.test_view))
+        return [path("<path:object_id>/test/", test, name="usage_alerttarget_test"), *super().get_urls()]
+
+    def test_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Send a test message, also to a target that is switched off, and say what came of it."""
+        target: AlertTarget | None = self.get_object(request, unquote(object_id))
+        if not self.asked(request, "change", target):
+            raise PermissionDenied
+        if target is None:
+            raise Http404
+        found = alert_sending.send_test(target)
+        self.message_user(request, found.said, messages.SUCCESS if found.delivered else messages.WARNING)
+        return HttpResponseRedirect(reverse("admin:usage_alerttarget_change", args=[target.pk]))
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         alert_targets.take_secret(obj, form.cleaned_data["secret"])

@@ -1,32 +1,21 @@
-"""Sends alerts to their targets, by e-mail and webhook.
+"""Sends alerts to their targets.
 
 Deliveries are rows that a periodic task sweeps, so that no alert is lost when the broker loses a message. Each target
 receives an alert at least once: if the answer to a request is lost, the request is repeated under the same id.
-Webhooks are signed as https://www.standardwebhooks.com says.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 import logging
-import smtplib
-import ssl
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import httpx
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 
-from keys import destinations, guarded_http, keyring
-from keys.destinations import Forbidden
-from usage import expiries, moments, overruns
+from usage import alert_sending, expiries, moments, overruns
+from usage.alert_sending import NotSent, Unreachable
 from usage.alert_words import described, in_words, payer
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent, targets_for
 from usage.budgets import Period
@@ -38,8 +27,6 @@ LONGEST_PAUSE = timedelta(hours=1)
 GIVE_UP_AFTER = timedelta(days=1)
 # If a worker dies while it sends, another one tries after this time.
 LEASE = timedelta(minutes=2)
-# Timeout of a webhook request.
-SECONDS = 10.0
 # Alerts that one call of `plan` handles at most.
 AT_ONCE = 500
 
@@ -161,9 +148,6 @@ def retry_now(delivery: Delivery) -> None:
     )
 
 
-# How it is sent
-
-
 def owner_of(delivery: Delivery) -> str:
     """The e-mail address of the owner of the alert's virtual key.
 
@@ -183,22 +167,11 @@ def send_email(delivery: Delivery, address: str) -> None:
     Raises:
         Undelivered: no mail server is configured, or it refuses the message.
     """
-    if not settings.EMAIL_HOST:
-        raise Undelivered("no mail server is configured: set EMAIL_HOST")
     alert = delivery.alert
-    subject, lines = in_words(alert)
-    message = EmailMessage(
-        subject=subject,
-        body="\n".join(lines),
-        to=[address],
-        # The same for every attempt, so that mail programs recognise a repetition.
-        headers={"Message-ID": f"<alert-{alert.pk}-{delivery.pk}@{settings.EMAIL_FROM.rpartition('@')[2]}>"},
-        from_email=settings.EMAIL_FROM,
-    )
     try:
-        message.send()
-    except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise Undelivered(f"the mail server refused the message ({type(error).__name__})") from None
+        alert_sending.email(address, *in_words(alert), f"alert-{alert.pk}-{delivery.pk}")
+    except NotSent as error:
+        raise Undelivered(str(error)) from None
 
 
 def send_webhook(delivery: Delivery, target: AlertTarget) -> None:
@@ -208,57 +181,17 @@ def send_webhook(delivery: Delivery, target: AlertTarget) -> None:
         Undelivered: the request failed, or its answer isn't a 2xx. Only the log says which: a user who may add targets
             must not be able to find out which addresses of the network answer.
     """
-    body = json.dumps(described(delivery.alert), ensure_ascii=False).encode()
-    name, now = f"alert_{delivery.alert_id}", datetime.now(UTC)
     try:
-        secret = keyring.decrypt(target.secret_ciphertext)
-    except keyring.UnreadableSecret:
-        raise Undelivered("the target's secret can't be decrypted: enter it again") from None
-    headers = {
-        "content-type": "application/json",
-        "webhook-id": name,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": signature(secret, name, now, body),
-    }
-    configuration = settings.CONFIGURATION
-    try:
-        with (
-            guarded_http.client(
-                destinations.current(kept=lambda: destinations.kept_hosts([target])),
-                timeout=SECONDS,
-                tls=trusted(),
-                proxy=configuration.outbound_proxy,
-            ) as client,
-            client.stream("POST", target.address, content=body, headers=headers) as answer,
-        ):
-            if not answer.is_success:
-                raise failed(delivery, f"the webhook answered {answer.status_code}")
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        cause = error.__cause__.__cause__ if error.__cause__ else None
-        reason = str(cause) if isinstance(cause, Forbidden) else type(error).__name__
-        raise failed(delivery, f"the webhook can't be reached ({reason})") from None
+        status = alert_sending.post(target, f"alert_{delivery.alert_id}", described(delivery.alert))
+    except Unreachable as error:
+        raise failed(delivery, str(error)) from None
+    except NotSent as error:
+        raise Undelivered(str(error)) from None
+    if not 200 <= status < 300:
+        raise failed(delivery, f"the webhook answered {status}")
 
 
 def failed(delivery: Delivery, reason: str) -> Undelivered:
     """The error that a webhook's delivery shows; the reason goes to the log only."""
     logger.warning("alert delivery %s failed: %s", delivery.pk, reason)
     return Undelivered("failed")
-
-
-def signature(secret: str, name: str, at: datetime, body: bytes) -> str:
-    """`v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`. A secret of the form `whsec_…` is base64."""
-    encoded = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(encoded, validate=True) if encoded != secret else secret.encode()
-    except binascii.Error:
-        key = secret.encode()
-    signed = b"%b.%d.%b" % (name.encode(), int(at.timestamp()), body)
-    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-
-
-def trusted() -> ssl.SSLContext:
-    """A TLS context that trusts the system's certificate authorities and the deployment's own (`CA_BUNDLE`)."""
-    context = ssl.create_default_context()
-    if settings.CONFIGURATION.ca_bundle:
-        context.load_verify_locations(settings.CONFIGURATION.ca_bundle)
-    return context

@@ -161,8 +161,8 @@ class TopUpInline(AppendOnly, Cards):
 
     model = TopUp
     form = TopUpForm
-    title = "Top-ups"
-    title_to_add = "Top up a prepaid budget"
+    verbose_name, verbose_name_plural = "top-up", "top-ups"
+    title_to_add = "Top up this budget"
     fields = ("amount", "reason", "author", "created_at")
     readonly_fields = ("author", "created_at")
     ordering = ("-pk",)
@@ -173,6 +173,7 @@ class OverrideInline(AppendOnly, Cards):
 
     model = Override
     form = OverrideForm
+    title_to_add = "Add an override"
     fields = ("amount", "windows", "until", "reason", "author", "created_at")
     readonly_fields = ("author", "created_at")
     ordering = ("-pk",)

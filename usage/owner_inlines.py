@@ -55,6 +55,7 @@ class BudgetInline(Standing, OwnedInline):
 
     model = Budget
     form = BudgetForm
+    title_to_add = "Add a budget"
     # The budget's own page shows when it resets.
     SHOWN = ("used_now", "left_now")
 
@@ -64,6 +65,7 @@ class LimitInline(LimitStanding, OwnedInline):
 
     model = Limit
     form = LimitForm
+    title_to_add = "Add a limit"
     SHOWN = ("standing",)
     # Unlike the list of limits, an inline has no column that names the burst.
     USED = "at once used"
@@ -75,7 +77,9 @@ class KeyRulesInline(Cards):
     model = KeyRules
     form = KeyRulesForm
     formfield_overrides: ClassVar = {ArrayField: {"widget": AdminTextInputWidget}}
-    verbose_name_plural = "rules for its keys"
+    # A team has one row of rules, so Django heads it by the singular.
+    verbose_name = verbose_name_plural = "rules for its keys"
+    title_to_add = "Set rules for its keys"
 
 
 TeamAdmin.inlines = (*TeamAdmin.inlines, KeyRulesInline)

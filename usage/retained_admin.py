@@ -35,6 +35,9 @@ class RetainedAdmin(AppendOnly, KeptAdmin):
         "latest after RETAINED_SECONDS). There is nothing to do."
     )
 
+    def heading(self, row: Any) -> str:
+        return self.request_id(row)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

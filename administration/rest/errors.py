@@ -42,6 +42,7 @@ RETRY_SECONDS = 5
 BELOW = "/api/"
 
 NOT_FOUND = "There is nothing at this URL, or this token may not see it."
+WRONG_METHOD = "This URL doesn't take this method. The Allow header lists those that it takes."
 NO_DATABASE = "The database can't be used at the moment."
 FAILED = "The gateway failed. Its log says why."
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
@@ -17,7 +16,6 @@ from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.http.request import split_domain_port, validate_host
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -49,31 +47,11 @@ class ForgottenForm(forms.Form):
     )
 
 
-def is_on(request: HttpRequest) -> bool:
-    """Whether the page sends links: there is a mail server, and the host and port in the link are the gateway's.
-
-    ALLOWED_HOSTS must name the host: one that only `*` permits could be a stranger's, who would get the link. At
-    another port of the right host, another program could get it.
-    """
-    named = [host for host in settings.ALLOWED_HOSTS if host != "*"]
-    host, port = split_domain_port(request.get_host())
-    return bool(settings.EMAIL_HOST) and validate_host(host, named) and (not port or port in own_ports(request, host))
-
-
-def own_ports(request: HttpRequest, host: str) -> set[str]:
-    """The ports at which people reach the gateway under this host: the scheme's own, PORT unless TLS ends in front of
-    it, and those of TRUSTED_ORIGINS."""
-    origins = [urlsplit(origin) for origin in settings.CONFIGURATION.trusted_origins]
-    ports = {str(origin.port) for origin in origins if origin.hostname == host and origin.port}
-    ports.add("443" if request.is_secure() else "80")
-    return ports if settings.CONFIGURATION.tls_in_front else ports | {str(settings.CONFIGURATION.port)}
-
-
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
     """Ask who forgot a password, and send a link."""
-    context: dict[str, Any] = {"title": "Forgotten password", "is_on": is_on(request)}
+    context: dict[str, Any] = {"title": "Forgotten password", "is_on": invitations.may_be_mailed(request)}
     form = ForgottenForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and context["is_on"] and form.is_valid():
         ask(request, form.cleaned_data["person"])

@@ -22,7 +22,7 @@ import jwt
 from django.conf import settings
 
 from keys import destinations, guarded_http
-from usage.alert_delivery import trusted
+from usage.alert_sending import trusted
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")

@@ -21,7 +21,8 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from administration.sign_in import forgotten, second_factor, sessions, single_sign_on, sso_pages
+from administration import invitations
+from administration.sign_in import second_factor, sessions, single_sign_on, sso_pages
 from administration.sign_in.codes import left as codes_left
 from keys import sign_in
 from keys.uncached import framed
@@ -32,7 +33,7 @@ class SignIn(LoginView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return super().get_context_data(**kwargs) | {
-            "forgotten": forgotten.is_on(self.request),
+            "forgotten": invitations.may_be_mailed(self.request),
             "sso": sso_pages.name() if single_sign_on.is_on() else "",
             "passkeys": passkeys_work(self.request),
         }

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.db.models import Model
+from django.db.models import BooleanField, Model
 
 from keys import viewer
 from keys.audit.actor import os_user
@@ -87,17 +87,24 @@ class Words:
             if event.action != "changed" and self._goes_without_saying(event, column, change):
                 continue
             shown = [self._value(event, column, change[end]) for end in ("from", "to") if end in change]
+            if shown == [HIDDEN]:
+                continue
             if shown == [HIDDEN] * 2:
                 shown = ["secret changed"]
             yield f"{labels.get(column, column)} {' → '.join(shown)}"
 
     def _goes_without_saying(self, event: AuditEvent, column: str, change: dict[str, Any]) -> bool:
-        """Whether a value of a new or deleted row is its number, its owner, which the title names, or empty."""
+        """Whether a value of a new or deleted row is its number, its owner, which the title names, empty, or that of a
+        switch that nobody has touched."""
+        field, value = self._field(event, column), next(iter(change.values()))
+        related = field.related_model if field is not None else None
+        refers = f"{related._meta.db_table}:{value}" if related is not None else ""
+        usual = isinstance(field, BooleanField) and value == str(field.default).lower()
+        return column == "id" or refers == (event.about or None) or usual or value in EMPTY
+
+    def _field(self, event: AuditEvent, column: str) -> Any:
         model = self.models.get(event.table_name)
-        fields = {field.column: field for field in model._meta.concrete_fields} if model else {}
-        related = fields[column].related_model if column in fields else None
-        refers = f"{related._meta.db_table}:{next(iter(change.values()))}" if related is not None else ""
-        return column == "id" or refers == (event.about or None) or all(value in EMPTY for value in change.values())
+        return next((field for field in model._meta.concrete_fields if field.column == column), None) if model else None
 
     def _value(self, event: AuditEvent, column: str, value: Any) -> str:
         if isinstance(value, dict):
@@ -106,7 +113,13 @@ class Words:
             return "–"
         if column == "amount":
             value = self._amount(event, value)
-        text = str(value)
+        text, field = str(value), self._field(event, column)
+        if isinstance(field, BooleanField):
+            return {"true": "yes", "false": "no"}.get(text, text)
+        if field is not None and field.choices:
+            return str(dict(field.flatchoices).get(text, text))
+        if field is not None and field.related_model is not None:
+            return str(getattr(self._row(field.related_model._meta.db_table, text), "name", text))
         if MOMENT.fullmatch(text):
             return viewer.moment(datetime.fromisoformat(text))
         return text if len(text) <= LENGTH else text[: LENGTH - 1] + "…"
@@ -126,8 +139,8 @@ class Words:
         """The rows that words are made of, as they are now, by table and key: a query for each table."""
         wanted: dict[str, set[int]] = {}
         for event in events:
-            abouts = [event.about] if event.about else []
-            for table, key in [(event.table_name, event.object), *(about.split(":", 1) for about in abouts)]:
+            abouts = [event.about.split(":", 1)] if event.about else []
+            for table, key in [(event.table_name, event.object), *abouts, *self._related(event)]:
                 if key.isdecimal():
                     wanted.setdefault(table, set()).add(int(key))
         found: dict[tuple[str, str], Model] = {}
@@ -138,6 +151,13 @@ class Words:
                     rows = rows.select_related("budget")
                 found |= {(table, str(row.pk)): row for row in rows}
         return found
+
+    def _related(self, event: AuditEvent) -> Iterator[tuple[str, str]]:
+        """The rows that the values of an event refer to, for their names."""
+        for column, change in event.changes.items():
+            field = self._field(event, column)
+            if field is not None and field.related_model is not None:
+                yield from ((field.related_model._meta.db_table, str(value)) for value in change.values())
 
     def _row(self, table: str, key: str) -> Model | None:
         return self.rows.get((table, key))

@@ -31,7 +31,7 @@ from tests.support.audit_log import boss as boss
 from tests.support.audit_log import cast as cast
 from tests.support.audit_log import folder as folder
 from tests.support.audit_log import last, said, sql
-from usage.models import AlertTarget, Budget, TopUp
+from usage.models import AlertTarget, Budget, Limit, TopUp
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "MaRkEr"
@@ -65,6 +65,15 @@ def test_a_new_row_is_said_without_its_owner_and_what_is_empty(cast, client, bos
         assert unsaid not in what.partition("added")[2]
     VirtualKey.objects.filter(pk=cast.alice.pk).update(expires_at=datetime(2031, 5, 4, 3, 2, tzinfo=UTC))
     assert "expires at – → 4 May 2031 03:02 UTC" in said(last("keys_virtualkey"))[1]
+
+
+def test_values_are_said_as_pages_say_them(cast, client, boss):
+    limit = Limit.objects.create(virtual_key=cast.alice, kind="rpm", rate=60)
+    assert said(last("usage_limit"))[1].endswith(": added – kind requests a minute; rate 60")
+    Limit.objects.filter(pk=limit.pk).update(active=False)
+    assert said(last("usage_limit"))[1].endswith(": active yes → no")
+    cast.alice.routes.create(provider_key=ProviderKey.objects.create(name="main", provider="echo"))
+    assert "added – provider key main; weight 1" in said(last("keys_virtualkeyroute"))[1]
 
 
 def test_a_bulk_action_makes_an_event_for_each_row(cast, client, boss):
@@ -299,7 +308,7 @@ def test_the_list_shows_filters_finds_and_exports(cast, client, boss):
     team.save()
     Group.objects.create(name="=cmd")
     page = client.get(f"/admin/keys/auditevent/?q=keys_team:{team.pk}").content.decode()
-    assert "false → true" in page
+    assert "no → yes" in page
     assert "Group" not in page.partition("result_list")[2]
     for query in ("who=sql", "table=keys_team", "days=7", f"q={timezone.now():%Y-%m-%d}", "q=boss", "q=192.0.2.7"):
         assert client.get(f"/admin/keys/auditevent/?{query}").status_code == 200
@@ -307,7 +316,7 @@ def test_the_list_shows_filters_finds_and_exports(cast, client, boss):
     answer = client.get(f"/admin/keys/auditevent/export/?q=keys_team:{team.pk}")
     lines = b"".join(answer.streaming_content).decode().splitlines()
     assert lines[0] == "\ufeffid,time,who,address,action,table,row,what"
-    assert "false → true" in lines[-1]
+    assert "no → yes" in lines[-1]
     ended = last("keys_auditevent")
     assert (ended.action, ended.changes["rows"]) == ("export ended", {"to": str(len(lines) - 1)})
     history = client.get(f"/admin/keys/team/{team.pk}/history/")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
 from django.db import OperationalError
-from django.test import Client
+from django.http import HttpResponse, HttpResponseNotAllowed
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
+from administration.error_pages import WrongMethodMiddleware
 from administration.members import pages as member_pages
 from gateway_project.logs import LineFormatter
+from tests.roles.test_access import METHODS, urls
 from tests.support.gateway import Web, talk
 
 WRONG_HOST: dict[str, Any] = {"HTTP_HOST": "a b"}
@@ -75,6 +79,41 @@ def test_a_person_who_is_signed_in_keeps_the_bar(admin_client: Client, caplog: p
         assert 'id="site-search"' in said
         assert OVERVIEW in said
     assert "Traceback" not in logged(caplog)
+
+
+def test_an_address_that_only_takes_forms_says_so_to_who_opens_it(
+    admin_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Without single sign-on, its addresses don't exist.
+    routes = [route for name, route in urls() if name in METHODS and not name.startswith("single_sign_on")]
+    opened = [(admin_client, "/" + re.sub(r"<[^>]*>", "1", route), OVERVIEW) for route in routes]
+    assert len(opened) > 10
+    for client, path, way_back in [*opened, (Client(), reverse("my_sign_out"), START)]:
+        caplog.clear()
+        answer = client.get(path)
+        said = answer.content.decode()
+        assert (path, answer.status_code) == (path, 405)
+        assert answer.headers["allow"] in ("POST", "POST, OPTIONS"), path
+        assert "Go back to the page with the button" in said, path
+        assert way_back in said, path
+        assert answer.headers["cache-control"] == "no-store"
+        assert len(caplog.records) == 1, path
+    assert client.head(path).headers["content-type"].startswith("text/html")
+
+
+def test_a_page_that_takes_no_form_says_so_to_who_sends_one(admin_client: Client) -> None:
+    answer = admin_client.put(reverse("admin:issue_many"))
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert "Nothing was changed. The page can be opened" in answer.content.decode()
+    assert OVERVIEW in answer.content.decode()
+
+
+def test_a_method_that_a_rest_url_lacks_is_json(rf: RequestFactory) -> None:
+    layer = WrongMethodMiddleware(lambda request: HttpResponseNotAllowed(["GET", "POST"]))
+    answer = layer(rf.put("/api/v1/nothing"))
+    assert isinstance(answer, HttpResponse)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert json.loads(answer.content)["error"]["code"] == "method_not_allowed"
 
 
 def test_a_fault_of_the_gateway_has_a_page_without_its_words(

@@ -120,7 +120,8 @@ def test_pages_for_visitors_and_pages_of_errors_suit_everyone(chromium: Window, 
     assert member is not None
     link = [urlsafe_base64_encode(force_bytes(member.pk)), default_token_generator.make_token(member)]
     login, my = reverse("admin:login"), reverse("my")
-    opened = pages(cast, "visitor") | {"invitation that works": reverse("invitation", args=link), "404": "/my/nope/"}
+    opened = pages(cast, "visitor") | {"invitation that works": reverse("invitation", args=link)}
+    opened |= {"404": "/my/nope/", "405": reverse("my_sign_out")}
     forms = {
         "wrong password": (login, SIGN_IN % "wrong"),
         "wrong key": (my, "document.getElementById('key').value = 'sk-bf-x'; document.querySelector('form').submit()"),
@@ -135,7 +136,8 @@ def test_pages_for_visitors_and_pages_of_errors_suit_everyone(chromium: Window, 
             inspection.submit(script)
         inspection.look(title)
     inspection.visit_as(cookies_of(member))
-    for title, path in {"403": reverse("admin:keys_providerkey_changelist"), "404 in the site": "/admin/nope/"}.items():
+    refused = {"403": reverse("admin:keys_providerkey_changelist"), "404 in the site": "/admin/nope/"}
+    for title, path in (refused | {"405 in the site": reverse("admin:logout")}).items():
         inspection.open(path)
         inspection.look(title)
     inspection.open(reverse("account"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.urls import reverse
 
@@ -23,6 +25,15 @@ IN_DARK = ("start", "my", "list", "form", "report")
 @pytest.fixture
 def keyboard(chromium: Window) -> Keyboard:
     return Keyboard(chromium)
+
+
+@pytest.fixture
+def pages(chromium: Window, styled: Web, filled: dict[str, str]) -> Iterator[Inspection]:
+    """The window of an owner of a gateway whose pages show much."""
+    inspection = Inspection(chromium, styled)
+    with signed_in() as boss:
+        inspection.visit_as(boss)
+        yield inspection
 
 
 def focus(window: Window, selector: str) -> None:
@@ -75,73 +86,60 @@ def test_tab_reaches_all_that_can_be_clicked_and_the_focus_is_seen(
     assert wrong == {}, "\n".join(f"{title}: {fault}" for title, faults in wrong.items() for fault in faults)
 
 
-def test_the_first_stop_leads_past_the_bar(
-    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
-) -> None:
-    inspection = Inspection(chromium, styled)
-    with signed_in() as boss:
-        for path in (reverse("admin:keys_virtualkey_changelist"), reverse("my")):
-            inspection.visit_as(boss)
-            inspection.open(path)
-            keyboard.press("Tab")
-            assert keyboard.text().startswith("Skip to"), path
-            keyboard.press("Enter")
-            keyboard.press("Tab")
-            assert chromium.evaluate(f"{ACTIVE}.closest('main') !== null"), (path, keyboard.focus())
+def test_the_first_stop_leads_past_the_bar(chromium: Window, pages: Inspection, keyboard: Keyboard) -> None:
+    for path in (reverse("admin:keys_virtualkey_changelist"), reverse("my")):
+        pages.open(path)
+        keyboard.press("Tab")
+        assert keyboard.text().startswith("Skip to"), path
+        keyboard.press("Enter")
+        keyboard.press("Tab")
+        assert chromium.evaluate(f"{ACTIVE}.closest('main') !== null"), (path, keyboard.focus())
 
 
-def test_slash_moves_to_the_search_box_and_escape_back(
-    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
-) -> None:
-    inspection = Inspection(chromium, styled)
-    with signed_in() as boss:
-        inspection.visit_as(boss)
-        inspection.open(reverse("admin:keys_virtualkey_changelist"))
-        for selector in (".rooms a", ".action-select"):
-            focus(chromium, selector)
-            keyboard.press("/")
-            assert has_focus(chromium, "#site-search"), selector
-            assert chromium.evaluate(f"{ACTIVE}.value") == ""
-            keyboard.press("/")
-            assert chromium.evaluate(f"{ACTIVE}.value") == "/", "it is typed there"
-            keyboard.press("Escape")
-            assert has_focus(chromium, selector)
-        focus(chromium, "#searchbar")
+def test_slash_moves_to_the_search_box_and_escape_back(chromium: Window, pages: Inspection, keyboard: Keyboard) -> None:
+    pages.open(reverse("admin:keys_virtualkey_changelist"))
+    for selector in (".rooms a", ".action-select"):
+        focus(chromium, selector)
         keyboard.press("/")
-        assert has_focus(chromium, "#searchbar")
-        assert chromium.evaluate(f"{ACTIVE}.value") == "/"
+        assert has_focus(chromium, "#site-search"), selector
+        assert chromium.evaluate(f"{ACTIVE}.value") == ""
+        keyboard.press("/")
+        assert chromium.evaluate(f"{ACTIVE}.value") == "/", "it is typed there"
+        keyboard.press("Escape")
+        assert has_focus(chromium, selector)
+    focus(chromium, "#searchbar")
+    keyboard.press("/")
+    assert has_focus(chromium, "#searchbar")
+    assert chromium.evaluate(f"{ACTIVE}.value") == "/"
 
 
 def test_escape_closes_what_is_open_and_gives_the_focus_back(
-    chromium: Window, styled: Web, filled: dict[str, str], keyboard: Keyboard
+    chromium: Window, pages: Inspection, filled: dict[str, str], keyboard: Keyboard
 ) -> None:
-    inspection = Inspection(chromium, styled)
-    with signed_in() as boss:
-        inspection.visit_as(boss)
-        inspection.open(reverse("admin:keys_virtualkey_changelist"))
-        for menu in ("details.account", "details.filter-menu"):
-            focus(chromium, f"{menu} summary")
-            keyboard.press("Enter")
-            assert chromium.evaluate(f"document.querySelector({menu!r}).open"), menu
-            keyboard.press("Tab")
-            assert has_focus(chromium, f"{menu} a"), "the menu's first link"
-            keyboard.press("Escape")
-            assert not chromium.evaluate(f"document.querySelector({menu!r}).open"), menu
-            assert has_focus(chromium, f"{menu} summary")
-        inspection.open(filled["add price"])
-        for link, box in (("#calendarlink0", "#calendarbox0"), ("#clocklink0", "#clockbox0")):
-            shown = f"document.querySelector({box!r}).checkVisibility()"
-            focus(chromium, link)
-            keyboard.press("Enter")
-            chromium.evaluate("new Promise(done => setTimeout(done))")
-            assert has_focus(chromium, f"{box} a"), "the chooser takes the focus"
-            keyboard.press("Escape")
-            assert not chromium.evaluate(shown)
-            assert has_focus(chromium, link)
-        inspection.open(filled["issue many"])
-        focus(chromium, ".select2-selection")
+    pages.open(reverse("admin:keys_virtualkey_changelist"))
+    for menu in ("details.account", "details.filter-menu"):
+        focus(chromium, f"{menu} summary")
         keyboard.press("Enter")
-        assert chromium.evaluate("document.querySelector('.select2-dropdown') !== null")
+        assert chromium.evaluate(f"document.querySelector({menu!r}).open"), menu
+        keyboard.press("Tab")
+        assert has_focus(chromium, f"{menu} a"), "the menu's first link"
         keyboard.press("Escape")
-        assert not chromium.evaluate("document.querySelector('.select2-dropdown') !== null")
-        assert has_focus(chromium, ".select2-selection")
+        assert not chromium.evaluate(f"document.querySelector({menu!r}).open"), menu
+        assert has_focus(chromium, f"{menu} summary")
+    pages.open(filled["add price"])
+    for link, box in (("#calendarlink0", "#calendarbox0"), ("#clocklink0", "#clockbox0")):
+        shown = f"document.querySelector({box!r}).checkVisibility()"
+        focus(chromium, link)
+        keyboard.press("Enter")
+        chromium.evaluate("new Promise(done => setTimeout(done))")
+        assert has_focus(chromium, f"{box} a"), "the chooser takes the focus"
+        keyboard.press("Escape")
+        assert not chromium.evaluate(shown)
+        assert has_focus(chromium, link)
+    pages.open(filled["issue many"])
+    focus(chromium, ".select2-selection")
+    keyboard.press("Enter")
+    assert chromium.evaluate("document.querySelector('.select2-dropdown') !== null")
+    keyboard.press("Escape")
+    assert not chromium.evaluate("document.querySelector('.select2-dropdown') !== null")
+    assert has_focus(chromium, ".select2-selection")

@@ -39,9 +39,9 @@ def pages() -> list[str]:
 def test_the_server_leads_every_url_of_pages_to_them_and_none_of_the_api():
     for pattern in get_resolver().url_patterns:
         path = "/" + re.sub(r"<[^>]*>", "x", str(pattern.pattern))
-        assert is_page({"path": path, "method": "GET"}), path
+        assert is_page({"path": path, "method": "GET", "headers": []}), path
     for path in ("/v1/messages", "/anthropic/v1/messages", "/myself", "/administration", "/x"):
-        assert not is_page({"path": path, "method": "GET"}), path
+        assert not is_page({"path": path, "method": "GET", "headers": []}), path
 
 
 def test_no_page_has_an_inline_script_or_style(admin_client):

@@ -145,6 +145,7 @@ def test_every_page_with_a_form_fits_a_laptop_and_a_phone(
                 whole, room, wide = chromium.evaluate(TOO_WIDE)
                 if PICTURES:
                     chromium.picture(Path(PICTURES) / f"{page} {width}.png")
-                if whole > width or room != width or wide:
-                    wrong[f"{page}, {width}"] = (whole, wide)
+                forbidden = chromium.violations()
+                if whole > width or room != width or wide or forbidden:
+                    wrong[f"{page}, {width}"] = (whole, wide, forbidden)
     assert wrong == {}

@@ -1,24 +1,20 @@
-"""What lists and pages are called, and which keys work in a browser."""
+"""What lists, pages and buttons are called."""
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
 from django.contrib import admin
 from django.urls import reverse
 
-from tests.admin.test_page_widths import filled, styled
+from keys.models import ModelAlias
 from tests.support.issued import make_key
-from tests.support.signed_in import signed_in
+from tests.support.owner import own_secrets as own_secrets
+from tests.support.role_cast import make_role_cast
 
-__all__ = ["filled", "styled"]
 HEADING = re.compile(r"<h1>([^<]*)</h1>")
-
-
-@pytest.fixture
-def own_secrets(settings, tmp_path):
-    settings.VAR_DIR = tmp_path
 
 
 def heading(client, url) -> str:
@@ -53,6 +49,47 @@ def test_no_list_asks_to_select_something_to_change(admin_client):
 
 
 @pytest.mark.django_db
+def test_buttons_that_add_a_part_of_a_row_are_called_what_they_do(admin_client):
+    cast, found = make_role_cast(), {}
+    for label in ("keys.customer", "keys.team", "keys.virtualkey", "usage.budget", "administration.person"):
+        url = reverse(f"admin:{label.replace('.', '_')}_change", args=[cast.row(label).pk])
+        found[label] = re.findall(r'"addText": "([^"]*)"', html.unescape(admin_client.get(url).content.decode()))
+    budgets = ["Add a budget", "Add a limit"]
+    assert found == {
+        "keys.customer": budgets,
+        "keys.team": ["Set rules for its keys", *budgets],
+        "keys.virtualkey": ["Add another route", "", *budgets],  # secrets are added by rotations
+        "usage.budget": ["Add an override", "Top up this budget"],
+        "administration.person": ["Give another role"],
+    }
+
+
+@pytest.mark.django_db
+def test_the_page_of_a_row_is_headed_by_its_name(admin_client):
+    cast = make_role_cast()
+    for label, title in (
+        ("usage.process", "host 1"),
+        ("usage.worker", "worker host 2"),
+        ("usage.retained", f"req_bf_{cast.row('usage.retained').pk.hex}"),
+        ("keys.gateway", "The whole gateway"),
+    ):
+        url = reverse(f"admin:{label.replace('.', '_')}_change", args=[cast.row(label).pk])
+        assert heading(admin_client, url) == title
+
+
+@pytest.mark.django_db
+def test_a_page_that_deletes_says_what_and_that_it_is_final(admin_client):
+    alias = ModelAlias.objects.create(name="fast", target="claude-haiku-4-5")
+    url = reverse("admin:keys_modelalias_delete", args=[alias.pk])
+    assert heading(admin_client, url) == "Delete the model alias “fast”"
+    shown = html.unescape(admin_client.get(url).content.decode())
+    assert "You can't undo this." in shown
+    assert "Are you sure" not in shown
+    assert admin_client.post(url, {"post": "yes"}).status_code == 302
+    assert not ModelAlias.objects.exists()
+
+
+@pytest.mark.django_db
 def test_the_page_of_a_key_is_headed_by_its_name_and_has_routes_and_secrets(admin_client, own_secrets):
     key, _ = make_key("deploy-bot")
     url = reverse("admin:keys_virtualkey_change", args=[key.pk])
@@ -77,48 +114,3 @@ def test_a_rotation_says_until_when_the_old_secret_works(admin_client, own_secre
 def test_an_empty_list_says_what_to_do(admin_client):
     shown = admin_client.get(reverse("admin:keys_team_changelist")).content.decode()
     assert "There is no team yet. Add one" in shown
-
-
-def test_slash_moves_to_the_search_box_and_escape_leaves_it(chromium, styled, filled):
-    with signed_in() as cookies:
-        chromium.keep(cookies, styled.url)
-        chromium.size(1280, 900)
-        chromium.open(styled.url + "/admin/keys/virtualkey/")
-
-        def press(key: str) -> None:
-            for kind in ("keyDown", "keyUp"):
-                text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
-                chromium.say("Input.dispatchKeyEvent", type=kind, key=key, **text)
-
-        focused = """(({id, className, tagName}) => tagName === "BODY" ? tagName : id || className)(
-            document.activeElement)"""
-        press("/")
-        assert chromium.evaluate(focused) == "site-search"
-        assert chromium.evaluate("document.getElementById('site-search').value") == ""
-        press("a")
-        press("Escape")
-        assert chromium.evaluate(focused) == "BODY"
-        # The first stop of the Tab key leads past the bar.
-        chromium.open(styled.url + "/admin/keys/virtualkey/")
-        chromium.say("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        assert chromium.evaluate(focused) == "skip-to-content-link"
-        chromium.evaluate("document.querySelector('.account').open = true")
-        press("Escape")
-        assert not chromium.evaluate("document.querySelector('.account').open")
-        assert chromium.violations() == []
-
-
-def test_every_room_fits_a_laptop_and_a_phone(chromium, styled, filled):
-    from administration import rooms
-
-    wrong = {}
-    with signed_in() as cookies:
-        chromium.keep(cookies, styled.url)
-        for width in (1280, 390):
-            chromium.size(width, 900)
-            for page in (page for room in rooms.ROOMS for page in room.pages if page.linked):
-                chromium.open(styled.url + rooms.url_of(page))
-                wide = chromium.evaluate("document.documentElement.scrollWidth")
-                if wide > width or chromium.violations():
-                    wrong[page.title, width] = (wide, chromium.violations())
-    assert wrong == {}

@@ -23,7 +23,7 @@ from tests.support.alert_cast import admin as admin
 from tests.support.alert_cast import cast as cast
 from tests.support.alert_cast import hook as hook
 from tests.support.fake_provider import whole
-from usage import alert_delivery, tasks
+from usage import alert_sending, tasks
 from usage.models import Alert, Budget, Delivery, Window
 
 pytestmark = pytest.mark.django_db
@@ -70,7 +70,7 @@ def test_a_webhook_gets_the_alert_signed_and_once(cast, hook):
 def test_the_signature_is_the_one_of_the_published_example():
     # https://github.com/standard-webhooks/standard-webhooks: the vector that its libraries are tested with.
     at = datetime.fromtimestamp(1614265330, UTC)
-    given = alert_delivery.signature(
+    given = alert_sending.signature(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}'
     )
     assert given == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

@@ -27,6 +27,7 @@ METHODS = {
     "admin:keys_virtualkey_resume": "POST",
     "admin:keys_virtualkey_end_old": "POST",
     "admin:keys_providerkey_test": "POST",
+    "admin:usage_alerttarget_test": "POST",
     "admin:administration_person_invite": "POST",
     "admin:logout": "POST",
     "cancel_sign_in": "POST",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from messages_api.urls import PREFIXES
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, ask, message, post, refused
 
@@ -30,6 +31,34 @@ def test_a_path_that_is_no_page_is_a_404_in_anthropics_shape(web, alice, upstrea
     answer = CLIENT.request(method, web.url + path, content=content, headers={"x-api-key": alice.key})
     assert refused(answer, 404, "not_found_error")
     assert upstream.seen == []
+
+
+# What Chromium and Firefox send for a page that a person opens.
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
+
+def test_a_browser_at_a_wrong_address_gets_a_page(web):
+    for path in ("/nope/", "/messages", "/adminx", "/%00", "/api-keys", "//nope"):
+        answer = CLIENT.get(web.url + path, headers={"accept": BROWSER})
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"].startswith("text/html"), path
+        assert "Nothing is at this address." in answer.text
+        assert '<a href="/">To the start page</a>' in answer.text
+    answer = CLIENT.head(web.url + "/nope/", headers={"accept": "Text/HTML;q=1"})
+    assert (answer.status_code, answer.content) == (404, b"")
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/json, text/html", "text/htmlx", ""])
+def test_a_program_at_a_wrong_address_gets_json(web, accept):
+    assert refused(CLIENT.get(web.url + "/nope/", headers={"accept": accept}), 404, "not_found_error")
+
+
+def test_below_the_paths_of_programs_a_browser_gets_their_json_too(web):
+    assert refused(CLIENT.post(web.url + "/nope/", headers={"accept": BROWSER}), 404, "not_found_error")
+    for path in ("/v1", "//v1/nope", "/api", "/api/v2/me", *(f"/{prefix}nope" for prefix in PREFIXES)):
+        assert refused(CLIENT.get(web.url + path, headers={"accept": BROWSER}), 404, "not_found_error"), path
+    assert refused(CLIENT.get(web.url + "/v1/models", headers={"accept": BROWSER}), 401, "authentication_error")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +118,7 @@ def test_a_process_without_pages_answers_the_root_as_the_api(start_web, served, 
     web = start_web(roles="api")
     upstream.answer = whole(200, message())
     assert refused(CLIENT.get(web.url + "/"), 404, "not_found_error")
-    assert refused(CLIENT.get(web.url + "/admin/"), 404, "not_found_error")
+    assert refused(CLIENT.get(web.url + "/admin/", headers={"accept": BROWSER}), 404, "not_found_error")
     answer = post(web, alice.key)
     assert answer.status_code == 200
 
@@ -100,4 +129,5 @@ def test_a_process_without_the_api_has_pages_only(start_web, served, upstream, a
     assert (answer.status_code, answer.content) == (404, b"not found\n")
     answer = CLIENT.get(web.url + "/")
     assert answer.status_code == 200
+    assert "Nothing is at this address." in CLIENT.get(web.url + "/nope/", headers={"accept": BROWSER}).text
     assert upstream.seen == []

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.serializers import CharField, ChoiceField
 
 from administration.rest import filters
 from administration.rest.members import Amount, Flag, Members, Moment, Text, Whole, number
 from administration.rest.resource import Added, Changed, Listed, assign
+from administration.rest.resources.customers import Nothing
 from keys.models import Customer
-from usage import alert_targets
+from usage import alert_sending, alert_targets
 from usage.alerts import Alert, AlertTarget, Channel
 
 
@@ -70,6 +74,15 @@ class TargetMembers(Members):
     created_at = Moment(read_only=True)
 
 
+class TestedMembers(Members):
+    """What a test message came to."""
+
+    delivered = Flag(help_text="A webhook answered 2xx, or the mail server took the message.")
+    message = CharField(
+        help_text="The same as a sentence. Of a webhook, only the log of the gateway says why it failed."
+    )
+
+
 class AlertTargets(Listed, Added, Changed):
     """Addresses that alerts are sent to. They can't be removed, only switched off: deliveries refer to them."""
 
@@ -96,3 +109,13 @@ class AlertTargets(Listed, Added, Changed):
         assign(row, values)
         self.require("change", row)
         alert_targets.save(row, secret)
+
+    @action(detail=True, methods=["post"], takes=Nothing, returns=TestedMembers)
+    def test(self, request: Request, pk: Any) -> Response:
+        """Send a test message now, also to a target that is switched off. A message that isn't delivered is a 200 that
+        says so."""
+        self.taken()
+        row = self.row()
+        self.require("change", row)
+        found = alert_sending.send_test(row)
+        return Response({"delivered": found.delivered, "message": found.said})
