@@ -20,7 +20,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from administration.roles import names
-from keys import credentials, keyring
+from keys import credentials, key_search, keyring
 from keys.models import Credential, CredentialKind, Customer, GatewayToken, ProviderKey, Team, VirtualKey
 from keys.virtual_keys import END, ID
 from keys.visibility import visible
@@ -124,22 +124,13 @@ def _by_end(request: HttpRequest, text: str) -> Iterator[Found]:
     return _of_credentials(request, Credential.objects.filter(last=end[1])) if end else iter(())
 
 
-def beginning_with(text: str) -> Q:
-    """Names that begin with a text, in the cases in which people write names. Each alternative uses the index."""
-    spellings = dict.fromkeys((text, text.lower(), text.upper(), text.capitalize(), text.title()))
-    found = Q()
-    for spelling in spellings:
-        found |= Q(name__startswith=spelling)
-    return found
-
-
 def _keys_by_name(request: HttpRequest, text: str) -> Iterator[Found]:
-    """Keys by name, `Acme/ci` or `id:17`: the exact name first, then names that begin with it."""
+    """Keys by name, `Acme/ci` or `id:17`: the exact name first, then those that the list of keys finds."""
     rows = _visible(request, VirtualKey).select_related("customer", "team").order_by()
     *owners, name = (part.strip() for part in text.split("/"))
     for owner in owners:
         rows = rows.filter(Q(customer__name__iexact=owner) | Q(team__name__iexact=owner))
-    found = [*rows.filter(name=name)[:MOST], *rows.filter(beginning_with(name))[:MOST]] if name else []
+    found = [*rows.filter(name=name)[:MOST], *rows.filter(key_search.fits(name))[:MOST]] if name else []
     if number := ID.fullmatch(text):
         found += rows.filter(pk=int(number[1]))
     return map(_key, list(dict.fromkeys(found))[:MOST])

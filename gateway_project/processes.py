@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -71,6 +72,19 @@ def spawn(
         cwd=cwd,
         preexec_fn=bind_to_parent,
     )
+
+
+def stand_back(niceness: int) -> None:
+    """Let other processes go first where the processors are short.
+
+    A process that leads its session may be in a group of its own (autogroup), and Linux then compares groups: one
+    counts as nice as its file says, however nice its processes are.
+    """
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        # There may be no such groups, and a change may be refused for a moment after another one.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(os.nice(0)))
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals, patience: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from gateway_project import page_socket
+from gateway_project import page_socket, processes
 from gateway_project.configuration import configuration
 from gateway_project.http_protocol import Http
 
@@ -26,8 +26,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 BACKLOG = 4096
-# How much less of the processors the page process gets than calls do, while both want them: a guessed password takes
-# every core for a moment, and an export one of them for minutes.
+# How far the page process stands back while calls want the processors, too: a guessed password takes every core for a
+# moment, and an export one of them for minutes.
 PAGES_NICENESS = 10
 KEEP_ALIVE_SECONDS = 75
 
@@ -98,7 +98,7 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
         ready: a file descriptor that gets one byte when the process can answer requests.
     """
     if page_socket.IS_PAGE_PROCESS in os.environ:
-        os.nice(PAGES_NICENESS)
+        processes.stand_back(PAGES_NICENESS)
     Http.origins = frozenset(configuration().cors_origins)
     config = uvicorn.Config(
         load,

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from administration import search
-from keys import issuing
+from keys import issuing, key_search
 from keys.models import Customer, GatewayToken, Team, VirtualKey
 from messages_api.models import Batch, File
 from tests.support.issued import SECRET, make_key, make_provider_key
@@ -67,7 +67,7 @@ def bob_with(*permissions: str) -> Client:
 def test_a_key_is_found_by_its_name_the_beginning_of_it_its_owners_and_its_number(admin_client):
     key, _ = make_key("deploy-bot")
     make_key("other")
-    for text in ("deploy-bot", "deploy", "Deploy", " deploy-b ", "Acme/Research/deploy-bot", f"id:{key.pk}"):
+    for text in ("deploy-bot", "deploy", "Deploy", " deploy-b ", "bot", "Acme/Research/deploy-bot", f"id:{key.pk}"):
         assert leads_to(admin_client, text, key), text
 
 
@@ -214,7 +214,7 @@ def test_look_ups_of_large_tables_use_their_indexes():
         cursor.execute(MANY_KEYS, [customer.pk])
         cursor.execute("SET LOCAL session_replication_role = DEFAULT")
         cursor.execute("ANALYZE keys_virtualkey")
-    by_name = plan_of(VirtualKey.objects.order_by().filter(search.beginning_with("key-0123"))[: search.MOST])
+    by_name = plan_of(VirtualKey.objects.order_by().filter(key_search.fits("key-0123"))[: search.MOST])
     assert "Index" in by_name
     assert "Seq Scan" not in by_name
 

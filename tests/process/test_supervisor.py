@@ -258,3 +258,18 @@ async def test_an_answer_has_one_date():
     assert [name for name, _ in ours["headers"]] == [b"date"]
     assert ours["headers"][0][1].endswith(b" GMT")
     assert relayed["headers"] == [(b"Date", b"the upstream's")]
+
+
+def test_a_process_that_stands_back_does_so_as_a_group_of_its_own_too():
+    """Linux may compare sessions, not processes."""
+    said = (
+        "import os, pathlib; from gateway_project import processes; processes.stand_back(5); "
+        "group = pathlib.Path('/proc/self/autogroup'); "
+        "print(os.nice(0), group.read_text().split()[-1] if group.exists() else os.nice(0))"
+    )
+    before = os.nice(0)
+    answer = subprocess.run(
+        [sys.executable, "-c", said], start_new_session=True, capture_output=True, text=True, check=True
+    )
+    expected = min(19, before + 5)
+    assert answer.stdout.split() == [str(expected), str(expected)]
