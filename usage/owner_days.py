@@ -27,7 +27,8 @@ class OwnerDay(models.Model):
     """What an owner used of a model on a day (UTC, by admission).
 
     `owner` is made like that of budgets: the id times 4, plus 0 for a customer, 1 for a team, 2 for a virtual key.
-    `input_tokens` are all that the model read, from caches too. `failed_calls` are those without a complete answer.
+    `cost` is what the owner pays. `input_tokens` are all that the model read, from caches too. `failed_calls` are those
+    without a complete answer.
     """
 
     pk = models.CompositePrimaryKey("owner", "day", "model")
@@ -51,7 +52,7 @@ class OwnerDay(models.Model):
 ADD_OWNERS = """
     INSERT INTO usage_ownerday AS d (owner, day, model, calls, failed_calls, cost, input_tokens, output_tokens)
     SELECT o.owner, (f.bucket AT TIME ZONE 'UTC')::date, f.model, sum(f.calls),
-        coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0), sum(f.cost), sum(f.input_tokens
+        coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0), sum(f.charge), sum(f.input_tokens
             + f.cache_read_input_tokens + f.cache_creation_5m_input_tokens + f.cache_creation_1h_input_tokens),
         sum(f.output_tokens)
     FROM {fresh} f CROSS JOIN LATERAL (

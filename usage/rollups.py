@@ -22,7 +22,7 @@ from usage.tokens import TOKEN_COLUMNS
 PART = 20_000
 
 CELL = ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
-MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
+MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost", "charge")
 
 # The end (exclusive) of the next part, which starts at the first transaction that isn't rolled up yet.
 NEXT_PART = """
@@ -38,7 +38,16 @@ FROM horizon
 
 
 def _sum(alias: str) -> str:
-    return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost"))
+    columns = (*TOKEN_COLUMNS, "cost")
+    return ", ".join(
+        (*(f"{alias}.{column}" for column in columns), f"usage_owed({alias}.charge, {alias}.cost) AS charge")
+    )
+
+
+# Cells from before there were charges have none: they are what the calls cost.
+_MORE = {measure: f"usage_rollup.{measure}" for measure in MEASURES} | {
+    "charge": "usage_owed(usage_rollup.charge, usage_rollup.cost)"
+}
 
 
 ADD = f"""
@@ -57,7 +66,7 @@ WITH fresh AS (
     SELECT {", ".join(CELL)}, {", ".join(f"sum({measure})" for measure in MEASURES)}
     FROM fresh GROUP BY {", ".join(CELL)} ORDER BY {", ".join(CELL)}
     ON CONFLICT ({", ".join(CELL)}) DO UPDATE
-    SET {", ".join(f"{measure} = usage_rollup.{measure} + excluded.{measure}" for measure in MEASURES)}
+    SET {", ".join(f"{measure} = {before} + excluded.{measure}" for measure, before in _MORE.items())}
 ), owned AS ({ADD_OWNERS.format(fresh="fresh")})
 SELECT count(*) FROM fresh
 """  # noqa: S608 - constants

@@ -13,6 +13,7 @@ from keys.audit.notes import note
 from keys.visibility import visible
 from usage import reports, rollups
 from usage.models import Rollup
+from usage.paid import sees_costs
 
 
 @require_safe
@@ -24,7 +25,7 @@ def report(request: HttpRequest) -> HttpResponse:
     rows = visible(request.user, Rollup.objects.all())
     made = None
     if form.is_valid():
-        made = reports.make(form.cleaned_data, rows)
+        made = reports.make(form.cleaned_data, rows, costs=sees_costs(request.user))
         form.data = shown(request.GET, made)
     if made and request.GET.get("format") == "csv":
         if not request.user.has_perm("usage.export_rollup"):
@@ -47,7 +48,7 @@ def report(request: HttpRequest) -> HttpResponse:
             "form": form,
             "report": made,
             "lines": made.lines[: reports.LINES] if made else [],
-            "measures": reports.MEASURES.values(),
+            "measures": made.measures if made else [],
             "csv_query": query.urlencode(),
             "rolled_up_at": rolled_up_at,
             "ever_used": bool(made and made.lines) or rows.exists(),
