@@ -8,6 +8,8 @@ from administration import overview_page, people_admin, search_page
 from administration.calls import pages as call_pages
 from administration.issuing import many, one
 from administration.owners import pages as owner_pages
+from administration.prices import pages as price_pages
+from administration.prices import runs as price_runs
 from administration.providers import pages as provider_pages
 from administration.rest import token_admin
 
@@ -18,6 +20,8 @@ __all__ = [
     "overview_page",
     "owner_pages",
     "people_admin",
+    "price_pages",
+    "price_runs",
     "provider_pages",
     "search_page",
     "token_admin",

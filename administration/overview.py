@@ -34,7 +34,7 @@ from keys.models import CheckState, Cooldown, ProviderKey
 from keys.visibility import visible
 from usage.budgets import Budget, Period, Unit, Window
 from usage.cells import OWNER
-from usage.models import Alert, Delivery, Hold, Process, QuarterTotal, Refusal, Rollup, Status
+from usage.models import OWED, Alert, Delivery, Hold, Process, QuarterTotal, Refusal, Rollup, Status
 from usage.refusal_reasons import SENTENCES
 from usage.totals import sees_all
 from usage.workers import Worker, WorkerKind, with_silence
@@ -111,14 +111,14 @@ def spend(user: Any, now: datetime) -> Spend:
     spent = {"today": Decimal(0), "yesterday": Decimal(0)}
     by_hour: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     recent = rollups.filter(bucket__gte=since).order_by().values_list("bucket", "status")
-    for bucket, status, calls, cost in recent.annotate(Sum("calls"), Sum("cost")):
+    for bucket, status, calls, owed in recent.annotate(Sum("calls"), paid=Sum(OWED)):
         if bucket >= today:
-            spent["today"] += cost
+            spent["today"] += owed
         elif today - DAY <= bucket < now - DAY:
-            spent["yesterday"] += cost
+            spent["yesterday"] += owed
         if bucket >= first_hour:
             by_hour[int((bucket - first_hour) / HOUR)][status] += calls
-    month = rollups.filter(bucket__gte=today.replace(day=1)).aggregate(cost=Sum("cost"))["cost"]
+    month = rollups.filter(bucket__gte=today.replace(day=1)).aggregate(paid=Sum(OWED))["paid"]
     labels = [f"{timezone.localtime(first_hour + hour * HOUR):%H:%M}" for hour in range(24)]
 
     def series(title: str, kind: str, statuses: tuple[str, ...]) -> Series:

@@ -135,7 +135,8 @@ USAGE = Room("Usage", [Page("Usage report", "usage_report", ("usage.view_rollup"
 BILLING = Room(
     "Billing",
     [
-        listed("Prices", "usage.price"),
+        listed("Own prices", "usage.price"),
+        listed("Exchange rates", "usage.exchangerate"),
         listed("Top-ups", "usage.topup"),
         listed("Overrides", "usage.override"),
         listed("Adjustments", "usage.adjustment"),

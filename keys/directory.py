@@ -34,7 +34,7 @@ SELECT c.id, v.id, v.name, v.revision, coalesce((SELECT catalogue_revision FROM 
     least(coalesce(v.default_max_tokens, t.default_max_tokens), v.max_tokens, t.max_tokens),
     ARRAY(SELECT r.provider_key_id FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id),
     ARRAY(SELECT r.weight FROM keys_virtualkeyroute r WHERE r.virtual_key_id = v.id ORDER BY r.id), v.fallback_models,
-    v.adaptive_weights, l.rpm, l.parallel
+    v.adaptive_weights, l.rpm, l.parallel, v.customer_id
 FROM keys_credential c JOIN keys_virtualkey v ON v.id = c.virtual_key_id LEFT JOIN keys_team t ON t.id = v.team_id
 CROSS JOIN LATERAL (
     SELECT min(rate) FILTER (WHERE kind = 'rpm') AS rpm, min(rate) FILTER (WHERE kind = 'parallel') AS parallel
@@ -117,6 +117,7 @@ class KnownKey:
     default_max_tokens: int | None = None
     rpm: int | None = None
     parallel: int | None = None
+    customer: int = 0
 
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list permit a model with these names."""
@@ -242,7 +243,9 @@ class Directory:
 
     async def _known(self, row: tuple) -> KnownKey:  # type: ignore[type-arg]
         credential, key, name, revision, catalogue, allowed, denied, passthrough, team, expires_at, *rest = row
-        max_tokens, default_max_tokens, provider_keys, weights, fallbacks, adaptive_weights, rpm, parallel = rest
+        max_tokens, default_max_tokens, provider_keys, weights, fallbacks, adaptive_weights, rpm, parallel, customer = (
+            rest
+        )
         if catalogue != self.catalogue_revision:
             await self._read_catalogue()
         routes = tuple(
@@ -270,6 +273,7 @@ class Directory:
             default_max_tokens,
             rpm,
             parallel,
+            customer,
         )
 
     async def _read_catalogue(self) -> None:

@@ -18,7 +18,8 @@ from keys.model_names import fold
 from keys.visibility import visible
 from usage import alert_admin, amounts, budget_admin, owner_inlines, price_admin, request_ids, retained_admin
 from usage.cells import KEY_OWNER, money, two_lines
-from usage.models import Adjustment, DayTotal, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
+from usage.models import OWED, Adjustment, DayTotal, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
+from usage.paid import adjustment_as_paid, seen_by, sees_costs
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
@@ -161,7 +162,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
             },
         ),
         ("Tokens", {"fields": (*TOKEN_COLUMNS, "iterations", "service_tier", "speed", "inference_geo", "estimated")}),
-        ("Money", {"fields": ("cost", "currency", "price_version", "price_flag", "held")}),
+        ("Money", {"fields": ("cost", "charge", "currency", "price_version", "price_flag", "held")}),
     ]
 
     def search_otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
@@ -170,15 +171,19 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[LedgerEntry]:
         return super().get_queryset(request).select_related(*KEY_OWNER, "team__customer", "customer", "provider_key")
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> LedgerEntry | None:
+        row: LedgerEntry | None = super().get_object(request, object_id, from_field)
+        return row and seen_by(request.user, row)
+
     @admin.display(description="usage", ordering="estimated")
     def counted(self, row: LedgerEntry) -> str:
         """Whether the tokens are the provider's report or an estimate."""
         return "estimated" if row.estimated else "reported"
 
-    @admin.display(description="cost", ordering="cost")
+    @admin.display(description="cost", ordering=OWED)
     def cost_shown(self, row: LedgerEntry) -> str:
-        """The cost as people write it."""
-        return amounts.usd(row.cost)
+        """What the owner pays, as people write it."""
+        return amounts.usd(row.owed)
 
 
 @admin.register(FreeCalls)
@@ -217,10 +222,19 @@ class AdjustmentAdmin(ReadOnlyAdmin):
         "author",
         column("output_tokens", "output tokens"),
         money("cost"),
+        money("owed", "charge", OWED),
     )
     list_filter = ("reason",)
     search_fields = ("entry_id",)
     ordering = ("-id",)
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        both = super().get_list_display(request)
+        return both if sees_costs(request.user) else [*both[:-2], both[-1]]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Adjustment | None:
+        row: Adjustment | None = super().get_object(request, object_id, from_field)
+        return row if row is None or sees_costs(request.user) else adjustment_as_paid(row)
 
 
 @admin.register(Hold)

@@ -52,7 +52,8 @@ class ModelShare(msgspec.Struct):
 class HoldColumns(msgspec.Struct, kw_only=True):
     """The columns of a hold that the asking process fills in. Money in USD.
 
-    `input_tokens`: likely ones.
+    `input_tokens`: likely ones. `ceiling`, `input_cost` and `output_price` are what the owner pays; `cost_factor`: the
+    part of it that the provider charges, if it isn't all of it.
     `shares`: by model, for a call of several models (`requested_model` is empty then); their sums are the call's.
     """
 
@@ -68,6 +69,7 @@ class HoldColumns(msgspec.Struct, kw_only=True):
     input_cost: Decimal = Decimal(0)
     max_tokens: int = 0
     output_price: Decimal = Decimal(0)
+    cost_factor: Decimal | None = None
     price_version: str = ""
     client_labels: dict[str, str] = {}
     shares: dict[str, ModelShare] | None = None
@@ -105,7 +107,10 @@ class UsageColumns(msgspec.Struct, kw_only=True):
 
 
 class Settlement(UsageColumns, kw_only=True):
-    """How a call ended: the columns of its ledger row that don't come from its hold."""
+    """How a call ended: the columns of its ledger row that don't come from its hold.
+
+    `cost` is what the provider charges, `charge` what the owner pays; None: the same.
+    """
 
     id: UUID
     model: str = ""
@@ -120,6 +125,7 @@ class Settlement(UsageColumns, kw_only=True):
     service_tier: str = ""
     speed: str = ""
     inference_geo: str = ""
+    charge: Decimal | None = None
     currency: str = "USD"
     price_version: str = ""
     price_flag: str = ""

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
+from django.db.models.expressions import Combinable
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -54,14 +55,15 @@ def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeStri
     )
 
 
-def money(name: str, heading: str = "") -> Callable[[Any], str]:
+def money(name: str, heading: str = "", ordering: Combinable | str = "") -> Callable[[Any], str]:
     """A column with an amount of USD.
 
     Args:
         heading: instead of the field's name.
+        ordering: what the list is ordered by, instead of the field.
     """
 
-    @admin.display(description=heading or name, ordering=name)
+    @admin.display(description=heading or name, ordering=ordering or name)
     def shown_amount(row: Any) -> str:
         return amounts.usd(getattr(row, name))
 

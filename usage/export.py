@@ -123,6 +123,7 @@ COLUMNS: Mapping[str, Column] = {
     "price_version": _value("price_version"),
     "price_flag": _value("price_flag"),
     "held": _value("held"),
+    "charge": _value("owed"),
 }
 
 

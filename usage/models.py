@@ -6,13 +6,12 @@ every admission. These objects are never deleted.
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 from typing import ClassVar
 
-from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
-from keys import patterns
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 
 # Django finds an app's models in this module.
@@ -23,6 +22,7 @@ from usage.free_calls import FreeCalls
 from usage.key_rules import KeyRules
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
+from usage.price_tables import ExchangeRate, Price
 from usage.retained import Retained
 from usage.workers import Worker
 
@@ -32,6 +32,7 @@ __all__ = [
     "Budget",
     "CredentialUse",
     "Delivery",
+    "ExchangeRate",
     "FreeCalls",
     "KeyRules",
     "Limit",
@@ -39,6 +40,7 @@ __all__ = [
     "Override",
     "Overrun",
     "OwnerDay",
+    "Price",
     "Retained",
     "TopUp",
     "Window",
@@ -119,7 +121,7 @@ class Call(models.Model):
 
 
 class Hold(Call):
-    """The ceiling of what a call may cost, kept from its admission until it is settled. Money in USD.
+    """The ceiling of what a call may cost its owner, kept from its admission until it is settled. Money in USD.
 
     It ends with the lease of its process; one of a call that outlives all processes (a batch) has a date instead.
     """
@@ -130,6 +132,12 @@ class Hold(Call):
     provider = models.CharField(max_length=20)
     provider_key = models.BigIntegerField(null=True)
     ceiling = models.DecimalField(max_digits=30, decimal_places=12)
+    cost_factor = models.DecimalField(
+        max_digits=30,
+        decimal_places=12,
+        null=True,
+        help_text="the part of it that the provider charges, if not all of it",
+    )
     input_tokens = models.BigIntegerField(help_text="estimated from the body")
     input_cost = models.DecimalField(max_digits=30, decimal_places=12, help_text="of these")
     max_tokens = models.BigIntegerField()
@@ -143,8 +151,15 @@ class Hold(Call):
         return str(self.id)
 
 
+# What the owner pays, in queries on rows with `cost` and `charge`. Its SQL twin is usage_owed (arbiter/counters.sql).
+OWED = Coalesce("charge", "cost")
+
+
 class Tokens(models.Model):
-    """The categories of tokens and requests that providers bill; thinking is a part of output."""
+    """The categories of tokens and requests that providers bill; thinking is a part of output.
+
+    `cost` is what the provider charges. Budgets count, and people who pay see, `owed` (in queries: `OWED`).
+    """
 
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
@@ -154,9 +169,17 @@ class Tokens(models.Model):
     cache_creation_1h_input_tokens = models.BigIntegerField(default=0)
     web_search_requests = models.BigIntegerField(default=0)
     cost = models.DecimalField(max_digits=30, decimal_places=12, default=0)
+    charge = models.DecimalField(
+        max_digits=30, decimal_places=12, null=True, help_text="What the owner pays, if not the cost."
+    )
 
     class Meta:
         abstract = True
+
+    @property
+    def owed(self) -> Decimal:
+        """What the owner pays, in USD."""
+        return self.cost if self.charge is None else self.charge
 
 
 class LedgerEntry(Call, Tokens):
@@ -209,6 +232,7 @@ class Adjustment(Tokens):
         LATE_SETTLEMENT = "late_settlement", "settled after it was taken for interrupted"
         RECONCILIATION = "reconciliation"
         CORRECTION = "correction"
+        REPRICING = "repricing", "priced again"
 
     entry_id = models.UUIDField()
     created_at = models.DateTimeField(db_default=Now())
@@ -225,31 +249,6 @@ class Adjustment(Tokens):
 
     def __str__(self) -> str:
         return f"{self.entry_id} {self.reason}"
-
-
-class Price(models.Model):
-    """A price of the deployment's own, in USD per million tokens. It replaces the catalogue's from `valid_from` on.
-    Rows are dated and never edited, because a ledger row names the price that it was priced with.
-    """
-
-    provider = models.CharField(max_length=20, blank=True, help_text="Empty: any provider.")
-    model = models.CharField(max_length=200, validators=[patterns.check], help_text="Name or pattern (claude-*).")
-    valid_from = models.DateTimeField(db_default=Now())
-    input = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
-    output = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
-    cache_read = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
-    cache_write_5m = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
-    cache_write_1h = models.DecimalField(max_digits=20, decimal_places=6, validators=[MinValueValidator(0)])
-    web_search = models.DecimalField(
-        max_digits=20, decimal_places=6, default=0, validators=[MinValueValidator(0)], help_text="USD per request."
-    )
-    note = models.CharField(max_length=200, blank=True)
-
-    class Meta:
-        ordering: ClassVar = ["model", "-valid_from"]
-
-    def __str__(self) -> str:
-        return f"{self.model} from {self.valid_from:%Y-%m-%d}"
 
 
 class Rollup(Tokens):
@@ -298,6 +297,7 @@ class QuarterTotal(models.Model):
     status = models.CharField(max_length=30, choices=Status)
     calls = models.BigIntegerField()
     cost = models.DecimalField(max_digits=30, decimal_places=12)
+    charge = models.DecimalField(max_digits=30, decimal_places=12, null=True)
 
     class Meta:
         default_permissions: ClassVar = ()

@@ -23,7 +23,7 @@ ON CONFLICT DO NOTHING
 
 
 class Overrun(models.Model):
-    """A call that cost more than its hold. For a batch: the lines that exceeded what was still held for it."""
+    """A call that cost its owner more than its hold. For a batch: the lines that exceeded what was still held."""
 
     call = models.UUIDField(primary_key=True)
     at = models.DateTimeField()

@@ -1,4 +1,5 @@
-"""The usage of one virtual key: exact, also where the roll-ups lag. Other keys and their calls don't make it slower.
+"""The usage of one virtual key and what its owner pays for it: exact, also where the roll-ups lag. Other keys and
+their calls don't make it slower.
 
 Roll-ups are found by bucket, customer, team and key: each quarter of an hour is one look-up in their index. What they
 don't have yet is read from the ledger. One statement reads both, so that nothing is counted twice or missed.
@@ -13,7 +14,6 @@ from decimal import Decimal
 from typing import Any
 
 from keys.connection import Values
-from usage.summed import MEASURES
 from usage.tokens import TOKEN_COLUMNS
 
 # The most lines (a day and a model) of an answer, and the longest range.
@@ -22,11 +22,15 @@ MOST_DAYS = 31
 # The range that is shown where none is asked for: today (UTC) is the last of its days.
 DEFAULT_SPAN = timedelta(days=30)
 
-_ROLLED_UP = ", ".join(f"r.{measure}" for measure in MEASURES)
+MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
 
 
 def _sums(alias: str) -> str:
-    return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost"))
+    columns = (f"{alias}.{column}" for column in TOKEN_COLUMNS)
+    return ", ".join((*columns, f"usage_owed({alias}.charge, {alias}.cost) AS cost"))
+
+
+_ROLLED_UP = f"r.calls, r.estimated_calls, {_sums('r')}"
 
 
 # A key that has moved has roll-ups under each of its teams: the audit log names the former ones. An adjustment counts
@@ -102,7 +106,7 @@ FROM cells GROUP BY 1, 2 ORDER BY 1, sum(cost) DESC, 2 LIMIT {MOST_LINES + 1}
 
 @dataclass(frozen=True, slots=True)
 class DayUsage:
-    """What a key used of one model on one day in UTC. The cost is in USD."""
+    """What a key used of one model on one day in UTC. The cost is what its owner pays, in USD."""
 
     day: date
     model: str

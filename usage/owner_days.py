@@ -17,7 +17,7 @@ from django.db.models import F, Sum
 from django.db.models.functions import Collate, Lower
 from django.utils import timezone
 
-from usage.summed import WITHIN_DAYS, Summed
+from usage.summed import WITHIN_DAYS, Summed, value
 
 # Models that a page lists; the others are added up.
 MODELS = 10
@@ -29,7 +29,8 @@ class OwnerDay(models.Model):
     """What an owner used of a model on a day (UTC, by admission).
 
     `owner` is made like that of budgets: the id times 4, plus 0 for a customer, 1 for a team, 2 for a virtual key.
-    `input_tokens` are all that the model read, from caches too. `failed_calls` are those without a complete answer.
+    `cost` is what the owner pays. `input_tokens` are all that the model read, from caches too. `failed_calls` are those
+    without a complete answer.
     """
 
     pk = models.CompositePrimaryKey("owner", "day", "model")
@@ -55,7 +56,7 @@ OWNER_DAYS = Summed(
     {
         "calls": "sum(f.calls)",
         "failed_calls": "coalesce(sum(f.calls) FILTER (WHERE f.status <> 'completed'), 0)",
-        "cost": "sum(f.cost)",
+        "cost": f"sum({value('f', 'charge')})",
         "input_tokens": "sum(f.input_tokens + f.cache_read_input_tokens + f.cache_creation_5m_input_tokens"
         " + f.cache_creation_1h_input_tokens)",
         "output_tokens": "sum(f.output_tokens)",

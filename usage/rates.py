@@ -70,6 +70,7 @@ class ModelPrice(Rates):
     rates of fast mode. `flag` says that this isn't the model's list price: it is that of a `similar` name, or the model
     is `unpriced`. `served` are the listed prices of service tiers; other tiers cost a multiple of this price
     (`tier_rates`, see `ProviderKind.tier_rates`). `window` is the model's context window in tokens; 0 if unknown.
+    `flat` is USD for each request besides. `charged` is what the owner pays, if that isn't this price.
     """
 
     web_search: Decimal
@@ -81,6 +82,17 @@ class ModelPrice(Rates):
     served: tuple[tuple[str, ModelPrice], ...] = ()
     tier_rates: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
     window: int = 0
+    flat: Decimal = Decimal(0)
+    charged: ModelPrice | None = None
+
+    @property
+    def owed(self) -> ModelPrice:
+        """The price for the owner of a call."""
+        return self.charged or self
+
+    def to_us(self) -> ModelPrice:
+        """What the provider charges, without what the owner pays."""
+        return self if self.charged is None else replace(self, charged=None)
 
     def cost(
         self,
@@ -91,7 +103,8 @@ class ModelPrice(Rates):
         inference_geo: str = "",
         steps: int = 1,
     ) -> Decimal:
-        """USD for one iteration of a call. Tiers depend on the prompt of one iteration, not on the sum of several.
+        """USD for one iteration of a call, without `flat`. Tiers depend on the prompt of one iteration, not on the
+        sum of several.
 
         `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. If the
         provider reported only the sum of several iterations, `steps` is their number.
@@ -127,6 +140,19 @@ class ModelPrice(Rates):
         rates = {name: getattr(self, name) * factor for name in RATES}
         tiers = tuple((start, rates.times(factor)) for start, rates in self.tiers)
         return replace(self, **rates, version=version, flag=flag, tiers=tiers)
+
+    def scaled(self, factor: Decimal, version: str) -> ModelPrice:
+        """This price with everything multiplied by `factor`: each mode and tier, and what is paid by request."""
+        return replace(
+            self,
+            **{name: getattr(self, name) * factor for name in RATES},
+            web_search=self.web_search * factor,
+            version=version,
+            tiers=tuple((start, rates.times(factor)) for start, rates in self.tiers),
+            fast=self.fast.times(factor) if self.fast is not None else None,
+            served=tuple((tier, one.scaled(factor, f"{version}, {tier}"[:100])) for tier, one in self.served),
+            flat=self.flat * factor,
+        )
 
     def at_least(self, other: ModelPrice) -> ModelPrice:
         """This price, raised in each category and for each prompt length to the other one's where that is higher."""

@@ -1,4 +1,4 @@
-"""The usage report: calls, tokens and cost over a range of days (UTC), read from the roll-ups only."""
+"""The usage report: calls, tokens, cost and charge over a range of days (UTC), read from the roll-ups only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from keys.models import Customer, Team, VirtualKey
 from keys.pickers import Picker
 from keys.visibility import visible
 from usage import amounts
-from usage.models import DayTotal, Rollup
+from usage.models import OWED, DayTotal, Rollup
+from usage.paid import sees_costs
 from usage.totals import sees_all
 
 # Lines on a page; the CSV has all.
@@ -78,6 +79,8 @@ NOTHING = "–"
 MEASURES = {
     "calls": "Calls",
     "cost": "Cost, USD",
+    # What owners pay; it is shown where it isn't the cost.
+    "charge": "Charge, USD",
     "input_tokens": "Input",
     "cache_read_input_tokens": "Cache read",
     "cache_creation_5m_input_tokens": "Cache write 5 min",
@@ -146,7 +149,7 @@ class ReportForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One group of a report: its labels (None where calls have none), and a number for each of `MEASURES`."""
+    """One group of a report: its labels (None where calls have none), and a number for each measure of the report."""
 
     labels: tuple[str | None, ...]
     values: tuple[Any, ...]
@@ -162,11 +165,12 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A table with its totals, and the data of the chart."""
+    """A table with its totals, and the data of the chart. `measures`: the headings of the numbers."""
 
     since: date
     until: date
     groups: list[str]
+    measures: list[str]
     lines: list[ReportLine]
     total: ReportLine
     chart: dict[str, Any]
@@ -178,7 +182,7 @@ class Report:
 
     def csv(self) -> Iterator[str]:
         """The table as CSV for people: all lines, unrounded numbers, no totals."""
-        yield BYTE_ORDER_MARK + csv_line([*self.titles, *MEASURES.values()])
+        yield BYTE_ORDER_MARK + csv_line([*self.titles, *self.measures])
         for line in self.lines:
             yield csv_line([*line.labels, *line.values])
 
@@ -188,14 +192,29 @@ def make(cleaned: dict[str, Any], user: Any) -> Report:
     rows = select(cleaned, source(cleaned, user))
     groups = [name for name in GROUPS if name in cleaned["group"]]
     lines = summarise(rows, groups)
+    columns = shown_measures(lines, sees_costs(user))
+    lines = [ReportLine(line.labels, tuple(line.values[at] for at in columns.values())) for line in lines]
     return Report(
         since=cleaned["since"],
         until=cleaned["until"],
         groups=groups,
+        measures=list(columns),
         lines=lines,
         total=add_up(lines),
         chart=chart(rows, cleaned, next((name for name in groups if name != "day"), None)),
     )
+
+
+def shown_measures(lines: Sequence[ReportLine], costs: bool) -> dict[str, int]:
+    """The headings of a report's numbers, each with the place of its measure: cost and charge are one where they are
+    the same, and what owners pay is the cost for a reader who may not see what providers charge."""
+    places = {title: at for at, title in enumerate(MEASURES.values())}
+    cost, charge = places[MEASURES["cost"]], places.pop(MEASURES["charge"])
+    if not costs:
+        return places | {MEASURES["cost"]: charge}
+    if any(line.values[cost] != line.values[charge] for line in lines):
+        return {title: at for at, title in enumerate(MEASURES.values())}
+    return places
 
 
 def source(cleaned: dict[str, Any], user: Any) -> QuerySet[Any]:
@@ -235,8 +254,8 @@ def summarise(rows: QuerySet[Any], groups: Sequence[str]) -> list[ReportLine]:
     sums = list(
         rows.annotate(day=TruncDate("bucket", tzinfo=UTC))
         .values(*fields)
-        .annotate(**{f"sum_{measure}": Sum(measure) for measure in MEASURES})
-        .order_by(*order, F("sum_cost").desc(), F("sum_calls").desc(), *fields)
+        .annotate(**{f"sum_{measure}": Sum(OWED if measure == "charge" else measure) for measure in MEASURES})
+        .order_by(*order, F("sum_charge").desc(), F("sum_calls").desc(), *fields)
     )
     called = {name: labels(GROUPS[name], sums) for name in groups}
     return [
@@ -274,18 +293,19 @@ def add_up(lines: Sequence[ReportLine]) -> ReportLine:
 
 
 def chart(rows: QuerySet[Any], cleaned: dict[str, Any], series: str | None) -> dict[str, Any]:
-    """Cost per day or month: the labels, and a list of USD for each of the most expensive series (and for the rest)."""
+    """What owners pay per day or month: the labels, and a list of USD for each of the most expensive series (and for
+    the rest)."""
     monthly = cleaned["until"] - cleaned["since"] > timedelta(days=DAYS_IN_CHART)
     trunc = TruncMonth("bucket", tzinfo=UTC) if monthly else TruncDate("bucket", tzinfo=UTC)
     group = GROUPS[series] if series else None
     fields = group.fields if group else ()
-    sums = list(rows.annotate(when=trunc).values("when", *fields).annotate(sum_cost=Sum("cost")).order_by("when"))
+    sums = list(rows.annotate(when=trunc).values("when", *fields).annotate(sum_owed=Sum(OWED)).order_by("when"))
     times = list(months(cleaned) if monthly else days(cleaned))
     called = labels(group, sums) if group else {}
     costs: dict[str, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for row in sums:
         name = called[row[group.by]] or NOTHING if group else "Cost"
-        costs[name][row["when"].isoformat()[: len(times[0])]] += row["sum_cost"]
+        costs[name][row["when"].isoformat()[: len(times[0])]] += row["sum_owed"]
     return {"labels": times, "series": stack(costs, times), "unit": "month" if monthly else "day"}
 
 

@@ -39,7 +39,7 @@ def with_amounts(rows: QuerySet[Retained]) -> QuerySet[Retained]:
         call=RawSQL(
             """(
                 SELECT jsonb_build_object('virtual_key', v.name, 'owner', concat_ws(' / ', u.name, t.name),
-                    'model', e.requested_model, 'estimate', trim_scale(e.cost)::text)
+                    'model', e.requested_model, 'estimate', trim_scale(usage_owed(e.charge, e.cost))::text)
                 FROM usage_ledgerentry e LEFT JOIN keys_virtualkey v ON v.id = e.virtual_key_id
                 LEFT JOIN keys_team t ON t.id = e.team_id
                 LEFT JOIN keys_customer u ON u.id = e.customer_id WHERE e.id = usage_retained.id

@@ -48,7 +48,7 @@ FROM horizon
 
 
 def _sum(alias: str) -> str:
-    return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost"))
+    return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost", "charge"))
 
 
 # Rows of the ledger and of its adjustments, as roll-ups count them; {entries} and {adjustments} choose them.

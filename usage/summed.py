@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from usage.tokens import TOKEN_COLUMNS
 
 # What roll-ups measure.
-MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost")
+MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost", "charge")
 WITHIN_TIME = "bucket >= %(since)s AND bucket < %(until)s"
 WITHIN_DAYS = "day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date"
 
@@ -46,7 +46,7 @@ class Summed:
 
     def add(self, rows: str) -> str:
         """The statement that adds these rows' sums to what is there."""
-        added = ", ".join(f"{name} = t.{name} + excluded.{name}" for name in self.measures)
+        added = ", ".join(f"{name} = {value('t', name)} + excluded.{name}" for name in self.measures)
         return (
             f"INSERT INTO {self.table} AS t ({self.columns}) {self.select(rows)} "
             f"ON CONFLICT ({', '.join(self.cell)}) DO UPDATE SET {added}"
@@ -55,7 +55,8 @@ class Summed:
     @property
     def stored(self) -> str:
         """What is there of a time."""
-        return f"SELECT {self.columns} FROM {self.table} WHERE {self.within}"  # noqa: S608
+        values = ", ".join((*self.cell, *(f"{value('t', name)} AS {name}" for name in self.measures)))
+        return f"SELECT {values} FROM {self.table} t WHERE {self.within}"  # noqa: S608
 
     @property
     def delete(self) -> str:
@@ -63,9 +64,15 @@ class Summed:
         return f"DELETE FROM {self.table} WHERE {self.within}"  # noqa: S608
 
 
+def value(row: str, measure: str) -> str:
+    """A measure of a row. One without a charge, as all were before there were charges, costs its owner what the
+    provider charges."""
+    return f"coalesce({row}.charge, {row}.cost)" if measure == "charge" else f"{row}.{measure}"
+
+
 def sums_of(measures: tuple[str, ...]) -> dict[str, str]:
     """Each of these columns as its sum."""
-    return {name: f"sum(f.{name})" for name in measures}
+    return {name: f"sum({value('f', name)})" for name in measures}
 
 
 # Every table but this one sums its rows.

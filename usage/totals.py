@@ -23,7 +23,7 @@ def sees_all(user: Any) -> bool:
 QUARTERS = Summed(
     "usage_quartertotal",
     {"bucket": "f.bucket", "provider_key_id": "f.provider_key_id", "status": "f.status"},
-    sums_of(("calls", "cost")),
+    sums_of(("calls", "cost", "charge")),
 )
 DAYS = Summed(
     "usage_daytotal",

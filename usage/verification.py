@@ -36,7 +36,7 @@ WHERE e.xid >= %(low)s::xid8 AND e.xid < %(high)s::xid8
 UNION ALL
 SELECT c.budget, c.start, c.amount
 FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id,
-unnest(usage_spent(e.charges, a.cost, {TOKENS})) AS c
+unnest(usage_spent(e.charges, usage_owed(a.charge, a.cost), {TOKENS})) AS c
 WHERE a.xid >= %(low)s::xid8 AND a.xid < %(high)s::xid8
 """  # noqa: S608 - constants
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"

@@ -46,7 +46,7 @@ def report(request: HttpRequest) -> HttpResponse:
             "form": form,
             "report": made,
             "lines": made.lines[: reports.LINES] if made else [],
-            "measures": reports.MEASURES.values(),
+            "measures": made.measures if made else [],
             "csv_query": query.urlencode(),
             "rolled_up_at": rolled_up_at,
             "ever_used": bool(made and made.lines) or visible(request.user, Rollup.objects.all()).exists(),

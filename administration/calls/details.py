@@ -9,11 +9,12 @@ from typing import Any
 from django.db import connection
 
 from keys import provider_kinds
+from usage import paid
 from usage.budgets import Budget
 from usage.cells import shown
 from usage.models import Adjustment, LedgerEntry, Overrun
 from usage.price_flags import PRICE_FLAGS
-from usage.pricing import UnpricedModel, load_price_book
+from usage.pricing import Owner, UnpricedModel, load_price_book
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 CHARGES = """
@@ -85,14 +86,24 @@ class Details:
         """The sum of the adjustments, in USD."""
         return sum((one.cost for one in self.adjustments), Decimal(0))
 
+    @property
+    def adjusted_charge(self) -> Decimal:
+        """The sum of what the owner pays for the adjustments, in USD."""
+        return sum((one.owed for one in self.adjustments), Decimal(0))
 
-def of(row: LedgerEntry) -> Details:
-    """The details of a ledger row, in a fixed number of queries."""
+
+def of(row: LedgerEntry, *, costs: bool = True) -> Details:
+    """The details of a ledger row, in a fixed number of queries.
+
+    Args:
+        costs: the reader may see what the provider charges; otherwise the row has what the owner pays (usage/paid.py).
+    """
+    adjustments = list(Adjustment.objects.filter(entry_id=row.pk).order_by("pk"))
     return Details(
         steps=steps(row),
-        lines=bill(row),
+        lines=bill(row, costs=costs),
         charges=charges(row),
-        adjustments=list(Adjustment.objects.filter(entry_id=row.pk).order_by("pk")),
+        adjustments=adjustments if costs else [paid.adjustment_as_paid(one) for one in adjustments],
         overrun=Overrun.objects.filter(pk=row.pk).first(),
         flag=PRICE_FLAGS.get(row.price_flag, ""),
     )
@@ -125,16 +136,18 @@ def steps(row: LedgerEntry) -> list[AttemptStep]:
     return found
 
 
-def bill(row: LedgerEntry) -> list[Line]:
+def bill(row: LedgerEntry, *, costs: bool = True) -> list[Line]:
     """The lines whose sum is the row's cost: tokens at the rates of the row's model at that time, and what else there
     is: a service tier, fast mode, a region, attempts before, or rates that have been corrected since."""
     counts = TokenCounts(*(getattr(row, name) for name in TOKEN_COLUMNS))
     region = row.provider_key.region if row.provider_key else ""
     try:
+        owner = Owner(row.virtual_key_id, row.team_id, row.customer_id)
         sold_as = provider_kinds.find(row.provider).sold_as(region, row.model, "")
-        price = load_price_book().price(row.provider, sold_as, row.admitted_at)
+        price = load_price_book().price(row.provider, sold_as, row.admitted_at, owner)
     except (UnpricedModel, LookupError):
         return [Line("Total, of a model without a price now", None, None, row.cost)]
+    price = price if costs else price.owed
     rates = price.for_tier(row.service_tier).at(counts.prompt_tokens // max(1, len(row.iterations)))
     lines = [
         Line(title, count, getattr(rates, rate), count * getattr(rates, rate) / 1_000_000)

@@ -23,7 +23,7 @@ from keys.model_names import fold
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from keys.pickers import Picker
 from usage import export, request_ids
-from usage.models import LedgerEntry, Status
+from usage.models import OWED, LedgerEntry, Status
 from usage.price_flags import PRICE_FLAGS
 from usage.reports import FOLDED_MODEL
 
@@ -177,7 +177,7 @@ def conditions(cleaned: dict[str, Any], rows: QuerySet[LedgerEntry]) -> Conditio
         ("provider_key", Q(provider_key=cleaned.get("provider_key"))),
         ("stop_reason", Q(stop_reason=cleaned.get("stop_reason"))),
         ("stream", Q(stream=cleaned.get("stream") == "yes")),
-        ("cost_above", Q(cost__gt=cleaned.get("cost_above"))),
+        ("cost_above", Q(paid__gt=cleaned.get("cost_above"))),
         ("seconds_above", Q(duration_ms__gt=(cleaned.get("seconds_above") or 0) * 1000)),
         ("model", model(cleaned.get("model") or "")),
         ("label", label(cleaned.get("label"))),
@@ -189,7 +189,7 @@ def conditions(cleaned: dict[str, Any], rows: QuerySet[LedgerEntry]) -> Conditio
             indexed = indexed.filter(condition)
         else:
             others &= condition
-    return Conditions(indexed.alias(folded_model=FOLDED_MODEL), others)
+    return Conditions(indexed.alias(folded_model=FOLDED_MODEL, paid=OWED), others)
 
 
 def is_indexed(name: str, cleaned: dict[str, Any]) -> bool:

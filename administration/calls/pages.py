@@ -18,7 +18,7 @@ from administration.calls.filters import CallFilter
 from administration.roles import may, names, visible
 from administration.rooms import Page
 from keys.exports import Export
-from usage import export, request_ids
+from usage import export, paid, request_ids
 from usage.models import LedgerEntry
 
 VIEW = ("usage.view_ledgerentry",)
@@ -66,7 +66,10 @@ def download(request: HttpRequest, form: CallFilter) -> HttpResponseBase:
     if not may(request.user, names.EXPORT_CALLS):
         raise PermissionDenied
     wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all(), "export"))
-    pages = ([list(row.values()) for row in export.described([part])] for part in filters.oldest_first(wanted))
+    costs = paid.sees_costs(request.user)
+    parts = filters.oldest_first(wanted)
+    shown = parts if costs else ([paid.as_paid(row) for row in part] for part in parts)
+    pages = ([list(row.values()) for row in export.described([part])] for part in shown)
     filename, columns = "calls.csv", list(export.COLUMNS)
     return Export(request, "usage_ledgerentry", filename, columns, pages, query=query(request) or None)
 
@@ -86,10 +89,11 @@ def call(request: HttpRequest, call: str) -> HttpResponse:
         )
     except (ValueError, LedgerEntry.DoesNotExist):
         raise Http404("There is no such call.") from None
+    row = paid.seen_by(request.user, row)
     context: dict[str, Any] = admin.site.each_context(request) | {
         "title": f"Call {request_ids.request_id(row.pk)}",
         "row": row,
-        "call": details.of(row),
+        "call": details.of(row, costs=paid.sees_costs(request.user)),
         "calls_url": reverse("admin:calls"),
     }
     return TemplateResponse(request, "admin/calls/call.html", context)

@@ -14,7 +14,7 @@ RESOURCES = {
     "limits": "limits",
     "provider_keys": "provider keys",
     "aliases": "model aliases",
-    "prices": "prices",
+    "prices": "prices and exchange rates",
     "alerts": "alerts and alert targets",
     "calls": "calls",
     "refusals": "refused calls",

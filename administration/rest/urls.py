@@ -9,7 +9,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from administration.rest.resource import Resource
-from administration.rest.resources import alerts, budgets, calls, customers, provider_keys, virtual_keys
+from administration.rest.resources import alerts, budgets, calls, customers, prices, provider_keys, virtual_keys
 from administration.rest.resources.me import Me
 
 RESOURCES: dict[str, type[Resource]] = {
@@ -22,7 +22,8 @@ RESOURCES: dict[str, type[Resource]] = {
     "limits": budgets.Limits,
     "provider-keys": provider_keys.ProviderKeys,
     "aliases": provider_keys.Aliases,
-    "prices": provider_keys.Prices,
+    "prices": prices.Prices,
+    "exchange-rates": prices.ExchangeRates,
     "alerts": alerts.Alerts,
     "alert-targets": alerts.AlertTargets,
     "calls": calls.Calls,

@@ -21,7 +21,7 @@ REPORTS = (
     OWN_USAGE
     | _each(
         *("keys.customer", "keys.team", "usage.adjustment", "usage.hold", "usage.overrun", "usage.retained"),
-        *("usage.topup", "usage.override", "usage.price", "usage.alert"),
+        *("usage.topup", "usage.override", "usage.price", "usage.exchangerate", "usage.alert"),
         *("messages_api.batch", "messages_api.file"),
     )
     | {names.EXPORT_REPORT, names.EXPORT_CALLS}
@@ -85,11 +85,13 @@ class AuditorDefinition(Definition):
         return permission != names.VIEW_CREDENTIAL and names.parts(permission).action in ("view", "choose", "export")
 
 
-TEAM_ADMIN = REPORTS - {"usage.view_price", "keys.view_customer"} | KEYS_OF_A_TEAM
+TEAM_ADMIN = REPORTS - {"usage.view_price", "usage.view_exchangerate", "keys.view_customer"} | KEYS_OF_A_TEAM
 BUDGETS = _each("usage.budget", "usage.limit", actions=("add", "change")) | _each(
     "usage.topup", "usage.override", actions=("add",)
 )
-MONEY = {names.CLOSE_MONTH, names.ADD_PRICE, names.CHANGE_PRICE, names.DELETE_PRICE}
+MONEY = {names.CLOSE_MONTH, names.ADD_PRICE, names.CHANGE_PRICE, names.DELETE_PRICE, names.REPRICE} | _each(
+    "usage.exchangerate", actions=("add", "change", "delete")
+)
 
 DEFINITIONS: dict[str, Definition] = {
     Role.OWNER: OwnerDefinition(frozenset()),

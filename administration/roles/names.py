@@ -30,6 +30,8 @@ RETRY_DELIVERY = "usage.retry_delivery"
 ADD_PRICE = "usage.add_price"
 CHANGE_PRICE = "usage.change_price"
 DELETE_PRICE = "usage.delete_price"
+# Asked about calls: adjustments that price them again.
+REPRICE = "usage.reprice_ledgerentry"
 # Asked about the customer whose month is closed.
 CLOSE_MONTH = "usage.close_month"
 # Asked about the grant: who gets which role, and for what.

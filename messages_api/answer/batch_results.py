@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,12 +22,14 @@ from messages_api.answer import settlement
 from messages_api.answer.account_states import MOST_STATES, State
 from messages_api.answer.metering import JsonMeter, Reading
 from messages_api.answer.plausibility import OF_HOLD, Implausible, of_batch
-from messages_api.answer.settlement import PriceOf
 from usage.arbitration import clean
 from usage.models import Status
-from usage.pricing import ModelPrice
+from usage.pricing import ModelPrice, Owner, Payer
+from usage.rates import PLACES
 
 logger = logging.getLogger(__name__)
+
+OwnersPriceOf = Callable[[str, str, datetime, Payer], ModelPrice]
 
 # A line is an answer of a model: a few MB at most.
 LONGEST_LINE = 16 << 20
@@ -37,7 +40,6 @@ SPARE = 100
 # What a batch may bind to its account, for each request: each is a row for 30 days. Every batch may bind as much as a
 # single answer.
 STATES_PER_REQUEST = 10
-PLACES = Decimal(1).scaleb(-12)
 
 # The status of ledger rows for requests that no model answered, which cost nothing.
 UNANSWERED = {
@@ -75,7 +77,9 @@ line_of = msgspec.json.Decoder(ResultLine)
 
 @dataclass(frozen=True, slots=True)
 class KnownBatch:
-    """The facts about a batch that its results are settled by. Money in USD."""
+    """The facts about a batch that its results are settled by. Money in USD, as the owner pays;
+    `cost_factor`: the part of it that the provider charges, if not all of it.
+    """
 
     id: UUID
     provider_batch_id: str
@@ -90,17 +94,26 @@ class KnownBatch:
     settled: bool
     organization_id: str
     workspace_id: str
+    cost_factor: Decimal | None = None
+    virtual_key: int = 0
+    team: int | None = None
+    customer: int = 0
+
+    @property
+    def owner(self) -> Owner:
+        """Who pays for it."""
+        return Owner(self.virtual_key, self.team, self.customer)
 
 
 class ResultsMeter:
     """Reads results while they arrive, cut at any byte, and collects the lines to settle.
 
     Args:
-        prices: the price of a model at a moment.
+        prices: the price of a model at a moment, with what an owner pays.
         asked: the price for models that have no price of their own.
     """
 
-    def __init__(self, batch: KnownBatch, prices: PriceOf, asked: ModelPrice) -> None:
+    def __init__(self, batch: KnownBatch, prices: OwnersPriceOf, asked: ModelPrice) -> None:
         self.batch = batch
         self.prices = prices
         self.asked = asked
@@ -205,10 +218,12 @@ class ResultsMeter:
             estimated = True
             # An answer whose usage can't be read costs its share of the hold.
             if not settlement.is_free(reading.refusal, batch.provider):
-                columns["cost"] = (batch.ceiling / batch.requests).quantize(PLACES)
+                owed = (batch.ceiling / batch.requests).quantize(PLACES)
+                columns["cost"] = settlement.share(owed, batch.cost_factor)
+                columns["charge"] = None if batch.cost_factor is None else owed
         elif status is not Status.COMPLETED:
-            columns["cost"] = Decimal(0)
-        self.left = max(Decimal(0), self.left - columns["cost"])
+            columns["cost"], columns["charge"] = Decimal(0), None
+        self.left = max(Decimal(0), self.left - settlement.owed(columns))
         return {
             "part": clean(line.custom_id),
             "ended_at": self.ended_at,
@@ -240,7 +255,7 @@ class ResultsMeter:
             model=reading.model,
             at=self.batch.created_at,
             asked=self.asked,
-            prices=self.prices,
+            prices=lambda provider, model, at: self.prices(provider, model, at, self.batch.owner),
             bounds=of_batch(self.left),
             # It is no longer known what each request asked for.
             cache_writes="both" if self.batch.hour_writes else "5m",

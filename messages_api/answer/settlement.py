@@ -17,6 +17,7 @@ from messages_api.request.cache_writes import CacheWrites
 from messages_api.request.estimates import MOST_USES, Extras, tokens_of
 from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
+from usage.rates import PLACES
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 # The largest values of the ledger's columns; a provider that reports more is broken.
@@ -39,6 +40,7 @@ def bill(
     cache_writes: CacheWrites = "5m",
 ) -> dict[str, Any]:
     """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
+    `charge`, what the owner pays, is None if it is the cost.
 
     Args:
         asked: the price of the model that the call was admitted for, for steps whose model has no price.
@@ -48,50 +50,59 @@ def bill(
     Raises:
         Implausible: the report can't be true.
     """
-    total, cost, detail, flags, versions = TokenCounts(), Decimal(0), [], [], []
+    total, cost, charge, detail, flags, versions = TokenCounts(), Decimal(0), None, [], [], []
     reported, steps = steps, within_output(steps)
     reading.doubtful = reading.doubtful or reported is not steps
     priced = [price_of(step.model or model, provider, at, asked, prices) for step in steps]
     if bounds is not None:
         bounds.correct(reading)
         bounds.check(steps, priced)
+    speed, named_tier, geo = reading.speed, reading.service_tier, reading.inference_geo
+    mode: dict[str, Any] = {"speed": speed, "service_tier": named_tier, "inference_geo": geo}
     for step, price in zip(steps, priced, strict=True):
-        tier = price.for_tier(reading.service_tier)
-        amount = price.cost(
-            step.counts,
-            speed=reading.speed,
-            service_tier=reading.service_tier,
-            inference_geo=reading.inference_geo,
-            steps=step.steps,
-        )
-        if is_free(step.refusal, provider):
-            amount = Decimal(0)
+        tier = price.for_tier(named_tier)
+        version = tier.version
+        free = is_free(step.refusal, provider)
+        amount = Decimal(0) if free else price.cost(step.counts, steps=step.steps, **mode)
+        shown = {"cost": str(amount)}
+        if price.charged is not None:
+            paid = Decimal(0) if free else price.charged.cost(step.counts, steps=step.steps, **mode)
+            # Of the steps before, what was paid is what they cost, unless they had a charge of their own.
+            charge = (cost if charge is None else charge) + paid
+            version = price.charged.for_tier(named_tier).version
+            shown["charge"] = str(paid)
+        elif charge is not None:
+            charge += amount
         total += step.counts
         cost += amount
         flags += flags_of(step, tier, provider, cache_writes)
-        versions.append(tier.version)
+        versions.append(version)
         detail.append(
             {
                 "type": step.kind,
                 "model": step.model or model,
                 **{name: getattr(step.counts, name) for name in TOKEN_COLUMNS},
-                "cost": str(amount),
-                "price_version": tier.version,
+                **shown,
+                "price_version": version,
             }
         )
+    # Of several models, the last one answered the request.
+    flat, paid = price.flat, (price.charged or price).flat
+    if (flat or paid) and not free and total != TokenCounts():
+        cost += flat
+        charge = None if charge is None else charge + paid
     if bounds is not None:
-        bounds.check_cost(cost)
+        bounds.check_cost(cost if charge is None else charge)
     if reading.doubtful and "refusal_not_billed" not in flags:
         flags.append("doubtful_usage")
     columns: dict[str, Any] = {name: min(getattr(total, name), MOST_TOKENS) for name in TOKEN_COLUMNS}
     return columns | {
         "cost": min(cost, MOST_COST),
+        "charge": None if charge is None else min(charge, MOST_COST),
         "price_version": "; ".join(dict.fromkeys(versions)),
         "price_flag": foremost(flags),
         "iterations": detail if reading.usage.get("iterations") else [],
-        "service_tier": reading.service_tier,
-        "speed": reading.speed,
-        "inference_geo": reading.inference_geo,
+        **mode,
     }
 
 
@@ -126,6 +137,30 @@ def kept_for(cache_writes: CacheWrites, provider: str) -> CacheWrites:
     return cache_writes if provider_kinds.find(provider).keeps_caches_as_asked else "5m"
 
 
+def owed(columns: dict[str, Any]) -> Decimal:
+    """What the owner pays, from the ledger's columns."""
+    charge: Decimal | None = columns["charge"]
+    return columns["cost"] if charge is None else charge
+
+
+def at_least(columns: dict[str, Any], least: Decimal, factor: Decimal | None) -> None:
+    """Raise what the owner pays to `least`, and the cost in proportion.
+
+    Args:
+        factor: the part of it that the provider charges; None: all of it, unless the columns have a charge.
+    """
+    if columns["charge"] is None and factor is None:
+        columns["cost"] = max(columns["cost"], least)
+    elif owed(columns) < least:
+        columns["charge"] = least
+        columns["cost"] = max(columns["cost"], share(least, factor))
+
+
+def share(owed: Decimal, factor: Decimal | None) -> Decimal:
+    """What the provider charges of an amount that the owner pays (`HoldColumns.cost_factor`), rounded to the ledger."""
+    return owed if factor is None else (owed * factor).quantize(PLACES)
+
+
 def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """The columns of two attempts merged: the sums of tokens and cost, and the later attempt's other columns."""
     sums = {name: min(one[name] + other[name], MOST_TOKENS) for name in TOKEN_COLUMNS}
@@ -134,6 +169,7 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         **other,
         **sums,
         "cost": min(one["cost"] + other["cost"], MOST_COST),
+        "charge": None if one["charge"] is other["charge"] is None else min(owed(one) + owed(other), MOST_COST),
         "price_version": "; ".join(versions),
         "price_flag": foremost((one["price_flag"], other["price_flag"])),
     }

@@ -10,7 +10,7 @@ from keys.directory import Directory
 from messages_api.server import errors
 from messages_api.server.database_away import asking
 from usage import pricing
-from usage.pricing import ModelPrice, PriceBook, UnpricedModel
+from usage.pricing import ModelPrice, Payer, PriceBook, UnpricedModel
 
 
 class Prices:
@@ -21,6 +21,8 @@ class Prices:
         self.directory = directory
         self._book: PriceBook | None = None
         self._revision = 0
+        # Whether owners may pay something else than what the provider charges.
+        self.owners_differ = False
         self._reading = asyncio.Lock()
 
     @property
@@ -29,22 +31,22 @@ class Prices:
         assert self._book is not None
         return self._book
 
-    def price(self, provider: str, model: str, at: datetime) -> ModelPrice:
-        """The price of a model at that moment.
+    def price(self, provider: str, model: str, at: datetime, owner: Payer | None = None) -> ModelPrice:
+        """The price of a model at that moment, with what this owner pays.
 
         Raises:
             UnpricedModel: it has no price, and the deployment refuses such models.
         """
-        return self.book.price(provider, model, at)
+        return self.book.price(provider, model, at, owner)
 
-    def now(self, provider: str, model: str) -> ModelPrice:
-        """The price of a model now.
+    def now(self, provider: str, model: str, owner: Payer | None = None) -> ModelPrice:
+        """The price of a model now, with what this owner pays.
 
         Raises:
             GatewayError: 403, it has no price, and the deployment refuses such models.
         """
         try:
-            return self.price(provider, model, datetime.now(UTC))
+            return self.price(provider, model, datetime.now(UTC), owner)
         except UnpricedModel:
             raise errors.forbidden(
                 f"The model {model} has no price, and this gateway refuses such models.", reason="unpriced_model"
@@ -71,4 +73,5 @@ class Prices:
         revision = self.directory.catalogue_revision
         rows = await self.reader.fetch(pricing.PRICES_SQL)
         self._book = pricing.build(dict(zip(pricing.PRICE_COLUMNS, row, strict=True)) for row in rows)
+        self.owners_differ = self._book.owners_differ
         self._revision = revision

@@ -73,6 +73,7 @@ class Attempt:
             "duration_ms": round(((self.ended or time.monotonic()) - self.began) * 1000),
             **{name: columns[name] for name in TOKEN_COLUMNS if columns[name]},
             "cost": f"{columns['cost'].normalize():f}",
+            **({} if columns["charge"] is None else {"charge": f"{columns['charge'].normalize():f}"}),
         }
 
 

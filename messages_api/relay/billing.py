@@ -26,7 +26,7 @@ from messages_api.request.cache_writes import CacheWrites
 from messages_api.request.estimates import Estimate
 from messages_api.request.schema import MessagesRequest
 from messages_api.server.handler import ApiRequest
-from usage.pricing import ModelPrice, current_models
+from usage.pricing import ModelPrice, Payer, current_models
 from usage.tokens import TOKENS_PER_SECOND
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class BilledCall(Protocol):
     @property
     def id(self) -> UUID: ...
     @property
+    def key(self) -> Payer: ...
+    @property
     def free(self) -> bool: ...
     @property
     def request(self) -> MessagesRequest: ...
@@ -60,6 +62,8 @@ class BilledCall(Protocol):
     def admitted_at(self) -> datetime: ...
     @property
     def ceiling(self) -> Decimal: ...
+    @property
+    def cost_factor(self) -> Decimal | None: ...
     @property
     def attempt(self) -> Attempt: ...
     @property
@@ -116,13 +120,18 @@ def _columns(call: BilledCall, reading: Reading, unseen_tokens: int | None) -> d
     columns = _priced(call, reported, reading, cache_writes, plausibility.bounds(call.request))
     if unseen_tokens is None:
         return columns
-    least = columns["cost"]
+    least, least_owed = columns["cost"], settlement.owed(columns)
     reckoning = _reckoning(call, cache_writes)
     uses = _uses(call, reading, reckoning)
     columns = _priced(call, reckoning.steps(reported, unseen_tokens, uses), reading, cache_writes)
-    if uses and columns["cost"] > call.ceiling:
+    if uses and settlement.owed(columns) > call.ceiling:
         # An estimate never exceeds the hold; reported usage may.
-        columns["cost"] = max(call.ceiling, least)
+        most = max(call.ceiling, least_owed)
+        if columns["charge"] is None:
+            columns["cost"] = most
+        else:
+            columns["charge"] = most
+            columns["cost"] = max(least, min(columns["cost"], settlement.share(most, call.cost_factor)))
     return columns
 
 
@@ -147,7 +156,7 @@ def _priced(
 
 
 def _price(call: BilledCall, provider: str, model: str, at: datetime) -> ModelPrice:
-    return call.surroundings.prices.price(provider, call.target.sold_as(model), at) if model else call.price
+    return call.surroundings.prices.price(provider, call.target.sold_as(model), at, call.key) if model else call.price
 
 
 def _reckoning(call: BilledCall, cache_writes: CacheWrites) -> Reckoning:

@@ -81,7 +81,8 @@ class Call:
         attempts: all attempts; the last one may be under way. `shown` is the attempt whose outcome the caller gets, if
             that isn't the last one. `journey` chooses the next targets.
         tight: a budget is nearly empty: another call like this one may not fit until this one is settled.
-        ceiling: the most USD that an attempt may cost; `most_tokens`: the most tokens that it may use.
+        ceiling: the most USD that the owner may pay for an attempt; `cost_factor`: the part of it that the provider
+            charges, if not all of it; `most_tokens`: the most tokens that it may use.
         failure: the outcome of the last attempt, while the call waits for the next one.
         cut: its key was revoked together with its open calls.
         read_on: its client has disconnected, and the answer is still read to its end.
@@ -102,6 +103,7 @@ class Call:
     began: float = field(default_factory=time.monotonic)
     admitted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     ceiling: Decimal = Decimal(0)
+    cost_factor: Decimal | None = None
     most_tokens: int = 0
     shown: Attempt | None = None
     failure: Failure | None = None
@@ -262,7 +264,7 @@ class Call:
         unseen_tokens = self.request.max_tokens if at_ceiling else failure.unseen_tokens
         columns, _ = billing.bill(self, failure.reading, free=free, unseen_tokens=unseen_tokens)
         if at_ceiling and not self.free:
-            columns["cost"] = max(columns["cost"], self.ceiling)
+            settlement.at_least(columns, self.ceiling, self.cost_factor)
         attempt = self.attempt
         attempt.row = attempt.describe(self.model, columns, failure.error_type)
         attempt.columns = None if free else columns
@@ -276,7 +278,7 @@ class Call:
             return True
         last, provider_key = self.attempt, target.provider_key
         # The hold already covers what earlier attempts used.
-        cost = last.columns["cost"] if last.columns else Decimal(0)
+        cost = settlement.owed(last.columns) if last.columns else Decimal(0)
         most_tokens = self.most_tokens + sum(attempt.tokens for attempt in self.attempts)
         # As for usage_hold_more in usage/arbiter/attempts.sql.
         values = [self.id, provider_key.provider, provider_key.id, target.model, cost, last.tokens, most_tokens]
@@ -292,7 +294,7 @@ class Call:
         price = self.price
         if not self.free:
             provider, now = target.provider_key.provider, datetime.now(UTC)
-            price = self.surroundings.prices.price(provider, target.sold_as(), now)
+            price = self.surroundings.prices.price(provider, target.sold_as(), now, self.key)
         timeouts = self.surroundings.patience.timeouts(target.provider_key)
         self.attempts.append(Attempt(target, price, timeouts))
 

@@ -11,18 +11,20 @@ from messages_api.process.prices import Prices
 from messages_api.relay.call import Call
 from messages_api.request import estimates
 from usage.arbitration import Admission, ModelShare
-from usage.pricing import ModelPrice, current_models
+from usage.pricing import ModelPrice, Payer, current_models
+from usage.rates import PLACES
 
 
 @dataclass(frozen=True, slots=True)
 class CallHold:
-    """The hold of a call: the most USD; the likely tokens and USD of its input; the most output tokens.
+    """The hold of a call: the most USD for its owner; the likely tokens and USD of its input; the most output tokens.
 
     Attributes:
         price: of the model whose price the hold uses.
         expires_seconds: how long the hold lasts, if no process waits for the call.
         input_ceiling: the most tokens besides `max_tokens`, for budgets of tokens.
         shares: by model, if there are several.
+        cost_factor: the part of the ceiling that the provider charges; None: all of it.
     """
 
     price: ModelPrice
@@ -33,6 +35,7 @@ class CallHold:
     expires_seconds: int | None = None
     input_ceiling: int = 0
     shares: dict[str, ModelShare] | None = None
+    cost_factor: Decimal | None = None
 
 
 def reckon(call: Call) -> CallHold:
@@ -45,11 +48,15 @@ def reckon(call: Call) -> CallHold:
     if call.free:
         return CallHold(price, Decimal(0), 0, Decimal(0), 0)
     extras, prices, provider_key = call.request.extras, call.surroundings.prices, call.provider_key
-    others = other_prices(prices, provider_key.provider, extras, provider_key.region)
+    others = other_prices(prices, provider_key.provider, extras, call.key, provider_key.region)
     # The journey's models include the call's own, whose price is known.
-    others += [other for model in call.journey.models() if (other := prices.now(*model)) is not price]
+    others += [other for model in call.journey.models() if (other := prices.now(*model, call.key)) is not price]
     allowances = call.surroundings.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
+    factor = None
+    if prices.owners_differ:
+        costs = (each.to_us() for each in (price, *others))
+        factor = part(estimate.ceiling_cost(most, *costs, allowances=allowances, extras=extras), ceiling)
     prompt = estimate.prompt(most, extras, allowances)
     return CallHold(
         price,
@@ -58,11 +65,19 @@ def reckon(call: Call) -> CallHold:
         estimate.likely_cost(price),
         most,
         input_ceiling=prompt.tokens + prompt.besides,
+        cost_factor=factor,
     )
 
 
-def other_prices(prices: Prices, provider: str, extras: estimates.Extras, region: str = "") -> list[ModelPrice]:
-    """The prices of the models that a request may mean besides its own.
+def part(cost: Decimal, ceiling: Decimal) -> Decimal | None:
+    """The part of a ceiling that the provider charges; None: all of it."""
+    return None if cost == ceiling or not ceiling else (cost / ceiling).quantize(PLACES)
+
+
+def other_prices(
+    prices: Prices, provider: str, extras: estimates.Extras, owner: Payer, region: str = ""
+) -> list[ModelPrice]:
+    """The prices of the models that a request of this owner may mean besides its own.
 
     Raises:
         GatewayError: as `Prices.now`.
@@ -70,7 +85,7 @@ def other_prices(prices: Prices, provider: str, extras: estimates.Extras, region
     if extras is estimates.NO_EXTRAS:
         return []
     sold_as = provider_kinds.find(provider).sold_as
-    return [prices.now(provider, sold_as(region, "", model)) for model in meant_besides(extras)]
+    return [prices.now(provider, sold_as(region, "", model), owner) for model in meant_besides(extras)]
 
 
 def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
@@ -81,6 +96,7 @@ def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
 def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
     """The question to the arbiter about a call."""
     call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
+    call.cost_factor = held.cost_factor
     price, provider_key = call.price, call.provider_key
     return Admission(
         id=call.id,
@@ -99,8 +115,9 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
         input_cost=held.input_cost,
         input_ceiling=held.input_ceiling,
         max_tokens=held.max_tokens,
-        output_price=price.output,
-        price_version=price.version,
+        output_price=(price.charged or price).output,
+        cost_factor=held.cost_factor,
+        price_version=(price.charged or price).version,
         client_labels=labels,
         expires_seconds=held.expires_seconds,
         shares=held.shares or by_its_names(call, held),

@@ -254,7 +254,7 @@ def open_call(
         price = FREE
     else:
         sold_as = target.sold_as() or incoming.messages.model
-        price = incoming.runtime.prices.now(target.provider_key.provider, sold_as)
+        price = incoming.runtime.prices.now(target.provider_key.provider, sold_as, key)
     return incoming.opens(
         incoming.runtime,
         incoming.id or incoming.http.id,

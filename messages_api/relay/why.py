@@ -198,8 +198,9 @@ def admission(
     """
     estimate = estimates.of_size(size.input_tokens)
     provider_key = target.provider_key
-    price = prices.now(provider_key.provider, target.sold_as() or model)
-    others = [prices.now(each.provider_key.provider, each.sold_as()) for stage in plan for each in stage if each.model]
+    price = prices.now(provider_key.provider, target.sold_as() or model, key)
+    places = [each for stage in plan for each in stage if each.model]
+    others = [prices.now(each.provider_key.provider, each.sold_as(), key) for each in places]
     allowances = settings.CONFIGURATION.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances)
     held = CallHold(price, ceiling, estimate.likely, estimate.likely_cost(price), most, input_ceiling=estimate.ceiling)
@@ -218,7 +219,7 @@ def admission(
         input_cost=held.input_cost,
         input_ceiling=held.input_ceiling,
         max_tokens=most,
-        output_price=price.output,
-        price_version=price.version,
+        output_price=price.owed.output,
+        price_version=price.owed.version,
         shares=shares_of(target.model or model, model, (target.asked or model,), held),
     )

@@ -25,7 +25,7 @@ from messages_api.process.allowances import Allowances
 from messages_api.request import images, pdf
 from messages_api.request.minted import BEGINNING
 from messages_api.request.plain import Plain
-from usage.pricing import ModelPrice
+from usage.pricing import BATCH, ModelPrice
 from usage.tokens import TokenCounts
 
 # Thousandths of a token per byte: small letters and spaces, capitals (text with many of them is dense: base64), digits,
@@ -175,11 +175,18 @@ class Estimate:
     image_tokens: int = 0
 
     def ceiling_cost(
-        self, max_tokens: int, *prices: ModelPrice, allowances: Allowances, extras: Extras = NO_EXTRAS
+        self,
+        max_tokens: int,
+        *prices: ModelPrice,
+        allowances: Allowances,
+        extras: Extras = NO_EXTRAS,
+        batch: bool = False,
     ) -> Decimal:
-        """The most that the call is expected to cost, in USD, at the highest of these prices."""
+        """The most that the call is expected to cost its owner, in USD, at the highest of these prices."""
         prompt = self.prompt(max_tokens, extras, allowances)
-        return max(self._cost(prompt, max_tokens + prompt.besides, price, extras) for price in prices)
+        return max(
+            self._cost(prompt, max_tokens + prompt.besides, price.charged or price, extras, batch) for price in prices
+        )
 
     def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
         """The most that the call reads, and writes besides the answer."""
@@ -204,11 +211,11 @@ class Estimate:
         tokens = once * (1 + extras.readings + readings + steps) + found * (steps + 1) // 2
         return Prompt(tokens, once + found, besides, searches)
 
-    def _cost(self, prompt: Prompt, output: int, price: ModelPrice, extras: Extras) -> Decimal:
+    def _cost(self, prompt: Prompt, output: int, price: ModelPrice, extras: Extras, batch: bool) -> Decimal:
         rates = price.at(prompt.longest)
         write = rates.cache_write_1h if self.hour_writes else rates.cache_write_5m
         written = prompt.tokens if self.writes and write > rates.input else 0
-        return price.cost(
+        cost = price.cost(
             TokenCounts(
                 input_tokens=prompt.tokens - written,
                 output_tokens=output,
@@ -221,10 +228,11 @@ class Estimate:
             inference_geo=extras.inference_geo,
             steps=max(1, prompt.tokens // max(1, prompt.longest)),
         )
+        return (cost * BATCH if batch else cost) + price.flat
 
     def likely_cost(self, price: ModelPrice) -> Decimal:
-        """The probable cost of the input, in USD."""
-        return (price.at(self.likely).input * self.likely).scaleb(-6)
+        """The probable cost of the input for the owner, in USD."""
+        return ((price.charged or price).at(self.likely).input * self.likely).scaleb(-6)
 
 
 NOTHING = Estimate(likely=0, ceiling=0, writes=False, hour_writes=False)

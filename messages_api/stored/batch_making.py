@@ -20,6 +20,7 @@ from keys.directory import KnownKey, KnownProviderKey
 from messages_api.answer.metering import Reading
 from messages_api.json_text.lenient import mapping, text
 from messages_api.json_text.outline import decode
+from messages_api.process.allowances import Allowances
 from messages_api.providers.paths import is_id
 from messages_api.relay import attempts, bindings, holds, routing, story
 from messages_api.relay.bindings import Bound
@@ -39,6 +40,7 @@ from messages_api.stored.batch_urls import PATH, shown
 from usage import pricing
 from usage.arbitration import ModelShare
 from usage.models import Status
+from usage.pricing import ModelPrice, Payer
 
 CREATE = Endpoint("batches.create", PATH, free=False)
 # A batch runs for a day at most, and its results can be read for 29 days; the hold ends a day later.
@@ -100,7 +102,7 @@ async def create(caller: Caller) -> HttpResponseBase:
             check_max_tokens(known, asked.asked)
             return route(known, models, bound, str(http.id))
 
-        held = await reckon(runtime, asked)
+        held = await reckon(runtime, asked, key)
         model = models[0] if len(models) == 1 else ""
         request = MessagesRequest(model, 0, False, extras=asked.other_models)
         incoming = Incoming(caller, CREATE, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall)
@@ -171,7 +173,7 @@ def check_max_tokens(key: KnownKey, asked: list[batch_body.BatchedRequest]) -> N
                 max_tokens.check(key, f"requests.{at}.params.{each.max_tokens_in}", each.max_tokens)
 
 
-async def reckon(runtime: Runtime, asked: batch_body.BatchContents) -> CallHold:
+async def reckon(runtime: Runtime, asked: batch_body.BatchContents, owner: Payer) -> CallHold:
     """What to hold for a batch: the sum of what its requests may cost, at batch prices.
 
     Raises:
@@ -179,19 +181,20 @@ async def reckon(runtime: Runtime, asked: batch_body.BatchContents) -> CallHold:
     """
     await runtime.prices.refresh()
     models = asked.models
-    prices = {model: runtime.prices.now("anthropic", model) for model in models}
+    prices = {model: runtime.prices.now("anthropic", model, owner) for model in models}
     allowances = runtime.configuration.allowances
     shares = {model: ModelShare() for model in models}
-    input_cost = Decimal(0)
+    input_cost = costs = Decimal(0)
     input_tokens = input_ceiling = output_tokens = priced = 0
     for each in asked.asked:
         price = prices[each.model]
-        others = holds.other_prices(runtime.prices, "anthropic", each.extras)
-        ceiling = each.estimate.ceiling_cost(each.max_tokens, price, *others, allowances=allowances, extras=each.extras)
+        others = holds.other_prices(runtime.prices, "anthropic", each.extras, owner)
+        ceiling, cost = ceilings(each, [price, *others], allowances, runtime.prices.owners_differ)
         prompt = each.estimate.prompt(each.max_tokens, each.extras, allowances)
         most_read = prompt.tokens + prompt.besides
         share = shares[each.model]
-        share.ceiling += ceiling * pricing.BATCH
+        share.ceiling += ceiling
+        costs += cost
         share.tokens += max(most_read, each.estimate.likely) + each.max_tokens
         share.also += [other for other in holds.meant_besides(each.extras) if other not in share.also]
         input_cost += each.estimate.likely_cost(price)
@@ -202,17 +205,36 @@ async def reckon(runtime: Runtime, asked: batch_body.BatchContents) -> CallHold:
         if priced >= PORTION:
             priced = 0
             await asyncio.sleep(0)
-    first = prices[models[0]]
+    ceiling = sum((share.ceiling for share in shares.values()), Decimal(0))
     return CallHold(
-        first,
-        sum((share.ceiling for share in shares.values()), Decimal(0)),
+        prices[models[0]],
+        ceiling,
         input_tokens,
         input_cost * pricing.BATCH,
         output_tokens,
         expires_seconds=HOLD_SECONDS,
         input_ceiling=input_ceiling,
         shares=shares if len(shares) > 1 or any(share.also for share in shares.values()) else None,
+        cost_factor=holds.part(costs, ceiling),
     )
+
+
+def ceilings(
+    asked: batch_body.BatchedRequest, prices: list[ModelPrice], allowances: Allowances, differ: bool
+) -> tuple[Decimal, Decimal]:
+    """The most that a request of a batch may cost its owner, and the most that the provider may charge.
+
+    Args:
+        differ: the price book has prices for owners.
+    """
+
+    def most(*prices: ModelPrice) -> Decimal:
+        return asked.estimate.ceiling_cost(
+            asked.max_tokens, *prices, allowances=allowances, extras=asked.extras, batch=True
+        )
+
+    ceiling = most(*prices)
+    return ceiling, most(*(price.to_us() for price in prices)) if differ else ceiling
 
 
 async def begin(runtime: Runtime, call: Call, asked: batch_body.BatchContents) -> None:

@@ -45,7 +45,9 @@ WHERE id = %(id)s RETURNING id
 FORGET = "UPDATE messages_api_batch SET deleted_at = clock_timestamp() WHERE id = %s RETURNING id"
 COLUMNS = """
 b.id, b.provider_batch_id, 'anthropic', b.provider_key_id, b.created_at, b.ended_at, b.requests, b.ceiling,
-b.custom_ids, b.hour_writes, b.state <> 'running', b.organization_id, b.workspace_id
+b.custom_ids, b.hour_writes, b.state <> 'running', b.organization_id, b.workspace_id,
+(SELECT h.cost_factor FROM usage_hold h WHERE h.id = b.id), b.virtual_key_id, b.team_id,
+(SELECT v.customer_id FROM keys_virtualkey v WHERE v.id = b.virtual_key_id)
 """
 FIND = f"""
 SELECT {COLUMNS} FROM messages_api_batch b

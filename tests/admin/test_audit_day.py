@@ -37,7 +37,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # The ways in which the log calls those who act.
 PAGE, REST, COMMAND, SQL = "boss", "boss, by API token", "manage.py", "SQL ("
-PRICES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+PRICE = dict.fromkeys(("input", "output", "cache_read", "cache_write_5m", "cache_write_1h"), "1")
+RATE = {"rate": "0.9", "source": "p"}
 DATES = {"starts_at": "now()", "until": "now() + interval '1 day'"}
 # A file that `apply` carries out.
 FILE = """
@@ -290,15 +291,14 @@ CHANGES: dict[str, dict[str, tuple[Do, str]]] = {
         ),
     },
     "usage_price": {
-        PAGE: (
-            lambda day: day.page("usage/price/add", model="p-1", **dict.fromkeys(PRICES, "1")),
-            "model: nothing → p-1",
-        ),
-        REST: (
-            lambda day: day.rest("POST", "prices", model="r-1", **dict.fromkeys(PRICES, "1")),
-            "model: nothing → r-1",
-        ),
+        PAGE: (lambda day: day.page("usage/price/add", model="p-1", **PRICE), "model: nothing → p-1"),
+        REST: (lambda day: day.rest("POST", "prices", model="r-1", **PRICE), "model: nothing → r-1"),
         SQL: (by_sql("UPDATE usage_price SET note = 'n' WHERE model = 'p-1'"), "note:  → n"),
+    },
+    "usage_exchangerate": {
+        PAGE: (lambda day: day.page("usage/exchangerate/add", currency="EUR", **RATE), "currency: nothing → EUR"),
+        REST: (lambda day: day.rest("POST", "exchange-rates", currency="CHF", **RATE), "currency: nothing → CHF"),
+        SQL: (by_sql("UPDATE usage_exchangerate SET source = 's' WHERE currency = 'EUR'"), "source: p → s"),
     },
     "usage_alerttarget": {
         PAGE: (on_page("usage/alerttarget", "target", active=None), "active: true → false"),

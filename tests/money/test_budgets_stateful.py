@@ -1,5 +1,6 @@
 """After any steps in any order: no admission takes spent + held over a limit, counters are ledger + holds, and no
-call is refused whose worst case fits. The arbiter is compared with a model of it, under the same clock."""
+call is refused whose worst case fits. It is about what owners pay, which may differ from what the provider charges. The
+arbiter is compared with a model of it, under the same clock."""
 
 from __future__ import annotations
 
@@ -45,9 +46,16 @@ SPEC = st.tuples(
     st.sampled_from(["hard", "hard", "hard", "soft"]),
     st.sampled_from([False, False, True]),
 )
+# The part of what the owner pays that the provider charges; None: both are the same.
+FACTOR = st.sampled_from([None, None, "0.8", "1.25", "0"])
 # The same few in each run of the suite; `make race` tries others, and a run of thousands finds what hundreds don't.
 FEW = 40
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", FEW))
+
+
+def paid(owed: Decimal, factor: str | None) -> dict[str, Decimal]:
+    """The cost and the charge of a call for which its owner pays this."""
+    return {"cost": owed} if factor is None else {"cost": round(owed * Decimal(factor), 12), "charge": owed}
 
 
 class Machine(RuleBasedStateMachine):
@@ -223,17 +231,18 @@ class Machine(RuleBasedStateMachine):
         asked=st.lists(
             st.tuples(PICK, MONEY, st.integers(0, 2000), st.sampled_from(MODELS), st.booleans()), min_size=1, max_size=6
         ),
-        settled=st.lists(st.tuples(PICK, st.sampled_from([0, "0.1", "0.5", 1, 1, "1.5"])), max_size=3),
+        settled=st.lists(st.tuples(PICK, st.sampled_from([0, "0.1", "0.5", 1, 1, "1.5"]), FACTOR), max_size=3),
         released=st.lists(PICK, max_size=1),
+        factor=FACTOR,
     )
-    def group(self, asked, settled, released) -> None:
+    def group(self, asked, settled, released, factor) -> None:
         settlements, releases = [], []
-        for pick, share in settled:
+        for pick, share, part in settled:
             if self.open:
                 done = self.open.pop(list(self.open)[pick % len(self.open)])
                 cost = round(done.call.ceiling * Decimal(share), 12)
                 tokens = int((done.call.input_ceiling + done.call.max_tokens) * Decimal(share))
-                settlements.append(settlement(done.call, cost, input_tokens=tokens, output_tokens=0))
+                settlements.append(settlement(done.call, **paid(cost, part), input_tokens=tokens, output_tokens=0))
                 self.end(done, cost, tokens)
         for pick in released:
             if self.open:
@@ -248,6 +257,7 @@ class Machine(RuleBasedStateMachine):
                 max_tokens=most,
                 requested_model=model,
                 provider_key=self.provider_key if there else None,
+                cost_factor=factor and Decimal(factor),
             )
             for pick, ceiling, most, model, there in asked
         ]
@@ -276,13 +286,20 @@ class Machine(RuleBasedStateMachine):
             opened = msgspec.json.encode(settlement(call, 0, input_tokens=0, output_tokens=0)).decode()
             assert self.arbiter.one("SELECT usage_open(%s::jsonb)", opened)
 
-    @rule(pick=PICK, share=st.sampled_from(["0.1", "0.5", 1, "1.5"]), model=st.sampled_from(MODELS), last=st.booleans())
+    @rule(
+        pick=PICK,
+        share=st.sampled_from(["0.1", "0.5", 1, "1.5"]),
+        model=st.sampled_from(MODELS),
+        last=st.booleans(),
+        factor=FACTOR,
+    )
     @precondition(lambda self: self.batches)
-    def settle_part(self, pick, share, model, last) -> None:
+    def settle_part(self, pick, share, model, last, factor) -> None:
         batch = list(self.batches.values())[pick % len(self.batches)]
         part = batch.call.shares[model]
         cost, tokens = round(part.ceiling * Decimal(share), 12), int(part.tokens * Decimal(share))
-        line = msgspec.to_builtins(settlement(batch.call, cost, model=model, input_tokens=tokens, output_tokens=0))
+        amounts = paid(cost, factor)
+        line = msgspec.to_builtins(settlement(batch.call, **amounts, model=model, input_tokens=tokens, output_tokens=0))
         line |= {"part": str(new_id()), "id": None, "ended_at": self.now.isoformat()}
         encoded = msgspec.json.encode([line]).decode()
         assert self.arbiter.one("SELECT usage_settle_parts(%s, %s::jsonb, %s)", batch.call.id, encoded, last) == 1
@@ -317,8 +334,10 @@ class Machine(RuleBasedStateMachine):
         rows = {row.id: row for row in LedgerEntry.objects.filter(pk__in=list(self.open))}
         for call, lost in self.open.items():
             row = rows[call]
+            if (factor := lost.call.cost_factor) is not None:
+                assert row.cost == round(row.owed * factor, 12)
             for place in lost.held:
-                spent = Decimal(row.input_tokens + row.output_tokens) if self.tokens(place) else row.cost
+                spent = Decimal(row.input_tokens + row.output_tokens) if self.tokens(place) else row.owed
                 if spent > lost.held[place]:
                     self.excused.add(place)
                 self.held[place] -= min(spent, lost.held[place])
@@ -328,12 +347,12 @@ class Machine(RuleBasedStateMachine):
         self.lost |= self.open
         self.open.clear()
 
-    @rule(pick=PICK, share=st.sampled_from([0, "0.3", 1]))
+    @rule(pick=PICK, share=st.sampled_from([0, "0.3", 1]), factor=FACTOR)
     @precondition(lambda self: self.lost)
-    def settle_late(self, pick, share) -> None:
+    def settle_late(self, pick, share, factor) -> None:
         late = self.lost.pop(list(self.lost)[pick % len(self.lost)])
         cost = round(late.call.ceiling * Decimal(share), 12)
-        self.arbiter.group(settlements=[settlement(late.call, cost, input_tokens=100, output_tokens=7)])
+        self.arbiter.group(settlements=[settlement(late.call, **paid(cost, factor), input_tokens=100, output_tokens=7)])
         for place, retained in late.held.items():
             spent = Decimal(107) if self.tokens(place) else cost
             self.held[place] -= retained

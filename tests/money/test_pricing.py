@@ -285,9 +285,10 @@ def test_the_most_specific_own_price_wins_and_then_the_newest():
         row(id=2, model="claude-*", input=Decimal(2)),
         row(id=3, model="claude-*", provider="anthropic", input=Decimal(3)),
         row(id=4, model="claude-opus-*", provider="anthropic", input=Decimal(4)),
-        row(id=5, model="claude-opus-5-5", input=Decimal(5)),
-        row(id=6, model="claude-opus-5-5", input=Decimal(6), valid_from=NOW - timedelta(days=1)),
-        row(id=7, model="claude-opus-5-5", input=Decimal(7), valid_from=NOW + timedelta(days=1)),
+        row(id=5, model="claude-opus-5-5", provider="anthropic", input=Decimal(5)),
+        row(id=6, model="claude-opus-5-5", provider="anthropic", input=Decimal(6), valid_from=NOW - timedelta(days=1)),
+        row(id=7, model="claude-opus-5-5", provider="anthropic", input=Decimal(7), valid_from=NOW + timedelta(days=1)),
+        row(id=8, model="claude-opus-5-5", input=Decimal(8)),
     ]
     random.Random(1).shuffle(rows)
     book = pricing.build(rows, REFUSE)
@@ -297,6 +298,7 @@ def test_the_most_specific_own_price_wins_and_then_the_newest():
     assert book.price("anthropic", "claude-opus-5", NOW).version == "price 4"
     assert book.price("anthropic", "claude-haiku-5-5", NOW).version == "price 3"
     assert book.price("bedrock", "claude-haiku-5-5", NOW).version == "price 2"
+    assert book.price("bedrock", "claude-opus-5-5", NOW).version == "price 8"
     assert book.price("openai", "gpt-4o", NOW).version == "price 1"
 
 

@@ -83,6 +83,8 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
         "provider-keys": {"name": "new", "provider": "echo"},
         "aliases": {"name": "slow", "target": "claude-opus-4-8"},
         "prices": {"model": "house-*", **dict.fromkeys(PRICES, "1")},
+        "prices/<int:pk>/end": {"valid_to": (timezone.now() + timedelta(days=3)).isoformat()},
+        "exchange-rates": {"currency": "EUR", "rate": "0.92", "source": "ECB"},
         "alert-targets": {"channel": "email", "address": "ops@example.com"},
     }
     return bodies.get(route, {})

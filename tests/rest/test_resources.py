@@ -120,6 +120,34 @@ def test_an_alias_is_created_changed_and_removed(program):
     error(program.ask("GET", f"aliases/{alias['id']}"), 404, "not_found")
 
 
+def test_a_mark_up_for_a_team_is_added_shown_and_ended(program):
+    team = program.post("teams", {"customer_id": program.post("customers", {"name": "Acme"})["id"], "name": "Research"})
+    body = {"sets": "charge", "model": "*", "team_id": team["id"], "percent": "12.5", "flat": "0.001"}
+    price = program.post("prices", body)
+    assert {name: price[name] for name in body} == body
+    assert (price["input"], price["web_search"], price["valid_to"]) == (None, None, None)
+    assert [each["id"] for each in program.get(f"prices?team_id={team['id']}")["data"]] == [price["id"]]
+    assert program.post(f"prices/{price['id']}/end")["valid_to"] <= written(timezone.now())
+    again = program.ask("POST", f"prices/{price['id']}/end", {})
+    assert "has ended already" in error(again, 400, "invalid")["message"]
+
+
+def test_a_price_that_says_too_much_or_overlaps_is_refused(program):
+    error(program.ask("POST", "prices", {"model": "a-*", "percent": "5", "input": "1"}), 400, "invalid")
+    error(program.ask("POST", "prices", {"model": "a-*"}), 400, "invalid")
+    tomorrow, later = (written(timezone.now() + timedelta(days=days)) for days in (1, 2))
+    first = program.post("prices", {"model": "a-*", "percent": "5", "valid_from": tomorrow})
+    answer = program.ask("POST", "prices", {"model": "a-*", "percent": "6", "valid_to": later})
+    assert f"overlaps price {first['id']}" in error(answer, 400, "invalid")["message"]
+
+
+def test_exchange_rates_are_dated(program):
+    rate = program.post("exchange-rates", {"currency": "EUR", "rate": "0.9235", "source": "ECB"})
+    assert (rate["currency"], rate["rate"]) == ("EUR", "0.9235")
+    error(program.ask("POST", "exchange-rates", {"currency": "USD", "rate": "1", "source": "x"}), 400, "invalid")
+    error(program.ask("POST", "exchange-rates", {"currency": "eur", "rate": "1", "source": "x"}), 400, "invalid")
+
+
 def test_a_price_applies_from_now_or_later_and_is_never_changed(program):
     amounts = dict.fromkeys(("input", "output", "cache_read", "cache_write_5m", "cache_write_1h"), "1.25")
     price = program.post("prices", {"model": "house-*", **amounts})

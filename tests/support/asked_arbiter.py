@@ -28,7 +28,7 @@ SELECT w.budget_id, w.start, w.spent, w.held,
     coalesce((SELECT sum(c.amount) FROM usage_ledgerentry e, unnest(e.charges) c
         WHERE c.budget = w.budget_id AND c.start = w.start), 0)
     + coalesce((SELECT sum(CASE WHEN c.tokens THEN a.input_tokens + a.output_tokens + a.cache_read_input_tokens
-            + a.cache_creation_5m_input_tokens + a.cache_creation_1h_input_tokens ELSE a.cost END)
+            + a.cache_creation_5m_input_tokens + a.cache_creation_1h_input_tokens ELSE coalesce(a.charge, a.cost) END)
         FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id, unnest(e.charges) c
         WHERE c.budget = w.budget_id AND c.start = w.start), 0),
     coalesce((SELECT sum(c.amount) FROM usage_hold h, unnest(h.charges) c

@@ -138,5 +138,7 @@ def forget() -> None:
     """Take away the rows of `make_role_cast` that the next test of a running gateway would find."""
     ApiToken.objects.all().delete()
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM usage_price; DELETE FROM usage_worker WHERE host = 'host'")
+        cursor.execute(
+            "DELETE FROM usage_price; DELETE FROM usage_exchangerate; DELETE FROM usage_worker WHERE host = 'host'"
+        )
         cursor.execute("DELETE FROM usage_process WHERE host = 'host'; DELETE FROM usage_rollup")

@@ -38,6 +38,7 @@ from usage.models import (
     AlertTarget,
     Budget,
     Delivery,
+    ExchangeRate,
     FreeCalls,
     Hold,
     LedgerEntry,
@@ -121,6 +122,7 @@ def rows_of(key: VirtualKey, echo: ProviderKey) -> list[Model]:
         Price.objects.create(
             model="claude-x", valid_from=now + timedelta(days=1), **dict.fromkeys(PRICES, 1), web_search=1
         ),
+        ExchangeRate.objects.create(currency="EUR", rate="0.9", source="ECB", valid_from=now + timedelta(days=1)),
         Delivery.objects.create(alert=alert, target=target, created_at=now, next_at=now),
         Adjustment.objects.create(entry_id=entry.pk, reason="correction"),
         make_retained(entry.pk),

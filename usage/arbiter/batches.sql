@@ -62,11 +62,11 @@ BEGIN
     IF p_last THEN
         DELETE FROM usage_hold WHERE id = p_call;
     ELSIF made.written > 0 THEN
-        UPDATE usage_hold SET ceiling = greatest(0, ceiling - made.cost), charges = charges_left WHERE id = p_call;
+        UPDATE usage_hold SET ceiling = greatest(0, ceiling - made.owed), charges = charges_left WHERE id = p_call;
     END IF;
     PERFORM usage_move(changes, NULL);
-    IF made.cost > held.ceiling THEN
-        PERFORM usage_overran(p_call, held.virtual_key_id, made.cost, held.ceiling);
+    IF made.owed > held.ceiling THEN
+        PERFORM usage_overran(p_call, held.virtual_key_id, made.owed, held.ceiling);
     END IF;
     RETURN made.written;
 END $$;

@@ -3,6 +3,11 @@
 -- Order of locks, for every transaction: holds, budgets (rolling ones that need a new window), windows by (budget,
 -- start), states of limits by limit. Transactions with this order can't deadlock.
 
+-- What the owner of a call pays. A row without a charge costs the owner what the provider charges.
+CREATE FUNCTION usage_owed(p_charge numeric, p_cost numeric) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(p_charge, p_cost)
+$$;
+
 -- What budgets of tokens count: all that a model reads, from caches too, and writes. Impossibly large counts of broken
 -- providers are cut to what counters can hold.
 CREATE FUNCTION usage_tokens(
@@ -25,7 +30,7 @@ BEGIN
         THEN round(avg(amount) + 2 * stddev_pop(amount), CASE WHEN p_tokens THEN 0 ELSE 12 END) END
     FROM (
         SELECT CASE WHEN p_tokens THEN usage_tokens(input_tokens, output_tokens, cache_read_input_tokens,
-            cache_creation_5m_input_tokens, cache_creation_1h_input_tokens) ELSE cost END AS amount
+            cache_creation_5m_input_tokens, cache_creation_1h_input_tokens) ELSE usage_owed(charge, cost) END AS amount
         FROM (
             SELECT * FROM usage_ledgerentry e
             WHERE e.virtual_key_id = p_virtual_key AND e.id >= usage_first_id(clock_timestamp() - interval '7 days')

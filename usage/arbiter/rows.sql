@@ -56,15 +56,16 @@ BEGIN
             coalesce(s.endpoint, h.endpoint), coalesce(s.requested_model, h.requested_model), h.stream,
             CASE p_how WHEN 'part' THEN 0 ELSE h.ceiling END,
             CASE p_how
-                WHEN 'settled' THEN usage_spent(h.charges, s.cost, s.tokens)
+                WHEN 'settled' THEN usage_spent(h.charges, usage_owed(s.charge, s.cost), s.tokens)
                 WHEN 'expired' THEN h.charges
-                WHEN 'part' THEN usage_part_spent(h.charges, h.shares, s.model, s.cost, s.tokens) END
+                WHEN 'part' THEN usage_part_spent(
+                    h.charges, h.shares, s.model, usage_owed(s.charge, s.cost), s.tokens) END
         FROM s JOIN holds h ON h.id = s.hold
         ON CONFLICT (id) DO NOTHING  -- it was interrupted, then admitted again by a group that may have been committed
-        RETURNING id, cost, charges
+        RETURNING id, usage_owed(charge, cost) AS owed, charges
     )
     SELECT
-        count(w.id), coalesce(sum(w.cost), 0),
+        count(w.id), coalesce(sum(w.owed), 0),
         array_agg(ROW(
             s.id, h.charges, w.charges, h.throttles,
             s.input_tokens::numeric + s.cache_creation_5m_input_tokens + s.cache_creation_1h_input_tokens,

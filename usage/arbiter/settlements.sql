@@ -33,8 +33,10 @@ BEGIN
             ROW({{settlement: ?}}, NULL, NULL, NULL, NULL, NULL)::usage_settled, p_settlements)
         WHERE id = ANY (made.missing)
     ), adjusted AS (
-        INSERT INTO usage_adjustment (entry_id, reason, author, detail, {{tokens: #}})
-        SELECT s.id, 'late_settlement', '', jsonb_strip_nulls(to_jsonb(s)), {{tokens: s.# - e.#}}
+        INSERT INTO usage_adjustment (entry_id, reason, author, detail, {{tokens: #}}, charge)
+        SELECT s.id, 'late_settlement', '', jsonb_strip_nulls(to_jsonb(s)), {{tokens: s.# - e.#}},
+            CASE WHEN s.charge IS NOT NULL OR e.charge IS NOT NULL
+                THEN usage_owed(s.charge, s.cost) - usage_owed(e.charge, e.cost) END
         FROM s JOIN usage_ledgerentry e USING (id) WHERE e.status = 'interrupted'
         ON CONFLICT DO NOTHING
         RETURNING *
@@ -49,7 +51,7 @@ BEGIN
         (SELECT array_agg(change) FROM (
             SELECT ROW(c.budget, c.start, c.amount, 0)::usage_change
             FROM adjusted a JOIN usage_ledgerentry e ON e.id = a.entry_id,
-            unnest(usage_spent(e.charges, a.cost, usage_tokens(a.input_tokens, a.output_tokens,
+            unnest(usage_spent(e.charges, usage_owed(a.charge, a.cost), usage_tokens(a.input_tokens, a.output_tokens,
                 a.cache_read_input_tokens, a.cache_creation_5m_input_tokens, a.cache_creation_1h_input_tokens))) AS c
             UNION ALL
             SELECT ROW(c.budget, c.start, 0, -c.amount)::usage_change FROM freed f, unnest(f.charges) AS c
@@ -68,13 +70,16 @@ BEGIN
     RETURN QUERY SELECT * FROM unnest(closed.verdicts);
 END $$;
 
--- The settlement, as JSON, of a call that nothing settles: its cost and the tokens it wrote are estimates.
-CREATE FUNCTION usage_estimate(p_hold usage_hold, p_ended_at timestamptz, p_output_tokens bigint, p_cost numeric)
+-- The settlement, as JSON, of a call that nothing settles: what its owner pays and the tokens it wrote are estimates,
+-- and so is the part of it that the provider charges.
+CREATE FUNCTION usage_estimate(p_hold usage_hold, p_ended_at timestamptz, p_output_tokens bigint, p_owed numeric)
 RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN to_jsonb(p_hold) || jsonb_build_object(
         'status', 'interrupted', 'model', p_hold.requested_model, 'provider_key_id', p_hold.provider_key,
-        'ended_at', p_ended_at, 'output_tokens', p_output_tokens, 'cost', p_cost, 'estimated', true);
+        'ended_at', p_ended_at, 'output_tokens', p_output_tokens,
+        'cost', round(p_owed * coalesce(p_hold.cost_factor, 1), 12),
+        'charge', CASE WHEN p_hold.cost_factor IS NOT NULL THEN p_owed END, 'estimated', true);
 END $$;
 
 -- End the holds of calls whose processes died: each becomes an interrupted row, estimated as its input and what a model

@@ -27,8 +27,8 @@ CREATE TYPE usage_weighed AS (
 CREATE TYPE usage_ended AS (
     id uuid, held usage_charge[], spent usage_charge[], throttles usage_throttle[], input_tokens numeric,
     cached_tokens numeric, output_tokens numeric);
--- The result of settlements: the number of new rows and their cost, the calls that counters have, and ids for which no
+-- The result of settlements: the number of new rows and what their owners pay, the calls that counters have, and ids for which no
 -- row was written.
-CREATE TYPE usage_made AS (written bigint, cost numeric, ended usage_ended[], missing uuid[]);
+CREATE TYPE usage_made AS (written bigint, owed numeric, ended usage_ended[], missing uuid[]);
 -- Settlements: verdicts on those that were not simply settled, and what the counters change by.
 CREATE TYPE usage_closed AS (verdicts usage_verdict[], changes usage_change[], corrections usage_throttle[]);

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("usage", "0030_totals")]
+    dependencies: ClassVar = [("usage", "0033_repricing")]
 
     operations: ClassVar = [
         migrations.RemoveConstraint(model_name="alert", name="usage_alert_of_one"),

@@ -14,7 +14,7 @@ from administration.rest.resource import Listed
 from keys.audit.filters import KINDS, of_row
 from keys.audit.models import AuditEvent
 from keys.audit.words import Words
-from usage import export, request_ids
+from usage import export, paid, request_ids
 from usage.models import LedgerEntry, Refusal, Status
 from usage.tokens import TOKEN_COLUMNS
 
@@ -49,7 +49,8 @@ class CallMembers(Members):
     stop_reason = CharField()
     service_tier = CharField()
     tokens = SerializerMethodField(help_text="Tokens and requests by category.")
-    cost = Amount()
+    cost = Amount(help_text="What the provider charges, in USD; for those who can't see prices, what the owner pays.")
+    charge = Amount(source="owed", help_text="What the owner pays, in USD.")
     currency = CharField()
     held = Amount()
     estimated = Flag()
@@ -100,6 +101,11 @@ class Calls(OfCalls):
     scope = "calls"
     noun = "calls"
     queryset = LedgerEntry.objects.all()
+
+    def represented(self, rows: list[LedgerEntry]) -> list[dict[str, Any]]:
+        """Rows as answers show them: who may not see prices sees what the owner pays, in both members."""
+        return super().represented([paid.seen_by(self.request.user, row) for row in rows])
+
     serializer_class = CallMembers
     filters: ClassVar = {
         "customer_id": filters.by_id("customer"),

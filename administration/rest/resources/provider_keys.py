@@ -1,11 +1,9 @@
-"""Provider keys, and the deployment's own names and prices for models."""
+"""Provider keys, and the deployment's own names for models."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, ClassVar
 
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -13,15 +11,11 @@ from rest_framework.response import Response
 from rest_framework.serializers import CharField, FloatField, SerializerMethodField
 
 from administration.rest import filters
-from administration.rest.members import Amount, Flag, Members, Moment, Text, Whole, texts
+from administration.rest.members import Flag, Members, Moment, Text, Whole, texts
 from administration.rest.resource import Added, Changed, Listed, Removed, assign, written
 from administration.rest.resources.customers import Nothing
 from keys import model_aliases, provider_checks, provider_keys
 from keys.models import CheckState, Cooldown, ModelAlias, ProviderKey
-from usage import own_prices
-from usage.models import Price
-
-MOST_PRICE = Decimal(10) ** 13
 
 
 class CheckMembers(Members):
@@ -172,43 +166,3 @@ class Aliases(Listed, Added, Changed, Removed):
         """Forget the name."""
         self.require("delete", row)
         row.delete()
-
-
-class PriceMembers(Members):
-    """A price of the deployment's own, in USD per million tokens (`web_search`: per request)."""
-
-    id = Whole(read_only=True)
-    provider = Text(required=False, allow_blank=True, max_length=20, help_text="Empty: any provider.")
-    model = Text(help_text="Name or pattern (claude-*).")
-    valid_from = Moment(required=False, help_text="Now or later; left out: now.")
-    input = Amount(most=MOST_PRICE)
-    output = Amount(most=MOST_PRICE)
-    cache_read = Amount(most=MOST_PRICE)
-    cache_write_5m = Amount(most=MOST_PRICE)
-    cache_write_1h = Amount(most=MOST_PRICE)
-    web_search = Amount(most=MOST_PRICE, required=False)
-    note = Text(required=False, allow_blank=True)
-
-
-class Prices(Listed, Added, Removed):
-    """The deployment's own prices. A price is never changed: add a newer one. One that doesn't apply yet can be
-    removed."""
-
-    scope = "prices"
-    noun = "prices"
-    queryset = Price.objects.all()
-    serializer_class = PriceMembers
-    newest_first = True
-    filters: ClassVar = {"model": filters.by_text("model"), "provider": filters.by_text("provider")}
-
-    def add(self, values: dict[str, Any]) -> Price:
-        """Save a new price."""
-        row = Price(**{"valid_from": timezone.now()} | values)
-        self.require("add", row)
-        own_prices.add(row)
-        return row
-
-    def remove(self, row: Price) -> None:
-        """Withdraw a price that doesn't apply yet."""
-        self.require("delete", row)
-        own_prices.withdraw(row)
