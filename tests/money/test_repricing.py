@@ -100,7 +100,7 @@ def test_only_the_calls_of_a_rows_owner_change(cast: Cast) -> None:
 
 
 def test_a_withdrawn_mark_up_is_taken_back_to_the_last_digit(cast: Cast) -> None:
-    call = called(cast.alice, USED, charge=listed().cost(USED) * 3)
+    call = called(cast.alice, charge=listed().cost(USED) * 3, price_version="price 7 on the list")
     price = add(percent="33.3333")
     reprice()
     assert amounts(call)[1] == (listed().cost(USED) * Decimal("1.333333")).quantize(Decimal("1e-12"))
@@ -256,7 +256,8 @@ def test_the_commands_say_the_sums_and_write_only_with_yes(cast: Cast) -> None:
     run("reprice", *since, "--reason", "contract", "--yes")
     assert Adjustment.objects.count() == 2
     assert "Sum: 0 calls" in run("reprice", *since, "--reason", "contract", "--yes")
-    assert f"${cost:f} → ${listed(SONNET).cost(USED).normalize():f}" in run("what_if", *since, "--instead", SONNET)
+    instead = (2 * listed(SONNET).cost(USED)).normalize()
+    assert f"cost ${2 * cost:f} → ${instead:f}" in run("what_if", *since, "--instead", SONNET)
     assert run("what_if", *since, "--unpriced") == ""
     for bad in (["--customer", "Nobody"], ["--until", "2026-10-01"]):
         with pytest.raises(CommandError):
