@@ -66,7 +66,7 @@ class Listed(ScopedAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_inline_formsets(self, request: HttpRequest, *args: Any, **kwargs: Any) -> list[Any]:
-        return [CardSet(each) for each in super().get_inline_formsets(request, *args, **kwargs)]  # type: ignore[misc]
+        return [CardSet(each) for each in super().get_inline_formsets(request, *args, **kwargs)]
 
     def render_delete_form(self, request: HttpRequest, context: Any) -> Any:
         """Django's page, headed by what is deleted."""
