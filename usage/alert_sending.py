@@ -40,7 +40,7 @@ class NotSent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What a test message came to.
+    """The result of a test message.
 
     Attributes:
         http_status: a webhook's answer; None for e-mail, and without an answer.

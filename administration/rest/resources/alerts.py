@@ -81,7 +81,7 @@ class TargetMembers(Members):
 
 
 class TestedMembers(Members):
-    """What a test message came to."""
+    """The result of a test message."""
 
     delivered = Flag(help_text="A webhook answered 2xx, or the mail server took the message.")
     http_status = Whole(allow_null=True, help_text="A webhook's answer; null for e-mail, and without an answer.")
