@@ -1,6 +1,6 @@
 """Invitations: a link with which a person sets a password, once, within PASSWORD_RESET_TIMEOUT (three days).
 
-Whoever invites sees the link, once. Where the deployment has a mail server, it is also sent to the person.
+The person who invites sees the link, once. Where the deployment has a mail server, it is also sent to the person.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def snippets(base_url: str, plain: str, model: str) -> list[Snippet]:
 
 CURL = f"""\
 curl {{url}}/v1/messages \\
-  -H "x-api-key: {{key}}" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
+  -H "x-api-key: {{key}}" \\
+  -H "anthropic-version: 2023-06-01" -H "content-type: application/json" \\
   -d '{{{{"model": {{name}}, "max_tokens": 100, "messages": [{{{{"role": "user", "content": "{QUESTION}"}}}}]}}}}'
 """
 PYTHON = f"""\

@@ -40,7 +40,7 @@ class NotSent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """What a test message came to.
+    """The result of a test message.
 
     Attributes:
         said: a sentence for the person who sent it. Of a webhook it says no more than that it was delivered or failed:

@@ -94,8 +94,8 @@ class Words:
             yield f"{labels.get(column, column)} {' → '.join(shown)}"
 
     def _goes_without_saying(self, event: AuditEvent, column: str, change: dict[str, Any]) -> bool:
-        """Whether a value of a new or deleted row is its number, its owner, which the title names, empty, or that of a
-        switch that nobody has touched."""
+        """Whether a value of a new or deleted row is its number, its owner, which the title names, empty, or the
+        default of a switch."""
         field, value = self._field(event, column), next(iter(change.values()))
         related = field.related_model if field is not None else None
         refers = f"{related._meta.db_table}:{value}" if related is not None else ""

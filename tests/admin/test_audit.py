@@ -72,7 +72,7 @@ def test_values_are_said_as_pages_say_them(cast, client, boss):
     assert said(last("usage_limit"))[1].endswith(": added – kind requests a minute; rate 60")
     Limit.objects.filter(pk=limit.pk).update(active=False)
     assert said(last("usage_limit"))[1].endswith(": active yes → no")
-    cast.alice.routes.create(provider_key=ProviderKey.objects.create(name="main", provider="echo"))
+    cast.alice.routes.create(provider_key=ProviderKey.objects.get(name="main"))
     assert "added – provider key main; weight 1" in said(last("keys_virtualkeyroute"))[1]
 
 

@@ -1,8 +1,8 @@
 """Every page in Chromium, for people who see it badly, hear it or have a phone: axe-core finds no fault, light or dark,
 nothing is wider than the window, and nothing does what the page's policy forbids.
 
-The pages are those that the table of roles (tests/roles/access.txt) opens to an owner or a visitor, those of second
-factors, and those of errors.
+The pages are those that the table of roles (tests/roles/access.txt) opens to an owner or a visitor, those that look
+different to other roles, those of second factors, and those of errors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.db import connection
+from django.test import Client
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -24,6 +25,7 @@ from tests.admin.test_page_widths import styled
 from tests.support.browser import Window
 from tests.support.gateway import Web
 from tests.support.inspection import Inspection, forget, pages
+from tests.support.page_looks import looks
 from tests.support.role_cast import Cast, make_role_cast
 from tests.support.signed_in import cookies_of, signed_in
 from tests.support.signing_in import PASSWORD, code
@@ -41,6 +43,8 @@ VIEWER = {
     "select-name": "its choice of servers has no label",
 }
 FORGIVEN = dict.fromkeys(("docs", "rest_docs"), VIEWER)
+# Who has the rights of others, or fewer of them.
+ROLES = ("key admin", "billing admin", "finance", "auditor", "team admin", "member")
 LONG = "with a name that is rather long"
 # What a list or a report looks like without rows.
 WITHOUT_ROWS = ("admin:index", "usage_report", "admin:calls", "my")
@@ -100,6 +104,30 @@ def test_every_page_of_an_owner_suits_everyone(chromium: Window, styled: Web, ca
         assert inspection.status() == 200, title
         inspection.look(title)
     assert len(inspection.seen) > 90
+    assert not inspection.wrong, inspection.report()
+
+
+def test_pages_that_look_different_to_other_roles_suit_everyone(
+    chromium: Window, styled: Web, cast: Cast, client: Client
+) -> None:
+    """The overview of each role, and the pages that lack or have something that the owner's have or lack."""
+
+    inspection = Inspection(chromium, styled)
+    known: set[tuple[str, frozenset[str]]] = set()
+    for who in ("owner", *ROLES):
+        person = cast.people[who]
+        assert person is not None
+        client.force_login(person)
+        inspection.visit_as(cookies_of(person))
+        for title, path in pages(cast, who).items():
+            look = (title, looks(client.get(path).content.decode()))
+            # The test above has opened the owner's.
+            if who != "owner" and (look not in known or title == "admin:index"):
+                inspection.open(path)
+                assert inspection.status() == 200, (who, title)
+                inspection.look(f"{title} of {who}")
+            known.add(look)
+    assert len(inspection.seen) > 20
     assert not inspection.wrong, inspection.report()
 
 

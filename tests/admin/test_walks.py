@@ -140,6 +140,8 @@ def test_a_newcomer_gets_from_an_empty_database_to_a_revoked_key(chromium: Windo
     for each in (newer, call):
         assert paste(each)["type"] == "message"
 
+    rows(3)
+    rollups.roll_up()
     walk.press("The virtual key “notebooks”")
     walk.press("Revoke")
     walk.fill("Reason:", "No longer used")
@@ -193,6 +195,8 @@ def test_an_admin_of_a_team_issues_a_key_within_the_rules_and_pauses_it(chromium
     walk.step("key")
     call = walk.text("#curl")
     assert paste(call)["type"] == "message"
+    rows(len(company.keys) * 30 + 1)
+    rollups.roll_up()
 
     walk.press("The virtual key “benchmarks”")
     walk.press("Pause", "button")

@@ -14,6 +14,8 @@ from tests.support.browser import Window
 SOURCE = (files("axe_playwright_python") / "axe.min.js").read_text()
 # The rules that depend on colours, and so on light or dark.
 COLOURS = ("color-contrast", "link-in-text-block")
+# The rules that depend on the width of the window.
+WIDTHS = ("scrollable-region-focusable", "target-size", "nested-interactive")
 # The impacts that count: minor ones don't.
 IMPACTS = ("critical", "serious", "moderate")
 # A transition between light and dark would be caught halfway. Of the hundreds of operations of the API reference, which

@@ -21,7 +21,8 @@ PICTURES = os.environ.get("PICTURES_DIR", "")
 LAPTOP, PHONE = (1280, 1000), (390, 1000)
 # URLs that answer 200 with something else than a page.
 NO_PAGES = {
-    *("favicon.ico", "openapi", "rest_openapi", "admin/autocomplete/", "admin:jsi18n", "admin:keys_auditevent_export"),
+    *("favicon.ico", "openapi", "rest_openapi", "admin/autocomplete/", "admin:jsi18n"),
+    *("admin:keys_auditevent_export", "admin:keys_virtualkey_export"),
 }
 # What is folded away is a part of the page. A menu would lie above other parts.
 UNFOLD = """document.querySelectorAll("details:not(.account, .filter-menu)").forEach(part => {
@@ -104,6 +105,9 @@ class Inspection:
             if (wide := self.window.evaluate(WIDTH)) > width:
                 faults.append(f"{wide} pixels wide on {width}: {self.window.evaluate(WIDEST)}")
             if width < LAPTOP[0]:
+                forgiven = self.forgiven.get(title, ())
+                found = axe.faults(self.window, axe.WIDTHS)
+                faults += [f"phone: {fault}" for fault in found if not any(f" {rule}:" in fault for rule in forgiven)]
                 self.picture(f"{title} phone")
         if faults:
             self.wrong.setdefault(title, []).extend(faults)

@@ -75,7 +75,7 @@ class TargetMembers(Members):
 
 
 class TestedMembers(Members):
-    """What a test message came to."""
+    """The result of a test message."""
 
     delivered = Flag(help_text="A webhook answered 2xx, or the mail server took the message.")
     message = CharField(
