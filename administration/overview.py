@@ -21,6 +21,7 @@ from django.db.models import (
     OuterRef,
     Prefetch,
     Q,
+    QuerySet,
     Subquery,
     Sum,
     Value,
@@ -32,7 +33,7 @@ from django.utils import timezone
 from administration.charts import Chart, Series
 from keys.models import CheckState, Cooldown, ProviderKey
 from keys.visibility import visible
-from usage.budgets import Budget, Period, Unit, Window
+from usage.budgets import Budget, Override, Period, Unit, Window
 from usage.cells import OWNER
 from usage.models import OWED, Alert, Delivery, Hold, Process, QuarterTotal, Refusal, Rollup, Status
 from usage.refusal_reasons import SENTENCES
@@ -44,6 +45,8 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 BUDGETS, REFUSALS = 20_000, 50_000
 # Budgets in danger that are shown. A budget that has used less than this part of its amount isn't forecast.
 SHOWN, USED = 8, Decimal("0.25")
+# Budgets near their amount of which the exact state is asked.
+MOST_NEAR = 20 * SHOWN
 # The shortest time from which a budget's spending is projected.
 SHORTEST = timedelta(hours=1)
 
@@ -182,26 +185,49 @@ class Danger:
 
 
 def dangers(user: Any, now: datetime) -> list[Danger]:
-    """Budgets that are exhausted, and those that will be by the end of the week in the viewer's zone. One query.
+    """Budgets that are exhausted, and those that will be by the end of the week in the viewer's zone. Four queries.
 
-    It looks at the first `BUDGETS` budgets, those of customers and teams before those of keys.
+    It looks at the first `BUDGETS` budgets, those of customers and teams before those of keys. What a budget allows now
+    is asked only for those that are near their amount, or have another one for a time.
     """
     local = timezone.localtime(now)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
     week_ends = midnight + timedelta(days=7 - local.weekday())
-    active = visible(user, Budget.objects.filter(active=True))
-    first = active.order_by(F("virtual_key").asc(nulls_first=True), "pk").values("pk")[:BUDGETS]
-    current = Window.objects.filter(Q(until=None) | Q(until__gt=now), budget__in=first, start__lte=now)
-    used = current.annotate(allowed=ALLOWED, used=F("spent") + F("held")).filter(used__gte=F("allowed") * USED)
+    current = Window.objects.filter(Q(until=None) | Q(until__gt=now), start__lte=now).annotate(
+        used=F("spent") + F("held")
+    )
+    near = _near(visible(user, Budget.objects.filter(active=True)), current, now)
+    used = current.filter(budget__in=near).annotate(allowed=ALLOWED).filter(used__gte=F("allowed") * USED)
     rows = used.annotate(exhausted_since=EXHAUSTED).select_related(*(f"budget__{owner}" for owner in OWNER))
     found = []
-    part = F("used") / Greatest(F("allowed"), Value(Decimal("0.000001")), output_field=MONEY)
-    for row in rows.order_by(part.desc())[: 20 * SHOWN]:
+    for row in rows.order_by(_part(F("allowed")).desc())[:MOST_NEAR]:
         out = row.exhausted_since is not None or row.used >= row.allowed
         ends = None if out else _ends(row, now)
         if out or (ends is not None and ends < min(row.until or week_ends, week_ends)):
             found.append(Danger(row.budget, row.used, row.allowed, ends))
     return sorted(found, key=lambda each: (each.ends is not None, each.ends or now, -each.used))
+
+
+def _near(active: QuerySet[Budget], current: QuerySet[Window], now: datetime) -> list[int]:
+    """The ids of the budgets that are nearest to their amount, and of those that have another amount for a time."""
+    place = active.order_by(F("virtual_key").asc(nulls_first=True), "pk").values_list("virtual_key", "pk")
+    last = place[BUDGETS - 1 : BUDGETS].first()
+    if last is not None:
+        key, pk = last
+        before = Q(virtual_key=key, pk__lte=pk)
+        active = active.filter(before if key is None else before | Q(virtual_key=None) | Q(virtual_key__lt=key))
+    budgets = active.order_by().values("pk")
+    nearest = current.filter(budget__in=budgets, used__gte=F("budget__amount") * USED)
+    overridden = Override.objects.filter(starts_at__lte=now, until__gt=now, budget__in=budgets)
+    return [
+        *nearest.order_by(_part(F("budget__amount")).desc()).values_list("budget", flat=True)[:MOST_NEAR],
+        *overridden.order_by("-pk").values_list("budget", flat=True)[:MOST_NEAR],
+    ]
+
+
+def _part(allowed: Any) -> Any:
+    """The part of an amount that is spent or held."""
+    return F("used") / Greatest(allowed, Value(Decimal("0.000001")), output_field=MONEY)
 
 
 def _ends(row: Any, now: datetime) -> datetime | None:

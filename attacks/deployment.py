@@ -20,7 +20,7 @@ from gateway_project import database, embedded_postgres, processes
 from gateway_project.configuration import Configuration
 
 WEB_PROCESSES = 2
-SECONDS_TO_START = 180
+SECONDS_TO_START = 600
 SECONDS_TO_STOP = 60
 CAST = Path(__file__).with_name("cast.py")
 

@@ -27,22 +27,20 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "bench_pages"
+SIZES = ("keys", "teams", "calls", "refusals")
 sys.path.insert(0, str(ROOT))
-
-from tests.support.scale import LARGE, Scale, fill  # noqa: E402
 
 
 def main() -> None:
     """Fill the database if it isn't there, and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--server", required=True, metavar="URL")
-    for name in ("keys", "teams", "calls", "refusals"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(LARGE, name))
+    for name in SIZES:
+        parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--only", default="", metavar="TEXT")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
-    scale = replace(LARGE, keys=given.keys, teams=given.teams, calls=given.calls, refusals=given.refusals)
     server = urlsplit(given.server)
     with psycopg.connect(server._replace(path="/postgres").geturl(), autocommit=True) as link:
         is_there = bool(link.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).rowcount)
@@ -59,20 +57,21 @@ def main() -> None:
 
     django.setup()
     if not is_there:
-        make(scale)
+        make({name: size for name in SIZES if (size := getattr(given, name))})
     measure(given.times, given.only)
 
 
-def make(scale: Scale) -> None:
-    """Migrate and fill the database."""
+def make(sizes: dict[str, int]) -> None:
+    """Migrate and fill the database; other sizes are those of a large deployment."""
     from django.core.management import call_command
 
     from keys.connection import parameters
+    from tests.support.scale import LARGE, fill
 
     call_command("migrate", verbosity=0)
     began = time.monotonic()
     with psycopg.connect(**parameters(), autocommit=True, cursor_factory=psycopg.ClientCursor) as link:
-        fill(link, scale)
+        fill(link, replace(LARGE, **sizes))
     print(f"filled in {time.monotonic() - began:,.0f} s", flush=True)
 
 

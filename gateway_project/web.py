@@ -28,7 +28,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 BACKLOG = 4096
 # How far the page process stands back while calls want the processors, too: a guessed password takes every core for a
 # moment, and an export one of them for minutes.
-PAGES_NICENESS = 10
+PAGES_NICENESS = 5
 KEEP_ALIVE_SECONDS = 75
 
 

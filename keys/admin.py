@@ -7,12 +7,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from keys import audit_admin, customers, issuing, key_search, provider_key_admin, routing_admin, virtual_keys
+from keys.admin_lists import LONGEST_TERM
 from keys.forms import GatewayTokenForm
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin, PausableAdmin
 from keys.large_lists import LargeList, PickerFilter
@@ -116,10 +117,15 @@ class GatewayTokenAdmin(LargeList, KeptAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        found, duplicates = super().get_search_results(request, queryset, search_term)
-        if search_term and self.sees_secrets(request):
-            found = found | queryset.filter(pk__in=key_search.with_end(search_term).values("pk")[: key_search.FOUND])
-        return found, duplicates
+        if not search_term or len(search_term) > LONGEST_TERM:
+            return super().get_search_results(request, queryset, search_term)
+        owners = VirtualKey.objects.filter(key_search.fits(search_term))
+        found: list[int] = []
+        for condition in (Q(name__icontains=search_term.strip()), Q(virtual_key__in=owners.order_by().values("pk"))):
+            found += queryset.filter(condition).order_by().values_list("pk", flat=True)[: key_search.FOUND]
+        if self.sees_secrets(request):
+            found += key_search.with_end(search_term).values_list("pk", flat=True)[: key_search.FOUND]
+        return queryset.filter(pk__in=found), False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

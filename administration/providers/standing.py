@@ -121,7 +121,7 @@ def dependants(provider_key: ProviderKey, user: Any, before: int | None) -> Depe
     if before is not None:
         routes = routes.filter(virtual_key__lt=before)
     owners = ("virtual_key__customer", "virtual_key__team__customer")
-    found = list(routes.select_related(*owners).annotate(others=Exists(others)).order_by("-virtual_key")[: KEYS + 1])
+    found = list(routes.select_related(*owners).annotate(others=Exists(others)).order_by("-virtual_key_id")[: KEYS + 1])
     more = found[KEYS - 1].virtual_key_id if len(found) > KEYS else None
     return Dependants(found[:KEYS], more)
 

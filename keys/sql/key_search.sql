@@ -1,4 +1,4 @@
--- The search for virtual keys by the beginnings of words. No extension is needed.
+-- Searches and lists of virtual keys, gateway tokens and routes. No extension is needed.
 
 -- The words of a text: what stands between spaces, punctuation and signs, in small letters, each cut to 60 characters.
 CREATE FUNCTION keys_search_words(text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
@@ -30,3 +30,9 @@ CREATE INDEX keys_virtualkey_words ON keys_virtualkey USING gin (keys_search_vec
 
 -- The last characters of a secret, by the last few of them.
 CREATE INDEX keys_credential_end ON keys_credential (reverse(last) text_pattern_ops);
+
+-- The list of gateway tokens, which are few of all credentials.
+CREATE INDEX keys_token_list ON keys_credential (name, id DESC) WHERE kind = 'gateway_token';
+
+-- The virtual keys of a provider key, the newest first.
+CREATE INDEX keys_route_of_provider ON keys_virtualkeyroute (provider_key_id, virtual_key_id);

@@ -102,6 +102,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex("rollup", models.Index(fields=["customer", "bucket"], name="usage_rollup_of_customer")),
         migrations.AddIndex("rollup", models.Index(fields=["team", "bucket"], name="usage_rollup_of_team")),
+        # The overview looks at the budgets of customers and teams before those of keys.
+        migrations.RunSQL(
+            "CREATE INDEX usage_budget_looked_at ON usage_budget (virtual_key_id NULLS FIRST, id) WHERE active",
+            "DROP INDEX usage_budget_looked_at",
+        ),
         # The indexes above, or those of the totals, do what these did.
         migrations.AlterField("rollup", "customer", to("keys.customer")),
         migrations.AlterField("rollup", "team", to("keys.team", null=True)),
