@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 
 import pytest
 from kombu.transport import filesystem
@@ -20,7 +21,13 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def connect(folders):
+def name():
+    """A queue that no other test has: kombu remembers for the whole process which queues are bound."""
+    return f"tasks-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def connect(folders, name):
     """Opens connections to the broker in the folder, as Celery does."""
     opened = []
 
@@ -33,7 +40,7 @@ def connect(folders):
             "control_folder": str(folders / "control"),
         }
         opened.append(connection)
-        return connection.SimpleQueue("tasks")
+        return connection.SimpleQueue(name)
 
     yield connect
     for connection in opened:
@@ -76,9 +83,9 @@ def test_a_message_that_is_still_being_written_is_read_once_it_is_complete(conne
     assert not [*(folders / "queue").iterdir(), *(folders / "processed").iterdir()]
 
 
-def test_an_empty_file_of_another_version_doesnt_end_the_worker(connect, folders):
+def test_an_empty_file_of_another_version_doesnt_end_the_worker(connect, folders, name):
     queue = connect()
-    empty = folders / "queue" / "0_x.tasks.msg"
+    empty = folders / "queue" / f"0_x.{name}.msg"
     empty.touch()
     queue.put("reap")
     assert taken(queue) == "reap"
@@ -99,16 +106,16 @@ def test_a_file_of_another_version_is_read_when_it_is_written(connect, folders):
     assert taken(queue) == "reap"
 
 
-def test_an_empty_table_of_queues_is_replaced(connect, folders):
-    (folders / "control" / "tasks.exchange").touch()
+def test_an_empty_table_of_queues_is_replaced(connect, folders, name):
+    (folders / "control" / f"{name}.exchange").touch()
     queue = connect()
     queue.put("reap")
     assert taken(queue) == "reap"
 
 
-def test_two_processes_that_add_queues_at_once_keep_both(connect, folders):
+def test_two_processes_that_add_queues_at_once_keep_both(connect, folders, name):
     connect()
-    table = folders / "control" / "tasks.exchange"
+    table = folders / "control" / f"{name}.exchange"
     before = table.read_text()
     broker._write(table, "[]", replace=False)
     assert table.read_text() == before
