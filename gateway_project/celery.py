@@ -19,10 +19,12 @@ from celery.signals import (
     worker_ready,
     worker_shutdown,
 )
+from kombu.transport import TRANSPORT_ALIASES
 
 from keys.audit import actor
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+TRANSPORT_ALIASES["filesystem"] = "gateway_project.broker:Transport"
 
 
 class NamedTask(Task):  # type: ignore[type-arg]

@@ -28,6 +28,11 @@ def viewing(zone: tzinfo, locale: str) -> Iterator[None]:
         _locale.reset(token)
 
 
+def locale() -> str:
+    """The viewer's locale, a code of Django's like `de` or `pt-br`, which scripts understand, too."""
+    return _locale.get()
+
+
 def number(value: int | Decimal, places: int | None = None) -> str:
     """A number in the viewer's locale, with thousands grouped.
 

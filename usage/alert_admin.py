@@ -24,7 +24,7 @@ from keys.admin_lists import LookedAt
 from usage import alert_delivery, alert_sending, alert_targets
 from usage.alerts import Alert, AlertTarget, Delivery, Unsent
 from usage.budgets import Unit
-from usage.cells import KEY_OWNER, OWNER, shown, two_lines
+from usage.cells import KEY_OWNER, OWNER, shown, two_lines, what_is_left
 
 
 class AlertTargetForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -162,7 +162,7 @@ class AlertAdmin(LookedAt, KeptAdmin):
         if row.expires_at is not None:
             return f"expires {viewer.moment(row.expires_at)}"
         if row.exhausted:
-            return "exhausted: calls are refused"
+            return "exhausted: calls are refused" if row.used_up else "refused a call that was too large"
         if row.about == "miscounted":
             return "differ from the ledger"
         return f"{row.threshold} %" if row.budget_id else "its holds"
@@ -177,7 +177,11 @@ class AlertAdmin(LookedAt, KeptAdmin):
         spent = f"{shown(row.spent, unit)} of {shown(row.amount, unit)}"
         if not row.exhausted:
             return spent
-        return two_lines(spent, f"{shown(row.held, unit)} held; a call needed {shown(row.needed, unit)}")
+        left = what_is_left(row.left, unit)
+        return two_lines(
+            spent,
+            f"{shown(row.held, unit)} held, {left} left; a call needed {shown(row.needed, unit)}",
+        )
 
     @admin.display(description="delivery", ordering="delivered_at")
     def delivery(self, row: Any) -> SafeString | str:

@@ -100,8 +100,7 @@ def what_is_left(alert: Alert) -> dict[str, str]:
     """What the refused call needed, and what the budget had left and held at that moment."""
     assert alert.needed is not None
     assert alert.held is not None
-    left = alert.amount - alert.spent - alert.held
-    return {"needed": plain(alert.needed), "left": plain(left), "held": plain(alert.held)}
+    return {"needed": plain(alert.needed), "left": plain(alert.left), "held": plain(alert.held)}
 
 
 def in_words(alert: Alert) -> tuple[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from decimal import Decimal
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -27,8 +28,8 @@ class Alert(models.Model):
     """An event that people should know about. Each is raised once:
 
     - a window's spending passes a threshold: once per threshold, in the transaction that counts the spending;
-    - a budget refuses a call (`exhausted`): once per window, in the transaction that refuses it. `needed` is what that
-      call needed. usage/sql/exhausted.sql says what `start` is where there is no window;
+    - a budget with a fifth or less left refuses a call (`exhausted`): once per window, in the transaction that refuses
+      it. `needed` is what that call needed. usage/sql/exhausted.sql says what `start` is where there is no window;
     - calls of a virtual key cost more than their holds: once per day (UTC), which is then the window. `spent` is what
       the calls cost, `amount` what was held for them;
     - a virtual key expires soon: once for each number of days before its expiry (usage.expiries), which is then
@@ -135,6 +136,17 @@ class Alert(models.Model):
     def exhausted(self) -> bool:
         """Whether the alert is about a budget that refuses calls."""
         return self.budget_id is not None and self.threshold == 0
+
+    @property
+    def left(self) -> Decimal:
+        """What the budget had left when it refused a call."""
+        return self.amount - self.spent - (self.held or 0)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether little was left when it refused a call (usage_is_used_up in usage/arbiter/alerts.sql). Versions until
+        November 2026 alerted in any case."""
+        return self.left <= max(self.amount, Decimal(0)) / 5
 
     @property
     def doubtful(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
 from keys import viewer
 
@@ -11,7 +11,7 @@ NONE = "–"
 PLACES, DIGITS = 4, 2
 
 
-def usd(amount: Decimal | None) -> str:
+def usd(amount: Decimal | None, rounding: str = ROUND_HALF_EVEN) -> str:
     """An amount of USD in the viewer's locale.
 
     From one dollar on, it has cents. Below, it has four decimal places, or cents if these say all; below a hundredth of
@@ -23,10 +23,15 @@ def usd(amount: Decimal | None) -> str:
     places = 2 if size >= 1 or not size else max(PLACES, DIGITS - 1 - size.adjusted())
     if size < 1 and size.adjusted() >= -PLACES:
         places = PLACES
-    rounded = size.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
+    rounded = size.quantize(Decimal(1).scaleb(-places), rounding)
     if places == PLACES and not rounded * 100 % 1:
         places = 2
     return f"{'-' if amount < 0 else ''}${viewer.number(rounded, places)}"
+
+
+def left(amount: Decimal | None) -> str:
+    """What is left, in USD: rounded down, as in messages of refusals, so that it never seems more than it is."""
+    return usd(amount, ROUND_DOWN)
 
 
 def price(amount: Decimal) -> str:

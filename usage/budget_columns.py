@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from keys import viewer
 from usage.budgets import Budget, Limit, LimitKind, Period
-from usage.cells import OWNER, bar, part, shown, two_lines
+from usage.cells import OWNER, bar, part, shown, two_lines, what_is_left
 from usage.standing import with_limit_standing, with_standing
 
 
@@ -31,7 +31,13 @@ class Standing:
         if not hasattr(row, "allowed"):
             return "–"
         held = f", {shown(row.held, row.unit)} held" if row.held else ""
-        return bar(row.spent, row.held, row.allowed, f"{shown(row.spent, row.unit)} spent{held}")
+        return bar(
+            row.spent,
+            row.held,
+            row.allowed,
+            f"{shown(row.spent, row.unit)} spent{held}",
+            exhausted=bool(row.exhausted_since),
+        )
 
     @admin.display(description="left")
     def left_now(self, row: Any) -> SafeString | str:
@@ -40,7 +46,7 @@ class Standing:
         explained = part(row.left, row.allowed, row.unit)
         if row.exhausted_since:
             explained = f"{explained}; exhausted since {viewer.moment(row.exhausted_since)}"
-        return two_lines(shown(row.left, row.unit), explained)
+        return two_lines(what_is_left(row.left, row.unit), explained)
 
     @admin.display(description="resets at")
     def resets_at_shown(self, row: Any) -> SafeString | str:

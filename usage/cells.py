@@ -27,6 +27,11 @@ def shown(amount: Decimal | None, unit: str) -> str:
     return amounts.usd(amount)
 
 
+def what_is_left(amount: Decimal | None, unit: str) -> str:
+    """What is left of an amount of USD or tokens, for people."""
+    return shown(amount, unit) if unit == Unit.TOKENS else amounts.left(amount)
+
+
 def part(left: Decimal, allowed: Decimal, unit: str) -> str:
     """Which part of an amount is left. It can exceed the whole amount, since adjustments give back."""
     if left > 0 and not allowed:
@@ -39,7 +44,7 @@ def two_lines(first: object, second: object) -> SafeString:
     return format_html('{}<br><span class="explained">{}</span>', first, second)
 
 
-def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeString:
+def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str, *, exhausted: bool = False) -> SafeString:
     """A bar that shows how much of an amount is spent and held, with the same in words below."""
     whole = max(allowed, spent + held, Decimal(1).scaleb(-12))
     spent_part, held_part = (f"{max(part, Decimal(0)) / whole * 100:.2f}" for part in (spent, held))
@@ -47,7 +52,7 @@ def bar(spent: Decimal, held: Decimal, allowed: Decimal, words: str) -> SafeStri
         '<svg class="bar{}" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="spent" width="{}" height="8"/><rect class="held" x="{}" width="{}" height="8"/></svg>'
         '<span class="explained">{}</span>',
-        " full" if spent + held >= allowed else "",
+        " full" if exhausted or spent + held >= allowed else "",
         spent_part,
         spent_part,
         held_part,

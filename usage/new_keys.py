@@ -13,7 +13,7 @@ from django.db import transaction
 from keys import issuing
 from keys.errors import Unusable
 from keys.issuing import Routes
-from keys.models import VirtualKey
+from keys.models import ProviderKey, VirtualKey
 from usage import key_rules
 from usage.budgets import Budget, Limit
 
@@ -55,9 +55,11 @@ def issue(
     Raises:
         Unusable: `issuing.issue` or `hold` refuses the key, or two budgets or limits have the same scope.
     """
-    rules = key_rules.of_team(virtual_key.team)
+    rules, said = key_rules.of_team(virtual_key.team), list(virtual_key.allowed_models)
     if rules is not None:
         key_rules.fill_terms(rules, virtual_key)
+        if not said:
+            _check_reach_of_rules(rules, [provider_key for provider_key, _ in routes])
     plain = issuing.issue(virtual_key, routes)
     given = [put(virtual_key) for put in budgets or ()]
     if len({budget.pk for budget in given}) < len(given):
@@ -69,3 +71,20 @@ def issue(
     if hold is not None:
         hold(virtual_key)
     return Issued(virtual_key, plain, given, paces)
+
+
+def _check_reach_of_rules(rules: key_rules.KeyRules, provider_keys: list[ProviderKey]) -> None:
+    """Refuse models that the team's rules gave the key and that its provider keys don't serve.
+
+    Raises:
+        Unusable: it says that the models are the rules', since nobody typed them.
+    """
+    try:
+        issuing.check_reach(rules.allowed_models, provider_keys)
+    except Unusable as error:
+        models = ", ".join(rules.allowed_models)
+        raise Unusable(
+            f"without models of its own, it gets those of its team's rules ({models}): {error}; choose models, or "
+            "change the rules",
+            {key_rules.MODELS: []},
+        ) from None

@@ -18,7 +18,7 @@ from django.db.models import Model
 from administration.deployment import declared
 from administration.deployment.reading import Part
 from keys import customers, issuing, key_terms, keyring, model_aliases, provider_keys, virtual_keys
-from keys.errors import Unusable
+from keys.errors import Unusable, refused
 from keys.models import Customer, ModelAlias, ProviderKey, Team, VirtualKey
 from usage import budget_terms, key_rules
 from usage.budget_terms import LimitTerms, Scope
@@ -26,6 +26,7 @@ from usage.budgets import Budget, Limit, Period
 from usage.owners import Owner
 
 ADDED, CHANGED, REMOVED = "+", "~", "-"
+AUTHOR = "manage.py import"
 
 
 @dataclass(slots=True)
@@ -35,10 +36,12 @@ class Plan:
     Attributes:
         lines: like `+ team Acme/Research` or `~ budget …`.
         secrets: the plain text of each new virtual key, by its address.
+        refused: what could not be made, with the reason, where one fault doesn't stop the rest.
     """
 
     lines: list[str] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    refused: list[str] = field(default_factory=list)
 
     def note(self, sign: str, what: str, changes: Iterable[str] = ()) -> None:
         """Add a line."""
@@ -47,16 +50,17 @@ class Plan:
 
 
 @transaction.atomic
-def apply(deployment: declared.Deployment, *, prune: bool = False) -> Plan:
+def apply(deployment: declared.Deployment, *, prune: bool = False, apart: bool = False) -> Plan:
     """Make the deployment what was declared. The caller's transaction keeps it or takes it back.
 
     Args:
         prune: revoke virtual keys, remove budgets and limits, and deactivate provider keys that aren't declared.
+        apart: a row with a fault is left out, with all that belongs to it, and listed; the others are made.
 
     Raises:
         Unusable: with the place in the file; nothing was changed.
     """
-    return _Work(prune).run(deployment)
+    return _Work(prune, apart).run(deployment)
 
 
 @contextmanager
@@ -70,23 +74,43 @@ def _at(part: Part) -> Iterator[None]:
 class _Work:
     """One run: what it changes, and the ids of what was declared."""
 
-    def __init__(self, prune: bool) -> None:
+    def __init__(self, prune: bool, apart: bool) -> None:
         self.prune = prune
+        self.apart = apart
         self.plan = Plan()
         self.kept: dict[type[Model], set[int]] = {VirtualKey: set(), Budget: set(), Limit: set(), ProviderKey: set()}
 
     def run(self, deployment: declared.Deployment) -> Plan:
         for provider_key in deployment.provider_keys:
-            with _at(provider_key.part):
+            with self.on_its_own(), _at(provider_key.part):
                 self.provider_key(provider_key)
         for name, target in deployment.aliases.items():
-            with _at(Part(None, 0, f"aliases.{name}")):
+            with self.on_its_own(), _at(Part(None, 0, f"aliases.{name}")):
                 self.alias(name, target)
         for customer in deployment.customers:
-            self.customer(customer)
+            with self.on_its_own(customer):
+                self.customer(customer)
         if self.prune:
             self.prune_rest()
         return self.plan
+
+    @contextmanager
+    def on_its_own(self, owner: declared.OfKeys | None = None) -> Iterator[None]:
+        """Where faults stay apart, take back what the block did if it fails, and list the fault. The keys of an owner
+        that fails are listed by name."""
+        if not self.apart:
+            yield
+            return
+        lines, secrets = len(self.plan.lines), dict(self.plan.secrets)
+        try:
+            with transaction.atomic():
+                yield
+        except Unusable as error:
+            del self.plan.lines[lines:]
+            self.plan.secrets = secrets
+            self.plan.refused.append(str(error))
+            for each in (*getattr(owner, "teams", ()), *(owner.keys if owner else ())):
+                self.plan.refused.append(f"{each.part.path}: it belongs to what could not be made")
 
     def provider_key(self, given: declared.ProviderKey) -> None:
         row = ProviderKey.objects.filter(name=given.name).first()
@@ -117,9 +141,11 @@ class _Work:
             self.save(row, given, f"customer {given.name}")
         self.terms(row, given, given.name)
         for team in given.teams:
-            self.team(row, team)
+            with self.on_its_own(team):
+                self.team(row, team)
         for key in given.keys:
-            self.key(row, None, key)
+            with self.on_its_own():
+                self.key(row, None, key)
 
     def team(self, customer: Customer, given: declared.Team) -> None:
         address = f"{customer.name}/{given.name}"
@@ -132,7 +158,8 @@ class _Work:
                 self.rules(row, given.rules, address)
         self.terms(row, given, address)
         for key in given.keys:
-            self.key(customer, row, key)
+            with self.on_its_own():
+                self.key(customer, row, key)
 
     def rules(self, team: Team, given: declared.Rules, address: str) -> None:
         before, name = key_rules.of_team(team), f"rules for the keys of {address}"
@@ -199,6 +226,8 @@ class _Work:
         changes = _changes(before, values) if before else []
         if before is None or changes:
             after = budget_terms.put(owner, given.terms, scope, given.thresholds)
+            if before is None and given.first is not None:
+                changes = _begin_with(after, given)
             self.plan.note(CHANGED if before else ADDED, f"budget {after.terms()} of {address}", changes)
             self.kept[Budget].add(after.pk)
         else:
@@ -233,6 +262,18 @@ class _Work:
             provider_key.active = False
             provider_keys.save(provider_key)
             self.plan.note(REMOVED, f"provider key {provider_key}: deactivated")
+
+
+def _begin_with(budget: Budget, given: declared.Budget) -> list[str]:
+    """Give a new budget what it has at first, and say so."""
+    first, spent = given.first or Decimal(0), given.terms.amount - (given.first or Decimal(0))
+    reason = f"import: {_words(spent)} of {_words(given.terms.amount)} was spent before"
+    with refused():
+        if budget.period != Period.NONE:
+            budget.override(first, windows=1, reason=reason, author=AUTHOR)
+        elif first:
+            budget.top_up(first, reason=reason, author=AUTHOR)
+    return [f"{_words(first)} at first, since {_words(spent)} is spent"] if spent else []
 
 
 def _provider_key(name: str) -> ProviderKey:

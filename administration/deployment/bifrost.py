@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from administration.deployment import declared, foreign
-from administration.deployment.foreign import Imported, object_of, objects_of, strings_of
-from keys import commands
+from administration.deployment.foreign import Imported, Source, object_of, objects_of, strings_of
 from keys.errors import Unusable
 
 ENVIRONMENT = "env."
 KNOWN = frozenset(("providers", "governance", "version", "$schema"))
 GOVERNANCE = frozenset(("customers", "teams", "virtual_keys", "budgets", "rate_limits"))
 ANY = "*"
+# Members of customers, teams and virtual keys: those that are read below, those that mean nothing outside of Bifrost,
+# and those that restrict no call. All others count as restrictions.
+READ = frozenset(
+    (
+        *("id", "name", "budgets", "budget_id", "rate_limit_id", "rate_limit", "calendar_aligned", "customer_id"),
+        *("team_id", "provider_configs", "is_active", "expires_at"),
+    )
+)
+BOOKKEEPING = frozenset(("value", "created_at", "updated_at", "config_hash", "encryption_status", "value_hash"))
+HARMLESS = frozenset(("description", "mcp_configs", "profile", "config", "claims"))
+CONFIG = frozenset(("provider", "weight", "allowed_models", "key_ids", "keys"))
+CONFIG_BOOKKEEPING = frozenset(("id", "virtual_key_id"))
 
 
-def read(config: Any, environment: Mapping[str, str], customer: str) -> Imported:
+def read(config: Any, environment: Mapping[str, str], customer: str, *, loosen: bool = False) -> Imported:
     """Bifrost's configuration in our terms.
 
     Args:
         environment: where `env.NAME` is looked up.
         customer: who pays for keys and teams that have no customer there.
+        loosen: keys with restrictions that Bursar can't express are made without these.
 
     Raises:
         Unusable: the file has neither providers nor virtual keys.
     """
     if not isinstance(config, dict) or not {"providers", "governance"} & set(config):
         raise Unusable("this is no config.json of Bifrost: it has neither providers nor governance")
-    return _Work(config, environment, customer).run()
+    return _Work(config, environment, customer, Imported(loosen=loosen)).run()
 
 
 class _Work:
-    def __init__(self, config: dict[str, Any], environment: Mapping[str, str], customer: str) -> None:
+    def __init__(
+        self, config: dict[str, Any], environment: Mapping[str, str], customer: str, imported: Imported
+    ) -> None:
         self.config = config
         self.environment = environment
         self.customer = customer
-        self.imported = Imported()
+        self.imported = imported
+        # Restrictions that keys lose with their customer or team, by that one's place.
+        self.lost: dict[str, list[str]] = {}
         # Since version 2, an empty list allows nothing.
         self.empty_is_all = config.get("version") == 1
         # Our provider keys by Bifrost's provider, each with the names and ids that Bifrost has for it.
@@ -54,16 +70,17 @@ class _Work:
             self.imported.leave_out(f"governance.{name}")
         for provider, given in object_of(self.config.get("providers")).items():
             self.provider(provider, object_of(given))
-        customers = {
-            each.get("id"): self.owner(self.imported.customer(str(each.get("name"))), each, "customer_id")
-            for each in objects_of(self.governance.get("customers"))
-        }
+        customers = {}
+        for each in objects_of(self.governance.get("customers")):
+            name = self.imported.distinct("customer", str(each.get("name")), self.imported.deployment.customers)
+            customers[each.get("id")] = self.owner(self.imported.customer(name), each, "customer_id")
         teams = {}
         for each in objects_of(self.governance.get("teams")):
-            name = str(each.get("name"))
-            team = self.owner(declared.Team(foreign.place(f"team {name}"), name), each, "team_id")
-            (customers.get(each.get("customer_id")) or self.imported.customer(self.customer)).teams.append(team)
-            teams[each.get("id")] = team
+            above = customers.get(each.get("customer_id")) or self.imported.customer(self.customer)
+            name = self.imported.distinct("team", str(each.get("name")), above.teams)
+            team = declared.Team(foreign.place(f"team {name}"), name)
+            teams[each.get("id")] = self.owner(team, each, "team_id", self.lost.get(above.part.path, []))
+            above.teams.append(team)
         for each in objects_of(self.governance.get("virtual_keys")):
             owner = teams.get(each.get("team_id")) or customers.get(each.get("customer_id"))
             self.key(owner or self.imported.customer(self.customer), each)
@@ -108,34 +125,35 @@ class _Work:
         return self.value(key.get("value"))
 
     def key(self, owner: declared.OfKeys, given: dict[str, Any]) -> None:
-        name = str(given.get("name"))
+        name = self.imported.distinct("virtual key", str(given.get("name")), owner.keys)
         what = f"virtual key {name}"
+        source = Source(self.imported, what, self.lost.get(owner.part.path, []))
         routes: dict[str, int] = {}
-        models: list[str] = []
-        every_model = False
+        lists: list[list[str]] = []
         for config in objects_of(given.get("provider_configs")):
             allowed = strings_of(config.get("allowed_models"))
-            every_model |= ANY in allowed or (not allowed and self.empty_is_all)
-            models += [model for model in allowed if model != ANY and model not in models]
-            routes |= self.routes(config)
-            for unknown in sorted({"budget_id", "rate_limit_id", "budgets"} & set(config)):
-                self.imported.leave_out(f"{what}: {unknown} of its provider {config.get('provider')}")
+            of_provider = self.routes(config)
+            if of_provider and (allowed or self.empty_is_all):
+                routes |= of_provider
+                lists.append([] if ANY in allowed else allowed)
+            for unknown in sorted(set(config) - CONFIG - CONFIG_BOOKKEEPING):
+                if foreign.says_something(config[unknown]):
+                    source.lose(f"{unknown} of its provider {config.get('provider')}, which Bursar can't express")
         if not routes:
-            self.imported.leave_out(f"{what}: none of its providers was taken over, so it isn't issued")
+            self.imported.leave_out(
+                f"{what}: none of its providers was taken over, or none allows a model, so it isn't issued"
+            )
             return
+        if [] in lists and any(lists):
+            source.lose("providers that allow some models only, beside one that allows all")
+        models = [] if [] in lists else list(dict.fromkeys(model for each in lists for model in each))
         key = declared.Key(foreign.place(what), name, routes=routes)
-        key.values = {
-            "allowed_models": [] if every_model else models,
-            "active": given.get("is_active", True) is not False,
-        }
-        if not every_model and not models:
-            self.imported.leave_out(f"{what}: it may use no model, so it isn't issued")
-            return
-        if given.get("expires_at"):
-            key.values["expires_at"] = commands.moment(str(given["expires_at"]))
-        if object_of(given).get("mcp_configs"):
-            self.imported.leave_out(f"{what}: mcp_configs")
-        owner.keys.append(self.owner(key, given, "virtual_key_id"))
+        key.values = {"allowed_models": models, "active": given.get("is_active", True) is not False}
+        if expires_at := source.expiry(given.get("expires_at")):
+            key.values["expires_at"] = expires_at
+        self.terms(source, key, given, "virtual_key_id")
+        if source.may_be_made():
+            owner.keys.append(key)
 
     def routes(self, config: dict[str, Any]) -> dict[str, int]:
         """Our provider keys of one of a key's providers, with their weights."""
@@ -149,29 +167,44 @@ class _Work:
             if not wanted or ANY in wanted or wanted & names
         }
 
-    def owner(self, owner: Any, given: dict[str, Any], reference: str) -> Any:
-        """Give an owner its budgets and limits."""
-        what, rolling = owner.part.path, not given.get("calendar_aligned", False)
+    def owner(self, owner: Any, given: dict[str, Any], reference: str, lost: Iterable[str] = ()) -> Any:
+        """Give a customer or team its budgets and limits."""
+        source = Source(self.imported, owner.part.path)
+        self.terms(source, owner, given, reference)
+        self.lost[owner.part.path] = [*lost, *source.for_keys()]
+        return owner
+
+    def terms(self, source: Source, owner: declared.Owner, given: dict[str, Any], reference: str) -> None:
+        """Give a customer, team or key its budgets and limits, and find what can't be expressed."""
+        rolling = not given.get("calendar_aligned", False)
         lines = objects_of(given.get("budgets"))
         lines += [each for each in self.budgets if each.get(reference) == given.get("id")]
-        lines += [each for each in self.budgets if given.get("budget_id") and each.get("id") == given["budget_id"]]
+        if given.get("budget_id"):
+            shared = [each for each in self.budgets if each.get("id") == given["budget_id"]]
+            lines += [each for each in shared if each not in lines]
+            if not shared:
+                source.lose(f"the budget {given['budget_id']}, which the file doesn't have")
         for line in lines:
-            owner.budgets += foreign.budget(
-                self.imported, what, line.get("max_limit"), line.get("reset_duration"), rolling=rolling
+            owner.budgets += source.budget(
+                line.get("max_limit"), line.get("reset_duration"), spent=line.get("current_usage"), rolling=rolling
             )
-        rate = object_of(self.rates.get(given.get("rate_limit_id")))
-        owner.budgets += foreign.budget(
-            self.imported,
-            what,
+        rate = object_of(given.get("rate_limit") or self.rates.get(given.get("rate_limit_id")))
+        if given.get("rate_limit_id") and not rate:
+            source.lose(f"the rate limit {given['rate_limit_id']}, which the file doesn't have")
+        owner.budgets += source.budget(
             rate.get("token_max_limit"),
             rate.get("token_reset_duration"),
+            spent=rate.get("token_current_usage"),
             tokens=True,
             rolling=rolling,
         )
-        owner.limits += foreign.requests(
-            self.imported, what, rate.get("request_max_limit"), rate.get("request_reset_duration")
-        )
-        return owner
+        owner.budgets = foreign.strictest(owner.budgets)
+        owner.limits += source.requests(rate.get("request_max_limit"), rate.get("request_reset_duration"))
+        for kind in ("customer", "team"):
+            known = {each.get("id") for each in objects_of(self.governance.get(f"{kind}s"))}
+            if given.get(f"{kind}_id") and given[f"{kind}_id"] not in known:
+                source.lose(f"the {kind} {given[f'{kind}_id']}, which the file doesn't have")
+        source.rest(given, READ, BOOKKEEPING, HARMLESS)
 
     def value(self, given: object) -> str:
         """A text of the file, or of the environment variable that it names."""

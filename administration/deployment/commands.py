@@ -28,15 +28,17 @@ class DeploymentCommand(GatewayCommand):
             "--secrets", metavar="FILE", type=Path, help="a new file (mode 0600) for the secrets of new virtual keys"
         )
 
-    def carry_out(self, deployment: declared.Deployment, options: dict[str, Any], *, prune: bool = False) -> None:
-        """Apply it and print the plan.
+    def carry_out(
+        self, deployment: declared.Deployment, options: dict[str, Any], *, prune: bool = False, apart: bool = False
+    ) -> list[str]:
+        """Apply it and print the plan. Returns what could not be made; only with `apart` there is such.
 
         Raises:
             Unusable: with the place in the file; nothing was changed.
         """
         # The file is written before the commit, and taken away again if the commit fails.
         with ExitStack() as stack, transaction.atomic():
-            plan = applying.apply(deployment, prune=prune)
+            plan = applying.apply(deployment, prune=prune, apart=apart)
             if options["dry_run"]:
                 transaction.set_rollback(True)
             elif plan.secrets:
@@ -47,6 +49,7 @@ class DeploymentCommand(GatewayCommand):
             self.say("Nothing to change.")
         elif options["dry_run"]:
             self.say("Nothing was changed: this is a dry run.")
+        return plan.refused
 
     def file_for(self, plan: applying.Plan, path: Path | None) -> Path:
         """The file for the secrets of new keys.
@@ -71,12 +74,16 @@ class ImportCommand(DeploymentCommand):
         parser.add_argument(
             "--customer", default="Imported", metavar="NAME", help="who pays for keys without a customer there"
         )
+        parser.add_argument(
+            "--loosen",
+            action="store_true",
+            help="make also keys whose restrictions Bursar can't express, without these restrictions",
+        )
         self.add_common(parser)
 
     def take_over(self, imported: Imported, options: dict[str, Any]) -> None:
-        """Apply it, and say what could not be taken over."""
-        self.carry_out(imported.deployment, options)
-        for what in imported.left_out:
+        """Apply it, and say what could not be taken over. A key with a fault doesn't stop the others."""
+        for what in (*imported.left_out, *self.carry_out(imported.deployment, options, apart=True)):
             self.say(f"Not taken over: {what}")
 
 

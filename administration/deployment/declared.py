@@ -80,7 +80,8 @@ LIMIT = ("rate", "burst", "count_cached", "models")
 
 @dataclass(slots=True)
 class Budget:
-    """A budget; `thresholds` None keeps those that it has."""
+    """A budget; `thresholds` None keeps those that it has. `first`: what a new one has in its first window, or as its
+    first top-up, where that is less than the amount."""
 
     part: Part
     terms: Terms
@@ -88,6 +89,7 @@ class Budget:
     rolling: bool = False
     thresholds: list[int] | None = None
     provider_key: str | None = None
+    first: Decimal | None = None
 
 
 @dataclass(slots=True)

@@ -7,14 +7,14 @@ database; `GET /key/list?return_full_object=true` and `GET /team/list` answer wi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from administration.deployment import declared, foreign
-from administration.deployment.foreign import Imported, object_of, objects_of, strings_of
-from keys import commands
+from administration.deployment.foreign import Imported, Source, object_of, objects_of
+from keys import patterns
+from keys.csv_lines import money
 from keys.errors import Unusable
-from usage.budgets import LimitKind
 
 ENVIRONMENT = "os.environ/"
 # Members of litellm_params that are taken over, or that need no counterpart here.
@@ -26,9 +26,60 @@ TAKEN = frozenset(
 )
 KNOWN = frozenset(("model_list", "litellm_settings", "router_settings", "general_settings", "environment_variables"))
 ALL_MODELS = frozenset(("all-proxy-models", "all-team-models", "*"))
+NO_MODELS = "no-default-models"
+# Members of keys and teams that are read below, and those that mean nothing outside of LiteLLM. LiteLLM keeps some
+# settings in `metadata`; those of a name that is read here are read from there, too.
+READ = frozenset(
+    (
+        *("models", "max_budget", "budget_duration", "spend", "tpm_limit", "rpm_limit", "max_parallel_requests"),
+        *("model_max_budget", "model_rpm_limit", "model_tpm_limit", "blocked", "metadata", "team_id"),
+        *("key_alias", "key_name", "user_id", "expires", "team_alias"),
+    )
+)
+BOOKKEEPING = frozenset(
+    (
+        *(
+            "token",
+            "token_id",
+            "created_at",
+            "updated_at",
+            "created_by",
+            "updated_by",
+            "created_by_user",
+            "last_active",
+        ),
+        *(
+            "budget_reset_at",
+            "model_spend",
+            "last_refreshed_at",
+            "rotation_count",
+            "last_rotation_at",
+            "key_rotation_at",
+        ),
+        *("model_id", "keys", "keys_count", "members_count", "object_permission_id", "organization_alias"),
+    )
+)
+# Settings that LiteLLM may keep in `metadata`, besides those that begin with `model_`.
+SETTINGS = frozenset(("guardrails", "policies", "enforced_params", "tags", "rpm_limit_type", "tpm_limit_type"))
+# What restricts no call. All that isn't named anywhere here counts as a restriction.
+HARMLESS = frozenset(
+    (
+        *("soft_budget", "soft_budget_cooldown", "aliases", "tags", "logging", "auto_rotate", "rotation_interval"),
+        *("allowed_cache_controls", "members", "members_with_roles", "admins", "team_member_permissions"),
+        *("litellm_model_table", "send_invite_email", "user_email", "prompts", "default_team_id"),
+    )
+)
 
 
-def read(config: Any, environment: Mapping[str, str], customer: str, keys: Any = None, teams: Any = None) -> Imported:
+def read(
+    config: Any,
+    environment: Mapping[str, str],
+    customer: str,
+    keys: Any = None,
+    teams: Any = None,
+    *,
+    loosen: bool = False,
+) -> Imported:
     """LiteLLM's configuration in our terms.
 
     Args:
@@ -36,6 +87,7 @@ def read(config: Any, environment: Mapping[str, str], customer: str, keys: Any =
         customer: who pays for all keys and teams.
         keys: the answer that lists keys, as JSON.
         teams: the answer that lists teams, as JSON.
+        loosen: keys with restrictions that Bursar can't express are made without these.
 
     Raises:
         Unusable: the file has no list of models.
@@ -43,7 +95,7 @@ def read(config: Any, environment: Mapping[str, str], customer: str, keys: Any =
     if not isinstance(config, dict) or not isinstance(config.get("model_list"), list):
         raise Unusable("this is no config.yaml of LiteLLM: it has no model_list")
     own = {name: str(value) for name, value in object_of(config.get("environment_variables")).items()}
-    imported = Imported()
+    imported = Imported(loosen=loosen)
     _Models(imported, {**environment, **own}).read(objects_of(config["model_list"]))
     _settings(imported, config)
     _owners(imported, customer, keys, teams)
@@ -126,34 +178,111 @@ def _owners(imported: Imported, customer: str, keys: Any, teams: Any) -> None:
         )
         return
     payer = imported.customer(customer)
-    by_id = {}
-    for given in objects_of(teams.get("teams") if isinstance(teams, dict) else teams):
-        name = str(given.get("team_alias") or given.get("team_id"))
-        team = declared.Team(foreign.place(f"team {name}"), name)
-        _terms(imported, team, given, f"team {name}")
+    by_id: dict[object, _Of] = {}
+    for given in _oldest_first(teams, "teams"):
+        alias = str(given.get("team_alias") or given.get("team_id"))
+        name = imported.distinct("team", alias, payer.teams)
+        source = Source(imported, f"team {name}")
+        given = _flat(given, source)
+        team = declared.Team(foreign.place(source.what), name, values={"paused": bool(given.get("blocked"))})
+        _terms(source, team, given)
+        if any(object_of(each).get("litellm_budget_table") for each in objects_of(given.pop("team_memberships", None))):
+            source.lose("budgets of single members")
+        source.rest(given, READ, BOOKKEEPING, HARMLESS)
         payer.teams.append(team)
-        by_id[given.get("team_id")] = team
-    for given in objects_of(keys.get("keys") if isinstance(keys, dict) else keys):
-        _key(imported, by_id.get(given.get("team_id"), payer), given)
+        by_id[given.get("team_id")] = _Of(team, source.for_keys(), _models(source, given))
+    if not by_id and teams is None:
+        imported.leave_out(
+            "teams: LiteLLM keeps them in its database; save GET /team/list, and name the file by --teams"
+        )
+    for given in _oldest_first(keys, "keys"):
+        owner = by_id.get(given.get("team_id"))
+        _key(imported, owner or _Of(payer), given, lost_team=bool(given.get("team_id")) and owner is None)
 
 
-def _key(imported: Imported, owner: declared.OfKeys, given: dict[str, Any]) -> None:
-    name = str(given.get("key_alias") or given.get("key_name") or f"key {len(owner.keys) + 1}")
-    if given.get("team_id") and isinstance(owner, declared.Customer):
-        imported.leave_out(f"virtual key {name}: its team {given['team_id']} is not in the list of teams")
-    models = [model for model in strings_of(given.get("models")) if model not in ALL_MODELS]
-    key = declared.Key(foreign.place(f"virtual key {name}"), name)
-    key.values = {"allowed_models": models, "owner": str(given.get("user_id") or "")}
-    if given.get("expires"):
-        key.values["expires_at"] = commands.moment(str(given["expires"]))
+class _Of(NamedTuple):
+    """Whose keys are read: the owner, the restrictions that they lose with it, and its models; None: all."""
+
+    owner: declared.OfKeys
+    lost: Sequence[str] = ()
+    models: list[str] | None = None
+
+
+def _oldest_first(answer: Any, member: str) -> list[dict[str, Any]]:
+    """The rows of an answer, so that rows of one name get the same numbers when the import runs again."""
+    rows = objects_of(answer.get(member) if isinstance(answer, dict) else answer)
+    return sorted(rows, key=lambda row: str(row.get("created_at") or ""))
+
+
+def _flat(given: dict[str, Any], source: Source) -> dict[str, Any]:
+    """A row whose metadata has no settings any more: they are its members."""
+    metadata = object_of(given.get("metadata"))
+    settings = {name: value for name, value in metadata.items() if name.startswith("model_") or name in SETTINGS}
+    if others := sorted(name for name in set(metadata) - set(settings) if foreign.says_something(metadata[name])):
+        source.note(f"metadata ({', '.join(others)}); labels are the like here")
+    return {**settings, **{name: value for name, value in given.items() if name not in settings or value}}
+
+
+def _models(source: Source, given: dict[str, Any]) -> list[str] | None:
+    """The models that a row allows; None: all."""
+    models = given.get("models") or []
+    if not isinstance(models, list) or not all(isinstance(each, str) for each in models):
+        source.lose("a list of models that can't be read")
+        return None
+    named = [each for each in models if each not in ALL_MODELS and each != NO_MODELS]
+    return None if not models or ALL_MODELS & set(models) else named
+
+
+def _key(imported: Imported, of: _Of, given: dict[str, Any], *, lost_team: bool) -> None:
+    alias = str(given.get("key_alias") or given.get("key_name") or f"key {len(of.owner.keys) + 1}")
+    name = imported.distinct("virtual key", alias, of.owner.keys)
+    source = Source(imported, f"virtual key {name}", of.lost)
+    given = _flat(given, source)
+    if lost_team:
+        source.lose(f"its team {given['team_id']}, which is not in the list of teams")
+    own = _models(source, given)
+    models = of.models if own is None else own
+    if own is not None and of.models is not None:
+        models = [model for model in own if any(patterns.includes(wider, model) for wider in of.models)]
+    key = declared.Key(foreign.place(source.what), name)
+    key.values = {"allowed_models": models or [], "owner": str(given.get("user_id") or "")}
+    if expires_at := source.expiry(given.get("expires")):
+        key.values["expires_at"] = expires_at
     if given.get("blocked"):
         key.values["active"] = False
-    _terms(imported, key, given, f"virtual key {name}")
-    owner.keys.append(key)
+    _terms(source, key, given)
+    # A key calls models here, and can do nothing else.
+    if given.get("allowed_routes") == ["llm_api_routes"]:
+        del given["allowed_routes"]
+    source.rest(given, READ, BOOKKEEPING, HARMLESS)
+    if models == []:
+        source.note("not made: it may use no model there")
+    elif source.may_be_made():
+        of.owner.keys.append(key)
 
 
-def _terms(imported: Imported, owner: declared.Owner, given: dict[str, Any], what: str) -> None:
-    owner.budgets += foreign.budget(imported, what, given.get("max_budget"), given.get("budget_duration"))
-    owner.budgets += foreign.budget(imported, what, given.get("tpm_limit"), "1m", tokens=True)
-    owner.limits += foreign.requests(imported, what, given.get("rpm_limit"), "1m")
-    owner.limits += foreign.limit(what, LimitKind.PARALLEL, given.get("max_parallel_requests"))
+def _terms(source: Source, owner: declared.Owner, given: dict[str, Any]) -> None:
+    spent, duration = given.get("spend"), given.get("budget_duration")
+    owner.budgets = source.budget(given.get("max_budget"), duration, spent=spent)
+    if (used := foreign.decimal(spent)) and not owner.budgets:
+        source.note(f"${money(used)} that it has spent; reports begin with the first call here")
+    owner.budgets += source.budget(given.get("tpm_limit"), "1m", tokens=True)
+    owner.limits += source.requests(given.get("rpm_limit"), "1m")
+    owner.limits += source.parallel(given.get("max_parallel_requests"))
+    for model, terms in _by_model(source, given, "model_max_budget"):
+        one = object_of(terms)
+        amount = next((one[each] for each in ("max_budget", "budget_limit") if each in one), "no amount")
+        period = one.get("budget_duration") or one.get("time_period")
+        owner.budgets += source.budget(amount, period, models=[model])
+    for model, most in _by_model(source, given, "model_tpm_limit"):
+        owner.budgets += source.budget(most, "1m", tokens=True, models=[model])
+    for model, most in _by_model(source, given, "model_rpm_limit"):
+        owner.limits += source.requests(most, "1m", models=[model])
+    owner.budgets = foreign.strictest(owner.budgets)
+
+
+def _by_model(source: Source, given: dict[str, Any], member: str) -> list[tuple[str, Any]]:
+    value = given.get(member)
+    if foreign.says_something(value) and not isinstance(value, dict):
+        source.lose(f"{member}, which can't be read")
+    return list(object_of(value).items())

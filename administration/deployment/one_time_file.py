@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from keys.csv_lines import csv_line
 from keys.errors import Unusable
 
 
 @contextmanager
 def kept(path: Path, secrets: Mapping[str, str]) -> Iterator[None]:
-    """Write `name,secret` lines to a new file, which stays if the block succeeds.
+    """Write `name,secret` lines to a new file, which stays if the block succeeds. No spreadsheet runs a name.
 
     Raises:
         Unusable: the file exists or can't be written.
@@ -24,9 +24,7 @@ def kept(path: Path, secrets: Mapping[str, str]) -> Iterator[None]:
         raise Unusable(f"{path} can't be written: {error.strerror}; name a new file") from None
     try:
         with os.fdopen(descriptor, "w", newline="") as file:
-            lines = csv.writer(file)
-            lines.writerow(["virtual key", "secret"])
-            lines.writerows(secrets.items())
+            file.writelines(map(csv_line, (("virtual key", "secret"), *secrets.items())))
             file.flush()
             os.fsync(file.fileno())
         yield

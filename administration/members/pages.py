@@ -41,7 +41,7 @@ def front(request: HttpRequest) -> HttpResponse:
     if found is not None and not found.end:
         return about(request, key_of(found), found, by_key=True)
     if found is not None:
-        response = form(request, f"{sessions.ENDED[found.end]} Your session has ended.")
+        response = form(request, f"{sessions.ended(found)} Your session has ended.")
         sessions.close(request, response)
         return response
     if is_person(request.user):

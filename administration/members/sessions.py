@@ -25,7 +25,9 @@ CREDENTIAL = "credential"
 MISTYPED = "This is not a whole virtual key: it is mistyped or cut off."
 FOREIGN = "This is not a virtual key of this gateway: those begin with sk-bf-."
 UNKNOWN = "This virtual key was never issued, or was deleted."
-ENDED = {"revoked": "This virtual key was revoked.", "expired": "This virtual key has expired."}
+REVOKED = "This virtual key was revoked."
+EXPIRED = "This virtual key has expired."
+REPLACED = "This secret was replaced: the virtual key was rotated. Ask for the new one."
 
 
 class WrongKey(Exception):
@@ -47,7 +49,7 @@ def open_with(secret: str, address: str) -> Any:
     found = bars.of_secret(secret) if credentials.is_intact(secret) else None
     if found is None or found.end:
         sign_in.count_failure("virtual key", address)
-        raise WrongKey(fault(secret) if found is None else ENDED[found.end])
+        raise WrongKey(fault(secret) if found is None else ended(found))
     sign_in.count_key_session(found.credential)
     notes.note("signed in", VirtualKey._meta.db_table, str(found.virtual_key))
     session = _store()
@@ -62,6 +64,13 @@ def fault(secret: str) -> str:
     if not credentials.is_ours(secret):
         return FOREIGN
     return UNKNOWN if credentials.is_intact(secret) else MISTYPED
+
+
+def ended(found: Judged) -> str:
+    """Why a credential doesn't work any more. The key itself may: a rotation ends its older secrets."""
+    if found.end == "revoked":
+        return REVOKED
+    return EXPIRED if VirtualKey.objects.get(pk=found.virtual_key).state == "expired" else REPLACED
 
 
 def send(response: HttpResponse, session: Any) -> None:

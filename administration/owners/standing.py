@@ -49,7 +49,7 @@ def places_above(owner: Owner) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The bar of a budget: its parts in percent of what is allowed. `colour` is `full` when nothing is left, `tight`
+    """The bar of a budget: its parts in percent of what is allowed. `colour` is `full` when it is exhausted, `tight`
     when little is, else `ample`."""
 
     spent: float
@@ -57,10 +57,10 @@ class Parts:
     colour: str
 
 
-def parts(allowed: Decimal, spent: Decimal, held: Decimal) -> Parts:
+def parts(allowed: Decimal, spent: Decimal, held: Decimal, *, exhausted: bool = False) -> Parts:
     """The bar of a budget."""
     whole = max(allowed, spent + held, Decimal(1).scaleb(-12))
-    colour = "full" if spent + held >= allowed else "tight" if spent + held >= allowed * AMBER else "ample"
+    colour = "full" if exhausted or spent + held >= allowed else "tight" if spent + held >= allowed * AMBER else "ample"
     percent_spent, percent_held = (float(max(part, Decimal(0)) / whole * 100) for part in (spent, held))
     return Parts(percent_spent, percent_held, colour)
 
@@ -79,7 +79,7 @@ def budgets(owner: Owner, user: Any) -> list[BudgetBar]:
     found = []
     standing: QuerySet[Any] = with_standing(rows)
     for row in standing.select_related(*OWNER, "provider_key").order_by("pk"):
-        found.append(BudgetBar(row, parts(row.allowed, row.spent, row.held)))
+        found.append(BudgetBar(row, parts(row.allowed, row.spent, row.held, exhausted=bool(row.exhausted_since))))
     return found
 
 

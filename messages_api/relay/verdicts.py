@@ -20,7 +20,11 @@ TRIES = 4
 REFUSALS = {
     "unknown": (errors.unauthenticated, "This credential was never issued, or was deleted.", "unknown_key"),
     "revoked": (errors.unauthenticated, "This credential was revoked.", "revoked"),
-    "expired": (errors.unauthenticated, "This credential has expired.", "expired"),
+    "expired": (
+        errors.unauthenticated,
+        "This credential has expired, or was replaced when its key was rotated: ask for the new one.",
+        "expired",
+    ),
     "key paused": (errors.forbidden, "This virtual key is paused: ask the person who issued it.", "paused"),
     "team paused": (errors.forbidden, "The team of this virtual key is paused.", "paused"),
     "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),

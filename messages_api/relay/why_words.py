@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_DOWN, ROUND_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_UP, Decimal
 from typing import Any
 
 from keys.cooldowns import KnownCooldown
@@ -44,7 +44,10 @@ def no_secret() -> CallGate:
 
 # The verdicts on a key, each with what it says and what would change it.
 REVOKED = ("The key or its secret is revoked.", "A revocation can’t be undone: issue another key.")
-EXPIRED = ("The key or its secret has expired.", "Give the key a later expiry date, or rotate its secret.")
+EXPIRED = (
+    "The key has expired, or this secret of it was replaced by a newer one.",
+    "Give the key a later expiry date, or use its newest secret, or rotate it.",
+)
 PAUSES = {
     "key paused": ("The key is paused.", "Resume the key."),
     "team paused": ("Its team is paused.", "Resume the team."),
@@ -142,7 +145,7 @@ def budget(need: dict[str, Any], asked: Admission) -> CallGate:
     until = datetime.fromisoformat(need["until"]) if need["until"] else None
     resets = f" It resets at {clock(until)}." if until else ""
     says = (
-        f"{shown('spent', ROUND_UP)} spent, {shown('held', ROUND_UP)} held, {shown('left')} left; "
+        f"{shown('spent', ROUND_HALF_EVEN)} spent, {shown('held', ROUND_HALF_EVEN)} held, {shown('left')} left; "
         f"the call may need {shown('needed', ROUND_UP)}.{resets}"
     )
     if need["fits"]:

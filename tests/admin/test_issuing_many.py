@@ -91,6 +91,7 @@ def test_columns_of_a_csv_file_go_before_the_forms_terms(boss):
     form = {"new_customer": "Acme", "budget": "5", "owner": "team@example.com", "labels": "project=none"}
     preview = ask_many(boss, **form, file=file)
     assert said(preview) == {}
+    assert "project=atlas" in text(preview)
     answer = boss.post(reverse("admin:issue_many"), dict(preview.context["sent"]) | {"confirmed": "yes"})
     assert [row["owner"] for row in read(answer)] == ["alice@example.com", "team@example.com"]
     alice, bob = VirtualKey.objects.order_by("pk")

@@ -60,6 +60,14 @@ def test_a_new_key_gets_what_the_rules_say_where_it_says_nothing(team):
     assert abs(key.expires_at - timezone.now() - timedelta(days=30)) < timedelta(minutes=1)
 
 
+def test_a_fault_of_the_rules_models_says_whose_they_are(team):
+    KeyRules.objects.create(team=team, allowed_models=["claude-*"])
+    key, routes = new(team)
+    routes[0][0].model_patterns = ["echo-*"]
+    with pytest.raises(Unusable, match=r"its team's rules \(claude-\*\): none of its provider keys serves “claude-\*”"):
+        new_keys.issue(key, routes)
+
+
 def test_what_a_new_key_says_goes_before_the_rules(team):
     KeyRules.objects.create(team=team, budget=50, rpm=60)
     key, routes = new(team, allowed_models=["echo-1"])

@@ -125,6 +125,13 @@ def test_bad_input_is_named_in_the_form(cast, finance, query, message):
     assert message in response.content.decode()
 
 
+def test_the_chart_writes_numbers_as_the_table_does(cast, finance):
+    make_entry(cast.alice, cost="0.0005")
+    page = finance.get("/admin/usage/report/", NOVEMBER, HTTP_ACCEPT_LANGUAGE="de").content.decode()
+    assert "$0,0005" in page
+    assert 'data-locale="de"' in page
+
+
 def test_the_page_has_the_table_its_totals_and_the_chart(cast, finance):
     make_entry(cast.alice, cost="1.5")
     make_entry(cast.bob, START + timedelta(days=2), cost="0.25")

@@ -174,7 +174,8 @@ def test_litellms_keys_get_new_secrets_and_keep_their_terms(take_over, tmp_path)
         ("parallel", 4),
     }
     assert Budget.objects.get(team__name="Research").terms() == "$100 a week"
-    assert "virtual key old: its budget never resets there; here it is for a year" in said
+    assert "virtual key old: its budget never resets there; here it is prepaid" in said
+    assert Budget.objects.get(virtual_key=old).terms() == "$5 prepaid"
 
 
 def test_bifrosts_keys_get_new_secrets_and_keep_their_terms(take_over):

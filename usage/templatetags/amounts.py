@@ -19,9 +19,21 @@ def usd(amount: Decimal | None) -> str:
 
 
 @register.filter
+def left(amount: Decimal | None) -> str:
+    """See `usage.amounts.left`."""
+    return amounts.left(amount)
+
+
+@register.filter
 def price(amount: Decimal) -> str:
     """See `usage.amounts.price`."""
     return amounts.price(amount)
+
+
+@register.simple_tag
+def viewer_locale() -> str:
+    """See `keys.viewer.locale`."""
+    return viewer.locale()
 
 
 @register.filter

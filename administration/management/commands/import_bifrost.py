@@ -23,4 +23,6 @@ class Command(ImportCommand):
         self.add_import(parser)
 
     def handle(self, **options: Any) -> None:
-        self.take_over(bifrost.read(read_json(options["file"]), os.environ, options["customer"]), options)
+        self.take_over(
+            bifrost.read(read_json(options["file"]), os.environ, options["customer"], loosen=options["loosen"]), options
+        )

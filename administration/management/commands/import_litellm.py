@@ -29,4 +29,5 @@ class Command(ImportCommand):
     def handle(self, **options: Any) -> None:
         config = reading.read(read_file(options["file"])).plain()
         keys, teams = (read_json(options[each]) if options[each] else None for each in ("keys", "teams"))
-        self.take_over(litellm.read(config, os.environ, options["customer"], keys, teams), options)
+        imported = litellm.read(config, os.environ, options["customer"], keys, teams, loosen=options["loosen"])
+        self.take_over(imported, options)

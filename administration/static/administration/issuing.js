@@ -39,3 +39,15 @@ for (const form of document.querySelectorAll("form[data-once]")) {
     sent = false;
   });
 }
+
+// The answer is a file, so the page stays: from then on it says that the keys exist, and offers to issue none.
+for (const button of document.querySelectorAll('input[name="confirmed"]')) {
+  button.form.addEventListener("submit", (event) => {
+    if (event.submitter !== button) return;
+    // The browser reads the form after this event.
+    setTimeout(() => {
+      for (const each of document.querySelectorAll("[data-until-sent]")) each.hidden = true;
+      for (const each of document.querySelectorAll("[data-once-sent]")) each.hidden = false;
+    });
+  });
+}

@@ -14,7 +14,7 @@
       probe.remove();
       return found;
     };
-    const usd = (value) => "$" + value.toLocaleString("en", { maximumFractionDigits: 4 });
+    const usd = (value) => "$" + value.toLocaleString(canvas.dataset.locale, { maximumFractionDigits: 4 });
     const others = ["#e0a030", "#5b9a5b", "#b0506a", "#7a6bb0", "#3fa7a0", "#c2703d", "#999999"];
     const shades = (number) => [colour("--bar-fill"), ...others][number % (others.length + 1)];
     const chart = new Chart(canvas, {
