@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Least, Now
 from django.utils import timezone
 
-from keys import credentials, keyring, names, patterns, virtual_keys
+from keys import credentials, demo_data, keyring, names, patterns, virtual_keys
 from keys.errors import Unusable
 from keys.models import (
     MOST_TOKENS,
@@ -250,8 +250,9 @@ def ensure_passthrough_key(customer_name: str) -> Credential:
     digest is random and belongs to no secret.
 
     Raises:
-        Unusable: there is no such customer.
+        Unusable: there is no such customer, or the deployment has demo data.
     """
+    demo_data.check_real()
     customer = Customer.objects.filter(name=customer_name).first()
     if customer is None:
         raise Unusable(f"PASSTHROUGH_CUSTOMER: there is no customer “{customer_name}”: add it, or correct the name")

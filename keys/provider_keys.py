@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.apps import apps
 from django.db import transaction
 
-from keys import destinations, keyring, names, provider_kinds
+from keys import demo_data, destinations, keyring, names, provider_kinds
 from keys.destinations import Forbidden
 from keys.errors import Unusable
 from keys.issuing import check_pattern
@@ -212,6 +212,7 @@ def check_secret(provider: str, secret: str, base_url: str = "") -> None:
     """
     if not secret:
         raise Unusable("the secret is empty: give the provider's API key")
+    demo_data.check_real()
     if len(secret) > SECRET_LENGTH:
         raise Unusable(f"the secret is longer than {SECRET_LENGTH} characters: check what you pasted")
     if not "".join(secret.split()).isprintable():

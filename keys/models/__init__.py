@@ -6,6 +6,7 @@ Django finds the app's models here, and landed migrations name `check_time_zone`
 from __future__ import annotations
 
 from keys.audit.models import AuditEvent, AuditName, AuditSeal
+from keys.demo_data import DemoData
 from keys.models.aliases import ModelAlias
 from keys.models.answer_bounds import MOST_TOKENS
 from keys.models.credentials import Credential, CredentialKind, GatewayToken
@@ -37,6 +38,7 @@ __all__ = [
     "Credential",
     "CredentialKind",
     "Customer",
+    "DemoData",
     "Gateway",
     "GatewayToken",
     "Language",

@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from keys.demo_data import is_demo
 from keys.models import Cooldown, Gateway, ModelList, ProviderKey
 from messages_api import providers
 from messages_api.stored import control_plane
@@ -42,7 +43,12 @@ MOST_DESCRIBED = 16 * 1024
 
 
 def refresh_due() -> None:
-    """Ask each provider whose list is due. Of all processes, only one asks for a given key."""
+    """Ask each provider whose list is due. Of all processes, only one asks for a given key.
+
+    A deployment with demo data asks none: its providers' hosts don't exist.
+    """
+    if is_demo():
+        return
     unlisted = ProviderKey.objects.filter(active=True, provider__in=providers.lists_models(), model_list=None)
     ModelList.objects.bulk_create(
         [ModelList(provider_key=provider_key) for provider_key in unlisted], ignore_conflicts=True

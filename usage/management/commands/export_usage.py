@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from keys import virtual_keys
+from keys import demo_data, virtual_keys
 from keys.audit.notes import note
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
@@ -33,6 +33,8 @@ class Command(GatewayCommand):
         wanted = export.Range(
             moment("--since", options["since"]), moment("--until", options["until"]), key_id(options["virtual_key"])
         )
+        if demo_data.is_demo():
+            self.say("This deployment has demo data: customers, calls and money are made up.")
         since, until = options["since"], options["until"]
         note("exported", "usage_ledgerentry", since=since, until=until, virtual_key=wanted.virtual_key)
         read = Counted(export.read(wanted))
