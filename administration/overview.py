@@ -35,6 +35,7 @@ from keys.models import CheckState, Cooldown, ProviderKey
 from keys.visibility import visible
 from usage.budgets import Budget, Override, Period, Unit, Window
 from usage.cells import OWNER
+from usage.exhausted import is_used_up
 from usage.models import OWED, Alert, Delivery, Hold, Process, QuarterTotal, Refusal, Rollup, Status
 from usage.refusal_reasons import SENTENCES
 from usage.totals import sees_all
@@ -201,7 +202,8 @@ def dangers(user: Any, now: datetime) -> list[Danger]:
     rows = used.annotate(exhausted_since=EXHAUSTED).select_related(*(f"budget__{owner}" for owner in OWNER))
     found = []
     for row in rows.order_by(_part(F("allowed")).desc())[:MOST_NEAR]:
-        out = row.exhausted_since is not None or row.used >= row.allowed
+        refuses = row.exhausted_since is not None and is_used_up(row.allowed - row.used, row.allowed)
+        out = refuses or row.used >= row.allowed
         ends = None if out else _ends(row, now)
         if out or (ends is not None and ends < min(row.until or week_ends, week_ends)):
             found.append(Danger(row.budget, row.used, row.allowed, ends))

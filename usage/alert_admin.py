@@ -162,7 +162,7 @@ class AlertAdmin(LookedAt, KeptAdmin):
         if row.expires_at is not None:
             return f"expires {viewer.moment(row.expires_at)}"
         if row.exhausted:
-            return "exhausted: calls are refused" if row.used_up else "refused a call that was too large"
+            return "exhausted: calls are refused" if row.used_up else "refused a call that needed more than was left"
         if row.about == "miscounted":
             return "differ from the ledger"
         return f"{row.threshold} %" if row.budget_id else "its holds"

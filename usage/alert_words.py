@@ -168,7 +168,8 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
     ]
     if alert.exhausted:
         change = "it is topped up" if budget.period == Period.NONE else until
-        return f"{budget} is exhausted: calls are refused", [
+        done = "is exhausted: calls are refused" if alert.used_up else "refused a call that needs more than is left"
+        return f"{budget} {done}", [
             f"A call needed up to {said['needed']}{unit}; {said['left']}{unit} of {said['amount']}{unit} are left:"
             f" {said['spent']}{unit} are spent, {said['held']}{unit} are held for calls in progress.",
             f"Calls that need more than is left are refused{f' until {change}' if change else ''}. No further message"

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from keys.models import Customer, ProviderKey, VirtualKey
 from usage.budgets import MONEY, Budget
+from usage.exhausted import is_used_up
 
 
 class Unsent(models.TextChoices):
@@ -28,8 +29,8 @@ class Alert(models.Model):
     """An event that people should know about. Each is raised once:
 
     - a window's spending passes a threshold: once per threshold, in the transaction that counts the spending;
-    - a budget with a fifth or less left refuses a call (`exhausted`): once per window, in the transaction that refuses
-      it. `needed` is what that call needed. usage/sql/exhausted.sql says what `start` is where there is no window;
+    - a budget refuses a call (`exhausted`): once per window, in the transaction that refuses it. `needed` is what that
+      call needed. usage/sql/exhausted.sql says what `start` is where there is no window;
     - calls of a virtual key cost more than their holds: once per day (UTC), which is then the window. `spent` is what
       the calls cost, `amount` what was held for them;
     - a virtual key expires soon: once for each number of days before its expiry (usage.expiries), which is then
@@ -144,9 +145,8 @@ class Alert(models.Model):
 
     @property
     def used_up(self) -> bool:
-        """Whether little was left when it refused a call (usage_is_used_up in usage/arbiter/alerts.sql). Versions until
-        November 2026 alerted in any case."""
-        return self.left <= max(self.amount, Decimal(0)) / 5
+        """Whether little was left when it refused a call (usage/exhausted.py)."""
+        return is_used_up(self.left, self.amount)
 
     @property
     def doubtful(self) -> bool:

@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from keys import viewer
+from usage import exhausted
 from usage.budgets import Budget, Limit, LimitKind, Period
 from usage.cells import OWNER, bar, part, shown, two_lines, what_is_left
 from usage.standing import with_limit_standing, with_standing
@@ -36,7 +37,7 @@ class Standing:
             row.held,
             row.allowed,
             f"{shown(row.spent, row.unit)} spent{held}",
-            exhausted=bool(row.exhausted_since),
+            exhausted=row.exhausted_since is not None and exhausted.is_used_up(row.left, row.allowed),
         )
 
     @admin.display(description="left")
@@ -45,7 +46,8 @@ class Standing:
             return "–"
         explained = part(row.left, row.allowed, row.unit)
         if row.exhausted_since:
-            explained = f"{explained}; exhausted since {viewer.moment(row.exhausted_since)}"
+            words = exhausted.in_words(viewer.moment(row.exhausted_since), row.left, row.allowed)
+            explained = f"{explained}; {words}"
         return two_lines(what_is_left(row.left, row.unit), explained)
 
     @admin.display(description="resets at")

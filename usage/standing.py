@@ -57,7 +57,7 @@ FROM caller c
 
 def with_standing(budgets: QuerySet[Budget]) -> QuerySet[Budget]:
     """Annotate budgets with `allowed`, their current amount, and the state of their current window: `spent`, `held`,
-    `left`, `exhausted_since` (null if it isn't) and `resets_at`. `spent` and `held` are 0 without a window.
+    `left`, `exhausted_since` (when it first refused a call) and `resets_at`. `spent` and `held` are 0 without a window.
     """
     money = DecimalField(max_digits=30, decimal_places=12)
     nothing = Value(Decimal(0), output_field=money)

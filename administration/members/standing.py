@@ -131,7 +131,7 @@ def budget(said: dict[str, Any]) -> Budget:
         left=left,
         resets_at=moment(said["resets_at"]),
         exhausted_since=moment(said["exhausted_since"]),
-        bar=standing.parts(amount, spent, held, exhausted=said["exhausted_since"] is not None),
+        bar=standing.parts(amount, spent, held, refuses=said["exhausted_since"] is not None),
     )
 
 

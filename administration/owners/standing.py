@@ -16,6 +16,7 @@ from keys.audit.words import Words
 from keys.models import Customer, Team, VirtualKey
 from usage.budgets import Budget, Limit
 from usage.cells import OWNER
+from usage.exhausted import is_used_up
 from usage.models import LedgerEntry, Refusal
 from usage.owner_days import Used
 from usage.standing import with_limit_standing, with_standing
@@ -57,8 +58,13 @@ class Parts:
     colour: str
 
 
-def parts(allowed: Decimal, spent: Decimal, held: Decimal, *, exhausted: bool = False) -> Parts:
-    """The bar of a budget."""
+def parts(allowed: Decimal, spent: Decimal, held: Decimal, *, refuses: bool) -> Parts:
+    """The bar of a budget.
+
+    Args:
+        refuses: it has refused a call in this window.
+    """
+    exhausted = refuses and is_used_up(allowed - spent - held, allowed)
     whole = max(allowed, spent + held, Decimal(1).scaleb(-12))
     colour = "full" if exhausted or spent + held >= allowed else "tight" if spent + held >= allowed * AMBER else "ample"
     percent_spent, percent_held = (float(max(part, Decimal(0)) / whole * 100) for part in (spent, held))
@@ -79,7 +85,7 @@ def budgets(owner: Owner, user: Any) -> list[BudgetBar]:
     found = []
     standing: QuerySet[Any] = with_standing(rows)
     for row in standing.select_related(*OWNER, "provider_key").order_by("pk"):
-        found.append(BudgetBar(row, parts(row.allowed, row.spent, row.held, exhausted=bool(row.exhausted_since))))
+        found.append(BudgetBar(row, parts(row.allowed, row.spent, row.held, refuses=row.exhausted_since is not None)))
     return found
 
 

@@ -48,10 +48,7 @@ SCHEMAS: dict[str, Schema] = {
         spent=money("The amount that was spent in the window."),
         held=money("The amount that calls under way may still cost."),
         left=money("The most that a new call may cost; negative if the budget is overspent."),
-        exhausted_since=when(
-            "Since when it is exhausted: it refused a call, and a fifth of it or less is left. Null: it is not.",
-            maybe=True,
-        ),
+        exhausted_since=when("When it first refused a call in this window. Null: it has refused no call.", maybe=True),
         starts_at=when(
             "When the window began. Null: the budget is prepaid, or rolling and begins with the next call.", maybe=True
         ),

@@ -21,9 +21,9 @@ from tests.support.batch_provider import BatchProvider
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, MODEL, ask, credentials, issue, post, refused
 from usage import tasks, verification
+from usage.alert_words import in_words
 from usage.arbitration import ModelShare
 from usage.models import Alert, AlertTarget, Budget, Limit, Window
-from usage.standing import with_standing
 
 pytestmark = pytest.mark.either_server
 
@@ -71,7 +71,7 @@ def test_the_first_refusal_of_a_window_alerts_and_the_next_ones_do_not(asked, ca
 @pytest.mark.parametrize(
     ("terms", "call"),
     [
-        ({"unit": "tokens", "amount": 1300}, {}),
+        ({"unit": "tokens", "amount": 1500}, {}),
         ({"model_patterns": ["claude-opus-*"]}, {}),
         ({}, {"endpoint": "batches", "expires_seconds": 86_400}),
         (
@@ -86,7 +86,7 @@ def test_the_first_refusal_of_a_window_alerts_and_the_next_ones_do_not(asked, ca
     ids=["tokens", "by model", "a batch", "a batch of several models"],
 )
 def test_budgets_and_calls_of_every_kind_alert(asked, cast, terms, call):
-    budget = Budget.objects.create(**{"team": cast.alice.team, "amount": "0.7"} | terms)
+    budget = Budget.objects.create(**{"team": cast.alice.team, "amount": 1} | terms)
     assert [asked.admit(cast.alice, "0.7", **call)[1] for _ in range(3)] == ["admitted", "budget", "budget"]
     assert [alert.budget_id for alert in exhausted()] == [budget.pk]
 
@@ -105,17 +105,17 @@ def test_every_budget_that_refuses_a_call_alerts_and_not_only_the_one_that_is_na
     for terms in ({"customer": cast.alice.customer}, {"team": cast.alice.team}, {"virtual_key": cast.alice}):
         Budget.objects.create(amount=1, **terms)
     roomy = Budget.objects.create(amount=10, period="day", team=cast.alice.team)
-    assert [asked.admit(cast.alice, 1)[1] for _ in range(2)] == ["admitted", "budget"]
+    asked.admit(cast.alice, 2)
     assert exhausted().count() == 3
     assert not exhausted(budget=roomy).exists()
 
 
 def test_of_a_group_the_first_call_that_is_refused_counts(asked, cast):
     Budget.objects.create(amount=1, team=cast.alice.team)
-    calls = [asked.ask(cast.alice, ceiling) for ceiling in ("0.85", "0.5", "0.125", "0.1")]
+    calls = [asked.ask(cast.alice, ceiling) for ceiling in ("0.75", "0.5", "0.25", "0.125")]
     assert asked.group(calls) == ["admitted", "budget", "admitted", "budget"]
     alert = exhausted().get()
-    assert (alert.spent, alert.held, alert.needed) == (0, Decimal("0.85"), Decimal("0.5"))
+    assert (alert.spent, alert.held, alert.needed) == (0, Decimal("0.75"), Decimal("0.5"))
 
 
 def test_a_prepaid_balance_alerts_again_after_each_top_up(asked, cast):
@@ -125,7 +125,6 @@ def test_a_prepaid_balance_alerts_again_after_each_top_up(asked, cast):
             assert asked.admit(cast.alice, 2)[1] == "budget"
             assert exhausted().count() == expected
         budget.top_up(Decimal(1), reason="invoice", author="finance")
-        assert asked.admit(cast.alice, 1)[1] == "admitted"
     budget.top_up(Decimal("-0.5"), reason="credit note", author="finance")
     asked.admit(cast.alice, 2)
     budget.top_up(Decimal("-0.5"), reason="credit note", author="finance")
@@ -133,16 +132,18 @@ def test_a_prepaid_balance_alerts_again_after_each_top_up(asked, cast):
     assert exhausted().count() == 3
 
 
-def test_a_rolling_budget_alerts_once_in_each_window(asked, cast):
+def test_a_rolling_budget_alerts_once_in_each_window_and_once_between_two(asked, cast):
     Budget.objects.create(amount=1, period="hour", rolling=True, team=cast.alice.team)
     for minute, ceiling, alerts in (
-        (0, 2, 0),  # no window has begun
-        (10, 1, 0),  # begins one
-        (11, 1, 1),
-        (60, 1, 1),
-        (71, 2, 1),  # it is over
-        (80, 1, 1),
-        (81, 1, 2),
+        (0, 2, 1),  # no window has begun
+        (5, 2, 1),
+        (10, 1, 1),  # begins one
+        (11, 1, 2),
+        (60, 1, 2),
+        (71, 2, 3),  # it is over
+        (75, 2, 3),
+        (80, 1, 3),
+        (81, 1, 4),
     ):
         asked.set_clock(later(NOVEMBER, minutes=minute))
         asked.admit(cast.alice, ceiling)
@@ -152,7 +153,7 @@ def test_a_rolling_budget_alerts_once_in_each_window(asked, cast):
 
 @pytest.mark.parametrize(
     ("budget", "refuses"),
-    [({"amount": 0}, True), ({"amount": 9, "period": "day"}, False), ({"amount": 0, "enforcement": "soft"}, False)],
+    [({"amount": "0.3"}, True), ({"amount": 9, "period": "day"}, False), ({"amount": 0, "enforcement": "soft"}, False)],
 )
 @pytest.mark.parametrize("patterns", [[], [HAIKU]])
 def test_another_attempt_that_a_budget_refuses_alerts(asked, cast, budget, refuses, patterns):
@@ -167,9 +168,9 @@ def test_another_attempt_that_a_budget_refuses_alerts(asked, cast, budget, refus
 
 
 def test_only_one_of_several_processes_alerts(cast):
-    Budget.objects.create(amount=0, team=cast.alice.team)
+    Budget.objects.create(amount=1, team=cast.alice.team)
     Budget.objects.create(period="none", customer=cast.alice.customer)
-    Budget.objects.create(amount=0, period="hour", rolling=True, virtual_key=cast.alice)
+    Budget.objects.create(amount=1, period="hour", rolling=True, virtual_key=cast.alice)
     together = threading.Barrier(4)
 
     def call():
@@ -185,27 +186,6 @@ def test_only_one_of_several_processes_alerts(cast):
         caller.join()
     assert exhausted().count() == 3
     assert verification.verify() == []
-
-
-def test_a_budget_that_refuses_a_call_that_is_too_large_is_not_exhausted_and_still_alerts_later(asked, cast):
-    budget = Budget.objects.create(amount=1, period="day", team=cast.alice.team)
-
-    def since():
-        return with_standing(Budget.objects.filter(pk=budget.pk)).values_list("exhausted_since", flat=True).get()
-
-    call, _ = asked.admit(cast.alice, "0.79")
-    assert asked.admit(cast.alice, "1.51")[1] == "budget"
-    assert not exhausted().exists()
-    assert since() is None
-    more, _ = asked.admit(cast.alice, "0.01")
-    assert asked.admit(cast.alice, "1.51")[1] == "budget"
-    assert exhausted().get().left == Decimal("0.2")
-    assert since() == NOVEMBER
-    # What was held is given back: there is room again.
-    asked.settle(more, 0)
-    assert since() is None
-    asked.settle(call, "0.9")
-    assert since() == NOVEMBER
 
 
 # Over the wire
@@ -263,7 +243,7 @@ def test_a_batch_that_a_budget_refuses_alerts(web, alice, upstream):
 def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upstream, settings, client):
     settings.EMAIL_HOST = "mail.example.com"
     Customer.objects.update(time_zone="Europe/Berlin")
-    budget = Budget.objects.create(team=alice.team, amount=0, thresholds=[80])
+    budget = Budget.objects.create(team=alice.team, amount=Decimal("0.0005"), thresholds=[80])
     refused(post(web, alice.key), 429, "billing_error")
     alert = exhausted().get()
     secret = keyring.encrypt("0123456789abcdef0123456789abcdef")
@@ -277,17 +257,17 @@ def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upst
     assert (said["type"], said["id"]) == ("budget.exhausted", f"alert_{alert.pk}")
     assert "threshold" not in said
     assert {name: said[name] for name in ("amount", "spent", "held", "left")} == {
-        "amount": "0",
+        "amount": "0.0005",
         "spent": "0",
         "held": "0",
-        "left": "0",
+        "left": "0.0005",
     }
-    assert Decimal(said["needed"]) > 0
+    assert Decimal(said["needed"]) > Decimal("0.0005")
     assert said["budget"]["owner"] == {"type": "team", "name": "Research"}
     assert said["window"]["until"]
     (message,) = mail.outbox
-    assert message.subject == "$0 a month for team Acme / Research is exhausted: calls are refused"
-    assert f"A call needed up to {said['needed']} USD; 0 USD of 0 USD are left" in message.body
+    assert message.subject == "$0.0005 a month for team Acme / Research refused a call that needs more than is left"
+    assert f"A call needed up to {said['needed']} USD; 0.0005 USD of 0.0005 USD are left" in message.body
     client.force_login(User.objects.create_superuser("admin"))
     shown = {
         name: client.get(reverse(address, args=arguments)).content.decode()
@@ -300,7 +280,25 @@ def test_it_is_sent_by_webhook_and_email_and_shown_in_the_lists(web, alice, upst
         )
     }
     for name in ("alerts", "alert"):
-        assert "exhausted: calls are refused" in shown[name]
+        assert "refused a call that needed more than was left" in shown[name]
         assert re.search(r"delivered \d+ \w+ 20\d\d", shown[name])
     for name in ("budgets", "budget", "team"):
-        assert f"exhausted since {alert.at.day} {alert.at:%b %Y %H:%M} UTC" in shown[name], name
+        moment = f"{alert.at.day} {alert.at:%b %Y %H:%M} UTC"
+        assert f"refused a call that needed more than was left: {moment}" in shown[name], name
+
+
+@pytest.mark.parametrize(("spent", "used_up"), [("0.79", False), ("0.8", True), ("0.99", True)])
+def test_a_budget_is_called_exhausted_only_with_a_fifth_or_less_left(asked, cast, client, spent, used_up):
+    budget = Budget.objects.create(team=cast.alice.team, amount=1)
+    call, _ = asked.admit(cast.alice, spent)
+    asked.settle(call, spent)
+    assert asked.admit(cast.alice, "1.51")[1] == "budget"
+    alert = exhausted().get()
+    assert alert.used_up == used_up
+    subject, _ = in_words(alert)
+    client.force_login(User.objects.create_superuser("admin"))
+    for address, arguments in (("admin:usage_budget_change", [budget.pk]), ("admin:team", [cast.alice.team_id])):
+        page = client.get(reverse(address, args=arguments)).content.decode()
+        assert ("exhausted since" in page, "needed more than was left" in page) == (used_up, not used_up), address
+        assert ("bar full" in page) == used_up, address
+    assert ("is exhausted" in subject) == used_up

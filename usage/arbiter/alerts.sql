@@ -1,6 +1,5 @@
--- Alerts of exhausted budgets, and of calls that cost more than was held. A hard budget refuses what doesn't fit, so it
--- may never reach 100 %: it is exhausted when it refuses a call and a fifth of it or less is left. With more left, the
--- call was too large, and others pass. The transaction that refuses writes the alert, before the caller has its answer: if the
+-- Alerts of budgets that refuse a call, and calls that cost more than was held. A hard budget refuses what doesn't fit,
+-- so it may never reach 100 %. The transaction that refuses writes the alert, before the caller has its answer: if the
 -- process dies then, the alert isn't lost. Admissions don't get slower by this.
 
 -- The start of the span in which a budget alerts once. It is the start of the current window (p_start). A prepaid
@@ -20,25 +19,16 @@ BEGIN
     RETURN p_start;
 END $$;
 
--- Whether so little is left of an amount that a budget which refuses a call is exhausted.
-CREATE FUNCTION usage_is_used_up(p_left numeric, p_amount numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT p_left <= greatest(p_amount, 0) / 5
-$$;
-
--- Since when a budget is exhausted: its first such refusal in that span. Null if there was none, or if more is left by
--- now, because holds were given back or the amount was raised. These alerts have the threshold 0.
+-- When a budget first refused a call in that span; null if it refused none. These alerts have the threshold 0.
 CREATE FUNCTION usage_exhausted_since(p_budget usage_budget, p_start timestamptz, p_moment timestamptz)
 RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN (SELECT a.at FROM usage_alert a WHERE a.budget_id = p_budget.id AND a.threshold = 0
-        AND a.start = usage_exhaustible_since(p_budget, p_start, p_moment)
-        AND (SELECT usage_is_used_up(x.amount - coalesce(w.spent + w.held, 0), x.amount)
-            FROM usage_allowed(p_budget.id, p_budget.amount, p_moment) AS x
-            LEFT JOIN usage_window w ON w.budget_id = p_budget.id AND w.start = p_start));
+        AND a.start = usage_exhaustible_since(p_budget, p_start, p_moment));
 END $$;
 
--- Raise the alerts of budgets that refuse and are exhausted. p_exhausted says what a call needed of which window, and the room in it; of
--- several calls for which this holds, the first counts. The windows are locked, so no two processes meet here.
+-- Raise the alerts of budgets that refuse. p_exhausted says what a call needed of which window, and the room in it; of
+-- several calls that one budget refuses, the first counts. The windows are locked, so no two processes meet here.
 CREATE FUNCTION usage_tell_of_exhausted(p_exhausted usage_need[], p_moment timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -53,7 +43,7 @@ BEGIN
     LATERAL (SELECT usage_exhaustible_since(b, CASE
         WHEN b.rolling AND w.spent = 0 AND w.held = 0 AND w.xmin = pg_current_xact_id()::xid THEN NULL
         ELSE w.start END, p_moment)) AS since (start)
-    WHERE usage_is_used_up(e.room, allowed.amount) AND NOT EXISTS (
+    WHERE NOT EXISTS (
         SELECT FROM usage_alert a WHERE a.budget_id = b.id AND a.start = since.start AND a.threshold = 0)
     ORDER BY b.id, e.ordinality
     ON CONFLICT DO NOTHING;
