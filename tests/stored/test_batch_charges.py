@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from django.utils import timezone
+
 from tests.support.batch_provider import BatchProvider
-from tests.support.gateway import CLIENT, Caller, Upstream, Web, ask, credentials, post
+from tests.support.fake_provider import Upstream
+from tests.support.gateway import CLIENT, Caller, Web, ask, credentials, post
 from usage import own_prices, verification
 from usage.models import Budget, Hold, LedgerEntry, Price, Window
 
@@ -19,7 +22,9 @@ def test_a_batch_is_held_and_its_lines_are_paid_at_the_price_of_its_owner(
 ) -> None:
     upstream.answer = provider = BatchProvider()
     budget = Budget.objects.create(amount=10, team=alice.team)
-    price = Price(sets="charge", model="*", team=alice.team, percent=50, flat=Decimal("0.01"), valid_from=None)
+    price = Price(
+        valid_from=timezone.now(), sets="charge", model="*", team=alice.team, percent=50, flat=Decimal("0.01")
+    )
     own_prices.add(price)
     try:
         requests = [{"custom_id": each, "params": ask()} for each in "abc"]
@@ -35,7 +40,8 @@ def test_a_batch_is_held_and_its_lines_are_paid_at_the_price_of_its_owner(
         Price.objects.filter(pk=price.pk).delete()
     lines = LedgerEntry.objects.filter(endpoint="batches.request").order_by("client_labels__custom_id")
     charge = EACH * Decimal("1.5") + Decimal("0.01")
-    assert [(line.cost, line.owed) for line in lines] == [(EACH, charge), (EACH, charge), (0, 0)]
+    nothing = Decimal(0)
+    assert [(line.cost, line.owed) for line in lines] == [(EACH, charge), (EACH, charge), (nothing, nothing)]
     window = Window.objects.get(budget=budget)
-    assert (window.spent, window.held) == (2 * charge, 0)
+    assert (window.spent, window.held) == (2 * charge, nothing)
     assert verification.verify() == []
