@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
@@ -104,7 +105,8 @@ def reprice(request: HttpRequest) -> HttpResponse:
                 "repriced", "usage_ledgerentry", since=form.cleaned_data["since"], calls=done.total.calls, reason=reason
             )
             messages.success(request, f"{done.total.calls:,} adjustments are written.")
-            return HttpResponseRedirect(f"{reverse('admin:reprice')}?{request.POST.urlencode()}")
+            given = urlencode({name: request.POST.get(name, "") for name in form.fields})
+            return HttpResponseRedirect(f"{reverse('admin:reprice')}?{given}")
         if rows is not None:
             outcome = repricing.preview(rows, Prices(timezone.now()))
     context = admin.site.each_context(request) | {"title": "Price calls again", "form": form, "outcome": outcome}
