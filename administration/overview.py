@@ -153,7 +153,9 @@ def refusals(user: Any, now: datetime) -> Chart:
         visible(user, Refusal.objects.filter(refused_at__gte=first)).order_by("-refused_at").values("pk")[:REFUSALS]
     )
     counts: dict[str, list[int]] = {kind: [0] * 60 for kind in ("theirs", "callers", "ours")}
-    by_minute = Refusal.objects.filter(pk__in=latest).annotate(at=TruncMinute("refused_at")).order_by()
+    by_minute = (
+        Refusal.objects.filter(pk__in=latest, refused_at__gte=first).annotate(at=TruncMinute("refused_at")).order_by()
+    )
     for at, reason, count in by_minute.values_list("at", "reason").annotate(Sum("count")):
         kind = "ours" if reason in OUR_REASONS else "theirs" if reason in PROVIDER_REASONS else "callers"
         counts[kind][min(int((at - first) / timedelta(minutes=1)), 59)] += count

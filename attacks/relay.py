@@ -124,13 +124,17 @@ async def compare(customer: Customer, disturbances: Mapping[str, Disturb], round
 
 
 async def felt(customer: Customer, seconds: float, disturb: Disturb | None = None) -> Felts:
-    """What the customer's calls take in this time, in peace or not. It prints what a disturbance heard."""
+    """What the customer's calls take in this time, in peace or not. It prints what a disturbance heard, and how calls
+    of the customer ended that failed."""
     begun = time.monotonic()
     if disturb is None:
         await asyncio.sleep(seconds)
     else:
         print(f"    heard {await disturb(seconds)}", flush=True)
-    return Felts.of(await customer.all_between(begun, begun + seconds))
+    found = await customer.all_between(begun, begun + seconds)
+    if failed := [each.ended for each in found if each.failed]:
+        print(f"    the customer's calls failed: {counted(failed)}", flush=True)
+    return Felts.of(found)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from administration.charts import Chart, Series
@@ -108,21 +108,28 @@ class Dependants:
 
 def dependants(provider_key: ProviderKey, user: Any, before: int | None) -> Dependants:
     """Virtual keys that are not revoked, each with its weight here and whether it has another provider key that is
-    switched on (`others`). One query.
+    switched on (`others`). Two queries.
 
     Args:
         before: the id of the last key of the page before.
     """
-    others = VirtualKeyRoute.objects.filter(virtual_key=OuterRef("virtual_key"), provider_key__active=True).exclude(
-        provider_key=provider_key
+    routes = VirtualKeyRoute.objects.filter(
+        provider_key=provider_key, virtual_key__passthrough=False, virtual_key__revoked_at=None
     )
-    keys = visible(user, VirtualKey.objects.filter(passthrough=False, revoked_at=None))
-    routes = VirtualKeyRoute.objects.filter(provider_key=provider_key, virtual_key__in=keys.order_by().values("pk"))
+    keys = visible(user, VirtualKey.objects.all())
+    if keys.query.where:  # a join with all keys would cost the order of the index
+        routes = routes.filter(virtual_key__in=keys.order_by().values("pk"))
     if before is not None:
         routes = routes.filter(virtual_key__lt=before)
     owners = ("virtual_key__customer", "virtual_key__team__customer")
-    found = list(routes.select_related(*owners).annotate(others=Exists(others)).order_by("-virtual_key_id")[: KEYS + 1])
+    found: list[Any] = list(routes.select_related(*owners).order_by("-virtual_key_id")[: KEYS + 1])
     more = found[KEYS - 1].virtual_key_id if len(found) > KEYS else None
+    others = VirtualKeyRoute.objects.filter(
+        virtual_key__in=[route.virtual_key_id for route in found], provider_key__active=True
+    ).exclude(provider_key=provider_key)
+    with_others = set(others.values_list("virtual_key", flat=True))
+    for route in found:
+        route.others = route.virtual_key_id in with_others
     return Dependants(found[:KEYS], more)
 
 
