@@ -148,13 +148,6 @@ def test_a_session_of_the_administration_is_none_of_a_key(client, alice, setting
     assert 'name="key"' in page_of(stranger)
 
 
-@pytest.mark.parametrize(
-    ("end", "said"),
-    [
-        ({"revoked_at": timezone.now() - timedelta(seconds=1)}, "was revoked"),
-        ({"expires_at": timezone.now() - timedelta(seconds=1)}, "has expired"),
-    ],
-)
 def test_a_secret_that_a_rotation_has_ended_is_said_to_be_replaced(client, alice):
     key, plain = alice
     sign_in_with(client, plain)
@@ -163,6 +156,13 @@ def test_a_secret_that_a_rotation_has_ended_is_said_to_be_replaced(client, alice
         assert "This secret was replaced: the virtual key was rotated. Ask for the new one." in page
 
 
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ({"revoked_at": timezone.now() - timedelta(seconds=1)}, "was revoked"),
+        ({"expires_at": timezone.now() - timedelta(seconds=1)}, "has expired"),
+    ],
+)
 def test_the_end_of_a_key_ends_its_sessions_and_it_opens_no_other(client, alice, end, said):
     key, plain = alice
     sign_in_with(client, plain)

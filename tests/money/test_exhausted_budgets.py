@@ -191,7 +191,7 @@ def test_a_budget_that_refuses_a_call_that_is_too_large_is_not_exhausted_and_sti
     budget = Budget.objects.create(amount=1, period="day", team=cast.alice.team)
 
     def since():
-        return with_standing(Budget.objects.filter(pk=budget.pk)).values_list("exhausted_since", flat=True).get()
+        return vars(with_standing(Budget.objects.filter(pk=budget.pk)).get())["exhausted_since"]
 
     call, _ = asked.admit(cast.alice, "0.79")
     assert asked.admit(cast.alice, "1.51")[1] == "budget"
