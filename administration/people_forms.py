@@ -34,15 +34,18 @@ class NewPersonForm(forms.ModelForm):  # type: ignore[type-arg]
 
     giver: Any = None
 
-    role = forms.ChoiceField(
-        choices=Role.choices, initial=Role.MEMBER, help_text="What each role may do: docs/roles.md"
-    )
+    role = forms.ChoiceField(choices=Role.choices, initial=Role.MEMBER)
     customer = forms.ModelChoiceField(Customer.objects.none(), required=False, help_text="Only for this customer.")
     team = forms.ModelChoiceField(Team.objects.none(), required=False, help_text="Only for this team.")
 
     class Meta:
         model = Person
         fields = ("username", "first_name", "last_name", "email")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        roles = giving.roles_to_give(self.giver)
+        self.fields["role"].choices = [(role.value, role.label) for role in roles]  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import InlineModelAdmin
@@ -119,7 +120,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     secret_columns = ("ends",)
     actions = ("pause", "resume", "revoke")
     empty = "There is no virtual key yet. Issue one, and give it to the person or service that will call with it."
-    list_display = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
+    list_display: tuple[Any, ...] = ("name", "belongs_to", "owner", "whole_state", "ends", "expires_at")
     list_filter = (KeyStateFilter, ("customer", PickerFilter), ("team", PickerFilter), "provider_keys")
     # Other columns would have to be sorted before a page of them could be shown.
     sortable_by = ("name",)
@@ -130,6 +131,17 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     search_help_text = key_search.HELP
     change_form_template = "admin/keys/virtualkey/change_form.html"
     change_list_template = "admin/keys/virtualkey/change_list.html"
+
+    # What other apps look up for the rows of a page, for columns of theirs.
+    row_facts: ClassVar[tuple[Callable[[HttpRequest, Sequence[VirtualKey]], None], ...]] = ()
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list, with what is looked up for a whole page at once."""
+        changelist = super().get_changelist_instance(request)
+        changelist.result_list = list(changelist.result_list)
+        for look_up in self.row_facts:
+            look_up(request, changelist.result_list)
+        return changelist
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         secrets = Credential.objects.filter(kind=CredentialKind.VIRTUAL_KEY).order_by("-pk")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
+from django.forms import Media
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from keys import viewer
+from keys.large_lists import PickerFilter
 from keys.models import Language
+from keys.pickers import PickerSelect
 from keys.visibility import visible
 from messages_api.callers import wording
 from usage import refusal_reasons, request_ids
@@ -44,6 +49,22 @@ class ReasonFilter(admin.SimpleListFilter):
         return queryset.filter(reason__in=refusal_reasons.SENTENCES[sentence]) if sentence else queryset
 
 
+class TimeFilter(admin.SimpleListFilter):
+    """Filters by how long ago the calls were."""
+
+    title = "time"
+    parameter_name = "hours"
+    HOURS: ClassVar = {"1": "the last hour", "24": "the last 24 hours", "168": "the last 7 days"}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        return self.HOURS.items()
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() not in self.HOURS:
+            return queryset
+        return queryset.filter(refused_at__gte=timezone.now() - timedelta(hours=int(str(self.value()))))
+
+
 @admin.register(Refusal)
 class RefusalAdmin(ReadOnlyAdmin):
     """Calls that the gateway refused in the last days (REFUSAL_DAYS)."""
@@ -60,9 +81,12 @@ class RefusalAdmin(ReadOnlyAdmin):
         "requested_model",
     )
     list_select_related = KEY_OWNER
-    list_filter = (ReasonFilter,)
+    list_filter = (ReasonFilter, TimeFilter, ("virtual_key", PickerFilter), ("virtual_key__team", PickerFilter))
     search_fields = ("id",)
-    search_help_text = "A full request id (req_bf_…). The client finds it in the answer, as request-id and request_id."
+    search_help_text = (
+        "A model's name, or a full request id (req_bf_…), which the client finds in the answer as request-id and"
+        " request_id."
+    )
     ordering = ("-refused_at",)
     fields: ClassVar = [
         "request_id",
@@ -80,6 +104,12 @@ class RefusalAdmin(ReadOnlyAdmin):
     ]
     readonly_fields = ("request_id", "calls", "why", "status", "called_with")
 
+    @property
+    def media(self) -> Media:
+        """With what the pickers among the filters need."""
+        media: Media = super().media
+        return media + PickerSelect(Refusal._meta.get_field("virtual_key"), self.admin_site).media
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -90,7 +120,7 @@ class RefusalAdmin(ReadOnlyAdmin):
         try:
             call = request_ids.parse(search_term)
         except ValueError:
-            return found, duplicates
+            return queryset.filter(requested_model=search_term.strip()), duplicates
         counted = queryset.filter(minute__in=minutes(call))
         if visible(request.user, LedgerEntry.objects.filter(pk=call)).exists():
             self.message_user(request, in_the_ledger(call), messages.INFO)

@@ -16,7 +16,16 @@ from keys.admin_lists import BoundedPaginator, LookedAt, column
 from keys.badges import state_badge
 from keys.model_names import fold
 from keys.visibility import visible
-from usage import alert_admin, amounts, budget_admin, owner_inlines, price_admin, request_ids, retained_admin
+from usage import (
+    alert_admin,
+    amounts,
+    budget_admin,
+    key_columns,
+    owner_inlines,
+    price_admin,
+    request_ids,
+    retained_admin,
+)
 from usage.cells import KEY_OWNER, money, two_lines
 from usage.models import OWED, Adjustment, DayTotal, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
 from usage.paid import adjustment_as_paid, seen_by, sees_costs
@@ -27,7 +36,7 @@ from usage.totals import sees_all
 from usage.workers import with_silence
 
 # Importing these modules registers their admin pages.
-__all__ = ["alert_admin", "budget_admin", "owner_inlines", "price_admin", "retained_admin"]
+__all__ = ["alert_admin", "budget_admin", "key_columns", "owner_inlines", "price_admin", "retained_admin"]
 
 
 class ReadOnlyAdmin(LookedAt):

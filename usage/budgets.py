@@ -150,6 +150,13 @@ class Period(models.TextChoices):
     NONE = "none", "none (prepaid)"
 
 
+def length(period: str) -> str:
+    """A period after an amount: `a month`, `an hour`, `prepaid`."""
+    if period == Period.NONE:
+        return "prepaid"
+    return f"an {period}" if period == Period.HOUR else f"a {period}"
+
+
 class Enforcement(models.TextChoices):
     """What happens to a call that may exceed the budget."""
 
@@ -205,7 +212,7 @@ class Budget(Owned):
         # People write $0.50, but $100.
         amount = f"{exact:,.2f}" if exact.as_tuple().exponent == -1 else f"{exact:,f}"
         amount = f"${amount}" if self.unit == Unit.USD else f"{amount} tokens"
-        return f"{amount} {'prepaid' if self.period == Period.NONE else f'a {self.period}'}"
+        return f"{amount} {length(self.period)}"
 
     def particulars(self) -> str:
         """The settings that differ from the default, to append to its name: `, soft, rolling, for claude-opus-*`."""

@@ -24,7 +24,7 @@ from keys.models import Team, VirtualKey
 from usage import budget_terms
 from usage.amounts import usd
 from usage.budget_terms import LimitTerms, Terms
-from usage.budgets import MONEY, MOST, Budget, Enforcement, Limit, LimitKind, Override, Period, Unit
+from usage.budgets import MONEY, MOST, Budget, Enforcement, Limit, LimitKind, Override, Period, Unit, length
 
 MOST_DAYS = 3650
 PERIODS = [(value, label) for value, label in Period.choices if value != Period.NONE]
@@ -108,7 +108,7 @@ class KeyRules(models.Model):
 
     def said(self) -> list[tuple[str, str, str]]:
         """The rules in words: what each is about, the default and the ceiling."""
-        of = f" a {self.period}"
+        of = f" {length(self.period)}"
         found = [("Budget", _usd(self.default("budget"), of), _usd(self.most_budget, of))]
         for kind in LimitKind:
             found.append((kind.label.capitalize(), _number(self.default(kind.value)), _number(self._most(kind.value))))

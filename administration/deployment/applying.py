@@ -228,7 +228,9 @@ class _Work:
             after = budget_terms.put(owner, given.terms, scope, given.thresholds)
             if before is None and given.first is not None:
                 changes = _begin_with(after, given)
-            self.plan.note(CHANGED if before else ADDED, f"budget {after.terms()} of {address}", changes)
+            self.plan.note(
+                CHANGED if before else ADDED, f"budget {after.terms()}{after.particulars()} of {address}", changes
+            )
             self.kept[Budget].add(after.pk)
         else:
             self.kept[Budget].add(before.pk)

@@ -14,7 +14,7 @@ from keys.directory import Directory
 from keys.models import VirtualKey
 from messages_api.callers import quota
 from usage import own_usage
-from usage.budgets import LimitKind
+from usage.budgets import LimitKind, length
 from usage.models import Refusal
 from usage.own_usage import DayUsage
 from usage.owner_days import Used, each_day
@@ -119,7 +119,7 @@ def added_up(lines: Sequence[DayUsage], first: date, last: date, *, complete: bo
 def budget(said: dict[str, Any]) -> Budget:
     """A budget, from its member of the quota."""
     amount, spent, held, left = (Decimal(said[name]) for name in ("amount", "spent", "held", "left"))
-    terms = "prepaid" if said["period"] == "none" else f"a {said['period']}"
+    terms = length(said["period"])
     kind = "" if said["enforcement"] == "hard" else said["enforcement"]
     return Budget(
         owner=OWNERS[said["owner"]["type"]],

@@ -47,7 +47,8 @@ class _Refused(ValueError):
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise _Refused("a member occurs twice")
+        names = [name for name, _ in pairs]
+        raise _Refused(f"the member “{next(name for name in names if names.count(name) > 1)[:80]}” occurs twice")
     return members
 
 

@@ -43,6 +43,16 @@ def may_give(giver: Any, grant: Grant) -> bool:
     return bool(needed) and all(any(DEFINITIONS[own.role].allows(permission) for own in wider) for permission in needed)
 
 
+def roles_to_give(giver: Any) -> list[Role]:
+    """The roles that a person may give for a scope of their own, such as their team."""
+    scopes = [Grant(customer=own.customer, team=own.team) for own in grants_of(giver)]
+
+    def for_some_scope(role: Role) -> bool:
+        return any(may_give(giver, Grant(role=role, customer=each.customer, team=each.team)) for each in scopes)
+
+    return [role for role in Role if is_owner(giver) or for_some_scope(role)]
+
+
 def contains(wider: Grant, narrower: Grant) -> bool:
     """Whether the scope of one grant includes that of another."""
     if wider.is_for_everything:

@@ -16,7 +16,7 @@ from messages_api.callers import quota, wording
 from messages_api.relay.routing import Target
 from messages_api.server.errors import GatewayError
 from usage.arbitration import Admission
-from usage.budgets import LimitKind
+from usage.budgets import LimitKind, length
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,7 @@ def budget(need: dict[str, Any], asked: Admission) -> CallGate:
             return wording.amount(Decimal(need[name]), unit, rounding)
 
     prepaid = need["period"] == "none"
-    length = "prepaid" if prepaid else f"a {need['period']}"
-    title = f"Budget of {shown('amount')} {length} for {need['owner_kind']} {need['owner']}"
+    title = f"Budget of {shown('amount')} {length(need['period'])} for {need['owner_kind']} {need['owner']}"
     until = datetime.fromisoformat(need["until"]) if need["until"] else None
     resets = f" It resets at {clock(until)}." if until else ""
     says = (

@@ -308,6 +308,11 @@ def test_the_list_shows_filters_finds_and_exports(cast, client, boss):
     team.save()
     Group.objects.create(name="=cmd")
     page = client.get(f"/admin/keys/auditevent/?q=keys_team:{team.pk}").content.decode()
+    named = client.get("/admin/keys/auditevent/", {"q": f"Team {team.pk}"}).context["cl"].result_list
+    assert {event.pk for event in named} == {
+        event.pk for event in client.get(f"/admin/keys/auditevent/?q=keys_team:{team.pk}").context["cl"].result_list
+    }
+    assert named
     assert "no → yes" in page
     assert "Group" not in page.partition("result_list")[2]
     for query in ("who=sql", "table=keys_team", "days=7", f"q={timezone.now():%Y-%m-%d}", "q=boss", "q=192.0.2.7"):

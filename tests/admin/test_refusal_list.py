@@ -20,6 +20,7 @@ from keys.connection import Reader
 from keys.models import Customer
 from messages_api.relay import routing
 from tests.support.gateway import CLIENT, ask, credentials, post, refused, wait_until
+from tests.support.issued import make_key
 from tests.support.ledger_rows import empty_ledger, make_cast, make_entry
 from usage import refusal_reasons, request_ids
 from usage.models import Budget, Limit, Refusal
@@ -248,6 +249,16 @@ def test_the_list_is_filtered_by_reason_and_reads_no_more_than_a_page(admin, dja
         page = admin.get("/admin/usage/refusal/", {"why": "revoked"})
     assert {row.reason for row in rows(page)} == {"revoked", "cut"}
     assert len(rows(admin.get("/admin/usage/refusal/", {"why": "nonsense"}))) == 50
+    Refusal.objects.filter(reason="cut").update(
+        requested_model="claude-x", refused_at=timezone.now() - timedelta(hours=3)
+    )
+    assert {row.reason for row in rows(listed(admin, "claude-x"))} == {"cut"}
+    recent = rows(admin.get("/admin/usage/refusal/", {"hours": "1"}))
+    assert {row.reason for row in recent} == {"revoked", "expired"}
+    other, _ = make_key("other")
+    Refusal.objects.filter(reason="expired").update(virtual_key=other)
+    for query in ({"virtual_key__id__exact": other.pk}, {"virtual_key__team__id__exact": other.team_id}):
+        assert {row.reason for row in rows(admin.get("/admin/usage/refusal/", query))} == {"expired"}
     assert "_facets" not in page.content.decode()
     assert not admin.get("/admin/usage/refusal/", {"_facets": "True"}).context["cl"].add_facets
 

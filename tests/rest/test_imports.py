@@ -189,7 +189,7 @@ def test_bifrosts_keys_get_new_secrets_and_keep_their_terms(take_over):
     budget = Budget.objects.get(virtual_key=ci)
     assert (budget.terms(), budget.rolling) == ("$2.50 a day", False)
     assert Budget.objects.get(customer__name="Acme").rolling
-    assert Budget.objects.get(team__name="Research").terms() == "100,000 tokens a hour"
+    assert Budget.objects.get(team__name="Research").terms() == "100,000 tokens an hour"
     assert Limit.objects.get(team__name="Research").rate == 600
     assert VirtualKey.objects.get(name="off").state == "paused"
     for what in (

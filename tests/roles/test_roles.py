@@ -137,6 +137,9 @@ def test_a_person_gives_no_role_or_scope_beyond_their_own(teams: tuple[Team, Tea
     ):
         with pytest.raises(PermissionDenied):
             giving.give(bob, carol, role, **scope)
+    assert giving.roles_to_give(bob) == [Role.TEAM_ADMIN]
+    assert giving.roles_to_give(carol) == [Role.TEAM_ADMIN]
+    assert giving.roles_to_give(person("owen", Role.OWNER)) == list(Role)
     finance = person("dora", Role.FINANCE)
     with pytest.raises(PermissionDenied):
         giving.give(finance, carol, Role.FINANCE)

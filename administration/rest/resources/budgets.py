@@ -113,8 +113,13 @@ class LimitMembers(OwnerMembers, LimitTerms):
     standing = LimitStanding(read_only=True, source="*")
 
 
-def put_budget(owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey | None = None) -> Budget:
+def put_budget(
+    owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey | None = None, *, new_owner: bool = False
+) -> Budget:
     """Create a budget.
+
+    Args:
+        new_owner: the same body adds the owner, so another such budget is of the body, too.
 
     Raises:
         RestError: 409, the owner has one with this unit, period and scope.
@@ -132,12 +137,14 @@ def put_budget(owner: Owner, values: Mapping[str, Any], provider_key: ProviderKe
         raise ValidationError({"amount": "The amount of a prepaid budget is the sum of its top-ups: leave it out."})
     scope = Scope(values["rolling"], values.get("model_patterns", []), provider_key)
     which = {"unit": terms.unit, "period": terms.period, "rolling": scope.rolling}
-    _refuse_second(Budget, owner, scope, which)
+    _refuse_second(Budget, owner, scope, which, new_owner)
     return budget_terms.put(owner, terms, scope, budget_terms.check_thresholds(values.get("thresholds", [])))
 
 
-def put_limit(owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey | None = None) -> Limit:
-    """Create a limit.
+def put_limit(
+    owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey | None = None, *, new_owner: bool = False
+) -> Limit:
+    """Create a limit. `new_owner`: as for a budget.
 
     Raises:
         RestError: 409, the owner has one of this kind and scope.
@@ -147,15 +154,20 @@ def put_limit(owner: Owner, values: Mapping[str, Any], provider_key: ProviderKey
     pace = budget_terms.LimitTerms(
         LimitKind(values["kind"]), values["rate"], values.get("burst"), values.get("count_cached")
     )
-    _refuse_second(Limit, owner, scope, {"kind": pace.kind})
+    _refuse_second(Limit, owner, scope, {"kind": pace.kind}, new_owner)
     return budget_terms.put_limit(owner, pace, scope)
 
 
-def _refuse_second(model: type[budget_terms.Row], owner: Owner, scope: Scope, which: dict[str, Any]) -> None:
+def _refuse_second(
+    model: type[budget_terms.Row], owner: Owner, scope: Scope, which: dict[str, Any], new_owner: bool
+) -> None:
     found = budget_terms.find(model, owner, scope, **which)
-    if found:
-        name = model._meta.verbose_name
-        raise RestError(409, f"This owner already has such a {name}, with the id {found[0].pk}: change that one.")
+    if not found:
+        return
+    name = model._meta.verbose_name
+    if new_owner:
+        raise RestError(409, f"The body names two {name}s of one scope: give one of them.")
+    raise RestError(409, f"This owner already has such a {name}, with the id {found[0].pk}: change that one.")
 
 
 class Owned(Listed, Added, Changed, Removed):

@@ -205,9 +205,9 @@ class VirtualKeys(Explained, Pausable, Listed, Changed):
         )
         return row, issued.plain
 
-    def put(self, create: Callable[[VirtualKey, dict[str, Any]], Any], terms: dict[str, Any], row: VirtualKey) -> Any:
+    def put(self, create: Callable[..., Any], terms: dict[str, Any], row: VirtualKey) -> Any:
         """Put a budget or limit of a new key in force, if the person may."""
-        found = create(row, terms)
+        found = create(row, terms, new_owner=True)
         self.require("add", found)
         return found
 
