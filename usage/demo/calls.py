@@ -6,6 +6,8 @@ Each step is a subquery that the planner keeps apart (`OFFSET 0`), so that no ex
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import connection
 
 from usage.demo.calendar import CHANCE
@@ -232,7 +234,7 @@ SELECT count(*) FROM made
 """  # noqa: S608 - constants
 
 
-def add(part: int, seed: int, trouble: object) -> int:
+def add(part: int, seed: int, trouble: datetime) -> int:
     """Add the rows of one part. Returns their number. Call it once, in a transaction that does little else.
 
     Args:
