@@ -29,7 +29,9 @@ class Middleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
-        if request.path.startswith(PLACES) and says_demo(request):
+        # A redirection shows no data, so a stranger who is sent to the sign-in page causes no query.
+        shows_data = request.path.startswith(PLACES) and not 300 <= response.status_code < 400
+        if shows_data and says_demo(request):
             response.headers[HEADER] = VALUE
             if (disposition := response.headers.get("Content-Disposition")) is not None:
                 response.headers["Content-Disposition"] = FILENAME.sub(f'filename="{FILE_PREFIX}', disposition)

@@ -17,8 +17,8 @@ from keys.errors import Unusable
 HEADER, VALUE = "Bursar-Data", "demo"
 FILE_PREFIX = "demo-data-"
 NO_SECRETS = (
-    "this deployment has demo data, so it takes no provider's secret or key: set up another deployment, with a database of "
-    "its own, for real calls"
+    "this deployment has demo data, so it takes no provider's secret or key: set up another one, with a database "
+    "of its own, for real calls"
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -52,9 +53,8 @@ def digest(tables=TABLES):
     found = []
     with connection.cursor() as cursor:
         for table in tables:
-            cursor.execute(
-                f"SELECT md5(string_agg(r, ',' ORDER BY r)) FROM (SELECT (to_jsonb(t) - 'xid')::text AS r FROM {table} t) x"
-            )
+            rows = f"SELECT (to_jsonb(t) - 'xid')::text AS row FROM {table} t"
+            cursor.execute(f"SELECT md5(string_agg(row, ',' ORDER BY row)) FROM ({rows}) AS t")
             found.append(cursor.fetchone()[0])
     return found
 
@@ -87,7 +87,7 @@ def test_a_cost_is_what_pricing_says_for_the_tokens_model_and_time_of_the_row(fi
     for row in rows:
         price = book.price(row.provider, row.model, row.admitted_at)
         counts = TokenCounts(*(getattr(row, name) for name in TOKEN_COLUMNS))
-        terms = {"speed": row.speed, "service_tier": row.service_tier, "inference_geo": row.inference_geo}
+        terms: Any = {"speed": row.speed, "service_tier": row.service_tier, "inference_geo": row.inference_geo}
         assert row.cost == price.cost(counts, **terms), row.pk
         tiered = price.for_tier(row.service_tier)
         assert (row.price_version, row.price_flag) == (tiered.version, tiered.flag)
@@ -106,7 +106,7 @@ def test_an_adjustment_takes_off_tokens_at_the_rates_of_its_row(filled):
     for adjustment in adjustments:
         row = LedgerEntry.objects.get(pk=adjustment.entry_id)
         price = book.price(row.provider, row.model, row.admitted_at)
-        terms = {"speed": row.speed, "service_tier": row.service_tier, "inference_geo": row.inference_geo}
+        terms: Any = {"speed": row.speed, "service_tier": row.service_tier, "inference_geo": row.inference_geo}
         prompt = TokenCounts(*(getattr(row, name) for name in TOKEN_COLUMNS))
         less = TokenCounts(*(getattr(adjustment, name) for name in TOKEN_COLUMNS))
         assert adjustment.cost == price.cost(prompt + less, **terms) - row.cost < 0
@@ -185,7 +185,7 @@ def test_a_run_that_is_cut_off_goes_on_and_makes_the_same_rows(filled, django_db
 
 
 def test_a_second_run_is_refused_and_says_what_to_do(filled):
-    with pytest.raises(CommandError, match="has its demo data already .2,500 rows.*use a new database") as refused:
+    with pytest.raises(CommandError, match=r"has its demo data already .2,500 rows.*use a new database") as refused:
         run()
     assert refused.value.returncode == 2
     assert digest() == filled

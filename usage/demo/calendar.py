@@ -118,7 +118,7 @@ FROM numbered c CROSS JOIN LATERAL (
     WHERE d.day = c.day AND d.owner IN (c.customer * 4, c.team * 4 + 1, c.key * 4 + 2)
 ) AS w
 WHERE last > first
-"""
+"""  # noqa: S608 - constants
 
 
 def make(mark: DemoData, options: Options, made: cast.Cast) -> int:

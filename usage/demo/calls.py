@@ -6,6 +6,8 @@ Each step is a subquery that the planner keeps apart (`OFFSET 0`), so that no ex
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import connection
 
 from usage.demo.calendar import CHANCE
@@ -34,7 +36,7 @@ FROM (
     SELECT c.*, c.first + i AS n, i / c.turns AS session, i %% c.turns AS turn
     FROM demo_cell c, generate_series(0, c.calls - 1) AS i WHERE c.part = %(part)s
 ) AS c OFFSET 0
-"""
+"""  # noqa: S608 - constants
 # When it is made, which model it asks for, and what becomes of it. A key has a model that it prefers.
 PLACED = f"""
 SELECT t.*, m.*, begin + make_interval(secs => scale * least(86399.9, least(
@@ -49,7 +51,7 @@ JOIN demo_mix x USING (habit, week)
 JOIN demo_model m ON m.model = x.models[1 + floor(100 * abs(
     (({CHANCE.format(n="t.key_number", seed="%(seed)s", salt=26, shift=0)}) + 0.4 * s5)::numeric %% 1))::integer]
 OFFSET 0
-"""
+"""  # noqa: S608 - constants
 WORDS = "least(16000, 2 + floor(exp({middle} + {spread} * 2 * (c3 + c4 + c5 - 1.5))))::bigint"
 # Whether the model still has the conversation in a cache, how long the prompt is, and how the call ends.
 SIZED = f"""
@@ -73,7 +75,7 @@ SELECT p.*,
         WHEN c8 < 0.0145 THEN 'interrupted' WHEN c8 < 0.026 AND c6 < streams THEN 'disconnected'
         WHEN c8 > 0.9985 THEN 'declined' ELSE 'completed' END AS ending
 FROM ({PLACED}) AS p OFFSET 0
-"""
+"""  # noqa: S608 - constants
 # The tokens of each category. A call that the provider refuses, or fails at once, has none.
 COUNTED = """
 SELECT s.*, u.*, CASE WHEN thinks AND habit < 2 AND c7 < 0.55 THEN floor(u.output * (0.2 + 0.5 * c1))::bigint ELSE 0
@@ -100,7 +102,7 @@ CROSS JOIN LATERAL (SELECT
     OFFSET 0) AS u
 OFFSET 0
 """
-# What it costs, and how long it takes. An own price can have so many decimal places that halves must be rounded to even
+# What it costs, and how long it takes. An own price may have many decimal places; halves are then rounded to even
 # digits, as Decimal does.
 PRICED = """
 SELECT c.*, r.version, r.flag, r.output AS output_rate,
@@ -129,8 +131,8 @@ MADE = f"""
 SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(digest, 1, 3) || '8'
         || substr(digest, 4, 15))::uuid AS id, at AS admitted_at, at + duration * interval '1 millisecond' AS ended_at,
     credential, key, team, customer, labels,
-    CASE WHEN service_tier = 'batch' THEN jsonb_build_object('batch', 'msgbatch_' || substr(md5(begin::text || key), 1, 24),
-            'custom_id', 'document-' || n)
+    CASE WHEN service_tier = 'batch' THEN jsonb_build_object(
+            'batch', 'msgbatch_' || substr(md5(begin::text || key), 1, 24), 'custom_id', 'document-' || n)
         WHEN habit = 0 THEN jsonb_build_object('claude_code_session',
             md5('session' || %(seed)s || (first + session * turns))::uuid)
         ELSE '{{{{}}}}' END AS client_labels,
@@ -155,7 +157,7 @@ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '
         WHEN 2 THEN ARRAY[{{one}}, {{two}}]::usage_charge[]
         WHEN 3 THEN ARRAY[{{one}}, {{two}}, {{three}}]::usage_charge[] END AS charges
 FROM (SELECT *, md5(%(seed)s || 'call' || n) AS digest FROM ({{priced}}) AS p OFFSET 0) AS p
-"""
+"""  # noqa: S608 - constants
 
 
 def _charge(number: int) -> str:
@@ -172,7 +174,8 @@ ROWS = MADE.format(
     priced=PRICED.format(counted=COUNTED.format(sized=SIZED)),
 )
 ATTEMPT = """jsonb_build_object('provider_key_id', provider_key, 'provider_key', provider_key_name,
-    'provider', provider, 'model', name, 'http_status', {status}, 'error_type', {error}, 'duration_ms', {duration}, 'cost', {cost})"""
+    'provider', provider, 'model', name, 'http_status', {status}, 'error_type', {error}, 'duration_ms', {duration},
+    'cost', {cost})"""
 LAST = ATTEMPT.format(
     status="http_status",
     error="error_type",
@@ -231,7 +234,7 @@ SELECT count(*) FROM made
 """  # noqa: S608 - constants
 
 
-def add(part: int, seed: int, trouble: object) -> int:
+def add(part: int, seed: int, trouble: datetime) -> int:
     """Add the rows of one part. Returns their number. Call it once, in a transaction that does little else.
 
     Args:

@@ -249,7 +249,7 @@ def _add_key(
     rotated_at = born + ((gone or options.until) - born) / 2 if chance.random() < ROTATED else None
     first = len(cast.credentials)
     for part, made in enumerate([born, *([rotated_at] if rotated_at else [])]):
-        # No secret has these digests, so that nobody can call with a key of the demo.
+        # No secret has these digests, so no caller can use a key of the demo.
         seen = sha256(f"demo {options.seed} {number} {part}".encode()).hexdigest()
         cast.credentials.append(
             Credential(

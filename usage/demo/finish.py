@@ -47,7 +47,7 @@ FROM (
     WHERE (hashint8extended(n, %(seed)s + 33) & 1048575) < 1048576 * %(share)s
 ) AS c CROSS JOIN LATERAL (SELECT %(kinds)s::jsonb -> slot::integer) AS k (r)
 """
-# Alerts of the windows whose thresholds were passed, as sent to nobody: demo data must not write to people.
+# Alerts of the windows whose thresholds were passed, as if there were no target: demo data sends no message.
 ADD_ALERTS = """
 INSERT INTO usage_alert (budget_id, start, threshold, spent, amount, at, delivered_at, unsent)
 SELECT w.budget_id, w.start, passed.percent, round(b.amount * passed.percent / 100, 2), b.amount,

@@ -173,6 +173,6 @@ def _alone() -> Iterator[None]:
 
 
 def unfinished() -> dict[str, Any] | None:
-    """The options of a run that isn't finished; None if there is none."""
+    """The options of an unfinished run, if there is one."""
     mark = DemoData.objects.filter(finished_at=None).first()
     return mark.options if mark is not None else None

@@ -85,13 +85,13 @@ NIGHT = (4, 20, 30, 20, 8, 3, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 2,
 WORKDAYS = (1, 1.06, 1.1, 1.04, 0.86, 0.07, 0.05)
 CODING, CHAT, SERVICE, DOCUMENTS = range(4)
 HABITS = (
-    Habit(1.2, {"opus": 0.42, "sonnet": 0.44, "haiku": 0.07, "gpt": 0.07}, 32, 80, WORKDAYS, OFFICE, 0.97),
-    Habit(0.5, {"sonnet": 0.62, "opus": 0.1, "haiku": 0.08, "gpt": 0.2}, 9, 95, WORKDAYS, OFFICE, 0.95),
+    Habit(3.0, {"opus": 0.42, "sonnet": 0.44, "haiku": 0.07, "gpt": 0.07}, 32, 80, WORKDAYS, OFFICE, 0.97),
+    Habit(0.7, {"sonnet": 0.62, "opus": 0.1, "haiku": 0.08, "gpt": 0.2}, 9, 95, WORKDAYS, OFFICE, 0.95),
     Habit(
-        *(2.2, {"haiku": 0.62, "sonnet": 0.16, "small gpt": 0.18, "own": 0.04}, 1, 0),
+        *(1.6, {"haiku": 0.62, "sonnet": 0.16, "small gpt": 0.18, "own": 0.04}, 1, 0),
         *((1, 1, 1, 1, 1, 0.76, 0.7), DAYTIME, 0.3),
     ),
-    Habit(0.9, {"haiku": 0.4, "sonnet": 0.5, "small gpt": 0.1}, 1, 0, (1, 1, 1, 1, 1, 0.5, 0.4), NIGHT, 0),
+    Habit(0.7, {"haiku": 0.4, "sonnet": 0.5, "small gpt": 0.1}, 1, 0, (1, 1, 1, 1, 1, 0.5, 0.4), NIGHT, 0),
 )
 SLOTS = 100
 

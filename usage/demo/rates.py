@@ -39,7 +39,7 @@ def variants(model: DemoModel) -> Iterator[Variant]:
 
 
 def periods(book: pricing.PriceBook, model: DemoModel, since: datetime, until: datetime) -> Iterator[Any]:
-    """The prices of a model in a range, with the beginning and the end of each, as far as they lie in it.
+    """The prices of a model in a range, with the beginning and the end of each within it.
 
     Raises:
         UnpricedModel: the deployment refuses calls of the model.

@@ -61,7 +61,7 @@ class Command(commands.GatewayCommand):
             self.say("The run that was cut off goes on.")
         else:
             until = given.pop("until", None)
-            numbers = DEFAULTS | {name: commands.whole_number(text) for name, text in given.items()}
+            numbers = DEFAULTS | {name: commands.whole_number(text) or 0 for name, text in given.items()}
             now = timezone.now().astimezone(UTC).replace(second=0, microsecond=0)
             wanted = Options(**numbers, until=commands.moment(until) if until else now)
         began = self.said = time.monotonic()
