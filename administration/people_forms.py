@@ -11,6 +11,7 @@ from administration.models import Grant, Person
 from administration.role_names import Role
 from administration.roles import giving
 from keys.models import Customer, Team
+from keys.pickers import limit
 
 
 class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -37,12 +38,16 @@ class NewPersonForm(forms.ModelForm):  # type: ignore[type-arg]
     role = forms.ChoiceField(
         choices=Role.choices, initial=Role.MEMBER, help_text="What each role may do: docs/roles.md"
     )
-    customer = forms.ModelChoiceField(Customer.objects.none(), required=False, help_text="Only for this customer.")
-    team = forms.ModelChoiceField(Team.objects.none(), required=False, help_text="Only for this team.")
+    customer = forms.ModelChoiceField(Customer.objects.all(), required=False, help_text="Only for this customer.")
+    team = forms.ModelChoiceField(Team.objects.all(), required=False, help_text="Only for this team.")
 
     class Meta:
         model = Person
         fields = ("username", "first_name", "last_name", "email")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        limit(self.fields.values(), self.giver)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -14,6 +14,7 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 
 from keys import ceilings
+from keys.pickers import PickerSelect, limit
 from keys.visibility import visible
 
 # To see the first and last characters of credentials, and to search by them.
@@ -42,16 +43,16 @@ class ScopedForms(BaseModelAdmin):  # type: ignore[type-arg]
         return field
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return _limited(super().formfield_for_foreignkey(db_field, request, **kwargs), request)
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", PickerSelect(db_field, self.admin_site))
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        limit([field], request.user)
+        return field
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return _limited(super().formfield_for_manytomany(db_field, request, **kwargs), request)
-
-
-def _limited(field: Any, request: HttpRequest) -> Any:
-    if field is not None:
-        field.queryset = visible(request.user, field.queryset, "choose")
-    return field
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        limit([field], request.user)
+        return field
 
 
 class ScopedInline(ScopedForms, InlineModelAdmin):  # type: ignore[type-arg]

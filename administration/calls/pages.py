@@ -27,7 +27,7 @@ VIEW = ("usage.view_ledgerentry",)
 @require_safe
 def calls(request: HttpRequest) -> HttpResponseBase:
     """The calls that fit the filter in the URL, latest first; with `format=csv`, all of them as a download."""
-    form = CallFilter(request.GET)
+    form = CallFilter(request.GET, user=request.user)
     wanted = None
     if form.is_valid():
         wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all()))
