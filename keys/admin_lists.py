@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import Paginator
 from django.db import IntegrityError
 from django.db.models import QuerySet
@@ -44,7 +45,13 @@ class Listed(ScopedAdmin):
         css: ClassVar = {"all": ["keys/lists.css"]}
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Show filters as menus, and the count as `show_count` writes it."""
+        """Show filters as menus, and the count as `show_count` writes it.
+
+        Raises:
+            IncorrectLookupParameters: a filter has a value that PostgreSQL takes in no text.
+        """
+        if any("\0" in value for _, values in request.GET.lists() for value in values):
+            raise IncorrectLookupParameters
         changelist = super().get_changelist_instance(request)
         changelist.title = self.title or capfirst(str(self.opts.verbose_name_plural))
         for spec in changelist.filter_specs:
