@@ -16,7 +16,7 @@ from django.utils.text import capfirst
 
 from keys import names, viewer
 from keys.errors import Unusable
-from keys.scoped_admin import ScopedAdmin
+from keys.row_versions import STALE, Versioned
 
 # Real searches are shorter. PostgreSQL compares each word with each field, and would plan for hours if there were many.
 LONGEST_TERM = 250
@@ -26,7 +26,7 @@ PATTERNS = ("regex", "iregex")
 REFUSAL = "refused_when_saved"
 
 
-class Listed(ScopedAdmin):
+class Listed(Versioned):
     """The base class of the gateway's admin pages."""
 
     change_list_template = "admin/listed/change_list.html"
@@ -100,10 +100,11 @@ class Listed(ScopedAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        return refusing(form, vars(request)[REFUSAL]) if REFUSAL in vars(request) else form
+        reason = vars(request).get(REFUSAL) or vars(request).get(STALE)
+        return refusing(form, reason) if reason else form
 
 
-def refusing(form: Any, reason: str) -> Any:
+def refusing(form: Any, reason: str | list[str]) -> Any:
     """A class of forms that says this reason in place of being saved."""
 
     class Refusing(form):  # type: ignore[misc]
