@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 
 from keys import provider_kinds
+from keys.visibility import visible
 from usage.budgets import Budget
 from usage.cells import shown
 from usage.models import Adjustment, LedgerEntry, Overrun
@@ -86,12 +87,12 @@ class Details:
         return sum((one.cost for one in self.adjustments), Decimal(0))
 
 
-def of(row: LedgerEntry) -> Details:
-    """The details of a ledger row, in a fixed number of queries."""
+def of(row: LedgerEntry, user: Any) -> Details:
+    """The details of a ledger row for a person, in a fixed number of queries."""
     return Details(
         steps=steps(row),
         lines=bill(row),
-        charges=charges(row),
+        charges=charges(row, user),
         adjustments=list(Adjustment.objects.filter(entry_id=row.pk).order_by("pk")),
         overrun=Overrun.objects.filter(pk=row.pk).first(),
         flag=PRICE_FLAGS.get(row.price_flag, ""),
@@ -150,13 +151,13 @@ def bill(row: LedgerEntry) -> list[Line]:
     return lines
 
 
-def charges(row: LedgerEntry) -> list[Charge]:
-    """What the call was charged to budgets."""
+def charges(row: LedgerEntry, user: Any) -> list[Charge]:
+    """What the call was charged to budgets. Of those that the person may not see, only the number is named."""
     with connection.cursor() as cursor:
         cursor.execute(CHARGES, [row.pk])
         found = cursor.fetchall()
     related = ("customer", "team__customer", "virtual_key__customer", "virtual_key__team__customer")
-    budgets = Budget.objects.select_related(*related).in_bulk([budget for budget, *_ in found])
+    budgets = visible(user, Budget.objects.select_related(*related)).in_bulk([budget for budget, *_ in found])
     return [
         Charge(
             str(budgets.get(budget, f"budget {budget}")),
