@@ -22,7 +22,6 @@ from administration.roles import giving
 from keys.cards import Cards
 from keys.kept_admin import KeptAdmin
 from keys.uncached import framed
-from keys.visibility import visible
 
 # Django's pages for these would let people give what they lack.
 admin.site.unregister([User, Group])
@@ -80,9 +79,6 @@ class PersonAdmin(KeptAdmin):
             return super().get_form(request, obj, change, **kwargs)
         form: Any = super().get_form(request, obj, change, form=type("NewPersonForm", (NewPersonForm,), {}), **kwargs)
         form.giver = request.user
-        for name in ("customer", "team"):
-            field: Any = form.base_fields[name]
-            field.queryset = visible(request.user, field.queryset.model._default_manager.all(), "choose")
         return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -11,6 +11,7 @@ from administration.models import Grant, Person
 from administration.role_names import Role
 from administration.roles import giving
 from keys.models import Customer, Team
+from keys.pickers import limit
 
 
 class GrantForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -35,8 +36,8 @@ class NewPersonForm(forms.ModelForm):  # type: ignore[type-arg]
     giver: Any = None
 
     role = forms.ChoiceField(choices=Role.choices, initial=Role.MEMBER)
-    customer = forms.ModelChoiceField(Customer.objects.none(), required=False, help_text="Only for this customer.")
-    team = forms.ModelChoiceField(Team.objects.none(), required=False, help_text="Only for this team.")
+    customer = forms.ModelChoiceField(Customer.objects.all(), required=False, help_text="Only for this customer.")
+    team = forms.ModelChoiceField(Team.objects.all(), required=False, help_text="Only for this team.")
 
     class Meta:
         model = Person
@@ -44,6 +45,7 @@ class NewPersonForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        limit(self.fields.values(), self.giver)
         roles = giving.roles_to_give(self.giver)
         self.fields["role"].choices = [(role.value, role.label) for role in roles]  # type: ignore[attr-defined]
 

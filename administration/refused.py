@@ -1,4 +1,4 @@
-"""The page of a 403: what was refused, and which roles have the right."""
+"""What a 403 says, on pages and in the REST API: what was refused, and which roles have the right."""
 
 from __future__ import annotations
 
@@ -21,15 +21,25 @@ VERBS = {
 }
 
 
+# What a permission is about, where the model's name doesn't say it to people.
+THINGS = {
+    "usage.rollup": "the usage report",
+    "usage.ledgerentry": "calls",
+    "keys.auditevent": "the audit log",
+    "keys.credential": "the ends of secrets",
+}
+
+
 def page(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler of refused requests to pages. The permission is the one that was refused last."""
-    permission: str | None = getattr(getattr(request, "user", None), "refused", None)
+    reason = str(exception)
+    permission: str | None = None if reason else getattr(getattr(request, "user", None), "refused", None)
     context = {
         **admin.site.each_context(request),
         "title": "This needs another role",
         "deed": deed(permission) if permission else "",
         "roles": with_right(permission) if permission else [],
-        "reason": str(exception) if permission is None else "",
+        "reason": reason,
     }
     return TemplateResponse(request, "admin/refused.html", context, status=403).render()
 
@@ -37,8 +47,16 @@ def page(request: HttpRequest, exception: Exception) -> HttpResponse:
 def deed(permission: str) -> str:
     """What a permission lets a person do, such as `rotate virtual keys`."""
     action = names.parts(permission).action
+    subject = names.subject(permission)
     try:
-        things = apps.get_model(names.subject(permission))._meta.verbose_name_plural
+        things = THINGS.get(subject) or apps.get_model(subject)._meta.verbose_name_plural
     except LookupError:
         things = "this"
     return f"{VERBS.get(action, action)} {things}"
+
+
+def sentence(permission: str) -> str:
+    """What a person lacks a permission for, and who has it, for programs."""
+    roles = ", ".join(role.label for role in with_right(permission))
+    who = f"Roles that may, for everything or for this customer or team: {roles}" if roles else "No role may"
+    return f"The person of this token may not {deed(permission)} here. {who}."

@@ -44,6 +44,15 @@ SESSION = "claude_code_session"
 # What may be a secret of a provider or of the gateway. It is neither shown again nor compared with names.
 SECRET = re.compile(r"\s*(?:sk|gt|pk|key)-\S{16,}\s*|\S{40,}")
 
+# The pages that are made for a row. Each shows only what its person may see.
+PAGES: dict[type[Model], str] = {
+    VirtualKey: "admin:key",
+    Customer: "admin:customer",
+    Team: "admin:team",
+    ProviderKey: "admin:provider_key",
+    LedgerEntry: "admin:call",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -80,6 +89,9 @@ def _visible(request: HttpRequest, model: type[Model]) -> QuerySet[Any]:
 
 
 def _page(row: Model) -> str:
+    """The page that is made for a row, or else the page of its columns."""
+    if name := PAGES.get(type(row)):
+        return reverse(name, args=[request_ids.request_id(row.pk) if isinstance(row, LedgerEntry) else row.pk])
     return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.paginator import Paginator
 from django.db import IntegrityError
 from django.db.models import QuerySet
@@ -16,7 +17,7 @@ from django.utils.text import capfirst
 from keys import names, viewer
 from keys.cards import CardSet
 from keys.errors import Unusable
-from keys.scoped_admin import ScopedAdmin
+from keys.row_versions import STALE, Versioned
 
 # Real searches are shorter. PostgreSQL compares each word with each field, and would plan for hours if there were many.
 LONGEST_TERM = 250
@@ -26,7 +27,7 @@ PATTERNS = ("regex", "iregex")
 REFUSAL = "refused_when_saved"
 
 
-class Listed(ScopedAdmin):
+class Listed(Versioned):
     """The base class of the gateway's admin pages."""
 
     change_list_template = "admin/listed/change_list.html"
@@ -45,7 +46,13 @@ class Listed(ScopedAdmin):
         css: ClassVar = {"all": ["keys/lists.css"]}
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Show filters as menus, and the count as `show_count` writes it."""
+        """Show filters as menus, and the count as `show_count` writes it.
+
+        Raises:
+            IncorrectLookupParameters: a filter has a value that PostgreSQL takes in no text.
+        """
+        if any("\0" in value for _, values in request.GET.lists() for value in values):
+            raise IncorrectLookupParameters
         changelist = super().get_changelist_instance(request)
         changelist.title = self.title or capfirst(str(self.opts.verbose_name_plural))
         for spec in changelist.filter_specs:
@@ -102,10 +109,11 @@ class Listed(ScopedAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        return refusing(form, vars(request)[REFUSAL]) if REFUSAL in vars(request) else form
+        reason = vars(request).get(REFUSAL) or vars(request).get(STALE)
+        return refusing(form, reason) if reason else form
 
 
-def refusing(form: Any, reason: str) -> Any:
+def refusing(form: Any, reason: str | list[str]) -> Any:
     """A class of forms that says this reason in place of being saved."""
 
     class Refusing(form):  # type: ignore[misc]

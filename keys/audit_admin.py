@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -74,7 +75,10 @@ class AuditEventAdmin(LookedAt):
         """The filtered list as CSV, oldest first."""
         if not self.asked(request, "export"):
             raise PermissionDenied
-        events = super().get_changelist_instance(request).get_queryset(request).order_by("id")
+        try:
+            events = super().get_changelist_instance(request).get_queryset(request).order_by("id")
+        except IncorrectLookupParameters:
+            raise Http404("The filter can't be read.") from None
         query = request.GET.urlencode() or None
         return Export(request, "keys_auditevent", "audit.csv", HEADER, _pages(events), query=query)
 

@@ -29,6 +29,11 @@ class Autocomplete(AutocompleteJsonView):
         opts = self.model_admin.opts
         return bool(request.user.has_perm(f"{opts.app_label}.choose_{opts.model_name}", obj))
 
+    def process_request(self, request: HttpRequest) -> Any:
+        """What is asked for. PostgreSQL takes no NUL in a text."""
+        term, *others = super().process_request(request)
+        return term.replace("\0", ""), *others
+
     def get_queryset(self) -> QuerySet[Any]:
         page = self.model_admin
         rows = visible(self.request.user, page.model._default_manager.all(), "choose")

@@ -22,6 +22,10 @@ class Unusable(ValueError):
         self.fields = dict(fields or {})
 
 
+class Conflict(Unusable):
+    """The request can't be carried out because of what was done before, such as a revocation."""
+
+
 @contextmanager
 def refused() -> Iterator[None]:
     """Turn a model's validation errors into one message that names the fields.

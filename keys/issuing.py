@@ -17,7 +17,7 @@ from django.db.models.functions import Least, Now
 from django.utils import timezone
 
 from keys import credentials, demo_data, keyring, names, patterns, virtual_keys
-from keys.errors import Unusable
+from keys.errors import Conflict, Unusable
 from keys.models import (
     MOST_TOKENS,
     Credential,
@@ -196,6 +196,24 @@ def revoke(virtual_key: VirtualKey, cut_streams: bool = False, reason: str = "")
     if cut_streams:
         row.update(cut_streams_at=Now())
     virtual_key.refresh_from_db(fields=["revoked_at", "revoke_reason", "cut_streams_at", "revision"])
+
+
+@transaction.atomic
+def revoke_once(virtual_key: VirtualKey, cut_streams: bool, reason: str) -> None:
+    """Revoke a key for somebody who says why. Of a revoked key, this only cuts open streams, and its reason stays.
+
+    Raises:
+        Unusable: as `revoke`, or there is no reason.
+        Conflict: the key is revoked already, and there are no streams to cut.
+    """
+    row = VirtualKey.objects.select_for_update(no_key=True).get(pk=virtual_key.pk)
+    if row.revoked_at is None:
+        if not reason.strip():
+            raise Unusable("say why the key is revoked: its reason is kept with it", {"reason": []})
+    elif not cut_streams or row.cut_streams_at is not None:
+        kept = f" with the reason “{row.revoke_reason}”, which stays" if row.revoke_reason else ""
+        raise Conflict(f"“{row}” was already revoked on {row.revoked_at:%Y-%m-%d}{kept}")
+    revoke(virtual_key, cut_streams, reason)
 
 
 def check_reason(reason: str) -> str:

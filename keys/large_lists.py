@@ -77,7 +77,7 @@ class PickerFilter(admin.FieldListFilter):
         super().__init__(field, request, params, model, model_admin, field_path)
         self.title = field.verbose_name
         self.chosen = self.used_parameters.get(self.parameter)
-        self.select = PickerSelect(field, model_admin.admin_site, attrs={"data-width": "100%"})
+        self.select = PickerSelect(field, model_admin.admin_site, request.user, attrs={"data-width": "100%"})
         self.others = [
             (name, value)
             for name, values in request.GET.lists()

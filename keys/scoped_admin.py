@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import BaseModelAdmin, InlineModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.widgets import AdminSplitDateTime
-from django.core.exceptions import FieldDoesNotExist, PermissionDenied
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 
 from keys import ceilings
+from keys.pickers import PickerSelect, limit
 from keys.visibility import visible
 
 # To see the first and last characters of credentials, and to search by them.
@@ -42,16 +44,16 @@ class ScopedForms(BaseModelAdmin):  # type: ignore[type-arg]
         return field
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return _limited(super().formfield_for_foreignkey(db_field, request, **kwargs), request)
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs.setdefault("widget", PickerSelect(db_field, self.admin_site))
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        limit([field], request.user)
+        return field
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return _limited(super().formfield_for_manytomany(db_field, request, **kwargs), request)
-
-
-def _limited(field: Any, request: HttpRequest) -> Any:
-    if field is not None:
-        field.queryset = visible(request.user, field.queryset, "choose")
-    return field
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        limit([field], request.user)
+        return field
 
 
 class ScopedInline(ScopedForms, InlineModelAdmin):  # type: ignore[type-arg]
@@ -109,6 +111,14 @@ class ScopedAdmin(ScopedForms, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return self.asked(request, "delete", obj)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """What the URL fills in: values that the form itself would accept from this person."""
+        fields, accepted = self.get_form(request)().fields, {}
+        for name, value in super().get_changeform_initial_data(request).items():
+            with suppress(ValidationError, KeyError, TypeError):
+                accepted[name] = fields[name].clean(value)
+        return accepted
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return visible(request.user, super().get_queryset(request))

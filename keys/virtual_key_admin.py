@@ -228,6 +228,8 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
             raise PermissionDenied
         if virtual_key is None:
             raise Http404
+        if virtual_key.is_closed and not revoked_too:
+            raise PermissionDenied(f"“{virtual_key}” is revoked permanently: issue a new key instead.")
         if not (revoked_too or self.has_change_permission(request, virtual_key)):
             raise PermissionDenied
         return virtual_key
@@ -270,7 +272,10 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
         if not form.is_valid():
             title = f"Cut the open streams of “{virtual_key}”" if revoked else f"Revoke “{virtual_key}”"
             return self.confirm_revoking(request, [virtual_key], title, form)
-        self.take_back(request, [virtual_key], form)
+        try:
+            self.take_back(request, [virtual_key], form)
+        except Unusable as error:
+            self.message_user(request, f"Nothing was changed: {error}.", messages.ERROR)
         return HttpResponseRedirect(reverse(self.row_page, args=[virtual_key.pk]))
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
@@ -288,7 +293,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     def take_back(self, request: HttpRequest, rows: list[Any], form: RevokeForm) -> None:
         cut, reason = form.cleaned_data["cut_streams"], form.cleaned_data.get("reason", "")
         for row in rows:
-            issuing.revoke(row, cut_streams=cut, reason=reason)
+            issuing.revoke_once(row, cut, reason)
         self.note(request, rows, "Revoked, open streams cut" if cut else "Revoked")
 
     def pause_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

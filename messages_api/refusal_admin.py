@@ -177,5 +177,5 @@ def minutes(call: UUID) -> list[datetime]:
 
 
 def in_the_ledger(call: UUID) -> SafeString:
-    url = reverse("admin:usage_ledgerentry_change", args=[call])
-    return format_html('The gateway let this call through: <a href="{}">its row in the ledger</a>.', url)
+    url = reverse("admin:call", args=[request_ids.request_id(call)])
+    return format_html('The gateway let this call through: <a href="{}">its page</a>.', url)

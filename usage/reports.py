@@ -17,7 +17,7 @@ from django.utils import timezone
 from keys import patterns, viewer
 from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 from keys.models import Customer, Team, VirtualKey
-from keys.pickers import Picker
+from keys.pickers import Picker, limit
 from keys.visibility import visible
 from usage import amounts
 from usage.models import OWED, DayTotal, Rollup
@@ -122,10 +122,7 @@ class ReportForm(forms.Form):
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         """A form whose filters offer only what this person may see."""
         super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            if isinstance(field, forms.ModelChoiceField):
-                assert field.queryset is not None
-                field.queryset = visible(user, field.queryset, "choose")
+        limit(self.fields.values(), user)
 
     def clean(self) -> dict[str, Any]:
         """Fill in defaults, and check the range.

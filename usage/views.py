@@ -47,7 +47,7 @@ def report(request: HttpRequest) -> HttpResponse:
             "report": made,
             "lines": made.lines[: reports.LINES] if made else [],
             "measures": made.measures if made else [],
-            "csv_query": query.urlencode(),
+            "csv_query": query.urlencode() if request.user.has_perm("usage.export_rollup") else "",
             "rolled_up_at": rolled_up_at,
             "ever_used": bool(made and made.lines) or visible(request.user, Rollup.objects.all()).exists(),
         },

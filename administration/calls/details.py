@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connection
 
 from keys import provider_kinds
+from keys.visibility import visible
 from usage import paid
 from usage.budgets import Budget
 from usage.cells import shown
@@ -92,17 +93,15 @@ class Details:
         return sum((one.owed for one in self.adjustments), Decimal(0))
 
 
-def of(row: LedgerEntry, *, costs: bool = True) -> Details:
-    """The details of a ledger row, in a fixed number of queries.
-
-    Args:
-        costs: the reader may see what the provider charges; otherwise the row has what the owner pays (usage/paid.py).
-    """
+def of(row: LedgerEntry, user: Any) -> Details:
+    """The details of a ledger row for a person, in a fixed number of queries. To a person who may not see what
+    providers charge, they say what the owner pays (usage/paid.py)."""
+    costs = paid.sees_costs(user)
     adjustments = list(Adjustment.objects.filter(entry_id=row.pk).order_by("pk"))
     return Details(
         steps=steps(row),
         lines=bill(row, costs=costs),
-        charges=charges(row),
+        charges=charges(row, user),
         adjustments=adjustments if costs else [paid.adjustment_as_paid(one) for one in adjustments],
         overrun=Overrun.objects.filter(pk=row.pk).first(),
         flag=PRICE_FLAGS.get(row.price_flag, ""),
@@ -163,13 +162,13 @@ def bill(row: LedgerEntry, *, costs: bool = True) -> list[Line]:
     return lines
 
 
-def charges(row: LedgerEntry) -> list[Charge]:
-    """What the call was charged to budgets."""
+def charges(row: LedgerEntry, user: Any) -> list[Charge]:
+    """What the call was charged to budgets. Of those that the person may not see, only the number is named."""
     with connection.cursor() as cursor:
         cursor.execute(CHARGES, [row.pk])
         found = cursor.fetchall()
     related = ("customer", "team__customer", "virtual_key__customer", "virtual_key__team__customer")
-    budgets = Budget.objects.select_related(*related).in_bulk([budget for budget, *_ in found])
+    budgets = visible(user, Budget.objects.select_related(*related)).in_bulk([budget for budget, *_ in found])
     return [
         Charge(
             str(budgets.get(budget, f"budget {budget}")),

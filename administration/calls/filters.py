@@ -21,7 +21,7 @@ from django.utils import timezone
 from keys import patterns
 from keys.model_names import fold
 from keys.models import Customer, ProviderKey, Team, VirtualKey
-from keys.pickers import Picker
+from keys.pickers import Picker, limit
 from usage import export, request_ids
 from usage.models import OWED, LedgerEntry, Status
 from usage.price_flags import PRICE_FLAGS
@@ -80,6 +80,11 @@ class CallFilter(forms.Form):
     seconds_above = forms.DecimalField(
         label="Seconds above", required=False, min_value=0, max_digits=9, decimal_places=3
     )
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        """A form whose pickers know only what this person may choose."""
+        super().__init__(*args, **kwargs)
+        limit(self.fields.values(), user)
 
     def clean_label(self) -> tuple[str, str] | None:
         """The label's name and value.

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from administration import rooms
 from administration.calls import details, filters
 from administration.calls.filters import CallFilter
-from administration.roles import may, names, visible
+from administration.roles import names, visible
 from administration.rooms import Page
 from keys.exports import Export
 from usage import export, paid, request_ids
@@ -27,7 +27,7 @@ VIEW = ("usage.view_ledgerentry",)
 @require_safe
 def calls(request: HttpRequest) -> HttpResponseBase:
     """The calls that fit the filter in the URL, latest first; with `format=csv`, all of them as a download."""
-    form = CallFilter(request.GET)
+    form = CallFilter(request.GET, user=request.user)
     wanted = None
     if form.is_valid():
         wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all()))
@@ -41,7 +41,7 @@ def calls(request: HttpRequest) -> HttpResponseBase:
         "first_page": "before" not in request.GET,
         "next_query": query(request, before=request_ids.request_id(part.next)) if part and part.next else "",
         "latest_query": query(request),
-        "csv_query": query(request, format="csv") if may(request.user, names.EXPORT_CALLS) else "",
+        "csv_query": query(request, format="csv") if request.user.has_perm(names.EXPORT_CALLS) else "",
         "may_search": True,
     }
     return TemplateResponse(request, "admin/calls/list.html", context)
@@ -63,7 +63,7 @@ def download(request: HttpRequest, form: CallFilter) -> HttpResponseBase:
     Raises:
         PermissionDenied: this person may see calls, and not export them.
     """
-    if not may(request.user, names.EXPORT_CALLS):
+    if not request.user.has_perm(names.EXPORT_CALLS):
         raise PermissionDenied
     wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all(), "export"))
     costs = paid.sees_costs(request.user)
@@ -93,7 +93,7 @@ def call(request: HttpRequest, call: str) -> HttpResponse:
     context: dict[str, Any] = admin.site.each_context(request) | {
         "title": f"Call {request_ids.request_id(row.pk)}",
         "row": row,
-        "call": details.of(row, costs=paid.sees_costs(request.user)),
+        "call": details.of(row, request.user),
         "calls_url": reverse("admin:calls"),
     }
     return TemplateResponse(request, "admin/calls/call.html", context)

@@ -21,7 +21,7 @@ from keys.errors import Unusable
 from keys.forms import at_field
 from keys.models import MOST_TOKENS, Customer, ProviderKey, Team, VirtualKey
 from keys.names import LENGTH
-from keys.pickers import ID, Picker
+from keys.pickers import ID, Picker, limit
 from usage import budget_terms, key_rules, new_keys
 from usage.budget_terms import LimitTerms, Terms
 from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Period, Unit
@@ -137,8 +137,7 @@ class TermsForm(forms.Form):
         provider_keys = visible(user, ProviderKey.objects.filter(active=True).order_by("name"), "choose")
         self.keys = list(provider_keys)
         self.offered = offered(self.keys)
-        for name, rows in (("team", Team.objects.all()), ("customer", Customer.objects.all())):
-            self._field(name).queryset = visible(user, rows, "choose")
+        limit(self.fields.values(), user)
         self._field("provider_keys").queryset = provider_keys
         self.initial.setdefault("provider_keys", [key.pk for key in self.keys[:MOST_ROUTES]])
         self._field("picked").choices = [(model.name, model.name) for model in self.offered]

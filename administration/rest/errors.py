@@ -14,7 +14,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from keys import sign_in
-from keys.errors import Unusable
+from keys.errors import Conflict, Unusable
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,8 @@ def answer(error: Exception, context: Mapping[str, Any]) -> Response | None:
             return _response(error.status_code, error.code, str(error.detail), headers=error.headers)
         case exceptions.ValidationError():
             return _invalid(dict(flattened(error.detail)))
+        case Conflict():
+            return _response(409, "conflict", str(error))
         case Unusable():
             return _response(
                 400, "invalid", str(error), {name: list(texts) or [str(error)] for name, texts in error.fields.items()}

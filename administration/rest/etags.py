@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from administration.rest.errors import RestError
+from keys import row_versions
 
 
 def of(shown: Mapping[str, Any], volatile: Iterable[str]) -> str:
     """The ETag of a row as answers show it, without the members that change by themselves."""
     kept = {name: value for name, value in shown.items() if name not in set(volatile)}
-    return f'"{hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]}"'
+    return f'"{row_versions.of(kept)}"'
 
 
 def check(if_match: str | None, current: str) -> None:

@@ -19,6 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from administration import refused
 from administration.rest import etags, idempotency, paging
 from administration.rest.authentication import ScopeAllows, TokenAuthentication
 from administration.rest.errors import answer as error_answer
@@ -130,7 +131,18 @@ class Resource(GenericViewSet[Any]):
         meta = row._meta
         name = permission or f"{meta.app_label}.{action}_{meta.model_name}"
         if not self.request.user.has_perm(name, row):
-            raise PermissionDenied(f"The person of this token may not do that: it needs the permission {name}.")
+            raise PermissionDenied(refused.sentence(name))
+
+    def require_any(self, action: str) -> None:
+        """Check that the token's person may do this to any row of the resource at all.
+
+        Raises:
+            PermissionDenied: the person may not.
+        """
+        meta = self.get_queryset().model._meta
+        name = f"{meta.app_label}.{action}_{meta.model_name}"
+        if not self.request.user.has_perm(name):
+            raise PermissionDenied(refused.sentence(name))
 
     def rows(self, action: str = "view") -> QuerySet[Any]:
         """The rows that the token's person sees."""
@@ -229,7 +241,8 @@ class Listed(Resource):
     """A resource that can be listed and read."""
 
     def list(self, request: Request) -> Response:
-        """A page of rows."""
+        """A page of rows. A person who may see no row of this kind is refused, instead of shown an empty list."""
+        self.require_any("view")
         rows = self.rows()
         for name, filter_ in self.filters.items():
             if name in request.query_params:

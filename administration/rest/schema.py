@@ -17,7 +17,8 @@ ERRORS = {
     401: "The token is missing, unknown, expired or revoked.",
     403: "The token's scopes or its person's roles don't allow this.",
     404: "There is no such row, or the person may not see it.",
-    409: "A request with this `Idempotency-Key` is still running, or its answer had a secret; or there is one already.",
+    409: "A request with this `Idempotency-Key` is still running, or its answer had a secret; or there is one already, "
+    "or the key is revoked.",
     412: "The row has changed since the version in `If-Match`.",
     413: "The body is too large.",
     415: "The body isn't JSON.",

@@ -153,7 +153,7 @@ def test_a_key_is_named_by_its_owner_its_number_or_its_end(several):
     "command",
     [
         ("rotate_virtual_key", "{}"),
-        ("revoke_virtual_key", "{}", "--cut-streams"),
+        ("revoke_virtual_key", "{}", "--cut-streams", "--reason", "lost"),
         ("issue_gateway_token", "bob", "--virtual-key", "{}"),
         ("set_budget", "key:{}", "100/month"),
         ("set_budget", "key:{}", "month", "--remove"),
@@ -200,11 +200,11 @@ def test_the_commands_take_every_way_to_name_a_key(several):
 @pytest.mark.django_db
 def test_of_a_revoked_key_and_its_successor_the_successor_is_meant():
     old, end = make("ci", "Acme")
-    run("revoke_virtual_key", "ci")
+    run("revoke_virtual_key", "ci", "--reason", "lost")
     new, _ = make("ci", "Acme")
     assert virtual_keys.find("ci") == virtual_keys.find("Acme/ci") == new
     assert virtual_keys.find(f"id:{old.pk}") == virtual_keys.find(end) == old
-    run("revoke_virtual_key", "ci")
+    run("revoke_virtual_key", "ci", "--reason", "lost")
     assert not VirtualKey.objects.filter(revoked_at=None).exists()
     assert f"id:{old.pk}, …{end}, revoked 20" in refusal("revoke_virtual_key", "ci")
 
@@ -257,7 +257,7 @@ def test_a_new_key_of_an_old_name_is_let_in_and_the_old_one_is_not(web, upstream
 
 def filled_in(virtual_key=None, **fields):
     """The form of a key, as a browser sends it."""
-    form = {"name": "ci", "labels": "{}", "routes-TOTAL_FORMS": 1, "routes-MIN_NUM_FORMS": 1, "routes-0-weight": 1}
+    form = {"name": "ci", "labels": "", "routes-TOTAL_FORMS": 1, "routes-MIN_NUM_FORMS": 1, "routes-0-weight": 1}
     form |= {"routes-0-provider_key": ProviderKey.objects.get().pk, "routes-INITIAL_FORMS": 0}
     if virtual_key is not None:
         route = virtual_key.routes.get()

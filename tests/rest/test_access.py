@@ -75,6 +75,7 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
         "customers": {"name": "New"},
         "teams": {"customer_id": customer, "name": "New"},
         "virtual-keys": terms,
+        "virtual-keys/<int:pk>/revoke": {"reason": "test"},
         "virtual-keys/bulk": {"keys": [terms]},
         "budgets": {"virtual_key_id": key, "amount": "5"},
         "limits": {"virtual_key_id": key, "kind": "input_tpm", "rate": 5},

@@ -81,7 +81,7 @@ def test_a_key_is_changed_rotated_paused_and_revoked(program):
     assert len(rotated["secrets"]) == 2
     assert program.post(f"{path}/pause")["state"] == "paused"
     assert program.post(f"{path}/resume")["state"] == "active"
-    assert program.post(f"{path}/revoke", {"cut_streams": True})["state"] == "revoked"
+    assert program.post(f"{path}/revoke", {"cut_streams": True, "reason": "leaked"})["state"] == "revoked"
     assert "is revoked" in error(program.patch(path, {"owner": "bob"}), 400, "invalid")["message"]
     assert program.get("virtual-keys?revoked=false")["data"] == []
     assert plain not in str(program.get("virtual-keys")["data"])
@@ -282,10 +282,18 @@ def test_a_team_admin_issues_keys_of_their_own_team_only(db):
     assert VirtualKey.objects.count() == 2
 
 
-def test_a_revocation_keeps_its_reason(program):
+def test_a_revocation_keeps_its_first_reason(program):
     key, _ = make_key()
+    assert "reason" in error(program.ask("POST", f"virtual-keys/{key.pk}/revoke", {}), 400, "invalid")["fields"]
+    assert program.get(f"virtual-keys/{key.pk}")["state"] == "active"
     revoked = program.post(f"virtual-keys/{key.pk}/revoke", {"reason": "leaked"})
     assert revoked["revoke_reason"] == "leaked"
+    again = program.ask("POST", f"virtual-keys/{key.pk}/revoke", {"reason": "bored"})
+    assert "“leaked”, which stays" in error(again, 409, "conflict")["message"]
+    for action in ("pause", "resume"):
+        refused = program.ask("POST", f"virtual-keys/{key.pk}/{action}", {})
+        assert "is revoked permanently" in error(refused, 409, "conflict")["message"]
+    program.post(f"virtual-keys/{key.pk}/revoke", {"cut_streams": True})
     assert program.get(f"virtual-keys/{key.pk}")["revoke_reason"] == "leaked"
 
 

@@ -55,7 +55,7 @@ def test_a_key_that_was_issued_calls_and_its_call_is_listed(web, token, echo_ali
     path = f"calls/{answer.headers['x-bf-request-id']}"
     call = wait_until(lambda: (found := ask(web, token, "GET", path)).status_code == 200 and found.json())
     assert (call["virtual_key_id"], call["status"]) == (key, "completed")
-    revoked = ask(web, token, "POST", f"virtual-keys/{key}/revoke", {})
+    revoked = ask(web, token, "POST", f"virtual-keys/{key}/revoke", {"reason": "leaked"})
     assert revoked.json()["state"] == "revoked"
     assert post(web, secret).status_code == 401
     refusals = wait_until(lambda: ask(web, token, "GET", f"refusals?virtual_key_id={key}").json()["data"])

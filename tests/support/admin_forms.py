@@ -14,7 +14,7 @@ def shown(response: Any) -> dict[str, Any]:
     parts = [page["adminform"].form]
     for inline in page["inline_admin_formsets"]:
         parts += [inline.formset.management_form, *inline.formset.forms]
-    sent: dict[str, Any] = {}
+    sent: dict[str, Any] = {"_version": page["version"]} if page.get("version") else {}
     for field in (field for part in parts for field in part):
         value, widget = field.value(), field.field.widget
         if isinstance(widget, forms.MultiWidget):

@@ -135,7 +135,12 @@ class Revocation(Members):
     """Why, and whether open streams end, too."""
 
     cut_streams = Flag(required=False, default=False)
-    reason = Text(required=False, default="", allow_blank=True, help_text="It is kept with the key.")
+    reason = Text(
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="Required, unless the key is revoked already. It is kept with the key.",
+    )
 
 
 class VirtualKeys(Explained, Pausable, Listed, Changed):
@@ -253,9 +258,9 @@ class VirtualKeys(Explained, Pausable, Listed, Changed):
     @action(detail=True, methods=["post"], takes=Revocation)
     @written
     def revoke(self, request: Request, pk: Any) -> Response:
-        """Refuse its calls permanently, in every process from the next request on."""
+        """Refuse its calls permanently, in every process from the next request on. Of a revoked key, cut streams."""
         terms = self.taken()
         row = self.row(locked=True)
         self.require("revoke", row)
-        issuing.revoke(row, terms["cut_streams"], terms["reason"])
+        issuing.revoke_once(row, terms["cut_streams"], terms["reason"])
         return self.shown(self.again(row.pk))
