@@ -13,11 +13,10 @@ from django.views.decorators.http import require_safe
 from administration import rooms
 from administration.prices import listed
 from administration.prices.look import look, owner_of
-from administration.roles import visible
 from administration.rooms import Page
 from keys import provider_kinds
 from keys.models import Customer, Team, VirtualKey
-from keys.pickers import Picker
+from keys.pickers import Picker, limit
 from usage.listings import catalogue_version
 from usage.price_tables import Price
 from usage.reports import DayInput
@@ -57,10 +56,7 @@ class LookForm(forms.Form):
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         """A form that offers the owners whom this person may see."""
         super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            if isinstance(field, forms.ModelChoiceField):
-                assert field.queryset is not None
-                field.queryset = visible(user, field.queryset, "choose")
+        limit(self.fields.values(), user)
 
 
 @require_safe

@@ -22,7 +22,7 @@ from keys import patterns, provider_kinds
 from keys.audit.notes import note
 from keys.errors import Unusable
 from keys.models import Customer
-from keys.pickers import Picker
+from keys.pickers import Picker, limit
 from usage import repricing
 from usage.models import LedgerEntry
 from usage.price_runs import Which
@@ -47,8 +47,7 @@ class RangeForm(forms.Form):
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         """A form that offers the customers whom this person may see."""
         super().__init__(*args, **kwargs)
-        field: Any = self.fields["customer"]
-        field.queryset = visible(user, field.queryset, "choose")
+        limit(self.fields.values(), user)
 
     def which(self) -> Which:
         """The calls that the form says."""

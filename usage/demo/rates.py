@@ -10,6 +10,7 @@ from typing import Any
 
 from usage import pricing
 from usage.demo.models_used import MODELS, DemoModel
+from usage.price_rows import NO_ROWS
 from usage.rates import BATCH, FAST, RATES, RESIDENCY, ModelPrice, Rates
 
 # Tiers that the demo's calls have, by what reports them.
@@ -47,7 +48,7 @@ def periods(book: pricing.PriceBook, model: DemoModel, since: datetime, until: d
     at = since
     while at < until:
         price = book.price(model.provider, model.name, at)
-        end = min(until, book.known[model.provider, model.name][1])
+        end = min(until, book.known[model.provider, model.name, NO_ROWS][1])
         yield at, end, price
         at = end
 
