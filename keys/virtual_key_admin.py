@@ -140,7 +140,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     search_help_text = "Name, owner, or the last characters of the key"
     change_form_template = "admin/keys/virtualkey/change_form.html"
 
-    # What other apps look up for the rows of a page, for columns of theirs.
+    # Functions of other apps that look up the facts of their columns for all rows of a page.
     row_facts: ClassVar[tuple[Callable[[HttpRequest, Sequence[VirtualKey]], None], ...]] = ()
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
