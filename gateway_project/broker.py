@@ -42,7 +42,7 @@ class Channel(filesystem.Channel):
         """Take the next message from a queue.
 
         Raises:
-            Empty: there is none.
+            Empty: the queue has no message.
             ChannelError: a message can't be read.
         """
         for name in sorted(os.listdir(self.data_folder_in)):

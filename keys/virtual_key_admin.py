@@ -132,7 +132,7 @@ class VirtualKeyAdmin(LargeList, PausableAdmin):
     change_form_template = "admin/keys/virtualkey/change_form.html"
     change_list_template = "admin/keys/virtualkey/change_list.html"
 
-    # What other apps look up for the rows of a page, for columns of theirs.
+    # Functions of other apps that look up the facts of their columns for all rows of a page.
     row_facts: ClassVar[tuple[Callable[[HttpRequest, Sequence[VirtualKey]], None], ...]] = ()
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:

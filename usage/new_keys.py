@@ -77,7 +77,7 @@ def _check_reach_of_rules(rules: key_rules.KeyRules, provider_keys: list[Provide
     """Refuse models that the team's rules gave the key and that its provider keys don't serve.
 
     Raises:
-        Unusable: it says that the models are the rules', since nobody typed them.
+        Unusable: it names the rules, because the person typed no models.
     """
     try:
         issuing.check_reach(rules.allowed_models, provider_keys)

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from keys import viewer
 from keys.models import Customer
+from tests.support.gateway import wait_until
 from usage.amounts import price, usd
 
 MOMENT = datetime(2026, 11, 29, 22, 38, 5, tzinfo=UTC)
@@ -85,3 +86,19 @@ def test_a_zone_that_does_not_exist_is_refused_and_in_a_cookie_ignored(client, z
     assert configured.TIME_ZONE_COOKIE_NAME not in client.cookies
     client.cookies[configured.TIME_ZONE_COOKIE_NAME] = zone.replace("\0", "")[:1000]
     assert client.get(reverse("admin:login")).status_code == 200
+
+
+def test_a_browser_sends_its_own_zone_with_the_first_page(chromium, served, start_web, collected, settings):
+    web = start_web(var_dir=collected, secret_key=settings.SECRET_KEY)
+    chromium.say("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+
+    def cookies():
+        return {each["name"]: each["value"] for each in chromium.run(chromium.page.context.cookies())}
+
+    chromium.open(f"{web.url}/admin/time-zone/")
+    # The list begins with the browser's zone, by either of its names.
+    first, chosen = (chromium.evaluate(f"document.querySelector('#zone').{of}") for of in ("options[0].value", "value"))
+    assert {first, chosen} <= {"Asia/Calcutta", "Asia/Kolkata"}
+    wait_until(lambda: "time_zone" in cookies(), seconds=10)
+    assert cookies()["time_zone"].strip('"') == chosen
+    assert chromium.violations() == []

@@ -58,7 +58,7 @@ def keys_of(imported):
         {"a_member_of_a_later_version": 1},
     ],
 )
-def test_a_key_of_litellm_whose_restriction_is_lost_is_not_made_unless_told_to(restriction):
+def test_a_key_of_litellm_whose_restriction_is_lost_is_not_made_unless_loosened(restriction):
     given = {"key_alias": "ci", **restriction}
     strict, loose = from_litellm(given), from_litellm(given, loosen=True)
     assert keys_of(strict) == []
@@ -138,7 +138,7 @@ def test_budgets_and_limits_by_model_are_taken_over():
         {"provider_configs": [HAIKU], "budgets": [{"max_limit": -1, "reset_duration": "1d"}]},
     ],
 )
-def test_a_key_of_bifrost_whose_restriction_is_lost_is_not_made_unless_told_to(key):
+def test_a_key_of_bifrost_whose_restriction_is_lost_is_not_made_unless_loosened(key):
     governance = {
         "rate_limits": [{"id": "slow", "request_max_limit": 3, "request_reset_duration": "1d"}],
         "teams": [{"id": "guarded", "name": "Ops", "guardrails": ["no-names"]}],

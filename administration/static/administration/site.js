@@ -92,12 +92,20 @@ document.addEventListener("focusin", ({ target }) => {
 // The first value of the viewer's time zone is the browser's. It holds from the next page on.
 const zoneUrl = document.querySelector("[data-zone-url]")?.dataset.zoneUrl;
 const token = document.querySelector("[name=csrfmiddlewaretoken]")?.value;
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zoneUrl && token) {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   fetch(zoneUrl, {
     method: "POST",
     headers: { "X-CSRFToken": token },
     body: new URLSearchParams({ zone, script: "1" }),
     keepalive: true,
   }).catch(() => {});
+}
+
+// The list of all zones begins with the browser's own, which is chosen if no other was.
+const zones = document.querySelector("select#zone");
+const own = [...(zones?.options ?? [])].find((option) => option.value === zone);
+if (own) {
+  zones.prepend(own);
+  if (zoneUrl) own.selected = true;
 }
