@@ -14,7 +14,7 @@ from keys.models import Credential, VirtualKey
 FOUND = 1_000
 # Characters of a secret's end that are stored.
 ENDS = 4
-# If no word begins like this, texts inside of words are looked for among so many of the newest keys.
+# If no word begins with a text, the newest keys are searched for it inside of words: this many.
 NEWEST = 20_000
 HELP = (
     "The beginning of words of the name, the owner or a label, or the last characters of the key. "

@@ -1,4 +1,4 @@
-"""What all calls come to, whoever makes them: the roll-ups of the front page, of the page of a provider key, and of a
+"""Sums of all calls, without their callers: the roll-ups of the front page, of the page of a provider key, and of a
 report of everything.
 
 `usage_rollup` has a row for each virtual key, model and quarter of an hour. Of a large deployment, that is too much to
