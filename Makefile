@@ -60,6 +60,7 @@ lint: installed-dev  ## ruff, its format check, and mypy on everything
 
 translations: installed-dev  ## compile the catalogues after a change to them (a test names missing translations)
 	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory messages_api/locale
+	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory usage/locale
 
 requirements: installed-dev  ## compile the requirements files from the .in files, with hashes (ARGS=--upgrade)
 	$(PIP_COMPILE) $(ARGS) --output-file=requirements.txt requirements.in

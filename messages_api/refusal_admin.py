@@ -1,4 +1,4 @@
-"""The admin page of refused calls: calls with their own row and counted calls in one list."""
+"""The admin page of refused calls: calls with their own row and counted calls in one list, in the reader's language."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import CharField, QuerySet, Value
 from django.forms import Media
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
+from django.utils.translation import get_language_from_request
 
 from keys import viewer
 from keys.large_lists import PickerFilter
-from keys.models import Language
 from keys.pickers import PickerSelect
 from keys.visibility import visible
 from messages_api.callers import wording
@@ -42,7 +43,8 @@ class ReasonFilter(admin.SimpleListFilter):
     parameter_name = "why"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(codes[0], sentence) for sentence, codes in refusal_reasons.SENTENCES.items()]
+        with wording.spoken(reader(request)):
+            return [(codes[0], refusal_reasons.sentence(codes[0])) for codes in refusal_reasons.SENTENCES.values()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         sentence = refusal_reasons.SENTENCE_OF.get(self.value() or "")
@@ -110,6 +112,11 @@ class RefusalAdmin(ReadOnlyAdmin):
         media: Media = super().media
         return media + PickerSelect(Refusal._meta.get_field("virtual_key"), self.admin_site).media
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Refusal]:
+        # The methods of columns don't get the request, so each row carries the reader's language.
+        rows: QuerySet[Refusal] = super().get_queryset(request)
+        return rows.annotate(reader=Value(reader(request), output_field=CharField()))
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -145,12 +152,13 @@ class RefusalAdmin(ReadOnlyAdmin):
         """The number of calls in the row."""
         if row.minute is None:
             return "1"
-        minute = f"at {viewer.moment(row.minute)}, of which this is the last"
-        return two_lines(f"{viewer.number(row.count)} more", minute)
+        with wording.spoken(row.reader):
+            count = number_format(row.count, force_grouping=True)
+        return two_lines(f"{count} more", f"at {viewer.moment(row.minute)}, of which this is the last")
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> SafeString | str:
-        """The reason and the message."""
+        """The reason and the message, in the reader's language if the message can be translated."""
         return explained(row, row.message)
 
     @admin.display(description="why", ordering="reason")
@@ -164,10 +172,19 @@ class RefusalAdmin(ReadOnlyAdmin):
 
 
 def explained(row: Any, message: str) -> SafeString | str:
-    """The reason, and below it the message to the client: in English, as the page is, whatever language was sent."""
-    sentence = refusal_reasons.sentence(row.reason)
-    shown = wording.again(row.reason, row.facts, Language.ENGLISH) or message
-    return two_lines(sentence, shown) if shown else sentence
+    """The reason, and below it the message to the client: in the reader's language, or else as it was sent."""
+    with wording.spoken(row.reader):
+        sentence = refusal_reasons.sentence(row.reason)
+    shown = wording.again(row.reason, row.facts, row.reader) or message
+    words = two_lines(sentence, shown) if shown else sentence
+    # The rest of the page is in English.
+    return words if row.reader == "en" else format_html('<span lang="{}">{}</span>', row.reader, words)
+
+
+def reader(request: HttpRequest) -> str:
+    """The language of the page's reader, by cookie or browser, if refusals are translated to it; else English."""
+    language = get_language_from_request(request)
+    return next((each for each in (language, language.split("-")[0]) if each in wording.TRANSLATED), "en")
 
 
 def minutes(call: UUID) -> list[datetime]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
 from django.contrib.auth.models import User
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -19,6 +22,7 @@ from keys import issuing
 from keys.connection import Reader
 from keys.models import Customer
 from messages_api.relay import routing
+from tests.money.test_wording import messages
 from tests.support.gateway import CLIENT, ask, credentials, post, refused, wait_until
 from tests.support.issued import make_key
 from tests.support.ledger_rows import empty_ledger, make_cast, make_entry
@@ -26,6 +30,7 @@ from usage import refusal_reasons, request_ids
 from usage.models import Budget, Limit, Refusal
 from usage.refusal_log import KEPT_SINGLY, WAITING, RefusalLog
 
+CATALOGUES = sorted(Path(refusal_reasons.__file__).with_name("locale").glob("*/LC_MESSAGES/django.po"))
 GERMAN = {"HTTP_ACCEPT_LANGUAGE": "de-AT,de;q=0.9,en;q=0.5"}
 
 
@@ -131,42 +136,53 @@ def test_every_refused_call_is_found_by_the_id_that_the_caller_has(
     assert str(status) in line
 
 
-def test_a_budget_speaks_english_on_the_page_and_the_customers_language_to_the_caller(web, alice, admin):
+def test_a_budget_speaks_to_the_reader_not_to_the_caller(web, alice, admin):
     Customer.objects.update(language="ja")
     Budget.objects.create(team=alice.team, amount=Decimal("0.000001"))
     answer = post(web, alice.key)
     assert "予算" in refused(answer, 429, "billing_error") or "チーム" in answer.text
     call = answer.headers["request-id"]
     wait_until(lambda: rows(listed(admin, call)), seconds=10)
-    # The page is in English, whatever the browser's language.
-    english = texts(listed(admin, call, **GERMAN))[0]
+    english, german = (texts(listed(admin, call, **headers))[0] for headers in ({}, GERMAN))
     assert "A budget has too little left This call needs up to $" in english
     assert "for team Research" in english
-    assert "チーム" not in english
+    assert "Ein Budget hat zu wenig übrig Dieser Aufruf benötigt bis zu" in german
+    assert "チーム" not in english + german
     page = admin.get(f"/admin/usage/refusal/{request_ids.parse(call)}/change/", **GERMAN).content.decode()
-    assert "This call needs up to $" in page
-    assert '<html lang="en-gb"' in page
+    assert "Dieser Aufruf benötigt bis zu" in page
     assert "チーム" in page, "the message to the caller is there word for word"
 
 
-def test_a_limit_speaks_english_on_the_page_and_the_customers_language_to_the_caller(web, echo_alice, admin):
+def test_a_limit_speaks_to_the_reader_not_to_the_caller(web, echo_alice, admin):
     Customer.objects.update(language="de")
     Limit.objects.create(kind="rpm", rate=1, burst=1, virtual_key=echo_alice.virtual_key)
     answers = [post(web, echo_alice.key, ask(model="echo-1")) for _ in range(2)]
     assert "Grenze von" in refused(answers[1], 429, "rate_limit_error")
     call = answers[1].headers["request-id"]
     wait_until(lambda: rows(listed(admin, call)), seconds=10)
-    assert "Limit of 1 request a minute" in texts(listed(admin, call, HTTP_ACCEPT_LANGUAGE="nl"))[0]
+    assert "Limit of 1 request a minute" in texts(listed(admin, call))[0]
+    assert "1 verzoek per minuut" in texts(listed(admin, call, HTTP_ACCEPT_LANGUAGE="nl"))[0]
 
 
-@pytest.mark.parametrize("accepted", ["", "en-US", "de-CH", "zh-CN,zh;q=0.9", "tlh, \x80;q=x"])
-def test_reasons_are_in_the_language_of_the_page(admin, accepted):
+@pytest.mark.parametrize(
+    ("accepted", "said"),
+    [
+        ("", "The credential was revoked"),
+        ("en-US", "The credential was revoked"),
+        ("sv", "The credential was revoked"),
+        ("de-CH", "Die Zugangsdaten wurden widerrufen"),
+        ("pt-BR", "A credencial foi revogada"),
+        ("zh-CN,zh;q=0.9", "凭据已被撤销"),
+        ("tlh, \x80;q=x", "The credential was revoked"),
+    ],
+)
+def test_reasons_are_in_the_readers_language(admin, accepted, said):
     log = RefusalLog(Here())
     noted(log, 1)
     save(log)
     page = listed(admin, HTTP_ACCEPT_LANGUAGE=accepted)
-    assert "The credential was revoked" in texts(page)[0]
-    assert "The credential was revoked" in page.content.decode().split("result_list")[0], "the filter says it too"
+    assert said in texts(page)[0]
+    assert said in page.content.decode().split("result_list")[0], "the filter says it too"
 
 
 @pytest.mark.django_db
@@ -285,6 +301,25 @@ def test_every_reason_has_a_sentence():
 
 def named(each):
     return each.arg == "reason" and isinstance(each.value, ast.Constant | ast.JoinedStr)
+
+
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.parts[-3])
+def test_catalogues_of_reasons_are_complete_and_compiled(path):
+    with path.open("rb") as file:
+        catalogue = read_po(file)
+    assert {entry.id for entry in catalogue if entry.id and entry.string and not entry.fuzzy} == set(
+        refusal_reasons.SENTENCES
+    )
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue)
+    compiled.seek(0)
+    with path.with_suffix(".mo").open("rb") as file:
+        assert messages(file) == messages(compiled), "say make translations"
+
+
+def test_reasons_are_said_in_the_languages_that_budgets_are():
+    spoken = Path(routing.__file__).parent.parent / "locale"
+    assert {path.parts[-3] for path in CATALOGUES} == {each.name for each in spoken.iterdir()}
 
 
 @pytest.mark.django_db(transaction=True)
