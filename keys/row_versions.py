@@ -70,7 +70,7 @@ class Versioned(ScopedAdmin):
     def version(self, request: HttpRequest, row: Any) -> str:
         """The version of a row by what its form, and those of its inlines, would overwrite."""
         fields = flatten_fieldsets(self.get_fieldsets(request, row))
-        shown = {"": self.get_form(request, row, change=True, fields=fields)(instance=row).initial}
+        shown: dict[str, Any] = {"": self.get_form(request, row, change=True, fields=fields)(instance=row).initial}
         for form_set, inline in self.get_formsets_with_inlines(request, row):
             if inline.has_change_permission(request, row):
                 rows = form_set(instance=row, queryset=inline.get_queryset(request)).initial_forms

@@ -68,7 +68,7 @@ def test_the_page_of_a_refused_download_names_the_roles_that_may() -> None:
 def test_the_overview_says_nothing_about_budgets_that_its_reader_does_not_see(who: str) -> None:
     empty_ledger()
     cast, client = make_role_cast(), Client()
-    Budget.objects.create(customer=cast.row("keys.customer"), amount=5000, period="month")
+    Budget.objects.create(customer_id=cast.row("keys.customer").pk, amount=5000, period="month")
     reader = cast.people[who]
     assert reader is not None
     client.force_login(reader)
