@@ -43,7 +43,7 @@ class Versioned(ScopedAdmin):
     """
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Compare the versions while nobody else can change the row."""
+        """Compare the versions while the row is locked."""
         if object_id is None or request.method != "POST" or not (named := request.POST.get(FIELD)):
             return super().changeform_view(request, object_id, *args, **kwargs)
         with transaction.atomic():
@@ -125,4 +125,4 @@ def changed_since(request: HttpRequest, row: Any, opened_at: int) -> list[str]:
 def _who(event: AuditEvent, words: Words, request: HttpRequest, sees: bool) -> str:
     if (event.actor_kind, event.actor_id) == ("person", request.user.pk):
         return "you"
-    return words.who(event) if sees else "somebody else"
+    return words.who(event) if sees else "another person"

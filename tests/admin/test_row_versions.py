@@ -1,4 +1,4 @@
-"""Two people, or two tabs, change the same row: nobody's change is lost without a word."""
+"""Two people, or two tabs, change the same row: no change is lost without a word."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ def test_people_who_may_not_see_the_audit_log_do_not_learn_who_it_was(admin_clie
     opened = shown(client.get(page))
     save(admin_client, page, owner="bob@example.com")
     said = faults(send(client, page, opened, max_tokens="100"))
-    assert "somebody else: Virtual key" in said
+    assert "another person: Virtual key" in said
     assert "owner – → bob@example.com" in said
     assert "admin:" not in said
