@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 
 from keys import issuing, names, provider_keys, virtual_keys
 from keys.errors import Unusable
+from keys.form_fields import LabelsField, expiry
 from keys.models import Credential, GatewayToken, ProviderKey, VirtualKey
 
 NEW_SECRET = "The provider's API key, or its JSON."  # noqa: S105 (a help text)
@@ -55,6 +56,9 @@ def usable_patterns(patterns: list[str]) -> list[str]:
 class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
     """The terms of a new or changed virtual key."""
 
+    expires_at = expiry()
+    labels = LabelsField()
+
     class Meta:
         model = VirtualKey
         fields = (
@@ -71,7 +75,6 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "expires_at",
             "labels",
         )
-        help_texts: ClassVar = {"expires_at": "In your time zone. Empty: never."}
 
     def clean_name(self) -> str:
         with refusals_shown():
@@ -95,12 +98,6 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             with refusals_shown():
                 issuing.check_expiry(expires_at)
         return expires_at
-
-    def clean_labels(self) -> dict[str, str]:
-        labels = self.cleaned_data["labels"] or {}
-        with refusals_shown():
-            issuing.check_labels(labels)
-        return labels
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -200,7 +200,7 @@ def revoke(virtual_key: VirtualKey, cut_streams: bool = False, reason: str = "")
 
 @transaction.atomic
 def revoke_once(virtual_key: VirtualKey, cut_streams: bool, reason: str) -> None:
-    """Revoke a key for somebody who says why. Of a revoked key, this only cuts open streams, and its reason stays.
+    """Revoke a key for a stated reason. Of a revoked key, this only cuts open streams, and its reason stays.
 
     Raises:
         Unusable: as `revoke`, or there is no reason.

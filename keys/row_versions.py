@@ -43,7 +43,7 @@ class Versioned(ScopedAdmin):
     """
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Compare the versions while nobody else can change the row."""
+        """Compare the versions while the row is locked."""
         if object_id is None or request.method != "POST" or not (named := request.POST.get(FIELD)):
             return super().changeform_view(request, object_id, *args, **kwargs)
         with transaction.atomic():
@@ -70,7 +70,7 @@ class Versioned(ScopedAdmin):
     def version(self, request: HttpRequest, row: Any) -> str:
         """The version of a row by what its form, and those of its inlines, would overwrite."""
         fields = flatten_fieldsets(self.get_fieldsets(request, row))
-        shown = {"": self.get_form(request, row, change=True, fields=fields)(instance=row).initial}
+        shown: dict[str, Any] = {"": self.get_form(request, row, change=True, fields=fields)(instance=row).initial}
         for form_set, inline in self.get_formsets_with_inlines(request, row):
             if inline.has_change_permission(request, row):
                 rows = form_set(instance=row, queryset=inline.get_queryset(request)).initial_forms
@@ -125,4 +125,4 @@ def changed_since(request: HttpRequest, row: Any, opened_at: int) -> list[str]:
 def _who(event: AuditEvent, words: Words, request: HttpRequest, sees: bool) -> str:
     if (event.actor_kind, event.actor_id) == ("person", request.user.pk):
         return "you"
-    return words.who(event) if sees else "somebody else"
+    return words.who(event) if sees else "another person"

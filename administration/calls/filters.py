@@ -19,6 +19,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.utils import timezone
 
 from keys import patterns
+from keys.form_fields import MomentInput
 from keys.model_names import fold
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from keys.pickers import Picker, limit
@@ -37,15 +38,6 @@ SESSION = "claude_code_session"
 def reference(name: str) -> Any:
     """A foreign key of the ledger."""
     return LedgerEntry._meta.get_field(name)
-
-
-class MomentInput(forms.DateTimeInput):
-    """A date and time by the browser's own calendar."""
-
-    input_type = "datetime-local"
-
-    def __init__(self) -> None:
-        super().__init__(format="%Y-%m-%dT%H:%M")
 
 
 class CallFilter(forms.Form):

@@ -43,7 +43,7 @@ def likeness(virtual_key: VirtualKey, form: TermsForm) -> Likeness:
         "default_max_tokens": virtual_key.default_max_tokens,
         "adaptive_weights": virtual_key.adaptive_weights,
         "expires_at": later,
-        "labels": "\n".join(f"{name}={value}" for name, value in virtual_key.labels.items()),
+        "labels": virtual_key.labels,
     }
     left_out = [
         f"Provider key {route.provider_key} is switched off: it isn't offered."

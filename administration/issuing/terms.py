@@ -13,11 +13,11 @@ from typing import Any
 from django import forms
 from django.db.models import Model
 
-from administration.calls.filters import MomentInput
 from administration.issuing.offered import offered
 from administration.roles import names, visible
-from keys import ceilings, commands, customers, issuing
+from keys import ceilings, customers, issuing
 from keys.errors import Unusable
+from keys.form_fields import LabelsField, expiry
 from keys.forms import at_field
 from keys.models import MOST_TOKENS, Customer, ProviderKey, Team, VirtualKey
 from keys.names import LENGTH
@@ -111,10 +111,8 @@ class TermsForm(forms.Form):
     input_tpm = _rate("Input tokens a minute")
     output_tpm = _rate("Output tokens a minute")
     parallel = _rate("Calls at once")
-    expires_at = forms.DateTimeField(
-        label="Expires", required=False, widget=MomentInput, help_text="In your time zone. Empty: never."
-    )
-    labels = _lines("Labels", "name=value, one a line. Each ledger row of the key carries them.")
+    expires_at = expiry()
+    labels = LabelsField()
     denied_models = _list("Denied models", "Names and patterns. They win over the allowed ones.")
     fallback_models = _list("Fallback models", "To try in turn if the requested one can't answer.")
     max_tokens = forms.IntegerField(
@@ -237,11 +235,6 @@ class TermsForm(forms.Form):
         if "provider_keys" in cleaned and "allowed_models" not in self.errors:
             with at_field(self, "allowed_models"):
                 issuing.check_reach(self.allowed, cleaned["provider_keys"])
-        self.own_labels: dict[str, str] = {}
-        with at_field(self, "labels"):
-            lines = [line.strip() for line in cleaned.get("labels", "").splitlines() if line.strip()]
-            self.own_labels = commands.labels(lines)
-            issuing.check_labels(self.own_labels)
         with at_field(self, "expires_at"):
             issuing.check_expiry(cleaned.get("expires_at"))
         self._check_max_tokens(cleaned)
@@ -345,7 +338,7 @@ class TermsForm(forms.Form):
             default_max_tokens=cleaned["default_max_tokens"],
             adaptive_weights=cleaned["adaptive_weights"],
             expires_at=own.expires_at or cleaned["expires_at"],
-            labels={**self.own_labels, **own.labels},
+            labels={**cleaned["labels"], **own.labels},
         )
         if not self.user.has_perm(names.ISSUE_KEY, key):
             owner = team or customer

@@ -58,14 +58,13 @@ def filled_in(name="alice", provider_keys=(), weight=1, **fields):
     routes: dict[str, object] = {}
     for number, provider_key in enumerate(provider_keys):
         routes |= {f"routes-{number}-provider_key": provider_key.pk, f"routes-{number}-weight": weight}
-    blank = {"team": "", "owner": "", "allowed_models": "", "denied_models": "", "labels": "{}"}
-    dates = {"expires_at_0": "", "expires_at_1": ""}
+    blank = {"team": "", "owner": "", "allowed_models": "", "denied_models": "", "labels": "", "expires_at": ""}
     management = {
         "routes-TOTAL_FORMS": max(1, len(provider_keys)),
         "routes-INITIAL_FORMS": 0,
         "routes-MIN_NUM_FORMS": 1,
     }
-    return {"name": name} | blank | dates | management | routes | fields
+    return {"name": name} | blank | management | routes | fields
 
 
 def issue(client, **fields):

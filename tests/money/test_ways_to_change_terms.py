@@ -57,7 +57,6 @@ class Ways:
 
     def new_page(self, terms: Terms) -> str:
         shown = {"name": self.fresh(), "team": self.key.team_id, **fields(terms)}
-        shown["expires_at"] = shown.pop("expires_at_0", "")
         weight = shown.pop("routes__0__weight", "")
         shown |= {f"weight_{self.echo.pk}": weight} if weight else {}
         answer = self.pages.post("/admin/keys/virtualkey/add/", issuing_terms(**shown))
@@ -172,19 +171,25 @@ class Ways:
         return found
 
 
+def lines_of(labels: Terms) -> str:
+    """Labels as a form takes them. What isn't text is nothing that a person can enter."""
+    strings = all(isinstance(value, str) for value in labels.values())
+    return "\n".join(f"{name}={value}" for name, value in labels.items()) if strings else json.dumps(labels)
+
+
 def fields(terms: Terms) -> Terms:
     """The terms as a key's form names them."""
     found: Terms = {}
     for name, value in terms.items():
         if name == "expires_at":
-            found |= {"expires_at_0": value[:10], "expires_at_1": value[11:16]}
+            found["expires_at"] = value[:16]
         elif name == "weight":
             found["routes__0__weight"] = str(value)
         else:
             found[name] = (
                 ", ".join(value)
                 if isinstance(value, list)
-                else json.dumps(value)
+                else lines_of(value)
                 if isinstance(value, dict)
                 else str(value)
             )

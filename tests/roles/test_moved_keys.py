@@ -56,7 +56,7 @@ def move_in_form(user, key, team):
     }
     form |= {"routes-TOTAL_FORMS": 1, "routes-INITIAL_FORMS": 1, "routes-0-id": route.pk, "routes-0-weight": 1}
     form |= {"routes-0-virtual_key": key.pk, "routes-0-provider_key": route.provider_key_id, "name": key.name}
-    form |= {"team": team.pk if team else "", "labels": "{}", "owner": ""}
+    form |= {"team": team.pk if team else "", "labels": "", "owner": ""}
     form |= {"credentials-TOTAL_FORMS": 1, "credentials-INITIAL_FORMS": 1}
     form |= {"credentials-0-id": key.credentials.get().pk, "credentials-0-virtual_key": key.pk}
     return client.post(reverse("admin:keys_virtualkey_change", args=[key.pk]), form, follow=True)

@@ -39,7 +39,7 @@ def test_no_page_links_to_what_its_reader_may_not_do(who: str) -> None:
         for link in LINK.findall(answer.content.decode()):
             path = unescape(link)
             url = page + path if path.startswith("?") else path
-            # The order of a list's columns and the pages of a list refuse nobody.
+            # The order of a list's columns and the pages of a list refuse no reader.
             if not url.startswith("/") or "o=" in url or url in seen:
                 continue
             seen.add(url)
@@ -65,10 +65,10 @@ def test_the_page_of_a_refused_download_names_the_roles_that_may() -> None:
 
 
 @pytest.mark.parametrize("who", ["member", "team admin"])
-def test_the_overview_says_nothing_about_budgets_that_its_reader_does_not_see(who: str) -> None:
+def test_the_overview_leaves_out_budgets_that_its_reader_does_not_see(who: str) -> None:
     empty_ledger()
     cast, client = make_role_cast(), Client()
-    Budget.objects.create(customer=cast.row("keys.customer"), amount=5000, period="month")
+    Budget.objects.create(customer_id=cast.row("keys.customer").pk, amount=5000, period="month")
     reader = cast.people[who]
     assert reader is not None
     client.force_login(reader)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.db import migrations, models
 
-SQL = Path(__file__).resolve().parent.parent / "sql" / "charges.sql"
+SQL = Path(__file__).resolve().parent.parent / "sql"
 CHARGE: dict[str, Any] = {"decimal_places": 12, "max_digits": 30, "null": True}
 
 
@@ -30,5 +30,5 @@ class Migration(migrations.Migration):
             "cost_factor",
             models.DecimalField(help_text="the part of it that the provider charges, if not all of it", **CHARGE),
         ),
-        migrations.RunSQL(SQL.read_text()),
+        migrations.RunSQL((SQL / "charges.sql").read_text(), (SQL / "before_charges.sql").read_text()),
     ]

@@ -31,6 +31,11 @@ TABLES = {
     ),
     "usage_exchangerate": Watched(plain="currency valid_from rate source"),
 }
+BEFORE = {
+    "usage_price": Watched(
+        plain="provider model valid_from input output cache_read cache_write_5m cache_write_1h web_search note"
+    ),
+}
 COPIED = "copied for this provider, so that it still comes before a pattern's price"
 
 
@@ -200,5 +205,5 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.RunSQL(unwatch(["usage_price"]) + watch(TABLES), unwatch(TABLES)),
+        migrations.RunSQL(unwatch(BEFORE) + watch(TABLES), unwatch(TABLES) + watch(BEFORE)),
     ]

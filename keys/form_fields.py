@@ -1,0 +1,73 @@
+"""Form fields that several pages show, so that the same thing is entered in the same way everywhere."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from keys import commands, issuing
+from keys.errors import Unusable
+
+
+class MomentInput(forms.DateTimeInput):
+    """A date and time by the browser's own calendar."""
+
+    input_type = "datetime-local"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%dT%H:%M")
+
+    def format_value(self, value: Any) -> str | None:
+        """The value as browsers take it, with its seconds if it has any: a form that is sent back changes nothing."""
+        if isinstance(value, datetime) and value.second:
+            return value.strftime("%Y-%m-%dT%H:%M:%S")
+        return super().format_value(value)
+
+
+def expiry(label: str = "Expires") -> forms.DateTimeField:
+    """The field of a virtual key's expiry."""
+    text = "In your time zone. Empty: never."
+    return forms.DateTimeField(label=label, required=False, widget=MomentInput, help_text=text)
+
+
+class LabelsField(forms.CharField):
+    """Labels as `name=value`, one a line. Their value is an object: an empty one without labels."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Labels",
+            required=False,
+            max_length=issuing.LABELS * 2 * (issuing.LABEL_LENGTH + 1),
+            help_text="name=value, one a line. Each ledger row of the key carries them.",
+            widget=forms.Textarea(attrs={"rows": 2, "cols": 30}),
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        """The lines of an object."""
+        return "\n".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, dict) else value
+
+    def clean(self, value: Any) -> dict[str, str]:
+        """The object that lines mean.
+
+        Raises:
+            ValidationError: a line isn't `name=value`, or there are too many or too long labels.
+        """
+        lines = [line.strip() for line in str(super().clean(value)).splitlines() if line.strip()]
+        try:
+            found = commands.labels(lines)
+            issuing.check_labels(found)
+        except Unusable as error:
+            raise ValidationError(str(error)) from None
+        return found
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Whether the lines mean other labels, or none that can be read. Lines that are sent back as shown don't."""
+        if str(data or "").split() == self.prepare_value(initial or {}).split():
+            return False
+        try:
+            return self.clean(data) != (initial or {})
+        except ValidationError:
+            return True
