@@ -294,7 +294,7 @@ def test_a_mark_up_is_held_spent_and_shown_to_the_owner(web: Web, echo_alice: Ca
     used = TokenCounts(input_tokens=called.input_tokens, output_tokens=called.output_tokens)
     assert called.cost == listed.cost(used) > 0
     assert called.charge == called.cost * Decimal("1.5")
-    assert called.price_version.startswith(f"price {price.pk} on price ")
+    assert called.price_version.startswith(f"price {price.pk} on ")
     assert called.held > listed.output / 1000 * Decimal("1.5")
     assert Window.objects.get(budget=budget).spent == called.charge
     usage = CLIENT.get(f"{web.url}/v1/usage", headers=credentials(echo_alice.key)).json()
