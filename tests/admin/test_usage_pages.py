@@ -13,7 +13,7 @@ from keys.models import Team, VirtualKey
 from tests.support.ledger_rows import empty_ledger, make_cast, make_entry
 from usage import request_ids
 from usage.admin import ModelFilter
-from usage.models import Adjustment, Hold, LedgerEntry, Overrun, Price, Process, Refusal, Rollup
+from usage.models import Adjustment, DayTotal, Hold, LedgerEntry, Overrun, Price, Process, Refusal
 
 pytestmark = pytest.mark.django_db
 
@@ -63,9 +63,7 @@ def test_a_call_is_found_by_its_request_id(cast, admin):
 def test_a_call_is_found_by_how_it_ended_and_was_priced(cast, admin):
     make_entry(cast.alice, status="failed", provider_key=cast.provider_key)
     make_entry(cast.bob, price_flag="unpriced", model="claude-next")
-    Rollup.objects.create(
-        bucket=timezone.now(), customer=cast.bob.customer, virtual_key=cast.bob, model="claude-next", status="completed"
-    )
+    DayTotal.objects.create(bucket=timezone.now(), model="claude-next", status="completed")
     assert found(admin, "ledgerentry", status__exact="failed") == 1
     assert found(admin, "ledgerentry", price_flag="unpriced") == 1
     assert found(admin, "ledgerentry", model="claude-next") == 1
@@ -185,13 +183,7 @@ def test_thousands_are_grouped_in_counts():
 
 def test_the_filter_by_model_says_that_there_are_more(cast, admin, monkeypatch):
     for number in range(3):
-        Rollup.objects.create(
-            bucket=timezone.now(),
-            customer=cast.bob.customer,
-            virtual_key=cast.bob,
-            model=f"m-{number}",
-            status="failed",
-        )
+        DayTotal.objects.create(bucket=timezone.now(), model=f"m-{number}", status="failed")
     assert "there are more" not in admin.get("/admin/usage/ledgerentry/").content.decode()
     monkeypatch.setattr(ModelFilter, "MOST", 2)
     page = admin.get("/admin/usage/ledgerentry/").content.decode()

@@ -15,7 +15,7 @@ from tests.support.asked_arbiter import arbiter, give_credential, settlement
 from tests.support.ledger_rows import make_cast
 from usage import functions
 from usage.arbitration import Admission, HoldColumns, Passed, Settlement, UsageColumns
-from usage.models import Adjustment, Hold, LedgerEntry, Rollup
+from usage.models import Adjustment, DayTotal, Hold, LedgerEntry, Rollup
 from usage.models import Tokens as TokenColumns
 from usage.request_ids import new_id
 
@@ -50,9 +50,9 @@ def test_a_row_has_the_columns_of_its_struct():
 
 
 def test_all_tables_with_tokens_have_the_same_token_columns():
-    tokens = functions.columns(UsageColumns).keys()
+    tokens = functions.columns(UsageColumns).keys() | {"charge"}
     assert fields(TokenColumns) == tokens
-    for model in (LedgerEntry, Adjustment, Rollup):
+    for model in (LedgerEntry, Adjustment, Rollup, DayTotal):
         assert tokens <= fields(model)
 
 

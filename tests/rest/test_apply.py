@@ -75,7 +75,7 @@ def test_a_file_makes_the_deployment(apply, tmp_path):
         "+ limit input_tpm 40000 of Acme/Research",
         "+ virtual key Acme/Research/ci",
         "+ budget $50 a month of Acme/Research/ci",
-        "+ budget $20 a week of Acme/Research/ci",
+        "+ budget $20 a week, soft, alerts at 50, 80 % of Acme/Research/ci",
         "+ virtual key Acme/ops",
     ]
     assert keyring.decrypt(ProviderKey.objects.get(name="main").secret_ciphertext) == SECRET

@@ -31,10 +31,11 @@ OF_THE_DEPLOYMENT = {
     *("keys.gateway", "keys.providerkey", "keys.providerkeycheck", "keys.modelalias", "keys.cooldown"),
     *("keys.performance", "keys.modellist", "keys.signincount", "keys.auditevent", "keys.auditname", "keys.auditseal"),
     *("usage.process", "usage.worker", "usage.arbiterversion", "usage.writer", "usage.price", "usage.rollupstate"),
+    *("usage.exchangerate", "keys.demodata"),
 }
 # Counters and sums, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
-    *("usage.limitstate", "usage.credentialuse", "usage.ownerday"),
+    *("usage.limitstate", "usage.credentialuse", "usage.ownerday", "usage.quartertotal", "usage.daytotal"),
     *("administration.apitoken", "administration.restanswer"),
 }
 
@@ -281,7 +282,8 @@ def test_an_owner_adds_a_person_who_sets_a_password_by_the_link_once(client: Cli
 
 def test_pages_give_no_role_that_the_giver_lacks(client: Client, teams: tuple[Team, Team]) -> None:
     client.force_login(person("bob", Role.TEAM_ADMIN, team=teams[0]))
-    form = {"username": "carol", "email": "", "role": "owner", "customer": "", "team": ""}
-    answer = client.post(reverse("admin:administration_person_add"), form)
-    assert giving.NOT_YOURS in answer.content.decode()
+    for role, said in (("owner", "owner is not one of the available choices"), ("team_admin", giving.NOT_YOURS)):
+        form = {"username": "carol", "email": "", "role": role, "customer": "", "team": ""}
+        answer = client.post(reverse("admin:administration_person_add"), form)
+        assert said in answer.content.decode()
     assert not User.objects.filter(username="carol").exists()
