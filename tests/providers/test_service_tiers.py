@@ -15,6 +15,8 @@ from tests.support.gateway import post, row, rows
 from tests.support.openai_events import decode
 from tests.support.openai_provider import DONE, USAGE, ask_gpt, chunk, completion, issue_openai
 from usage import pricing
+from usage.price_rows import COST, PRICE_COLUMNS
+from usage.rates import RATES
 from usage.tokens import TokenCounts
 
 NOW = datetime.now(UTC)
@@ -114,8 +116,8 @@ def test_a_hold_covers_the_dearest_tier_that_was_asked_for(web, upstream, served
 
 
 def test_an_own_price_is_as_much_dearer_or_cheaper_in_a_tier_as_the_list_says():
-    own = dict.fromkeys(pricing.PRICE_COLUMNS, Decimal(3))
-    row = own | {"id": 1, "provider": "openai", "model": "gpt-5", "valid_from": NOW - timedelta(days=1)}
+    own = dict.fromkeys(PRICE_COLUMNS) | dict.fromkeys((*RATES, "web_search"), Decimal(3))
+    row = own | {"id": 1, "sets": COST, "provider": "openai", "model": "gpt-5", "valid_from": NOW - timedelta(days=1)}
     price = pricing.build([row]).price("openai", "gpt-5", NOW)
     used = TokenCounts(input_tokens=1_000_000, output_tokens=1_000_000)
     costs = {tier: price.cost(used, service_tier=tier) for tier in ("default", "flex", "priority", "scale")}
