@@ -200,18 +200,15 @@ def revoke(virtual_key: VirtualKey, cut_streams: bool = False, reason: str = "")
 
 @transaction.atomic
 def revoke_once(virtual_key: VirtualKey, cut_streams: bool, reason: str) -> None:
-    """Revoke a key for a stated reason. Of a revoked key, this only cuts open streams, and its reason stays.
+    """Revoke a key. Of a revoked key, this only cuts open streams: its reason stays.
 
     Raises:
-        Unusable: as `revoke`, or there is no reason.
-        Conflict: the key is revoked already, and there are no streams to cut.
+        Unusable: as `revoke`.
+        Conflict: the key was revoked already, for another reason than this one.
     """
     row = VirtualKey.objects.select_for_update(no_key=True).get(pk=virtual_key.pk)
-    if row.revoked_at is None:
-        if not reason.strip():
-            raise Unusable("say why the key is revoked: its reason is kept with it", {"reason": []})
-    elif not cut_streams or row.cut_streams_at is not None:
-        kept = f" with the reason “{row.revoke_reason}”, which stays" if row.revoke_reason else ""
+    if row.revoked_at is not None and reason.strip() not in ("", row.revoke_reason):
+        kept = f" with the reason “{row.revoke_reason}”, which stays" if row.revoke_reason else " without a reason"
         raise Conflict(f"“{row}” was already revoked on {row.revoked_at:%Y-%m-%d}{kept}")
     revoke(virtual_key, cut_streams, reason)
 

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from keys import issuing, keyring, pausing
-from keys.errors import Unusable
+from keys.errors import Conflict, Unusable
 from keys.models import Credential, CredentialKind, Customer, Gateway, Team, VirtualKey
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
 from tests.support.owner import own_secrets as own_secrets
@@ -137,7 +137,9 @@ def test_a_revocation_is_for_good():
     issuing.revoke(alice)
     at = alice.revoked_at
     issuing.revoke(alice)
-    pausing.resume(alice)
+    for change in (pausing.pause, pausing.resume):
+        with pytest.raises(Conflict, match="revoked permanently"):
+            change(alice)
     assert alice.state == "revoked"
     assert alice.revoked_at == at
     assert alice.cut_streams_at is None

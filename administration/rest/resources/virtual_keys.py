@@ -139,7 +139,7 @@ class Revocation(Members):
         required=False,
         default="",
         allow_blank=True,
-        help_text="Required, unless the key is revoked already. It is kept with the key.",
+        help_text="Kept with the key. Of a key that was revoked for another reason, it is a 409.",
     )
 
 

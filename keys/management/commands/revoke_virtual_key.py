@@ -17,10 +17,11 @@ class Command(commands.GatewayCommand):
             help=f"the virtual key: {virtual_keys.SAID}",
         )
         parser.add_argument("--cut-streams", action="store_true", help="also end its open streams")
-        parser.add_argument("--reason", default="", metavar="TEXT", help="why; it is kept with the key (required)")
+        parser.add_argument("--reason", default="", metavar="TEXT", help="why; it is kept with the key")
 
     def handle(self, **options: Any) -> None:
         virtual_key = virtual_keys.find(options["name"])
-        revoked_before = virtual_key.revoked_at is not None
+        before = virtual_key.revoked_at
         issuing.revoke_once(virtual_key, options["cut_streams"], options["reason"])
-        self.say(f"Cut the open streams of “{virtual_key}”." if revoked_before else f"Revoked “{virtual_key}”.")
+        done = f"“{virtual_key}” was already revoked on {before:%Y-%m-%d}." if before else f"Revoked “{virtual_key}”."
+        self.say(f"{done} Its open streams end now." if options["cut_streams"] else done)
