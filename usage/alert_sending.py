@@ -44,7 +44,7 @@ class Tested:
 
     Attributes:
         said: a sentence for the person who sent it. Of a webhook it says no more than that it was delivered or failed:
-            whoever may add targets must not learn what answers at an address.
+            people who may add targets must not learn what answers at an address.
     """
 
     delivered: bool

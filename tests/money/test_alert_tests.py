@@ -57,7 +57,7 @@ FAILED = "The test failed. The log of the gateway says why."
 
 
 def test_an_answer_and_a_closed_port_and_a_private_address_look_alike(admin, hook, settings, caplog):
-    """Whoever may add targets must not learn what listens in the deployment's network."""
+    """People who may add targets must not learn what listens in the deployment's network."""
     target = tell(hook.url, active=False)
     for status in (200 + 103, 403, 500):
         hook.answer = whole(status, b"the words of a stranger")

@@ -173,10 +173,12 @@ def test_an_overrun_that_another_worker_reports_is_left_to_it(arbiter_, cast):
     assert overruns.raise_alerts() == 0
 
 
-def test_an_alert_is_about_a_budget_or_a_virtual_key(cast):
-    for owners in ({}, {"budget": Budget.objects.create(team=cast.alice.team, amount=1), "virtual_key": cast.alice}):
-        with pytest.raises(IntegrityError, match="usage_alert_of_one"), transaction.atomic():
-            Alert.objects.create(start=NOVEMBER, threshold=100, spent=2, amount=1, at=NOVEMBER, **owners)
+def test_an_alert_is_about_one_thing(cast):
+    budget = Budget.objects.create(team=cast.alice.team, amount=1)
+    with pytest.raises(IntegrityError, match="usage_alert_of_one_at_most"), transaction.atomic():
+        Alert.objects.create(
+            start=NOVEMBER, threshold=100, spent=2, amount=1, at=NOVEMBER, budget=budget, virtual_key=cast.alice
+        )
 
 
 def test_the_admin_shows_overruns_and_their_alerts(arbiter_, cast, client):
