@@ -25,7 +25,7 @@ test-long: installed-dev  ## run the tests that take many seconds each; ARGS="-k
 
 test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get install chromium); ARGS="-k name"
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
-	@exec $(VENV_PYTHON) -m pytest -m browser $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest -n 2 --dist worksteal -m browser $(ARGS)
 
 pictures: installed-dev  ## make the pictures of docs/tour.md again, from a walk through the pages in Chromium
 	@PICTURES_DIR=docs/pictures $(VENV_PYTHON) -m pytest -q -p no:randomly -m browser tests/admin/test_walks.py

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from playwright.async_api import ConsoleMessage, Download, Locator, Request, Response, WebError
 
 from tests.support.browser import Colours, Window
-from tests.support.gateway import Web
+from tests.support.gateway import Web, wait_until
 from tests.support.signing_in import PASSWORD
 
 # A folder for pictures of each step.
@@ -146,6 +146,10 @@ class Walk:
         """The text of a part of the page."""
         found: str = self.run(self.page.locator(selector).inner_text())
         return found
+
+    def see(self, text: str) -> None:
+        """Open the page again until it has this text: the log of refusals is written after the answer."""
+        wait_until(lambda: text in self.text() or (self.run(self.page.reload()) and False))
 
     def value(self, label: str) -> str:
         """What a field has."""
