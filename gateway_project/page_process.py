@@ -18,7 +18,19 @@ from typing import Any
 import httpcore
 from django.conf import settings
 
-from gateway_project.pages import WAIT_SECONDS, WAITING, WAITING_OF_ONE, Gone, PageRefused, busy, is_rest, parts, say
+from gateway_project.pages import (
+    LONG_BODIES,
+    SHORT_BODY,
+    WAIT_SECONDS,
+    WAITING,
+    WAITING_OF_ONE,
+    Gone,
+    PageRefused,
+    busy,
+    is_rest,
+    parts,
+    say,
+)
 from gateway_project.turns import Full, Places
 from keys.client_address import as_pages_see_it, network_of
 from messages_api.server import known_callers
@@ -58,6 +70,7 @@ class PageProcess:
         )
         self.sessions: OrderedDict[bytes, None] = OrderedDict()
         self.places = Places(WAITING, WAITING_OF_ONE)
+        self.long_bodies = 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         session = session_of(scope["headers"])
@@ -96,14 +109,20 @@ class PageProcess:
         has disconnected.
 
         Raises:
-            PageRefused: the process can't be reached, or too many requests wait for it.
+            PageRefused: the process can't be reached, too many requests wait for it, or too many of them are long.
             Gone: the client disconnected.
         """
-        body = Body(receive)
+        body, is_long = Body(receive), may_be_long(scope["headers"])
+        if is_long and self.long_bodies >= LONG_BODIES:
+            raise busy(closes=True)
+        self.long_bodies += is_long
         answering = asyncio.ensure_future(self.connections.handle_async_request(request_of(scope, body)))
         leaving = asyncio.ensure_future(body.wait_for_disconnect())
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            try:
+                await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.long_bodies -= is_long
             if not answering.done():
                 raise Gone
             try:
@@ -160,6 +179,13 @@ def request_of(scope: Any, body: Body) -> httpcore.Request:
     target = scope["raw_path"] + (b"?" + query if query else b"")
     url = httpcore.URL(scheme=b"http", host=b"pages", port=None, target=target)
     return httpcore.Request(scope["method"], url, headers=headers, content=body, extensions={"timeout": TIMEOUTS})
+
+
+def may_be_long(headers: Headers) -> bool:
+    """Whether a request's body is long, or doesn't say its length. Each process holds few of these at once: here, they
+    are refused before their bytes are read."""
+    said = dict(headers)
+    return b"transfer-encoding" in said or int(said.get(b"content-length") or 0) > SHORT_BODY
 
 
 def session_of(headers: Headers) -> bytes:

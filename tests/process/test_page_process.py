@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from gateway_project import page_process, page_socket
+from gateway_project.pages import LONG_BODIES
 from gateway_project.unprivileged import Place
 from gateway_project.web import PAGES_NICENESS
 from keys.audit.models import AuditEvent
@@ -117,6 +120,25 @@ def test_a_body_that_is_too_long_is_refused_however_it_is_sent(machine):
     with contextlib.suppress(httpx.WriteError, httpx.ReadError):
         assert machine.http.post("/admin/login/", content=endless()).status_code == 413
     assert machine.http.get("/admin/login/").status_code == 200
+
+
+def test_of_long_forms_at_once_all_but_a_few_are_refused_before_their_bytes_are_read(machine):
+    head = (
+        b"POST /admin/login/ HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: text/plain\r\ncontent-length: 1000000\r\n\r\n"
+    )
+    with contextlib.ExitStack() as stack:
+        links = [
+            stack.enter_context(socket.create_connection(machine.web.listener.getsockname(), timeout=60))
+            for _ in range(3 * LONG_BODIES)
+        ]
+        for link in links:
+            link.sendall(head)
+        wait_until(lambda: len(select.select(links, [], [], 0)[0]) == 2 * LONG_BODIES)
+        for link in select.select(links, [], [], 0)[0]:
+            assert link.recv(1000).startswith(b"HTTP/1.1 503 ")
+        # A short form still passes.
+        assert machine.http.post("/admin/login/", content=b"x").status_code == 403
+    wait_until(lambda: machine.http.post("/admin/login/", content=b"x" * 100_000).status_code == 403)
 
 
 def test_a_page_that_is_asked_for_while_its_process_is_replaced_waits_and_calls_go_on(machine, alice, upstream):
