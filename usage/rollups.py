@@ -120,9 +120,9 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
     with transaction.atomic():
         states = RollupState.objects.annotate(empty=~Exists(Rollup.objects.order_by()))
         state = states.select_for_update(skip_locked=True, of=("self",)).first()
-        if state is not None and (
-            state.empty or state.rolled_up_at is None or state.rolled_up_at < timezone.now() - age
-        ):
+        if state is not None:
+            if not state.empty and state.rolled_up_at is not None and state.rolled_up_at >= timezone.now() - age:
+                return state.rolled_up_at
             roll_up()
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 

@@ -17,7 +17,7 @@ from administration.owners import standing
 from administration.owners.secrets import old_ones, secrets
 from administration.roles import may, names, visible
 from administration.rooms import Page
-from keys.models import Customer, Team, VirtualKey, VirtualKeyRoute
+from keys.models import Credential, CredentialKind, Customer, Team, VirtualKey, VirtualKeyRoute
 from keys.uncached import framed
 from messages_api.relay.why import INPUT_TOKENS, MOST_TOKENS, Size, WhyAnswer, why
 from messages_api.server.errors import GatewayError
@@ -64,6 +64,7 @@ def key(request: HttpRequest, pk: int) -> HttpResponse:
     form = CallForm(request.GET) if "model" in request.GET else CallForm()
     known = secrets(found, request.user)
     old = old_ones(known)
+    own = next((each.credential for each in known or () if each.credential.kind == CredentialKind.VIRTUAL_KEY), None)
     context = {
         "routes": routes,
         "secrets": known,
@@ -71,7 +72,7 @@ def key(request: HttpRequest, pk: int) -> HttpResponse:
         "may_end_old": bool(old) and not found.revoked_at and may(request.user, names.ROTATE_KEY, found),
         "last_use": max((each.use for each in known or () if each.use), key=lambda use: use.used_at, default=None),
         "form": form,
-        "answer": answer_to(found, form),
+        "answer": answer_to(found, form, own),
         "models": suggestions(found, routes),
         "max_tokens": lowest(found.max_tokens, found.team.max_tokens if found.team else None),
         "tools": tools(found, request.user),
@@ -163,12 +164,16 @@ def latest_keys(user: Any, **owner: Any) -> list[VirtualKey]:
     return list(rows.order_by("-pk")[:LISTED])
 
 
-def answer_to(virtual_key: VirtualKey, form: CallForm) -> WhyAnswer | None:
-    """Whether the key may make the form's call; None for a form that asks nothing yet."""
+def answer_to(virtual_key: VirtualKey, form: CallForm, credential: Credential | None) -> WhyAnswer | None:
+    """Whether the key may make the form's call; None for a form that asks nothing yet.
+
+    Args:
+        credential: its newest secret, where that was read already.
+    """
     if not (form.is_bound and form.is_valid()):
         return None
     try:
-        return why(virtual_key, form.cleaned_data["model"], form.size())
+        return why(virtual_key, form.cleaned_data["model"], form.size(), credential)
     except GatewayError as error:
         form.add_error(None, error.message)
         return None

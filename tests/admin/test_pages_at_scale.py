@@ -39,7 +39,7 @@ COUNTED = {"usage_budget", "usage_limit"}
 LISTED = {"keys_virtualkey"}
 SEARCHES = re.compile("~~|@@|LIKE")
 ROWS = "SELECT relname FROM pg_class WHERE reltuples > 1000"
-MOST_QUERIES = 44
+MOST_QUERIES = 40
 
 
 @pytest.fixture(scope="module")
