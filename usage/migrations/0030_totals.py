@@ -1,4 +1,4 @@
-"""What all calls come to, whoever makes them (usage/totals.py), and roll-ups of a customer or a team by their time."""
+"""Sums of all calls without their callers (usage/totals.py), and roll-ups of a customer or a team by their time."""
 
 from __future__ import annotations
 
