@@ -10,7 +10,7 @@ import os
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from cryptography.fernet import Fernet
@@ -44,6 +44,9 @@ class Configuration(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=os.environ.get("ENV_FILE") or BASE_DIR / ".env", extra="ignore", env_ignore_empty=True
     )
+
+    # Django's settings ask each value for this; pydantic takes long to find out that a value hasn't a private attribute.
+    _mask_wrapped: ClassVar[bool] = True
 
     # Web server
     host: str = "127.0.0.1"

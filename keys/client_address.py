@@ -22,6 +22,8 @@ UNKNOWN = "unknown"
 
 # The longest chain of proxies that is followed. Addresses beyond it are not believed.
 MOST_PROXIES = 20
+# No address is longer, whichever way a proxy writes it.
+LONGEST = 100
 # The headers in which proxies describe their clients. They are dropped from requests of untrusted peers.
 FORWARDED = b"x-forwarded-for"
 SAID_BY_PROXIES = frozenset({FORWARDED, b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"})
@@ -86,6 +88,11 @@ def network_of(address: str) -> str:
 
 def read(text: str) -> Address | None:
     """An address as proxies write it (`192.0.2.1`, `192.0.2.1:4711`, `[2001:db8::1]:4711`), or None."""
+    return parsed(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def parsed(text: str) -> Address | None:
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -10,9 +10,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from keys import credentials, keyring, model_names, patterns, provider_kinds
 from keys.connection import Reader
@@ -97,6 +98,9 @@ class KnownKey:
     `max_tokens` is the ceiling for a request's `max_tokens`: the lower one of the key's and its team's.
     `default_max_tokens` applies to a request that names none. `rpm` and `parallel` are the lowest limits on requests
     per minute and on parallel calls, of the key, its team and its customer, for all models. None stands for no limit.
+
+    `served` is a memory of the relay: the targets that a model's name has led to (relay/routing.py). `has_choice`:
+    a model may have several provider keys.
     """
 
     credential: int
@@ -118,6 +122,11 @@ class KnownKey:
     rpm: int | None = None
     parallel: int | None = None
     customer: int = 0
+    served: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    has_choice: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_choice", have_common_models([route for route, _ in self.routes]))
 
     def allows(self, *names: str) -> bool:
         """Whether its allow-list and deny-list permit a model with these names."""
@@ -130,6 +139,21 @@ class KnownKey:
     def with_route(self, provider_key: KnownProviderKey) -> KnownKey:
         """The same key, mapped to this provider key alone."""
         return replace(self, routes=((provider_key, 1),))
+
+
+def have_common_models(provider_keys: Sequence[KnownProviderKey]) -> bool:
+    """Whether a name may be served by several of these provider keys. A pattern, or a name with a provider, counts as
+    common: `provider/model` may be listed by one and mean a model of another.
+    """
+    if len(provider_keys) < 2:
+        return False
+    seen: set[str] = set()
+    for provider_key in provider_keys:
+        names = {model_names.fold(name) for name in provider_key.model_patterns}
+        if not names or not seen.isdisjoint(names) or any("*" in name or "/" in name for name in names):
+            return True
+        seen |= names
+    return False
 
 
 class Directory:

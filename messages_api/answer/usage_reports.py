@@ -61,6 +61,8 @@ def overlaid(known: dict[str, Any], later: object) -> dict[str, Any]:
     can't take back what was read.
     """
     reported = mapping(later)
+    if not known and "iterations" not in reported and len(reported) <= MEMBERS:  # the usual case: nothing to compare
+        return {name: value for name, value in reported.items() if value is not None and value != ""}
     newest = merged(known, reported, positive)
     if known and prompt_tokens(newest) < prompt_tokens(known):
         return merged(known, reported, largest)

@@ -164,4 +164,4 @@ def whole_second(moment: str) -> str:
     """A time in RFC 3339, UTC, rounded up."""
     exact = datetime.fromisoformat(moment).astimezone(UTC)
     rounded = exact.replace(microsecond=0) + timedelta(seconds=1 if exact.microsecond else 0)
-    return rounded.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rounded.replace(tzinfo=None).isoformat() + "Z"

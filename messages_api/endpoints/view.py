@@ -67,6 +67,19 @@ class ApiView(APIView):
         except Exception as error:
             return self.handle_exception(await self.what_comes_first(error))
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Only authenticate: there is one version and one form of answers, and the arbiter decides who may call."""
+        self.perform_authentication(request)
+
+    def perform_authentication(self, request: Request) -> None:
+        """Give DRF's request its credential, instead of letting it ask each class for one on first use.
+
+        Raises:
+            GatewayError: 401, as `present`.
+        """
+        for authenticator in request.authenticators or ():
+            request.user, request.auth = authenticator.authenticate(request)  # type: ignore[misc]
+
     async def caller(self, *, free: bool = True, own_limits: bool = True) -> Caller:
         """Identify the caller without asking the arbiter whether it may call.
 

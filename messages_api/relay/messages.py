@@ -22,14 +22,13 @@ async def read(caller: Caller, endpoint: Endpoint, body: bytes) -> Incoming:
     """
     here, http = caller.runtime, caller.http
     given = http.scope["headers"]
-    several = len(caller.key.routes) > 1
     found = await long_bodies.run(
         reading.read,
         body,
         betas=headers.betas(given),
         counting=endpoint.free,
-        signatures=several and bindings.several_accounts(caller.key),
-        opening=several and not conversation.session_of(given),
+        signatures=bindings.several_accounts(caller.key),
+        opening=caller.key.has_choice and not conversation.session_of(given),
     )
     messages = found.request
     if markers.are_in(messages):

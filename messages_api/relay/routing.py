@@ -18,6 +18,9 @@ from messages_api.request import markers
 from messages_api.server import errors
 from messages_api.server.errors import GatewayError
 
+# The most models that a virtual key remembers the targets of.
+MOST_REMEMBERED = 16
+
 Weighted = Sequence[tuple[KnownProviderKey, float]]
 
 # Returns the part of its weight that a provider key keeps for a model, by its performance.
@@ -114,13 +117,7 @@ def stage(
     Raises:
         GatewayError: as `plan`.
     """
-    served = list(serving(key, asked, spoken))
-    allowed = [each for each in served if key.allows(*names(asked, each[0]))]
-    if not allowed:
-        if served or not key.allows(asked):
-            raise errors.forbidden(f"This virtual key may not use the model {asked}.", reason="model_not_allowed")
-        # Anthropic's wording, which clients match on.
-        raise errors.not_found(f"model: {asked}", reason="unknown_model")
+    allowed = key.served.get(asked) or find_allowed(key, asked, spoken)
     routes: Weighted = [(target.provider_key, weight) for target, weight in allowed]
     if bound:
         routes = bindings.narrow(key, asked, routes, bound, may_leave_signatures=not fallback)
@@ -133,6 +130,25 @@ def stage(
         homes = [one for one in bound if one.is_minted(key)]
         routes = sorted(routes, key=lambda one: (not at_home(homes, one[0]), distance(name, *one)))
     return [targets[provider_key.id] for provider_key, _ in routes]
+
+
+def find_allowed(key: KnownKey, asked: str, spoken: Container[str]) -> list[tuple[Target, int]]:
+    """The targets to which the key may send calls for a model, each with its weight. The key remembers them: they stay
+    the same until it is read again.
+
+    Raises:
+        GatewayError: 403, the key may not use it; 404, no provider serves it.
+    """
+    served = list(serving(key, asked, spoken))
+    allowed = [each for each in served if key.allows(*names(asked, each[0]))]
+    if not allowed:
+        if served or not key.allows(asked):
+            raise errors.forbidden(f"This virtual key may not use the model {asked}.", reason="model_not_allowed")
+        # Anthropic's wording, which clients match on.
+        raise errors.not_found(f"model: {asked}", reason="unknown_model")
+    if len(key.served) < MOST_REMEMBERED:
+        key.served[asked] = allowed
+    return allowed
 
 
 def at_home(homes: Sequence[Bound], provider_key: KnownProviderKey) -> bool:

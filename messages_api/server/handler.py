@@ -210,7 +210,8 @@ class RawResponse(HttpResponseBase):
     """An answer whose headers and body are sent unchanged."""
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        super().__init__(status=status)
+        # Without Django's __init__, which prepares for headers, cookies and an encoding that this answer never has.
+        self.status_code = status
         self.raw_headers = headers
         self.body = body
 
