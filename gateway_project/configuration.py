@@ -45,7 +45,7 @@ class Configuration(BaseSettings):
         env_file=os.environ.get("ENV_FILE") or BASE_DIR / ".env", extra="ignore", env_ignore_empty=True
     )
 
-    # Django's settings ask each value for this; pydantic takes long to find out that a value hasn't a private attribute.
+    # Django asks the value of each setting for this. Pydantic would take long to find that there is no such attribute.
     _mask_wrapped: ClassVar[bool] = True
 
     # Web server

@@ -60,7 +60,7 @@ class ApiView(APIView):
             if handler is None or request.method == "OPTIONS":
                 raise errors.wrong_method(self.allowed_methods)
             self.initial(drf_request, *args, **kwargs)
-            self.presented = drf_request.auth  # type: ignore[assignment]
+            self.presented = drf_request.auth  # type: ignore[assignment, misc]
             request.credential_hint = self.presented.hint
             response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
             return response
@@ -78,7 +78,7 @@ class ApiView(APIView):
             GatewayError: 401, as `present`.
         """
         for authenticator in request.authenticators or ():
-            request.user, request.auth = authenticator.authenticate(request)  # type: ignore[misc]
+            request.user, request.auth = authenticator.authenticate(request)  # type: ignore[assignment]
 
     async def caller(self, *, free: bool = True, own_limits: bool = True) -> Caller:
         """Identify the caller without asking the arbiter whether it may call.

@@ -212,6 +212,7 @@ class RawResponse(HttpResponseBase):
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         # Without Django's __init__, which prepares for headers, cookies and an encoding that this answer never has.
         self.status_code = status
+        self.closed = False
         self.raw_headers = headers
         self.body = body
 
