@@ -60,7 +60,7 @@ class ApiView(APIView):
             if handler is None or request.method == "OPTIONS":
                 raise errors.wrong_method(self.allowed_methods)
             self.initial(drf_request, *args, **kwargs)
-            self.presented = drf_request.auth  # type: ignore[assignment, misc]
+            self.presented = drf_request.auth  # type: ignore[assignment]
             request.credential_hint = self.presented.hint
             response: HttpResponseBase = await handler(drf_request, *args, **kwargs)
             return response
@@ -71,14 +71,14 @@ class ApiView(APIView):
         """Only authenticate: there is one version and one form of answers, and the arbiter decides who may call."""
         self.perform_authentication(request)
 
-    def perform_authentication(self, request: Request) -> None:
+    def perform_authentication(self, request: Any) -> None:
         """Give DRF's request its credential, instead of letting it ask each class for one on first use.
 
         Raises:
             GatewayError: 401, as `present`.
         """
         for authenticator in request.authenticators or ():
-            request.user, request.auth = authenticator.authenticate(request)  # type: ignore[assignment]
+            request.user, request.auth = authenticator.authenticate(request)
 
     async def caller(self, *, free: bool = True, own_limits: bool = True) -> Caller:
         """Identify the caller without asking the arbiter whether it may call.
