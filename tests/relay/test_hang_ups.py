@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -257,7 +258,7 @@ def test_what_answers_in_one_piece_without_counts_is_reckoned_by_its_blocks(web,
 
 
 def leave(web, key, upstream, **members):
-    """Call, and hang up while the provider works."""
+    """Call, and hang up while the provider works, until the gateway has noticed: it closes its side, too."""
     body, before = ask(stream=False, max_tokens=2000, tools=[SEARCH]) | members, len(upstream.seen)
     content = json.dumps(body).encode()
     with socket.create_connection(web.address) as link:
@@ -265,3 +266,8 @@ def leave(web, key, upstream, **members):
         head = "\r\n".join(["POST /v1/messages HTTP/1.1", "host: x", f"content-length: {len(content)}", *lines])
         link.sendall(head.encode() + b"\r\n\r\n" + content)
         wait_until(lambda: len(upstream.seen) > before)
+        link.shutdown(socket.SHUT_WR)
+        link.settimeout(60)
+        with contextlib.suppress(ConnectionResetError):
+            while link.recv(1 << 16):
+                pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keys.directory import KnownKey, KnownProviderKey
-from messages_api.relay.routing import plan, rendezvous
+from messages_api.relay.routing import MOST_REMEMBERED, plan, rendezvous
 from messages_api.request import conversation, plain
 from messages_api.server.errors import GatewayError
 from tests.support.gateway import MODEL, ask
@@ -107,6 +108,34 @@ def test_where_there_is_no_choice_the_conversation_is_not_asked_for():
     key = make_key((provider_key(1), 1), (provider_key(2, ["gpt-*"]), 1), (provider_key(3, provider="vertex"), 1))
     [[target]] = plan(key, [MODEL], {"anthropic"}, never)
     assert target.provider_key.id == 1
+
+
+@pytest.mark.parametrize(
+    ("patterns", "choice"),
+    [
+        ([("claude-a",)], False),
+        ([("claude-a",), ("claude-b", "claude-c")], False),
+        ([("claude-a",), ("CLAUDE-A",)], True),
+        ([("claude-a",), ("claude-b*",)], True),
+        ([("claude-a",), ()], True),
+        ([("claude-a",), ("openrouter/claude-a",)], True),
+    ],
+)
+def test_a_key_has_a_choice_unless_each_of_its_models_has_one_provider_key(patterns, choice):
+    key = make_key(*((provider_key(number, each), 1) for number, each in enumerate(patterns)))
+    assert key.has_choice is choice
+
+
+def test_a_key_remembers_the_targets_of_a_few_models_and_plans_the_others_alike():
+    key = replace(make_key((provider_key(1), 1), (provider_key(2), 1)), denied=("claude-5",))
+    models = [f"claude-{number}" for number in range(100) if number != 5]
+    first = [plan(key, [model], {"anthropic"}, lambda: "a conversation") for model in models]
+    assert len(key.served) == MOST_REMEMBERED
+    assert [plan(key, [model], {"anthropic"}, lambda: "a conversation") for model in models] == first
+    with pytest.raises(GatewayError):
+        plan(key, ["claude-5"], {"anthropic"}, lambda: "a conversation")
+    other = key.with_route(provider_key(3))
+    assert plan(other, ["claude-1"], {"anthropic"}, lambda: "")[0][0].provider_key.id == 3
 
 
 def test_a_model_that_no_provider_key_serves_is_unknown():
