@@ -1,8 +1,7 @@
 """Estimates of the tokens that a call may use: for the hold before the call, and for calls without a final report.
 
-Tokens are estimated from bytes, with a weight for each kind of byte. The weights are half as high again as measured in
-recorded prompts, over several generations of tokenisers; so is what a provider adds to the prompt (instructions for
-tools and formats).
+Tokens of text are estimated from bytes (text_tokens.py). What a provider adds to the prompt (instructions for tools and
+formats) is half as high again as measured in recorded prompts.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from zlib import adler32
 
 import msgspec
 from msgspec import Raw, Struct
@@ -25,12 +23,10 @@ from messages_api.process.allowances import Allowances
 from messages_api.request import images, pdf
 from messages_api.request.minted import BEGINNING
 from messages_api.request.plain import Plain
+from messages_api.request.text_tokens import tokens_of_text
 from usage.pricing import BATCH, ModelPrice
 from usage.tokens import TokenCounts
 
-# Thousandths of a token per byte: small letters and spaces, capitals (text with many of them is dense: base64), digits,
-# other ASCII, and characters beyond ASCII.
-SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
 # Models up to 4.6 count fewer tokens for the same text. Newer ones count up to 1.35 times as many, Anthropic says
 # (https://platform.claude.com/docs/en/about-claude/models/migration-guide), and some more in a recording. An unknown
 # model counts as new.
@@ -48,18 +44,6 @@ FOR_EACH_TOOL_OF_ITS_OWN = 2_500
 FOR_A_FORMAT = 300
 FOR_THINKING = 60
 
-# How much more than a small letter each byte weighs, in units of ten thousandths of a token; and of how many bytes
-# Adler-32 knows the sum exactly.
-UNIT = 10
-LIGHT = b"abcdefghijklmnopqrstuvwxyz "
-WEIGHTS = {
-    **dict.fromkeys(LIGHT, SMALL),
-    **dict.fromkeys(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", CAPITAL),
-    **dict.fromkeys(b"0123456789", DIGIT),
-    **dict.fromkeys(range(128, 256), BEYOND),
-}
-EXTRAS = bytes((WEIGHTS.get(byte, SIGN) - SMALL) // UNIT for byte in range(256))
-SUMMED = 65_520 // max(EXTRAS)
 # In base64 they mean nothing.
 SPACES = b" \t\r\n"
 
@@ -101,6 +85,7 @@ class Extras:
         any_tier: any service tier may answer.
         readings: how often the prompt may be read again.
         answers: how often an answer may be started again (by each fallback).
+        compacts: the provider may summarise the conversation besides.
         uses: the tools that run in the provider's loop.
         server_urls: how many MCP servers are named by a URL.
     """
@@ -112,6 +97,7 @@ class Extras:
     any_tier: bool = False
     readings: int = 0
     answers: int = 0
+    compacts: bool = False
     uses: tuple[Uses, ...] = ()
     server_urls: int = 0
 
@@ -135,7 +121,11 @@ NO_EXTRAS = Extras()
 
 
 def tokens_of(one: Uses, allowances: Allowances) -> int:
-    return allowances[one.kind].tokens if one.tokens is None else one.tokens
+    allowed = allowances[one.kind].tokens
+    if one.tokens is None:
+        return allowed
+    # A limit on what is fetched doesn't apply to PDFs, says Anthropic's SDK (`max_content_tokens`).
+    return max(one.tokens, allowed) if one.kind == "web_fetch" else one.tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +181,9 @@ class Estimate:
     def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
         """The most that the call reads, and writes besides the answer."""
         besides = max_tokens * extras.answers
+        if extras.compacts:
+            summary = allowances["compaction"]
+            besides += summary.uses * summary.tokens
         file = allowances["file"]
         once = self.ceiling + self.references * max(file.uses * file.tokens, self.image_tokens)
         if not extras.uses:
@@ -371,16 +364,6 @@ def estimate(
         references=contents.files + max(0, pages),
         image_tokens=images.MINI * images.tokens_of_tiles(0, 0) if mini else 0,
     )
-
-
-def tokens_of_text(text: bytes) -> int:
-    """The most tokens of JSON for an older model."""
-    # The fastest sum of bytes in the standard library is a part of Adler-32, modulo 65,521. Most text is small letters,
-    # which weigh nothing more and are left out.
-    extras = memoryview(text.translate(EXTRAS, LIGHT))
-    sums = [adler32(extras[at : at + SUMMED], 0) & 0xFFFF for at in range(0, len(extras), SUMMED)]
-    weight = len(text) * SMALL + sum(sums) * UNIT
-    return -(-weight // 1000)
 
 
 def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, int, int, int]:

@@ -49,6 +49,8 @@ from messages_api.request.plain import Plain, ascii_only, refuse
 
 # The most models that a request may name besides its own: each of them is priced before the call.
 MODELS = 20
+# The most of the provider's own tools, of which equal ones without `max_uses` count once. Clients send a few.
+OWN_TOOLS = 100
 
 # What turns OpenRouter's web plugin on (https://openrouter.ai/docs/features/web-search, November 2026).
 PLUGIN = re.compile(r":online(?=:|\Z)", re.IGNORECASE)
@@ -303,7 +305,7 @@ def extras_of(
     compacts = bool(read.compaction) or any(edit.type.startswith("compact_") for edit in edits)
     models = dict.fromkeys([*(each.model for each in theirs), *(model_of(tool) for tool in tools if tool.model)])
     models.pop("", None)
-    if len(models) > MODELS:
+    if len(models) > MODELS or len(dict.fromkeys(read.our_fallbacks())) > MODELS:
         refuse(f"The request names more than {MODELS} models besides its own.")
     return Extras(
         models=tuple(models),
@@ -313,9 +315,10 @@ def extras_of(
         any_tier=any_tier,
         answers=len(theirs) + by_default,
         readings=len(theirs) + by_default + compacts,
+        compacts=compacts,
         uses=(
-            *(each for tool in tools for each in uses(tool)),
-            *(Uses("mcp") for _ in read.mcp_servers or ()),
+            *all_uses(tools),
+            *([Uses("mcp")] if read.mcp_servers else ()),
             *([Uses("thread", 1)] if thread else ()),
         ),
         server_urls=sum(server.type == "url" for server in read.mcp_servers or ()),
@@ -338,6 +341,20 @@ def model_of(tool: Tool) -> str:
     return name
 
 
+def all_uses(tools: list[Tool]) -> list[Uses]:
+    """The uses of all of a provider's own tools. Those without a limit share one loop, so equal ones count once.
+
+    Raises:
+        GatewayError: 400, they are too many: each is reckoned with before every call.
+    """
+    found = [each for tool in tools for each in uses(tool)]
+    limited = [each for each in found if each.times is not None]
+    unlimited = dict.fromkeys(each for each in found if each.times is None)
+    if len(limited) + len(unlimited) > OWN_TOOLS:
+        refuse(f"tools: More than {OWN_TOOLS} of them run at the provider")
+    return [*limited, *unlimited]
+
+
 def uses(tool: Tool) -> list[Uses]:
     """How often the provider may use one of its own tools within one call, and the tokens of each use."""
     kind = next((kind for prefix, kind in LOOPS.items() if str(tool.type).startswith(prefix)), None)
@@ -345,7 +362,8 @@ def uses(tool: Tool) -> list[Uses]:
         # Code that the provider runs may call a tool of the client's own.
         return [Uses("code_execution")] if tool.allowed_callers else []
     tokens = {"advisor": tool.max_tokens, "web_fetch": tool.max_content_tokens}.get(kind)
-    return [Uses(kind, count(tool.max_uses), count(tokens), tool.response_inclusion == "excluded")]
+    # No provider documents that 0 means none.
+    return [Uses(kind, count(tool.max_uses) or None, count(tokens), tool.response_inclusion == "excluded")]
 
 
 def count(value: object) -> int | None:

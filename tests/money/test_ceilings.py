@@ -23,8 +23,9 @@ from messages_api.answer.metering import JsonMeter
 from messages_api.json_text import byte_edits
 from messages_api.process import allowances
 from messages_api.process.allowances import Allowance
-from messages_api.request import batch_body, estimates, schema
+from messages_api.request import batch_body, schema
 from messages_api.request.estimates import NO_EXTRAS, estimate
+from messages_api.request.text_tokens import tokens_of_text
 from messages_api.server.errors import GatewayError
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, ask, credentials, message, refused
@@ -262,7 +263,7 @@ def test_tools_without_a_number_of_uses_share_one_loop():
     search = {"type": "web_search_20250305", "name": "web_search"}
     fetch = {"type": "web_fetch_20260209", "name": "web_fetch"}
     assert held(tools=[search]) < held(tools=[search, fetch]) < held(tools=[search]) + held(tools=[fetch])
-    assert held(tools=[fetch | {"max_content_tokens": 500}]) < held(tools=[fetch])
+    assert held(tools=[fetch | {"max_content_tokens": 90_000}]) > held(tools=[fetch])
 
 
 def test_allowances_are_what_the_deployment_says():
@@ -280,8 +281,7 @@ def test_allowances_are_what_the_deployment_says():
 @given(st.text(), st.text())
 def test_more_text_is_never_fewer_tokens(one, other):
     short, long = one.encode("utf-8", "replace"), (one + other).encode("utf-8", "replace")
-    assert estimates.tokens_of_text(short) <= estimates.tokens_of_text(long)
-    assert estimates.tokens_of_text(long) <= len(long)
+    assert tokens_of_text(short) <= tokens_of_text(long)
 
 
 def test_newer_models_count_more_tokens_than_older_ones():
@@ -367,3 +367,46 @@ def test_a_request_that_names_a_crowd_of_models_is_refused():
     crowd = [{"model": f"claude-{number}"} for number in range(21)]
     with pytest.raises(GatewayError, match="more than 20 models"):
         held(fallbacks=crowd)
+
+
+# What an attacker tried
+
+
+@pytest.mark.parametrize("most", [{}, {"max_content_tokens": 1}, {"max_content_tokens": 0}])
+def test_a_limit_of_what_is_fetched_lowers_no_hold_because_pdfs_pass_it(most):
+    fetch = {"type": "web_fetch_20260318", "name": "web_fetch", "max_uses": 3}
+    assert held(tools=[fetch | most]) == held(tools=[fetch])
+
+
+def test_a_summary_is_held_besides_the_answer():
+    edits = {"edits": [{"type": "compact_20260112", "instructions": "Write down every word."}]}
+    long = "Somebody has said something. " * 10_000
+    clearing = held(long, context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}, max_tokens=1)
+    for asked in ({"context_management": edits}, {"compaction": {"type": "summarize"}}):
+        # The prompt is read once more, and a summary is written: 8,000 tokens at 20 USD for a million.
+        assert held(long, max_tokens=1, **asked) >= 2 * clearing + Decimal(8_000) * 20 / 1_000_000 - Decimal("0.01")
+
+
+def test_no_uses_at_all_are_as_many_as_an_allowance_has():
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    assert held(tools=[search | {"max_uses": 0}]) >= held(tools=[search])
+
+
+def test_a_crowd_of_fallbacks_of_ours_is_refused():
+    with pytest.raises(GatewayError, match="more than 20 models"):
+        schema.parse(json.dumps(ask(fallbacks=[f"claude-{number}" for number in range(21)])).encode())
+    named = schema.parse(json.dumps(ask(fallbacks=["claude-1"] * 100)).encode())
+    assert set(named.fallbacks) == {"claude-1"}
+
+
+def test_a_crowd_of_the_providers_own_tools_is_refused_and_equal_ones_count_once():
+    fetch = {"type": "web_fetch_20260318", "name": "web_fetch"}
+    with pytest.raises(GatewayError, match="More than 100 of them run at the provider"):
+        schema.parse(json.dumps(ask(tools=[fetch | {"max_uses": 1}] * 101)).encode())
+    with pytest.raises(GatewayError, match="More than 100 of them run at the provider"):
+        schema.parse(json.dumps(ask(tools=[fetch | {"max_content_tokens": n} for n in range(101)])).encode())
+    custom = {"name": "x", "input_schema": {}, "allowed_callers": ["code_execution_20250825"]}
+    servers = [{"type": "url", "name": "x", "url": "https://example.com"}] * 300
+    request = schema.parse(json.dumps(ask(tools=[custom] * 300, mcp_servers=servers)).encode())
+    assert [each.kind for each in request.extras.uses] == ["code_execution", "mcp"]
+    assert request.extras.server_urls == 300
