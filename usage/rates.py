@@ -159,13 +159,14 @@ class ModelPrice(Rates):
         starts = sorted({start for start, _ in (*self.tiers, *other.tiers)})
         tiers = tuple((start, self.at(start + 1).or_more(other.at(start + 1))) for start in starts)
         rates, search = self.or_more(other), max(self.web_search, other.web_search)
-        if (rates, tiers, search) == (self.or_more(self), self.tiers, self.web_search):
+        flat = max(self.flat, other.flat)
+        if (rates, tiers, search, flat) == (self.or_more(self), self.tiers, self.web_search, self.flat):
             return self
         version = f"{self.version}, at least {other.version}"[:100]
         fast = rates.times(FAST) if other.fast is None else rates.times(FAST).or_more(other.fast)
         fast = fast if self.fast is None else fast.or_more(self.fast)
         raised = {name: getattr(rates, name) for name in RATES}
-        return replace(self, **raised, tiers=tiers, web_search=search, fast=fast, served=(), version=version)
+        return replace(self, **raised, tiers=tiers, web_search=search, flat=flat, fast=fast, served=(), version=version)
 
     @property
     def dearest_tier(self) -> str:

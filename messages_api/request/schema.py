@@ -267,7 +267,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents
         model=read.model,
         max_tokens=named[longest],
         stream=stream,
-        fallbacks=tuple(read.our_fallbacks()),
+        fallbacks=tuple(dict.fromkeys(read.our_fallbacks())),
         extras=extras_of(read, tools, theirs, geo or "", thread=thread, any_tier=any_tier),
         added=added(read, tools),
         max_tokens_in=longest,

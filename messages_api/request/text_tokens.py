@@ -20,7 +20,7 @@ SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
 USUAL, SELDOM, APART = 3, 7, 16
 RARE = {"q": 40, "x": 30, "z": 30, "j": 30, "v": 20, "k": 20}
 TWENTIETH = 50
-# Tokenisers take some characters apart (NFKC): ligatures of Arabic, squares of katakana, letters of Tibetan, notes. What
+# Tokenisers take some characters apart (NFKC): Arabic ligatures, squares of katakana, letters of Tibetan, notes. What
 # each weighs more than its bytes, by their beginning.
 ALL_ASCII = bytes(range(128))
 TAKEN_APART = {

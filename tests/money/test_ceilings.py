@@ -381,10 +381,13 @@ def test_a_limit_of_what_is_fetched_lowers_no_hold_because_pdfs_pass_it(most):
 def test_a_summary_is_held_besides_the_answer():
     edits = {"edits": [{"type": "compact_20260112", "instructions": "Write down every word."}]}
     long = "Somebody has said something. " * 10_000
-    clearing = held(long, context_management={"edits": [{"type": "clear_tool_uses_20250919"}]}, max_tokens=1)
+    clears = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    clearing = held(system=long, context_management=clears, max_tokens=1)
     for asked in ({"context_management": edits}, {"compaction": {"type": "summarize"}}):
         # The prompt is read once more, and a summary is written: 8,000 tokens at 20 USD for a million.
-        assert held(long, max_tokens=1, **asked) >= 2 * clearing + Decimal(8_000) * 20 / 1_000_000 - Decimal("0.01")
+        assert held(system=long, max_tokens=1, **asked) >= 2 * clearing + Decimal(8_000) * 20 / 1_000_000 - Decimal(
+            "0.01"
+        )
 
 
 def test_no_uses_at_all_are_as_many_as_an_allowance_has():
@@ -396,7 +399,7 @@ def test_a_crowd_of_fallbacks_of_ours_is_refused():
     with pytest.raises(GatewayError, match="more than 20 models"):
         schema.parse(json.dumps(ask(fallbacks=[f"claude-{number}" for number in range(21)])).encode())
     named = schema.parse(json.dumps(ask(fallbacks=["claude-1"] * 100)).encode())
-    assert set(named.fallbacks) == {"claude-1"}
+    assert named.fallbacks == ("claude-1",)
 
 
 def test_a_crowd_of_the_providers_own_tools_is_refused_and_equal_ones_count_once():
