@@ -9,6 +9,7 @@ from decimal import Decimal
 from keys import provider_kinds
 from messages_api.process.prices import Prices
 from messages_api.relay.call import Call
+from messages_api.relay.journey import Journey
 from messages_api.request import estimates
 from usage.arbitration import Admission, ModelShare
 from usage.pricing import ModelPrice, Payer, current_models
@@ -86,6 +87,19 @@ def other_prices(
         return []
     sold_as = provider_kinds.find(provider).sold_as
     return [prices.now(provider, sold_as(region, "", model), owner) for model in meant_besides(extras)]
+
+
+def models_of(journey: Journey, extras: estimates.Extras) -> set[tuple[str, str]]:
+    """The models of which a call needs prices, each with its provider."""
+    models = journey.models()
+    if extras is not estimates.NO_EXTRAS:
+        targets = {target.provider_key.provider: target for stage in journey.plan for target in stage}
+        models |= {
+            (provider, target.provider_key.kind.sold_as(target.provider_key.region, "", model))
+            for provider, target in targets.items()
+            for model in meant_besides(extras)
+        }
+    return models
 
 
 def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import binascii
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -155,6 +155,8 @@ class Estimate:
         writes: the request asks for cache writes; `hour_writes`: for those of an hour.
         references: files and pages of unknown length that the request names.
         image_tokens: what each of them has at least, if it may be an image for a model that counts more than others.
+        read: the files among them that a model reads, by their ids, and how often each.
+        sized: of those whose size is known, how often each is read, and its tokens.
     """
 
     likely: int
@@ -163,6 +165,18 @@ class Estimate:
     hour_writes: bool
     references: int = 0
     image_tokens: int = 0
+    read: tuple[tuple[str, int], ...] = ()
+    sized: tuple[tuple[int, int], ...] = ()
+
+    def with_files(self, tokens: Mapping[str, int]) -> Estimate:
+        """The estimate with files of known size.
+
+        Args:
+            tokens: of each file, by its id.
+        """
+        if not tokens or not self.read:
+            return self
+        return replace(self, sized=tuple((times, tokens[name]) for name, times in self.read if name in tokens))
 
     def ceiling_cost(
         self,
@@ -185,7 +199,8 @@ class Estimate:
             summary = allowances["compaction"]
             besides += summary.uses * summary.tokens
         file = allowances["file"]
-        once = self.ceiling + self.references * max(file.uses * file.tokens, self.image_tokens)
+        each = max(file.uses * file.tokens, self.image_tokens)
+        once = self.ceiling + self.references * each + sum(n * max(0, tokens - each) for n, tokens in self.sized)
         if not extras.uses:
             return Prompt(once * (1 + extras.readings), once, besides)
         steps = found = searches = readings = 0
@@ -244,7 +259,7 @@ class Contents:
         text: tokens of its text, for an older model.
         shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one;
             `shown_elsewhere`: for a model that isn't Claude; `shown_to_mini`: for gpt-4o-mini.
-        files: how many files it names; `pages`: how many URLs.
+        files: how many files it names; `pages`: how many URLs; `read`: the files that the model reads, and how often.
         writes: it asks for cache writes; `hour_writes`: for those of an hour.
         minted: it may have thinking with a signature that the gateway made (minted.py).
     """
@@ -256,6 +271,7 @@ class Contents:
     shown_to_mini: int = 0
     files: int = 0
     pages: int = 0
+    read: tuple[tuple[str, int], ...] = ()
     writes: bool = False
     hour_writes: bool = False
     minted: bool = False
@@ -292,6 +308,7 @@ def contents(said: Plain, steps: pdf.Steps) -> Contents:
         *shown,
         files=text.count(FILE) if b"file_id" in words else 0,
         pages=text.count(BY_URL) if b"url" in words else 0,
+        read=tuple(Counter(files_in(said.members.get("messages"))).items()) if b"file_id" in words else (),
         writes=writes,
         hour_writes=writes and said.has(b"1h"),
         minted=b"signature" in words and text.rfind(MINTED) >= 0,
@@ -314,14 +331,32 @@ showing = msgspec.json.Decoder(list[Showing])
 
 def shown_in(messages: Raw | None) -> Iterator[tuple[str, bytes]]:
     """Each image and document in base64 in the turns of a request: `image` or `document`, and its base64."""
+    for block in showings(messages):
+        match block:
+            case Showing(type="image" | "document" as kind, source={"type": "base64", "data": str(data)}):
+                yield kind, data.encode()
+
+
+def files_in(messages: Raw | None) -> Iterator[str]:
+    """The id of each file that a model reads in the turns of a request. One that is only loaded into a container is
+    not among them."""
+    for block in showings(messages):
+        match block:
+            case Showing(source={"type": "file", "file_id": str(name)}):
+                yield name
+
+
+def showings(messages: Raw | None) -> Iterator[Showing]:
+    """The turns of a request and all blocks in them that may show something."""
     try:
         inside: list[Any] = list(showing.decode(messages or b"[]"))
     except (msgspec.ValidationError, RecursionError):
         return
     while inside:
-        match inside.pop():
-            case Showing(type="image" | "document" as kind, source={"type": "base64", "data": str(data)}):
-                yield kind, data.encode()
+        one = inside.pop()
+        if isinstance(one, Showing):
+            yield one
+        match one:
             case Showing(source={"type": "content"} as source):
                 inside.append(source.get("content"))
             case Showing(content=list() | dict() as content):
@@ -362,6 +397,7 @@ def estimate(
         writes=contents.writes,
         hour_writes=contents.hour_writes,
         references=contents.files + max(0, pages),
+        read=contents.read,
         image_tokens=images.MINI * images.tokens_of_tiles(0, 0) if mini else 0,
     )
 
