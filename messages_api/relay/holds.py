@@ -112,6 +112,8 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
     call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
     call.cost_factor = held.cost_factor
     price, provider_key = call.price, call.provider_key
+    # The arbiter knows a free call by these two: without a price and without output, another one would be taken for it.
+    nothing = not call.free and not held.ceiling and not held.max_tokens
     return Admission(
         id=call.id,
         credential=call.key.credential,
@@ -128,7 +130,7 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
         input_tokens=held.input_tokens,
         input_cost=held.input_cost,
         input_ceiling=held.input_ceiling,
-        max_tokens=held.max_tokens,
+        max_tokens=1 if nothing else held.max_tokens,
         output_price=(price.charged or price).output,
         cost_factor=held.cost_factor,
         price_version=(price.charged or price).version,

@@ -9,8 +9,8 @@ import pytest
 from messages_api.answer.metering import Iteration, Reading
 from messages_api.answer.settlement import bill
 from messages_api.request.estimates import NO_EXTRAS, Estimate
-from tests.money.test_price_rows import book, price_row, whole
-from tests.money.test_pricing import NOW, price
+from tests.money.test_price_rows import NOW, book, price_row, whole
+from tests.money.test_pricing import price
 from tests.support.reckoned import ALLOWANCES
 from usage.price_rows import COST
 from usage.tokens import TokenCounts
