@@ -113,10 +113,10 @@ class ModelPrice(Rates):
             rates, batch = self.for_tier(service_tier).at(counts.prompt_tokens // steps), False
         else:
             rates, batch = self.at(counts.prompt_tokens // steps), service_tier == "batch"
-        if speed == "fast" and not batch:
-            tokens = (self.fast or rates.times(FAST)).token_cost(counts)
-        else:
-            tokens = rates.token_cost(counts)
+        # OpenRouter calls fast mode a tier of Anthropic's models. Elsewhere, tiers have prices of their own.
+        fast = speed == "fast" or (service_tier == "fast" and not self.tier_rates)
+        billed = (self.fast or rates.times(FAST)) if fast and not batch else rates
+        tokens = billed.token_cost(counts)
         if batch:
             tokens *= BATCH
         if self.residency and inference_geo == "us":

@@ -20,7 +20,7 @@ from msgspec import Raw, Struct
 
 from keys.model_names import fold
 from messages_api.process.allowances import Allowances
-from messages_api.request import images, pdf
+from messages_api.request import images, pdf, tool_references
 from messages_api.request.minted import BEGINNING
 from messages_api.request.plain import Plain
 from messages_api.request.text_tokens import tokens_of_text
@@ -53,7 +53,7 @@ BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 ADVISOR_CACHING = b'"caching":'
 MINTED = BEGINNING.encode()
-WORDS = (b"base64", b"cache_control", b"caching", b"file_id", b"url", b"signature")
+WORDS = (b"base64", b"cache_control", b"caching", b"file_id", b"url", b"signature", tool_references.WORD)
 # An image has width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
@@ -304,7 +304,7 @@ def contents(said: Plain, steps: pdf.Steps) -> Contents:
     # An advisor caches what it reads if its tool has `caching`.
     writes = b"cache_control" in words or (b"caching" in words and ADVISOR_CACHING in said.text)
     return Contents(
-        tokens_of_text(text),
+        tokens_of_text(text) + (tool_references.tokens(said) if tool_references.WORD in words else 0),
         *shown,
         files=text.count(FILE) if b"file_id" in words else 0,
         pages=text.count(BY_URL) if b"url" in words else 0,

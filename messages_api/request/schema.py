@@ -53,7 +53,13 @@ MODELS = 20
 OWN_TOOLS = 100
 
 # What turns OpenRouter's web plugin on (https://openrouter.ai/docs/features/web-search, November 2026).
-PLUGIN = re.compile(r":online(?=:|\Z)", re.IGNORECASE)
+PLUGIN = re.compile(r":online(?![a-z0-9])", re.IGNORECASE)
+# Tools that OpenRouter runs for a fee. https://openrouter.ai/docs/guides/features/server-tools (November 2026)
+OPENROUTERS = "openrouter:"
+
+# Fast mode: a speed at Anthropic, and a service tier of the same models at OpenRouter.
+# https://openrouter.ai/docs/guides/features/service-tiers (November 2026)
+FAST = "fast"
 
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
@@ -192,9 +198,10 @@ def read(
     if "models" in said.members:
         # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
         refuse("models: Not allowed here: name other models in fallbacks")
-    if "plugins" in said.members:
-        # OpenRouter's searches: no report has their fee, and no limit bounds what they add to the prompt.
-        refuse("plugins: Not allowed here: no budget covers what they cost")
+    for name in ("plugins", "web_search_options"):
+        # Searches of OpenRouter and OpenAI: no report has their fee, and no limit bounds what they add to the prompt.
+        if name in said.members:
+            refuse(f"{name}: Not allowed here: no budget covers what they cost")
     try:
         read = readers[counting].read(ascii_only(said.text))
         if added_later := tools_in_turns(said):
@@ -213,6 +220,8 @@ def read(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
+    if any(str(tool.type).casefold().startswith(OPENROUTERS) for tool in read.tools or ()):
+        refuse("tools: Those of OpenRouter are not allowed here: no budget covers what they cost")
     for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
         if PLUGIN.search(name):
             refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
@@ -237,16 +246,16 @@ def tools_in_turns(said: Plain) -> list[Tool]:
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:
     """Summarise a checked request for the rest of the gateway."""
-    max_tokens, stream, geo, lacks, any_tier = 0, False, None, False, False
+    max_tokens, stream, geo, lacks, any_tier, fast = 0, False, None, False, False, False
     if isinstance(read, MessagesBody):
-        any_tier = read.service_tier == "auto"
+        any_tier, fast = read.service_tier == "auto", read.service_tier == FAST
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
     budget = read.thinking.budget_tokens if read.thinking is not None else 0
     budget = max(0, budget) if isinstance(budget, int) else 0  # with an unknown type of thinking, it may be anything
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
-    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)
+    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier or fast)
     if plain and not (read.context_management or read.compaction):
         return MessagesRequest(
             read.model,
@@ -268,7 +277,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents
         max_tokens=named[longest],
         stream=stream,
         fallbacks=tuple(dict.fromkeys(read.our_fallbacks())),
-        extras=extras_of(read, tools, theirs, geo or "", thread=thread, any_tier=any_tier),
+        extras=extras_of(read, tools, theirs, geo or "", thread=thread, any_tier=any_tier, fast=fast),
         added=added(read, tools),
         max_tokens_in=longest,
         lacks_max_tokens=lacks,
@@ -297,7 +306,14 @@ def added(read: CountBody[Any], tools: list[Tool]) -> int:
 
 
 def extras_of(
-    read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str, *, thread: bool, any_tier: bool
+    read: CountBody[Any],
+    tools: list[Tool],
+    theirs: list[Fallback],
+    geo: str,
+    *,
+    thread: bool,
+    any_tier: bool,
+    fast: bool,
 ) -> Extras:
     """What makes a request cost more than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
@@ -310,7 +326,7 @@ def extras_of(
     return Extras(
         models=tuple(models),
         default_fallbacks=by_default,
-        fast="fast" in (read.speed, *(each.speed for each in theirs)),
+        fast=fast or FAST in (read.speed, *(each.speed for each in theirs)),
         inference_geo=geo,
         any_tier=any_tier,
         answers=len(theirs) + by_default,

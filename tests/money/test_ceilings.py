@@ -33,6 +33,7 @@ from tests.support.reckoned import ALLOWANCES, BOOK, FABLE, HAIKU, NOW, OPUS, ce
 from tests.support.recordings import needs_recordings, recordings, used
 from usage import pricing
 from usage.models import Hold
+from usage.tokens import TokenCounts
 
 
 def cost(recording):
@@ -413,3 +414,49 @@ def test_a_crowd_of_the_providers_own_tools_is_refused_and_equal_ones_count_once
     request = schema.parse(json.dumps(ask(tools=[custom] * 300, mcp_servers=servers)).encode())
     assert [each.kind for each in request.extras.uses] == ["code_execution", "mcp"]
     assert request.extras.server_urls == 300
+
+
+@pytest.mark.parametrize(
+    "model", ["openai/gpt-5:online[1m]", "openai/gpt-5:ONLINE[1m]", "openai/gpt-5:online@preset/x"]
+)
+def test_no_marker_hides_that_a_model_is_to_search(model):
+    for members in ({"model": model}, {"fallbacks": [model]}, {"fallbacks": [{"model": model}]}):
+        with pytest.raises(GatewayError, match=":online` is not allowed here"):
+            schema.parse(json.dumps(ask(**members)).encode())
+    assert schema.parse(json.dumps(ask(model="openai/gpt-5:onlineish")).encode()).model == "openai/gpt-5:onlineish"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"tools": [{"type": "openrouter:web_search"}]},
+        {"tools": [{"type": "OpenRouter:web_fetch", "parameters": {}}]},
+        {"messages": turns(adds({"type": "openrouter:web_search"}))},
+        {"web_search_options": {}},
+    ],
+)
+def test_tools_that_a_reseller_runs_for_a_fee_are_refused(members):
+    with pytest.raises(GatewayError, match="no budget covers what they cost"):
+        schema.parse(json.dumps(ask(**members)).encode())
+
+
+def test_the_fast_tier_of_a_reseller_costs_what_fast_mode_costs():
+    assert held(service_tier="fast") == held(speed="fast") > held()
+    price = BOOK.price("anthropic", OPUS, NOW)
+    used = TokenCounts(input_tokens=1000, output_tokens=1000)
+    assert price.cost(used, service_tier="fast") == price.cost(used, speed="fast") == 2 * price.cost(used)
+
+
+def test_a_definition_is_held_for_each_reference_to_it():
+    tool = {"name": "x", "description": "a" * 100_000, "input_schema": {}, "defer_loading": True}
+    reference = {"type": "tool_reference", "tool_name": "x"}
+
+    def read(times):
+        result = {"type": "tool_result", "tool_use_id": "1", "content": [reference] * times}
+        return held(tools=[tool, {"name": "y", "input_schema": {}}], messages=turns(result, role="user"), max_tokens=1)
+
+    once, often = read(1), read(11)
+    assert often - once >= 10 * (once - held(max_tokens=1)) * Decimal("0.95")
+    assert read(0) < once < read(0) * Decimal("1.02")
+    for tools in (None, []):
+        held(tools=tools, messages=turns(reference, role="user"))
