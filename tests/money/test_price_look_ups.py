@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from decimal import Decimal
 from typing import Any, cast
 
@@ -34,5 +35,5 @@ def test_others_have_a_turn_between_the_prices_of_made_up_models() -> None:
 
     prices._book = pricing.build([], UnpricedPolicy(refuse=False, input=Decimal(30), output=Decimal(150)))
     asyncio.run(look_up())
-    assert max(after - before for before, after in zip(looked_up, looked_up[1:], strict=False)) <= 1
+    assert max(after - before for before, after in itertools.pairwise(looked_up)) <= 1
     assert turns >= 20
