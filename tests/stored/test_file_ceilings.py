@@ -14,28 +14,29 @@ from tests.support.file_calls import amy as amy
 from tests.support.file_calls import provider as provider
 from tests.support.file_calls import uploaded
 from tests.support.gateway import MODEL, Caller, Web, ask, post, refused
-from tests.support.reckoned import ALLOWANCES, BOOK, NOW
+from tests.support.reckoned import ALLOWANCES, BOOK, NOW, OPUS
 from usage.models import Budget
 
 TEXT = b"Somebody has written this down. " * 100_000
 
 
-def naming(*files: str) -> dict[str, Any]:
+def naming(*files: str, **members: Any) -> dict[str, Any]:
     blocks = [{"type": "document", "source": {"type": "file", "file_id": each}} for each in files]
-    return ask(messages=[{"role": "user", "content": [*blocks, {"type": "text", "text": "What does it say?"}]}])
+    turn = {"role": "user", "content": [*blocks, {"type": "text", "text": "What does it say?"}]}
+    return ask(messages=[turn], **members)
 
 
 def test_a_budget_refuses_a_call_with_a_file_that_costs_more_than_is_left(web: Web, amy: Caller) -> None:
     """Twenty such calls at once would otherwise cost twenty times the budget."""
     file_id = uploaded(web, amy.key, TEXT)
     Budget.objects.create(virtual_key=amy.virtual_key, amount=Decimal(1))
-    assert "This call needs up to" in refused(post(web, amy.key, naming(file_id)), 429, "billing_error")
+    assert "This call needs up to" in refused(post(web, amy.key, naming(file_id, model=OPUS)), 429, "billing_error")
 
 
 def test_a_batch_holds_what_its_files_have(web: Web, amy: Caller) -> None:
     file_id = uploaded(web, amy.key, TEXT)
     Budget.objects.create(virtual_key=amy.virtual_key, amount=Decimal(1))
-    requests = [{"custom_id": f"{number}", "params": naming(file_id)} for number in range(2)]
+    requests = [{"custom_id": f"{number}", "params": naming(file_id, model=OPUS)} for number in range(2)]
     answer = post(web, amy.key, {"requests": requests}, path="/v1/messages/batches")
     assert "This call needs up to" in refused(answer, 429, "billing_error")
 
