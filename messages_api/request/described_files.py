@@ -10,7 +10,8 @@ from msgspec import Struct
 TEXT, PDF = 464, 267
 # Models read no more than this, whatever the file.
 MOST = 1_000_000
-NO_TEXT = ("image/", "audio/", "video/", "application/zip", "application/octet-stream")
+# What isn't text, whatever the uploader calls it, can be read as an image only, which the allowance covers.
+IMAGE = "image/"
 
 
 class Described(Struct):
@@ -24,7 +25,7 @@ described = msgspec.json.Decoder(Described)
 
 
 def tokens(written: str) -> int:
-    """The most tokens of a file with this description; 0 if it doesn't say how long the file is, or no text is in it.
+    """The most tokens of a file with this description; 0 if it doesn't say how long the file is, or it is an image.
 
     Args:
         written: the provider's answer, or an empty text.
@@ -34,7 +35,7 @@ def tokens(written: str) -> int:
     except (ValueError, RecursionError):
         return 0
     kind = file.mime_type.lower()
-    if kind.startswith(NO_TEXT) or file.size_bytes <= 0:
+    if kind.startswith(IMAGE) or file.size_bytes <= 0:
         return 0
     weight = PDF if kind == "application/pdf" else TEXT
     return min(file.size_bytes * weight // 1000, MOST)

@@ -77,6 +77,7 @@ def test_a_file_that_is_only_loaded_into_a_container_is_held_by_the_allowance() 
         ('{"size_bytes": 1000}', 464),
         ('{"size_bytes": 1000, "mime_type": "application/pdf"}', 267),
         ('{"size_bytes": 100000000000, "mime_type": "text/plain"}', 1_000_000),
+        ('{"size_bytes": 1000, "mime_type": "application/octet-stream"}', 464),
         ('{"size_bytes": 1000, "mime_type": "image/png"}', 0),
         ('{"size_bytes": -1, "mime_type": "text/plain"}', 0),
         ('{"size_bytes": "many"}', 0),
