@@ -90,6 +90,10 @@ class Listing:
             tier_rates=provider_kinds.find(provider).tier_rates,
             window=0 if self.similar else window_of(self.model),
             flat=fee_of(self.model, standard),
+            # Claude writes to a cache only what a request marks.
+            writes=base.cache_write_5m > base.input
+            and standard.cache_write_mtok is not None
+            and not CLAUDE_VERSION.search(model_names.identity(self.model.id)),
         )
         return replace(price, served=tuple(self.served(at, price))) if price.tier_rates else price
 

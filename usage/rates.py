@@ -70,7 +70,8 @@ class ModelPrice(Rates):
     rates of fast mode. `flag` says that this isn't the model's list price: it is that of a `similar` name, or the model
     is `unpriced`. `served` are the listed prices of service tiers; other tiers cost a multiple of this price
     (`tier_rates`, see `ProviderKind.tier_rates`). `window` is the model's context window in tokens; 0 if unknown.
-    `flat` is USD for each request besides. `charged` is what the owner pays, if that isn't this price.
+    `flat` is USD for each request besides. `writes`: the provider caches prompts by itself, and charges more for what
+    it writes to a cache. `charged` is what the owner pays, if that isn't this price.
     """
 
     web_search: Decimal
@@ -83,6 +84,7 @@ class ModelPrice(Rates):
     tier_rates: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
     window: int = 0
     flat: Decimal = Decimal(0)
+    writes: bool = False
     charged: ModelPrice | None = None
 
     @property
@@ -166,7 +168,8 @@ class ModelPrice(Rates):
         fast = rates.times(FAST) if other.fast is None else rates.times(FAST).or_more(other.fast)
         fast = fast if self.fast is None else fast.or_more(self.fast)
         raised = {name: getattr(rates, name) for name in RATES}
-        return replace(self, **raised, tiers=tiers, web_search=search, flat=flat, fast=fast, served=(), version=version)
+        besides = {"web_search": search, "flat": flat, "writes": self.writes or other.writes}
+        return replace(self, **raised, **besides, tiers=tiers, fast=fast, served=(), version=version)
 
     @property
     def dearest_tier(self) -> str:

@@ -222,7 +222,7 @@ class Estimate:
     def _cost(self, prompt: Prompt, output: int, price: ModelPrice, extras: Extras, batch: bool) -> Decimal:
         rates = price.at(prompt.longest)
         write = rates.cache_write_1h if self.hour_writes else rates.cache_write_5m
-        written = prompt.tokens if self.writes and write > rates.input else 0
+        written = prompt.tokens if (self.writes or price.writes) and write > rates.input else 0
         cost = price.cost(
             TokenCounts(
                 input_tokens=prompt.tokens - written,

@@ -65,3 +65,19 @@ def test_a_whole_price_of_a_contract_replaces_a_fee_of_the_list_if_it_has_one() 
     assert book(rates).price("openai", "sonar", NOW).flat == Decimal("0.005")
     without = price_row(sets=COST, provider="openai", model="sonar", rates=whole("1"))
     assert book(without).price("openai", "sonar", NOW).flat == Decimal("0.012")
+
+
+@pytest.mark.parametrize(("model", "writes"), [("gpt-6-sol", True), ("gpt-5.6-luna", True), ("gpt-4o", False)])
+def test_a_provider_that_caches_by_itself_is_held_at_the_price_of_a_write(model: str, writes: bool) -> None:
+    found = price(model, "openai")
+    held = Estimate(750_000, 1_000_000, writes=False, hour_writes=False).ceiling_cost(
+        0, found, allowances=ALLOWANCES, extras=NO_EXTRAS
+    )
+    rates = found.at(1_000_000)
+    assert held == (rates.cache_write_5m if writes else rates.input)
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5-5", "anthropic/claude-opus-4.6", "claude-3-5-haiku-latest"])
+def test_claude_writes_to_a_cache_only_what_is_marked(model: str) -> None:
+    assert not price(model, "anthropic").writes
+    assert not price(model, "openai").writes
