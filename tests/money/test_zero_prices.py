@@ -22,11 +22,15 @@ def test_a_call_without_price_and_output_is_counted(
     web: Web, alice: Caller, upstream: Upstream, price: dict[str, Any], bound: str, max_tokens: int
 ) -> None:
     upstream.answer = lambda seen: whole(200, message())
-    own_prices.add(Price(model=MODEL, valid_from=None, **price))
+    row = Price(model=MODEL, customer=alice.virtual_key.customer, valid_from=None, **price)
     if bound == "a limit":
         Limit.objects.create(virtual_key=alice.virtual_key, kind="rpm", rate=1)
     else:
         Budget.objects.create(virtual_key=alice.virtual_key, unit="tokens", amount=Decimal(200))
-    answers = [post(web, alice.key, ask(max_tokens=max_tokens)) for _ in range(12)]
+    own_prices.add(row)
+    try:
+        answers = [post(web, alice.key, ask(max_tokens=max_tokens)) for _ in range(12)]
+    finally:
+        Price.objects.filter(pk=row.pk).delete()
     assert answers[0].status_code == 200
     refused(answers[-1], 429, "rate_limit_error" if bound == "a limit" else "billing_error")
