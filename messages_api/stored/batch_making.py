@@ -127,7 +127,7 @@ async def create(caller: Caller) -> HttpResponseBase:
 
 
 def turn_to_read(caller: Caller, body: SpooledBody) -> AbstractAsyncContextManager[object]:
-    """Read a batch within this block: one at a time, callers take turns. A short batch doesn't wait."""
+    """Read a batch within this block: callers take turns for few places. A short batch doesn't wait."""
     if body.size <= batch_body.SHORT:
         return nullcontext()
     return caller.runtime.reading_batches.turn(caller.name, body.size)
