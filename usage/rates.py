@@ -168,8 +168,8 @@ class ModelPrice(Rates):
         fast = rates.times(FAST) if other.fast is None else rates.times(FAST).or_more(other.fast)
         fast = fast if self.fast is None else fast.or_more(self.fast)
         raised = {name: getattr(rates, name) for name in RATES}
-        besides = {"web_search": search, "flat": flat, "writes": self.writes or other.writes}
-        return replace(self, **raised, **besides, tiers=tiers, fast=fast, served=(), version=version)
+        price = replace(self, **raised, tiers=tiers, web_search=search, fast=fast, served=(), version=version)
+        return replace(price, flat=flat, writes=self.writes or other.writes)
 
     @property
     def dearest_tier(self) -> str:

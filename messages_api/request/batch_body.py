@@ -39,8 +39,8 @@ SHORT = 128 << 10
 MOST_MODELS = 100
 # Requests in one line of the reading process's output.
 PORTION = 500
-# The most time for the whole reading, and for each megabyte of it. Clients' real batches take a tenth of it. (So one that
-# is built to be slow keeps others waiting no longer than its length.)
+# The most seconds for the whole reading, and for each megabyte of it: one that is built to be slow keeps others waiting
+# by its length. Clients' real batches take a tenth of it.
 SECONDS, SECONDS_PER_MEGABYTE = 20, 1
 # Bytes of the longest body that each of the reading processes takes that may run at once.
 PLACES = (16 << 20, None)
