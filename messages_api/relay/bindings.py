@@ -250,7 +250,7 @@ class Bindings:
             "names": [name for kind, name in names if kind != "file"],
         }
         rows = await self.reader.fetch(FIND, values)
-        return {(row[0], row[1]): Bound(*row[:-1], tokens=described_files.tokens(row[-1])) for row in rows}
+        return {(row[0], row[1]): Bound(*row[:-1], described_files.tokens(row[-1])) for row in rows}
 
     def _remember(self, one: Bound) -> None:
         self.known[one.kind, one.name] = one

@@ -100,5 +100,6 @@ def test_a_definition_is_held_for_each_reference_to_it():
     once, often = read(1), read(11)
     assert often - once >= 10 * (once - held(max_tokens=1)) * Decimal("0.95")
     assert read(0) < once < read(0) * Decimal("1.02")
-    for tools in (None, []):
+    nothing: list[list[str] | None] = [None, []]
+    for tools in nothing:
         held(tools=tools, messages=turns(reference, role="user"))

@@ -22,7 +22,7 @@ def test_a_call_without_price_and_output_is_counted(
     web: Web, alice: Caller, upstream: Upstream, price: dict[str, Any], bound: str, max_tokens: int
 ) -> None:
     upstream.answer = lambda seen: whole(200, message())
-    row = Price(model=MODEL, customer=alice.virtual_key.customer, valid_from=None, **price)
+    row = Price(model=MODEL, customer=alice.virtual_key.customer, **{"valid_from": None} | price)
     if bound == "a limit":
         Limit.objects.create(virtual_key=alice.virtual_key, kind="rpm", rate=1)
     else:
