@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -250,7 +250,8 @@ class Bindings:
             "names": [name for kind, name in names if kind != "file"],
         }
         rows = await self.reader.fetch(FIND, values)
-        return {(row[0], row[1]): Bound(*row[:-1], described_files.tokens(row[-1])) for row in rows}
+        found = (replace(Bound(*row[:-1]), tokens=described_files.tokens(row[-1])) for row in rows)
+        return {(one.kind, one.name): one for one in found}
 
     def _remember(self, one: Bound) -> None:
         self.known[one.kind, one.name] = one
