@@ -90,7 +90,8 @@ class Versioned(ScopedAdmin):
         """What an inline's form reads. If others have removed rows of it, it is shown as it is now."""
         given: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
         posted = str(request.POST.get(f"{prefix}-INITIAL_FORMS", "0"))
-        if posted.isdecimal() and posted != "0" and int(posted) > _rows_of(inline, obj, given["queryset"]):
+        known = posted.isdecimal() and posted != "0" and len(posted) < 19
+        if known and int(posted) > _rows_of(inline, obj, given["queryset"]):
             return {name: given[name] for name in ("instance", "prefix", "queryset")}
         return given
 

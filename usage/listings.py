@@ -30,6 +30,17 @@ SAME_PRICE = {"claude-mythos-5": "claude-fable-5", "claude-mythos-5-1": "claude-
 # https://docs.claude.com/en/docs/build-with-claude/context-windows
 LONG, LONG_WINDOW = re.compile(r"claude-sonnet-4|claude-4(?:[-.]5)?-sonnet"), 1_000_000
 
+# Models that search with every request, by their names, and USD for a request where the list has no fee: their usage
+# doesn't count searches. OpenAI charges 25 USD for a thousand searches of GPT-4o (OpenRouter: 35), 10 of later models.
+# Perplexity charges up to 14 for a thousand requests. Deep research reads and thinks for a dollar or more besides.
+# https://openai.com/api/pricing, https://openrouter.ai/openai/gpt-4o-search-preview,
+# https://docs.perplexity.ai/getting-started/pricing (November 2026)
+SEARCHING = (
+    (re.compile(r"deep-research"), Decimal(2)),
+    (re.compile(r"gpt-4[a-z0-9.-]*-search"), Decimal("0.035")),
+    (re.compile(r"(?:^|/)sonar(?![a-z])|-search-(?:api|preview)"), Decimal("0.014")),
+)
+
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
 # From this version on, a request can choose where inference happens, and Anthropic picks fallback models.
 NEWEST_GENERATIONS = (4, 6)
@@ -78,6 +89,11 @@ class Listing:
             residency=has_residency(provider, model),
             tier_rates=provider_kinds.find(provider).tier_rates,
             window=0 if self.similar else window_of(self.model),
+            flat=fee_of(self.model, standard),
+            # Claude writes to a cache only what a request marks.
+            writes=base.cache_write_5m > base.input
+            and standard.cache_write_mtok is not None
+            and not CLAUDE_VERSION.search(model_names.identity(self.model.id)),
         )
         return replace(price, served=tuple(self.served(at, price))) if price.tier_rates else price
 
@@ -105,6 +121,14 @@ class Listing:
 def window_of(model: types.ModelInfo) -> int:
     """The model's largest context window in tokens, with any beta header; 0 if the catalogue doesn't say."""
     return LONG_WINDOW if LONG.search(model.id) else model.context_window or 0
+
+
+def fee_of(model: types.ModelInfo, price: types.ModelPrice) -> Decimal:
+    """USD for each request besides its tokens: what the catalogue says, else that of models that always search."""
+    if isinstance(price.requests_kcount, Decimal):
+        return price.requests_kcount.scaleb(-3)
+    name = model_names.fold(model.id)
+    return next((usd for named, usd in SEARCHING if named.search(name)), Decimal(0))
 
 
 @cache
@@ -162,6 +186,9 @@ def rates_of(price: types.ModelPrice, pick: Callable[[types.TieredPrices], Decim
     read, output = rate(price.input_mtok), rate(price.output_mtok)
     if read is None or output is None:
         return None
+    # Reports don't say how much of the output is pictures or thinking: all of it counts as the dearest.
+    dearer = (price.output_image_mtok, price.output_video_mtok, price.output_reasoning_mtok)
+    output = max(output, *(rate(each) or output for each in dearer))
     cached, write, longer = rate(price.cache_read_mtok), rate(price.cache_write_mtok), rate(price.cache_write_1h_mtok)
     return Rates(
         input=read,

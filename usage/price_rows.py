@@ -132,6 +132,8 @@ class PriceRow:
             price = replace(
                 price, served=tuple((tier, replace(one, web_search=self.web_search)) for tier, one in price.served)
             )
+        if self.sets == COST and self.is_whole and self.flat is not None:
+            return replace(price, flat=self.flat)
         return replace(price, flat=price.flat + (self.flat or 0))
 
     def _with_rates(self, base: ModelPrice) -> ModelPrice:

@@ -70,7 +70,8 @@ class ModelPrice(Rates):
     rates of fast mode. `flag` says that this isn't the model's list price: it is that of a `similar` name, or the model
     is `unpriced`. `served` are the listed prices of service tiers; other tiers cost a multiple of this price
     (`tier_rates`, see `ProviderKind.tier_rates`). `window` is the model's context window in tokens; 0 if unknown.
-    `flat` is USD for each request besides. `charged` is what the owner pays, if that isn't this price.
+    `flat` is USD for each request besides. `writes`: the provider caches prompts by itself, and charges more for what
+    it writes to a cache. `charged` is what the owner pays, if that isn't this price.
     """
 
     web_search: Decimal
@@ -83,6 +84,7 @@ class ModelPrice(Rates):
     tier_rates: Mapping[str, Decimal] = field(default_factory=dict, hash=False)
     window: int = 0
     flat: Decimal = Decimal(0)
+    writes: bool = False
     charged: ModelPrice | None = None
 
     @property
@@ -113,10 +115,10 @@ class ModelPrice(Rates):
             rates, batch = self.for_tier(service_tier).at(counts.prompt_tokens // steps), False
         else:
             rates, batch = self.at(counts.prompt_tokens // steps), service_tier == "batch"
-        if speed == "fast" and not batch:
-            tokens = (self.fast or rates.times(FAST)).token_cost(counts)
-        else:
-            tokens = rates.token_cost(counts)
+        # OpenRouter calls fast mode a tier of Anthropic's models. Elsewhere, tiers have prices of their own.
+        fast = speed == "fast" or (service_tier == "fast" and not self.tier_rates)
+        billed = (self.fast or rates.times(FAST)) if fast and not batch else rates
+        tokens = billed.token_cost(counts)
         if batch:
             tokens *= BATCH
         if self.residency and inference_geo == "us":
@@ -159,13 +161,15 @@ class ModelPrice(Rates):
         starts = sorted({start for start, _ in (*self.tiers, *other.tiers)})
         tiers = tuple((start, self.at(start + 1).or_more(other.at(start + 1))) for start in starts)
         rates, search = self.or_more(other), max(self.web_search, other.web_search)
-        if (rates, tiers, search) == (self.or_more(self), self.tiers, self.web_search):
+        flat = max(self.flat, other.flat)
+        if (rates, tiers, search, flat) == (self.or_more(self), self.tiers, self.web_search, self.flat):
             return self
         version = f"{self.version}, at least {other.version}"[:100]
         fast = rates.times(FAST) if other.fast is None else rates.times(FAST).or_more(other.fast)
         fast = fast if self.fast is None else fast.or_more(self.fast)
         raised = {name: getattr(rates, name) for name in RATES}
-        return replace(self, **raised, tiers=tiers, web_search=search, fast=fast, served=(), version=version)
+        price = replace(self, **raised, tiers=tiers, web_search=search, fast=fast, served=(), version=version)
+        return replace(price, flat=flat, writes=self.writes or other.writes)
 
     @property
     def dearest_tier(self) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import F, QuerySet, Sum
 from django.db.models.functions import Collate, Lower, TruncDate, TruncMonth
 from django.utils import timezone
@@ -99,6 +100,16 @@ class DayInput(forms.DateInput):
 
     def __init__(self) -> None:
         super().__init__(format="%Y-%m-%d")
+
+
+class DayField(forms.DateField):
+    """A day in the years that the gateway can know. The days beside it exist, and so do their times in every zone."""
+
+    FIRST, LAST = date(2000, 1, 1), date(9000, 12, 31)
+
+    def __init__(self, **options: Any) -> None:
+        bounds = [MinValueValidator(self.FIRST), MaxValueValidator(self.LAST)]
+        super().__init__(widget=DayInput, validators=bounds, **options)
 
 
 class ReportForm(forms.Form):

@@ -66,8 +66,8 @@ def entries(provider: str, text: str) -> Iterator[Entry]:
                     yield kind, Listing(source, model, similar=False)
 
 
-def page(provider: str, text: str, day: date | None, number: int) -> tuple[Part[Entry], list[Line]]:
-    """A page of models, by provider and name, and their prices on a day."""
+def page(provider: str, text: str, day: date | None, number: str) -> tuple[Part[Entry], list[Line]]:
+    """A page of models, by provider and name, and their prices on a day. A wrong number is the first or last page."""
     found = sorted(entries(provider, text), key=lambda one: (one[0], one[1].model.id))
     part = Paginator(found, LINES).get_page(number)
     book, at = load_price_book(), moment_of(day)

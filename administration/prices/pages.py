@@ -19,7 +19,7 @@ from keys.models import Customer, Team, VirtualKey
 from keys.pickers import Picker, limit
 from usage.listings import catalogue_version
 from usage.price_tables import Price
-from usage.reports import DayInput
+from usage.reports import DayField
 from usage.tokens import TokenCounts
 
 VIEW = ("usage.view_price",)
@@ -36,7 +36,7 @@ class ListForm(forms.Form):
 
     q = forms.CharField(label="Model", required=False, max_length=200, help_text="A part of its name.")
     provider = forms.ChoiceField(required=False, choices=lambda: [("", "all"), *provider_choices()])
-    on = forms.DateField(label="On", required=False, widget=DayInput, help_text="The end of that day, UTC; empty: now.")
+    on = DayField(label="On", required=False, help_text="The end of that day, UTC; empty: now.")
 
 
 class LookForm(forms.Form):
@@ -46,7 +46,7 @@ class LookForm(forms.Form):
     model = forms.CharField(
         max_length=200, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
     )
-    on = forms.DateField(label="On", required=False, widget=DayInput, help_text="The end of that day, UTC; empty: now.")
+    on = DayField(label="On", required=False, help_text="The end of that day, UTC; empty: now.")
     customer = Picker(Price._meta.get_field("customer"), Customer.objects.all())
     team = Picker(Price._meta.get_field("team"), Team.objects.select_related("customer"))
     key = Picker(Price._meta.get_field("virtual_key"), VirtualKey.objects.select_related("customer", "team"))
@@ -66,9 +66,7 @@ def prices(request: HttpRequest) -> HttpResponse:
     part, lines = None, list[listed.Line]()
     if form.is_valid():
         asked = form.cleaned_data
-        number = request.GET.get("page", "1")
-        wanted = int(number) if number.isdecimal() else 1
-        part, lines = listed.page(asked["provider"], asked["q"], asked["on"], wanted)
+        part, lines = listed.page(asked["provider"], asked["q"], asked["on"], request.GET.get("page", "1"))
     query = request.GET.copy()
     query.pop("page", None)
     context = admin.site.each_context(request) | {

@@ -27,7 +27,7 @@ from usage import repricing
 from usage.models import LedgerEntry
 from usage.price_runs import Which
 from usage.price_tables import Price
-from usage.reports import DayInput
+from usage.reports import DayField
 from usage.repricing import Outcome, Prices, Rows
 from usage.what_if import Instead, unpriced, unpriced_models, what_if
 
@@ -39,8 +39,8 @@ TOO_MANY = f"These are more than {MOST:,} calls: choose a shorter range, or run 
 class RangeForm(forms.Form):
     """Days in UTC, both included, and whose calls. Everything stands in the URL."""
 
-    since = forms.DateField(label="From", widget=DayInput, help_text="UTC")
-    until = forms.DateField(label="To", required=False, widget=DayInput, help_text="including this day")
+    since = DayField(label="From", help_text="UTC")
+    until = DayField(label="To", required=False, help_text="including this day")
     customer = Picker(Price._meta.get_field("customer"), Customer.objects.all())
     model = forms.CharField(required=False, max_length=200, validators=[patterns.check], help_text="Name or pattern.")
 

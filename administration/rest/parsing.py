@@ -47,8 +47,11 @@ class _Refused(ValueError):
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Refused(f"the member “{next(name for name in names if names.count(name) > 1)[:80]}” occurs twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Refused(f"the member “{name[:80]}” occurs twice")
+            seen.add(name)
     return members
 
 

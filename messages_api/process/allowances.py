@@ -3,7 +3,8 @@
 A provider's own tools run in a loop: the model uses a tool, reads what it found together with all that came before, and
 goes on. What tools find is unknown in advance, and so is the length of a file or page that a request only names.
 Recorded calls took 7,000 to 12,000 tokens a web search (ten searches at most, if the tool sets no `max_uses`), 3,000 a
-page, a few hundred a run of code.
+page, a few hundred a run of code. A summary of the conversation (`compaction`) is written besides the answer, which
+alone `max_tokens` bounds: 125 to 3,500 tokens, or what the request's own instructions for it ask.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 # For each kind: the most uses if the request doesn't limit them, and the tokens of each use.
 DEFAULT = (
     "web_search=10x8000,web_fetch=5x15000,code_execution=5x1000,tool_search=3x1500,mcp=5x4000,advisor=3x2000,"
-    "file=1x20000,thread=1x50000"
+    "file=1x20000,thread=1x50000,compaction=1x8000"
 )
 KINDS = tuple(one.partition("=")[0] for one in DEFAULT.split(","))
 ONE = re.compile(r"([a-z_]+)=([0-9]{1,3})x([0-9]{1,7})")

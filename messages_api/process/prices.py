@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from keys.connection import Reader
@@ -51,6 +53,15 @@ class Prices:
             raise errors.forbidden(
                 f"The model {model} has no price, and this gateway refuses such models.", reason="unpriced_model"
             ) from None
+
+    async def look_up(self, models: Collection[tuple[str, str]], owner: Payer) -> None:
+        """Look up the prices of several models, each with its provider, and let other calls have their turns between
+        them: a made-up name takes milliseconds, and callers choose the names. Without a price, `now` refuses."""
+        if len(models) > 1:
+            for provider, model in models:
+                with contextlib.suppress(UnpricedModel):
+                    self.price(provider, model, datetime.now(UTC), owner)
+                await asyncio.sleep(0)
 
     async def refresh(self) -> None:
         """Reload the deployment's own prices if the catalogue's revision has changed.

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -22,6 +22,7 @@ import psycopg
 from keys.connection import Reader
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api.answer.account_states import State
+from messages_api.request import described_files
 from messages_api.request.carried import ID, Name, StateKind, digest
 from messages_api.server import errors
 from messages_api.server.database_away import asking
@@ -36,10 +37,11 @@ AGAIN_SECONDS = 1.0
 # The most bindings that a process remembers, and the most that wait to be written. Each takes a few hundred bytes.
 CAPACITY = 20_000
 FIND = """
-SELECT 'file', id, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id
+SELECT 'file', id, virtual_key_id, team_id, provider_key_id, organization_id, workspace_id,
+    CASE WHEN length(described) <= 8000 THEN described ELSE '' END
 FROM messages_api_file WHERE id = ANY(%(files)s)
 UNION ALL
-SELECT b.kind, b.name, b.virtual_key_id, b.team_id, b.provider_key_id, b.organization_id, b.workspace_id
+SELECT b.kind, b.name, b.virtual_key_id, b.team_id, b.provider_key_id, b.organization_id, b.workspace_id, ''
 FROM unnest(%(kinds)s::text[], %(names)s::text[]) AS wanted (kind, name)
 JOIN messages_api_binding b ON b.kind = wanted.kind AND b.name = wanted.name
 """
@@ -64,7 +66,8 @@ ON CONFLICT (kind, name) DO UPDATE SET expires_at = EXCLUDED.expires_at
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Something that only one account has, and its owner in this gateway."""
+    """Something that only one account has, and its owner in this gateway. `tokens`: the most that a model reads of it,
+    if it is a file whose size is known; else 0."""
 
     kind: StateKind
     name: str
@@ -73,6 +76,7 @@ class Bound:
     provider_key: int | None
     organization_id: str
     workspace_id: str
+    tokens: int = 0
 
     def __str__(self) -> str:
         return "the signature of the last thinking" if self.kind == "signature" else f"the {self.kind} {self.name}"
@@ -162,6 +166,11 @@ def narrow(
     return left
 
 
+def file_tokens(bound: Iterable[Bound]) -> dict[str, int]:
+    """The most tokens that a model reads of each of these files whose size is known."""
+    return {one.name: one.tokens for one in bound if one.kind == "file" and one.tokens}
+
+
 def several_accounts(key: KnownKey) -> bool:
     """Whether the key's routes lead to more than one account. An account that isn't known yet counts as a different
     one.
@@ -240,7 +249,9 @@ class Bindings:
             "kinds": [kind for kind, _ in names if kind != "file"],
             "names": [name for kind, name in names if kind != "file"],
         }
-        return {(row[0], row[1]): Bound(*row) for row in await self.reader.fetch(FIND, values)}
+        rows = await self.reader.fetch(FIND, values)
+        found = (replace(Bound(*row[:-1]), tokens=described_files.tokens(row[-1])) for row in rows)
+        return {(one.kind, one.name): one for one in found}
 
     def _remember(self, one: Bound) -> None:
         self.known[one.kind, one.name] = one

@@ -9,6 +9,7 @@ from decimal import Decimal
 from keys import provider_kinds
 from messages_api.process.prices import Prices
 from messages_api.relay.call import Call
+from messages_api.relay.journey import Journey
 from messages_api.request import estimates
 from usage.arbitration import Admission, ModelShare
 from usage.pricing import ModelPrice, Payer, current_models
@@ -88,6 +89,19 @@ def other_prices(
     return [prices.now(provider, sold_as(region, "", model), owner) for model in meant_besides(extras)]
 
 
+def models_of(journey: Journey, extras: estimates.Extras) -> set[tuple[str, str]]:
+    """The models of which a call needs prices, each with its provider."""
+    models = journey.models()
+    if extras is not estimates.NO_EXTRAS:
+        targets = {target.provider_key.provider: target for stage in journey.plan for target in stage}
+        models |= {
+            (provider, target.provider_key.kind.sold_as(target.provider_key.region, "", model))
+            for provider, target in targets.items()
+            for model in meant_besides(extras)
+        }
+    return models
+
+
 def meant_besides(extras: estimates.Extras) -> tuple[str, ...]:
     """The models that a request may mean besides its own, if they have a price."""
     return (*extras.models, *(current_models() if extras.default_fallbacks else ()))
@@ -98,6 +112,8 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
     call.ceiling, call.most_tokens = held.ceiling, held.input_ceiling + held.max_tokens
     call.cost_factor = held.cost_factor
     price, provider_key = call.price, call.provider_key
+    # The arbiter knows a free call by these two: without a price and without output, another one would be taken for it.
+    nothing = not call.free and not held.ceiling and not held.max_tokens
     return Admission(
         id=call.id,
         credential=call.key.credential,
@@ -114,7 +130,7 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
         input_tokens=held.input_tokens,
         input_cost=held.input_cost,
         input_ceiling=held.input_ceiling,
-        max_tokens=held.max_tokens,
+        max_tokens=1 if nothing else held.max_tokens,
         output_price=(price.charged or price).output,
         cost_factor=held.cost_factor,
         price_version=(price.charged or price).version,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import msgspec
@@ -45,6 +46,7 @@ class Incoming:
         held: the hold, if it isn't computed from the body.
         opens: the class of the admitted call.
         id: of the call, if the request makes more than one.
+        file_tokens: the most tokens of the files that it names, by their ids, where their size is known.
         members: the places of the body's members; `cuts`: the edits that remove the gateway's own signatures. Both are
             computed on first use.
     """
@@ -59,6 +61,7 @@ class Incoming:
     held: CallHold | None = None
     opens: type[Call] = Call
     id: UUID | None = None
+    file_tokens: Mapping[str, int] = field(default_factory=dict)
     members: MemberPlaces | None = None
     cuts: list[Edit] | None = None
 
@@ -84,7 +87,8 @@ class Incoming:
         asked = self.messages
         others = {target.model for targets in plan for target in targets} - {asked.model, ""}
         planned = [own_name(identity(model)) for model in others]
-        return estimates.estimate(asked.contents, asked.model, asked.added, asked.extras, others=planned)
+        found = estimates.estimate(asked.contents, asked.model, asked.added, asked.extras, others=planned)
+        return found.with_files(self.file_tokens)
 
     def labels(self) -> dict[str, str]:
         """The labels that the client's headers give."""

@@ -51,4 +51,4 @@ async def read(caller: Caller, endpoint: Endpoint, body: bytes) -> Incoming:
         models = (messages.model, *(messages.fallbacks or map(markers.meant, key.fallbacks)))
         return routing.plan(key, models, here.providers, name, bound, here.performances.share)
 
-    return Incoming(caller, endpoint, messages, body, plan)
+    return Incoming(caller, endpoint, messages, body, plan, file_tokens=bindings.file_tokens(bound))

@@ -35,6 +35,7 @@ from messages_api.relay.known_models import KnownModels
 from messages_api.relay.passing import Passing
 from messages_api.relay.reading_on import ReadingOn
 from messages_api.relay.refused_keys import RefusedKeys
+from messages_api.request import batch_body
 from messages_api.server.intake import Intake
 from usage import pricing, spool
 from usage.credential_uses import CredentialUses
@@ -77,7 +78,7 @@ class Runtime:
             configuration.admission_seconds,
             ParallelLimits(self.reader).of,
         )
-        self.reading_batches = Turns([None])
+        self.reading_batches = Turns(batch_body.PLACES)
 
         # Where calls go, and what they cost
         self.bindings = Bindings(self.reader)

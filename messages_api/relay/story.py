@@ -142,6 +142,7 @@ async def plan_and_ask(incoming: Incoming, caller: Caller, until: Deadlines) -> 
             return fresh
         await runtime.prices.refresh()
         journey = journey_of(incoming, key, plan, until)
+        await runtime.prices.look_up(holds.models_of(journey, messages.extras), key)
         target = await journey.next()
         if target is None:
             break

@@ -39,8 +39,11 @@ SHORT = 128 << 10
 MOST_MODELS = 100
 # Requests in one line of the reading process's output.
 PORTION = 500
-# The most time for the whole reading.
-SECONDS = 300
+# The most seconds for the whole reading, and for each megabyte of it: one that is built to be slow keeps others waiting
+# by its length. Clients' real batches take a tenth of it.
+SECONDS, SECONDS_PER_MEGABYTE = 20, 1
+# Bytes of the longest body that each of the reading processes takes that may run at once.
+PLACES = (16 << 20, None)
 # The most files, containers and signatures that a batch may name.
 MOST_CARRIED = 5000
 # The most bytes that a body may have beside its requests, and those of a member's name.
@@ -285,6 +288,11 @@ def digest(custom_ids: Iterator[str] | dict[str, int]) -> str:
     return hashlib.sha256("\n".join(sorted(custom_ids)).encode("utf-8", "replace")).hexdigest()
 
 
+def seconds(size: int) -> int:
+    """How long a body of this many bytes may take to read."""
+    return SECONDS + SECONDS_PER_MEGABYTE * (size >> 20)
+
+
 async def read_spooled(
     body: SpooledBody, *, memory: int, signatures: bool, real: Collection[str] = ()
 ) -> BatchContents:
@@ -312,7 +320,7 @@ async def read_spooled(
         limit=4 << 20,
     )
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds(body.size)):
             return await read_report(reader)
     except (TimeoutError, ValueError):
         raise unavailable("The batch could not be read: try again.", reason="batch_reader") from None

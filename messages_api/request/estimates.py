@@ -1,8 +1,7 @@
 """Estimates of the tokens that a call may use: for the hold before the call, and for calls without a final report.
 
-Tokens are estimated from bytes, with a weight for each kind of byte. The weights are half as high again as measured in
-recorded prompts, over several generations of tokenisers; so is what a provider adds to the prompt (instructions for
-tools and formats).
+Tokens of text are estimated from bytes (text_tokens.py). What a provider adds to the prompt (instructions for tools and
+formats) is half as high again as measured in recorded prompts.
 """
 
 from __future__ import annotations
@@ -11,26 +10,23 @@ import binascii
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
-from zlib import adler32
 
 import msgspec
 from msgspec import Raw, Struct
 
 from keys.model_names import fold
 from messages_api.process.allowances import Allowances
-from messages_api.request import images, pdf
+from messages_api.request import images, pdf, tool_references
 from messages_api.request.minted import BEGINNING
 from messages_api.request.plain import Plain
+from messages_api.request.text_tokens import tokens_of_text
 from usage.pricing import BATCH, ModelPrice
 from usage.tokens import TokenCounts
 
-# Thousandths of a token per byte: small letters and spaces, capitals (text with many of them is dense: base64), digits,
-# other ASCII, and characters beyond ASCII.
-SMALL, CAPITAL, DIGIT, SIGN, BEYOND = 320, 800, 950, 700, 850
 # Models up to 4.6 count fewer tokens for the same text. Newer ones count up to 1.35 times as many, Anthropic says
 # (https://platform.claude.com/docs/en/about-claude/models/migration-guide), and some more in a recording. An unknown
 # model counts as new.
@@ -48,18 +44,6 @@ FOR_EACH_TOOL_OF_ITS_OWN = 2_500
 FOR_A_FORMAT = 300
 FOR_THINKING = 60
 
-# How much more than a small letter each byte weighs, in units of ten thousandths of a token; and of how many bytes
-# Adler-32 knows the sum exactly.
-UNIT = 10
-LIGHT = b"abcdefghijklmnopqrstuvwxyz "
-WEIGHTS = {
-    **dict.fromkeys(LIGHT, SMALL),
-    **dict.fromkeys(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", CAPITAL),
-    **dict.fromkeys(b"0123456789", DIGIT),
-    **dict.fromkeys(range(128, 256), BEYOND),
-}
-EXTRAS = bytes((WEIGHTS.get(byte, SIGN) - SMALL) // UNIT for byte in range(256))
-SUMMED = 65_520 // max(EXTRAS)
 # In base64 they mean nothing.
 SPACES = b" \t\r\n"
 
@@ -69,7 +53,7 @@ BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 ADVISOR_CACHING = b'"caching":'
 MINTED = BEGINNING.encode()
-WORDS = (b"base64", b"cache_control", b"caching", b"file_id", b"url", b"signature")
+WORDS = (b"base64", b"cache_control", b"caching", b"file_id", b"url", b"signature", tool_references.WORD)
 # An image has width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
@@ -101,6 +85,7 @@ class Extras:
         any_tier: any service tier may answer.
         readings: how often the prompt may be read again.
         answers: how often an answer may be started again (by each fallback).
+        compacts: the provider may summarise the conversation besides.
         uses: the tools that run in the provider's loop.
         server_urls: how many MCP servers are named by a URL.
     """
@@ -112,6 +97,7 @@ class Extras:
     any_tier: bool = False
     readings: int = 0
     answers: int = 0
+    compacts: bool = False
     uses: tuple[Uses, ...] = ()
     server_urls: int = 0
 
@@ -135,7 +121,11 @@ NO_EXTRAS = Extras()
 
 
 def tokens_of(one: Uses, allowances: Allowances) -> int:
-    return allowances[one.kind].tokens if one.tokens is None else one.tokens
+    allowed = allowances[one.kind].tokens
+    if one.tokens is None:
+        return allowed
+    # A limit on what is fetched doesn't apply to PDFs, says Anthropic's SDK (`max_content_tokens`).
+    return max(one.tokens, allowed) if one.kind == "web_fetch" else one.tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +155,8 @@ class Estimate:
         writes: the request asks for cache writes; `hour_writes`: for those of an hour.
         references: files and pages of unknown length that the request names.
         image_tokens: what each of them has at least, if it may be an image for a model that counts more than others.
+        read: the files among them that a model reads, by their ids, and how often each.
+        sized: of those whose size is known, how often each is read, and its tokens.
     """
 
     likely: int
@@ -173,6 +165,18 @@ class Estimate:
     hour_writes: bool
     references: int = 0
     image_tokens: int = 0
+    read: tuple[tuple[str, int], ...] = ()
+    sized: tuple[tuple[int, int], ...] = ()
+
+    def with_files(self, tokens: Mapping[str, int]) -> Estimate:
+        """The estimate with files of known size.
+
+        Args:
+            tokens: of each file, by its id.
+        """
+        if not tokens or not self.read:
+            return self
+        return replace(self, sized=tuple((times, tokens[name]) for name, times in self.read if name in tokens))
 
     def ceiling_cost(
         self,
@@ -191,8 +195,12 @@ class Estimate:
     def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
         """The most that the call reads, and writes besides the answer."""
         besides = max_tokens * extras.answers
+        if extras.compacts:
+            summary = allowances["compaction"]
+            besides += summary.uses * summary.tokens
         file = allowances["file"]
-        once = self.ceiling + self.references * max(file.uses * file.tokens, self.image_tokens)
+        each = max(file.uses * file.tokens, self.image_tokens)
+        once = self.ceiling + self.references * each + sum(n * max(0, tokens - each) for n, tokens in self.sized)
         if not extras.uses:
             return Prompt(once * (1 + extras.readings), once, besides)
         steps = found = searches = readings = 0
@@ -214,7 +222,7 @@ class Estimate:
     def _cost(self, prompt: Prompt, output: int, price: ModelPrice, extras: Extras, batch: bool) -> Decimal:
         rates = price.at(prompt.longest)
         write = rates.cache_write_1h if self.hour_writes else rates.cache_write_5m
-        written = prompt.tokens if self.writes and write > rates.input else 0
+        written = prompt.tokens if (self.writes or price.writes) and write > rates.input else 0
         cost = price.cost(
             TokenCounts(
                 input_tokens=prompt.tokens - written,
@@ -251,7 +259,7 @@ class Contents:
         text: tokens of its text, for an older model.
         shown: tokens of its images and documents, for an older model; `newer_shown`: for a newer one;
             `shown_elsewhere`: for a model that isn't Claude; `shown_to_mini`: for gpt-4o-mini.
-        files: how many files it names; `pages`: how many URLs.
+        files: how many files it names; `pages`: how many URLs; `read`: the files that the model reads, and how often.
         writes: it asks for cache writes; `hour_writes`: for those of an hour.
         minted: it may have thinking with a signature that the gateway made (minted.py).
     """
@@ -263,6 +271,7 @@ class Contents:
     shown_to_mini: int = 0
     files: int = 0
     pages: int = 0
+    read: tuple[tuple[str, int], ...] = ()
     writes: bool = False
     hour_writes: bool = False
     minted: bool = False
@@ -295,10 +304,11 @@ def contents(said: Plain, steps: pdf.Steps) -> Contents:
     # An advisor caches what it reads if its tool has `caching`.
     writes = b"cache_control" in words or (b"caching" in words and ADVISOR_CACHING in said.text)
     return Contents(
-        tokens_of_text(text),
+        tokens_of_text(text) + (tool_references.tokens(said) if tool_references.WORD in words else 0),
         *shown,
         files=text.count(FILE) if b"file_id" in words else 0,
         pages=text.count(BY_URL) if b"url" in words else 0,
+        read=tuple(Counter(files_in(said.members.get("messages"))).items()) if b"file_id" in words else (),
         writes=writes,
         hour_writes=writes and said.has(b"1h"),
         minted=b"signature" in words and text.rfind(MINTED) >= 0,
@@ -321,14 +331,32 @@ showing = msgspec.json.Decoder(list[Showing])
 
 def shown_in(messages: Raw | None) -> Iterator[tuple[str, bytes]]:
     """Each image and document in base64 in the turns of a request: `image` or `document`, and its base64."""
+    for block in showings(messages):
+        match block:
+            case Showing(type="image" | "document" as kind, source={"type": "base64", "data": str(data)}):
+                yield kind, data.encode()
+
+
+def files_in(messages: Raw | None) -> Iterator[str]:
+    """The id of each file that a model reads in the turns of a request. One that is only loaded into a container is
+    not among them."""
+    for block in showings(messages):
+        match block:
+            case Showing(source={"type": "file", "file_id": str(name)}):
+                yield name
+
+
+def showings(messages: Raw | None) -> Iterator[Showing]:
+    """The turns of a request and all blocks in them that may show something."""
     try:
         inside: list[Any] = list(showing.decode(messages or b"[]"))
     except (msgspec.ValidationError, RecursionError):
         return
     while inside:
-        match inside.pop():
-            case Showing(type="image" | "document" as kind, source={"type": "base64", "data": str(data)}):
-                yield kind, data.encode()
+        one = inside.pop()
+        if isinstance(one, Showing):
+            yield one
+        match one:
             case Showing(source={"type": "content"} as source):
                 inside.append(source.get("content"))
             case Showing(content=list() | dict() as content):
@@ -369,18 +397,9 @@ def estimate(
         writes=contents.writes,
         hour_writes=contents.hour_writes,
         references=contents.files + max(0, pages),
+        read=contents.read,
         image_tokens=images.MINI * images.tokens_of_tiles(0, 0) if mini else 0,
     )
-
-
-def tokens_of_text(text: bytes) -> int:
-    """The most tokens of JSON for an older model."""
-    # The fastest sum of bytes in the standard library is a part of Adler-32, modulo 65,521. Most text is small letters,
-    # which weigh nothing more and are left out.
-    extras = memoryview(text.translate(EXTRAS, LIGHT))
-    sums = [adler32(extras[at : at + SUMMED], 0) & 0xFFFF for at in range(0, len(extras), SUMMED)]
-    weight = len(text) * SMALL + sum(sums) * UNIT
-    return -(-weight // 1000)
 
 
 def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, int, int, int]:

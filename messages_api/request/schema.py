@@ -49,9 +49,17 @@ from messages_api.request.plain import Plain, ascii_only, refuse
 
 # The most models that a request may name besides its own: each of them is priced before the call.
 MODELS = 20
+# The most of the provider's own tools, of which equal ones without `max_uses` count once. Clients send a few.
+OWN_TOOLS = 100
 
 # What turns OpenRouter's web plugin on (https://openrouter.ai/docs/features/web-search, November 2026).
-PLUGIN = re.compile(r":online(?=:|\Z)", re.IGNORECASE)
+PLUGIN = re.compile(r":online(?![a-z0-9])", re.IGNORECASE)
+# Tools that OpenRouter runs for a fee. https://openrouter.ai/docs/guides/features/server-tools (November 2026)
+OPENROUTERS = "openrouter:"
+
+# Fast mode: a speed at Anthropic, and a service tier of the same models at OpenRouter.
+# https://openrouter.ai/docs/guides/features/service-tiers (November 2026)
+FAST = "fast"
 
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
@@ -190,9 +198,10 @@ def read(
     if "models" in said.members:
         # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
         refuse("models: Not allowed here: name other models in fallbacks")
-    if "plugins" in said.members:
-        # OpenRouter's searches: no report has their fee, and no limit bounds what they add to the prompt.
-        refuse("plugins: Not allowed here: no budget covers what they cost")
+    for name in ("plugins", "web_search_options"):
+        # Searches of OpenRouter and OpenAI: no report has their fee, and no limit bounds what they add to the prompt.
+        if name in said.members:
+            refuse(f"{name}: Not allowed here: no budget covers what they cost")
     try:
         read = readers[counting].read(ascii_only(said.text))
         if added_later := tools_in_turns(said):
@@ -211,6 +220,8 @@ def read(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
+    if any(str(tool.type).casefold().startswith(OPENROUTERS) for tool in read.tools or ()):
+        refuse("tools: Those of OpenRouter are not allowed here: no budget covers what they cost")
     for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
         if PLUGIN.search(name):
             refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
@@ -235,16 +246,16 @@ def tools_in_turns(said: Plain) -> list[Tool]:
 
 def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents) -> MessagesRequest:
     """Summarise a checked request for the rest of the gateway."""
-    max_tokens, stream, geo, lacks, any_tier = 0, False, None, False, False
+    max_tokens, stream, geo, lacks, any_tier, fast = 0, False, None, False, False, False
     if isinstance(read, MessagesBody):
-        any_tier = read.service_tier == "auto"
+        any_tier, fast = read.service_tier == "auto", read.service_tier == FAST
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
     budget = read.thinking.budget_tokens if read.thinking is not None else 0
     budget = max(0, budget) if isinstance(budget, int) else 0  # with an unknown type of thinking, it may be anything
     thread = isinstance(read, MessagesBody) and read.thread is not None
     tools = [tool for tool in read.tools or () if tool.type not in (None, "custom") or tool.allowed_callers]
-    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier)
+    plain = not (tools or read.mcp_servers or thread or read.fallbacks or read.speed or geo or any_tier or fast)
     if plain and not (read.context_management or read.compaction):
         return MessagesRequest(
             read.model,
@@ -265,8 +276,8 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents
         model=read.model,
         max_tokens=named[longest],
         stream=stream,
-        fallbacks=tuple(read.our_fallbacks()),
-        extras=extras_of(read, tools, theirs, geo or "", thread=thread, any_tier=any_tier),
+        fallbacks=tuple(dict.fromkeys(read.our_fallbacks())),
+        extras=extras_of(read, tools, theirs, geo or "", thread=thread, any_tier=any_tier, fast=fast),
         added=added(read, tools),
         max_tokens_in=longest,
         lacks_max_tokens=lacks,
@@ -295,7 +306,14 @@ def added(read: CountBody[Any], tools: list[Tool]) -> int:
 
 
 def extras_of(
-    read: CountBody[Any], tools: list[Tool], theirs: list[Fallback], geo: str, *, thread: bool, any_tier: bool
+    read: CountBody[Any],
+    tools: list[Tool],
+    theirs: list[Fallback],
+    geo: str,
+    *,
+    thread: bool,
+    any_tier: bool,
+    fast: bool,
 ) -> Extras:
     """What makes a request cost more than one reading of its prompt by its model."""
     by_default = read.fallbacks == "default"
@@ -303,19 +321,20 @@ def extras_of(
     compacts = bool(read.compaction) or any(edit.type.startswith("compact_") for edit in edits)
     models = dict.fromkeys([*(each.model for each in theirs), *(model_of(tool) for tool in tools if tool.model)])
     models.pop("", None)
-    if len(models) > MODELS:
+    if len(models) > MODELS or len(dict.fromkeys(read.our_fallbacks())) > MODELS:
         refuse(f"The request names more than {MODELS} models besides its own.")
     return Extras(
         models=tuple(models),
         default_fallbacks=by_default,
-        fast="fast" in (read.speed, *(each.speed for each in theirs)),
+        fast=fast or FAST in (read.speed, *(each.speed for each in theirs)),
         inference_geo=geo,
         any_tier=any_tier,
         answers=len(theirs) + by_default,
         readings=len(theirs) + by_default + compacts,
+        compacts=compacts,
         uses=(
-            *(each for tool in tools for each in uses(tool)),
-            *(Uses("mcp") for _ in read.mcp_servers or ()),
+            *all_uses(tools),
+            *([Uses("mcp")] if read.mcp_servers else ()),
             *([Uses("thread", 1)] if thread else ()),
         ),
         server_urls=sum(server.type == "url" for server in read.mcp_servers or ()),
@@ -338,6 +357,20 @@ def model_of(tool: Tool) -> str:
     return name
 
 
+def all_uses(tools: list[Tool]) -> list[Uses]:
+    """The uses of all of a provider's own tools. Those without a limit share one loop, so equal ones count once.
+
+    Raises:
+        GatewayError: 400, they are too many: each is reckoned with before every call.
+    """
+    found = [each for tool in tools for each in uses(tool)]
+    limited = [each for each in found if each.times is not None]
+    unlimited = dict.fromkeys(each for each in found if each.times is None)
+    if len(limited) + len(unlimited) > OWN_TOOLS:
+        refuse(f"tools: More than {OWN_TOOLS} of them run at the provider")
+    return [*limited, *unlimited]
+
+
 def uses(tool: Tool) -> list[Uses]:
     """How often the provider may use one of its own tools within one call, and the tokens of each use."""
     kind = next((kind for prefix, kind in LOOPS.items() if str(tool.type).startswith(prefix)), None)
@@ -345,7 +378,8 @@ def uses(tool: Tool) -> list[Uses]:
         # Code that the provider runs may call a tool of the client's own.
         return [Uses("code_execution")] if tool.allowed_callers else []
     tokens = {"advisor": tool.max_tokens, "web_fetch": tool.max_content_tokens}.get(kind)
-    return [Uses(kind, count(tool.max_uses), count(tokens), tool.response_inclusion == "excluded")]
+    # No provider documents that 0 means none.
+    return [Uses(kind, count(tool.max_uses) or None, count(tokens), tool.response_inclusion == "excluded")]
 
 
 def count(value: object) -> int | None:

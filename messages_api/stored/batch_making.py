@@ -8,6 +8,7 @@ https://docs.claude.com/en/api/creating-message-batches
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
@@ -102,7 +103,7 @@ async def create(caller: Caller) -> HttpResponseBase:
             check_max_tokens(known, asked.asked)
             return route(known, models, bound, str(http.id))
 
-        held = await reckon(runtime, asked, key)
+        held = await reckon(runtime, asked, key, bindings.file_tokens(bound))
         model = models[0] if len(models) == 1 else ""
         request = MessagesRequest(model, 0, False, extras=asked.other_models)
         incoming = Incoming(caller, CREATE, request, body.outgoing(), routing.only(choose), held=held, opens=BatchCall)
@@ -126,7 +127,7 @@ async def create(caller: Caller) -> HttpResponseBase:
 
 
 def turn_to_read(caller: Caller, body: SpooledBody) -> AbstractAsyncContextManager[object]:
-    """Read a batch within this block: one at a time, callers take turns. A short batch doesn't wait."""
+    """Read a batch within this block: callers take turns for few places. A short batch doesn't wait."""
     if body.size <= batch_body.SHORT:
         return nullcontext()
     return caller.runtime.reading_batches.turn(caller.name, body.size)
@@ -173,20 +174,27 @@ def check_max_tokens(key: KnownKey, asked: list[batch_body.BatchedRequest]) -> N
                 max_tokens.check(key, f"requests.{at}.params.{each.max_tokens_in}", each.max_tokens)
 
 
-async def reckon(runtime: Runtime, asked: batch_body.BatchContents, owner: Payer) -> CallHold:
+async def reckon(
+    runtime: Runtime, asked: batch_body.BatchContents, owner: Payer, file_tokens: Mapping[str, int]
+) -> CallHold:
     """What to hold for a batch: the sum of what its requests may cost, at batch prices.
+
+    Args:
+        file_tokens: the most tokens of the files that it names, by their ids, where their size is known.
 
     Raises:
         GatewayError: 403, a model has no price, and the deployment refuses such models.
     """
     await runtime.prices.refresh()
     models = asked.models
+    await runtime.prices.look_up([("anthropic", model) for model in (*models, *asked.other_models.models)], owner)
     prices = {model: runtime.prices.now("anthropic", model, owner) for model in models}
     allowances = runtime.configuration.allowances
     shares = {model: ModelShare() for model in models}
     input_cost = costs = Decimal(0)
     input_tokens = input_ceiling = output_tokens = priced = 0
     for each in asked.asked:
+        each.estimate = each.estimate.with_files(file_tokens)
         price = prices[each.model]
         others = holds.other_prices(runtime.prices, "anthropic", each.extras, owner)
         ceiling, cost = ceilings(each, [price, *others], allowances, runtime.prices.owners_differ)

@@ -141,3 +141,24 @@ def test_a_range_that_is_too_long_for_a_page_names_the_command(
         called(cast.alice)
     assert "run manage.py reprice" in read(boss, "reprice", since="2026-11-01", reason="x")
     assert "run manage.py what_if" in read(boss, "what-if", since="2026-11-01")
+
+
+DAYS = ("0001-01-01", "1999-12-31", "9001-01-01", "9999-12-31")
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_a_day_that_no_call_can_have_is_refused_in_the_form(boss: Client, day: str) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("prices", {"on": day}),
+        ("price", {"on": day, "provider": "openai", "model": "deepseek-chat"}),
+        ("reprice", {"since": "2026-01-01", "until": day, "reason": "x"}),
+        ("what-if", {"since": "2026-01-01", "until": day}),
+        ("what-if", {"since": day}),
+    ]
+    for path, query in asked:
+        assert "Ensure this value is" in read(boss, path, **query)
+
+
+@pytest.mark.parametrize("page", ["9" * 5000, "-1", "x", "", "\u0663"])
+def test_a_page_that_there_is_not_is_the_first_or_last_one(boss: Client, page: str) -> None:
+    assert "Model" in read(boss, "prices", page=page)

@@ -107,24 +107,6 @@ def test_an_image_of_unknown_size_is_held_at_the_most(noise, kind, cut):
     assert estimates.tokens_of_data(b"????" * 200, "image", pdf.Steps())[:2] == (1_640, 4_800)
 
 
-@given(st.text() | st.sampled_from(["9", "a", "Z ", "é{"]), st.integers(0, 4000))
-def test_each_byte_of_a_text_weighs_what_its_kind_weighs(text, times):
-    data = (text * times)[: 3 * estimates.SUMMED].encode()
-    thousandths = sum(
-        estimates.SMALL
-        if chr(byte) in "abcdefghijklmnopqrstuvwxyz "
-        else estimates.CAPITAL
-        if chr(byte) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-        else estimates.DIGIT
-        if chr(byte) in "0123456789"
-        else estimates.SIGN
-        if byte < 128
-        else estimates.BEYOND
-        for byte in data
-    )
-    assert estimates.tokens_of_text(data) == -(-thousandths // 1000)
-
-
 @given(st.lists(st.sampled_from(["url", "file_id", "1h", "x", "a" * 200, "\\"]), max_size=40), st.integers(0, 400))
 def test_a_search_for_several_words_finds_what_a_search_for_each_finds(words, blanks):
     said = plain.of(json.dumps({"a": [" " * blanks * 10, *words]}).encode())

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from administration.models import RestAnswer
-from administration.rest import idempotency
+from administration.rest import idempotency, parsing
 from administration.rest.urls import RESOURCES
 from keys.models import Customer, Team, VirtualKey
 from tests.support.issued import make_provider_key
@@ -269,3 +269,23 @@ def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(program, path):
             program.get(path)
         counts.append(len(queries))
     assert counts[1] == counts[2] <= 20
+
+
+def test_a_member_that_occurs_twice_is_found_in_one_pass() -> None:
+    """Looking each name up in the list of all names would compare four hundred million times."""
+    names = [f'"m{number}":1' for number in range(20_000)]
+    compared = 0
+
+    class Counted(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    pairs = [(Counted(name), 1) for name in [*names, names[-1]]]
+    with pytest.raises(ValueError, match="occurs twice"):
+        parsing._members(pairs)
+    assert compared < 10 * len(names)

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from messages_api.json_text import byte_edits
+from messages_api.process.taking_turns import Turns
+from messages_api.request import batch_body
 from messages_api.request.batch_body import MOST_BESIDE, BatchContents, begins, heads, read, read_spooled
 from messages_api.request.spooled_body import SpooledBody
 from messages_api.server.errors import GatewayError
@@ -135,3 +137,27 @@ def test_members_and_items_are_found_where_they_are(members: dict[str, Any], ite
     raws = byte_edits.elements_of.decode(value)
     for begin, raw in zip(begins(body, at + 1, raws), raws, strict=True):
         assert body[begin : begin + len(memoryview(raw))] == bytes(raw)
+
+
+def test_a_batch_that_is_slow_to_read_keeps_a_shorter_one_from_nothing() -> None:
+    async def waits(size: int) -> bool:
+        turns = Turns(batch_body.PLACES)
+        async with turns.turn("slow", 250 * MIB):
+            try:
+                async with asyncio.timeout(0.05), turns.turn("other", size):
+                    return False
+            except TimeoutError:
+                return True
+
+    assert not asyncio.run(waits(MIB))
+    assert asyncio.run(waits(250 * MIB))
+
+
+def test_the_time_for_a_batch_grows_with_its_length() -> None:
+    assert [batch_body.seconds(size * MIB) for size in (0, 1, 16, 256)] == [20, 21, 36, 276]
+
+
+def test_a_batch_that_takes_too_long_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_body, "seconds", lambda size: 0)
+    with pytest.raises(GatewayError, match="could not be read"):
+        spooled(b'{"requests":[%b]}' % b",".join([dense(1)]))
