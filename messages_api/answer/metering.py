@@ -18,7 +18,14 @@ from typing import Any
 
 from messages_api.answer.account_states import StateMeter, block_states, container_state, thread_state
 from messages_api.answer.seen import Seen
-from messages_api.answer.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
+from messages_api.answer.usage_reports import (
+    COUNTS,
+    counts,
+    malformed,
+    overlaid,
+    prompt_tokens,
+    writes_beyond_split,
+)
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Elements, Members, decode
 from usage.tokens import TokenCounts
@@ -204,12 +211,26 @@ class Reading:
         self.category = text(mapping(members.get("stop_details")).get("category")) or self.category
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the usage counts no prompt, or no output although the model has written something.
+
+        Some vendors report zeros where they don't count (https://github.com/AmanCode22/deeperseeker/pull/31, September
+        2026). The answer to a refused request may have no counts.
+        """
+        entries = self.usage.get("iterations")
+        reports = list(map(mapping, entries)) if isinstance(entries, list) and entries else [self.usage]
+        read = any(prompt_tokens(report) for report in reports)
+        written = any(integer(report.get("output_tokens")) for report in reports)
+        return self.stop_reason != "refusal" and not (read and (written or not self.wrote))
+
+    @property
     def countable(self) -> bool:
         """Whether the usage can be billed as reported: it has input and output, every count is a number of tokens, and
         it isn't the gateway's own estimate for a provider that reported nothing (providers/openai)."""
         entries = self.usage.get("iterations") or []
         return (
             "estimated" not in self.usage
+            and not self.is_empty
             and all(is_reported(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
             and isinstance(entries, list)
             and all(

@@ -34,6 +34,10 @@ EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 SILENCE = 10.0
 # The most time to read an answer to its end after the last event, so that the connection can be reused (seconds).
 END_SECONDS = 1.0
+# Seconds that a stream may go on after its `finish_reason`: with the usage known, and without. Some never end, and keep
+# the connection alive with comments: https://github.com/maximhq/bifrost/issues/6784 (September 2026),
+# https://github.com/musistudio/claude-code-router/pull/1271 (March 2026).
+LINGER_SECONDS, USAGE_SECONDS = 2.0, 5.0
 
 
 @speaks
@@ -212,6 +216,9 @@ class Streamed:
         self._ready: list[bytes] = []
         self._trouble: UpstreamError | None = None
         self._over = False
+        # When the model was seen to have finished, though the stream goes on; 0: it wasn't.
+        self._finished_at = 0.0
+        self._lingered = False
 
     async def begin(self, between_bytes: float | None) -> Any:
         """Wait until the model begins. Returns the provider's error if one comes first; None: no error.
@@ -251,7 +258,7 @@ class Streamed:
             elif not self._over and time.monotonic() - self.last_sent > SILENCE:
                 self.last_sent = time.monotonic()
                 return PING
-        if self.events.done and not self.events.failed:
+        if self.events.done and not (self.events.failed or self._lingered):
             await self._end()
         return b""
 
@@ -263,7 +270,7 @@ class Streamed:
         """
         if self.events.broken:
             raise nothing() if self.events.empty else UpstreamError("bad_answer", sent=True)
-        chunk = await self.answered.read()
+        chunk = await self._next()
         self._over = not chunk
         try:
             return self.events.feed(chunk) if chunk else self.events.finish()
@@ -271,6 +278,25 @@ class Streamed:
             raise nothing() from None
         except ValueError:
             raise UpstreamError("bad_answer", sent=True) from None
+
+    async def _next(self) -> bytes:
+        """The provider's next bytes; empty: the stream has ended, or doesn't end although the model has finished.
+
+        Raises:
+            UpstreamError: the provider disconnected before the end.
+        """
+        events = self.events
+        if not events.finished:
+            return await self.answered.read()
+        now = time.monotonic()
+        self._finished_at = self._finished_at or now
+        until = self._finished_at + (LINGER_SECONDS if events.counted else USAGE_SECONDS)
+        try:
+            async with asyncio.timeout(max(0.0, until - now)):
+                return await self.answered.read()
+        except TimeoutError:
+            self._lingered = True
+            return b""
 
     async def _end(self) -> None:
         try:

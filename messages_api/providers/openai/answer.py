@@ -12,6 +12,7 @@ from messages_api.providers.openai import call_ids, completion
 from messages_api.providers.openai.arguments import as_object, is_cut
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
+from messages_api.providers.openai.halves import whole
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
 
@@ -61,7 +62,8 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
     content: list[dict[str, Any]] = []
     delivered = 0
     calls = completion.calls(choice.message)
-    for kind, text in pieces(choice, expected, called=bool(calls)):
+    for kind, said in pieces(choice, expected, called=bool(calls)):
+        text = whole(said)
         delivered += len(text.encode())
         if kind == "thinking" and not expected.shows_thinking:
             continue
@@ -72,7 +74,7 @@ def blocks(choice: Choice, expected: Expected) -> tuple[list[dict[str, Any]], in
             content.append({"type": kind, kind: text, **signed})
     ids = set[str]()
     for call in calls:
-        written = completion.arguments(call.function)
+        written = whole(completion.arguments(call.function))
         delivered += len(written.encode())
         called = call.function.name if call.function is not None else None
         if not isinstance(called, str) or not called:

@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 
 from messages_api.answer.events import PING
+from messages_api.answer.usage_reports import overlaid
 from messages_api.providers.openai import answer, call_ids, completion, faults
 from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
+from messages_api.providers.openai.halves import Halves
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
 from messages_api.upstream.client import MOST_BYTES
@@ -77,6 +79,7 @@ class EventTranslation:
         self._by_index: dict[int | float | str, StreamedToolCall] = {}
         self._writing: StreamedToolCall | None = None
         self._thoughts = Thoughts(expected.tags)
+        self._halves = Halves()
         self._later: list[Piece] = []
         self._spoke = False
         self._ids = set[str]()
@@ -88,6 +91,16 @@ class EventTranslation:
         self._delivered = 0
         # Bytes that are kept of the stream: the arguments of tools, and pieces that wait for them.
         self._kept = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has finished, even if the stream goes on."""
+        return self._ended is not None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the provider has reported usage."""
+        return bool(self._usage)
 
     def feed(self, chunk: bytes) -> bytes:
         """Translate the next bytes; the result may be empty.
@@ -179,8 +192,9 @@ class EventTranslation:
         if (error := completion.error(read)) is not None:
             self._fail(error, out)
             return
-        if read.usage is not None or read.x_groq is not None:
-            self._usage = completion.usage(read) or self._usage
+        if completion.reported(read):
+            # Reports are cumulative, but some vendors' last one has zeros, or only a part.
+            self._usage = overlaid(self._usage, completion.usage(read))
             self._doubtful |= completion.doubtful(read)
         self._tier = completion.served(read) or self._tier
         for choice in read.choices or ():
@@ -197,7 +211,7 @@ class EventTranslation:
                 self._refused = True
             for kind, text in completion.said(delta):
                 self.begun = True
-                self._say_all(self._thoughts.take(kind, text), out)
+                self._say_all(self._thoughts.take(kind, self._halves.joined(kind, text)), out)
             if calls := completion.calls(delta):
                 self.begun = True
                 self._say_all(self._thoughts.tool(), out)
@@ -205,7 +219,8 @@ class EventTranslation:
                     self._call(call, out)
         if why := completion.broke(choice):
             self._fail(why, out)
-        elif completion.finish(choice):
+        elif completion.finish(choice) and (self._ended is None or not completion.is_plain_stop(choice)):
+            # A plain `stop` doesn't take back an earlier reason.
             self._ended = choice
 
     def _start(self, read: Completion, out: list[bytes]) -> None:
@@ -293,7 +308,7 @@ class EventTranslation:
         if isinstance(name, str) and name != call.name and not call.arguments.begun:
             call.name += name
         before = call.arguments.length
-        call.arguments.take(completion.arguments(part.function))
+        call.arguments.take(self._halves.joined(call, completion.arguments(part.function)))
         self._keep(call.arguments.length - before)
         self._advance(out)
 
