@@ -37,8 +37,9 @@ BEARER_ONLY = ("ollama.com", ".aliyuncs.com")
 
 
 # Messages for a spent account: Anthropic's, by HTTP 400 or 429, and MiniMax's, by HTTP 429 or 500
-# (MiniMax-AI/MiniMax-M2#62, December 2025; NousResearch/hermes-agent#16680, April 2026); and below, the end of its error code. Only a whole
-# message counts: a longer one may be about what a client sent (`…: Extra inputs are not permitted`).
+# (MiniMax-AI/MiniMax-M2#62, December 2025; NousResearch/hermes-agent#16680, April 2026); and below, the end of
+# Anthropic's error code. Only a whole message counts: a longer one may be about what a client sent (`…: Extra inputs
+# are not permitted`).
 SPENT = re.compile(
     r"Your credit balance is too low( to access the (Anthropic|Claude) API)?\.?"
     r"( Please go to Plans & Billing to upgrade or purchase credits\.?)?"

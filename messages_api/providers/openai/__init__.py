@@ -133,7 +133,9 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
     try:
         own_names = names.shorten(asked)
         made = {"model": model, "messages": turns.turns(asked, spoken), **request.settings(asked, spoken)}
-        return request.encode(made), expected(asked, own_names, dialects.tags(base_url, model))
+        return request.encode(made), expected(
+            asked, own_names, dialects.tags(base_url, model), takes_stops=spoken.takes_stops
+        )
     except RecursionError:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 

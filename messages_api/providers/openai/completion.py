@@ -309,8 +309,8 @@ COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 def usage(read: Completion) -> dict[str, Any]:
     """Usage in Anthropic's form; empty: the provider reports none.
 
-    OpenAI's prompt tokens include those that were read from caches; `is_beside` finds reports of others. Thinking is a part of the output; if a provider
-    counts it separately, as xAI and Gemini do, the total is more than the sum.
+    OpenAI's prompt tokens include those that were read from caches; `is_beside` finds the reports that don't. Thinking
+    is a part of the output; if a provider counts it separately, as xAI and Gemini do, the total is more than the sum.
     """
     report = reported(read)
     prompt, output, total = (count(report.get(name)) for name in COUNTS)

@@ -43,7 +43,9 @@ class Dialect:
     Attributes:
         host: its name in traits.py.
         limit: the member for the most tokens of output.
+        most: the most tokens that the model can write; None: unknown. A provider refuses a request for more.
         stops: the most stop sequences; None: any number.
+        takes_stops: the model accepts stop sequences; otherwise the gateway ends its text at them.
         asks_usage: a stream reports usage only if the request asks for it. Mistral's streams always do, and Mistral
             refuses the question.
         user: the member for the client's user; empty: unsupported.
@@ -77,7 +79,9 @@ class Dialect:
 
     host: str = "other"
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    most: int | None = None
     stops: int | None = None
+    takes_stops: bool = True
     asks_usage: bool = True
     top_k: bool = False
     user: str = ""

@@ -18,6 +18,7 @@ from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.halves import Halves
+from messages_api.providers.openai.stops import Cut
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
 from messages_api.upstream.client import MOST_BYTES
@@ -80,6 +81,7 @@ class EventTranslation:
         self._writing: StreamedToolCall | None = None
         self._thoughts = Thoughts(expected.tags)
         self._halves = Halves()
+        self._cut = Cut(expected.cuts)
         self._later: list[Piece] = []
         self._spoke = False
         self._ids = set[str]()
@@ -215,7 +217,8 @@ class EventTranslation:
             if calls := completion.calls(delta):
                 self.begun = True
                 self._say_all(self._thoughts.tool(), out)
-                for call in calls:
+                self._send_rest(out)
+                for call in calls if self._cut.found is None else ():
                     self._call(call, out)
         if why := completion.broke(choice):
             self._fail(why, out)
@@ -244,8 +247,17 @@ class EventTranslation:
             self._say(piece, out)
 
     def _say(self, piece: Piece, out: list[bytes]) -> None:
+        """Say a piece, up to a stop sequence."""
+        self._spoke = self._spoke or piece[0] == "text"
+        for one in self._cut.take(piece):
+            self._send(one, out)
+
+    def _send_rest(self, out: list[bytes]) -> None:
+        for piece in self._cut.rest():
+            self._send(piece, out)
+
+    def _send(self, piece: Piece, out: list[bytes]) -> None:
         kind, text = piece
-        self._spoke = self._spoke or kind == "text"
         if self._writing is not None or self._later:
             self._later.append(piece)
             self._keep(PIECE_BYTES + len(text))
@@ -266,7 +278,8 @@ class EventTranslation:
     def _say_later(self, out: list[bytes]) -> None:
         later, self._later = self._later, []
         self._kept -= sum(PIECE_BYTES + len(text) for _, text in later)
-        self._say_all(later, out)
+        for piece in later:
+            self._send(piece, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
         written = encode(text)
@@ -372,6 +385,7 @@ class EventTranslation:
         alone = not (self._spoke or self._calls)
         shown = self.expected.shows_thinking
         self._say_all(self._thoughts.finish(cut=completion.is_cut(ended), alone=alone, shown=shown), out)
+        self._send_rest(out)
         for call in self._calls:
             self._finish_call(call, out)
         self._say_later(out)
@@ -379,6 +393,8 @@ class EventTranslation:
         cut = any(call.arguments.cut for call in self._calls)
         called = bool(self._calls)
         reason, sequence = completion.stop(ended, self.expected.stops, called=called, refused=self._refused, cut=cut)
+        if self._cut.found is not None:
+            reason, sequence = "stop_sequence", self._cut.found
         if not self.begun:
             completion.check_empty(reason, self._usage)
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}
