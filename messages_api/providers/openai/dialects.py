@@ -70,6 +70,7 @@ class Dialect:
         parallel: the provider obeys `parallel_tool_calls`.
         schemas: answers can be required to follow a JSON schema.
         strict: tools may require that calls follow their schema strictly.
+        flat: tools' schemas can't have alternatives at the top.
         fills: schemas need the members that OpenAI requires; Gemini refuses empty ones.
         ids: the form of ids of tool calls; None: any.
         signed_calls: the member in which Gemini 3 expects the signature of a past tool call; empty: none.
@@ -105,6 +106,7 @@ class Dialect:
     parallel: bool = True
     schemas: bool = True
     strict: bool = True
+    flat: bool = False
     fills: bool = True
     ids: re.Pattern[str] | None = None
     signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
@@ -134,6 +136,7 @@ OPENAI = Dialect(
     tiers={"auto": "auto", "standard_only": "default"},
     efforts=UP_TO_XHIGH,
     pdfs="file",
+    flat=True,
     systems=True,
     model_first=True,
     ids=re.compile(r".{1,40}", re.DOTALL),
