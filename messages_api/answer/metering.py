@@ -18,14 +18,7 @@ from typing import Any
 
 from messages_api.answer.account_states import StateMeter, block_states, container_state, thread_state
 from messages_api.answer.seen import Seen
-from messages_api.answer.usage_reports import (
-    COUNTS,
-    counts,
-    malformed,
-    overlaid,
-    prompt_tokens,
-    writes_beyond_split,
-)
+from messages_api.answer.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Elements, Members, decode
 from usage.tokens import TokenCounts
@@ -212,16 +205,16 @@ class Reading:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the usage counts no prompt, or no output although the model has written something.
+        """Whether the usage counts no output although the model has written something.
 
         Some vendors report zeros where they don't count (https://github.com/AmanCode22/deeperseeker/pull/31, September
-        2026). The answer to a refused request may have no counts.
+        2026). A refusal may have no counts. A prompt without tokens has been recorded (of a video, at OpenRouter).
         """
+        if not self.wrote or self.stop_reason == "refusal":
+            return False
         entries = self.usage.get("iterations")
-        reports = list(map(mapping, entries)) if isinstance(entries, list) and entries else [self.usage]
-        read = any(prompt_tokens(report) for report in reports)
-        written = any(integer(report.get("output_tokens")) for report in reports)
-        return self.stop_reason != "refusal" and not (read and (written or not self.wrote))
+        reports = map(mapping, entries) if isinstance(entries, list) and entries else (self.usage,)
+        return not any(integer(report.get("output_tokens")) for report in reports)
 
     @property
     def countable(self) -> bool:

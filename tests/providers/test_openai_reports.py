@@ -36,7 +36,10 @@ def in_choice(usage: dict[str, Any]) -> bytes:
     [
         [chunk({}, "stop", usage=REPORT), chunk(usage=ZEROS), DONE],
         [chunk({}, "stop", usage=REPORT), chunk(usage=None), DONE],
-        [chunk({}, "stop", usage=REPORT | {"completion_tokens": 0}), chunk(usage=ZEROS | {"completion_tokens": 50})],
+        [
+            chunk({}, "stop", usage=REPORT | {"completion_tokens": 0, "total_tokens": 1200}),
+            chunk(usage=ZEROS | {"completion_tokens": 50}),
+        ],
         [chunk({}, "stop", usage=ZEROS), chunk(usage=REPORT), DONE],
         [in_choice(REPORT), DONE],
         [in_choice(REPORT), chunk(usage=ZEROS), DONE],

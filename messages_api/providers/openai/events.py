@@ -382,6 +382,8 @@ class EventTranslation:
         if not self._started:
             raise completion.Nothing("an empty stream")
         ended = self._ended or Choice()
+        if left := self._halves.rest("text"):
+            self._say_all(self._thoughts.take("text", left), out)
         alone = not (self._spoke or self._calls)
         shown = self.expected.shows_thinking
         self._say_all(self._thoughts.finish(cut=completion.is_cut(ended), alone=alone, shown=shown), out)

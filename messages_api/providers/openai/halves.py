@@ -42,6 +42,10 @@ class Halves:
             text = text[:-1]
         return whole(text)
 
+    def rest(self, of: Hashable) -> str:
+        """What stands for a first half at the end of a text, whose second one never came."""
+        return whole(self.held.pop(of, ""))
+
 
 def whole(text: str) -> str:
     """The text with its halves joined; a single one is replaced."""
