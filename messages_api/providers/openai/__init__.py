@@ -19,7 +19,18 @@ from keys.timeouts import Timeouts
 from messages_api.answer.events import PING
 from messages_api.process import long_bodies
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
-from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, probe, request, turns
+from messages_api.providers.openai import (
+    answer,
+    completion,
+    dialects,
+    faults,
+    listing,
+    mislabelled,
+    names,
+    probe,
+    request,
+    turns,
+)
 from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.server import errors, headers
@@ -153,6 +164,9 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
         known.append((b"request-id", request_id.encode("latin-1")))
     streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
     succeeded = 200 <= answered.status < 300
+    if succeeded and wanted.stream and not streams:
+        answered = await mislabelled.peek(answered, between_bytes)
+        streams = answered.streams
     if succeeded and streams and wanted.stream:
         streamed = Streamed(answered, [*known, EVENTS], EventTranslation(wanted))
         if (failure := await streamed.begin(between_bytes)) is None:
@@ -162,6 +176,12 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
     body = await read_whole(answered, between_bytes)
     if succeeded:
         try:
+            if not wanted.stream and mislabelled.is_stream(body):
+                made, failure = mislabelled.in_one_piece(body, wanted)
+                if failure is None:
+                    return Whole(200, [*known, JSON], made)
+                status, error = faults.of_json(0, failure, wanted.model, request_id)
+                return Whole(status, [*known, JSON], error)
             read = completion.read(body)
             if completion.error(read) is None:
                 if wanted.stream:

@@ -13,6 +13,7 @@ from messages_api.providers.openai.arguments import as_object, is_cut
 from messages_api.providers.openai.completion import Choice, Completion
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.halves import whole
+from messages_api.providers.openai.names import own
 from messages_api.providers.openai.stops import Cut
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
@@ -86,9 +87,9 @@ def blocks(choice: Choice, expected: Expected, ends: Cut) -> tuple[list[dict[str
         called = call.function.name if call.function is not None else None
         if not isinstance(called, str) or not called:
             raise ValueError("a tool call without a name")
-        own = expected.own_names.get(called, called)
+        clients = own(called, expected.own_names)
         unique = call_ids.for_client(call.id, ids)
-        content.append({"type": "tool_use", "id": unique, "name": own, "input": as_object(written)})
+        content.append({"type": "tool_use", "id": unique, "name": clients, "input": as_object(written)})
     return content, delivered
 
 

@@ -18,6 +18,7 @@ from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.halves import Halves
+from messages_api.providers.openai.names import own
 from messages_api.providers.openai.stops import Cut
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
@@ -370,7 +371,7 @@ class EventTranslation:
     def _write(self, call: StreamedToolCall, out: list[bytes]) -> None:
         if call is not self._writing:
             unique = call_ids.for_client(call.id, self._ids)
-            name = self.expected.own_names.get(call.name, call.name)
+            name = own(call.name, self.expected.own_names)
             self._begin("tool", {"type": "tool_use", "id": unique, "name": name, "input": {}}, out)
             self._writing = call
         if text := call.arguments.new():

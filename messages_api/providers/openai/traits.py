@@ -84,6 +84,9 @@ TRAITS = (
     trait(r"o\d|codex-mini|gpt-5(?![.\d])|gpt-\d[\d.]*-(?:pro|codex)", PLAIN, samples=()),
     trait(r"gpt-5\.[1-4](?!\d)", PLAIN, samples=("", "none")),
     trait(r"gpt-(?:5\.\d|[6-9]|\d\d)", PLAIN, samples=("none",)),
+    # They refuse `max_tokens`, also behind other hosts: https://github.com/musistudio/claude-code-router/issues/644
+    # (August 2025), https://github.com/ericc-ch/copilot-api/issues/222 (April 2026).
+    trait(r"o\d|codex-mini|gpt-(?:[5-9]|\d\d)", "other", limit="max_completion_tokens"),
     # They refuse stop sequences, too (stops.py).
     trait(r"gpt-5(?:\.\d+)?-chat", PLAIN, takes_stops=True),
     trait(r"o\d|codex-mini|gpt-(?:[5-9]|\d\d)", PLAIN, takes_stops=False),
