@@ -57,7 +57,7 @@ def test_an_error_in_such_a_stream_is_one(web_once: Web, upstream: Upstream, gpt
 
 
 def test_a_stream_in_one_piece_says_what_it_says_as_a_stream() -> None:
-    made, failure = mislabelled.in_one_piece(b"".join(STREAM), PLAIN)
+    made, _ = mislabelled.in_one_piece(b"".join(STREAM), PLAIN)
     read: dict[str, Any] = json.loads(made)
     unsigned = [{name: value for name, value in one.items() if name != "signature"} for one in read["content"]]
     streamed = blocks(translated(STREAM))
