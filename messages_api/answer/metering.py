@@ -18,7 +18,14 @@ from typing import Any
 
 from messages_api.answer.account_states import StateMeter, block_states, container_state, thread_state
 from messages_api.answer.seen import Seen
-from messages_api.answer.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
+from messages_api.answer.usage_reports import (
+    COUNTS,
+    counts,
+    malformed,
+    overlaid,
+    prompt_tokens,
+    writes_beyond_split,
+)
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Elements, Members, decode
 from usage.tokens import TokenCounts
@@ -205,7 +212,7 @@ class Reading:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the usage counts no output although the model has written something.
+        """Whether the usage counts nothing at all although the model has written something.
 
         Some vendors report zeros where they don't count (https://github.com/AmanCode22/deeperseeker/pull/31, September
         2026). A refusal may have no counts. A prompt without tokens has been recorded (of a video, at OpenRouter).
@@ -213,8 +220,8 @@ class Reading:
         if not self.wrote or self.stop_reason == "refusal":
             return False
         entries = self.usage.get("iterations")
-        reports = map(mapping, entries) if isinstance(entries, list) and entries else (self.usage,)
-        return not any(integer(report.get("output_tokens")) for report in reports)
+        reports = [self.usage, *map(mapping, entries if isinstance(entries, list) else ())]
+        return not any(prompt_tokens(report) or integer(report.get("output_tokens")) for report in reports)
 
     @property
     def countable(self) -> bool:
