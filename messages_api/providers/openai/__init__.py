@@ -165,8 +165,8 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
     streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
     succeeded = 200 <= answered.status < 300
     if succeeded and wanted.stream and not streams:
-        answered = await mislabelled.peek(answered, between_bytes)
-        streams = answered.streams
+        answered = peeked = await mislabelled.peek(answered, between_bytes)
+        streams = peeked.streams
     if succeeded and streams and wanted.stream:
         streamed = Streamed(answered, [*known, EVENTS], EventTranslation(wanted))
         if (failure := await streamed.begin(between_bytes)) is None:

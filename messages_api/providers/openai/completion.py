@@ -159,10 +159,9 @@ def read(data: bytes) -> Completion:
 def error(read: Completion) -> dict[str, Any] | None:
     """The error that a completion or chunk contains, with all its members; None: it contains none."""
     found = {name: value for name in ERROR if (value := getattr(read, name))}
-    failed = mapping(read.base_resp).get("status_code")
     if read.error or read.errors or (read.choices is None and found.keys() & {"message", "msg", "detail"}):
         return found
-    if failed and not read.choices:
+    if not read.choices and mapping(read.base_resp).get("status_code"):
         return found | {"base_resp": read.base_resp}
     choice = read.choices[0] if read.choices else None
     if choice is not None and choice.error and not any(said_by(choice)):
