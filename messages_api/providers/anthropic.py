@@ -36,15 +36,19 @@ OAUTH_BETA = b"oauth-2025-04-20"
 BEARER_ONLY = ("ollama.com", ".aliyuncs.com")
 
 
-# Anthropic's messages for a spent account, by HTTP 400 or 429; and below, the end of its error code. Only a whole
-# message counts: a longer one may be about what a client sent (`…: Extra inputs are not permitted`).
+# Messages for a spent account: Anthropic's, by HTTP 400 or 429, and MiniMax's, by HTTP 429 or 500
+# (MiniMax-AI/MiniMax-M2#62, December 2025; NousResearch/hermes-agent#16680, April 2026); and below, the end of
+# Anthropic's error code. Only a whole message counts: a longer one may be about what a client sent (`…: Extra inputs
+# are not permitted`).
 SPENT = re.compile(
     r"Your credit balance is too low( to access the (Anthropic|Claude) API)?\.?"
     r"( Please go to Plans & Billing to upgrade or purchase credits\.?)?"
     r"|You have reached your specified (\w+ )?API usage limits\.?"
     r"( You will regain access on [0-9-]{10}( at [0-9:]{5,8}( UTC)?)?\.?)?"
+    r"|insufficient balance \(1008\)"
 )
 SPENT_CODE = "spend_limit_reached"
+SPENT_STATUSES = (400, 429, 500)
 # Error codes for a spent account, by HTTP 429, of vendors that speak Anthropic's API: z.ai (zai-org/feedback#789,
 # September 2026) and Kimi (https://platform.moonshot.ai/docs/api/errors).
 VENDORS_SPENT = frozenset(("1113", "exceeded_current_quota_error"))
@@ -117,7 +121,7 @@ class Anthropic(Provider):
         return super().answers_probe(body) or isinstance(mapping(decode_all(body)).get("data"), list)
 
     def is_about_us(self, status: int, body: bytes) -> bool:
-        return super().is_about_us(status, body) or (status in (400, 429) and spent(body))
+        return super().is_about_us(status, body) or (status in SPENT_STATUSES and spent(body))
 
     @classmethod
     def list_models(cls, base_url: str, secret: str, get: Get) -> Iterator[Any]:

@@ -25,6 +25,7 @@ from keys.directory import KnownProviderKey
 from keys.errors import Unusable
 from keys.provider_kinds import check_object, object_of
 from keys.timeouts import Timeouts
+from messages_api.process import long_bodies
 from messages_api.providers import cloud_errors, unsupported
 from messages_api.providers.access_tokens import SECONDS, Token, TokenCache, TokenRefused, check_machine, check_taker
 from messages_api.providers.anthropic import BILLED_REFUSALS, check_root
@@ -99,11 +100,22 @@ class Azure(Provider):
         betas = unsupported.betas(self.name, given)
         if len(betas) < len(set(given)):
             passed = headers.with_betas(passed, betas)
+        body = call.body if isinstance(call.body, bytes) else await call.body.read()
+        body = await long_bodies.run(made_over, body, betas)
         answer = add_request_id(
-            plain(await self.client.send(call.method, url, passed, call.body, call.on_write, call.timeouts)),
+            plain(await self.client.send(call.method, url, passed, body, call.on_write, call.timeouts)),
             REQUEST_IDS,
         )
         return answer if answer.status < 400 else await cloud_errors.reshape(answer, call)
+
+
+def made_over(body: bytes, betas: list[str]) -> bytes:
+    """A Messages request without what Foundry refuses.
+
+    Args:
+        betas: those of the header.
+    """
+    return unsupported.without(Azure.name, body, betas)
 
 
 def check_identity(secret: str) -> None:

@@ -38,6 +38,9 @@ _PROXY = "https://github.com/router-for-me/CLIProxyAPI/issues/4750"
 _CONNECTOR = "https://github.com/aws-samples/sample-connector-for-bedrock/pull/123"
 _LITELLM = "https://github.com/BerriAI/litellm/blob/030dd40/litellm/anthropic_beta_headers_config.json"
 _CODE = "https://github.com/anthropics/claude-code/issues/"
+_FAST = "https://platform.claude.com/docs/en/build-with-claude/fast-mode"
+_SERVERS = "https://github.com/BerriAI/litellm/pull/19875"
+_EFFORT = "https://github.com/can1357/oh-my-pi/issues/5614"
 
 # Betas, by their names without dates.
 BETAS = (
@@ -48,6 +51,7 @@ BETAS = (
     Left("bedrock", "fast-mode", _PROXY, "2026-08-03"),
     Left("bedrock", "files-api", _CONNECTOR, "2026-05-05"),
     Left("bedrock", "mcp-client", _LITELLM, "2026-11-29"),
+    Left("bedrock", "mcp-servers", _SERVERS, "2026-01-27"),
     Left("bedrock", "oauth", _PROXY, "2026-08-03"),
     Left("bedrock", "prompt-caching-scope", _PROXY, "2026-08-03"),
     Left("bedrock", "redact-thinking", _PROXY, "2026-08-03"),
@@ -55,13 +59,16 @@ BETAS = (
     Left("bedrock", "token-efficient-tools", _PROXY, "2026-08-03"),
     Left("bedrock", "web-fetch", _LITELLM, "2026-11-29"),
     Left("bedrock", "web-search", _LITELLM, "2026-11-29"),
+    Left("vertex", "adaptive-thinking", _CODE + "34802", "2026-03-16"),
     Left("vertex", "advanced-tool-use", _LITELLM, "2026-11-29"),
     Left("vertex", "advisor-tool", _LITELLM, "2026-11-29"),
     Left("vertex", "code-execution", _LITELLM, "2026-11-29"),
+    Left("vertex", "effort", _EFFORT, "2026-07-15"),
     Left("vertex", "fast-mode", _LITELLM, "2026-11-29"),
     Left("vertex", "files-api", _LITELLM, "2026-11-29"),
     Left("vertex", "fine-grained-tool-streaming", _LITELLM, "2026-11-29"),
     Left("vertex", "mcp-client", _LITELLM, "2026-11-29"),
+    Left("vertex", "mcp-servers", _LITELLM, "2026-11-29"),
     Left("vertex", "oauth", _LITELLM, "2026-11-29"),
     Left("vertex", "prompt-caching", "https://github.com/zed-industries/zed/issues/42715", "2025-11-14"),
     Left("vertex", "prompt-caching-scope", _CODE + "21625", "2026-01-29"),
@@ -80,10 +87,14 @@ MEMBERS = (
     Left("bedrock", "tools[].defer_loading", _CODE + "82549", "2026-07-30", ("tool-search-tool",)),
     Left("bedrock", "tools[].eager_input_streaming", _CODE + "63532", "2026-05-29"),
     Left("bedrock", "context_management", _CODE + "49548", "2026-04-16", ("context-management", "compact")),
+    Left("bedrock", "speed", _FAST, "2026-11-30"),
     Left("vertex", "**.cache_control.scope", _CODE + "21625", "2026-01-29"),
     Left("vertex", "tools[].defer_loading", _CODE + "31033", "2026-03-05", ("tool-search-tool",)),
     Left("vertex", "tools[].eager_input_streaming", _CODE + "63532", "2026-05-29"),
+    Left("vertex", "diagnostics", _CODE + "82539", "2026-07-30"),
     Left("vertex", "context_management", _CODE + "39589", "2026-03-26", ("context-management", "compact")),
+    # Fast mode is a model of its own there.
+    Left("azure", "speed", _FAST, "2026-11-30"),
 )
 TOOLS = "tools[]."
 # Members whose objects may have any form.

@@ -68,11 +68,14 @@ def unattributed(system: memoryview) -> memoryview:
     if bytes(system[:2]).lower() not in (b'"x', b'"\\'):
         return system
     text = msgspec.json.decode(system, type=str)
-    if not text.lower().startswith(ATTRIBUTION):
-        return system
+    return memoryview(msgspec.json.encode(said)) if (said := without_attribution(text)) != text else system
+
+
+def without_attribution(text: str) -> str:
+    """A system prompt without the lines at its beginning in which the client describes itself."""
     while text.lower().startswith(ATTRIBUTION):
         text = text.partition("\n")[2].lstrip("\n")
-    return memoryview(msgspec.json.encode(text))
+    return text
 
 
 def is_attribution(block: msgspec.Raw) -> bool:

@@ -9,7 +9,9 @@ import anthropic
 import pytest
 
 from tests.support.fake_provider import pieces
-from tests.support.gateway import ask, event, events, post, row
+from tests.support.gateway import CLIENT, ask, credentials, event, events, post, row
+from tests.support.openai_events import last, translated
+from tests.support.openai_provider import USAGE, ask_gpt, chunk, issue_openai
 
 STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
 PARTS = events("Hello", " you")
@@ -105,3 +107,36 @@ def test_a_stream_without_its_type_is_one(web_once, upstream, alice, kind):
     assert answer.content == b"".join(PARTS)
     assert answer.headers.get_list("content-type") == ["text/event-stream"]
     assert (row().output_tokens, row().estimated) == (7, False)
+
+
+COMMENT = b": keep-alive\n\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "estimated"),
+    [
+        ([chunk({}, "stop"), chunk(usage=USAGE)], False),
+        ([chunk({}, "stop", usage=USAGE)], False),
+        ([chunk({}, "stop")], True),
+    ],
+    ids=["with usage", "with usage at once", "without usage"],
+)
+@pytest.mark.parametrize("alive", [True, False], ids=["comments", "silence"])
+def test_a_stream_of_chunks_ends_though_its_provider_never_ends_it(
+    web_once, upstream, served, ending, estimated, alive
+):
+    """Without `[DONE]`, and with a connection that stays open for ever."""
+    caller = issue_openai(upstream)
+    comments = [0.3, b"%x\r\n%b\r\n" % (len(COMMENT), COMMENT)] * (60 if alive else 0)
+    upstream.answer = [*pieces(200, [chunk({"content": "Hi"}), *ending])[:-1], *comments, threading.Event()]
+    told = CLIENT.post(
+        web_once.url + "/v1/messages", json=ask_gpt(stream=True), headers=credentials(caller.key)
+    ).content
+    assert told.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    assert upstream.last.gone.wait(5)
+    assert (row().status, row().stop_reason, row().estimated) == ("completed", "end_turn", estimated)
+
+
+def test_a_reason_for_the_end_stays_if_a_plain_stop_follows():
+    made = translated([chunk({"content": "Hi"}), chunk({}, "length"), chunk({}, "stop"), chunk(usage=USAGE)])
+    assert last(made)["delta"]["stop_reason"] == "max_tokens"

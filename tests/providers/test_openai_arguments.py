@@ -16,7 +16,7 @@ from messages_api.providers.openai.arguments import Arguments, may_be_json
 from messages_api.providers.openai.events import EventTranslation
 from tests.support.fake_provider import cut, pieces, whole
 from tests.support.gateway import post, row
-from tests.support.openai_events import PLAIN, blocks, decode, tools, translated
+from tests.support.openai_events import PLAIN, blocks, decode, tools, translated, whole_blocks
 from tests.support.openai_provider import DONE, GPT, USAGE, ask_gpt, chunk, completion, issue_openai, tool_call
 
 texts = st.text(max_size=6) | st.sampled_from(['{"a":', '{"', "}", '"}', "\\", "👋", "haha"])
@@ -206,3 +206,21 @@ def test_input_that_is_broken_but_not_cut_is_used_as_it_is(written):
     said = [chunk(tool_call(0, written, "write", "call_1")), chunk({}, "tool_calls"), DONE]
     [(_, last)] = [event for event in translated(said) if event[0] == "message_delta"]
     assert last["delta"]["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_arguments_that_are_json_in_a_string_are_read(pieces):
+    meant = {"path": "a.py", "lines": [1, 2], "note": 'with "quotes"'}
+    written = json.dumps(json.dumps(meant))
+    size = -(-len(written) // pieces)
+    cuts = [written[at : at + size] for at in range(0, len(written), size)]
+    said = [chunk(tool_call(0, cuts[0], "write", "call_1")), *(chunk(tool_call(0, each)) for each in cuts[1:])]
+    assert blocks(translated([*said, chunk({}, "tool_calls"), DONE]))[0]["input"] == meant
+    call = {"id": "call_1", "type": "function", "function": {"name": "write", "arguments": written}}
+    assert whole_blocks(call)[0]["input"] == meant
+
+
+@pytest.mark.parametrize("written", ['"half of', '"no JSON"', '"[1]"', '""'])
+def test_a_string_that_holds_no_object_is_passed_on_as_it_is(written):
+    call = {"id": "call_1", "type": "function", "function": {"name": "write", "arguments": written}}
+    assert whole_blocks(call)[0]["input"] == {"INVALID_JSON": written}

@@ -11,6 +11,8 @@ from keys import provider_keys
 from keys.models import Cooldown, Customer, ProviderKey
 from messages_api.providers.base import ACCOUNT_STATUSES
 from messages_api.providers.openai import faults
+from messages_api.providers.openai.events import EventTranslation
+from messages_api.providers.openai.expected import Expected
 from tests.support.fake_provider import Upstream, pieces, whole
 from tests.support.gateway import events, issue, post, row
 from tests.support.openai_events import decode
@@ -65,6 +67,10 @@ MISTAKES: list[Any] = [
     {"error": {"message": "litellm.BadRequestError: Bad."}},
     [{"error": {"code": 400, "message": "Bad.", "status": "INVALID_ARGUMENT"}}],
     {"id": "x", "choices": [{"index": 0, "delta": {"content": ""}, "error": {"code": 400, "message": "Bad."}}]},
+    {"id": "x", "choices": None, "base_resp": {"status_code": 2013, "status_msg": "Bad."}},
+    {"id": "x", "choices": [], "base_resp": {"status_code": 1026, "status_msg": "Bad."}},
+    {"error": {"message": "Bad.", "code": "ValidationException"}},
+    {"error": {"message": "Bad.", "code": "InputTextSensitiveContentDetected.PolicyViolation"}},
 ]
 
 
@@ -117,6 +123,11 @@ def test_a_callers_mistake_is_a_single_400_and_no_provider_key_cools_down(web, t
         ({"error": {"message": "No.", "type": "insufficient_quota"}}, 402, True),
         ({"error": {"message": "No.", "code": 403}}, 403, True),
         ({"object": "error", "message": "No.", "type": "PermissionDeniedError"}, 403, True),
+        ({"choices": None, "base_resp": {"status_code": 1008, "status_msg": "No."}}, 402, True),
+        ({"choices": None, "base_resp": {"status_code": 2049, "status_msg": "No."}}, 401, True),
+        ({"choices": None, "base_resp": {"status_code": 1002, "status_msg": "No."}}, 429, True),
+        ({"choices": None, "base_resp": {"status_code": 1013, "status_msg": "No."}}, 500, False),
+        ({"error": {"message": "No.", "type": "insufficient_balance_error"}}, 402, True),
         ([{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}], 401, True),
         ({"error": {"message": "No.", "code": "408"}}, 408, False),
         ({"error": {"message": "No.", "code": 409}}, 409, False),
@@ -267,3 +278,11 @@ def test_envelopes_without_an_end_are_opened_to_a_depth():
 )
 def test_a_member_that_is_named_like_a_refusal_of_our_key_is_the_callers(words, status):
     assert faults.of_json(400, {"error": {"message": words}}, GPT, "")[0] == status
+
+
+def test_a_vendors_number_for_success_is_no_error() -> None:
+    fine = {"status_code": 0, "status_msg": "success"}
+    said = [chunk({"content": "Hi"}, base_resp=fine), chunk({}, "stop", base_resp=fine), chunk(usage=USAGE), DONE]
+    events = EventTranslation(Expected("m", stream=True))
+    assert b"Hi" in b"".join([*map(events.feed, said), events.finish()])
+    assert not events.failed

@@ -183,6 +183,29 @@ def test_claude_codes_attribution_is_no_part_of_the_prompt():
     assert [turn["role"] for turn in messages("Hi", system=told[:1])] == ["user"]
 
 
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        ("x-anthropic-billing-header: cc_version=2.1; cch=1;\nBe brief.", "Be brief."),
+        ("X-Anthropic-Billing-Header: cch=1\n\nx-anthropic-billing-header: cch=2\n\nBe brief.", "Be brief."),
+        (["x-anthropic-billing-header: cch=1;", "x-anthropic-billing-header: cch=2;", "Be brief."], "Be brief."),
+        (["x-anthropic-billing-header: cch=1;\nBe brief.", "Be kind."], "Be brief.\n\nBe kind."),
+        (["Be brief.", "x-anthropic-billing-header: cch=1;"], "Be brief.\n\nx-anthropic-billing-header: cch=1;"),
+        ("x-anthropic-billing-header: cch=1;", None),
+    ],
+)
+def test_nor_is_it_anywhere_else_at_its_beginning(told, left):
+    system = told if isinstance(told, str) else [{"type": "text", "text": each} for each in told]
+    first = messages("Hi", system=system)[0]
+    assert first == ({"role": "system", "content": left} if left else {"role": "user", "content": "Hi"})
+
+
+def test_an_empty_text_beside_an_image_is_left_out():
+    shown = {"type": "image", "source": PNG}
+    (turn,) = messages([{"type": "text", "text": ""}, shown])
+    assert [part["type"] for part in turn["content"]] == ["image_url"]
+
+
 def test_images_come_as_they_are_or_by_their_address():
     shown = [{"type": "image", "source": PNG}, {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}}]
     (turn,) = messages([{"type": "text", "text": "Look:"}, *shown])

@@ -345,3 +345,46 @@ def test_a_model_that_thinks_gets_no_temperature_which_it_would_refuse(base_url,
         members["output_config"] = {"effort": effort}
     made = sent(base_url, model=model, temperature=0, top_p=0.9, **members)
     assert [name for name in ("temperature", "top_p") if name in made] == (["temperature", "top_p"] if sampled else [])
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "most"),
+    [
+        (OPENAI, "gpt-4o", 16_384),
+        (OPENAI, "gpt-4o-mini-2024-07-18", 16_384),
+        (OPENAI, "gpt-4o-2024-05-13", 4_096),
+        (OPENAI, "ft:gpt-4.1-mini:acme", 32_768),
+        (OPENAI, "gpt-3.5-turbo", 4_096),
+        (OPENAI, "gpt-5-chat-latest", 16_384),
+        (OPENAI, "gpt-5.2", 128_000),
+        (OPENAI, "o4-mini", 100_000),
+        (AZURE, "gpt-4o", 16_384),
+        (AZURE, "our-deployment", 200_000),
+        (VLLM, "qwen3-8b", 200_000),
+    ],
+)
+def test_no_more_output_is_asked_for_than_the_model_can_write(base_url, model, most):
+    def limit(asked):
+        made = sent(base_url, model=model, max_tokens=asked)
+        return made.get("max_completion_tokens", made.get("max_tokens"))
+
+    assert (limit(200_000), limit(4_000)) == (most, 4_000)
+
+
+@pytest.mark.parametrize(("base_url", "flat"), [(OPENAI, True), (AZURE, True), (VLLM, False), (GEMINI, False)])
+def test_openai_gets_no_alternatives_at_the_top_of_a_tools_schema(base_url, flat):
+    schema = {
+        "anyOf": [
+            {"properties": {"path": {"type": "string"}}, "required": ["path"]},
+            {"properties": {"url": {"type": "string"}, "note": {"type": "integer"}}, "required": ["url"]},
+            True,
+        ],
+        "properties": {"note": {"oneOf": [{"type": "string"}, {"type": "null"}]}},
+        "not": {"required": ["path", "url"]},
+    }
+    [tool] = sent(base_url, tools=[{"name": "f", "input_schema": schema}])["tools"]
+    made = tool["function"]["parameters"]
+    assert ("anyOf" in made, "not" in made) == (not flat, not flat)
+    if flat:
+        text = {"type": "string"}
+        assert made == {"type": "object", "properties": {"path": text, "url": text, **schema["properties"]}}

@@ -107,6 +107,25 @@ def test_google_counts_tokens_without_betas(web: Web, vertex_alice: Caller, upst
     assert "context_management" not in json.loads(upstream.last.body)
 
 
+def test_google_gets_no_effort_as_a_beta_and_no_diagnostics(web: Web, vertex_alice: Caller, upstream: Upstream) -> None:
+    body = ask(model=MODEL, diagnostics={"previous_message_id": "msg_1"}, output_config={"effort": "high"})
+    call(web, vertex_alice, upstream, body, "effort-2025-11-24,adaptive-thinking-2026-01-28,context-1m-2025-08-07")
+    assert upstream.last.values("anthropic-beta") == ["context-1m-2025-08-07"]
+    sent = json.loads(upstream.last.body)
+    assert "diagnostics" not in sent
+    assert sent["output_config"] == {"effort": "high"}
+
+
+@pytest.mark.parametrize("cloud", ["bedrock", "azure"])
+def test_a_cloud_without_the_switch_for_fast_mode_gets_none(
+    web: Web, upstream: Upstream, request: pytest.FixtureRequest, cloud: str
+) -> None:
+    caller = request.getfixturevalue(f"{cloud}_alice")
+    call(web, caller, upstream, ask(model=MODEL, speed="fast"), "fast-mode-2026-02-01")
+    assert "speed" not in json.loads(inner(upstream.last))
+    assert betas_of(upstream.last) == []
+
+
 SCOPED = {"type": "ephemeral", "scope": "global", "ttl": "1h"}
 UNSCOPED = {"type": "ephemeral", "ttl": "1h"}
 MINE = {"cache_control": {"scope": "mine"}, "defer_loading": True, "eager_input_streaming": True}

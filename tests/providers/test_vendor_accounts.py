@@ -38,20 +38,29 @@ def test_hosts_that_take_bearer_only_get_it(base_url, header):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("status", "error"),
     [
-        {"type": "rate_limit_error", "code": "1113", "message": "[1113][Insufficient balance. Please recharge.][20]"},
-        {"type": "exceeded_current_quota_error", "message": "You exceeded your current token quota"},
+        (
+            429,
+            {
+                "type": "rate_limit_error",
+                "code": "1113",
+                "message": "[1113][Insufficient balance. Please recharge.][20]",
+            },
+        ),
+        (429, {"type": "exceeded_current_quota_error", "message": "You exceeded your current token quota"}),
+        (500, {"type": "api_error", "message": "insufficient balance (1008)"}),
+        (429, {"type": "rate_limit_error", "message": "insufficient balance (1008)"}),
     ],
-    ids=["z.ai", "Kimi"],
+    ids=["z.ai", "Kimi", "MiniMax", "MiniMax, as a rate limit"],
 )
-def test_a_vendors_spent_account_is_our_trouble_and_no_rate_limit(web_once, upstream, alice, error):
-    upstream.answer = whole(429, json.dumps({"type": "error", "error": error}).encode())
+def test_a_vendors_spent_account_is_our_trouble_and_no_rate_limit(web_once, upstream, alice, status, error):
+    upstream.answer = whole(status, json.dumps({"type": "error", "error": error}).encode())
     answer = post(web_once, alice.key)
     refused(answer, 503, "api_error")
     assert error["message"] not in answer.text
     assert answer.headers["x-should-retry"] == "false"
-    assert (row().status, row().http_status) == ("refused_by_provider", 429)
+    assert (row().status, row().http_status) == ("refused_by_provider", status)
 
 
 def test_a_vendors_rate_limit_stays_one(web_once, upstream, alice):

@@ -19,7 +19,18 @@ from keys.timeouts import Timeouts
 from messages_api.answer.events import PING
 from messages_api.process import long_bodies
 from messages_api.providers.base import JSON, Get, Outgoing, Provider, Whole, speaks
-from messages_api.providers.openai import answer, completion, dialects, faults, listing, names, probe, request, turns
+from messages_api.providers.openai import (
+    answer,
+    completion,
+    dialects,
+    faults,
+    listing,
+    mislabelled,
+    names,
+    probe,
+    request,
+    turns,
+)
 from messages_api.providers.openai.events import EventTranslation
 from messages_api.providers.openai.expected import Expected, expected
 from messages_api.server import errors, headers
@@ -34,6 +45,10 @@ EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 SILENCE = 10.0
 # The most time to read an answer to its end after the last event, so that the connection can be reused (seconds).
 END_SECONDS = 1.0
+# Seconds that a stream may go on after its `finish_reason`: with the usage known, and without. Some never end, and keep
+# the connection alive with comments: https://github.com/maximhq/bifrost/issues/6784 (September 2026),
+# https://github.com/musistudio/claude-code-router/pull/1271 (March 2026).
+LINGER_SECONDS, USAGE_SECONDS = 2.0, 5.0
 
 
 @speaks
@@ -129,7 +144,9 @@ def translated(body: bytes, base_url: str) -> tuple[bytes, Expected]:
     try:
         own_names = names.shorten(asked)
         made = {"model": model, "messages": turns.turns(asked, spoken), **request.settings(asked, spoken)}
-        return request.encode(made), expected(asked, own_names, dialects.tags(base_url, model))
+        return request.encode(made), expected(
+            asked, own_names, dialects.tags(base_url, model), takes_stops=spoken.takes_stops
+        )
     except RecursionError:
         raise errors.invalid_request("The request is nested too deep for this model's provider.") from None
 
@@ -147,6 +164,9 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
         known.append((b"request-id", request_id.encode("latin-1")))
     streams = headers.value_of(answered.headers, b"content-type").lower().startswith("text/event-stream")
     succeeded = 200 <= answered.status < 300
+    if succeeded and wanted.stream and not streams:
+        answered = peeked = await mislabelled.peek(answered, between_bytes)
+        streams = peeked.streams
     if succeeded and streams and wanted.stream:
         streamed = Streamed(answered, [*known, EVENTS], EventTranslation(wanted))
         if (failure := await streamed.begin(between_bytes)) is None:
@@ -156,6 +176,12 @@ async def translate_answer(answered: Answer, wanted: Expected, between_bytes: fl
     body = await read_whole(answered, between_bytes)
     if succeeded:
         try:
+            if not wanted.stream and mislabelled.is_stream(body):
+                made, failure = mislabelled.in_one_piece(body, wanted)
+                if failure is None:
+                    return Whole(200, [*known, JSON], made)
+                status, error = faults.of_json(0, failure, wanted.model, request_id)
+                return Whole(status, [*known, JSON], error)
             read = completion.read(body)
             if completion.error(read) is None:
                 if wanted.stream:
@@ -212,6 +238,9 @@ class Streamed:
         self._ready: list[bytes] = []
         self._trouble: UpstreamError | None = None
         self._over = False
+        # When the model was seen to have finished, though the stream goes on; 0: it wasn't.
+        self._finished_at = 0.0
+        self._lingered = False
 
     async def begin(self, between_bytes: float | None) -> Any:
         """Wait until the model begins. Returns the provider's error if one comes first; None: no error.
@@ -251,7 +280,7 @@ class Streamed:
             elif not self._over and time.monotonic() - self.last_sent > SILENCE:
                 self.last_sent = time.monotonic()
                 return PING
-        if self.events.done and not self.events.failed:
+        if self.events.done and not (self.events.failed or self._lingered):
             await self._end()
         return b""
 
@@ -263,7 +292,7 @@ class Streamed:
         """
         if self.events.broken:
             raise nothing() if self.events.empty else UpstreamError("bad_answer", sent=True)
-        chunk = await self.answered.read()
+        chunk = await self._next()
         self._over = not chunk
         try:
             return self.events.feed(chunk) if chunk else self.events.finish()
@@ -271,6 +300,25 @@ class Streamed:
             raise nothing() from None
         except ValueError:
             raise UpstreamError("bad_answer", sent=True) from None
+
+    async def _next(self) -> bytes:
+        """The provider's next bytes; empty: the stream has ended, or doesn't end although the model has finished.
+
+        Raises:
+            UpstreamError: the provider disconnected before the end.
+        """
+        events = self.events
+        if not events.finished:
+            return await self.answered.read()
+        now = time.monotonic()
+        self._finished_at = self._finished_at or now
+        until = self._finished_at + (LINGER_SECONDS if events.counted else USAGE_SECONDS)
+        try:
+            async with asyncio.timeout(max(0.0, until - now)):
+                return await self.answered.read()
+        except TimeoutError:
+            self._lingered = True
+            return b""
 
     async def _end(self) -> None:
         try:

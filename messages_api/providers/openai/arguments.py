@@ -32,6 +32,7 @@ MOST_DOUBTED = 4096
 
 _check = msgspec.json.Decoder(msgspec.Raw).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
+_string = msgspec.json.Decoder(str).decode
 
 
 class Interpretation:
@@ -305,6 +306,17 @@ def same(one: str, other: str) -> bool:
         return False
 
 
+def unwrapped(written: str) -> str:
+    """The arguments without the JSON string that some servers put around their JSON.
+
+    https://github.com/vllm-project/vllm/pull/54964 (September 2026), https://github.com/ollama/ollama/pull/12413
+
+    Raises:
+        ValueError: they are an invalid string.
+    """
+    return _string(written) if written.lstrip()[:1] == '"' else written
+
+
 def as_object(written: str) -> dict[str, Any] | msgspec.Raw:
     """The arguments as an object, or unparsed if they have many parts. Others are wrapped, as Anthropic recommends:
     https://docs.claude.com/en/docs/agents-and-tools/tool-use/fine-grained-tool-streaming"""
@@ -313,6 +325,6 @@ def as_object(written: str) -> dict[str, Any] | msgspec.Raw:
     try:
         if written.lstrip()[:1] == "{" and is_many(data := written.encode()):
             return _check(data)
-        return _object(written)
+        return _object(unwrapped(written))
     except (ValueError, RecursionError):
         return {"INVALID_JSON": written}

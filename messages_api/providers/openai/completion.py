@@ -17,6 +17,7 @@ from msgspec import Struct
 from messages_api.answer.seen import BYTES_PER_TOKEN
 from messages_api.json_text.lenient import is_count, mapping
 from messages_api.json_text.outline import Elements, Members, Outline, is_many
+from messages_api.providers.openai.halves import cleaned
 from messages_api.providers.openai.thoughts import Kind
 
 REASONS = {
@@ -95,11 +96,12 @@ class Choice(Struct, gc=False):
     finish_reason: Any = None
     stop_reason: Any = None
     native_finish_reason: Any = None
+    usage: Any = None
 
 
 class Completion(Struct, gc=False):
     """A completion or a chunk. Groq reports usage in `x_groq`; vLLM, Mistral and FastAPI have errors in `message` or
-    `detail`, without an `error` around them."""
+    `detail`, without an `error` around them, MiniMax in `base_resp`."""
 
     id: Any = None
     model: Any = None
@@ -115,6 +117,7 @@ class Completion(Struct, gc=False):
     type: Any = None
     service_tier: Any = None
     x_groq: Any = None
+    base_resp: Any = None
 
 
 _decode = msgspec.json.Decoder(Completion).decode
@@ -129,7 +132,7 @@ COMPLETION = Members(**dict.fromkeys(Completion.__struct_fields__) | {"choices":
 
 
 def read(data: bytes) -> Completion:
-    """Decode a completion; invalid characters are replaced.
+    """Decode a completion; invalid characters are replaced, except for halves of characters in its texts (halves.py).
 
     Raises:
         ValueError: it isn't a completion, or has too many parts to be read while other calls wait.
@@ -148,7 +151,7 @@ def read(data: bytes) -> Completion:
             value = json.loads(data.decode("utf-8", "replace"), parse_constant=lambda _: None)
             # Google sends an error in a list.
             value = value[0] if isinstance(value, list) and len(value) == 1 and "error" in mapping(value[0]) else value
-            return _decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+            return msgspec.convert(cleaned(value), Completion)
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -158,6 +161,8 @@ def error(read: Completion) -> dict[str, Any] | None:
     found = {name: value for name in ERROR if (value := getattr(read, name))}
     if read.error or read.errors or (read.choices is None and found.keys() & {"message", "msg", "detail"}):
         return found
+    if not read.choices and mapping(read.base_resp).get("status_code"):
+        return found | {"base_resp": read.base_resp}
     choice = read.choices[0] if read.choices else None
     if choice is not None and choice.error and not any(said_by(choice)):
         return {"error": choice.error}
@@ -180,6 +185,11 @@ def broke(choice: Choice) -> Any:
 def finish(choice: Choice) -> str:
     """The provider's reason for the end; empty: the answer goes on (or the provider gives no reason)."""
     return choice.finish_reason.lower() if isinstance(choice.finish_reason, str) else ""
+
+
+def is_plain_stop(choice: Choice) -> bool:
+    """Whether the provider gives no other reason for the end than that the model stopped."""
+    return REASONS.get(finish(choice)) == "end_turn"
 
 
 def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
@@ -298,8 +308,8 @@ COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 def usage(read: Completion) -> dict[str, Any]:
     """Usage in Anthropic's form; empty: the provider reports none.
 
-    OpenAI's prompt tokens include those that were read from caches. Thinking is a part of the output; if a provider
-    counts it separately, as xAI and Gemini do, the total is more than the sum.
+    OpenAI's prompt tokens include those that were read from caches; `is_beside` finds the reports that don't. Thinking
+    is a part of the output; if a provider counts it separately, as xAI and Gemini do, the total is more than the sum.
     """
     report = reported(read)
     prompt, output, total = (count(report.get(name)) for name in COUNTS)
@@ -315,8 +325,10 @@ def usage(read: Completion) -> dict[str, Any]:
         report.get("num_cached_tokens"),
         report.get("cache_read_input_tokens"),
     )
-    cached = min(cached, prompt)
     written = first_count(details.get("cache_write_tokens"), report.get("cache_creation_input_tokens"))
+    if is_beside(cached + written, prompt, output, total):
+        prompt += cached + written
+    cached = min(cached, prompt)
     written = min(written, prompt - cached)
     thought = first_count(mapping(report.get("completion_tokens_details")).get("reasoning_tokens"))
     if total is not None and total > prompt + output:
@@ -330,8 +342,24 @@ def usage(read: Completion) -> dict[str, Any]:
     } | ({"output_tokens_details": {"thinking_tokens": min(thought, output)}} if thought else {})
 
 
+def is_beside(cached: int, prompt: int, output: int, total: int | None) -> bool:
+    """Whether the prompt tokens don't include the cached ones, as in reports that a gateway made of Anthropic's.
+
+    https://github.com/Portkey-AI/gateway/issues/1564 (March 2026)
+    """
+    if total is None:
+        return cached > prompt
+    return bool(cached) and total == prompt + output + cached
+
+
 def reported(read: Completion) -> dict[str, Any]:
-    return mapping(read.usage) or mapping(mapping(read.x_groq).get("usage"))
+    """The report of usage; empty: there is none. Groq has it in `x_groq`, Kimi in the choice (earendil-works/pi#2017,
+    March 2026)."""
+    return (
+        mapping(read.usage)
+        or mapping(mapping(read.x_groq).get("usage"))
+        or (mapping(read.choices[0].usage) if read.choices else {})
+    )
 
 
 def doubtful(read: Completion) -> dict[str, Any]:

@@ -43,7 +43,9 @@ class Dialect:
     Attributes:
         host: its name in traits.py.
         limit: the member for the most tokens of output.
+        most: the most tokens that the model can write; None: unknown. A provider refuses a request for more.
         stops: the most stop sequences; None: any number.
+        takes_stops: the model accepts stop sequences; otherwise the gateway ends its text at them.
         asks_usage: a stream reports usage only if the request asks for it. Mistral's streams always do, and Mistral
             refuses the question.
         user: the member for the client's user; empty: unsupported.
@@ -68,6 +70,7 @@ class Dialect:
         parallel: the provider obeys `parallel_tool_calls`.
         schemas: answers can be required to follow a JSON schema.
         strict: tools may require that calls follow their schema strictly.
+        flat: tools' schemas can't have alternatives at the top.
         fills: schemas need the members that OpenAI requires; Gemini refuses empty ones.
         ids: the form of ids of tool calls; None: any.
         signed_calls: the member in which Gemini 3 expects the signature of a past tool call; empty: none.
@@ -77,7 +80,9 @@ class Dialect:
 
     host: str = "other"
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    most: int | None = None
     stops: int | None = None
+    takes_stops: bool = True
     asks_usage: bool = True
     top_k: bool = False
     user: str = ""
@@ -101,6 +106,7 @@ class Dialect:
     parallel: bool = True
     schemas: bool = True
     strict: bool = True
+    flat: bool = False
     fills: bool = True
     ids: re.Pattern[str] | None = None
     signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
@@ -130,6 +136,7 @@ OPENAI = Dialect(
     tiers={"auto": "auto", "standard_only": "default"},
     efforts=UP_TO_XHIGH,
     pdfs="file",
+    flat=True,
     systems=True,
     model_first=True,
     ids=re.compile(r".{1,40}", re.DOTALL),

@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from messages_api.answer.events import PING
+from messages_api.answer.usage_reports import overlaid
 from messages_api.providers.openai import answer, call_ids, completion, faults
 from messages_api.providers.openai.arguments import Arguments, as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
+from messages_api.providers.openai.halves import Halves
+from messages_api.providers.openai.names import own
+from messages_api.providers.openai.stops import Cut
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
 from messages_api.upstream.client import MOST_BYTES
@@ -77,6 +81,8 @@ class EventTranslation:
         self._by_index: dict[int | float | str, StreamedToolCall] = {}
         self._writing: StreamedToolCall | None = None
         self._thoughts = Thoughts(expected.tags)
+        self._halves = Halves()
+        self._cut = Cut(expected.cuts)
         self._later: list[Piece] = []
         self._spoke = False
         self._ids = set[str]()
@@ -88,6 +94,16 @@ class EventTranslation:
         self._delivered = 0
         # Bytes that are kept of the stream: the arguments of tools, and pieces that wait for them.
         self._kept = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model has finished, even if the stream goes on."""
+        return self._ended is not None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the provider has reported usage."""
+        return bool(self._usage)
 
     def feed(self, chunk: bytes) -> bytes:
         """Translate the next bytes; the result may be empty.
@@ -179,8 +195,9 @@ class EventTranslation:
         if (error := completion.error(read)) is not None:
             self._fail(error, out)
             return
-        if read.usage is not None or read.x_groq is not None:
-            self._usage = completion.usage(read) or self._usage
+        if completion.reported(read):
+            # Reports are cumulative, but some vendors' last one has zeros, or only a part.
+            self._usage = overlaid(self._usage, completion.usage(read))
             self._doubtful |= completion.doubtful(read)
         self._tier = completion.served(read) or self._tier
         for choice in read.choices or ():
@@ -197,15 +214,17 @@ class EventTranslation:
                 self._refused = True
             for kind, text in completion.said(delta):
                 self.begun = True
-                self._say_all(self._thoughts.take(kind, text), out)
+                self._say_all(self._thoughts.take(kind, self._halves.joined(kind, text)), out)
             if calls := completion.calls(delta):
                 self.begun = True
                 self._say_all(self._thoughts.tool(), out)
-                for call in calls:
+                self._send_rest(out)
+                for call in calls if self._cut.found is None else ():
                     self._call(call, out)
         if why := completion.broke(choice):
             self._fail(why, out)
-        elif completion.finish(choice):
+        elif completion.finish(choice) and (self._ended is None or not completion.is_plain_stop(choice)):
+            # A plain `stop` doesn't take back an earlier reason.
             self._ended = choice
 
     def _start(self, read: Completion, out: list[bytes]) -> None:
@@ -229,8 +248,17 @@ class EventTranslation:
             self._say(piece, out)
 
     def _say(self, piece: Piece, out: list[bytes]) -> None:
+        """Say a piece, up to a stop sequence."""
+        self._spoke = self._spoke or piece[0] == "text"
+        for one in self._cut.take(piece):
+            self._send(one, out)
+
+    def _send_rest(self, out: list[bytes]) -> None:
+        for piece in self._cut.rest():
+            self._send(piece, out)
+
+    def _send(self, piece: Piece, out: list[bytes]) -> None:
         kind, text = piece
-        self._spoke = self._spoke or kind == "text"
         if self._writing is not None or self._later:
             self._later.append(piece)
             self._keep(PIECE_BYTES + len(text))
@@ -251,7 +279,8 @@ class EventTranslation:
     def _say_later(self, out: list[bytes]) -> None:
         later, self._later = self._later, []
         self._kept -= sum(PIECE_BYTES + len(text) for _, text in later)
-        self._say_all(later, out)
+        for piece in later:
+            self._send(piece, out)
 
     def _delta(self, text: str, out: list[bytes]) -> None:
         written = encode(text)
@@ -293,7 +322,7 @@ class EventTranslation:
         if isinstance(name, str) and name != call.name and not call.arguments.begun:
             call.name += name
         before = call.arguments.length
-        call.arguments.take(completion.arguments(part.function))
+        call.arguments.take(self._halves.joined(call, completion.arguments(part.function)))
         self._keep(call.arguments.length - before)
         self._advance(out)
 
@@ -342,7 +371,7 @@ class EventTranslation:
     def _write(self, call: StreamedToolCall, out: list[bytes]) -> None:
         if call is not self._writing:
             unique = call_ids.for_client(call.id, self._ids)
-            name = self.expected.own_names.get(call.name, call.name)
+            name = own(call.name, self.expected.own_names)
             self._begin("tool", {"type": "tool_use", "id": unique, "name": name, "input": {}}, out)
             self._writing = call
         if text := call.arguments.new():
@@ -354,9 +383,12 @@ class EventTranslation:
         if not self._started:
             raise completion.Nothing("an empty stream")
         ended = self._ended or Choice()
+        if left := self._halves.rest("text"):
+            self._say_all(self._thoughts.take("text", left), out)
         alone = not (self._spoke or self._calls)
         shown = self.expected.shows_thinking
         self._say_all(self._thoughts.finish(cut=completion.is_cut(ended), alone=alone, shown=shown), out)
+        self._send_rest(out)
         for call in self._calls:
             self._finish_call(call, out)
         self._say_later(out)
@@ -364,6 +396,8 @@ class EventTranslation:
         cut = any(call.arguments.cut for call in self._calls)
         called = bool(self._calls)
         reason, sequence = completion.stop(ended, self.expected.stops, called=called, refused=self._refused, cut=cut)
+        if self._cut.found is not None:
+            reason, sequence = "stop_sequence", self._cut.found
         if not self.begun:
             completion.check_empty(reason, self._usage)
         delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": sequence}

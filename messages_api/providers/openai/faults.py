@@ -28,9 +28,8 @@ WORDS = {
     401: "invalidapikey apikeyinvalid missingapikey invalidauthentication invalidauthenticationerror invalidtoken "
     "authenticationerror authenticationfailed unauthorized unauthenticated unauthorizederror invalidorganization "
     "mismatchedorganization invalidproject accountdeactivated",
-    402: "insufficientquota insufficientbalance insufficientcredits paymentrequired billingerror arrearage "
-    "billinghardlimitreached exceededcurrentquotaerror paymentrequirederror "
-    "billingnotactive",
+    402: "insufficientquota insufficientbalance insufficientbalanceerror insufficientcredits paymentrequired "
+    "billingerror arrearage billinghardlimitreached exceededcurrentquotaerror paymentrequirederror billingnotactive",
     403: "permissionerror permissiondenied permissiondeniederror forbidden accessdenied "
     "unsupportedcountryregionterritory",
     404: "modelnotfound notfounderror notfound deploymentnotfound modelnotexist invalidmodel",
@@ -46,8 +45,28 @@ WORDS = {
     529: "overloadederror overloaded serveroverloaded engineoverloadederror insufficientsystemresource",
 }
 STATUSES = {word: status for status, words in WORDS.items() for word in words.split()}
+# MiniMax's numbers in `base_resp` (https://platform.minimax.io/docs/api-reference/errorcode, November 2026), which it
+# also sends with HTTP 200. 0 is a success.
+BASE = "base_resp"
+NUMBERS = {
+    1001: 504,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1026: 400,
+    1027: 400,
+    1039: 429,
+    1041: 429,
+    1042: 400,
+    2013: 400,
+    2049: 401,
+    2056: 429,
+}
 # Other codes with one of these beginnings are a mistake of the client.
-MISTAKEN = ("invalid", "badrequest", "unsupported", "unknownparameter", "missing", "malformed")
+MISTAKEN = (
+    *("invalid", "badrequest", "unsupported", "unknownparameter", "missing", "malformed", "validation", "illegal"),
+    *("sensitivecontent", "inputtextsensitive", "inputimagesensitive", "outputtextsensitive", "promptblocked"),
+)
 NOT_PLAIN = re.compile(r"[^a-z0-9]+")
 # The name of an exception at the beginning of a message, with or without its module.
 EXCEPTION = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception))\b")
@@ -59,7 +78,7 @@ OUR_KEY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 SAYING = ("code", "status", "status_code", "statusCode", "error_code", "reason", "type", "error_type")
-WITHIN = ("error", "errors", "detail", "details", "message")
+WITHIN = ("error", "errors", "detail", "details", "message", BASE)
 # The greatest depth and number of envelopes that are read.
 DEPTH, MOST = 8, 32
 UNKNOWN_MODEL = frozenset(("modelnotfound", "deploymentnotfound", "modelnotexist"))
@@ -163,6 +182,8 @@ def status_of(error: dict[str, Any]) -> int:
     """The status that an error stands for; 0: unknown."""
     for name in SAYING:
         code = error.get(name)
+        if name == "status_code" and "status_msg" in error:
+            code = NUMBERS.get(code, 500) if isinstance(code, int) and code > 0 else code
         if isinstance(code, str):
             code = int(code) if code.strip().isdecimal() and len(code) < 8 else status_of_word(plain(code))
         if isinstance(code, int | float) and 400 <= code < 600:
@@ -184,7 +205,7 @@ def message_of(error: dict[str, Any]) -> str:
     """The message of one envelope. A single item of FastAPI's list of errors (with `loc`) has none by itself."""
     if "loc" in error:
         return ""
-    values = (error.get(name) for name in ("message", "error", "msg", "detail", "errors", "title"))
+    values = (error.get(name) for name in ("message", "error", "msg", "detail", "errors", "title", "status_msg"))
     text = next((text for one in values if (text := in_words(one))), "")
     raw = mapping(error.get("metadata")).get("raw")
     return clean(f"{text}: {raw[:RAW_LENGTH]}" if isinstance(raw, str) and raw else text)

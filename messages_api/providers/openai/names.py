@@ -7,7 +7,7 @@ DeepSeek, Gemini and Qwen also up to 64 (as of 2026). Anthropic accepts 128, and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -15,6 +15,7 @@ LENGTH = 64
 FITS = re.compile(rf"[A-Za-z0-9_-]{{1,{LENGTH}}}")
 MISFIT = re.compile(r"[^A-Za-z0-9_-]")
 DIGITS = 12
+MARK = "<|"
 CHANGES = ("tool_addition", "tool_removal")
 
 # An object, and the member of it that is a tool's name.
@@ -39,6 +40,16 @@ def shorten(request: dict[str, Any]) -> dict[str, str]:
     for holder, member in places:
         holder[member] = short.get(holder[member], holder[member])
     return {made: name for name, made in short.items()}
+
+
+def own(name: str, own_names: Mapping[str, str]) -> str:
+    """The client's name of a tool that a model calls.
+
+    Servers of gpt-oss sometimes leave a mark of its format behind the name (`Bash<|channel|>commentary`):
+    https://github.com/vllm-project/vllm/issues/32587 (January 2026).
+    """
+    bare = name.partition(MARK)[0].strip() or name
+    return own_names.get(bare, bare)
 
 
 def free(name: str, taken: set[str]) -> str:

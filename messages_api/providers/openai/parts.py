@@ -25,7 +25,8 @@ def joined(parts: list[ChatPart]) -> str | list[ChatPart]:
     """The parts as a content: as one text if all are text, because some providers don't accept parts."""
     if all(part["type"] == "text" and "cache_control" not in part for part in parts):
         return "\n\n".join(part["text"] for part in parts)
-    return parts
+    # Kimi refuses an empty text beside other parts: https://github.com/BerriAI/litellm/issues/42186 (September 2026).
+    return [part for part in parts if part.get("text") != ""]
 
 
 def as_parts(content: str | list[ChatPart]) -> list[ChatPart]:

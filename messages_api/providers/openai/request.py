@@ -85,7 +85,7 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
         GatewayError: 400, a member can't be expressed.
     """
     check_members(request)
-    asked: dict[str, Any] = {spoken.limit: limit(request)}
+    asked: dict[str, Any] = {spoken.limit: limit(request, spoken)}
     for name in SAMPLING:
         if request.get(name) is not None:
             asked[name] = request[name]
@@ -94,12 +94,13 @@ def settings(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
             refuse("top_k", "this model's provider has no such setting")
         asked["top_k"] = request["top_k"]
     if stops := request.get("stop_sequences"):
-        if spoken.stops is not None and len(stops) > spoken.stops:
-            refuse("stop_sequences", f"this model's provider takes at most {spoken.stops}")
         if "" in stops:
             # Some providers would stop at once, others refuse it with a message about `stop`.
             refuse(f"stop_sequences.{stops.index('')}", "Expected at least one character")
-        asked["stop"] = stops
+        if spoken.takes_stops:
+            if spoken.stops is not None and len(stops) > spoken.stops:
+                refuse("stop_sequences", f"this model's provider takes at most {spoken.stops}")
+            asked["stop"] = stops
     if request.get("stream"):
         asked |= {"stream": True} | ({"stream_options": {"include_usage": True}} if spoken.asks_usage else {})
     user = (request.get("metadata") or {}).get("user_id")
@@ -154,12 +155,13 @@ def is_left_over(container: Any, request: dict[str, Any]) -> bool:
     return bool(name) and not skills and any(kind.endswith("code_execution_tool_result") for kind in kinds)
 
 
-def limit(request: dict[str, Any]) -> int:
-    """The most tokens of output."""
+def limit(request: dict[str, Any], spoken: Dialect) -> int:
+    """The most tokens of output: no more than the model can write, because a provider would refuse a request for more.
+    Clients ask for what Claude can write."""
     most: int = request["max_tokens"]
     if most == 0:
         refuse("max_tokens", "this model's provider needs at least 1")
-    return most
+    return most if spoken.most is None else min(most, spoken.most)
 
 
 def thinking(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:

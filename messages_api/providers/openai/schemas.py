@@ -20,6 +20,9 @@ ONE = (
 # Members that may be a plain `true`, which isn't a schema there.
 FLAGS = ("additionalProperties", "unevaluatedProperties", "additionalItems", "unevaluatedItems")
 
+# What OpenAI refuses at the top of a tool's schema.
+TOP = frozenset(("oneOf", "anyOf", "allOf", "enum", "not"))
+
 STRICT = frozenset(
     (
         *("type", "properties", "required", "additionalProperties", "items", "enum", "const", "anyOf"),
@@ -32,10 +35,27 @@ FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4",
 Schema = dict[str, Any]
 
 
-def parameters(schema: Schema) -> Schema:
-    """The schema of a tool's input: always of an object, even if the client's schema doesn't say so."""
-    made: Schema = filled({**schema, "type": "object"})
+def parameters(schema: Schema, *, flat: bool = False) -> Schema:
+    """The schema of a tool's input: always of an object, even if the client's schema doesn't say so.
+
+    Args:
+        flat: the provider refuses alternatives at the top.
+    """
+    made: Schema = filled({**(flattened(schema) if flat else schema), "type": "object"})
     return made
+
+
+def flattened(schema: Schema) -> Schema:
+    """A schema without alternatives at the top: an object that may have the members of all of them. OpenAI refuses the
+    request otherwise: https://github.com/langchain-ai/langchainjs/issues/9804,
+    https://github.com/makenotion/notion-mcp-server/issues/340 (August 2026)."""
+    made = {name: value for name, value in schema.items() if name not in TOP}
+    members = dict(made["properties"]) if isinstance(made.get("properties"), dict) else {}
+    for name in ("allOf", "anyOf", "oneOf"):
+        for one in schema[name] if isinstance(schema.get(name), list) else ():
+            own = one.get("properties") if isinstance(one, dict) else None
+            members = {**own, **members} if isinstance(own, dict) else members
+    return {**made, "properties": members} if members else made
 
 
 def filled(schema: Any) -> Any:

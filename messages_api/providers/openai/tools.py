@@ -92,7 +92,7 @@ def function(tool: dict[str, Any], where: str, spoken: Dialect) -> dict[str, Any
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         refuse(f"{where}.input_schema", "Expected object")
-    parameters = schemas.parameters(schema) if spoken.fills else schema
+    parameters = schemas.parameters(schema, flat=spoken.flat) if spoken.fills else schema
     described: dict[str, Any] = {"name": string(tool, "name", where), "parameters": parameters}
     if tool.get("description"):
         described["description"] = tool["description"]

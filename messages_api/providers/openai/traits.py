@@ -84,6 +84,20 @@ TRAITS = (
     trait(r"o\d|codex-mini|gpt-5(?![.\d])|gpt-\d[\d.]*-(?:pro|codex)", PLAIN, samples=()),
     trait(r"gpt-5\.[1-4](?!\d)", PLAIN, samples=("", "none")),
     trait(r"gpt-(?:5\.\d|[6-9]|\d\d)", PLAIN, samples=("none",)),
+    # They refuse `max_tokens`, also behind other hosts: https://github.com/musistudio/claude-code-router/issues/644
+    # (August 2025), https://github.com/ericc-ch/copilot-api/issues/222 (April 2026).
+    trait(r"o\d|codex-mini|gpt-(?:[5-9]|\d\d)", "other", limit="max_completion_tokens"),
+    # They refuse stop sequences, too (stops.py).
+    trait(r"gpt-5(?:\.\d+)?-chat", PLAIN, takes_stops=True),
+    trait(r"o\d|codex-mini|gpt-(?:[5-9]|\d\d)", PLAIN, takes_stops=False),
+    # The most tokens that a model writes, by its page at https://developers.openai.com/api/docs/models (November 2026).
+    # Claude Code asks for 32,000 and more: https://github.com/Gitlawb/openclaude/issues/331 (April 2026).
+    trait(r"gpt-4o-2024-05-13|gpt-4-(?:turbo|1106|0125)|gpt-3\.5", PLAIN, most=4_096),
+    trait(r"(?:chat)?gpt-4(?:o|\.5)|gpt-5(?:\.\d+)?-chat", PLAIN, most=16_384),
+    trait(r"gpt-4\.1|o1-preview", PLAIN, most=32_768),
+    trait(r"o1-mini", PLAIN, most=65_536),
+    trait(r"o\d|codex-mini", PLAIN, most=100_000),
+    trait(r"gpt-5(?!-pro)", PLAIN, most=128_000),
     # Other vendors' models at Azure: https://github.com/pydantic/pydantic-ai/issues/6593 (July 2026) for the limit,
     # https://github.com/BerriAI/litellm/issues/11696 (June 2025) for usage in Mistral's streams.
     trait(

@@ -16,8 +16,8 @@ from messages_api.providers.openai.narration import narrated
 from messages_api.providers.openai.parts import ChatPart, as_parts, joined, marked, parts_of, text_part, texts
 from messages_api.providers.openai.request import encode
 from messages_api.providers.openai.words import NAME_LENGTH, NOT_HERE, Placed, blocks, refuse, string
+from messages_api.request.conversation import without_attribution
 
-ATTRIBUTION = "x-anthropic-billing-header:"
 # Google's documented value for tool calls without a signature: https://ai.google.dev/gemini-api/docs/thought-signatures
 UNSIGNED = "skip_thought_signature_validator"
 # The beginning of the names of models at OpenRouter that need signatures.
@@ -132,10 +132,16 @@ def is_summary(block: dict[str, Any]) -> bool:
 
 
 def unattributed(system: Any) -> Any:
-    """A system prompt without Claude Code's first line about itself, which Anthropic removes too."""
-    if isinstance(system, list) and system and str(system[0].get("text")).startswith(ATTRIBUTION):
-        return system[1:]
-    return system
+    """A system prompt without what Claude Code says about itself at its beginning. Anthropic removes that too, and its
+    nonce would keep providers from finding the prompt in their caches."""
+    if isinstance(system, str):
+        return without_attribution(system)
+    for index, block in enumerate(system if isinstance(system, list) else ()):
+        text = block.get("text") if isinstance(block, dict) else None
+        left = without_attribution(text) if isinstance(text, str) else text
+        if left or left is None:
+            return system[index:] if left == text else [block | {"text": left}, *system[index + 1 :]]
+    return []
 
 
 def check_system(message: dict[str, Any], where: str) -> None:
