@@ -45,14 +45,20 @@ def put_into(form: AdminForm, model: type[Model]) -> None:
         if isinstance(each, JSONField) and each.name in form.readonly_fields
     }
     if columns:
-        form.fieldsets = [(title, {**options, "fields": _put(options["fields"], columns)}) for title, options in form.fieldsets]
+        form.fieldsets = [
+            (title, {**options, "fields": _put(options["fields"], columns)}) for title, options in form.fieldsets
+        ]
         form.readonly_fields = _put(form.readonly_fields, columns)
 
 
 def _put(fields: Any, columns: Mapping[str, Any]) -> Any:
     """Fields, of which some are rows of fields, with these columns in place of their names."""
     return [
-        _put(each, columns) if isinstance(each, list | tuple) else columns.get(each, each) if isinstance(each, str) else each
+        _put(each, columns)
+        if isinstance(each, list | tuple)
+        else columns.get(each, each)
+        if isinstance(each, str)
+        else each
         for each in fields
     ]
 

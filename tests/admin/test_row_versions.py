@@ -80,7 +80,7 @@ def test_a_form_that_names_no_version_is_refused_until_it_is_sent_again(admin_cl
     page = change_page(budget)
     answer = send(admin_client, page, shown(admin_client.get(page)) | {"_version": version}, amount="7")
     assert answer.status_code == 200
-    assert "doesn't say which version of the row it changes" in faults(answer)
+    assert "say which version of the row it changes" in faults(answer)
     budget.refresh_from_db()
     assert budget.amount == Decimal(5)
     assert send(admin_client, page, shown(answer)).status_code == 302

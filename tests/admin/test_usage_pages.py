@@ -13,7 +13,6 @@ from keys.models import Team, VirtualKey
 from tests.support.admin_forms import change
 from tests.support.ledger_rows import empty_ledger, make_cast, make_entry
 from usage import request_ids
-from usage.admin import ModelFilter
 from usage.models import Adjustment, DayTotal, Hold, LedgerEntry, Overrun, Price, Process, Refusal
 
 pytestmark = pytest.mark.django_db
@@ -179,16 +178,6 @@ def test_thousands_are_grouped_in_counts():
     long = SimpleNamespace(paginator=SimpleNamespace(is_capped=True), result_count=10_000)
     show_count(long)
     assert long.counted == "10,000+"
-
-
-def test_the_filter_by_model_says_that_there_are_more(cast, admin, monkeypatch):
-    for number in range(3):
-        DayTotal.objects.create(bucket=timezone.now(), model=f"m-{number}", status="failed")
-    assert "there are more" not in admin.get("/admin/usage/ledgerentry/").content.decode()
-    monkeypatch.setattr(ModelFilter, "MOST", 2)
-    page = admin.get("/admin/usage/ledgerentry/").content.decode()
-    assert "model (the first 2, there are more)" in page
-    assert "m-2" not in page
 
 
 def test_every_page_shows_the_unit_of_a_price(admin):

@@ -176,7 +176,9 @@ def test_rules_are_changed_on_the_teams_page_and_stand_in_the_audit_log(team, cl
     }
     rules = {"key_rules-TOTAL_FORMS": 1, "key_rules-0-period": "month", "key_rules-0-most_budget": "20"}
     form = {"name": "Research"} | parts | rules | {"key_rules-0-team": team.pk, "key_rules-0-allowed_models": "a-*, b"}
-    refused = change(client, reverse("admin:keys_team_change", args=[team.pk]), form | {"key_rules-0-allowed_models": "é"})
+    refused = change(
+        client, reverse("admin:keys_team_change", args=[team.pk]), form | {"key_rules-0-allowed_models": "é"}
+    )
     assert "is not a model name or pattern" in text(refused)
     response = change(client, reverse("admin:keys_team_change", args=[team.pk]), form)
     assert response.status_code == 302, response.content.decode()

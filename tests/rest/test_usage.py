@@ -39,7 +39,11 @@ def test_groups_have_ids_names_and_sums_the_most_expensive_first(program, cast):
     answer = program.get(f"usage?{NOVEMBER}&group_by=team,model")
     assert (answer["since"], answer["until"], answer["group_by"]) == ("2026-11-01", "2026-11-30", ["team", "model"])
     first, second, third = answer["data"]
-    assert (first["team_id"], first["team"], first["model"]) == (cast.alice.team_id, "Ours / Research", "claude-opus-5-5")
+    assert (first["team_id"], first["team"], first["model"]) == (
+        cast.alice.team_id,
+        "Ours / Research",
+        "claude-opus-5-5",
+    )
     assert (first["calls"], first["cost"], first["charge"]) == (1, "3", "3")
     assert second["model"] == "claude-haiku-5-5"
     assert (third["team_id"], third["team"]) == (None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
@@ -166,5 +167,6 @@ def named(line: reports.ReportLine, groups: list[str]) -> dict[str, Any]:
 
 def sums(line: reports.ReportLine, sees: bool) -> dict[str, Any]:
     """The measures of a line by name; who may not see prices sees what owners pay as the cost, too."""
-    found = dict(zip(reports.MEASURES, line.values, strict=True)) if line.values else dict.fromkeys(reports.MEASURES, 0)
+    values = line.values or (Decimal(0),) * len(reports.MEASURES)  # of no group at all
+    found = dict(zip(reports.MEASURES, values, strict=True))
     return found if sees else found | {"cost": found["charge"]}
