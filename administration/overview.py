@@ -203,8 +203,8 @@ def dangers(user: Any, now: datetime) -> list[Danger]:
     """Budgets that are exhausted, and those that will be by the end of the week in the viewer's zone. Four queries.
 
     It looks at the first `BUDGETS` budgets, those of customers and teams before those of keys, and at those with the
-    latest `ALERTS` alerts: of any budget that refuses calls or has passed a threshold. What a budget allows now is asked
-    only for those that are near their amount, or have another one for a time.
+    latest `ALERTS` alerts: of any budget that refuses calls or has passed a threshold. What a budget allows now is
+    asked only for those that are near their amount, or have another one for a time.
     """
     local = timezone.localtime(now)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -47,8 +47,8 @@ class ExpiryInput(MomentInput):
         if not self.is_required:
             times.append(("", "Never"))
         return format_html(
-            '<span class="preset-field">{}<span class="presets" role="group" aria-label="Expires after" hidden>{}</span>'
-            "</span>",
+            '<span class="preset-field">{}<span class="presets" role="group" aria-label="Expires after" hidden>{}'
+            "</span></span>",
             super().render(name, value, attrs, renderer),
             format_html_join("", '<button type="button" data-value="{}">{}</button>', times),
         )

@@ -27,8 +27,8 @@ STALE = "changed_since_opened"
 # Changes by others that a page names, the latest ones.
 NAMED = 5
 UNNAMED = (
-    "This form doesn't say which version of the row it changes, so nothing was saved. Compare what you entered with the "
-    "row, and save it again."
+    "This form doesn't say which version of the row it changes, so nothing was saved. Compare what you entered with "
+    "the row, and save it again."
 )
 
 

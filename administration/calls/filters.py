@@ -188,9 +188,10 @@ def conditions(cleaned: dict[str, Any], rows: QuerySet[LedgerEntry]) -> Conditio
     whole = not rows.query.where
     for number, (name, condition) in enumerate(given):
         if number == 0 and is_indexed(name, cleaned, whole=whole):
-            indexed = indexed.filter(condition)
             if name == "status" and cleaned["status"] != PROBLEM:  # of many unfinished calls, few may have ended so
                 indexed, others = indexed.filter(UNFINISHED), condition
+            else:
+                indexed = indexed.filter(condition)
         else:
             others &= condition
     return Conditions(indexed.alias(folded_model=FOLDED_MODEL, paid=OWED), others)

@@ -120,7 +120,7 @@ class OwnKeys:
     grant: Grant
 
     def ids(self) -> Any:
-        """Their ids, read once for a grant; of more than `MANY_OWN`, a query. With ids, an index finds rows of theirs."""
+        """Their ids, read once for a grant: with ids, an index finds rows of theirs. Of more than `MANY_OWN`, a query."""
         known: Any = vars(self.grant).get("_own_keys")
         if known is None:
             rows = keys_of(self.grant.user).order_by().values_list("pk", flat=True)

@@ -22,7 +22,5 @@ class Migration(migrations.Migration):
             model_name="virtualkey",
             index=models.Index(condition=models.Q(("active", False)), fields=["name", "-id"], name="keys_vk_paused"),
         ),
-        migrations.AddIndex(
-            model_name="virtualkey", index=models.Index(Upper("owner"), name="keys_vk_of_owner")
-        ),
+        migrations.AddIndex(model_name="virtualkey", index=models.Index(Upper("owner"), name="keys_vk_of_owner")),
     ]
