@@ -120,7 +120,7 @@ class OwnKeys:
     grant: Grant
 
     def ids(self) -> Any:
-        """Their ids, read once for a grant: with ids, an index finds rows of theirs. Of more than `MANY_OWN`, a query."""
+        """Their ids, by which an index finds rows of theirs; a query of more than `MANY_OWN`. Read once for a grant."""
         known: Any = vars(self.grant).get("_own_keys")
         if known is None:
             rows = keys_of(self.grant.user).order_by().values_list("pk", flat=True)

@@ -16,8 +16,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from administration import overview
-from administration.models import Grant
 from administration.calls import filters
+from administration.models import Grant
 from administration.owners import standing
 from administration.providers import standing as provider_standing
 from administration.role_names import Role
