@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from django.test import Client
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from administration.models import ApiToken
 from administration.role_names import Role
-from keys import plain_json
+from keys import plain_values
 from keys.models import VirtualKey
 from tests.roles.test_roles import person
 from tests.support.issued import make_key
@@ -88,7 +89,22 @@ def test_a_page_that_can_only_be_read_shows_labels_and_other_json_in_words(clien
     ],
 )
 def test_json_in_words(value, said):
-    assert plain_json.in_words(value) == said
+    assert plain_values.in_words(value) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("2.000000000000", "2"), ("0.000600000000", "0.0006"), ("1E+4", "10,000"), ("0", "0"), (None, "–")],
+)
+def test_numbers_have_no_zeros_that_only_fill_a_column(value, said):
+    assert plain_values.as_number(value and Decimal(value)) == said
+
+
+def test_a_page_that_can_only_be_read_shows_amounts_without_such_zeros(admin_client):
+    key, _ = make_key()
+    call = make_entry(key, cost="2")
+    shown = page(admin_client, reverse("admin:usage_ledgerentry_change", args=[call]))
+    assert "2.000000000000" not in shown
 
 
 def test_forms_keep_labels_as_lines(admin_client):

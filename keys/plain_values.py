@@ -1,15 +1,18 @@
-"""JSON columns as people read them, on pages that show a row without a form."""
+"""Columns as people read them, on pages that show a row without a form: JSON in words, numbers without empty zeros."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.helpers import AdminForm
-from django.db.models import JSONField, Model
+from django.db.models import DecimalField, JSONField, Model
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
+
+from keys import viewer
 
 NOTHING = "–"
 
@@ -27,6 +30,17 @@ def in_words(value: Any) -> SafeString | str:
     return format_html_join("", '<span class="json-line">{}</span>', ((line,) for line in lines))
 
 
+def as_number(value: Decimal | None) -> str:
+    """A number in the viewer's locale, without the zeros that fill its column."""
+    if value is None:
+        return NOTHING
+    plain = value.normalize()
+    return viewer.number(plain, max(0, -int(plain.as_tuple().exponent)))
+
+
+SHOWN: dict[type[Any], Callable[[Any], Any]] = {JSONField: in_words, DecimalField: as_number}
+
+
 def _in_a_line(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {_in_a_line(each)}" for name, each in value.items()) or NOTHING
@@ -38,11 +52,11 @@ def _in_a_line(value: Any) -> str:
 
 
 def put_into(form: AdminForm, model: type[Model]) -> None:
-    """Have a page show its read-only JSON columns in words. Django shows them as JSON."""
+    """Have a page show its read-only columns as people read them: Django shows JSON, and numbers with all zeros."""
     columns = {
-        each.name: _column(each.name, str(each.verbose_name))
+        each.name: _column(each.name, str(each.verbose_name), SHOWN[type(each)])
         for each in model._meta.fields
-        if isinstance(each, JSONField) and each.name in form.readonly_fields
+        if type(each) in SHOWN and each.name in form.readonly_fields
     }
     if columns:
         form.fieldsets = [
@@ -51,22 +65,19 @@ def put_into(form: AdminForm, model: type[Model]) -> None:
         form.readonly_fields = _put(form.readonly_fields, columns)
 
 
-def _put(fields: Any, columns: Mapping[str, Any]) -> Any:
+def _put(fields: Any, columns: Mapping[str, Any]) -> list[Any]:
     """Fields, of which some are rows of fields, with these columns in place of their names."""
-    return [
-        _put(each, columns)
-        if isinstance(each, list | tuple)
-        else columns.get(each, each)
-        if isinstance(each, str)
-        else each
-        for each in fields
-    ]
+    return [_put(each, columns) if isinstance(each, list | tuple) else _instead(each, columns) for each in fields]
 
 
-def _column(name: str, title: str) -> Callable[[Any], Any]:
+def _instead(field: Any, columns: Mapping[str, Any]) -> Any:
+    return columns.get(field, field) if isinstance(field, str) else field
+
+
+def _column(name: str, title: str, words: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @admin.display(description=title)
-    def shown(row: Any) -> SafeString | str:
-        return in_words(getattr(row, name))
+    def shown(row: Any) -> Any:
+        return words(getattr(row, name))
 
     shown.__name__ = name  # the class and the help text of the column
     return shown
