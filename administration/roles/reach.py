@@ -16,8 +16,9 @@ from administration.models import Grant
 from keys.models import VirtualKey
 
 Paths = tuple[str, ...]
-# Of a customer with more virtual keys, so many rows fit that a list finds a page of them faster than all of them.
+# Of a customer with more virtual keys, most rows fit: a list finds a page of them faster than all of them.
 MANY = 20_000
+# Ids of a member's own keys that are read; of more keys, queries join them.
 MANY_OWN = 1_000
 
 
@@ -120,7 +121,7 @@ class OwnKeys:
     grant: Grant
 
     def ids(self) -> Any:
-        """Their ids, by which an index finds rows of theirs; a query of more than `MANY_OWN`. Read once for a grant."""
+        """Their ids, by which an index finds their rows; a query of more than `MANY_OWN`. Read once for a grant."""
         known: Any = vars(self.grant).get("_own_keys")
         if known is None:
             rows = keys_of(self.grant.user).order_by().values_list("pk", flat=True)
