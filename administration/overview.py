@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.db import connection
 from django.db.models import (
     Count,
     DateTimeField,
@@ -42,8 +43,8 @@ from usage.totals import sees_all
 from usage.workers import Worker, WorkerKind, with_silence
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-# At most so far is looked: budgets in order of customers, teams and keys; refusals of the last hour, the latest ones.
-BUDGETS, REFUSALS = 20_000, 50_000
+# At most so far is looked: budgets in order of customers, teams and keys; alerts and refusals, the latest ones.
+BUDGETS, ALERTS, REFUSALS = 20_000, 2_000, 50_000
 # Budgets in danger that are shown. A budget that has used less than this part of its amount isn't forecast.
 SHOWN, USED = 8, Decimal("0.25")
 # Budgets near their amount of which the exact state is asked.
@@ -165,6 +166,17 @@ def refusals(user: Any, now: datetime) -> Chart:
 
 # Budgets
 
+# Of two sets of budgets, the nearest to their amount. Each window is found by its budget: joined with all windows, the
+# query would read them all.
+NEAREST = """
+WITH looked_at (id, amount) AS MATERIALIZED ((%s) UNION (%s))
+SELECT l.id FROM looked_at l CROSS JOIN LATERAL (
+    SELECT w.spent + w.held AS used, w.until FROM usage_window w
+    WHERE w.budget_id = l.id AND w.start <= %%s ORDER BY w.start DESC LIMIT 1
+) AS w
+WHERE (w.until IS NULL OR w.until > %%s) AND w.used >= l.amount * %%s
+ORDER BY w.used / greatest(l.amount, 0.000001) DESC LIMIT %%s
+"""
 MONEY = DecimalField(max_digits=30, decimal_places=12)
 ALLOWED = RawSQL(
     "(SELECT a.amount FROM usage_allowed(usage_budget.id, usage_budget.amount, usage_now()) AS a)", [], MONEY
@@ -190,8 +202,9 @@ class Danger:
 def dangers(user: Any, now: datetime) -> list[Danger]:
     """Budgets that are exhausted, and those that will be by the end of the week in the viewer's zone. Four queries.
 
-    It looks at the first `BUDGETS` budgets, those of customers and teams before those of keys. What a budget allows now
-    is asked only for those that are near their amount, or have another one for a time.
+    It looks at the first `BUDGETS` budgets, those of customers and teams before those of keys, and at those with the
+    latest `ALERTS` alerts: of any budget that refuses calls or has passed a threshold. What a budget allows now is
+    asked only for those that are near their amount, or have another one for a time.
     """
     local = timezone.localtime(now)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -199,7 +212,7 @@ def dangers(user: Any, now: datetime) -> list[Danger]:
     current = Window.objects.filter(Q(until=None) | Q(until__gt=now), start__lte=now).annotate(
         used=F("spent") + F("held")
     )
-    near = _near(visible(user, Budget.objects.filter(active=True)), current, now)
+    near = _near(visible(user, Budget.objects.filter(active=True)), now)
     used = current.filter(budget__in=near).annotate(allowed=ALLOWED).filter(used__gte=F("allowed") * USED)
     rows = used.annotate(exhausted_since=EXHAUSTED).select_related(*(f"budget__{owner}" for owner in OWNER))
     found = []
@@ -212,21 +225,19 @@ def dangers(user: Any, now: datetime) -> list[Danger]:
     return sorted(found, key=lambda each: (each.ends is not None, each.ends or now, -each.used))
 
 
-def _near(active: QuerySet[Budget], current: QuerySet[Window], now: datetime) -> list[int]:
+def _near(active: QuerySet[Budget], now: datetime) -> list[int]:
     """The ids of the budgets that are nearest to their amount, and of those that have another amount for a time."""
-    place = active.order_by(F("virtual_key").asc(nulls_first=True), "pk").values_list("virtual_key", "pk")
-    last = place[BUDGETS - 1 : BUDGETS].first()
-    if last is not None:
-        key, pk = last
-        before = Q(virtual_key=key, pk__lte=pk)
-        active = active.filter(before if key is None else before | Q(virtual_key=None) | Q(virtual_key__lt=key))
-    budgets = active.order_by().values("pk")
-    nearest = current.filter(budget__in=budgets, used__gte=F("budget__amount") * USED)
-    overridden = Override.objects.filter(starts_at__lte=now, until__gt=now, budget__in=budgets)
-    return [
-        *nearest.order_by(_part(F("budget__amount")).desc()).values_list("budget", flat=True)[:MOST_NEAR],
-        *overridden.order_by("-pk").values_list("budget", flat=True)[:MOST_NEAR],
-    ]
+    order = (F("virtual_key").asc(nulls_first=True), "pk")
+    alerts = Alert.objects.filter(budget__isnull=False).order_by("-pk").values("budget")[:ALERTS]
+    looked_at = (active.order_by(*order)[:BUDGETS], active.order_by().filter(pk__in=alerts))
+    (first, of_first), (alerted, of_alerted) = (
+        each.values_list("pk", "amount").query.sql_with_params() for each in looked_at
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(NEAREST % (first, alerted), [*of_first, *of_alerted, now, now, USED, MOST_NEAR])
+        nearest = [row[0] for row in cursor.fetchall()]
+    overridden = Override.objects.filter(starts_at__lte=now, until__gt=now, budget__in=active.order_by().values("pk"))
+    return [*nearest, *overridden.order_by("-pk").values_list("budget", flat=True)[:MOST_NEAR]]
 
 
 def _part(allowed: Any) -> Any:

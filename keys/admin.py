@@ -119,9 +119,9 @@ class GatewayTokenAdmin(LargeList, KeptAdmin):
     ) -> tuple[QuerySet[Any], bool]:
         if not search_term or len(search_term) > LONGEST_TERM:
             return super().get_search_results(request, queryset, search_term)
-        owners = VirtualKey.objects.filter(key_search.fits(search_term))
+        owners = VirtualKey.objects.filter(key_search.fits(search_term)).order_by().values("pk")
         found: list[int] = []
-        for condition in (Q(name__icontains=search_term.strip()), Q(virtual_key__in=owners.order_by().values("pk"))):
+        for condition in (Q(name__icontains=search_term.strip()), Q(virtual_key__in=owners[: key_search.NEWEST])):
             found += queryset.filter(condition).order_by().values_list("pk", flat=True)[: key_search.FOUND]
         if self.sees_secrets(request):
             found += key_search.with_end(search_term).values_list("pk", flat=True)[: key_search.FOUND]

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
-from keys import names, viewer
+from keys import names, plain_values, viewer
 from keys.cards import CardSet
 from keys.errors import Unusable
 from keys.row_versions import STALE, Versioned
@@ -44,6 +44,7 @@ class Listed(Versioned):
 
     class Media:
         css: ClassVar = {"all": ["keys/lists.css"]}
+        js: ClassVar = ["keys/lists.js"]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Show filters as menus, and the count as `show_count` writes it.
@@ -70,6 +71,7 @@ class Listed(Versioned):
             context |= {"title": self.heading(row), "subtitle": None}
         elif self.title_to_add:
             context["title"] = self.title_to_add
+        plain_values.put_into(context["adminform"], self.model)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_inline_formsets(self, request: HttpRequest, *args: Any, **kwargs: Any) -> list[Any]:

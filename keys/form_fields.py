@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from keys import commands, issuing
 from keys.errors import Unusable
@@ -27,10 +30,34 @@ class MomentInput(forms.DateTimeInput):
         return super().format_value(value)
 
 
-def expiry(label: str = "Expires") -> forms.DateTimeField:
-    """The field of a virtual key's expiry."""
-    text = "In your time zone. Empty: never."
-    return forms.DateTimeField(label=label, required=False, widget=MomentInput, help_text=text)
+# What an expiry's buttons choose, from now.
+SPANS = (("30 days", timedelta(days=30)), ("90 days", timedelta(days=90)), ("1 year", timedelta(days=365)))
+
+
+class ExpiryInput(MomentInput):
+    """A date and time, with buttons for usual ones. Without scripts, the buttons aren't shown."""
+
+    class Media:
+        js = ("keys/presets.js",)
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        """The field and its buttons. Each has its time in the viewer's zone, whatever the browser's is."""
+        now = timezone.localtime(timezone.now())
+        times = [(self.format_value((now + span).replace(second=0, microsecond=0)), title) for title, span in SPANS]
+        if not self.is_required:
+            times.append(("", "Never"))
+        return format_html(
+            '<span class="preset-field">{}<span class="presets" role="group" aria-label="Expires after" hidden>{}'
+            "</span></span>",
+            super().render(name, value, attrs, renderer),
+            format_html_join("", '<button type="button" data-value="{}">{}</button>', times),
+        )
+
+
+def expiry(label: str = "Expires", *, required: bool = False) -> forms.DateTimeField:
+    """The field of the expiry of a virtual key or a token."""
+    text = "In your time zone." if required else "In your time zone. Empty: never."
+    return forms.DateTimeField(label=label, required=required, widget=ExpiryInput, help_text=text)
 
 
 class LabelsField(forms.CharField):

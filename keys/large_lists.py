@@ -19,7 +19,16 @@ from keys.key_search import FOUND
 from keys.pickers import PickerSelect
 
 
-class OwnPages(ChangeList):
+class FoundFirst(ChangeList):
+    """A list that finds the ids of a page's rows before it joins other tables: PostgreSQL could join all rows first."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        ids = list(self.result_list.values_list("pk", flat=True))
+        self.result_list = self.queryset.filter(pk__in=ids)
+
+
+class OwnPages(FoundFirst):
     """A list whose rows link to the pages that are made for them, instead of to their forms. Its page has a `row_page`:
     the name of the URL of a row's own page, which takes its id."""
 
@@ -43,7 +52,7 @@ class LargeList(Listed):
     row_page = ""
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return OwnPages if self.row_page else super().get_changelist(request, **kwargs)
+        return OwnPages if self.row_page else FoundFirst
 
     @property
     def media(self) -> Media:

@@ -39,6 +39,7 @@ class PerformanceAdmin(AboutProviderKeys):
         "half minute."
     )
     list_display = ("provider_key", "model", "attempts", "failures", "first_byte", "kept", "at")
+    fields = list_display
 
     @admin.display(description="first byte (median)", ordering="first_byte_ms")
     def first_byte(self, row: Performance) -> str:
@@ -67,6 +68,7 @@ class CooldownAdmin(AboutProviderKeys):
         "since",
         "until",
     )
+    fields = list_display
     list_filter = ("reason", "provider_key")
     actions = ("end",)
 

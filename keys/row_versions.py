@@ -26,6 +26,10 @@ FIELD = "_version"
 STALE = "changed_since_opened"
 # Changes by others that a page names, the latest ones.
 NAMED = 5
+UNNAMED = (
+    "This form doesn't say which version of the row it changes, so nothing was saved. Compare what you entered with "
+    "the row, and save it again."
+)
 
 
 def of(shown: Mapping[str, Any]) -> str:
@@ -39,18 +43,18 @@ def _text(value: Any) -> str:
 
 class Versioned(ScopedAdmin):
     """Pages that refuse to save a form once its row was changed by others, and say who changed what. The form keeps
-    what was entered; sent again, it is saved. A form without a version, which no page sends, is saved as it is.
+    what was entered; sent again, it is saved. A form without a version, such as a script's, is refused in the same way.
     """
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """Compare the versions while the row is locked."""
-        if object_id is None or request.method != "POST" or not (named := request.POST.get(FIELD)):
+        if object_id is None or request.method != "POST":
             return super().changeform_view(request, object_id, *args, **kwargs)
         with transaction.atomic():
             self._lock(object_id)
             row = self.get_object(request, unquote(object_id))
             if row is not None and self.has_change_permission(request, row):
-                self._compare(request, row, named)
+                self._compare(request, row, request.POST.get(FIELD, ""))
             return super().changeform_view(request, object_id, *args, **kwargs)
 
     def _lock(self, object_id: str) -> None:
@@ -64,7 +68,7 @@ class Versioned(ScopedAdmin):
         version, _, event = named.partition(".")
         if version != (current := self.version(request, row)):
             opened_at = int(event) if event.isdecimal() and len(event) < 19 else 0
-            vars(request)[STALE] = changed_since(request, row, opened_at)
+            vars(request)[STALE] = changed_since(request, row, opened_at) if version else [UNNAMED]
             vars(request)[FIELD] = _with_event(current)
 
     def version(self, request: HttpRequest, row: Any) -> str:

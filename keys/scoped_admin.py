@@ -9,12 +9,13 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.options import BaseModelAdmin, InlineModelAdmin
 from django.contrib.admin.utils import get_fields_from_path
-from django.contrib.admin.widgets import AdminSplitDateTime
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied, ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import DateTimeField, Model, QuerySet
+from django.forms import DateTimeField as MomentField
 from django.http import Http404, HttpRequest, HttpResponse
 
 from keys import ceilings
+from keys.form_fields import MomentInput
 from keys.pickers import PickerSelect, limit
 from keys.visibility import visible
 
@@ -36,12 +37,10 @@ class ScopedForms(BaseModelAdmin):  # type: ignore[type-arg]
     """For pages and inlines: forms offer, and accept, only rows that the person may choose."""
 
     def formfield_for_dbfield(self, db_field: Any, request: Any, **kwargs: Any) -> Any:
-        """The form's field. Django gives the two boxes of a date and a time no names of their own."""
-        field = super().formfield_for_dbfield(db_field, request, **kwargs)
-        if field is not None and isinstance(field.widget, AdminSplitDateTime):
-            for box, part in zip(field.widget.widgets, ("date", "time"), strict=True):
-                box.attrs["aria-label"] = f"{field.label}: {part}"
-        return field
+        """The form's field. Django would split a date and a time into two boxes."""
+        if isinstance(db_field, DateTimeField):
+            kwargs = {"form_class": MomentField, "widget": MomentInput} | kwargs
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.get_autocomplete_fields(request):

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from keys import viewer
 from keys.admin_lists import BoundedPaginator, LookedAt, column
 from keys.badges import state_badge
-from keys.model_names import fold
-from keys.visibility import visible
 from usage import (
     alert_admin,
     amounts,
@@ -27,12 +23,10 @@ from usage import (
     retained_admin,
 )
 from usage.cells import KEY_OWNER, money, two_lines
-from usage.models import OWED, Adjustment, DayTotal, FreeCalls, Hold, LedgerEntry, Overrun, Process, Rollup, Worker
+from usage.models import OWED, Adjustment, FreeCalls, Hold, LedgerEntry, Overrun, Process, Worker
 from usage.paid import adjustment_as_paid, seen_by, sees_costs
 from usage.price_flags import PRICE_FLAGS
-from usage.reports import FOLDED_MODEL
 from usage.tokens import TOKEN_COLUMNS
-from usage.totals import sees_all
 from usage.workers import with_silence
 
 # Importing these modules registers their admin pages.
@@ -98,27 +92,6 @@ class PriceFlagFilter(admin.SimpleListFilter):
         return queryset.filter(price_flag=self.value()) if self.value() else queryset
 
 
-class ModelFilter(admin.SimpleListFilter):
-    """Filters by model. The choices are the models of the last 31 days, read from the roll-ups."""
-
-    MOST = 50
-
-    title = "model"
-    parameter_name = "model"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        rows: Any = DayTotal.objects.all() if sees_all(request.user) else visible(request.user, Rollup.objects.all())
-        lately = rows.filter(bucket__gte=timezone.now() - timedelta(days=31))
-        models = list(lately.order_by(FOLDED_MODEL).values_list(FOLDED_MODEL, flat=True).distinct()[: self.MOST + 1])
-        if len(models) > self.MOST:
-            self.title = f"model (the first {self.MOST}, there are more)"
-        return [(model, model) for model in models[: self.MOST]]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        model = self.value()
-        return queryset.annotate(folded_model=FOLDED_MODEL).filter(folded_model=fold(model)) if model else queryset
-
-
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
     """Ledger rows, one per call, newest first."""
@@ -138,7 +111,8 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         column("duration_ms", "duration (ms)"),
     )
     list_select_related = KEY_OWNER
-    list_filter = ("status", "estimated", PriceFlagFilter, ModelFilter, "provider_key")
+    # What has an index. The page of calls has more filters, and bounds what they read.
+    list_filter = ("status", "estimated", PriceFlagFilter)
     search_fields = ("id",)
     search_help_text = "A request id (req_bf_…) or the provider's request id, in full."
     ordering = ("-id",)

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_POST
 from keys import viewer
 from keys.admin import KeptAdmin
 from keys.admin_lists import LookedAt
+from keys.large_lists import LargeList
 from usage import alert_delivery, alert_sending, alert_targets
 from usage.alerts import Alert, AlertTarget, Delivery, Unsent
 from usage.budgets import Unit
@@ -119,7 +120,7 @@ class AlertTargetAdmin(KeptAdmin):
 
 
 @admin.register(Alert)
-class AlertAdmin(LookedAt, KeptAdmin):
+class AlertAdmin(LookedAt, LargeList, KeptAdmin):
     """All alerts, latest first: passed thresholds, budgets that refuse calls, virtual keys whose calls cost more than
     their holds or which expire soon, provider keys that are refused or report implausible usage, and reports that
     differ from the ledger."""
@@ -230,7 +231,7 @@ class DeliveryStateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(LookedAt, KeptAdmin):
+class DeliveryAdmin(LookedAt, LargeList, KeptAdmin):
     """Deliveries of alerts to targets; a failed one shows why."""
 
     actions = ("retry_now",)

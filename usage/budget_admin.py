@@ -72,7 +72,7 @@ class InForceFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         states: dict[str | None, dict[str, Any]] = {
             "off": {"active": False, "deleted_at": None},
-            "deleted": {"deleted_at__isnull": False},
+            "deleted": {"active": False, "deleted_at__isnull": False},
             "any": {},
         }
         return queryset.filter(**states.get(self.value(), {"active": True}))
@@ -263,13 +263,12 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
         return [*LimitForm.Meta.fields, *(self.readonly_fields if obj else ())]
 
 
-class RecordedAdmin(AppendOnly, KeptAdmin):
+class RecordedAdmin(AppendOnly, LargeList, KeptAdmin):
     """Shared by top-ups and overrides: what was changed, by which user, when and why."""
 
     autocomplete_fields = ("budget",)
     search_fields = ("reason", "author")
     list_select_related = tuple(f"budget__{owner}" for owner in OWNER)
-    list_filter = ("author",)
     ordering = ("-pk",)
     actions = None
 

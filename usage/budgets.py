@@ -70,7 +70,10 @@ class Owned(models.Model):
 
     class Meta:
         abstract = True
-        indexes: ClassVar = [models.Index(fields=["owner"], name="usage_%(class)s_owner", condition=Q(active=True))]
+        indexes: ClassVar = [
+            models.Index(fields=["owner"], name="usage_%(class)s_owner", condition=Q(active=True)),
+            models.Index(fields=["id"], name="usage_%(class)s_off", condition=Q(active=False)),
+        ]
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=(
@@ -191,6 +194,14 @@ class Budget(Owned):
 
     class Meta(Owned.Meta):
         abstract = False
+        # Lists by a rare value. Calls change none of these columns.
+        indexes: ClassVar = [
+            *Owned.Meta.indexes,
+            *(
+                models.Index(fields=[name, "id"], name=f"usage_budget_{name}")
+                for name in ("period", "unit", "enforcement")
+            ),
+        ]
         constraints: ClassVar = [
             *Owned.Meta.constraints,
             models.CheckConstraint(
@@ -406,6 +417,7 @@ class Limit(Owned):
 
     class Meta(Owned.Meta):
         abstract = False
+        indexes: ClassVar = [*Owned.Meta.indexes, models.Index(fields=["kind", "id"], name="usage_limit_kind")]
         constraints: ClassVar = [
             *Owned.Meta.constraints,
             models.CheckConstraint(condition=Q(rate__gt=0), name="usage_limit_rate"),

@@ -157,10 +157,12 @@ class ReportForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """One group of a report: its labels (None where calls have none), and a number for each measure of the report."""
+    """One group of a report: its labels (None where calls have none), a number for each measure of the report, and the
+    values that the group is made by, such as ids."""
 
     labels: tuple[str | None, ...]
     values: tuple[Any, ...]
+    by: tuple[Any, ...] = ()
 
     def said(self) -> list[str]:
         """The labels for display."""
@@ -270,6 +272,7 @@ def summarise(rows: QuerySet[Any], groups: Sequence[str]) -> list[ReportLine]:
         ReportLine(
             tuple(called[name][row[GROUPS[name].by]] for name in groups),
             tuple(row[f"sum_{measure}"] for measure in MEASURES),
+            tuple(row[GROUPS[name].by] for name in groups),
         )
         for row in sums
     ]

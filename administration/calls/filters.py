@@ -33,6 +33,9 @@ LOOKED_AT = 20_000
 ANY = ("", "any")
 ESTIMATED = "estimated"
 SESSION = "claude_code_session"
+PROBLEM = "problem"
+# The condition of the partial index of calls that were not completed.
+UNFINISHED = ~Q(status=Status.COMPLETED)
 
 
 def reference(name: str) -> Any:
@@ -56,7 +59,7 @@ class CallFilter(forms.Form):
         required=False, max_length=200, validators=[patterns.check], help_text="A name or a pattern, such as claude-*."
     )
     provider_key = Picker(reference("provider_key"), ProviderKey.objects.all(), label="Provider key")
-    status = forms.ChoiceField(required=False, choices=[ANY, ("problem", "not completed"), *Status.choices])
+    status = forms.ChoiceField(required=False, choices=[ANY, (PROBLEM, "not completed"), *Status.choices])
     stop_reason = forms.CharField(label="Stop reason", required=False, max_length=100)
     stream = forms.ChoiceField(required=False, choices=[ANY, ("yes", "streamed"), ("no", "in one piece")])
     price = forms.ChoiceField(
@@ -181,28 +184,33 @@ def conditions(cleaned: dict[str, Any], rows: QuerySet[LedgerEntry]) -> Conditio
     ]
     given = [(name, condition) for name, condition in wanted if cleaned.get(name) not in (None, "")]
     others = Q()
+    # Rows of a part of the deployment are found by its index, and compared with what has another one.
+    whole = not rows.query.where
     for number, (name, condition) in enumerate(given):
-        if number == 0 and is_indexed(name, cleaned):
-            indexed = indexed.filter(condition)
+        if number == 0 and is_indexed(name, cleaned, whole=whole):
+            if name == "status" and cleaned["status"] != PROBLEM:  # of many unfinished calls, few may have ended so
+                indexed, others = indexed.filter(UNFINISHED), condition
+            else:
+                indexed = indexed.filter(condition)
         else:
             others &= condition
     return Conditions(indexed.alias(folded_model=FOLDED_MODEL, paid=OWED), others)
 
 
-def is_indexed(name: str, cleaned: dict[str, Any]) -> bool:
-    """Whether an index finds the rows with this condition (usage/migrations/0027_ledger_indexes.py)."""
+def is_indexed(name: str, cleaned: dict[str, Any], *, whole: bool) -> bool:
+    """Whether an index finds the rows with this condition (usage/migrations/0027_ledger_indexes.py).
+
+    Args:
+        whole: the reader sees all rows.
+    """
     if name == "status":
-        return bool(cleaned["status"] != Status.COMPLETED)
-    return name in ("session", "key", "team", "customer", "price")
+        return whole and bool(cleaned["status"] != Status.COMPLETED)
+    return name in ("session", "key", "team") or (whole and name in ("customer", "price"))
 
 
 def status(value: str) -> Q:
     """How the call ended."""
-    unfinished = ~Q(status=Status.COMPLETED)
-    if value in ("problem", Status.COMPLETED):
-        return unfinished if value == "problem" else Q(status=value)
-    # Together with the condition of the partial index.
-    return Q(status=value) & unfinished
+    return UNFINISHED if value == PROBLEM else Q(status=value)
 
 
 def price(value: str) -> Q:

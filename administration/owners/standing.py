@@ -108,10 +108,11 @@ def latest_refusals(owner: Owner, user: Any) -> list[Refusal]:
     rows = visible(user, Refusal.objects.select_related("virtual_key"))
     if isinstance(owner, VirtualKey):
         return list(rows.filter(virtual_key=owner).order_by("-refused_at")[:LATEST])
-    lately = Refusal.objects.order_by("-refused_at").values("pk")[:REFUSALS_LOOKED_AT]
-    return list(
-        rows.filter(pk__in=lately, **{f"virtual_key__{field(owner)}": owner.pk}).order_by("-refused_at")[:LATEST]
-    )
+    # By time: joined with a set of ids, the keys of a large customer would be read before the first refusal.
+    times = Refusal.objects.order_by("-refused_at").values_list("refused_at", flat=True)
+    first = times[REFUSALS_LOOKED_AT - 1 : REFUSALS_LOOKED_AT].first()
+    lately = rows if first is None else rows.filter(refused_at__gte=first)
+    return list(lately.filter(**{f"virtual_key__{field(owner)}": owner.pk}).order_by("-refused_at")[:LATEST])
 
 
 def changes(owner: Owner, user: Any) -> list[dict[str, Any]] | None:

@@ -18,9 +18,10 @@ RESOURCES = {
     "alerts": "alerts and alert targets",
     "calls": "calls",
     "refusals": "refused calls",
+    "usage": "usage reports",
     "audit": "the audit log",
 }
-ONLY_READ = ("calls", "refusals", "audit")
+ONLY_READ = ("calls", "refusals", "usage", "audit")
 READ, WRITE = "read", "write"
 # Every resource, also those that later versions add.
 ALL = "all"

@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from administration.models import ApiToken
 from administration.rest import scopes, tokens
 from keys.badges import state_badge
+from keys.form_fields import expiry
 from keys.forms import at_field
 from keys.kept_admin import ONE_WAY_TO_SAVE, KeptAdmin
 
@@ -31,6 +32,7 @@ class ApiTokenForm(ModelForm):  # type: ignore[type-arg]
         widget=forms.CheckboxSelectMultiple,
         help_text="Who may write may also read. The token can never do more than you.",
     )
+    expires_at = expiry(required=True)
     # Set by the page.
     person: Any = None
 

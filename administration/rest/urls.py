@@ -11,6 +11,7 @@ from rest_framework.routers import SimpleRouter
 from administration.rest.resource import Resource
 from administration.rest.resources import alerts, budgets, calls, customers, prices, provider_keys, virtual_keys
 from administration.rest.resources.me import Me
+from administration.rest.resources.usage import Usage
 
 RESOURCES: dict[str, type[Resource]] = {
     "customers": customers.Customers,
@@ -44,6 +45,10 @@ class Unknown(Resource):
         raise Http404
 
 
-documented = [path("me", Me.as_view({"get": "show"}, basename="me")), *router.urls]
+documented = [
+    path("me", Me.as_view({"get": "show"}, basename="me")),
+    path("usage", Usage.as_view({"get": "show"}, basename="usage")),
+    *router.urls,
+]
 anything = Unknown.as_view(dict.fromkeys(("get", "post", "patch", "delete"), "missing"))
 urlpatterns = [*documented, path("", anything), path("<path:rest>", anything)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.contrib.auth.backends import ModelBackend
 from django.db.models import Model, Q, QuerySet
 
@@ -62,7 +63,8 @@ def visible(user: Any, queryset: QuerySet[M], action: str = "view") -> QuerySet[
 
 def rows(permission: str, grants: Iterable[Grant]) -> Q | None:
     """The rows that grants reach by a permission on their model; None: all rows."""
-    found = Q(pk__in=[])
+    parts: list[Q] = []
+    reaching: list[Grant] = []
     paths = reach.of(names.subject(permission), names.parts(permission).action)
     for grant in grants:
         definition = DEFINITIONS[grant.role]
@@ -74,8 +76,21 @@ def rows(permission: str, grants: Iterable[Grant]) -> Q | None:
             of_keys = (
                 [Q(**{f"{path}__isnull": False}) for path in paths.key] if permission in definition.of_keys else []
             )
-            found |= paths.rows(grant) & Q(*of_keys, _connector=Q.OR)
-    return found
+            parts += [part & Q(*of_keys, _connector=Q.OR) for part in paths.parts(grant)]
+            reaching.append(grant)
+    if not parts:
+        return Q(pk__in=[])
+    if len(parts) > 1 and paths is not None and paths.is_wide and not any(map(reach.is_large, reaching)):
+        return _found_apart(names.subject(permission), parts)
+    return Q(*parts, _connector=Q.OR)
+
+
+def _found_apart(label: str, parts: Iterable[Q]) -> Q:
+    """The rows that fit one of several conditions on different tables, each found by its own indexes: of all together,
+    PostgreSQL would compare every row with each."""
+    model = apps.get_model(label)
+    first, *others = (model._base_manager.filter(part).order_by().values("pk") for part in parts)
+    return Q(pk__in=first.union(*others))
 
 
 def allows(grant: Grant, permission: str, row: Model | None = None) -> bool:

@@ -16,6 +16,10 @@ from administration.models import Grant
 from keys.models import VirtualKey
 
 Paths = tuple[str, ...]
+# Of a customer with more virtual keys, most rows fit: a list finds a page of them faster than all of them.
+MANY = 20_000
+# Ids of a member's own keys that are read; of more keys, queries join them.
+MANY_OWN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,18 @@ class Reach:
 
     def rows(self, grant: Grant) -> Q:
         """The rows of what a grant is for."""
-        found = Q(pk__in=[])
-        for path, value in self._ends(grant):
-            found |= Q(**{f"{path}__in" if isinstance(value, OwnKeys) else path: _operand(value)})
+        return Q(*self.parts(grant), _connector=Q.OR) if self.parts(grant) else Q(pk__in=[])
+
+    def parts(self, grant: Grant) -> list[Q]:
+        """A condition for each way in which rows belong to what a grant is for."""
+        found = [
+            Q(**{f"{path}__in": value.ids()}) if isinstance(value, OwnKeys) else Q(**{path: value})
+            for path, value in self._ends(grant)
+        ]
         if self.through:
             other = apps.get_model(self.through.model)
             theirs = other._default_manager.filter(REACH[self.through.model].rows(grant))
-            found |= Q(**{f"{self.through.field}__in": theirs.order_by().values(self.through.theirs)})
+            found.append(Q(**{f"{self.through.field}__in": theirs.order_by().values(self.through.theirs)}))
         return found
 
     def covers(self, grant: Grant, row: Model) -> bool:
@@ -71,6 +80,11 @@ class Reach:
         """Whether a row belongs to a virtual key, and not to a team or customer as a whole."""
         return any(value_of(row, path) is not None for path in self.key)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether rows of one scope belong to it in several ways, and have an id of one column."""
+        return max(len(self.customer), len(self.team)) > 1 and self is not OF_WINDOW
+
     def _ends(self, grant: Grant) -> list[tuple[str, int | OwnKeys]]:
         """The paths that a grant reaches rows by, and what must be at their end."""
         if grant.is_own:
@@ -79,6 +93,17 @@ class Reach:
             return [(path, grant.team_id) for path in self.team]
         assert grant.customer_id is not None
         return [(path, grant.customer_id) for path in self.customer]
+
+
+def is_large(grant: Grant) -> bool:
+    """Whether a grant is for a customer with more than `MANY` virtual keys. Asked once for a grant."""
+    if grant.customer_id is None:
+        return False
+    known: bool | None = vars(grant).get("_is_large")
+    if known is None:
+        keys = VirtualKey.objects.filter(customer=grant.customer_id).order_by().values("pk")
+        known = vars(grant)["_is_large"] = keys[MANY : MANY + 1].exists()
+    return known
 
 
 def keys_of(user: Any) -> QuerySet[VirtualKey]:
@@ -95,17 +120,18 @@ class OwnKeys:
 
     grant: Grant
 
-    def keys(self) -> Any:
-        """A queryset of the keys."""
-        return keys_of(self.grant.user)
+    def ids(self) -> Any:
+        """Their ids, by which an index finds their rows; a query of more than `MANY_OWN`. Read once for a grant."""
+        known: Any = vars(self.grant).get("_own_keys")
+        if known is None:
+            rows = keys_of(self.grant.user).order_by().values_list("pk", flat=True)
+            known = list(rows[: MANY_OWN + 1])
+            known = vars(self.grant)["_own_keys"] = known if len(known) <= MANY_OWN else rows
+        return known
 
     def has(self, key: Any) -> bool:
         """Whether this is the id of one of them."""
-        return bool(self.keys().filter(pk=key).exists())
-
-
-def _operand(value: int | OwnKeys) -> Any:
-    return value.keys().order_by().values("pk") if isinstance(value, OwnKeys) else value
+        return bool(keys_of(self.grant.user).filter(pk=key).exists())
 
 
 def value_of(row: Model, path: str) -> Any:
@@ -144,9 +170,9 @@ def _of_budget(reach: Reach) -> Reach:
 class OfDelivery(Reach):
     """A delivery belongs to its target's owner; one without a target goes to the owner of the alert's virtual key."""
 
-    def rows(self, grant: Grant) -> Q:
-        """The rows of what a grant is for."""
-        return Reach(self.customer).rows(grant) | Q(target=None) & TO_OWNER.rows(grant)
+    def parts(self, grant: Grant) -> list[Q]:
+        """A condition for each way in which rows belong to what a grant is for."""
+        return [Reach(self.customer).rows(grant), Q(target=None) & TO_OWNER.rows(grant)]
 
     def covers(self, grant: Grant, row: Model) -> bool:
         """Whether a row belongs to what a grant is for."""
@@ -155,6 +181,7 @@ class OfDelivery(Reach):
 
 
 OF_BUDGET = _of_budget(OWNED)
+OF_WINDOW = _of_budget(OWNED)
 TO_OWNER = Reach(customer=("alert__virtual_key__customer",), team=("alert__virtual_key__team",))
 PERSON = Reach(through=Through("pk", "administration.grant", "user"))
 OF_LEDGER = Through("pk", "usage.ledgerentry", "pk")
@@ -179,7 +206,7 @@ REACH: dict[str, Reach] = {
     "usage.keyrules": Reach(customer=("team__customer",), team=("team",)),
     "usage.topup": OF_BUDGET,
     "usage.override": OF_BUDGET,
-    "usage.window": OF_BUDGET,
+    "usage.window": OF_WINDOW,
     "usage.alert": Reach(
         customer=(*OF_BUDGET.customer, *OF_KEY.customer),
         team=(*OF_BUDGET.team, *OF_KEY.team),

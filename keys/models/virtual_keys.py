@@ -7,7 +7,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 from django.utils import timezone
 
 from keys import patterns
@@ -76,6 +76,11 @@ class VirtualKey(AnswerBounds):
                 name="keys_vk_expiry",
                 condition=models.Q(expires_at__isnull=False, revoked_at=None),
             ),
+            # Lists of few keys among many.
+            models.Index(fields=["name", "-id"], name="keys_vk_revoked", condition=models.Q(revoked_at__isnull=False)),
+            models.Index(fields=["name", "-id"], name="keys_vk_paused", condition=models.Q(active=False)),
+            # A member's own keys, by `owner__iexact`.
+            models.Index(Upper("owner"), name="keys_vk_of_owner"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(

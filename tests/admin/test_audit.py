@@ -27,6 +27,7 @@ from keys.audit import canonical
 from keys.audit.actor import ACTOR, Actor, acting, command
 from keys.audit.models import AuditEvent
 from keys.models import Credential, Customer, ModelAlias, ProviderKey, Team, VirtualKey
+from tests.support.admin_forms import change
 from tests.support.audit_log import boss as boss
 from tests.support.audit_log import cast as cast
 from tests.support.audit_log import folder as folder
@@ -45,7 +46,7 @@ def test_a_page_shows_who_changed_what_from_what_to_what(cast, client, boss):
     form = {"name": "Discovery", "customer": team.customer_id, "max_tokens": "500"}
     for part in ("budgets", "limits", "key_rules"):
         form |= {f"{part}-TOTAL_FORMS": "0", f"{part}-INITIAL_FORMS": "0"}
-    answer = client.post(f"/admin/keys/team/{team.pk}/change/", form, REMOTE_ADDR="192.0.2.7")
+    answer = change(client, f"/admin/keys/team/{team.pk}/change/", form, REMOTE_ADDR="192.0.2.7")
     assert answer.status_code == 302
     event = last("keys_team")
     assert (event.actor_kind, event.actor_id, event.address) == ("person", boss.pk, "192.0.2.7")

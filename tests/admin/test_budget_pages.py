@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from keys.models import Customer
+from tests.support.admin_forms import change
 from tests.support.issued import make_key
 from tests.support.owner import own_secrets as own_secrets
 from usage.models import Alert, Budget, Limit, LimitState, Override, TopUp, Window
@@ -111,7 +112,7 @@ def test_a_budget_of_the_same_owner_period_and_scope_is_not_made_twice(admin, al
 def test_the_amount_changes_and_what_was_counted_keeps_its_meaning(admin, alice):
     budget = Budget.objects.create(team=alice.team, amount=1)
     form = budget_form(amount="5", period="day", unit="tokens", virtual_key=alice.pk) | none_of("overrides")
-    assert admin.post(page("budget", "change", budget.pk), form).status_code == 302
+    assert change(admin, page("budget", "change", budget.pk), form).status_code == 302
     budget.refresh_from_db()
     assert (budget.amount, budget.period, budget.unit, budget.virtual_key) == (Decimal(5), "month", "usd", None)
 
@@ -189,11 +190,11 @@ def test_a_customer_has_a_time_zone_a_fiscal_year_and_a_language(admin, alice):
     address = page("customer", "change", alice.customer_id, app="keys")
     form = {"name": "Acme", "time_zone": "Europe/Berlin", "fiscal_year_month": "4", "language": "de"}
     form |= none_of("budgets", "limits")
-    assert admin.post(address, form).status_code == 302
+    assert change(admin, address, form).status_code == 302
     customer = Customer.objects.get()
     assert (customer.time_zone, customer.fiscal_year_month, customer.language) == ("Europe/Berlin", 4, "de")
-    assert "not the IANA time zone of a place" in said(admin.post(address, form | {"time_zone": "CET"}))
-    assert "less than or equal to 12" in said(admin.post(address, form | {"fiscal_year_month": "13"}))
+    assert "not the IANA time zone of a place" in said(change(admin, address, form | {"time_zone": "CET"}))
+    assert "less than or equal to 12" in said(change(admin, address, form | {"fiscal_year_month": "13"}))
 
 
 def test_a_prepaid_budget_is_topped_up_by_who_is_logged_in(admin, alice):
@@ -201,7 +202,7 @@ def test_a_prepaid_budget_is_topped_up_by_who_is_logged_in(admin, alice):
     form = budget_form() | none_of("overrides", "top_ups")
     one = {"top_ups-TOTAL_FORMS": 1, "top_ups-0-amount": "5", "top_ups-0-reason": "invoice 7"}
     forged = {"top_ups-0-author": "somebody else"}
-    response = admin.post(page("budget", "change", budget.pk), form | one | forged)
+    response = change(admin, page("budget", "change", budget.pk), form | one | forged)
     assert response.status_code == 302, said(response)
     add(admin, "topup", budget=budget.pk, amount="-2", reason="typing error")
     assert list(TopUp.objects.order_by("pk").values_list("amount", "reason", "author")) == [
@@ -230,17 +231,17 @@ def test_a_top_up_that_says_too_little_is_refused(admin, alice, period, form, co
 
 def test_a_budget_is_overridden_for_a_number_of_windows_or_until_a_date(admin, alice):
     budget = Budget.objects.create(team=alice.team, amount=1, period="day")
-    empty = {"windows": "", "until_0": "", "until_1": ""}
+    empty = {"windows": "", "until": ""}
     add(admin, "override", **empty | {"budget": budget.pk, "amount": "7", "windows": "2", "reason": "launch"})
     form = budget_form(amount="1") | none_of("overrides") | {"overrides-TOTAL_FORMS": 1}
     form |= {"overrides-0-amount": "9", "overrides-0-windows": "", "overrides-0-reason": "fair"}
-    form |= {"overrides-0-until_0": "2100-01-01", "overrides-0-until_1": "00:00"}
+    form |= {"overrides-0-until": "2100-01-01T00:00"}
     # There is one already, which the page shows.
     form |= {"overrides-TOTAL_FORMS": 2, "overrides-INITIAL_FORMS": 1, "overrides-0-id": Override.objects.get().pk}
     form = {
         name.replace("overrides-0-", "overrides-1-") if name != "overrides-0-id" else name: form[name] for name in form
     }
-    response = admin.post(page("budget", "change", budget.pk), form)
+    response = change(admin, page("budget", "change", budget.pk), form)
     assert response.status_code == 302, said(response)
     first, second = Override.objects.order_by("pk")
     assert (first.amount, first.windows, first.author) == (Decimal(7), 2, "finance")
@@ -253,10 +254,10 @@ def test_a_budget_is_overridden_for_a_number_of_windows_or_until_a_date(admin, a
     ("period", "form", "complaint"),
     [
         ("day", {}, "Enter either a number"),
-        ("day", {"windows": "1", "until_0": "2100-01-01", "until_1": "00:00"}, "Enter either a number"),
+        ("day", {"windows": "1", "until": "2100-01-01T00:00"}, "Enter either a number"),
         ("day", {"windows": "0"}, "greater than or equal to 1"),
         ("day", {"windows": "1000000000"}, "less than or equal to 1000"),
-        ("day", {"until_0": "2020-01-01", "until_1": "00:00"}, "This is in the past"),
+        ("day", {"until": "2020-01-01T00:00"}, "This is in the past"),
         ("day", {"amount": "-1", "windows": "1"}, "greater than or equal to 0"),
         ("none", {"windows": "1"}, "A prepaid budget has no windows"),
         ("day", {"windows": "1", "reason": ""}, "required"),
@@ -264,7 +265,7 @@ def test_a_budget_is_overridden_for_a_number_of_windows_or_until_a_date(admin, a
 )
 def test_an_override_that_makes_no_sense_is_refused(admin, alice, period, form, complaint):
     budget = Budget.objects.create(team=alice.team, period=period)
-    plain = {"budget": budget.pk, "amount": "5", "windows": "", "until_0": "", "until_1": "", "reason": "x"}
+    plain = {"budget": budget.pk, "amount": "5", "windows": "", "until": "", "reason": "x"}
     assert complaint in said(add(admin, "override", **plain | form))
     assert not Override.objects.exists()
 
@@ -298,7 +299,7 @@ def test_a_limit_is_added_and_changed(admin, alice):
     form = {"kind": "rpm", "rate": "60", "burst": "", "model_patterns": "", "active": "on"}
     assert add(admin, "limit", virtual_key=alice.pk, **form).status_code == 302
     limit = Limit.objects.get()
-    admin.post(page("limit", "change", limit.pk), form | {"kind": "parallel", "rate": "90", "burst": "20"})
+    change(admin, page("limit", "change", limit.pk), form | {"kind": "parallel", "rate": "90", "burst": "20"})
     limit.refresh_from_db()
     assert (limit.kind, limit.rate, limit.burst) == ("rpm", 90, 20)
     assert "20 at once 0 of 20 used" in said(admin.get(page("limit", "changelist")))
@@ -332,7 +333,7 @@ def test_a_customer_is_added_with_its_budget(admin):
     form = {"name": "New", "time_zone": "Asia/Tokyo", "fiscal_year_month": "1", "language": "en"}
     form |= none_of("limits") | {"budgets-TOTAL_FORMS": 1, "budgets-INITIAL_FORMS": 0}
     form |= {f"budgets-0-{name}": value for name, value in budget_form().items()}
-    assert admin.post(address, form).status_code == 302
+    assert change(admin, address, form).status_code == 302
     assert Customer.objects.get(name="New").budgets.get().amount == 100
 
 

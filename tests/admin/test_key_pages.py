@@ -14,6 +14,7 @@ from django.utils import timezone
 from keys import issuing, keyring
 from keys.audit.models import AuditEvent
 from keys.models import Credential, Customer, Gateway, GatewayToken, ProviderKey, VirtualKey
+from tests.support.admin_forms import change
 from tests.support.issued import SECRET, make_key, make_provider_key, opened_by
 from tests.support.owner import own_secrets as own_secrets
 
@@ -118,7 +119,7 @@ def test_terms_are_changed_and_the_secret_stays(alice_may_everything):
             for forms in ("TOTAL", "INITIAL")
         },
     )
-    response = alice_may_everything.post(page("virtualkey", "change", alice.pk), form)
+    response = change(alice_may_everything, page("virtualkey", "change", alice.pk), form)
     assert response.status_code == 302, response.content.decode()
     alice.refresh_from_db()
     assert (alice.owner, alice.routes.get().weight) == ("Bob", 7)

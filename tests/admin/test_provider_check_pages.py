@@ -16,6 +16,7 @@ from django.urls import reverse
 
 from keys import keyring, provider_checks, provider_keys, viewer
 from keys.models import ProviderKey, ProviderKeyCheck
+from tests.support import admin_forms
 from tests.support.checked_keys import (
     ANTHROPIC_LIST,
     REFUSED,
@@ -88,7 +89,7 @@ def test_a_saved_change_is_tried_again(alice, upstream, change):
     assert main.last_check.state == REFUSED
     upstream.answer = whole(200, ANTHROPIC_LIST)
     fields = filled_in(upstream, **change) | ({"base_url": upstream.url + "/other"} if "base_url" in change else {})
-    alice.post(reverse("admin:keys_providerkey_change", args=[main.pk]), fields)
+    admin_forms.change(alice, reverse("admin:keys_providerkey_change", args=[main.pk]), fields)
     assert ProviderKeyCheck.objects.get().state == WORKS
     assert is_asked_with(upstream.last, change.get("secret", SECRET))
 

@@ -74,6 +74,20 @@ def test_what_a_form_does_not_show_may_change_meanwhile(admin_client, key):
     assert (key.active, key.max_tokens) == (False, 100)
 
 
+@pytest.mark.parametrize("version", [None, "", ".5"])
+def test_a_form_that_names_no_version_is_refused_until_it_is_sent_again(admin_client, key, version):
+    budget = Budget.objects.create(virtual_key=key, amount=5, period="day")
+    page = change_page(budget)
+    answer = send(admin_client, page, shown(admin_client.get(page)) | {"_version": version}, amount="7")
+    assert answer.status_code == 200
+    assert "say which version of the row it changes" in faults(answer)
+    budget.refresh_from_db()
+    assert budget.amount == Decimal(5)
+    assert send(admin_client, page, shown(answer)).status_code == 302
+    budget.refresh_from_db()
+    assert budget.amount == Decimal(7)
+
+
 def test_people_who_may_not_see_the_audit_log_do_not_learn_who_it_was(admin_client, key):
     client = Client()
     client.force_login(person("carla", Role.TEAM_ADMIN, team=key.team))

@@ -17,6 +17,7 @@ from django.utils import timezone
 from keys import issuing, names, virtual_keys
 from keys.errors import Unusable
 from keys.models import Credential, Customer, GatewayToken, ProviderKey, Team, VirtualKey
+from tests.support.admin_forms import change
 from tests.support.fake_provider import whole
 from tests.support.gateway import issue as issue_served
 from tests.support.gateway import message, post, refused
@@ -285,12 +286,12 @@ def test_the_form_shows_a_name_that_is_taken_at_the_name(boss):
     assert refused.keys() == {"name"}
     assert "Acme/Platform already has a virtual key “ci”" in refused["name"][0]
     renamed = reverse("admin:keys_virtualkey_change", args=[other.pk])
-    assert "already" in fault_at("name", boss.post(renamed, filled_in(other, team=other.team_id)))
+    assert "already" in fault_at("name", change(boss, renamed, filled_in(other, team=other.team_id)))
     boss.post(url, form | {"team": "", "customer": taken.customer_id})
     alone = VirtualKey.objects.get(name="ci", team=None)
     moved = reverse("admin:keys_virtualkey_change", args=[alone.pk])
-    assert "already" in fault_at("name", boss.post(moved, filled_in(alone, team=taken.team_id)))
-    assert boss.post(moved, filled_in(alone, team="", owner="Bob")).status_code == 302
+    assert "already" in fault_at("name", change(boss, moved, filled_in(alone, team=taken.team_id)))
+    assert change(boss, moved, filled_in(alone, team="", owner="Bob")).status_code == 302
 
 
 @pytest.mark.django_db

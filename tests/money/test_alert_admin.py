@@ -6,6 +6,7 @@ import pytest
 from django.urls import reverse
 
 from keys import keyring
+from tests.support.admin_forms import change
 from tests.support.alert_cast import SECRET, pass_threshold, tell
 from tests.support.alert_cast import a_deployment as a_deployment
 from tests.support.alert_cast import admin as admin
@@ -29,11 +30,11 @@ def test_a_webhooks_secret_goes_in_and_never_comes_out(admin):
     for page in (address, reverse("admin:usage_alerttarget_changelist")):
         assert SECRET not in admin.get(page).content.decode()
     form = {"channel": "webhook", "address": "https://hooks.example.com/", "secret": ""}
-    assert admin.post(address, form).status_code == 302  # not active any more
+    assert change(admin, address, form).status_code == 302  # not active any more
     target.refresh_from_db()
     assert not target.active
     assert keyring.decrypt(target.secret_ciphertext) == SECRET
-    moved = admin.post(address, form | {"address": "https://elsewhere.example.com/"})
+    moved = change(admin, address, form | {"address": "https://elsewhere.example.com/"})
     assert "enter the secret again" in moved.content.decode()
 
 

@@ -10,6 +10,7 @@ from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.support.admin_forms import change
 from tests.support.alert_cast import SECRET, due, pass_threshold, tell
 from tests.support.alert_cast import a_deployment as a_deployment
 from tests.support.alert_cast import cast as cast
@@ -114,11 +115,11 @@ def test_a_webhook_goes_to_private_addresses_by_leave_or_where_it_went_before(ca
     client.force_login(User.objects.create_superuser("admin"))
     page = reverse("admin:usage_alerttarget_change", args=[target.pk])
     form = {"channel": "webhook", "address": f"{hook.url}/other", "secret": SECRET, "active": "on"}
-    assert b"its address is private" in client.post(page, form).content
-    assert client.post(page, form | {"address": hook.url}).status_code == 302
+    assert b"its address is private" in change(client, page, form).content
+    assert change(client, page, form | {"address": hook.url}).status_code == 302
     target.refresh_from_db()
     assert target.predates_address_checks
-    assert client.post(page, form | {"address": "https://8.8.8.8/"}).status_code == 302
+    assert change(client, page, form | {"address": "https://8.8.8.8/"}).status_code == 302
     target.refresh_from_db()
     assert not target.predates_address_checks
 

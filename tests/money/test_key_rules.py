@@ -20,6 +20,7 @@ from keys import patterns
 from keys.audit.models import AuditEvent
 from keys.errors import Unusable
 from keys.models import VirtualKey
+from tests.support.admin_forms import change
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.issuing_form import ask, faults, secret, text
 from tests.support.owner import own_secrets as own_secrets
@@ -139,7 +140,7 @@ def test_a_team_admin_can_not_pass_a_ceiling_later(team):
     url = reverse("admin:usage_budget_change", args=[budget.pk])
     parts = {f"overrides-{forms}_FORMS": 0 for forms in ("TOTAL", "INITIAL")}
     raised = {"amount": "100", "enforcement": "hard", "thresholds": "", "model_patterns": "", "active": "on"} | parts
-    refused = admin.post(url, raised)
+    refused = change(admin, url, raised)
     assert "at most $20.00 a month" in str(refused.context["adminform"].form.non_field_errors())
     # What was typed is still there.
     assert 'value="100"' in text(refused)
@@ -175,9 +176,11 @@ def test_rules_are_changed_on_the_teams_page_and_stand_in_the_audit_log(team, cl
     }
     rules = {"key_rules-TOTAL_FORMS": 1, "key_rules-0-period": "month", "key_rules-0-most_budget": "20"}
     form = {"name": "Research"} | parts | rules | {"key_rules-0-team": team.pk, "key_rules-0-allowed_models": "a-*, b"}
-    refused = client.post(reverse("admin:keys_team_change", args=[team.pk]), form | {"key_rules-0-allowed_models": "é"})
+    refused = change(
+        client, reverse("admin:keys_team_change", args=[team.pk]), form | {"key_rules-0-allowed_models": "é"}
+    )
     assert "is not a model name or pattern" in text(refused)
-    response = client.post(reverse("admin:keys_team_change", args=[team.pk]), form)
+    response = change(client, reverse("admin:keys_team_change", args=[team.pk]), form)
     assert response.status_code == 302, response.content.decode()
     assert KeyRules.objects.get().allowed_models == ["a-*", "b"]
     assert AuditEvent.objects.get(table_name="usage_keyrules").about == f"keys_team:{team.pk}"

@@ -16,6 +16,7 @@ from messages_api.server.errors import GatewayError
 from tests.admin.test_budget_pages import none_of
 from tests.admin.test_key_pages import page
 from tests.keys.test_commands import refusal, run
+from tests.support.admin_forms import change
 from tests.support.batch_provider import BatchProvider
 from tests.support.fake_provider import pieces, whole
 from tests.support.gateway import (
@@ -291,10 +292,10 @@ class TestSetting:
         team = Team.objects.get()
         form = {"name": team.name, "max_tokens": "100", "default_max_tokens": "200"}
         form |= none_of("budgets") | none_of("limits") | none_of("key_rules")
-        answer = client.post(page("team", "change", team.pk), form)
+        answer = change(client, page("team", "change", team.pk), form)
         assert "the default for max_tokens (200) is above the ceiling (100)" in answer.content.decode()
         assert VirtualKey.objects.get().revision == alice.revision
-        assert client.post(page("team", "change", team.pk), form | {"max_tokens": "300"}).status_code == 302
+        assert change(client, page("team", "change", team.pk), form | {"max_tokens": "300"}).status_code == 302
         team.refresh_from_db()
         assert (team.max_tokens, team.default_max_tokens) == (300, 200)
         assert VirtualKey.objects.get().revision == alice.revision + 1

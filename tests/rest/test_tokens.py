@@ -146,8 +146,7 @@ def test_the_page_makes_a_token_shows_it_once_and_revokes_it(client, boss):
     form = {
         "name": "report",
         "scopes": ["calls:read", "all:read"],
-        "expires_at_0": f"{expires:%Y-%m-%d}",
-        "expires_at_1": f"{expires:%H:%M:%S}",
+        "expires_at": f"{expires:%Y-%m-%dT%H:%M}",
     }
     answer = client.post("/admin/administration/apitoken/add/", form)
     assert answer.status_code == 200, answer

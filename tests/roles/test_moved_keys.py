@@ -12,6 +12,7 @@ from django.urls import reverse
 from administration.role_names import Role
 from administration.roles import giving
 from keys.models import Team, VirtualKey
+from tests.support.admin_forms import change
 from tests.support.issued import make_key
 from tests.support.issuing_form import ask, faults, secret
 from tests.support.owner import own_secrets as own_secrets
@@ -59,7 +60,7 @@ def move_in_form(user, key, team):
     form |= {"team": team.pk if team else "", "labels": "", "owner": ""}
     form |= {"credentials-TOTAL_FORMS": 1, "credentials-INITIAL_FORMS": 1}
     form |= {"credentials-0-id": key.credentials.get().pk, "credentials-0-virtual_key": key.pk}
-    return client.post(reverse("admin:keys_virtualkey_change", args=[key.pk]), form, follow=True)
+    return change(client, reverse("admin:keys_virtualkey_change", args=[key.pk]), form, follow=True)
 
 
 def team_of(key):

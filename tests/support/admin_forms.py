@@ -42,3 +42,8 @@ def faults(response: Any) -> str:
     """All errors that a page shows for its form and inlines."""
     errors = [*response.context["errors"]] if response.context and "errors" in response.context else []
     return " ".join(str(each) for each in errors)
+
+
+def change(client: Client, url: str, form: dict[str, Any], **more: Any) -> Any:
+    """Send a form that a test fills in by itself to the page of a row, with the row's version. Returns the answer."""
+    return client.post(url, form | {"_version": client.get(url).context["version"]}, **more)

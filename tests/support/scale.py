@@ -38,6 +38,8 @@ FROM generate_series(1000001, 1000000 + %(keys)s) n;
 INSERT INTO usage_budget (virtual_key_id, model_patterns, active, unit, amount, period, rolling, enforcement,
     thresholds)
 SELECT n, '{}', true, 'usd', 50, 'month', false, 'hard', '{80}' FROM generate_series(1000001, 1000000 + %(keys)s) n;
+INSERT INTO usage_budget (team_id, model_patterns, active, unit, amount, period, rolling, enforcement, thresholds)
+SELECT n, '{}', true, 'usd', 1000, 'month', false, 'hard', '{80}' FROM generate_series(1000001, 1000000 + %(teams)s) n;
 INSERT INTO usage_refusal (id, refused_at, http_status, error_type, reason, message, endpoint, credential_hint,
     virtual_key_id, requested_model, count)
 SELECT gen_random_uuid(), now() - n * interval '3 seconds', 429, 'rate_limit_error',
@@ -85,6 +87,11 @@ BESIDE = """
 INSERT INTO usage_window (budget_id, start, until, spent, held)
 SELECT id, date_trunc('month', now(), 'UTC'), date_trunc('month', now(), 'UTC') + interval '1 month', id %% 50, 0
 FROM usage_budget;
+INSERT INTO usage_alert (budget_id, start, threshold, spent, amount, at, unsent)
+SELECT id, date_trunc('month', now(), 'UTC'), 80, 40, 50, now(), 'no_target' FROM usage_budget WHERE id %% 3 = 0;
+INSERT INTO usage_override (budget_id, amount, windows, starts_at, until, reason, author)
+SELECT id, 40, 1, now() - interval '40 days', now() - interval '9 days', 'launch', 'boss' FROM usage_budget
+WHERE id %% 20 = 0;
 INSERT INTO usage_limit (virtual_key_id, model_patterns, active, kind, rate, count_cached)
 SELECT id, '{}', true, 'rpm', 60, false FROM keys_virtualkey;
 INSERT INTO usage_credentialuse (credential, used_at, address)

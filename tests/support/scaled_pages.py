@@ -60,6 +60,8 @@ def pages() -> list[str]:
         "keys/virtualkey/?q=cd",
         "keys/virtualkey/?state=active",
         "keys/virtualkey/?state=revoked",
+        "keys/virtualkey/?state=paused",
+        "keys/virtualkey/?state=expired",
         f"keys/virtualkey/?customer__id__exact={CUSTOMER}",
         f"keys/virtualkey/?team__id__exact={TEAM}",
         "keys/virtualkey/?provider_keys__id__exact=1000002",
@@ -83,9 +85,18 @@ def pages() -> list[str]:
         "usage/budget/?q=atlas",
         "usage/budget/?q=nothing",
         "usage/budget/?owner=virtual_key",
+        "usage/budget/?owner=team",
         "usage/budget/?state=any",
+        "usage/budget/?state=off",
+        "usage/budget/?state=deleted",
+        "usage/budget/?period__exact=day",
+        "usage/budget/?unit__exact=tokens",
+        "usage/budget/?enforcement__exact=soft",
         "usage/limit/",
         "usage/limit/?q=Customer+17",
+        "usage/limit/?kind__exact=parallel",
+        "usage/alert/",
+        "usage/override/",
         "usage/ledgerentry/",
         "keys/auditevent/",
         f"keys/auditevent/?q=keys_virtualkey:{key.pk}",
@@ -116,3 +127,19 @@ def pages() -> list[str]:
     ]
     paths = [*owners, *(f"calls/?{query}" for query in calls), *lists, *pickers]
     return [f"/admin/{path}" for path in (*paths, *(f"usage/report/?{query}" for query in reports))]
+
+
+def scoped_pages() -> list[str]:
+    """The URLs of lists that people see a part of."""
+    calls = ("", "status=failed", "status=interrupted", "price=unpriced", "stop_reason=never")
+    lists = [
+        *("keys/virtualkey/", "keys/virtualkey/?state=paused", "keys/virtualkey/?q=atlas+prod"),
+        *("usage/budget/", "usage/budget/?state=any", "usage/budget/?q=atlas", "usage/limit/"),
+        *("usage/alert/", "usage/override/", "usage/refusal/", "usage/hold/"),
+    ]
+    pickers = [
+        f"autocomplete/?app_label=usage&model_name=ledgerentry&field_name={field}&term={term}"
+        for field in ("team", "virtual_key")
+        for term in ("", "17")
+    ]
+    return [f"/admin/{path}" for path in ("", *lists, *(f"calls/?{query}" for query in calls), *pickers)]
