@@ -21,19 +21,22 @@ USUAL, SELDOM, APART = 3, 7, 16
 RARE = {"q": 40, "x": 30, "z": 30, "j": 30, "v": 20, "k": 20}
 TWENTIETH = 50
 # Tokenisers take some characters apart (NFKC): Arabic ligatures, squares of katakana, letters of Tibetan, notes. What
-# each weighs more than its bytes, by their beginning.
-ALL_ASCII = bytes(range(128))
+# each weighs more than its bytes; one of the ligatures has eighteen letters.
+APART_AGAIN, LIGATURE, OF_LIGATURE = 6_500, b"\xef\xb7\xba", 6_000
+# By their first bytes: beginnings of these characters, for a quick search, and all of them.
 TAKEN_APART = {
-    **{b"\xef" + bytes((second,)): 6_500 for second in range(0xB0, 0xB8)},
-    b"\xef\xb7\xba": 6_000,  # eighteen letters
-    **dict.fromkeys((b"\xe3\x8c", b"\xe3\x8d", b"\xf0\x9d\x85", b"\xf0\x9d\x86"), 6_500),
-    **dict.fromkeys((b"\xe2\xa8\x8c", b"\xe2\x80\xb4", b"\xe2\x80\xb7"), 6_500),
-    **{b"\xe2\x88" + bytes((third,)): 6_500 for third in b"\xac\xad\xaf\xb0"},
+    b"\xef": ((b"\xef",), re.compile(rb"\xef[\xb0-\xb7]")),
+    b"\xe3": ((b"\xe3\x8c", b"\xe3\x8d"), re.compile(rb"\xe3[\x8c\x8d]")),
+    b"\xe2": ((b"\xe2",), re.compile(rb"\xe2(?:\xa8\x8c|\x80[\xb4\xb7]|\x88[\xac\xad\xaf\xb0])")),
+    b"\xe0": (
+        (b"\xe0\xbd", b"\xe0\xbe"),
+        re.compile(
+            rb"\xe0(?:\xbd[\x83\x8d\x92\x97\x9c\xa9\xb3\xb5-\xb9]|\xbe[\x81\x93\x9d\xa2\xa7\xac\xb9])",
+        ),
+    ),
+    b"\xf0": ((b"\xf0\x9d",), re.compile(rb"\xf0\x9d[\x85\x86]")),
 }
-TIBETAN = re.compile(
-    rb"\xe0(?:\xbd[\x83\x8d\x92\x97\x9c\xa9\xb3\xb5-\xb9]|\xbe[\x81\x93\x9d\xa2\xa7\xac\xb9])",
-)
-OF_TIBETAN = 6_500
+NO_BEGINNING = bytes(set(range(256)) - {first[0] for first in TAKEN_APART})
 
 # How much more than a small letter each byte weighs, in units of ten thousandths of a token; and of how many bytes
 # Adler-32 knows the sum exactly.
@@ -56,13 +59,18 @@ DENSE_WEIGHTS = {
 }
 DENSE = bytes(DENSE_WEIGHTS.get(byte, SIGN // TWENTIETH) for byte in range(256))
 DENSELY_SUMMED = 65_520 // max(DENSE)
+# The usual letters, and the other light bytes.
+USUAL_LETTERS = bytes(byte for byte in LIGHT if DENSE[byte] == USUAL)
+OTHERS = bytes(set(LIGHT) - set(USUAL_LETTERS))
 
 
 def tokens_of_text(text: bytes) -> int:
     """The most tokens of JSON for an older model."""
-    # Most text is small letters, which weigh nothing more and are left out.
-    weight = len(text) * SMALL + added_up(text.translate(EXTRAS, LIGHT), SUMMED) * UNIT
-    dense = min(added_up(text.translate(DENSE), DENSELY_SUMMED) * TWENTIETH, len(text) * 1000)
+    # Most text is usual letters, which are only counted.
+    rest = text.translate(None, USUAL_LETTERS)
+    weight = len(text) * SMALL + added_up(rest.translate(EXTRAS, OTHERS), SUMMED) * UNIT
+    dense = (len(text) - len(rest)) * USUAL + added_up(rest.translate(DENSE), DENSELY_SUMMED)
+    dense = min(dense * TWENTIETH, len(text) * 1000)
     if dense > weight:
         # A row of spaces takes few tokens, however long: count about half of it.
         weight = max(weight, dense - text.count(b"  ") * APART * TWENTIETH)
@@ -84,8 +92,9 @@ def expanded(text: bytes) -> int:
     """What the characters that tokenisers take apart weigh more than their bytes, in thousandths of a token."""
     if text.isascii():
         return 0
-    beyond = text.translate(None, ALL_ASCII)
-    weight = sum(beyond.count(beginning) * weight for beginning, weight in TAKEN_APART.items())
-    if b"\xe0\xbd" in beyond or b"\xe0\xbe" in beyond:
-        weight += len(TIBETAN.findall(beyond)) * OF_TIBETAN
-    return weight
+    beginnings = text.translate(None, NO_BEGINNING)
+    found = 0
+    for first, (quick, all_of_them) in TAKEN_APART.items():
+        if first in beginnings and any(beginning in text for beginning in quick):
+            found += len(all_of_them.findall(text))
+    return found * APART_AGAIN + (text.count(LIGATURE) * OF_LIGATURE if found else 0)
