@@ -54,6 +54,9 @@ OWN_TOOLS = 100
 
 # What turns OpenRouter's web plugin on (https://openrouter.ai/docs/features/web-search, November 2026).
 PLUGIN = re.compile(r":online(?![a-z0-9])", re.IGNORECASE)
+# Settings that are stored at OpenRouter, with models and plugins of their own. An alias may have them.
+# https://openrouter.ai/docs/guides/features/presets (November 2026)
+PRESET = "@preset/"
 # Tools that OpenRouter runs for a fee. https://openrouter.ai/docs/guides/features/server-tools (November 2026)
 OPENROUTERS = "openrouter:"
 
@@ -225,6 +228,8 @@ def read(
     for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
         if PLUGIN.search(name):
             refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
+        if PRESET in name.casefold():
+            refuse("model: `@preset/` is not allowed here: it may choose a model that the key may not use")
     return in_short(read, "5m" if counting else asked_for(read), contents(said, steps or pdf.Steps()))
 
 

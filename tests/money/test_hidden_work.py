@@ -58,9 +58,13 @@ def test_a_crowd_of_the_providers_own_tools_is_refused_and_equal_ones_count_once
     assert request.extras.server_urls == 300
 
 
-@pytest.mark.parametrize(
-    "model", ["openai/gpt-5:online[1m]", "openai/gpt-5:ONLINE[1m]", "openai/gpt-5:online@preset/x"]
-)
+def test_stored_settings_of_a_reseller_are_refused():
+    for name in ("@preset/cheap", "openai/gpt-5@preset/cheap", "openai/gpt-5@PRESET/cheap[1m]"):
+        with pytest.raises(GatewayError, match="it may choose a model that the key may not use"):
+            schema.parse(json.dumps(ask(model=name)).encode())
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-5:online[1m]", "openai/gpt-5:ONLINE[1m]", "openai/gpt-5:online@x"])
 def test_no_marker_hides_that_a_model_is_to_search(model):
     for members in ({"model": model}, {"fallbacks": [model]}, {"fallbacks": [{"model": model}]}):
         with pytest.raises(GatewayError, match=":online` is not allowed here"):
