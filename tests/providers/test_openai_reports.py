@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -104,14 +105,16 @@ def test_so_is_one_of_a_vendor_of_anthropics_api(web_once: Any, upstream: Any, a
     post(web_once, alice.key, ask(stream=stream))
     entry = row()
     assert (entry.status, entry.estimated) == ("completed", True)
-    assert min(entry.input_tokens, entry.output_tokens, entry.cost) > 0
+    assert entry.input_tokens > 0
+    assert entry.output_tokens > 0
+    assert entry.cost > 0
 
 
 def test_a_refusal_may_have_no_counts(web_once: Any, upstream: Any, alice: Any) -> None:
     refused = {"content": [], "stop_reason": "refusal", "usage": {"input_tokens": 40, "output_tokens": 0}}
     upstream.answer = whole(200, json.dumps(json.loads(message()) | refused).encode())
     post(web_once, alice.key, ask())
-    assert (row().cost, row().estimated, row().price_flag) == (0, False, "refusal_not_billed")
+    assert (row().cost, row().estimated, row().price_flag) == (Decimal(0), False, "refusal_not_billed")
 
 
 @pytest.mark.parametrize("counted", [{"input_tokens": 40, "output_tokens": 0}, {"input_tokens": 0, "output_tokens": 7}])

@@ -16,6 +16,7 @@ from tests.support.openai_events import blocks, last, translated
 from tests.support.openai_provider import DONE, USAGE, chunk, completion, tool_call
 from tests.support.translation import AZURE, OPENAI, VLLM, refusal, sent
 
+XAI = "https://api.x.ai/v1"
 SEQUENCES = ("</block>", "STOP")
 CUT = Expected("asked-for", stream=True, stops=SEQUENCES, cuts=SEQUENCES)
 TEXTS = st.lists(st.sampled_from(["</block>", "</blo", "ck>", "STOP", "ST", "OP", "yes ", "no ", "<"]), max_size=8)
@@ -32,6 +33,8 @@ TEXTS = st.lists(st.sampled_from(["</block>", "</blo", "ck>", "STOP", "ST", "OP"
         (OPENAI, "gpt-4.1", True),
         (OPENAI, "gpt-oss-120b", True),
         (VLLM, "qwen3-8b", True),
+        (XAI, "grok-4.6", False),
+        (XAI, "grok-4-fast-non-reasoning", True),
     ],
 )
 def test_only_models_that_refuse_them_do_not_get_them(base_url: str, model: str, passed: bool) -> None:

@@ -373,7 +373,7 @@ def test_no_more_output_is_asked_for_than_the_model_can_write(base_url, model, m
 
 @pytest.mark.parametrize(("base_url", "flat"), [(OPENAI, True), (AZURE, True), (VLLM, False), (GEMINI, False)])
 def test_openai_gets_no_alternatives_at_the_top_of_a_tools_schema(base_url, flat):
-    schema = {
+    schema: dict[str, Any] = {
         "anyOf": [
             {"properties": {"path": {"type": "string"}}, "required": ["path"]},
             {"properties": {"url": {"type": "string"}, "note": {"type": "integer"}}, "required": ["url"]},
@@ -388,3 +388,23 @@ def test_openai_gets_no_alternatives_at_the_top_of_a_tools_schema(base_url, flat
     if flat:
         text = {"type": "string"}
         assert made == {"type": "object", "properties": {"path": text, "url": text, **schema["properties"]}}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "sampled"),
+    [
+        (KIMI, "kimi-k2.5", False),
+        (KIMI, "kimi-k2.6", False),
+        (KIMI, "kimi-k3", False),
+        (KIMI, "k3-256k", False),
+        (KIMI, "kimi-for-coding", False),
+        (KIMI, "kimi-k2-thinking-turbo", False),
+        (KIMI, "kimi-k2-0905-preview", True),
+        (KIMI, "moonshot-v1-32k", True),
+        (VLLM, "moonshotai/Kimi-K2.5", True),
+    ],
+)
+def test_kimis_models_get_no_temperature_that_they_refuse(base_url, model, sampled):
+    made = sent(base_url, model=model, temperature=0.2, top_p=0.9)
+    assert ({"temperature", "top_p"} <= made.keys()) == sampled
+    assert made.keys().isdisjoint({"temperature", "top_p"}) != sampled

@@ -90,6 +90,9 @@ TRAITS = (
     # They refuse stop sequences, too (stops.py).
     trait(r"gpt-5(?:\.\d+)?-chat", PLAIN, takes_stops=True),
     trait(r"o\d|codex-mini|gpt-(?:[5-9]|\d\d)", PLAIN, takes_stops=False),
+    # So do Grok's that think: https://docs.x.ai/docs/guides/reasoning, https://github.com/langchain-ai/langchain/pull/38335
+    # (June 2026).
+    trait(r"grok-(?![12])(?!.*non-reasoning)", "other", takes_stops=False),
     # The most tokens that a model writes, by its page at https://developers.openai.com/api/docs/models (November 2026).
     # Claude Code asks for 32,000 and more: https://github.com/Gitlawb/openclaude/issues/331 (April 2026).
     trait(r"gpt-4o-2024-05-13|gpt-4-(?:turbo|1106|0125)|gpt-3\.5", PLAIN, most=4_096),
@@ -130,6 +133,9 @@ TRAITS = (
     # (and refuse both at once), the others always think. A model that thinks can't be forced to use a tool.
     trait(r"kimi-k3", "kimi", efforts=nearest("low", "high", "max")),
     trait(r"kimi-k2\.[56]", "kimi", thinking="switch"),
+    # Models that think accept one temperature only, their default: https://github.com/NousResearch/hermes-agent/issues/12404
+    # (April 2026).
+    trait(r"kimi-k2\.[5-9]|(?:kimi-)?k[3-9](?!\d)|kimi-(?:k2-)?thinking|kimi-for-coding", "kimi", samples=()),
     trait(r"moonshot-v1", "kimi", thoughts=(), unthought=None),
     # Behind another host, these models need their thinking back as at their own vendor's.
     trait(r"kimi|moonshot", "other", unthought=" "),
