@@ -75,6 +75,11 @@ class VirtualKeyForm(forms.ModelForm):  # type: ignore[type-arg]
             "expires_at",
             "labels",
         )
+        # Of pages that can only be read, which show times in the viewer's zone.
+        help_texts: ClassVar = {
+            "expires_at": "In your time zone. Empty: never.",
+            "labels": "Each ledger row of the key carries them.",
+        }
 
     def clean_name(self) -> str:
         with refusals_shown():

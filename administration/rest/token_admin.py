@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -39,6 +39,7 @@ class ApiTokenForm(ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = ApiToken
         fields = ("name", "scopes", "expires_at")
+        help_texts: ClassVar = {"expires_at": "In your time zone."}  # of the page that can only be read
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -71,6 +71,7 @@ def test_a_page_that_can_only_be_read_shows_labels_and_other_json_in_words(clien
         shown = page(client, url)
         assert "project=atlas" in shown
         assert "&quot;project&quot;" not in shown
+        assert "&quot;cost_centre&quot;" not in shown
         assert "&#x27;project&#x27;" not in shown
     assert "cost_centre=&lt;7&gt;" in page(client, reverse("admin:keys_virtualkey_change", args=[key.pk]))
 
