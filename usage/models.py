@@ -9,6 +9,7 @@ import uuid
 from decimal import Decimal
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Coalesce, Now
 
@@ -182,7 +183,23 @@ class Tokens(models.Model):
         return self.cost if self.charge is None else self.charge
 
 
-class LedgerEntry(Call, Tokens):
+class Split(models.Model):
+    """The parts of an amount by category (usage/splits.py). Null: it isn't split, or the charge is the cost."""
+
+    cost_split = ArrayField(models.DecimalField(max_digits=30, decimal_places=12), null=True, editable=False)
+    charge_split = ArrayField(models.DecimalField(max_digits=30, decimal_places=12), null=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def owed_split(self) -> list[Decimal]:
+        """What the owner pays, by category; empty: it isn't split."""
+        split: list[Decimal] | None = self.cost_split if self.charge is None else self.charge_split  # type: ignore[attr-defined]
+        return split or []
+
+
+class LedgerEntry(Call, Tokens, Split):
     """One call that reached a provider and may have cost something: inserted once, by settlement, and never edited.
 
     Partitioned by month over `id`, which is the UUIDv7 of the call's admission. `xid` is the transaction that wrote
@@ -225,7 +242,7 @@ class LedgerEntry(Call, Tokens):
         return str(self.id)
 
 
-class Adjustment(Tokens):
+class Adjustment(Tokens, Split):
     """A correction of a ledger row: the differences, which are added to the row. Append-only."""
 
     class Reason(models.TextChoices):

@@ -86,7 +86,10 @@ def make_entry(key, at=START, provider_key=None, using=connection, **changes):
         "stream": False,
         "held": "0.01",
     } | changes
-    values = [json.dumps(value) if isinstance(value, dict | list) else value for value in row.values()]
+    values = [
+        json.dumps(value) if isinstance(value, dict | list) and not name.endswith("_split") else value
+        for name, value in row.items()
+    ]
     with using.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO usage_ledgerentry ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})", values
