@@ -115,7 +115,9 @@ def bill(
         "cost": min(cost, MOST_COST),
         "charge": None if charge is None else min(charge, MOST_COST),
         "cost_split": splits.trimmed(cost_split) if cost <= MOST_COST else None,
-        "charge_split": splits.trimmed(charge_split) if charge_split and charge is not None and charge <= MOST_COST else None,
+        "charge_split": splits.trimmed(charge_split)
+        if charge_split and charge is not None and charge <= MOST_COST
+        else None,
         "price_version": "; ".join(dict.fromkeys(versions)),
         "price_flag": foremost(flags),
         "iterations": detail if reading.usage.get("iterations") else [],

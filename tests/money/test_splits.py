@@ -131,7 +131,9 @@ def cast(apart: str) -> Cast:
 def test_the_ledger_keeps_the_parts_of_cost_and_charge(cast: Cast) -> None:
     with arbiter() as link:
         call, _ = link.admit(cast.alice)
-        link.settle(call, "0.0015", cost_split=SPLIT, charge=Decimal("0.003"), charge_split=[2 * each for each in SPLIT])
+        link.settle(
+            call, "0.0015", cost_split=SPLIT, charge=Decimal("0.003"), charge_split=[2 * each for each in SPLIT]
+        )
     row = LedgerEntry.objects.get()
     assert (row.cost_split, row.charge_split) == (SPLIT, [2 * each for each in SPLIT])
     assert row.owed_split == row.charge_split

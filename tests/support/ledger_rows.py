@@ -45,9 +45,10 @@ def empty_ledger():
     """Take away what another test left: the ledger is no managed table, so a flush leaves it alone."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"TRUNCATE usage_ledgerentry, usage_adjustment, {', '.join(each.table for each in rollups.TABLES)}"
+            "TRUNCATE usage_ledgerentry, usage_adjustment, usage_summedperiod, "
+            f"{', '.join(each.table for each in rollups.TABLES)}"
         )
-    RollupState.objects.update_or_create(id=1, defaults={"xid": "0", "rolled_up_at": None})
+    RollupState.objects.update_or_create(id=1, defaults={"xid": "0", "rolled_up_at": None, "whole_since": None})
 
 
 def make_entry(key, at=START, provider_key=None, using=connection, **changes):
