@@ -19,7 +19,8 @@ TIER_LENGTH, LABEL_LENGTH = 60, 100
 COST_CENTRE = ", ".join(f"e.labels ->> '{name}'" for name in COST_CENTRES)
 _CELL = f"""date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z') AS bucket, e.customer_id, e.team_id,
     e.virtual_key_id, e.provider_key_id, e.model, e.status, e.provider,
-    left(e.service_tier, {TIER_LENGTH}) AS service_tier, left(e.speed, {TIER_LENGTH}) AS speed, e.stream, left(coalesce({COST_CENTRE}, ''), {LABEL_LENGTH}) AS cost_centre,
+    left(e.service_tier, {TIER_LENGTH}) AS service_tier, left(e.speed, {TIER_LENGTH}) AS speed, e.stream,
+    left(coalesce({COST_CENTRE}, ''), {LABEL_LENGTH}) AS cost_centre,
     left(coalesce(e.labels ->> '{PROJECT}', ''), {LABEL_LENGTH}) AS project"""
 _BOUNDS = f"ARRAY[{', '.join(map(str, BOUNDS))}]"
 _SPLITS = "{0}.cost_split, CASE WHEN {0}.charge IS NULL THEN {0}.cost_split ELSE {0}.charge_split END AS charge_split"

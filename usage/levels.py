@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
 
+from usage.covering import after, each
 from usage.measures import ALL_MEASURES, sums_of
 from usage.summed import DIMENSIONS, Summed
 
@@ -22,8 +23,6 @@ TABLE = "usage_levelsum"
 CALLERS = ("customer_id", "team_id", "virtual_key_id", "cost_centre", "project")
 GROUPS = ("customer_id", "team_id", "cost_centre", "project", "provider", "model", "status")
 TOTALS = ("provider", "provider_key_id", "model", "service_tier", "speed", "status", "stream")
-# The grains of time, the finest first. `quarter`: of an hour.
-GRAINS = ("quarter", "hour", "day", "month")
 PERIODS = ("day", "month")
 
 
@@ -101,16 +100,16 @@ class Level:
 
     @property
     def rows_within(self) -> str:
-        """What it sums of a time, as a subquery."""
+        """What it sums of a time."""
         if self.finer is None:
-            return "(SELECT * FROM usage_rollup WHERE bucket >= %(since)s AND bucket < %(until)s)"
-        return f"(SELECT * FROM {TABLE} WHERE {self.finer.summed().within})"  # noqa: S608
+            return "SELECT * FROM usage_rollup WHERE bucket >= %(since)s AND bucket < %(until)s"
+        return f"SELECT * FROM {TABLE} WHERE {self.finer.summed().within}"  # noqa: S608 - constants
 
     @property
     def fold(self) -> str:
         """The statement that sums a period."""
-        each = self.summed()
-        return f"INSERT INTO {TABLE} ({each.columns}) {each.select(self.rows_within)}"  # noqa: S608
+        summed = self.summed()
+        return f"INSERT INTO {TABLE} ({summed.columns}) {summed.select(f'({self.rows_within})')}"
 
 
 KEY_DAY = Level("key", "day", DIMENSIONS, at_once=False)
@@ -150,25 +149,6 @@ class Span:
     first: datetime
     last: datetime
     whole_since: datetime | None = None
-
-
-def beginning(moment: datetime, grain: str) -> datetime:
-    """The beginning of the day or month (UTC) of a moment."""
-    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return day.replace(day=1) if grain == "month" else day
-
-
-def after(start: datetime, grain: str) -> datetime:
-    """The beginning of the next day or month."""
-    return start + timedelta(days=1) if grain == "day" else beginning(start + timedelta(days=32), "month")
-
-
-def each(grain: str, first: datetime, last: datetime) -> Iterator[datetime]:
-    """The beginnings of the days or months that have something of a time, both ends included."""
-    start = beginning(first, grain)
-    while start <= last:
-        yield start
-        start = after(start, grain)
 
 
 def lacking(level: Level, span: Span, has: Set[tuple[str, datetime]]) -> Iterator[datetime]:

@@ -390,37 +390,6 @@ class DayTotal(Tokens):
         return f"{self.bucket:%Y-%m-%d} {self.model}"
 
 
-class LevelSum(Measures):
-    """A row of a level (usage/levels.py): the columns that the level doesn't sum by are null. Partitioned by level.
-
-    Its unique index has all columns that may be null too, which Django's primary keys can't.
-    """
-
-    pk = models.CompositePrimaryKey("level", "bucket")
-    level = models.CharField(max_length=20)
-    bucket = models.DateTimeField()
-    customer = models.ForeignKey(Customer, on_delete=models.DO_NOTHING, null=True, related_name="+")
-    team = models.ForeignKey(Team, on_delete=models.DO_NOTHING, null=True, related_name="+")
-    virtual_key = models.ForeignKey(VirtualKey, on_delete=models.DO_NOTHING, null=True, related_name="+")
-    provider_key = models.ForeignKey(ProviderKey, on_delete=models.DO_NOTHING, null=True, related_name="+")
-    model = models.TextField(null=True)
-    status = models.CharField(max_length=30, null=True, choices=Status)
-    provider = models.TextField(null=True)
-    service_tier = models.TextField(null=True)
-    speed = models.TextField(null=True)
-    stream = models.BooleanField(null=True)
-    cost_centre = models.TextField(null=True)
-    project = models.TextField(null=True)
-
-    class Meta:
-        managed = False
-        db_table = "usage_levelsum"
-        default_permissions: ClassVar = ()
-
-    def __str__(self) -> str:
-        return f"{self.level} {self.bucket:%Y-%m-%d %H:%M}"
-
-
 class RollupState(models.Model):
     """The one row that says how far the roll-ups have read: all transactions below `xid`.
 

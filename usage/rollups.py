@@ -26,9 +26,9 @@ from django.utils import timezone
 
 from usage import moments
 from usage.alerts import Alert
+from usage.covering import after, beginning
 from usage.ledger_cells import ADMITTED, WRITTEN
-from usage.levels import BELOW_MONTHS, LEVELS, MONTHS, Level, Span, SummedPeriod, beginning, lacking
-from usage.levels import after as end_of
+from usage.levels import BELOW_MONTHS, LEVELS, MONTHS, Level, Span, SummedPeriod, lacking
 from usage.models import Rollup, RollupState
 from usage.owner_days import OWNER_DAYS
 from usage.summed import ROLLUPS, Summed
@@ -85,7 +85,7 @@ DIFFERENT_FURTHER = tuple(
     _different(each, ROLLUPS.stored)
     for each in (OWNER_DAYS, QUARTERS, DAYS, *(level.addition for level in BELOW_MONTHS))
 )
-DIFFERENT_MONTHS = {level: _different(level.addition, f"SELECT * FROM {level.rows_within} AS l") for level in MONTHS}
+DIFFERENT_MONTHS = {level: _different(level.summed(), level.rows_within) for level in MONTHS}
 DELETE_MONTHS = tuple(level.summed().delete for level in MONTHS)
 # The first day of which the ledger or the roll-ups have something.
 FIRST = """
@@ -277,7 +277,7 @@ def _sum_again(cursor: Any, given: dict[str, Any]) -> None:
 def _month(moment: datetime) -> dict[str, datetime]:
     """The beginning and the end of the month of a moment."""
     since = beginning(moment, "month")
-    return {"since": since, "until": end_of(since, "month")}
+    return {"since": since, "until": after(since, "month")}
 
 
 def _forget_months(cursor: Any, moment: datetime) -> None:
@@ -312,7 +312,7 @@ def _fold_one(level: Level) -> bool:
         start = next(lacking(level, span, has), None) if span is not None else None
         if start is None:
             return False
-        cursor.execute(level.fold, {"since": start, "until": end_of(start, level.grain)})
+        cursor.execute(level.fold, {"since": start, "until": after(start, level.grain)})
         SummedPeriod.objects.create(level=level.name, start=start)
     return True
 

@@ -25,7 +25,7 @@ def added(one: Sequence[Decimal], other: Sequence[Decimal], sign: int = 1) -> Sp
 
 
 def rounded(split: Sequence[Decimal], total: Decimal) -> Split:
-    """A split with the ledger's decimal places, whose sum is the rounded total: the largest part takes the difference."""
+    """A split with the ledger's decimal places, whose sum is the rounded total. The largest part takes what is left."""
     parts = [part.quantize(PLACES) for part in split]
     parts[parts.index(max(parts, key=abs))] += total - sum(parts)
     return parts

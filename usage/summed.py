@@ -1,7 +1,7 @@
 """Tables of sums: which rows they sum, how rows are added to them, and what is compared with them.
 
-`usage_rollup` sums the ledger (usage/cells.py says how); the others sum `usage_rollup` further, so that pages read fewer
-rows.
+`usage_rollup` sums the ledger (usage/ledger_cells.py says how). The others sum `usage_rollup` further, so that pages
+read fewer rows.
 """
 
 from __future__ import annotations

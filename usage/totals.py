@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from keys.visibility import visible
-from usage.models import Rollup
 from usage.measures import MEASURES, sums_of
+from usage.models import Rollup
 from usage.summed import Summed
 
 
