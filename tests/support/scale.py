@@ -76,8 +76,9 @@ INSERT INTO usage_summedperiod (level, start)
 SELECT DISTINCT '{level}', date_trunc('{grain}', bucket, 'UTC') FROM usage_rollup
 """
 SUMMED = (
-    f"WITH fresh AS ({WRITTEN.replace('%(start)s', chr(39) + '0' + chr(39)).replace('%(end)s', 'pg_current_xact_id()')}) "
-    f"{ROLLUPS.add_summed('fresh')}",
+    f"WITH fresh AS ({WRITTEN}) {ROLLUPS.add_summed('fresh')}".replace("%(start)s", "'0'").replace(
+        "%(end)s", "pg_current_xact_id()"
+    ),
     *(PERIODS.format(level=level.name, grain=level.grain) for level in LEVELS if level.has_periods),
     *(each.add("usage_rollup") for each in rollups.FURTHER),
 )
