@@ -5,7 +5,7 @@ An adjustment counts in the cell of its call. It takes an estimate back if it se
 
 from __future__ import annotations
 
-from usage.measures import BOUNDS, HISTOGRAMS, MEASURES, elements, sums_of
+from usage.measures import BOUNDS, FURTHER_MONEY, HISTOGRAMS, MEASURES, elements, sums_of
 from usage.summed import DIMENSIONS
 from usage.tokens import TOKEN_COLUMNS
 from usage.whose import whose
@@ -44,20 +44,20 @@ _ENTRIES = f"""
         CASE WHEN {_TIMED} THEN e.time_to_first_byte_ms END AS first_byte_ms,
         CASE WHEN {_TIMED} THEN {_class("e.duration_ms")} END AS duration_class,
         CASE WHEN {_TIMED} THEN {_class("e.time_to_first_byte_ms")} END AS first_byte_class,
-        CASE WHEN e.estimated THEN e.cost ELSE 0 END AS estimated_cost,
-        CASE WHEN e.estimated THEN coalesce(e.charge, e.cost) ELSE 0 END AS estimated_charge,
-        CASE WHEN e.price_flag = 'unpriced' THEN e.cost ELSE 0 END AS unpriced_cost,
-        CASE WHEN e.price_flag = 'unpriced' THEN coalesce(e.charge, e.cost) ELSE 0 END AS unpriced_charge,
+        CASE WHEN e.estimated THEN e.cost END AS estimated_cost,
+        CASE WHEN e.estimated THEN coalesce(e.charge, e.cost) END AS estimated_charge,
+        CASE WHEN e.price_flag = 'unpriced' THEN e.cost END AS unpriced_cost,
+        CASE WHEN e.price_flag = 'unpriced' THEN coalesce(e.charge, e.cost) END AS unpriced_charge,
         {_SPLITS.format("e")}
     FROM usage_ledgerentry e WHERE {{entries}}"""  # noqa: S608 - constants
 _SETTLED = "a.reason = 'late_settlement' AND NOT coalesce((a.detail ->> 'estimated')::boolean, false)"
 _ADJUSTMENTS = f"""
     SELECT {_CELL}, 0, 0, {_plain("a")}, 0, NULL, NULL, NULL, NULL, NULL,
-        CASE WHEN NOT e.estimated THEN 0 WHEN {_SETTLED} THEN -e.cost ELSE a.cost END,
-        CASE WHEN NOT e.estimated THEN 0 WHEN {_SETTLED} THEN -coalesce(e.charge, e.cost)
+        CASE WHEN NOT e.estimated THEN NULL WHEN {_SETTLED} THEN -e.cost ELSE a.cost END,
+        CASE WHEN NOT e.estimated THEN NULL WHEN {_SETTLED} THEN -coalesce(e.charge, e.cost)
             ELSE coalesce(a.charge, a.cost) END,
-        CASE WHEN e.price_flag = 'unpriced' THEN a.cost ELSE 0 END,
-        CASE WHEN e.price_flag = 'unpriced' THEN coalesce(a.charge, a.cost) ELSE 0 END,
+        CASE WHEN e.price_flag = 'unpriced' THEN a.cost END,
+        CASE WHEN e.price_flag = 'unpriced' THEN coalesce(a.charge, a.cost) END,
         {_SPLITS.format("a")}
     FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id WHERE {{adjustments}}"""  # noqa: S608
 _ROWS = f"{_ENTRIES} UNION ALL {_ADJUSTMENTS}"
@@ -76,8 +76,8 @@ _SUMS = {
         for name, of in (("our_errors", "ours"), ("caller_errors", "callers"), ("provider_errors", "theirs"))
     },
     "timed_calls": "count(f.first_byte_ms)",
-    **{name: f"coalesce(sum(f.{name}), 0)" for name in ("duration_ms", "first_byte_ms")},
-    **sums_of(("estimated_cost", "estimated_charge", "unpriced_cost", "unpriced_charge", "cost_split", "charge_split")),
+    **{name: f"coalesce(sum(f.{name}), 0)" for name in ("duration_ms", "first_byte_ms", *FURTHER_MONEY)},
+    **sums_of(("cost_split", "charge_split")),
     **{name: _histogram(name, of) for name, of in zip(HISTOGRAMS, ("duration_class", "first_byte_class"), strict=True)},
 }
 _CELLS = f"""

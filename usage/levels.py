@@ -99,6 +99,19 @@ class Level:
         return self.summed(f"JOIN usage_summedperiod p ON p.level = '{self.name}' AND p.start = {self.bucket}")
 
     @property
+    def cells(self) -> str:
+        """The sums of fresh cells by its dimensions and grain."""
+        cell = {"bucket": self.bucket, **{name: f"f.{name}" for name in self.dimensions}}
+        return Summed("", cell, sums_of(ALL_MEASURES)).select("fresh")
+
+    @property
+    def add_cells(self) -> str:
+        """The statement that adds these sums to what is there of the level."""
+        more = self.addition.more
+        listed = ", ".join(f"f.{name}" for name in ("bucket", *self.dimensions, *ALL_MEASURES))
+        return self.summed().insert(f"SELECT '{self.name}', {listed} FROM {self.by}_cells f {more}")  # noqa: S608
+
+    @property
     def rows_within(self) -> str:
         """What it sums of a time."""
         if self.finer is None:
@@ -115,7 +128,7 @@ class Level:
 KEY_DAY = Level("key", "day", DIMENSIONS, at_once=False)
 CALLER_DAY = Level("caller", "day", CALLERS)
 GROUP_HOUR = Level("group", "hour", GROUPS)
-GROUP_DAY = Level("group", "day", GROUPS, GROUP_HOUR)
+GROUP_DAY = Level("group", "day", GROUPS, GROUP_HOUR, at_once=False)
 TOTAL_QUARTER = Level("total", "quarter", TOTALS)
 TOTAL_HOUR = Level("total", "hour", TOTALS, TOTAL_QUARTER)
 TOTAL_DAY = Level("total", "day", TOTALS, TOTAL_HOUR)
@@ -130,9 +143,11 @@ LEVELS = (
     TOTAL_DAY,
     Level("key", "month", DIMENSIONS, KEY_DAY, at_once=False),
     Level("caller", "month", CALLERS, CALLER_DAY),
-    Level("group", "month", GROUPS, GROUP_DAY),
+    Level("group", "month", GROUPS, GROUP_DAY, at_once=False),
     Level("total", "month", TOTALS, TOTAL_DAY),
 )
+# The finest level of dimensions: what is rolled up is added up to it first, then to the others of these dimensions.
+FINEST = {"group": GROUP_HOUR, "caller": CALLER_DAY, "total": TOTAL_QUARTER}
 MONTHS = tuple(level for level in LEVELS if level.grain == "month")
 BELOW_MONTHS = tuple(level for level in LEVELS if level.grain != "month")
 

@@ -168,7 +168,7 @@ def recorded(row: LedgerEntry, adjustments: Iterable[Adjustment]) -> Recorded:
         if one.reason == reasons.LATE_SETTLEMENT:
             said |= {name: one.detail[name] for name in LATE if name in one.detail}
     counts = TokenCounts(*(getattr(row, name) + sum(getattr(one, name) for one in counted) for name in TOKEN_COLUMNS))
-    amounts = sum((amounts_of(one) for one in (row, *counted)), Amounts())
+    amounts = sum((amounts_of(one) for one in counted), amounts_of(row))
     has_charge = any(one.charge is not None for one in (row, *counted))
     repriced = any(one.reason == reasons.REPRICING for one in counted)
     return Recorded(row, said, amounts, counts, has_charge, repriced)

@@ -28,7 +28,7 @@ from usage import moments
 from usage.alerts import Alert
 from usage.covering import after, beginning
 from usage.ledger_cells import ADMITTED, WRITTEN
-from usage.levels import BELOW_MONTHS, LEVELS, MONTHS, Level, Span, SummedPeriod, lacking
+from usage.levels import BELOW_MONTHS, FINEST, LEVELS, MONTHS, Level, Span, SummedPeriod, lacking
 from usage.models import Rollup, RollupState
 from usage.owner_days import OWNER_DAYS
 from usage.summed import ROLLUPS, Summed
@@ -58,10 +58,22 @@ SELECT CASE WHEN (SELECT count(*) FROM part) < %(part)s THEN horizon.xid::text::
 FROM horizon
 """
 
-# The cells are added to every table.
+# The cells are added to every table; to levels of few dimensions by what they add up to.
+FEWER = {by: f"{by}_cells" for by in FINEST}
+ADDED = (
+    ROLLUPS.add_summed("fresh"),
+    OWNER_DAYS.add("fresh"),
+    *(each.add(FEWER["total"]) for each in (QUARTERS, DAYS)),
+    *(
+        level.add_cells if level in FINEST.values() else level.addition.add(FEWER.get(level.by, "fresh"))
+        for level in LEVELS
+    ),
+)
 ADD_ALL = ", ".join(
-    f"added_{number} AS ({added})"
-    for number, added in enumerate((ROLLUPS.add_summed("fresh"), *(each.add("fresh") for each in FURTHER)))
+    (
+        *(f"{FEWER[by]} AS MATERIALIZED ({level.cells})" for by, level in FINEST.items()),
+        *(f"added_{number} AS ({added})" for number, added in enumerate(ADDED)),
+    )
 )
 _ADD = "WITH fresh AS MATERIALIZED ({cells}), {all} SELECT coalesce(sum(written), 0)::bigint FROM fresh"
 ADD = _ADD.format(cells=WRITTEN, all=ADD_ALL)

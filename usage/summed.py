@@ -53,13 +53,14 @@ class Summed:
 
     def add(self, rows: str) -> str:
         """The statement that adds these rows' sums to what is there."""
-        return self._insert(self.select(rows))
+        return self.insert(self.select(rows))
 
     def add_summed(self, rows: str) -> str:
         """The same for rows that are sums of its cells already."""
-        return self._insert(f"SELECT {self.columns} FROM {rows}")  # noqa: S608
+        return self.insert(f"SELECT {self.columns} FROM {rows}")  # noqa: S608
 
-    def _insert(self, rows: str) -> str:
+    def insert(self, rows: str) -> str:
+        """The statement that adds what a query has in the order of the columns."""
         added = ", ".join(f"{name} = {plus(name)}" for name in self.measures)
         return (
             f"INSERT INTO {self.table} AS t ({self.columns}) {rows} "

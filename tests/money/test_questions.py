@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from keys.errors import Unusable
 from tests.support.ledger_rows import Cast, empty_ledger, make_cast, make_entry
 from usage import questions, rollups
 from usage.covering import QUARTER
@@ -283,7 +284,7 @@ def test_while_roll_ups_of_an_earlier_version_are_summed_again_only_later_ranges
 )
 def test_what_cannot_be_asked_is_said(changes):
     values = {"since": START, "until": START + QUARTER} | changes
-    with pytest.raises(questions.Unusable):
+    with pytest.raises(Unusable):
         ask(Question(**values))
 
 

@@ -170,7 +170,8 @@ def test_repricing_splits_the_difference_so_that_row_and_adjustment_are_the_new_
         cost_split=costs if split else None,
         price_version=price.version,
     )
-    own_prices.add(Price(sets="charge", model="*", percent=10, valid_from=None))
+    changes: dict[str, Any] = {"sets": "charge", "model": "*", "percent": 10, "valid_from": None}
+    own_prices.add(Price(**changes))
     repricing.reprice(LedgerEntry.objects.all(), Prices(datetime.now(UTC)), reason="contract", author="finance")
     row, adjustment = LedgerEntry.objects.get(), Adjustment.objects.get()
     new = splits.added(row.owed_split, adjustment.owed_split)

@@ -73,14 +73,16 @@ CROSS JOIN LATERAL (SELECT (ARRAY['claude-opus-5-5', 'claude-sonnet-5', 'claude-
 # What usage/rollups.py would add.
 PERIODS = """
 INSERT INTO usage_summedperiod (level, start)
-SELECT DISTINCT '{level}', date_trunc('{grain}', bucket, 'UTC') FROM usage_rollup
+SELECT DISTINCT '{level}', date_trunc('{grain}', bucket, 'UTC') FROM usage_rollup ON CONFLICT DO NOTHING
 """
-SUMMED = (
-    f"WITH fresh AS ({WRITTEN}) {ROLLUPS.add_summed('fresh')}".replace("%(start)s", "'0'").replace(
-        "%(end)s", "pg_current_xact_id()"
-    ),
-    *(PERIODS.format(level=level.name, grain=level.grain) for level in LEVELS if level.has_periods),
-    *(each.add("usage_rollup") for each in rollups.FURTHER),
+SUMMED = ";\n".join(
+    (
+        f"WITH fresh AS ({WRITTEN}) {ROLLUPS.add_summed('fresh')}".replace("%(start)s", "'0'").replace(
+            "%(end)s", "'18446744073709551615'"
+        ),
+        *(PERIODS.format(level=level.name, grain=level.grain) for level in LEVELS if level.has_periods),
+        *(each.add("usage_rollup") for each in rollups.FURTHER),
+    )
 )
 ALL_SUMMED = """
 UPDATE usage_rollupstate SET xid = pg_current_xact_id()::text, rolled_up_at = now() + interval '1 day';
@@ -138,8 +140,7 @@ def fill(link: psycopg.Connection, scale: Scale) -> None:
         link.execute(CALLS, values | {"first": first, "last": min(scale.calls, first + PART - 1)})
     for _, definition in indexes:
         link.execute(definition)
-    for statement in SUMMED:
-        link.execute(statement)
+    link.execute(SUMMED)
     link.execute(ALL_SUMMED)
     link.execute(BESIDE, values)
     link.execute("VACUUM ANALYZE")

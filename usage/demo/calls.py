@@ -219,8 +219,8 @@ WITH made AS MATERIALIZED ({ROWS}), written AS (
         thinking_tokens, cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens,
         web_search_requests, cost, cost_split)
     SELECT id, ended_at + interval '1 second' * floor(60 + 5400 * c6), reason,
-        CASE reason WHEN 'reconciliation' THEN 'finance' ELSE '' END, '{{}}', 0, -less, 0, 0, 0, 0, 0, -round(money, 12),
-        ARRAY[0, -round(money, 12)]
+        CASE reason WHEN 'reconciliation' THEN 'finance' ELSE '' END, '{{}}', 0, -less, 0, 0, 0, 0, 0,
+        -round(money, 12), ARRAY[0, -round(money, 12)]
     FROM corrected
 ), used AS (
     INSERT INTO usage_credentialuse AS u (credential, used_at, address)

@@ -5,7 +5,7 @@ New columns without a value need no rewrite of a table; each takes its lock for 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import django.contrib.postgres.fields
 from django.db import migrations, models
@@ -13,7 +13,7 @@ from django.db import migrations, models
 COLUMNS = ("cost_split", "charge_split")
 
 
-def split() -> django.contrib.postgres.fields.ArrayField:
+def split() -> django.contrib.postgres.fields.ArrayField[Any, Any]:
     return django.contrib.postgres.fields.ArrayField(
         base_field=models.DecimalField(decimal_places=12, max_digits=30), editable=False, null=True, size=None
     )

@@ -20,7 +20,7 @@ AMOUNTS = ("estimated_cost", "estimated_charge", "unpriced_cost", "unpriced_char
 TEXTS = ("provider", "service_tier", "speed", "cost_centre", "project")
 
 
-def array(of: models.Field[Any, Any]) -> django.contrib.postgres.fields.ArrayField:
+def array(of: models.Field[Any, Any]) -> django.contrib.postgres.fields.ArrayField[Any, Any]:
     return django.contrib.postgres.fields.ArrayField(base_field=of, null=True, size=None)
 
 
