@@ -14,7 +14,7 @@ RETURNS numeric[] LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN p_charge IS NULL THEN p_cost_split ELSE p_charge_split END
 $$;
 
--- The difference of two splits; null if there is none.
+-- The difference of two splits; null if both are null.
 CREATE FUNCTION usage_split_less(p_one numeric[], p_other numeric[]) RETURNS numeric[] LANGUAGE sql IMMUTABLE AS $$
     SELECT array_agg(coalesce(p_one[n], 0) - coalesce(p_other[n], 0) ORDER BY n)
     FROM generate_series(1, greatest(cardinality(p_one), cardinality(p_other))) AS n
