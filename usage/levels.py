@@ -15,14 +15,16 @@ from typing import ClassVar
 
 from django.db import models
 
-from usage.covering import after, each
+from usage.covering import GRAINS, after, each
 from usage.measures import ALL_MEASURES, sums_of
 from usage.summed import DIMENSIONS, Summed
 
 TABLE = "usage_levelsum"
-CALLERS = ("customer_id", "team_id", "virtual_key_id", "cost_centre", "project")
-GROUPS = ("customer_id", "team_id", "cost_centre", "project", "provider", "model", "status")
-TOTALS = ("provider", "provider_key_id", "model", "service_tier", "speed", "status", "stream")
+MODELS = ("provider", "model", "status")
+TOTALS = (*MODELS, "provider_key_id", "service_tier", "speed", "stream")
+OWNERS = ("customer_id", "team_id", "cost_centre", "project")
+CALLERS = (*OWNERS, "virtual_key_id")
+GROUPS = ("customer_id", "team_id", *MODELS)
 PERIODS = ("day", "month")
 
 
@@ -100,16 +102,19 @@ class Level:
 
     @property
     def cells(self) -> str:
-        """The sums of fresh cells by its dimensions and grain."""
+        """The sums of fresh cells by its dimensions and grain, and the name by which `add` finds them."""
         cell = {"bucket": self.bucket, **{name: f"f.{name}" for name in self.dimensions}}
-        return Summed("", cell, sums_of(ALL_MEASURES)).select("fresh")
+        summed = Summed("", cell, sums_of(ALL_MEASURES)).select("fresh")
+        return f"{self.by}_cells AS MATERIALIZED ({summed})"
 
     @property
-    def add_cells(self) -> str:
-        """The statement that adds these sums to what is there of the level."""
-        more = self.addition.more
-        listed = ", ".join(f"f.{name}" for name in ("bucket", *self.dimensions, *ALL_MEASURES))
-        return self.summed().insert(f"SELECT '{self.name}', {listed} FROM {self.by}_cells f {more}")  # noqa: S608
+    def add(self) -> str:
+        """The statement that adds fresh cells."""
+        by = FRESH.get(self.by, self.by)
+        if by in FEWER and self.name == FEWER[by].name:
+            listed = ", ".join(f"f.{name}" for name in ("bucket", *self.dimensions, *ALL_MEASURES))
+            return self.summed().insert(f"SELECT '{self.name}', {listed} FROM {by}_cells f")  # noqa: S608
+        return self.addition.add(f"{by}_cells" if by in FEWER else "fresh")
 
     @property
     def rows_within(self) -> str:
@@ -125,29 +130,30 @@ class Level:
         return f"INSERT INTO {TABLE} ({summed.columns}) {summed.select(f'({self.rows_within})')}"
 
 
-KEY_DAY = Level("key", "day", DIMENSIONS, at_once=False)
-CALLER_DAY = Level("caller", "day", CALLERS)
-GROUP_HOUR = Level("group", "hour", GROUPS)
-GROUP_DAY = Level("group", "day", GROUPS, GROUP_HOUR, at_once=False)
-TOTAL_QUARTER = Level("total", "quarter", TOTALS)
-TOTAL_HOUR = Level("total", "hour", TOTALS, TOTAL_QUARTER)
-TOTAL_DAY = Level("total", "day", TOTALS, TOTAL_HOUR)
+def _levels(by: str, dimensions: tuple[str, ...], *grains: str, at_once: bool = True) -> Iterator[Level]:
+    """The levels of these dimensions, the finest first. Each but the first sums the one before."""
+    finer = None
+    for grain in grains:
+        finer = Level(by, grain, dimensions, finer, at_once)
+        yield finer
+
+
 # A level comes after the one that it sums.
 LEVELS = (
-    GROUP_HOUR,
-    TOTAL_QUARTER,
-    TOTAL_HOUR,
-    KEY_DAY,
-    CALLER_DAY,
-    GROUP_DAY,
-    TOTAL_DAY,
-    Level("key", "month", DIMENSIONS, KEY_DAY, at_once=False),
-    Level("caller", "month", CALLERS, CALLER_DAY),
-    Level("group", "month", GROUPS, GROUP_DAY, at_once=False),
-    Level("total", "month", TOTALS, TOTAL_DAY),
+    *_levels("model", MODELS, *GRAINS),
+    *_levels("owner", OWNERS, "hour", "day", "month"),
+    *_levels("total", TOTALS, *GRAINS),
+    *_levels("group", GROUPS, "hour", "day", "month", at_once=False),
+    *_levels("caller", CALLERS, "day", "month"),
+    *_levels("key", DIMENSIONS, "day", "month", at_once=False),
 )
-# The finest level of dimensions: what is rolled up is added up to it first, then to the others of these dimensions.
-FINEST = {"group": GROUP_HOUR, "caller": CALLER_DAY, "total": TOTAL_QUARTER}
+# What fresh cells are added up to first: the levels of their dimensions, or of some of them, sum that.
+FEWER = {
+    "caller": Level("caller", "hour", CALLERS),
+    "group": Level("group", "hour", GROUPS),
+    "total": Level("total", "quarter", TOTALS),
+}
+FRESH = {"model": "total", "owner": "caller"}
 MONTHS = tuple(level for level in LEVELS if level.grain == "month")
 BELOW_MONTHS = tuple(level for level in LEVELS if level.grain != "month")
 

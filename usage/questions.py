@@ -50,7 +50,7 @@ DIMENSIONS = {
 MOST_ROWS = 100_000
 # The same folding as keys.model_names.fold: the ledger keeps a model's name as it was written.
 FOLDED_MODEL = Lower(Collate("model", "C"))
-OWNERS = ("customer_id", "team_id", "virtual_key_id")
+SCOPES = ("customer_id", "team_id", "virtual_key_id")
 # While the ledger is summed again, an answer may have to be read once more.
 TRIES = 5
 
@@ -211,7 +211,7 @@ def _source(by: str) -> Source:
 
 
 # Those with the fewest rows first.
-SOURCES = tuple(_source(by) for by in ("total", "group", "caller", "key"))
+SOURCES = tuple(_source(by) for by in ("model", "owner", "total", "group", "caller", "key"))
 
 
 def ask(question: Question, user: Any = None) -> Answer:
@@ -240,7 +240,7 @@ def _answer(question: Question, user: Any) -> Answer:
         scope = rows.query.sql_with_params()[0].partition(" WHERE ")[2]
     except EmptyResultSet:
         return Answer([], 0, "")
-    needs = question.needs | {name for name in OWNERS if f'"{name}"' in scope}
+    needs = question.needs | {name for name in SCOPES if f'"{name}"' in scope}
     source = next(each for each in SOURCES if needs <= set(each.dimensions))
     periods = question.periods()
     plan = _plan(source, periods)

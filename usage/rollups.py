@@ -28,7 +28,7 @@ from usage import moments
 from usage.alerts import Alert
 from usage.covering import after, beginning
 from usage.ledger_cells import ADMITTED, WRITTEN
-from usage.levels import BELOW_MONTHS, FINEST, LEVELS, MONTHS, Level, Span, SummedPeriod, lacking
+from usage.levels import BELOW_MONTHS, FEWER, LEVELS, MONTHS, Level, Span, SummedPeriod, lacking
 from usage.models import Rollup, RollupState
 from usage.owner_days import OWNER_DAYS
 from usage.summed import ROLLUPS, Summed
@@ -59,19 +59,15 @@ FROM horizon
 """
 
 # The cells are added to every table; to levels of few dimensions by what they add up to.
-FEWER = {by: f"{by}_cells" for by in FINEST}
 ADDED = (
     ROLLUPS.add_summed("fresh"),
     OWNER_DAYS.add("fresh"),
-    *(each.add(FEWER["total"]) for each in (QUARTERS, DAYS)),
-    *(
-        level.add_cells if level in FINEST.values() else level.addition.add(FEWER.get(level.by, "fresh"))
-        for level in LEVELS
-    ),
+    *(each.add("total_cells") for each in (QUARTERS, DAYS)),
+    *(level.add for level in LEVELS),
 )
 ADD_ALL = ", ".join(
     (
-        *(f"{FEWER[by]} AS MATERIALIZED ({level.cells})" for by, level in FINEST.items()),
+        *(level.cells for level in FEWER.values()),
         *(f"added_{number} AS ({added})" for number, added in enumerate(ADDED)),
     )
 )
@@ -122,11 +118,8 @@ def roll_up() -> int:
 
 def fold() -> int:
     """Sum the days and months that levels lack and can have by now, each in a transaction; return how many."""
-    count = 0
-    for level in LEVELS:
-        while level.has_periods and _fold_one(level):
-            count += 1
-    return count
+    # Days aren't taken away from levels, so what a month needs is there still when its turn comes.
+    return sum(_fold(level, start) for level in LEVELS if level.has_periods for start in _lacking(level))
 
 
 def complete(seconds: float = 0) -> bool:
@@ -316,15 +309,20 @@ def _rebuild_months(day: date) -> Difference | None:
     return Difference(since, cells, Decimal(0), Decimal(0))
 
 
-def _fold_one(level: Level) -> bool:
-    """Sum the first period that a level lacks and can have; return whether there was one."""
+def _lacking(level: Level) -> list[datetime]:
+    """The periods that a level lacks and can have."""
+    state = RollupState.objects.get()
+    span = _span(state)
+    names = [level.name, *([level.finer.name] if level.finer is not None else [])]
+    has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
+    return list(lacking(level, span, has)) if span is not None else []
+
+
+def _fold(level: Level, start: datetime) -> bool:
+    """Sum a period of a level; return False if another process has done it meanwhile."""
     with transaction.atomic(), connection.cursor() as cursor:
-        state = _lock()
-        span = _span(state)
-        names = [level.name, *([level.finer.name] if level.finer is not None else [])]
-        has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
-        start = next(lacking(level, span, has), None) if span is not None else None
-        if start is None:
+        _lock()
+        if SummedPeriod.objects.filter(level=level.name, start=start).exists():
             return False
         cursor.execute(level.fold, {"since": start, "until": after(start, level.grain)})
         SummedPeriod.objects.create(level=level.name, start=start)

@@ -234,7 +234,7 @@ def test_any_question_is_answered_as_the_ledger_says(filled):
     assert SummedPeriod.objects.filter(level="key_month").exists()
     check(filled, 120)
     whole = ask(Question(START, START + timedelta(days=DAYS)))
-    assert (whole.level, whole.lines[0].values["calls"]) == ("total", LedgerEntry.objects.count())
+    assert (whole.level, whole.lines[0].values["calls"]) == ("model", LedgerEntry.objects.count())
 
 
 def test_answers_are_the_same_whichever_days_and_months_are_there(filled):

@@ -212,13 +212,8 @@ def wrong_day(cast):
 
 
 LEVELS_OF_THREE_DAYS = (
-    "group_hour",
-    "total_quarter",
-    "key_day",
-    "group_day",
-    "caller_month",
-    "group_month",
-    "total_month",
+    *("group_hour", "total_quarter", "model_hour", "key_day", "group_day", "owner_day"),
+    *("caller_month", "owner_month", "total_month"),
 )
 FURTHER = (wrong_owner, wrong_quarter, wrong_day, lost_day, *map(wrong_level, LEVELS_OF_THREE_DAYS))
 ROLLED_UP = (wrong_split, wrong_histogram, wrong_fault)

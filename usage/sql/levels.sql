@@ -53,8 +53,9 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY[
-        'key_day', 'key_month', 'caller_day', 'caller_month', 'group_hour', 'group_day', 'group_month', 'total_quarter',
-        'total_hour', 'total_day', 'total_month'
+        'key_day', 'key_month', 'caller_day', 'caller_month', 'group_hour', 'group_day', 'group_month', 'owner_hour',
+        'owner_day', 'owner_month', 'total_quarter', 'total_hour', 'total_day', 'total_month', 'model_quarter',
+        'model_hour', 'model_day', 'model_month'
     ] LOOP
         -- Rows of the current day and month change with every roll-up.
         EXECUTE format(
@@ -66,7 +67,8 @@ BEGIN
         EXECUTE format('CREATE INDEX ON %I (virtual_key_id, bucket)', 'usage_levelsum_' || name);
     END LOOP;
     FOREACH name IN ARRAY ARRAY[
-        'key_day', 'key_month', 'caller_day', 'caller_month', 'group_hour', 'group_day', 'group_month'
+        'key_day', 'key_month', 'caller_day', 'caller_month', 'group_hour', 'group_day', 'group_month', 'owner_hour',
+        'owner_day', 'owner_month'
     ] LOOP
         EXECUTE format('CREATE INDEX ON %I (customer_id, bucket)', 'usage_levelsum_' || name);
         EXECUTE format('CREATE INDEX ON %I (team_id, bucket)', 'usage_levelsum_' || name);
