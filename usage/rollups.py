@@ -342,11 +342,11 @@ def _span(state: RollupState) -> Span | None:
 def _complete_day() -> bool:
     """Sum the latest day again that isn't whole; return whether all are whole."""
     with transaction.atomic(), connection.cursor() as cursor:
-        state, first = _lock(), _first_day()
+        state = _lock()
         if state.whole_since is None:
             return True
         day = _day((state.whole_since - timedelta(microseconds=1)).astimezone(UTC).date())
-        if first is None or day["since"].date() < first:
+        if not Rollup.objects.filter(bucket__lt=day["until"]).exists():
             RollupState.objects.update(whole_since=None)
             return True
         _sum_again(cursor, day | {"end": state.xid})
