@@ -42,6 +42,7 @@ app.autodiscover_tasks()
 app.conf.beat_schedule = {
     "roll the ledger up": {"task": "usage.tasks.roll_up", "schedule": crontab(minute=5)},
     "check an hour of the roll-ups": {"task": "usage.tasks.check_rollups", "schedule": crontab(minute="2-59/10")},
+    "sum roll-ups of earlier versions again": {"task": "usage.tasks.complete_rollups", "schedule": 60.0},
     "take over from dead processes": {"task": "usage.tasks.reap", "schedule": 60.0},
     "deliver alerts": {"task": "usage.tasks.deliver_alerts", "schedule": 30.0},
     "tell of keys that expire": {"task": "usage.tasks.tell_of_expiries", "schedule": 600.0},

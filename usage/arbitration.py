@@ -109,7 +109,8 @@ class UsageColumns(msgspec.Struct, kw_only=True):
 class Settlement(UsageColumns, kw_only=True):
     """How a call ended: the columns of its ledger row that don't come from its hold.
 
-    `cost` is what the provider charges, `charge` what the owner pays; None: the same.
+    `cost` is what the provider charges, `charge` what the owner pays; None: the same. `cost_split`, `charge_split`:
+    their parts by category (usage/splits.py); None: they aren't split, or the charge is the cost.
     """
 
     id: UUID
@@ -126,6 +127,8 @@ class Settlement(UsageColumns, kw_only=True):
     speed: str = ""
     inference_geo: str = ""
     charge: Decimal | None = None
+    cost_split: list[Decimal] | None = None
+    charge_split: list[Decimal] | None = None
     currency: str = "USD"
     price_version: str = ""
     price_flag: str = ""

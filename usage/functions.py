@@ -59,6 +59,7 @@ SHAPES: dict[str, type[msgspec.Struct]] = {
     "settlement": Settlement,
 }
 SQL_TYPES = {UUID: "uuid", int: "bigint", Decimal: "numeric(30, 12)", str: "text", bool: "boolean"}
+LISTS: dict[Any, str] = {list[Decimal]: "numeric[]"}
 PLACEHOLDER = re.compile(r"\{\{(\w+): (.+?)\}\}")
 
 
@@ -79,7 +80,7 @@ def columns(shape: type[msgspec.Struct]) -> dict[str, str]:
 def _sql_type(hint: Any) -> str:
     if isinstance(hint, types.UnionType):
         hint = next(each for each in typing.get_args(hint) if each is not type(None))
-    return SQL_TYPES.get(hint, "jsonb")
+    return LISTS.get(hint) or SQL_TYPES.get(hint, "jsonb")
 
 
 def _defaults(shape: type[msgspec.Struct]) -> dict[str, str]:

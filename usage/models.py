@@ -9,6 +9,7 @@ import uuid
 from decimal import Decimal
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Coalesce, Now
 
@@ -20,9 +21,11 @@ from usage.budgets import Budget, Limit, LimitState, Override, TopUp, Window
 from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.key_rules import KeyRules
+from usage.levels import SummedPeriod
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
 from usage.price_tables import ExchangeRate, Price
+from usage.refusal_rows import Refusal
 from usage.retained import Retained
 from usage.workers import Worker
 
@@ -41,7 +44,9 @@ __all__ = [
     "Overrun",
     "OwnerDay",
     "Price",
+    "Refusal",
     "Retained",
+    "SummedPeriod",
     "TopUp",
     "Window",
     "Worker",
@@ -182,7 +187,23 @@ class Tokens(models.Model):
         return self.cost if self.charge is None else self.charge
 
 
-class LedgerEntry(Call, Tokens):
+class Split(models.Model):
+    """The parts of an amount by category (usage/splits.py). Null: it isn't split, or the charge is the cost."""
+
+    cost_split = ArrayField(models.DecimalField(max_digits=30, decimal_places=12), null=True, editable=False)
+    charge_split = ArrayField(models.DecimalField(max_digits=30, decimal_places=12), null=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def owed_split(self) -> list[Decimal]:
+        """What the owner pays, by category; empty: it isn't split."""
+        split: list[Decimal] | None = self.cost_split if self.charge is None else self.charge_split  # type: ignore[attr-defined]
+        return split or []
+
+
+class LedgerEntry(Call, Tokens, Split):
     """One call that reached a provider and may have cost something: inserted once, by settlement, and never edited.
 
     Partitioned by month over `id`, which is the UUIDv7 of the call's admission. `xid` is the transaction that wrote
@@ -225,7 +246,7 @@ class LedgerEntry(Call, Tokens):
         return str(self.id)
 
 
-class Adjustment(Tokens):
+class Adjustment(Tokens, Split):
     """A correction of a ledger row: the differences, which are added to the row. Append-only."""
 
     class Reason(models.TextChoices):
@@ -251,8 +272,33 @@ class Adjustment(Tokens):
         return f"{self.entry_id} {self.reason}"
 
 
-class Rollup(Tokens):
-    """The number and cost of calls in a quarter of an hour (UTC, by admission), by caller, model and outcome."""
+class Measures(Tokens):
+    """What roll-ups measure besides tokens and money (usage/measures.py)."""
+
+    calls = models.BigIntegerField(default=0)
+    estimated_calls = models.BigIntegerField(default=0)
+    unpriced_calls = models.BigIntegerField(default=0, db_default=0)
+    our_errors = models.BigIntegerField(default=0, db_default=0)
+    caller_errors = models.BigIntegerField(default=0, db_default=0)
+    provider_errors = models.BigIntegerField(default=0, db_default=0)
+    timed_calls = models.BigIntegerField(default=0, db_default=0)
+    duration_ms = models.BigIntegerField(default=0, db_default=0)
+    first_byte_ms = models.BigIntegerField(default=0, db_default=0)
+    estimated_cost = models.DecimalField(max_digits=30, decimal_places=12, default=0, db_default=0)
+    estimated_charge = models.DecimalField(max_digits=30, decimal_places=12, default=0, db_default=0)
+    unpriced_cost = models.DecimalField(max_digits=30, decimal_places=12, default=0, db_default=0)
+    unpriced_charge = models.DecimalField(max_digits=30, decimal_places=12, default=0, db_default=0)
+    cost_split = ArrayField(models.DecimalField(max_digits=30, decimal_places=12), null=True)
+    charge_split = ArrayField(models.DecimalField(max_digits=30, decimal_places=12), null=True)
+    durations = ArrayField(models.BigIntegerField(), null=True)
+    first_bytes = ArrayField(models.BigIntegerField(), null=True)
+
+    class Meta:
+        abstract = True
+
+
+class Rollup(Measures):
+    """What calls of a quarter of an hour (UTC, by admission) were, by caller, place and outcome."""
 
     bucket = models.DateTimeField()
     customer = models.ForeignKey(
@@ -267,8 +313,12 @@ class Rollup(Tokens):
     )
     model = models.TextField()
     status = models.CharField(max_length=30, choices=Status)
-    calls = models.BigIntegerField(default=0)
-    estimated_calls = models.BigIntegerField(default=0)
+    provider = models.TextField(default="", db_default="")
+    service_tier = models.TextField(default="", db_default="")
+    speed = models.TextField(default="", db_default="")
+    stream = models.BooleanField(default=False, db_default=False)
+    cost_centre = models.TextField(default="", db_default="")
+    project = models.TextField(default="", db_default="")
 
     class Meta:
         indexes: ClassVar = [
@@ -277,7 +327,10 @@ class Rollup(Tokens):
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["bucket", "customer", "team", "virtual_key", "provider_key", "model", "status"],
+                fields=[
+                    *("bucket", "customer", "team", "virtual_key", "provider_key", "model", "status"),
+                    *("provider", "service_tier", "speed", "stream", "cost_centre", "project"),
+                ],
                 name="usage_rollup_cell",
                 nulls_distinct=False,
             )
@@ -338,55 +391,17 @@ class DayTotal(Tokens):
 
 
 class RollupState(models.Model):
-    """The one row that says how far the roll-ups have read: all transactions below `xid`."""
+    """The one row that says how far the roll-ups have read: all transactions below `xid`.
+
+    `whole_since`: those from then on have all dimensions and measures; null: all have. `rebuilt` changes whenever rows
+    are deleted and summed again.
+    """
 
     id = models.SmallAutoField(primary_key=True)
     xid = models.TextField(default="0")
     rolled_up_at = models.DateTimeField(null=True)
+    whole_since = models.DateTimeField(null=True)
+    rebuilt = models.BigIntegerField(default=0, db_default=0)
 
     def __str__(self) -> str:
         return f"below {self.xid}"
-
-
-class Refusal(models.Model):
-    """A call that the gateway refused. It cost nothing and has no ledger row, but support can find it by its request
-    id.
-
-    In a storm, the first few calls have their own rows. Further calls with the same reason and key are counted in one
-    row for each `minute`, which describes the last of them. `facts`: the values from which a budget's or limit's
-    refusal is worded in any language (usage/arbiter/admissions.sql; `max_tokens` with which the call would fit).
-    """
-
-    id = models.UUIDField(primary_key=True)
-    refused_at = models.DateTimeField(db_index=True)
-    http_status = models.SmallIntegerField()
-    error_type = models.CharField(max_length=40)
-    reason = models.CharField(max_length=40)
-    message = models.TextField()
-    endpoint = models.CharField(max_length=40)
-    credential_hint = models.CharField(max_length=40, blank=True)
-    virtual_key = models.ForeignKey(
-        VirtualKey, on_delete=models.DO_NOTHING, db_constraint=False, null=True, related_name="+"
-    )
-    requested_model = models.TextField(blank=True)
-    facts = models.JSONField(null=True)
-    minute = models.DateTimeField(null=True)
-    count = models.BigIntegerField(default=1, db_default=1)
-
-    class Meta:
-        ordering: ClassVar = ["-refused_at"]
-        indexes: ClassVar = [
-            models.Index(fields=["virtual_key", "refused_at"], name="usage_refusal_of_key"),
-            models.Index(fields=["reason", "refused_at"], name="usage_refusal_by_reason"),
-        ]
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["minute", "reason", "virtual_key"],
-                name="usage_refusal_counted",
-                condition=models.Q(minute__isnull=False),
-                nulls_distinct=False,
-            )
-        ]
-
-    def __str__(self) -> str:
-        return str(self.id)

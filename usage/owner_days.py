@@ -17,7 +17,8 @@ from django.db.models import F, Sum
 from django.db.models.functions import Collate, Lower
 from django.utils import timezone
 
-from usage.summed import WITHIN_DAYS, Summed, value
+from usage.measures import value
+from usage.summed import WITHIN_DAYS, Summed
 
 # Models that a page lists; the others are added up.
 MODELS = 10

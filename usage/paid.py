@@ -19,6 +19,7 @@ def seen_by(user: Any, row: LedgerEntry) -> LedgerEntry:
 
 def as_paid(row: LedgerEntry) -> LedgerEntry:
     """Make what the owner pays the row's only amount, also in its attempts and iterations. The row isn't saved."""
+    row.cost_split, row.charge_split = row.owed_split, None
     row.cost, row.charge = row.owed, None
     row.attempts, row.iterations = ([_as_paid(part) for part in parts] for parts in (row.attempts, row.iterations))
     return row
@@ -26,6 +27,7 @@ def as_paid(row: LedgerEntry) -> LedgerEntry:
 
 def adjustment_as_paid(row: Adjustment) -> Adjustment:
     """The same for an adjustment."""
+    row.cost_split, row.charge_split = row.owed_split, None
     row.cost, row.charge = row.owed, None
     return row
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Literal
 
+from usage import splits
+from usage.splits import NONE
 from usage.tokens import TokenCounts
 
 Flag = Literal["", "similar", "unpriced"]
 
 PLACES = Decimal("0.000000000001")
+MILLIONTH = Decimal("0.000001")
 BATCH = Decimal("0.5")
 RESIDENCY = Decimal("1.1")
 # The factor for a model without a fast price in the catalogue. Every listed fast price is twice the standard one.
@@ -34,15 +37,15 @@ class Rates:
     cache_write_5m: Decimal
     cache_write_1h: Decimal
 
-    def token_cost(self, counts: TokenCounts) -> Decimal:
-        """The cost of these tokens in USD."""
-        return (
-            self.input * counts.input_tokens
-            + self.output * counts.output_tokens
-            + self.cache_read * counts.cache_read_input_tokens
-            + self.cache_write_5m * counts.cache_creation_5m_input_tokens
-            + self.cache_write_1h * counts.cache_creation_1h_input_tokens
-        ).scaleb(-6)
+    def token_costs(self, counts: TokenCounts, factor: Decimal) -> list[Decimal]:
+        """USD by category (the first of `CATEGORIES`), at these rates times `factor`, which is a price per token."""
+        return [
+            self.input * counts.input_tokens * factor,
+            self.output * counts.output_tokens * factor,
+            self.cache_read * counts.cache_read_input_tokens * factor,
+            self.cache_write_5m * counts.cache_creation_5m_input_tokens * factor,
+            self.cache_write_1h * counts.cache_creation_1h_input_tokens * factor,
+        ]
 
     def times(self, factor: Decimal) -> Rates:
         """These rates, multiplied by `factor`."""
@@ -105,8 +108,22 @@ class ModelPrice(Rates):
         inference_geo: str = "",
         steps: int = 1,
     ) -> Decimal:
-        """USD for one iteration of a call, without `flat`. Tiers depend on the prompt of one iteration, not on the
-        sum of several.
+        """USD for one iteration of a call, without `flat`: the sum of its `costs`."""
+        return sum(
+            self.costs(counts, speed=speed, service_tier=service_tier, inference_geo=inference_geo, steps=steps), NONE
+        )
+
+    def costs(
+        self,
+        counts: TokenCounts,
+        *,
+        speed: str = "",
+        service_tier: str = "",
+        inference_geo: str = "",
+        steps: int = 1,
+    ) -> list[Decimal]:
+        """USD by category (`CATEGORIES`, without `flat`) for one iteration of a call. Tiers depend on the prompt of one
+        iteration, not on the sum of several.
 
         `speed`, `service_tier` and `inference_geo` are the response's. Batches and fast mode don't combine. If the
         provider reported only the sum of several iterations, `steps` is their number.
@@ -117,15 +134,16 @@ class ModelPrice(Rates):
             rates, batch = self.at(counts.prompt_tokens // steps), service_tier == "batch"
         # OpenRouter calls fast mode a tier of Anthropic's models. Elsewhere, tiers have prices of their own.
         fast = speed == "fast" or (service_tier == "fast" and not self.tier_rates)
-        billed = (self.fast or rates.times(FAST)) if fast and not batch else rates
-        tokens = billed.token_cost(counts)
-        if batch:
-            tokens *= BATCH
+        factor = MILLIONTH * BATCH if batch else MILLIONTH
         if self.residency and inference_geo == "us":
-            tokens *= RESIDENCY
-        total = tokens + self.web_search * counts.web_search_requests
+            factor *= RESIDENCY
+        if fast and not batch:
+            rates = self.fast or rates.times(FAST)
+        costs = rates.token_costs(counts, factor)
+        costs.append(self.web_search * counts.web_search_requests)
+        total = sum(costs, NONE)
         # Only an own price with many decimal places, halved and raised by a tenth, has more than twelve.
-        return total if int(total.as_tuple().exponent) >= -12 else total.quantize(PLACES)
+        return costs if int(total.as_tuple().exponent) >= -12 else splits.rounded(costs, total.quantize(PLACES))
 
     def for_tier(self, tier: str) -> ModelPrice:
         """The price of a service tier: the listed one, else a multiple of the standard price, flagged as unpriced."""

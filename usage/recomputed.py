@@ -6,14 +6,16 @@ from the row: its attempts, the iterations of the last one, and the mode that th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from keys import provider_kinds
+from usage import splits
 from usage.models import Adjustment, LedgerEntry
 from usage.pricing import ModelPrice, Owner, UnpricedModel
+from usage.splits import NONE
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 # What a settlement that came late says instead of the row of the interrupted call.
@@ -25,16 +27,25 @@ PriceOf = Callable[[str, str], ModelPrice]
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """USD that the provider charges, and that the owner pays; `versions`: of the prices of which they are made."""
+    """USD that the provider charges, and that the owner pays, with their parts by category (usage/splits.py);
+    `versions`: of the prices of which they are made."""
 
     cost: Decimal = Decimal(0)
     owed: Decimal = Decimal(0)
     versions: tuple[str, ...] = ()
     differs: bool = False
+    cost_split: Sequence[Decimal] = ()
+    owed_split: Sequence[Decimal] = ()
 
     def __add__(self, other: Amounts) -> Amounts:
-        versions = tuple(dict.fromkeys((*self.versions, *other.versions)))
-        return Amounts(self.cost + other.cost, self.owed + other.owed, versions, self.differs or other.differs)
+        return Amounts(
+            self.cost + other.cost,
+            self.owed + other.owed,
+            tuple(dict.fromkeys((*self.versions, *other.versions))),
+            self.differs or other.differs,
+            splits.added(self.cost_split, other.cost_split),
+            splits.added(self.owed_split, other.owed_split),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +109,11 @@ class Recorded:
         if part.free:
             return Amounts(versions=(version,), differs=price.charged is not None)
         mode = {name: self.said[name] for name in ("speed", "service_tier", "inference_geo")}
-        cost, owed = (each.cost(part.counts, steps=part.steps, **mode) for each in (price, price.owed))
+        cost, owed = (each.costs(part.counts, steps=part.steps, **mode) for each in (price, price.owed))
         if part.flat:
-            cost, owed = cost + price.flat, owed + price.owed.flat
-        return Amounts(cost, owed, (version,), price.charged is not None)
+            cost.append(price.flat)
+            owed.append(price.owed.flat)
+        return Amounts(sum(cost, NONE), sum(owed, NONE), (version,), price.charged is not None, cost, owed)
 
     def is_regular(self, price_of: PriceOf) -> bool:
         """Whether its amounts follow from its tokens. Not those of an attempt that was charged its ceiling, or of an
@@ -130,6 +142,11 @@ class Part:
     flat: bool = False
 
 
+def amounts_of(row: LedgerEntry | Adjustment) -> Amounts:
+    """What a row or an adjustment says."""
+    return Amounts(row.cost, row.owed, cost_split=row.cost_split or (), owed_split=row.owed_split)
+
+
 def counts_of(said: Mapping[str, Any]) -> TokenCounts:
     """The tokens of an attempt or iteration, of which the row names only those that it used."""
     return TokenCounts(*(int(said.get(name) or 0) for name in TOKEN_COLUMNS))
@@ -151,7 +168,7 @@ def recorded(row: LedgerEntry, adjustments: Iterable[Adjustment]) -> Recorded:
         if one.reason == reasons.LATE_SETTLEMENT:
             said |= {name: one.detail[name] for name in LATE if name in one.detail}
     counts = TokenCounts(*(getattr(row, name) + sum(getattr(one, name) for one in counted) for name in TOKEN_COLUMNS))
-    amounts = Amounts(row.cost + sum(one.cost for one in counted), row.owed + sum(one.owed for one in counted))
+    amounts = sum((amounts_of(one) for one in counted), amounts_of(row))
     has_charge = any(one.charge is not None for one in (row, *counted))
     repriced = any(one.reason == reasons.REPRICING for one in counted)
     return Recorded(row, said, amounts, counts, has_charge, repriced)

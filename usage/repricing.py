@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from keys.model_names import fold
+from usage import splits
 from usage.models import Adjustment, LedgerEntry
 from usage.price_rows import BEGINNING
 from usage.pricing import ModelPrice, PriceBook, UnpricedModel, load_price_book
@@ -165,7 +166,7 @@ def judge(page: list[Recorded], prices: Prices, outcome: Outcome) -> list[tuple[
     changed = []
     for call in page:
         outcome.read += 1
-        if call.amounts == Amounts() and call.counts.prompt_tokens + call.counts.output_tokens == 0:
+        if not (call.amounts.cost or call.amounts.owed or call.counts.prompt_tokens + call.counts.output_tokens):
             continue  # nothing was billed
         if is_closed(call.row):
             outcome.closed += 1
@@ -196,4 +197,6 @@ def adjustment(call: Recorded, new: Amounts, reason: str, author: str) -> Adjust
         detail=detail,
         cost=new.cost - call.amounts.cost,
         charge=new.owed - call.amounts.owed if both else None,
+        cost_split=splits.added(new.cost_split, call.amounts.cost_split, -1),
+        charge_split=splits.added(new.owed_split, call.amounts.owed_split, -1) if both else None,
     )

@@ -1,14 +1,19 @@
-"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission), per owner and day
-(usage/owner_days.py), and without callers (usage/totals.py). Reports read nothing else.
+"""Roll-ups: the ledger summed per quarter of an hour (UTC, by time of admission; usage/ledger_cells.py), per owner and
+day (usage/owner_days.py), without callers (usage/totals.py), and by several levels (usage/levels.py). Reports read
+nothing else.
 
 Rows are added in the order of the transactions that wrote them: a row is added once its transaction is older than every
 running one. Ids and timestamps can't be used for that, because rows are committed in another order than their calls are
 admitted.
+
+Roll-ups of earlier versions have fewer dimensions and measures. They are summed again in the background, a day in a
+transaction, the latest day first (`complete`): all of them from `RollupState.whole_since` on are whole.
 """
 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -16,66 +21,59 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Exists
+from django.db.models import Exists, F
 from django.utils import timezone
 
 from usage import moments
 from usage.alerts import Alert
+from usage.covering import after, beginning
+from usage.ledger_cells import ADMITTED, WRITTEN
+from usage.levels import BELOW_MONTHS, FEWER, LEVELS, MONTHS, Level, Span, SummedPeriod, lacking
 from usage.models import Rollup, RollupState
 from usage.owner_days import OWNER_DAYS
 from usage.summed import ROLLUPS, Summed
-from usage.tokens import TOKEN_COLUMNS
 from usage.totals import DAYS, QUARTERS
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
 PART = 20_000
 
-# Tables that sum the roll-ups further, and all.
-FURTHER = (OWNER_DAYS, QUARTERS, DAYS)
+# What sums the roll-ups further, and all of it.
+FURTHER = (OWNER_DAYS, QUARTERS, DAYS, *(level.addition for level in LEVELS))
 TABLES = (ROLLUPS, *FURTHER)
 
 # The end (exclusive) of the next part, which starts at the first transaction that isn't rolled up yet.
 NEXT_PART = """
 WITH horizon AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid),
 part AS (
-    SELECT l.xid FROM usage_ledgerentry l, horizon
-    WHERE l.xid >= %(start)s::xid8 AND l.xid < horizon.xid ORDER BY l.xid LIMIT %(part)s
+    SELECT xid FROM (
+        (SELECT l.xid FROM usage_ledgerentry l, horizon
+        WHERE l.xid >= %(start)s::xid8 AND l.xid < horizon.xid ORDER BY l.xid LIMIT %(part)s)
+        UNION ALL
+        (SELECT a.xid FROM usage_adjustment a, horizon
+        WHERE a.xid >= %(start)s::xid8 AND a.xid < horizon.xid ORDER BY a.xid LIMIT %(part)s)
+    ) AS written ORDER BY xid LIMIT %(part)s
 )
 SELECT CASE WHEN (SELECT count(*) FROM part) < %(part)s THEN horizon.xid::text::numeric
     ELSE (SELECT max(xid::text::numeric) FROM part) + 1 END
 FROM horizon
 """
 
-
-def _sum(alias: str) -> str:
-    return ", ".join(f"{alias}.{column}" for column in (*TOKEN_COLUMNS, "cost", "charge"))
-
-
-# Rows of the ledger and of its adjustments, as roll-ups count them; {entries} and {adjustments} choose them.
-FRESH = f"""
-    SELECT date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z') AS bucket, e.customer_id, e.team_id,
-        e.virtual_key_id, e.provider_key_id, e.model, e.status, 1 AS calls, e.estimated::integer AS estimated_calls,
-        {_sum("e")}
-    FROM usage_ledgerentry e WHERE {{entries}}
-    UNION ALL
-    SELECT date_bin('15 minutes', e.admitted_at, '2000-01-01T00:00:00Z'), e.customer_id, e.team_id, e.virtual_key_id,
-        e.provider_key_id, e.model, e.status, 0, 0, {_sum("a")}
-    FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id WHERE {{adjustments}}
-"""  # noqa: S608 - constants
-# What transactions within a range have written.
-WRITTEN = FRESH.format(
-    entries="e.xid >= %(start)s::xid8 AND e.xid < %(end)s::xid8",
-    adjustments="a.xid >= %(start)s::xid8 AND a.xid < %(end)s::xid8",
+# The cells are added to every table; to levels of few dimensions by what they add up to.
+ADDED = (
+    ROLLUPS.add_summed("fresh"),
+    OWNER_DAYS.add("fresh"),
+    *(each.add("total_cells") for each in (QUARTERS, DAYS)),
+    *(level.add for level in LEVELS),
 )
-# What was admitted within a time, of the transactions that are rolled up.
-ADMITTED = FRESH.format(
-    entries="e.admitted_at >= %(since)s AND e.admitted_at < %(until)s AND e.xid < %(end)s::xid8",
-    adjustments="e.admitted_at >= %(since)s AND e.admitted_at < %(until)s AND a.xid < %(end)s::xid8",
+ADD_ALL = ", ".join(
+    (
+        *(level.cells for level in FEWER.values()),
+        *(f"added_{number} AS ({added})" for number, added in enumerate(ADDED)),
+    )
 )
-# `fresh` is added to every table.
-ADD_ALL = ", ".join(f"added_{number} AS ({each.add('fresh')})" for number, each in enumerate(TABLES))
-ADD = f"WITH fresh AS ({WRITTEN}), {ADD_ALL} SELECT count(*) FROM fresh"  # noqa: S608 - constants
-ADD_ADMITTED = f"WITH fresh AS ({ADMITTED}), {ADD_ALL} SELECT count(*) FROM fresh"  # noqa: S608 - constants
+_ADD = "WITH fresh AS MATERIALIZED ({cells}), {all} SELECT coalesce(sum(written), 0)::bigint FROM fresh"
+ADD = _ADD.format(cells=WRITTEN, all=ADD_ALL)
+ADD_ADMITTED = _ADD.format(cells=ADMITTED, all=ADD_ALL)
 
 # How many rows are missing or surplus in a table, and its sums of money and what they should be.
 DIFFERENT = """
@@ -86,12 +84,17 @@ SELECT (SELECT count(*) FROM (SELECT * FROM summed EXCEPT SELECT * FROM stored) 
 """
 
 
-def _different(table: Summed, rows: str) -> str:
-    return DIFFERENT.format(rows=rows, summed=table.select("fresh"), stored=table.stored)
+def _different(table: Summed, rows: str, summed: str | None = None) -> str:
+    return DIFFERENT.format(rows=rows, summed=summed or table.select("fresh"), stored=table.stored)
 
 
-DIFFERENT_ROLLUPS = _different(ROLLUPS, ADMITTED)
-DIFFERENT_FURTHER = tuple(_different(each, ROLLUPS.stored) for each in FURTHER)
+DIFFERENT_ROLLUPS = _different(ROLLUPS, ADMITTED, f"SELECT {ROLLUPS.columns} FROM fresh")  # noqa: S608 - constants
+DIFFERENT_FURTHER = tuple(
+    _different(each, ROLLUPS.stored)
+    for each in (OWNER_DAYS, QUARTERS, DAYS, *(level.addition for level in BELOW_MONTHS))
+)
+DIFFERENT_MONTHS = {level: _different(level.summed(), level.rows_within) for level in MONTHS}
+DELETE_MONTHS = tuple(level.summed().delete for level in MONTHS)
 # The first day of which the ledger or the roll-ups have something.
 FIRST = """
 SELECT (least((SELECT min(admitted_at) FROM usage_ledgerentry), (SELECT min(bucket) FROM usage_rollup),
@@ -109,7 +112,31 @@ def roll_up() -> int:
         added, more = _roll_up_part()
         total += added
         if not more:
+            fold()
             return total
+
+
+def fold() -> int:
+    """Sum the days and months that levels lack and can have by now, each in a transaction; return how many."""
+    # Days aren't taken away from levels, so what a month needs is there still when its turn comes.
+    return sum(_fold(level, start) for level in LEVELS if level.has_periods for start in _lacking(level))
+
+
+def complete(seconds: float = 0) -> bool:
+    """Sum roll-ups of an earlier version again, a day in a transaction; return whether all are whole now.
+
+    It is safe to stop it at any time, and to run it in parallel and beside roll-ups.
+
+    Args:
+        seconds: no further day is begun after this time.
+    """
+    if not RollupState.objects.filter(whole_since__isnull=False).exists():
+        return True
+    until = time.monotonic() + seconds
+    while not (whole := _complete_day()) and time.monotonic() < until:
+        pass
+    fold()
+    return whole
 
 
 def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
@@ -161,8 +188,15 @@ def rebuild(since: date | None = None, until: date | None = None) -> Iterator[tu
         return
     day, last = max(since or first, first), min(until or today, today)
     while day <= last:
-        yield day, _rebuild_day(day)
-        day += timedelta(days=1)
+        found, next_day = _rebuild_day(day), day + timedelta(days=1)
+        if next_day > last or next_day.month != day.month:
+            fold()
+            wrong = _rebuild_months(day)
+            if wrong is not None:
+                fold()
+                found = replace(found, cells=found.cells + wrong.cells) if found else wrong
+        yield day, found
+        day = next_day
 
 
 def check(hour: datetime) -> Difference | None:
@@ -175,7 +209,7 @@ def check(hour: datetime) -> Difference | None:
     with transaction.atomic(), connection.cursor() as cursor:
         state = _lock()
         found = _difference(cursor, {"since": hour, "until": hour + timedelta(hours=1), "end": state.xid})
-        further = _different_further(cursor, day)
+        further = _different_further(cursor, day) + _different_months(cursor, day["since"])
     return replace(found, cells=found.cells + further) if found.cells or further else None
 
 
@@ -206,7 +240,10 @@ def random_hour() -> datetime | None:
     )
     if first is None or last is None:
         return None
-    first = first.replace(minute=0)
+    whole_since = RollupState.objects.values_list("whole_since", flat=True).first()
+    first = max(first.replace(minute=0), whole_since or first.replace(minute=0))
+    if first > last:
+        return None
     return first + timedelta(hours=secrets.randbelow(int((last - first) / timedelta(hours=1)) + 1))
 
 
@@ -231,16 +268,107 @@ def _rebuild_day(day: date) -> Difference | None:
         further = _different_further(cursor, given)
         if not found.cells and not further:
             return None
-        for each in TABLES:
-            cursor.execute(each.delete, given)
-        cursor.execute(ADD_ADMITTED, given)
+        _sum_again(cursor, given)
     return replace(found, cells=found.cells or further)
+
+
+def _sum_again(cursor: Any, given: dict[str, Any]) -> None:
+    """Replace what there is of a day by sums of the ledger. Its month is summed from its days afterwards."""
+    _forget_months(cursor, given["since"])
+    for each in TABLES:
+        cursor.execute(each.delete, given)
+    cursor.execute(ADD_ADMITTED, given)
+    RollupState.objects.update(rebuilt=F("rebuilt") + 1)
+
+
+def _month(moment: datetime) -> dict[str, datetime]:
+    """The beginning and the end of the month of a moment."""
+    since = beginning(moment, "month")
+    return {"since": since, "until": after(since, "month")}
+
+
+def _forget_months(cursor: Any, moment: datetime) -> None:
+    """Delete what levels have of the month of a moment: until it is summed again, its days are read."""
+    given = _month(moment)
+    for statement in DELETE_MONTHS:
+        cursor.execute(statement, given)
+    names = [level.name for level in MONTHS]
+    SummedPeriod.objects.filter(level__in=names, start=given["since"]).delete()
+
+
+def _rebuild_months(day: date) -> Difference | None:
+    """Delete what levels have of the month of a day if it isn't the sum of its days; return what differed."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        _lock()
+        since = _day(day)["since"]
+        cells = _different_months(cursor, since)
+        if not cells:
+            return None
+        _forget_months(cursor, since)
+        RollupState.objects.update(rebuilt=F("rebuilt") + 1)
+    return Difference(since, cells, Decimal(0), Decimal(0))
+
+
+def _lacking(level: Level) -> list[datetime]:
+    """The periods that a level lacks and can have."""
+    state = RollupState.objects.get()
+    span = _span(state)
+    names = [level.name, *([level.finer.name] if level.finer is not None else [])]
+    has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
+    return list(lacking(level, span, has)) if span is not None else []
+
+
+def _fold(level: Level, start: datetime) -> bool:
+    """Sum a period of a level; return False if another process has done it meanwhile."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        _lock()
+        if SummedPeriod.objects.filter(level=level.name, start=start).exists():
+            return False
+        cursor.execute(level.fold, {"since": start, "until": after(start, level.grain)})
+        SummedPeriod.objects.create(level=level.name, start=start)
+    return True
+
+
+def _span(state: RollupState) -> Span | None:
+    """Of which time there are roll-ups; None: there are none."""
+    first, last = (
+        Rollup.objects.order_by(name).values_list("bucket", flat=True).first() for name in ("bucket", "-bucket")
+    )
+    if first is None or last is None:
+        return None
+    return Span(first, min(last, timezone.now()), state.whole_since)
+
+
+def _complete_day() -> bool:
+    """Sum the latest day again that isn't whole; return whether all are whole."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        state = _lock()
+        if state.whole_since is None:
+            return True
+        day = _day((state.whole_since - timedelta(microseconds=1)).astimezone(UTC).date())
+        if not Rollup.objects.filter(bucket__lt=day["until"]).exists():
+            RollupState.objects.update(whole_since=None)
+            return True
+        _sum_again(cursor, day | {"end": state.xid})
+        RollupState.objects.update(whole_since=day["since"])
+    return False
 
 
 def _difference(cursor: Any, given: dict[str, Any]) -> Difference:
     """What the roll-ups of a time have otherwise than the ledger."""
     cursor.execute(DIFFERENT_ROLLUPS, given)
     return Difference(given["since"], *cursor.fetchone())
+
+
+def _different_months(cursor: Any, moment: datetime) -> int:
+    """How many rows of the month of a moment aren't the sums of its days, at levels that have the month."""
+    given, count = _month(moment), 0
+    has = set(SummedPeriod.objects.filter(start=given["since"]).values_list("level", flat=True))
+    for level, query in DIFFERENT_MONTHS.items():
+        if level.name in has:
+            cursor.execute(query, given)
+            count += cursor.fetchone()[0]
+    return count
 
 
 def _different_further(cursor: Any, day: dict[str, Any]) -> int:

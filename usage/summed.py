@@ -1,6 +1,7 @@
 """Tables of sums: which rows they sum, how rows are added to them, and what is compared with them.
 
-`usage_rollup` sums the ledger; the others sum `usage_rollup` further, so that pages read fewer rows.
+`usage_rollup` sums the ledger (usage/ledger_cells.py says how). The others sum `usage_rollup` further, so that pages
+read fewer rows.
 """
 
 from __future__ import annotations
@@ -8,23 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from usage.tokens import TOKEN_COLUMNS
+from usage.measures import ALL_MEASURES, plus, sums_of, value
 
-# What roll-ups measure.
-MEASURES = ("calls", "estimated_calls", *TOKEN_COLUMNS, "cost", "charge")
 WITHIN_TIME = "bucket >= %(since)s AND bucket < %(until)s"
 WITHIN_DAYS = "day >= (%(since)s AT TIME ZONE 'UTC')::date AND day < (%(until)s AT TIME ZONE 'UTC')::date"
+
+# What tells the rows of `usage_rollup` apart besides their time. The beginning of its index: usage/own_usage.py.
+DIMENSIONS = (
+    *("customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status"),
+    *("provider", "service_tier", "speed", "stream", "cost_centre", "project"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """A table of sums.
+    """A table of sums, or the rows of a table that are of one level.
 
     Attributes:
         cell: the columns that tell its rows apart, each with its expression over a row `f` of what it sums.
         measures: the sums, each with its expression.
         more: what is joined to `f`, and on which condition.
         within: the condition on its rows that they are within `%(since)s` and `%(until)s`.
+        unique: the columns of its unique index, if these are more than those of the cell.
     """
 
     table: str
@@ -32,6 +38,7 @@ class Summed:
     measures: Mapping[str, str]
     more: str = ""
     within: str = WITHIN_TIME
+    unique: tuple[str, ...] = ()
 
     @property
     def columns(self) -> str:
@@ -46,10 +53,18 @@ class Summed:
 
     def add(self, rows: str) -> str:
         """The statement that adds these rows' sums to what is there."""
-        added = ", ".join(f"{name} = {value('t', name)} + excluded.{name}" for name in self.measures)
+        return self.insert(self.select(rows))
+
+    def add_summed(self, rows: str) -> str:
+        """The same for rows that are sums of its cells already."""
+        return self.insert(f"SELECT {self.columns} FROM {rows}")  # noqa: S608
+
+    def insert(self, rows: str) -> str:
+        """The statement that adds what a query has in the order of the columns."""
+        added = ", ".join(f"{name} = {plus(name)}" for name in self.measures)
         return (
-            f"INSERT INTO {self.table} AS t ({self.columns}) {self.select(rows)} "
-            f"ON CONFLICT ({', '.join(self.cell)}) DO UPDATE SET {added}"
+            f"INSERT INTO {self.table} AS t ({self.columns}) {rows} "
+            f"ON CONFLICT ({', '.join(self.unique or self.cell)}) DO UPDATE SET {added}"
         )
 
     @property
@@ -64,23 +79,5 @@ class Summed:
         return f"DELETE FROM {self.table} WHERE {self.within}"  # noqa: S608
 
 
-def value(row: str, measure: str) -> str:
-    """A measure of a row. One without a charge, as all were before there were charges, costs its owner what the
-    provider charges."""
-    return f"coalesce({row}.charge, {row}.cost)" if measure == "charge" else f"{row}.{measure}"
-
-
-def sums_of(measures: tuple[str, ...]) -> dict[str, str]:
-    """Each of these columns as its sum."""
-    return {name: f"sum({value('f', name)})" for name in measures}
-
-
 # Every table but this one sums its rows.
-ROLLUPS = Summed(
-    "usage_rollup",
-    {
-        name: f"f.{name}"
-        for name in ("bucket", "customer_id", "team_id", "virtual_key_id", "provider_key_id", "model", "status")
-    },
-    sums_of(MEASURES),
-)
+ROLLUPS = Summed("usage_rollup", {name: f"f.{name}" for name in ("bucket", *DIMENSIONS)}, sums_of(ALL_MEASURES))

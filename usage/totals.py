@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from keys.visibility import visible
+from usage.measures import MEASURES, sums_of
 from usage.models import Rollup
-from usage.summed import MEASURES, Summed, sums_of
+from usage.summed import Summed
 
 
 def sees_all(user: Any) -> bool:

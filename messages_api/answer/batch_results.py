@@ -221,8 +221,10 @@ class ResultsMeter:
                 owed = (batch.ceiling / batch.requests).quantize(PLACES)
                 columns["cost"] = settlement.share(owed, batch.cost_factor)
                 columns["charge"] = None if batch.cost_factor is None else owed
+                settlement.without_split(columns)
         elif status is not Status.COMPLETED:
             columns["cost"], columns["charge"] = Decimal(0), None
+            settlement.without_split(columns)
         self.left = max(Decimal(0), self.left - settlement.owed(columns))
         return {
             "part": clean(line.custom_id),

@@ -15,14 +15,18 @@ from messages_api.answer.seen import BYTES_PER_TOKEN, FALLBACK, Use
 from messages_api.process.allowances import Allowances
 from messages_api.request.cache_writes import CacheWrites
 from messages_api.request.estimates import MOST_USES, Extras, tokens_of
+from usage import splits
 from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
 from usage.rates import PLACES
+from usage.splits import NONE, Split
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 # The largest values of the ledger's columns; a provider that reports more is broken.
 MOST_TOKENS = 2**62
 MOST_COST = Decimal(10) ** 15
+# The parts of a split before the last one, which is what a request costs besides its tokens.
+NO_TOKENS = [NONE] * (len(splits.CATEGORIES) - 1)
 
 PriceOf = Callable[[str, str, datetime], ModelPrice]
 
@@ -40,7 +44,8 @@ def bill(
     cache_writes: CacheWrites = "5m",
 ) -> dict[str, Any]:
     """The ledger's columns for token counts and money: the sums over all steps, each at its own model's price.
-    `charge`, what the owner pays, is None if it is the cost.
+    `charge`, what the owner pays, is None if it is the cost. `cost_split` and `charge_split` are their parts by
+    category.
 
     Args:
         asked: the price of the model that the call was admitted for, for steps whose model has no price.
@@ -51,6 +56,8 @@ def bill(
         Implausible: the report can't be true.
     """
     total, cost, charge, detail, flags, versions = TokenCounts(), Decimal(0), None, [], [], []
+    cost_split: Split = []
+    charge_split: Split | None = None
     reported, steps = steps, within_output(steps)
     reading.doubtful = reading.doubtful or reported is not steps
     priced = [price_of(step.model or model, provider, at, asked, prices) for step in steps]
@@ -63,16 +70,21 @@ def bill(
         tier = price.for_tier(named_tier)
         version = tier.version
         free = is_free(step.refusal, provider)
-        amount = Decimal(0) if free else price.cost(step.counts, steps=step.steps, **mode)
+        parts = [] if free else price.costs(step.counts, steps=step.steps, **mode)
+        amount = sum(parts, NONE)
         shown = {"cost": str(amount)}
         if price.charged is not None:
-            paid = Decimal(0) if free else price.charged.cost(step.counts, steps=step.steps, **mode)
+            paid_parts = [] if free else price.charged.costs(step.counts, steps=step.steps, **mode)
+            paid = sum(paid_parts, NONE)
             # Of the steps before, what was paid is what they cost, unless they had a charge of their own.
             charge = (cost if charge is None else charge) + paid
+            charge_split = splits.added(cost_split if charge_split is None else charge_split, paid_parts)
             version = price.charged.for_tier(named_tier).version
             shown["charge"] = str(paid)
-        elif charge is not None:
+        elif charge is not None and charge_split is not None:
             charge += amount
+            charge_split = splits.added(charge_split, parts)
+        cost_split = splits.added(cost_split, parts) if cost_split else parts
         total += step.counts
         cost += amount
         flags += flags_of(step, tier, provider, cache_writes)
@@ -90,7 +102,10 @@ def bill(
     flat, paid = price.flat, (price.charged or price).flat
     if (flat or paid) and not free and total != TokenCounts():
         cost += flat
-        charge = None if charge is None else charge + paid
+        cost_split = splits.added(cost_split, [*NO_TOKENS, flat])
+        if charge is not None and charge_split is not None:
+            charge += paid
+            charge_split = splits.added(charge_split, [*NO_TOKENS, paid])
     if bounds is not None:
         bounds.check_cost(cost if charge is None else charge)
     if reading.doubtful and "refusal_not_billed" not in flags:
@@ -99,6 +114,10 @@ def bill(
     return columns | {
         "cost": min(cost, MOST_COST),
         "charge": None if charge is None else min(charge, MOST_COST),
+        "cost_split": splits.trimmed(cost_split) if cost <= MOST_COST else None,
+        "charge_split": splits.trimmed(charge_split)
+        if charge_split and charge is not None and charge <= MOST_COST
+        else None,
         "price_version": "; ".join(dict.fromkeys(versions)),
         "price_flag": foremost(flags),
         "iterations": detail if reading.usage.get("iterations") else [],
@@ -143,6 +162,16 @@ def owed(columns: dict[str, Any]) -> Decimal:
     return columns["cost"] if charge is None else charge
 
 
+def owed_split(columns: dict[str, Any]) -> Split:
+    """What the owner pays by category, from the ledger's columns; empty: it isn't split."""
+    return columns["cost_split" if columns["charge"] is None else "charge_split"] or []
+
+
+def without_split(columns: dict[str, Any]) -> None:
+    """Note that the amounts aren't those of the tokens, so that no part of them belongs to a category."""
+    columns["cost_split"] = columns["charge_split"] = None
+
+
 def at_least(columns: dict[str, Any], least: Decimal, factor: Decimal | None) -> None:
     """Raise what the owner pays to `least`, and the cost in proportion.
 
@@ -152,6 +181,8 @@ def at_least(columns: dict[str, Any], least: Decimal, factor: Decimal | None) ->
     if columns["charge"] is None and factor is None:
         columns["cost"] = max(columns["cost"], least)
     elif owed(columns) < least:
+        if columns["charge"] is None:
+            columns["charge_split"] = columns["cost_split"]
         columns["charge"] = least
         columns["cost"] = max(columns["cost"], share(least, factor))
 
@@ -170,6 +201,10 @@ def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         **sums,
         "cost": min(one["cost"] + other["cost"], MOST_COST),
         "charge": None if one["charge"] is other["charge"] is None else min(owed(one) + owed(other), MOST_COST),
+        "cost_split": splits.added(one["cost_split"] or (), other["cost_split"] or ()) or None,
+        "charge_split": None
+        if one["charge"] is other["charge"] is None
+        else splits.added(owed_split(one), owed_split(other)) or None,
         "price_version": "; ".join(versions),
         "price_flag": foremost((one["price_flag"], other["price_flag"])),
     }

@@ -127,6 +127,7 @@ def _columns(call: BilledCall, reading: Reading, unseen_tokens: int | None) -> d
     if uses and settlement.owed(columns) > call.ceiling:
         # An estimate never exceeds the hold; reported usage may.
         most = max(call.ceiling, least_owed)
+        settlement.without_split(columns)
         if columns["charge"] is None:
             columns["cost"] = most
         else:

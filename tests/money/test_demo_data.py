@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -89,6 +91,9 @@ def test_a_cost_is_what_pricing_says_for_the_tokens_model_and_time_of_the_row(fi
         counts = TokenCounts(*(getattr(row, name) for name in TOKEN_COLUMNS))
         terms: Any = {"speed": row.speed, "service_tier": row.service_tier, "inference_geo": row.inference_geo}
         assert row.cost == price.cost(counts, **terms), row.pk
+        parts = zip_longest(row.cost_split or (), price.costs(counts, **terms), fillvalue=Decimal(0))
+        assert all(abs(one - other) < Decimal("1e-11") for one, other in parts), row.pk
+        assert sum(row.cost_split or ()) == row.cost, row.pk
         tiered = price.for_tier(row.service_tier)
         assert (row.price_version, row.price_flag) == (tiered.version, tiered.flag)
         assert row.thinking_tokens <= row.output_tokens

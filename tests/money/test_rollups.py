@@ -168,6 +168,37 @@ def made_up_cell(cast):
     row.save()
 
 
+def wrong_split(cast):
+    Rollup.objects.filter(virtual_key=cast.bob).update(cost_split=[Decimal(1)] * 7)
+
+
+def wrong_histogram(cast):
+    Rollup.objects.filter(virtual_key=cast.bob).update(durations=[7] * 25)
+
+
+def wrong_fault(cast):
+    Rollup.objects.filter(virtual_key=cast.bob).update(caller_errors=1)
+
+
+def wrong_level(level):
+    def harm(cast):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE usage_levelsum SET timed_calls = timed_calls + 1 WHERE level = %s AND bucket <= %s"
+                " AND bucket + '1 month' > %s AND (virtual_key_id = %s OR virtual_key_id IS NULL)",
+                [level, START, START, cast.bob.pk],
+            )
+            assert cursor.rowcount
+
+    harm.__name__ = f"wrong_{level}"
+    return harm
+
+
+def lost_day(cast):
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM usage_levelsum WHERE level = 'key_day' AND bucket <= %s", [START])
+
+
 def wrong_owner(cast):
     OwnerDay.objects.filter(owner=cast.bob.pk * 4 + 2).update(calls=99)
 
@@ -180,8 +211,13 @@ def wrong_day(cast):
     DayTotal.objects.filter(bucket__date=START.date()).update(output_tokens=F("output_tokens") + 1)
 
 
-WRONG = [wrong_cost, lost_cell, made_up_cell, wrong_owner, wrong_quarter, wrong_day]
-FURTHER = (wrong_owner, wrong_quarter, wrong_day)
+LEVELS_OF_THREE_DAYS = (
+    *("group_hour", "total_quarter", "model_hour", "key_day", "group_day", "owner_day"),
+    *("caller_month", "owner_month", "total_month"),
+)
+FURTHER = (wrong_owner, wrong_quarter, wrong_day, lost_day, *map(wrong_level, LEVELS_OF_THREE_DAYS))
+ROLLED_UP = (wrong_split, wrong_histogram, wrong_fault)
+WRONG = [wrong_cost, lost_cell, made_up_cell, *ROLLED_UP, *FURTHER]
 
 
 @pytest.mark.parametrize("harm", WRONG)
@@ -190,11 +226,85 @@ def test_a_rebuild_mends_the_day_that_is_wrong_and_leaves_the_others(cast, harm)
     untouched = list(Rollup.objects.exclude(bucket__date=START.date()).order_by("pk").values_list("pk"))
     harm(cast)
     days = dict(rollups.rebuild(until=START.date() + timedelta(days=2)))
-    assert [day for day, found in days.items() if found] == [START.date()]
+    # A month that is wrong is found on its last day.
+    last = START.date() + timedelta(days=2 if harm.__name__.endswith("month") else 0)
+    assert [day for day, found in days.items() if found] == [last]
     assert len(days) == 3
     assert stored() == before
     assert list(Rollup.objects.exclude(bucket__date=START.date()).order_by("pk").values_list("pk")) == untouched
     assert not any(found for _, found in rollups.rebuild())
+
+
+def as_an_earlier_version():
+    """Make the roll-ups what they were before there were more dimensions and levels."""
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE usage_levelsum, usage_summedperiod")
+        cursor.execute(
+            "UPDATE usage_rollup SET provider = '', service_tier = '', timed_calls = 0, duration_ms = 0,"
+            " first_byte_ms = 0, durations = NULL, first_bytes = NULL"
+        )
+    RollupState.objects.update(whole_since=START.replace(hour=0) + timedelta(days=3))
+
+
+def test_roll_ups_of_an_earlier_version_are_summed_again_the_latest_day_first(cast):
+    before = over_three_days(cast)
+    as_an_earlier_version()
+    assert not rollups.complete()
+    assert RollupState.objects.get().whole_since == START.replace(hour=0) + timedelta(days=2)
+    assert set(Rollup.objects.filter(provider="anthropic").values_list("bucket")) == {(START + timedelta(days=2),)}
+    assert not rollups.complete(seconds=0)
+    make_entry(cast.bob, START)  # comes late, before its day is summed again
+    rollups.roll_up()
+    assert rollups.complete(seconds=60)
+    assert RollupState.objects.get().whole_since is None
+    assert rollups.complete()
+    assert total() == 5
+    assert len(stored()[0]) == len(before[0])
+    assert not any(found for _, found in rollups.rebuild())
+    assert rollups.check(START) is None
+
+
+def test_a_crash_while_a_day_is_summed_again_leaves_it_as_it_was(cast, monkeypatch):
+    over_three_days(cast)
+    as_an_earlier_version()
+    before = stored()
+
+    def crash(*args):
+        raise RuntimeError("the power went out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollups, "_forget_months", crash)
+        with pytest.raises(RuntimeError):
+            rollups.complete()
+    assert stored() == before
+    assert rollups.complete(seconds=60)
+    assert not any(found for _, found in rollups.rebuild())
+
+
+def test_hours_that_are_not_summed_again_yet_are_not_checked(cast):
+    over_three_days(cast)
+    RollupState.objects.update(whole_since=START.replace(hour=0) + timedelta(days=2))
+    found = {rollups.random_hour() or START for _ in range(50)}
+    assert min(found) == START.replace(hour=0) + timedelta(days=2)
+    RollupState.objects.update(whole_since=START + timedelta(days=9))
+    assert rollups.random_hour() is None
+
+
+def test_many_adjustments_are_added_part_by_part(cast, monkeypatch):
+    entry = make_entry(cast.alice)
+    rollups.roll_up()
+    parts, roll_up_part = [], rollups._roll_up_part
+
+    def noted():
+        parts.append(roll_up_part())
+        return parts[-1]
+
+    monkeypatch.setattr(rollups, "PART", 3)
+    monkeypatch.setattr(rollups, "_roll_up_part", noted)
+    for _ in range(8):
+        adjust(entry, cost=Decimal("0.001"))
+    assert rollups.roll_up() == 8
+    assert [added for added, _ in parts] == [3, 3, 2]
 
 
 def test_a_rebuild_counts_nothing_that_is_still_to_be_rolled_up(cast):
@@ -251,7 +361,7 @@ def test_an_hour_that_differs_from_the_ledger_raises_one_alert_with_both_sums(ca
     )["cost"] + Decimal(1)
     said, (subject, lines) = described(alert), in_words(alert)
     assert (said["type"], said["hour"]) == ("rollups.differ", moments.show(START))
-    assert said["ledger_cost"] != said["reported_cost"] or harm in FURTHER
+    assert said["ledger_cost"] != said["reported_cost"] or harm in (*FURTHER, *ROLLED_UP)
     assert f"{START:%Y}" in subject
     assert any(f"rebuild_rollups --since {START:%Y-%m-%d}" in line for line in lines)
     assert f"rebuild_rollups --since {START:%Y-%m-%d}" in caplog.text

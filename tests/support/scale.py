@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import psycopg
 
 from usage import rollups
-from usage.summed import MEASURES, ROLLUPS
+from usage.ledger_cells import WRITTEN
+from usage.levels import LEVELS
+from usage.summed import ROLLUPS
 
 UNWATCH = "SELECT keys_audit_unwatch(tgrelid::regclass::text) FROM pg_trigger WHERE tgname = 'keys_audit_rows'"
 OWNERS = """
@@ -71,14 +73,19 @@ JOIN keys_virtualkey v ON v.id = 1000001 + (n * 7919) %% %(keys)s
 CROSS JOIN LATERAL (SELECT (ARRAY['claude-opus-5-5', 'claude-sonnet-5', 'claude-haiku-5-5'])[1 + n %% 3] AS model) AS m
 """
 # What usage/rollups.py would add.
-SUMMED = f"""
-INSERT INTO usage_rollup ({ROLLUPS.columns})
-SELECT date_bin('15 minutes', admitted_at, '2000-01-01T00:00:00Z'), customer_id, team_id, virtual_key_id,
-    provider_key_id, model, status, count(*), count(*) FILTER (WHERE estimated),
-    {", ".join(f"sum({name})" for name in MEASURES[2:])}
-FROM usage_ledgerentry GROUP BY 1, 2, 3, 4, 5, 6, 7;
-{";".join(each.add("usage_rollup") for each in rollups.FURTHER)};
+PERIODS = """
+INSERT INTO usage_summedperiod (level, start)
+SELECT DISTINCT '{level}', date_trunc('{grain}', bucket, 'UTC') FROM usage_rollup ON CONFLICT DO NOTHING
 """
+SUMMED = ";\n".join(
+    (
+        f"WITH fresh AS ({WRITTEN}) {ROLLUPS.add_summed('fresh')}".replace("%(start)s", "'0'").replace(
+            "%(end)s", "'18446744073709551615'"
+        ),
+        *(PERIODS.format(level=level.name, grain=level.grain) for level in LEVELS if level.has_periods),
+        *(each.add("usage_rollup") for each in rollups.FURTHER),
+    )
+)
 ALL_SUMMED = """
 UPDATE usage_rollupstate SET xid = pg_current_xact_id()::text, rolled_up_at = now() + interval '1 day';
 """

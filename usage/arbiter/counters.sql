@@ -8,6 +8,18 @@ CREATE FUNCTION usage_owed(p_charge numeric, p_cost numeric) RETURNS numeric LAN
     SELECT coalesce(p_charge, p_cost)
 $$;
 
+-- What the owner pays, by category of tokens (usage/splits.py).
+CREATE FUNCTION usage_split_owed(p_charge numeric, p_charge_split numeric[], p_cost_split numeric[])
+RETURNS numeric[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_charge IS NULL THEN p_cost_split ELSE p_charge_split END
+$$;
+
+-- The difference of two splits; null if both are null.
+CREATE FUNCTION usage_split_less(p_one numeric[], p_other numeric[]) RETURNS numeric[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT array_agg(coalesce(p_one[n], 0) - coalesce(p_other[n], 0) ORDER BY n)
+    FROM generate_series(1, greatest(cardinality(p_one), cardinality(p_other))) AS n
+$$;
+
 -- What budgets of tokens count: all that a model reads, from caches too, and writes. Impossibly large counts of broken
 -- providers are cut to what counters can hold.
 CREATE FUNCTION usage_tokens(

@@ -33,10 +33,15 @@ BEGIN
             ROW({{settlement: ?}}, NULL, NULL, NULL, NULL, NULL)::usage_settled, p_settlements)
         WHERE id = ANY (made.missing)
     ), adjusted AS (
-        INSERT INTO usage_adjustment (entry_id, reason, author, detail, {{tokens: #}}, charge)
+        INSERT INTO usage_adjustment (
+            entry_id, reason, author, detail, {{tokens: #}}, charge, cost_split, charge_split)
         SELECT s.id, 'late_settlement', '', jsonb_strip_nulls(to_jsonb(s)), {{tokens: s.# - e.#}},
             CASE WHEN s.charge IS NOT NULL OR e.charge IS NOT NULL
-                THEN usage_owed(s.charge, s.cost) - usage_owed(e.charge, e.cost) END
+                THEN usage_owed(s.charge, s.cost) - usage_owed(e.charge, e.cost) END,
+            usage_split_less(s.cost_split, e.cost_split),
+            CASE WHEN s.charge IS NOT NULL OR e.charge IS NOT NULL THEN usage_split_less(
+                usage_split_owed(s.charge, s.charge_split, s.cost_split),
+                usage_split_owed(e.charge, e.charge_split, e.cost_split)) END
         FROM s JOIN usage_ledgerentry e USING (id) WHERE e.status = 'interrupted'
         ON CONFLICT DO NOTHING
         RETURNING *

@@ -105,7 +105,8 @@ OFFSET 0
 # What it costs, and how long it takes. An own price may have many decimal places; halves are then rounded to even
 # digits, as Decimal does.
 PRICED = """
-SELECT c.*, r.version, r.flag, r.output AS output_rate,
+SELECT c.*, r.version, r.flag, r.output AS output_rate, r.cache_read AS read_rate, r.web_search AS search_rate,
+    CASE WHEN long_cache THEN r.cache_write_1h ELSE r.cache_write_5m END AS write_rate,
     CASE WHEN scale(exact.cost) <= 12 THEN exact.cost
         WHEN exact.cost * 1000000000000 %% 1 = 0.5
         THEN (trunc(exact.cost * 1000000000000) + trunc(exact.cost * 1000000000000) %% 2) / 1000000000000
@@ -148,7 +149,10 @@ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '
         WHEN habit = 0 AND turn < turns - 1 THEN 'tool_use' WHEN c2 > 0.99 THEN 'max_tokens' ELSE 'end_turn' END
         ELSE '' END AS stop_reason,
     input, output, least(thinking, output) AS thinking, read, write_5m, write_1h, searches, service_tier, speed,
-    inference_geo, cost, version, flag, ending IN ('interrupted', 'broken', 'disconnected') AS estimated,
+    inference_geo, cost, CASE WHEN cost > 0 THEN ARRAY[
+        cost - of_output - of_read - of_write_5m - of_write_1h - of_searches,
+        of_output, of_read, of_write_5m, of_write_1h, of_searches] END AS cost_split,
+    version, flag, ending IN ('interrupted', 'broken', 'disconnected') AS estimated,
     CASE WHEN service_tier = 'batch' THEN 0 ELSE round(cost * (1.4 + 2 * c4)::numeric + 0.005, 6) END AS held,
     CASE WHEN NOT billed OR service_tier = 'batch' THEN NULL ELSE least(first_byte, duration) END AS first_byte,
     duration, provider_key_name, output_rate, ending,
@@ -157,6 +161,10 @@ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '
         WHEN 2 THEN ARRAY[{{one}}, {{two}}]::usage_charge[]
         WHEN 3 THEN ARRAY[{{one}}, {{two}}, {{three}}]::usage_charge[] END AS charges
 FROM (SELECT *, md5(%(seed)s || 'call' || n) AS digest FROM ({{priced}}) AS p OFFSET 0) AS p
+CROSS JOIN LATERAL (SELECT round(output * output_rate * 0.000001, 12) AS of_output,
+    round(read * read_rate * 0.000001, 12) AS of_read, round(write_5m * write_rate * 0.000001, 12) AS of_write_5m,
+    round(write_1h * write_rate * 0.000001, 12) AS of_write_1h, round(searches * search_rate, 12) AS of_searches
+    OFFSET 0) AS parts
 """  # noqa: S608 - constants
 
 
@@ -189,11 +197,13 @@ WITH made AS MATERIALIZED ({ROWS}), written AS (
         client_labels, endpoint, requested_model, model, stream, provider, provider_key_id, provider_request_id, status,
         http_status, error_type, stop_reason, input_tokens, output_tokens, thinking_tokens, cache_read_input_tokens,
         cache_creation_5m_input_tokens, cache_creation_1h_input_tokens, web_search_requests, iterations, service_tier,
-        speed, inference_geo, cost, currency, price_version, price_flag, estimated, held, time_to_first_byte_ms,
+        speed, inference_geo, cost, cost_split, currency, price_version, price_flag, estimated, held,
+        time_to_first_byte_ms,
         duration_ms, attempts, charges)
     SELECT id, admitted_at, ended_at, credential, key, team, customer, labels, client_labels, endpoint, name, name,
         stream, provider, provider_key, request, status, http_status, error_type, stop_reason, input, output, thinking,
-        read, write_5m, write_1h, searches, '[]', service_tier, speed, inference_geo, cost, 'USD', version, flag,
+        read, write_5m, write_1h, searches, '[]', service_tier, speed, inference_geo, cost, cost_split, 'USD',
+        version, flag,
         estimated, held, first_byte, duration, CASE WHEN retried THEN jsonb_build_array({BEFORE}, {LAST})
         ELSE jsonb_build_array({LAST}) END, charges
     FROM made
@@ -207,9 +217,10 @@ WITH made AS MATERIALIZED ({ROWS}), written AS (
 ), adjusted AS (
     INSERT INTO usage_adjustment (entry_id, created_at, reason, author, detail, input_tokens, output_tokens,
         thinking_tokens, cache_read_input_tokens, cache_creation_5m_input_tokens, cache_creation_1h_input_tokens,
-        web_search_requests, cost)
+        web_search_requests, cost, cost_split)
     SELECT id, ended_at + interval '1 second' * floor(60 + 5400 * c6), reason,
-        CASE reason WHEN 'reconciliation' THEN 'finance' ELSE '' END, '{{}}', 0, -less, 0, 0, 0, 0, 0, -round(money, 12)
+        CASE reason WHEN 'reconciliation' THEN 'finance' ELSE '' END, '{{}}', 0, -less, 0, 0, 0, 0, 0,
+        -round(money, 12), ARRAY[0, -round(money, 12)]
     FROM corrected
 ), used AS (
     INSERT INTO usage_credentialuse AS u (credential, used_at, address)

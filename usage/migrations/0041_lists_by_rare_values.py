@@ -10,7 +10,7 @@ BY = (("budget", "period"), ("budget", "unit"), ("budget", "enforcement"), ("lim
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("usage", "0035_rollup_alerts")]
+    dependencies: ClassVar = [("usage", "0038_levels")]
 
     operations: ClassVar = [
         *(
