@@ -22,8 +22,8 @@ from billing.drafts import Draft, Held, Month
 from billing.lines import PRECISION
 from billing.models import (
     CREDIT,
-    Closing,
     CloseRequest,
+    Closing,
     Cover,
     Issuer,
     Kind,

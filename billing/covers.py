@@ -1,7 +1,7 @@
 """Which ledger rows and adjustments a document covers, so that each is covered once, also while calls run.
 
-A row belongs to the time of its call's admission, and to the transaction that wrote it. A closing reads the lowest id of
-all running transactions, its horizon: every transaction below it has ended, so what these wrote is the same for every
+A row belongs to the time of its call's admission, and to the transaction that wrote it. A closing reads the lowest id
+of all running transactions, its horizon: every transaction below it has ended, so what these wrote is the same for every
 reader, for all time. A closing covers its own time below the horizon, and of each earlier closed time what was written
 from that time's last horizon on. So covers are rectangles of time and transaction ids that don't overlap.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
+from itertools import pairwise
 from typing import Any
 
 from django.db import connection
@@ -111,7 +112,7 @@ def cuts(customer: int) -> Iterator[tuple[datetime, datetime, str]]:
     covers = list(Cover.objects.filter(closing__customer=customer).values_list("starts_at", "ends_at", "below_xid"))
     edges = sorted({edge for since, until, _ in covers for edge in (since, until)})
     found: list[tuple[datetime, datetime, str]] = []
-    for since, until in zip(edges, edges[1:], strict=False):
+    for since, until in pairwise(edges):
         over = [int(below) for first, last, below in covers if first <= since and until <= last]
         if not over:
             continue

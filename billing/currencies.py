@@ -7,8 +7,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from django.core.exceptions import ValidationError
 
-WITHOUT = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
-WITH_THREE = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+# The codes of currencies without a minor unit, and of those with a thousandth as theirs.
+WITHOUT = re.compile("BIF|CLP|DJF|GNF|ISK|JPY|KMF|KRW|PYG|RWF|UGX|UYI|VND|VUV|XAF|XOF|XPF")
+WITH_THREE = re.compile("BHD|IQD|JOD|KWD|LYD|OMR|TND")
 
 
 def check_currency(code: str) -> None:
@@ -23,7 +24,7 @@ def check_currency(code: str) -> None:
 
 def places(currency: str) -> int:
     """Digits after the point."""
-    return 0 if currency in WITHOUT else 3 if currency in WITH_THREE else 2
+    return 0 if WITHOUT.fullmatch(currency) else 3 if WITH_THREE.fullmatch(currency) else 2
 
 
 def rounded(amount: Decimal, currency: str) -> Decimal:

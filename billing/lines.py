@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any, NamedTuple
 
-from billing.categories import CATEGORIES, SEARCH, UNIT_OF_REQUESTS, UNIT_OF_TOKENS, Mode, UnitPrices, price_lengths
+from billing.categories import CATEGORIES, UNIT_OF_REQUESTS, UNIT_OF_TOKENS, Mode, UnitPrices, price_lengths
 from billing.covers import Covered
 from billing.models import LineKind
 from keys import provider_kinds
@@ -97,7 +98,7 @@ class Priced(NamedTuple):
 
 @dataclass(slots=True)
 class Line:
-    """A line. Prices are USD per unit; `list_amount`, `discount` and `net` USD, `amount` in the statement's currency."""
+    """A line. Prices are USD per unit; `list_amount`, `discount` and `net` USD; `amount` in the document's currency."""
 
     kind: str
     team_id: int | None = None
@@ -150,12 +151,14 @@ class Splitter:
     """
 
     book: PriceBook
+    list_prices: PriceBook = field(init=False)
     owed: dict[Place, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     calls: dict[Place, int] = field(default_factory=lambda: defaultdict(int))
     used: dict[Place, dict[Priced, Used]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Used)))
     regions: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.list_prices = PriceBook((), self.book.policy)
         self.regions = dict(ProviderKey.objects.values_list("pk", "region"))
 
     def add_covered(self, covered: Covered) -> None:
@@ -225,10 +228,8 @@ class Splitter:
         except UnpricedModel:
             return None
         listed: ModelPrice | None = None
-        try:
-            listed = PriceBook((), self.book.policy).price(provider, name, at)
-        except UnpricedModel:
-            pass
+        with suppress(UnpricedModel):
+            listed = self.list_prices.price(provider, name, at)
         return UnitPrices(price, listed if listed is not None and listed.flag != "unpriced" else None)
 
     def add_priced(

@@ -6,7 +6,7 @@ Spreadsheets keep 15 digits of a number. So amounts in USD, which have more, are
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC
 from decimal import Decimal
 from typing import Any
 

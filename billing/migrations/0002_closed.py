@@ -1,4 +1,4 @@
-"""What is closed stays as it is, numbers have no gap (billing/sql/statements.sql), and the audit log watches issuers and
+"""What is closed stays as it is, and numbers have no gap (billing/sql/statements.sql). The audit log watches issuers and
 billing particulars."""
 
 from __future__ import annotations
