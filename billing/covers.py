@@ -1,7 +1,7 @@
 """Which ledger rows and adjustments a document covers, so that each is covered once, also while calls run.
 
 A row belongs to the time of its call's admission, and to the transaction that wrote it. A closing reads the lowest id
-of all running transactions, its horizon: every transaction below it has ended, so what these wrote is the same for every
+of all running transactions, its horizon: every transaction below it has ended, so what these wrote is the same for each
 reader, for all time. A closing covers its own time below the horizon, and of each earlier closed time what was written
 from that time's last horizon on. So covers are rectangles of time and transaction ids that don't overlap.
 """

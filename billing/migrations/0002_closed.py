@@ -1,5 +1,5 @@
-"""What is closed stays as it is, and numbers have no gap (billing/sql/statements.sql). The audit log watches issuers and
-billing particulars."""
+"""What is closed stays as it is, and numbers have no gap (billing/sql/statements.sql). The audit log watches issuers
+and billing particulars."""
 
 from __future__ import annotations
 

@@ -91,6 +91,12 @@ class Statements(Listed):
         "customer_id": filters.by_id("customer"),
         "team_id": filters.by_id("team"),
         "number": filters.by_text("number"),
+        "month": filters.Filter(
+            months.parse,
+            lambda rows, month: rows.filter(month=month),
+            "a month, such as 2026-10",
+            {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"},
+        ),
         "kind": filters.by_choice("kind", list(Kind.values)),
     }
 
