@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 
 from genai_prices import types
 
+from usage.listings import change_moments
 from usage.named_models import catalogue
 from usage.rates import BATCH, FAST, RESIDENCY, ModelPrice, Rates
 from usage.tokens import TokenCounts
@@ -105,3 +107,15 @@ def price_lengths() -> tuple[int, ...]:
                 price = variant.prices
                 found |= {tier.start for value in vars(price).values() for tier in getattr(value, "tiers", ())}
     return tuple(sorted(found))
+
+
+def list_changes(since: datetime, until: datetime) -> list[datetime]:
+    """When the list price of some model changes within a time. Of prices by the time of day, only the first days."""
+    found = {
+        moment
+        for provider in catalogue().values()
+        for model in provider.models
+        for moment in change_moments(model, since)
+        if since < moment < until
+    }
+    return sorted(found)

@@ -73,10 +73,10 @@ class Covered:
         """The covered adjustments with their ledger rows, from `FROM` on."""
         return ADJUSTMENTS + (OF_TEAM if self.by_team else "")
 
-    def read(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query with these parameters."""
+    def read(self, query: str, **more: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query with these parameters, and more."""
         with connection.cursor() as cursor:
-            cursor.execute(query, self.parameters())
+            cursor.execute(query, self.parameters() | more)
             return list(cursor.fetchall())
 
 

@@ -78,8 +78,12 @@ class Pack:
         self.zip.close()
 
 
-def make(statement: Statement) -> IO[bytes]:
-    """The pack, as a file that is read from its beginning."""
+def make(statement: Statement, *, names: bool) -> IO[bytes]:
+    """The pack, as a file that is read from its beginning.
+
+    Args:
+        names: with the names of the people in the audit log.
+    """
     file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (its reader closes it)
     pack, said = Pack(file), documents.said(statement)
     covered = covers.stored(statement.closing, statement.credit, statement.by_team, statement.team_id)
@@ -94,7 +98,7 @@ def make(statement: Statement) -> IO[bytes]:
     pack.add("prices.csv", rows_of(Price, prices.values_list()))
     rates = ExchangeRate.objects.filter(currency=statement.currency).order_by("valid_from")
     pack.add("exchange_rates.csv", rows_of(ExchangeRate, rates.values_list()))
-    pack.add("audit.csv", table(("at", "who", "what"), events(statement)))
+    pack.add("audit.csv", table(("at", "who", "what"), events(statement, names)))
     faults = verification.verify(statement)
     pack.add("verification.txt", ["\n".join(faults or [f"{statement.number} is as it was issued."]).encode() + b"\n"])
     text = README.format(
@@ -167,7 +171,7 @@ def paged(covered: covers.Covered, columns: str, source: str, key: str) -> Itera
         last = page[-1][0]
 
 
-def events(statement: Statement) -> Iterator[list[Any]]:
+def events(statement: Statement, names: bool) -> Iterator[list[Any]]:
     """What the audit log has about a document, in words."""
     about = f"keys_customer:{statement.customer_id}"
     found = [
@@ -177,4 +181,4 @@ def events(statement: Statement) -> Iterator[list[Any]]:
     ]
     words = Words(found)
     for event in sorted(found, key=lambda each: each.pk):
-        yield [moments.show(event.at), words.who(event), words.what(event)]
+        yield [moments.show(event.at), words.who(event) if names else event.actor_kind, words.what(event)]

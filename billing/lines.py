@@ -15,7 +15,15 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any, NamedTuple
 
-from billing.categories import CATEGORIES, UNIT_OF_REQUESTS, UNIT_OF_TOKENS, Mode, UnitPrices, price_lengths
+from billing.categories import (
+    CATEGORIES,
+    UNIT_OF_REQUESTS,
+    UNIT_OF_TOKENS,
+    Mode,
+    UnitPrices,
+    list_changes,
+    price_lengths,
+)
 from billing.covers import Covered
 from billing.models import LineKind
 from keys import provider_kinds
@@ -35,7 +43,7 @@ DUST = Decimal("3e-12")
 PAGE = 500
 # A call of one part, whose tokens all have the same prices.
 SIMPLE = "(e.iterations = '[]'::jsonb AND jsonb_array_length(e.attempts) <= 1)"
-COST_CENTRE = "coalesce(e.labels->>'cost_centre', '')"
+COST_CENTRE = "left(coalesce(e.labels->>'cost_centre', ''), 200)"
 READ = (
     "(e.input_tokens + e.cache_read_input_tokens + e.cache_creation_5m_input_tokens + e.cache_creation_1h_input_tokens)"
 )
@@ -45,7 +53,7 @@ SELECT e.team_id, e.virtual_key_id, {COST_CENTRE}, e.provider, e.provider_key_id
     e.service_tier, e.speed, e.inference_geo, e.price_version,
     e.price_flag = 'refusal_not_billed' AND e.cost = 0 AS free,
     width_bucket({READ} / (1 + e.web_search_requests), %(lengths)s::bigint[]) AS length,
-    (e.admitted_at AT TIME ZONE 'UTC')::date AS day,
+    width_bucket(e.admitted_at, %(changes)s::timestamptz[]) AS slot,
     min(e.admitted_at), count(*), count(*) FILTER (WHERE {READ} + e.output_tokens + e.web_search_requests > 0),
     {", ".join(f"sum(e.{name})" for name in TOKEN_COLUMNS)}, sum(coalesce(e.charge, e.cost))
 FROM {{entries}} AND {SIMPLE} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
@@ -173,9 +181,9 @@ class Splitter:
                 self.add_call(entry, covered.earlier)
 
     def groups(self, covered: Covered, lengths: list[int]) -> list[tuple[Any, ...]]:
-        """Groups of calls with the same prices."""
-        query = GROUPS.format(entries=covered.entries()).replace("%(lengths)s", f"'{{{','.join(map(str, lengths))}}}'")
-        return covered.read(query)
+        """Groups of calls with the same prices: between changes of the list, and by what prices depend on."""
+        changes = [covered.starts_at, *list_changes(covered.starts_at, covered.ends_at)]
+        return covered.read(GROUPS.format(entries=covered.entries()), lengths=lengths, changes=changes)
 
     def add_group(self, row: Sequence[Any], covered: Covered, lengths: list[int]) -> None:
         """Add calls with the same prices."""
@@ -197,7 +205,7 @@ class Splitter:
         place = Place(
             entry.team_id,
             entry.virtual_key_id,
-            str(entry.labels.get("cost_centre") or ""),
+            str(entry.labels.get("cost_centre") or "")[:200],
             entry.provider,
             fold(entry.model),
             entry.estimated,
@@ -217,7 +225,7 @@ class Splitter:
             prices = self.prices(part.provider, name, entry.admitted_at, call.owner)
             self.add_priced(there, prices, mode, part.counts, 1, int(part.flat))
             if there != place and prices is not None:
-                paid = prices.net(part.counts, mode, int(part.flat))
+                paid = prices.net(part.counts, mode, int(part.flat)).quantize(PLACES)
                 self.owed[there] += paid
                 self.owed[place] -= paid
 

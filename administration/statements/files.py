@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import FileResponse, Http404, HttpResponse
+from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
-from billing import evidence
+from billing import documents, evidence
 from billing.formats import EVIDENCE, MADE, MEDIA_OF_EVIDENCE, MEDIA_OF_PDF, PDF
 from billing.models import Statement
 from keys.audit.notes import note
 from usage.paid import sees_costs
 
+# Calls behind a document whose evidence pack a page makes; for more there is the command.
+MOST_CALLS = 200_000
 
-def names(user: Any) -> list[str]:
-    """The files that a person may download. The evidence pack has what providers charge."""
-    return [PDF, *MADE, *([EVIDENCE] if sees_costs(user) else [])]
+
+def names(user: Any, statement: Statement) -> list[str]:
+    """The files of a document that a person may download. The evidence pack has what providers charge."""
+    packed = sees_costs(user) and documents.said(statement)["calls"] <= MOST_CALLS
+    return [PDF, *MADE, *([EVIDENCE] if packed else [])]
 
 
 def made(statement: Statement, name: str) -> tuple[str, str, bytes]:
@@ -42,12 +46,13 @@ def answer(statement: Statement, name: str, user: Any) -> HttpResponseBase:
     Raises:
         Http404: there is no such file, or this person may not see it.
     """
-    if name not in names(user):
+    if name not in names(user, statement):
         raise Http404("There is no such file.")
     if name == EVIDENCE:
         note("exported", Statement._meta.db_table, str(statement.pk), number=statement.number, file=name)
-        filename = f"{statement.number}.{name}"
-        return FileResponse(evidence.make(statement), True, filename, content_type=MEDIA_OF_EVIDENCE)
-    filename, media, content = made(statement, name)
+        with evidence.make(statement, names=user.has_perm("keys.view_auditevent")) as pack:
+            filename, media, content = f"{statement.number}.{name}", MEDIA_OF_EVIDENCE, pack.read()
+    else:
+        filename, media, content = made(statement, name)
     headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
     return HttpResponse(content, content_type=media, headers=headers)

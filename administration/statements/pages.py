@@ -245,7 +245,8 @@ def statement(request: HttpRequest, number: str) -> HttpResponse:
         "teams": teams_of(sums),
         "estimated": found.lines.filter(estimated=True).aggregate(sum=Sum("amount"))["sum"],
         "files": [
-            (name, reverse("admin:statement_file", args=[found.number, name])) for name in files.names(request.user)
+            (name, reverse("admin:statement_file", args=[found.number, name]))
+            for name in files.names(request.user, found)
         ],
         "siblings": siblings(request, found),
         "faults": verification.verify(found) if "verify" in request.GET else None,

@@ -34,9 +34,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def short_lease(settings: Any) -> None:
+def long_lease(settings: Any) -> None:
     """Tests that run beside this one may have long transactions."""
-    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"lease_seconds": 2})
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"lease_seconds": 60})
 
 
 @pytest.fixture

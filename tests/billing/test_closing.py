@@ -14,12 +14,12 @@ from uuid import uuid4
 
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
-from django.db.models import Min
+from django.db.models import Min, Sum
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing import covers, credit_notes, documents, drafts, months, verification
+from billing import closing, covers, credit_notes, documents, drafts, months, verification
 from billing.models import Closing, Cover, Issuer, LineKind, Particulars, Statement, StatementLine
 from keys.errors import Unusable
 from keys.models import Customer, VirtualKey
@@ -40,9 +40,9 @@ from tests.support.statement_cast import (
     make_issuer,
     no_files,
 )
-from usage.models import Adjustment, ExchangeRate, Hold, LedgerEntry
+from usage.models import Adjustment, ExchangeRate, Hold, LedgerEntry, Price
 from usage.pricing import load_price_book
-from usage.tokens import TokenCounts
+from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOVEMBER = date(2026, 11, 1)
@@ -86,7 +86,52 @@ def test_lines_split_a_month_by_key_model_and_category_and_add_up(cast: Cast, is
     assert faults(statement) == []
 
 
-def test_a_mark_up_shows_as_a_negative_discount_and_what_is_not_explained_as_a_line(cast: Cast, issuer: Issuer) -> None:
+def test_a_mark_up_is_a_negative_discount_and_its_odd_digits_are_in_the_lines(cast: Cast, issuer: Issuer) -> None:
+    Price.objects.create(
+        sets="charge", model="*", percent=Decimal("33.3333"), flat=Decimal("0.01"), valid_from=IN_OCTOBER
+    )
+    price = load_price_book().price("anthropic", OPUS, IN_OCTOBER)
+    for number in range(5):
+        used = TokenCounts(input_tokens=1_000 + number, output_tokens=7, web_search_requests=1)
+        charge = price.owed.cost(used, steps=2) + price.owed.flat
+        called(cast.alice, used=used, charge=charge, cost=price.cost(used), price_version=price.owed.version)
+    [statement] = close(cast.alice.customer)
+    lines = {line.category: line for line in statement.lines.exclude(kind=LineKind.ROUNDING)}
+    assert lines.keys() == {"input", "output", "web_search", "request"}
+    assert lines["input"].unit_price == price.input * Decimal("1.333333")
+    assert lines["input"].list_price == price.input
+    assert lines["input"].discount < 0
+    assert (lines["request"].quantity, lines["request"].net) == (5, Decimal("0.05"))
+    assert statement.total_usd == ledger_sum(cast.alice.customer)
+    assert faults(statement) == []
+
+
+def test_a_call_of_several_models_is_split_by_model(cast: Cast, issuer: Issuer) -> None:
+    prices = {model: load_price_book().price("anthropic", model, IN_OCTOBER) for model in (OPUS, SONNET)}
+    detail = [
+        {
+            "type": "message",
+            "model": model,
+            **tokens(USED),
+            "cost": str(price.cost(USED)),
+            "price_version": price.version,
+        }
+        for model, price in prices.items()
+    ]
+    cost = sum((price.cost(USED) for price in prices.values()), Decimal(0))
+    called(cast.alice, used=USED + USED, iterations=detail, cost=cost)
+    [statement] = close(cast.alice.customer)
+    sums = dict(statement.lines.filter(kind=LineKind.TOKENS).values_list("model").annotate(Sum("net")).order_by())
+    assert sums == {model: price.cost(USED) for model, price in prices.items()}
+    assert not statement.lines.filter(kind=LineKind.REMAINDER).exists()
+    assert faults(statement) == []
+
+
+def tokens(used: TokenCounts) -> dict[str, int]:
+    return {name: getattr(used, name) for name in TOKEN_COLUMNS}
+
+
+def test_what_tokens_do_not_explain_is_a_line_of_its_own(cast: Cast, issuer: Issuer) -> None:
     call = called(cast.alice, estimated=True, cost=Decimal("0.5"))
     [draft] = drafts.compute(cast.alice.customer, OCTOBER).drafts
     rest = next(line for line in draft.lines if line.kind == LineKind.REMAINDER)
@@ -197,6 +242,7 @@ def test_what_comes_after_a_closing_is_on_the_next_statement(cast: Cast, issuer:
 
 def test_a_row_whose_transaction_is_still_open_is_on_the_next_statement(cast: Cast, issuer: Issuer) -> None:
     called(cast.alice)
+    closing.wait(cast.alice.customer_id, timezone.now(), timedelta(seconds=60))
     apart = connections.create_connection("default")
     try:
         apart.set_autocommit(False)

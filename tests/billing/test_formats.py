@@ -149,7 +149,7 @@ def test_a_long_document_has_a_pdf_with_the_sums_of_keys_and_models(statement: S
 
 
 def test_the_evidence_pack_has_the_rows_behind_a_statement(statement: Statement) -> None:
-    with evidence.make(statement) as file, zipfile.ZipFile(file) as pack:
+    with evidence.make(statement, names=True) as file, zipfile.ZipFile(file) as pack:
         files = {name: pack.read(name) for name in pack.namelist()}
     calls, adjustments = (table(files[name]) for name in ("calls.csv", "adjustments.csv"))
     assert (len(calls), len(adjustments)) == (3, 1)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def cast(settings: Any) -> Cast:
-    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"lease_seconds": 2})
+    settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"lease_seconds": 60})
     empty_ledger()
     found = make_cast()
     bill(found.alice.customer, make_issuer())
