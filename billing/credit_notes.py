@@ -26,6 +26,7 @@ from keys.errors import Unusable
 from usage import moments
 
 
+@transaction.atomic(savepoint=False)
 def preview(closed: Closing, below_xid: str | None = None) -> tuple[list[Covered], list[Draft]]:
     """What a credit note about a month would cover and say now; one for each of its statements that changes.
 

@@ -8,6 +8,8 @@ from datetime import date, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
+from django.db import transaction
+from django.db.models import Count
 from django.db.models import Sum as Add
 
 from billing import covers, months
@@ -116,6 +118,7 @@ def period_of(customer: Customer, month: date) -> Period:
     return Period(customer, month, zone, starts_at, ends_at, particulars, previous)
 
 
+@transaction.atomic(savepoint=False)  # a page sets its actor for each transaction
 def compute(customer: Customer, month: date, below_xid: str | None = None) -> Month:
     """The drafts of a month: one, or one for each team that has calls in it.
 
@@ -147,6 +150,7 @@ def split(
 ) -> list[Draft]:
     """The documents for these lines, with amounts in their currency."""
     sums = covers.sums(covered)
+    whole: list[tuple[Team | None, list[Line], Sum]]
     if not by_team:
         whole = [(None, found, sum(sums.values(), Sum()))] if sums or found else []
     else:
@@ -230,7 +234,9 @@ def held(period: Period) -> Held:
     rows = Hold.objects.filter(
         customer=period.customer, admitted_at__gte=period.starts_at, admitted_at__lt=period.ends_at, ceiling__gt=0
     )
-    sums = rows.aggregate(ceiling=Add("ceiling"))
+    sums = rows.aggregate(calls=Count("pk"), ceiling=Add("ceiling"))
+    if not sums["calls"]:
+        return Held()
     listed = [
         {
             "id": str(row.pk),
@@ -241,7 +247,7 @@ def held(period: Period) -> Held:
         }
         for row in rows.select_related("virtual_key").order_by("admitted_at", "pk")[:HELD]
     ]
-    return Held(rows.count(), sums["ceiling"] or Decimal(0), listed)
+    return Held(sums["calls"], sums["ceiling"], listed)
 
 
 def price_book(period: Period) -> dict[str, Any]:

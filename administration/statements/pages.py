@@ -138,7 +138,7 @@ def draft(request: HttpRequest, customer: int, month: str) -> HttpResponse:
         issued = visible(request.user, Statement.objects.filter(customer=found, month=day))
         context = {"title": f"{found}, {day:%B %Y}", "issued": list(issued), "refusal": str(error)}
         return framed(request, "admin/statements/none.html", context, status=404)
-    context = {
+    shown: dict[str, Any] = {
         "title": f"Draft: {found}, {day:%B %Y}",
         "customer": found,
         "month": made,
@@ -151,7 +151,7 @@ def draft(request: HttpRequest, customer: int, month: str) -> HttpResponse:
         "refusal": refusal,
         "held": made.held,
     }
-    return framed(request, "admin/statements/draft.html", context, status=409 if refusal else 200)
+    return framed(request, "admin/statements/draft.html", shown, status=409 if refusal else 200)
 
 
 def closed(request: HttpRequest, customer: Customer, month: date) -> HttpResponse:

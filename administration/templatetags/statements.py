@@ -26,7 +26,7 @@ def in_currency(amount: Decimal, currency: str) -> str:
 def about(line: Any) -> str:
     """What a line of a draft or document is about, in words."""
     if line.kind == LineKind.ADJUSTMENT:
-        return f"adjustment: {line.reason}"
+        return str(line.reason)
     return CATEGORIES.get(line.category) or LineKind(line.kind).label
 
 

@@ -39,7 +39,7 @@ def make(statement: Statement, document: bytes) -> dict[str, bytes]:
     said = json.loads(document)
     data = json.dumps(described(said, statement.hash))
     made: bytes = typst.compile(
-        SOURCE.read_bytes(), root=str(SOURCE.parent), sys_inputs={"data": data}, format="pdf", pdf_standards=["ua-1"]
+        SOURCE, root=SOURCE.parent, sys_inputs={"data": data}, format="pdf", pdf_standards=["ua-1"]
     )
     return {f"{statement.number}.pdf": made}
 
@@ -64,7 +64,7 @@ def described(said: dict[str, Any], digest: str) -> dict[str, Any]:
         ("Exchange rate", f"1 USD = {rate['rate']} {currency} ({rate['source']})" if rate else ""),
         ("Price list", said["price_book"]["list_prices"]),
     ]
-    by_team = defaultdict(Decimal)
+    by_team: dict[str, Decimal] = defaultdict(Decimal)
     for line in lines:
         by_team["rounding" if line["kind"] == LineKind.ROUNDING else line["team"] or "no team"] += Decimal(
             line["amount"]
@@ -97,7 +97,7 @@ def shown(line: dict[str, Any], currency: str) -> list[str]:
         return ["Rounding of the lines", "", "", "", "", amount(Decimal(line["amount"]), currency)]
     what = {
         LineKind.REMAINDER: "not split by category",
-        LineKind.ADJUSTMENT: f"Adjustment: {line['reason']}" + (f" ({line['refers_to']})" if line["refers_to"] else ""),
+        LineKind.ADJUSTMENT: line["reason"] + (f" ({line['refers_to']})" if line["refers_to"] else ""),
     }.get(line["kind"], CATEGORIES.get(line["category"], line["category"]))
     marks = [
         text for text in ("estimated" if line["estimated"] else "", "earlier month" if line["earlier"] else "") if text

@@ -17,8 +17,9 @@ from billing.formats import MADE, csv_file, focus, journal, pdf
 from billing.models import Issuer, LineKind, Particulars, Statement
 from keys.models import VirtualKey
 from tests.support.ledger_rows import Cast, empty_ledger, make_cast
-from tests.support.statement_cast import IN_OCTOBER, bill, called, close, corrected, make_issuer
+from tests.support.statement_cast import IN_OCTOBER, OPUS, bill, called, close, corrected, make_issuer
 from usage.models import ExchangeRate
+from usage.pricing import load_price_book
 from usage.tokens import TokenCounts
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,8 +109,25 @@ def test_focus_keeps_its_rules_and_adds_up_to_the_statement(statement: Statement
     assert sum(Decimal(row["BilledCost"]) for row in rows) == statement.total
     assert {row["InvoiceId"] for row in rows} == {"PF-00001"}
     kinds = {row["ChargeDescription"]: row["ChargeCategory"] for row in rows}
-    assert kinds["rounding of the lines"] == "Adjustment"
+    assert (kinds["claude-opus-5-5, web search"], kinds["claude-opus-5-5, not split by category"]) == (
+        "Usage",
+        "Adjustment",
+    )
     assert table(focus.make(statement))[0].keys() == set(focus.columns())
+
+
+def test_the_rounding_line_is_a_row_of_focus(cast: Cast, issuer: Issuer) -> None:
+    bill(cast.alice.customer, issuer)
+    price = load_price_book().price("anthropic", OPUS, IN_OCTOBER)
+    for key in (cast.alice, cast.bob):
+        # Half a cent each, which is rounded down to the even cent.
+        called(key, used=TokenCounts(input_tokens=int(5_000 / price.input)))
+    [statement] = close(cast.alice.customer)
+    rows = list(focus.rows(statement))
+    assert [row["BilledCost"] for row in rows] == ["0", "0", "0.01"]
+    assert (rows[-1]["ChargeDescription"], rows[-1]["ChargeCategory"]) == ("rounding of the lines", "Adjustment")
+    assert focus.check(rows) == []
+    assert statement.total == Decimal("0.01")
 
 
 @pytest.mark.parametrize(

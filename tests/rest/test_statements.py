@@ -36,7 +36,7 @@ def test_a_statement_is_listed_read_and_downloaded(program: Program, cast: Cast)
     content = base64.b64decode(file["content"])
     assert file["sha256"] == hashlib.sha256(content).hexdigest() == listed["hash"]
     error(program.ask("GET", f"statements/{statement.pk}/files/evidence.zip"), 404, "not_found")
-    error(program.ask("GET", "statements?month=10"), 400, "invalid_request")
+    error(program.ask("GET", "statements?month=10"), 400, "invalid")
 
 
 def test_a_month_is_closed_once(program: Program, cast: Cast) -> None:
