@@ -167,7 +167,7 @@ def test_a_team_admin_sees_the_statements_of_the_own_team_alone(cast: Cast, issu
     called(cast.charlie)
     bill(cast.charlie.customer, issuer)
     Particulars.objects.filter(customer=cast.alice.customer).update(by_team=True)
-    files = {"make_files": lambda row, _: {f"{row.number}.pdf": b"%PDF-"}}
+    files: dict[str, Any] = {"make_files": lambda row, _: {f"{row.number}.pdf": b"%PDF-"}}
     close(cast.alice.customer, **files)
     close(cast.charlie.customer, **files)
     admin = person(Role.TEAM_ADMIN, team=cast.alice.team)

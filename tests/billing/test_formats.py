@@ -173,7 +173,8 @@ def test_the_evidence_pack_has_the_rows_behind_a_statement(statement: Statement)
     assert (len(calls), len(adjustments)) == (3, 1)
     assert sum(Decimal(row["owed"]) for row in (*calls, *adjustments)) == statement.total_usd
     assert files["verification.txt"] == b"PF-00001 is as it was issued.\n"
-    digests = dict(reversed(line.split("  ")) for line in files["manifest.txt"].decode().splitlines())
+    manifest = [line.split("  ") for line in files["manifest.txt"].decode().splitlines()]
+    digests = {name: digest for digest, name in manifest}
     assert digests == {
         name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != "manifest.txt"
     }

@@ -53,7 +53,7 @@ def no_files(statement: Statement, document: bytes) -> dict[str, bytes]:
 
 def close(customer: Customer, month: date = OCTOBER, **options: Any) -> list[Statement]:
     """Close a month without files. Tests that run beside this one may have long transactions."""
-    given = {"by": "finance", "make_files": no_files, "lease": timedelta(seconds=60)} | options
+    given: dict[str, Any] = {"by": "finance", "make_files": no_files, "lease": timedelta(seconds=60)} | options
     return closing.close(customer, month, **given)
 
 
