@@ -9,6 +9,7 @@ from collections import defaultdict
 from decimal import Decimal
 
 from billing import documents
+from billing.currencies import places
 from billing.models import Statement
 from keys.csv_lines import BYTE_ORDER_MARK, csv_line
 
@@ -27,10 +28,16 @@ def make(statement: Statement) -> bytes:
     lines = [BYTE_ORDER_MARK + csv_line(COLUMNS)]
     for cost_centre, amount in sorted(by_centre.items()):
         if amount:
-            sides = (amount, None) if amount > 0 else (None, -amount)
+            sides = sides_of(amount, statement.currency)
             lines.append(csv_line((*same, cost_centre, customer["debit_account"], *sides, statement.currency, text)))
     if statement.total:
-        sides = (None, statement.total) if statement.total > 0 else (-statement.total, None)
+        sides = sides_of(-statement.total, statement.currency)
         centre = customer["cost_centre"]
         lines.append(csv_line((*same, centre, customer["credit_account"], *sides, statement.currency, text)))
     return "".join(lines).encode()
+
+
+def sides_of(amount: Decimal, currency: str) -> tuple[str, str]:
+    """Debit and credit, with the digits of the currency: a negative amount is on the other side."""
+    text = f"{abs(amount):.{places(currency)}f}"
+    return (text, "") if amount > 0 else ("", text)
