@@ -188,7 +188,7 @@ def exchange(draft: Draft) -> None:
 
 
 def rate_of(currency: str, at: datetime) -> ExchangeRate | None:
-    """The exchange rate in force at the end of a month; None: USD, or there is none."""
+    """The exchange rate in force at the end of a month; None: the currency is USD, or has no rate."""
     rows = ExchangeRate.objects.filter(currency=currency, valid_from__lte=at)
     return rows.order_by("-valid_from").first() if currency != USD else None
 

@@ -101,7 +101,7 @@ def customer_of(request: HttpRequest, pk: int) -> Customer:
     """The customer of a draft.
 
     Raises:
-        Http404: there is none, or the person may not see it.
+        Http404: it doesn't exist, or the person may not see it.
     """
     found = customers_of(request.user).filter(pk=pk).first()
     if found is None or not request.user.has_perm(DRAFTS, found):
@@ -198,7 +198,7 @@ def statement_of(request: HttpRequest, number: str) -> Statement:
     """The document of this number.
 
     Raises:
-        Http404: there is none, or the person may not see it.
+        Http404: it doesn't exist, or the person may not see it.
     """
     rows = Statement.objects.select_related("issuer", "customer", "team__customer", "closing", "corrects")
     found: Statement | None = visible(request.user, rows).filter(number=number).first()

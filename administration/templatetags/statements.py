@@ -32,5 +32,5 @@ def about(line: Any) -> str:
 
 @register.filter
 def exact_price(amount: Decimal | None) -> str:
-    """A price in USD; a dash where there is none."""
+    """A price in USD; a dash for None."""
     return amounts.NONE if amount is None else amounts.price(amount)
