@@ -12,6 +12,7 @@ from administration.prices import pages as price_pages
 from administration.prices import runs as price_runs
 from administration.providers import pages as provider_pages
 from administration.rest import token_admin
+from administration.statements import pages as statement_pages
 
 __all__ = [
     "call_pages",
@@ -24,6 +25,7 @@ __all__ = [
     "price_runs",
     "provider_pages",
     "search_page",
+    "statement_pages",
     "token_admin",
 ]
 

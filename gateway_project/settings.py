@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "keys",
     "usage",
     "messages_api",
+    "billing",
     "administration",
 ]
 # The packages of sign-in, before the administration, which removes their pages of tables. A web process that serves no

@@ -7,7 +7,7 @@ pages, each in a short transaction.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from keys.model_names import fold
-from usage import splits
+from usage import closed, splits
 from usage.models import Adjustment, LedgerEntry
 from usage.price_rows import BEGINNING
 from usage.pricing import ModelPrice, PriceBook, UnpricedModel, load_price_book
@@ -93,10 +93,14 @@ class Outcome:
             self.named.append(row)
 
 
-def is_closed(row: LedgerEntry) -> bool:
-    """Whether the month of a call is closed, so that it can't be priced again. Statements will answer this; until there
-    are statements, no month is closed."""
-    return False
+def is_closed(row: LedgerEntry, closed_until: Mapping[int, datetime]) -> bool:
+    """Whether the month of a call is closed.
+
+    Args:
+        closed_until: from `usage.closed.until`.
+    """
+    ended = closed_until.get(row.customer_id)
+    return ended is not None and row.admitted_at < ended
 
 
 class Prices:
@@ -163,12 +167,12 @@ def pages(rows: Rows) -> Iterator[list[Recorded]]:
 
 def judge(page: list[Recorded], prices: Prices, outcome: Outcome) -> list[tuple[Recorded, Amounts]]:
     """The calls of a page whose amounts change, with the new ones; all are counted in the outcome."""
-    changed = []
+    changed, closed_until = [], closed.until()
     for call in page:
         outcome.read += 1
         if not (call.amounts.cost or call.amounts.owed or call.counts.prompt_tokens + call.counts.output_tokens):
             continue  # nothing was billed
-        if is_closed(call.row):
+        if is_closed(call.row, closed_until):
             outcome.closed += 1
             continue
         try:

@@ -16,6 +16,7 @@ RESOURCES = {
     "aliases": "model aliases",
     "prices": "prices and exchange rates",
     "alerts": "alerts and alert targets",
+    "statements": "statements",
     "calls": "calls",
     "refusals": "refused calls",
     "usage": "usage reports",

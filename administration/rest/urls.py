@@ -9,7 +9,16 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from administration.rest.resource import Resource
-from administration.rest.resources import alerts, budgets, calls, customers, prices, provider_keys, virtual_keys
+from administration.rest.resources import (
+    alerts,
+    budgets,
+    calls,
+    customers,
+    prices,
+    provider_keys,
+    statements,
+    virtual_keys,
+)
 from administration.rest.resources.me import Me
 from administration.rest.resources.usage import Usage
 
@@ -30,6 +39,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "calls": calls.Calls,
     "refusals": calls.Refusals,
     "audit": calls.Events,
+    "statements": statements.Statements,
 }
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)

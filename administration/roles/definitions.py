@@ -23,6 +23,7 @@ REPORTS = (
         *("keys.customer", "keys.team", "usage.adjustment", "usage.hold", "usage.overrun", "usage.retained"),
         *("usage.topup", "usage.override", "usage.price", "usage.exchangerate", "usage.alert"),
         *("messages_api.batch", "messages_api.file"),
+        *("billing.statement", "billing.issuer", "billing.particulars"),
     )
     | {names.EXPORT_REPORT, names.EXPORT_CALLS}
 )
@@ -85,12 +86,17 @@ class AuditorDefinition(Definition):
         return permission != names.VIEW_CREDENTIAL and names.parts(permission).action in ("view", "choose", "export")
 
 
-TEAM_ADMIN = REPORTS - {"usage.view_price", "usage.view_exchangerate", "keys.view_customer"} | KEYS_OF_A_TEAM
+OF_THE_DEPLOYMENT = {"usage.view_price", "usage.view_exchangerate", "keys.view_customer"} | _each(
+    "billing.issuer", "billing.particulars"
+)
+TEAM_ADMIN = REPORTS - OF_THE_DEPLOYMENT | KEYS_OF_A_TEAM
 BUDGETS = _each("usage.budget", "usage.limit", actions=("add", "change")) | _each(
     "usage.topup", "usage.override", actions=("add",)
 )
-MONEY = {names.CLOSE_MONTH, names.ADD_PRICE, names.CHANGE_PRICE, names.DELETE_PRICE, names.REPRICE} | _each(
-    "usage.exchangerate", actions=("add", "change", "delete")
+MONEY = (
+    {names.CLOSE_MONTH, names.ADD_PRICE, names.CHANGE_PRICE, names.DELETE_PRICE, names.REPRICE}
+    | _each("usage.exchangerate", actions=("add", "change", "delete"))
+    | _each("billing.issuer", "billing.particulars", actions=("add", "change"))
 )
 
 DEFINITIONS: dict[str, Definition] = {

@@ -214,6 +214,9 @@ REACH: dict[str, Reach] = {
     ),
     "usage.alerttarget": Reach(customer=("customer",)),
     "usage.delivery": OfDelivery(customer=("target__customer",)),
+    # A statement of a whole customer is not a team's.
+    "billing.statement": Reach(customer=("customer",), team=("team",)),
+    "billing.particulars": Reach(customer=("customer",)),
     "messages_api.batch": STORED,
     "messages_api.file": STORED,
     "messages_api.binding": STORED,

@@ -29,6 +29,7 @@ ROWS = {
     "aliases": "keys.modelalias",
     "calls": "usage.ledgerentry",
     "audit": "keys.auditevent",
+    "statements": "billing.statement",
 }
 PRICES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 
@@ -86,6 +87,7 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
         "prices": {"model": "house-*", **dict.fromkeys(PRICES, "1")},
         "prices/<int:pk>/end": {"valid_to": (timezone.now() + timedelta(days=3)).isoformat()},
         "exchange-rates": {"currency": "EUR", "rate": "0.92", "source": "ECB"},
+        "statements/close": {"customer_id": customer, "month": "2026-08"},
         "alert-targets": {"channel": "email", "address": "ops@example.com"},
     }
     return bodies.get(route, {})
@@ -119,7 +121,7 @@ def answers(cast: Cast, who: str) -> dict[str, str]:
     found = {}
     for method, route in methods():
         resource = route.partition("/")[0]
-        path = re.sub(r"<\w+:pk>", "{pk}", route)
+        path = re.sub(r"<\w+:pk>", "{pk}", route).replace("<str:name>", "csv")
         if "{pk}" in path:
             path = path.format(pk=key_of(cast, resource, owner))
         path += "?model=claude-opus-4-8" if route.endswith("/why") else ""

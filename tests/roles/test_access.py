@@ -17,6 +17,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, get_resolver
 
+from billing.models import Statement
 from tests.support.ledger_rows import empty_ledger
 from tests.support.role_cast import VISITORS, Cast, make_role_cast
 
@@ -81,6 +82,11 @@ def address(name: str, route: str, cast: Cast) -> str:
         given = {"app_label": "keys", "model_name": "virtualkey", "content_type_id": "1", "uidb64": "MQ", "token": "x"}
         if match[1] == "object_id":
             return str(row.pk if row is not None else cast.row("keys.virtualkey").pk)
+        if match[1] in ("number", "customer", "month", "name"):
+            document = cast.row("billing.statement")
+            assert isinstance(document, Statement)
+            values = {"number": document.number, "customer": document.customer_id, "month": "2026-10", "name": "pdf"}
+            return str(values[match[1]])
         if match[1] == "call":
             return str(cast.row("usage.ledgerentry").pk)
         if match[1] == "pk" and ":provider_key" in name:

@@ -31,12 +31,13 @@ OF_THE_DEPLOYMENT = {
     *("keys.gateway", "keys.providerkey", "keys.providerkeycheck", "keys.modelalias", "keys.cooldown"),
     *("keys.performance", "keys.modellist", "keys.signincount", "keys.auditevent", "keys.auditname", "keys.auditseal"),
     *("usage.process", "usage.worker", "usage.arbiterversion", "usage.writer", "usage.price", "usage.rollupstate"),
-    *("usage.exchangerate", "keys.demodata"),
+    *("usage.exchangerate", "keys.demodata", "billing.issuer"),
 }
-# Counters and sums, which pages of their owners show, and what REST keeps for each person.
+# Counters, sums and parts of documents, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
     *("usage.limitstate", "usage.credentialuse", "usage.ownerday", "usage.quartertotal", "usage.daytotal"),
     *("administration.apitoken", "administration.restanswer"),
+    *("billing.closing", "billing.cover", "billing.closerequest", "billing.statementline", "billing.statementfile"),
 }
 
 

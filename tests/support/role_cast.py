@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,10 @@ from django.utils import timezone
 from administration.models import ApiToken, Person
 from administration.role_names import Role
 from administration.roles import giving
+from billing import closing as closings
+from billing.covers import Sum
+from billing.drafts import Draft, Period
+from billing.models import Closing, Issuer, Particulars, Statement
 from keys import issuing
 from keys.audit.models import AuditEvent
 from keys.models import (
@@ -137,6 +141,7 @@ def rows_of(key: VirtualKey, echo: ProviderKey) -> list[Model]:
             id=uuid.uuid4(), **call, provider_key=echo, requests=1, ceiling=1, provider_batch_id="msgbatch_1"
         ),
         File.objects.create(id="file_1", **call, provider_key=echo),
+        *make_statement(key),
         make_hold(key),
         make_token(),
     ]
@@ -168,7 +173,31 @@ def make_hold(key: VirtualKey) -> Hold:
     return Hold.objects.create(**owner, **call, **dict.fromkeys(numbers, 1))
 
 
+def make_statement(key: VirtualKey) -> list[Model]:
+    """An issuer, billing particulars, and a statement of the key's team, without what a closing puts into it."""
+    issuer = Issuer.objects.create(name="Platform", prefix="PF")
+    particulars = Particulars.objects.create(customer=key.customer, issuer=issuer, by_team=True)
+    month = {"starts_at": datetime(2026, 9, 1, tzinfo=UTC), "ends_at": datetime(2026, 10, 1, tzinfo=UTC)}
+    closing = Closing.objects.create(
+        customer=key.customer,
+        month=date(2026, 9, 1),
+        zone="UTC",
+        below_xid="1",
+        closed_at=timezone.now(),
+        closed_by="boss",
+        **month,
+    )
+    draft = Draft(
+        Period(key.customer, closing.month, "UTC", closing.starts_at, closing.ends_at, particulars, None),
+        *(key.team, True, "USD", None, Sum(), []),
+    )
+    content = closings.content_of(draft, closing, [], None)
+    row = Statement(kind="statement", closing=closing, total=0, total_usd=0)
+    issued = closings.issue(row, draft, content, issuer, timezone.now(), lambda *_: {f"{row.number}.pdf": b"%PDF-"})
+    return [issuer, particulars, issued]
+
+
 def every_model() -> list[str]:
     """The labels of this product's own models. Those that a test makes live in the test's module."""
-    ours = ("keys", "usage", "messages_api", "administration")
+    ours = ("keys", "usage", "messages_api", "billing", "administration")
     return [model._meta.label_lower for model in apps.get_models() if model.__module__.split(".")[0] in ours]

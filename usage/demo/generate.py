@@ -18,7 +18,7 @@ from keys.demo_data import DemoData
 from keys.errors import Unusable
 from keys.models import Gateway, ProviderKey, VirtualKey
 from keys.names import PASSTHROUGH
-from usage import rollups
+from usage import closed, rollups
 from usage.demo import calendar, calls, cast, finish
 from usage.demo.options import Options
 from usage.models import Adjustment, Hold, LedgerEntry, Refusal
@@ -116,6 +116,8 @@ def check_empty() -> None:
         ("a key for providers' own keys", VirtualKey.objects.filter(passthrough=True, name=PASSTHROUGH)),
     )
     real = [what for what, rows in found if rows.exists()]
+    if closed.until():
+        real.append("closed months")
     if settings.CONFIGURATION.passthrough_customer:
         real.append("PASSTHROUGH_CUSTOMER")
     if real:

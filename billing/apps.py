@@ -1,0 +1,14 @@
+from django.apps import AppConfig
+
+
+class BillingConfig(AppConfig):
+    name = "billing"
+    verbose_name = "Billing"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Say which months are closed, to modules that don't know this app."""
+        from billing import closed_months
+        from usage import closed
+
+        closed.add_source(closed_months.until)
