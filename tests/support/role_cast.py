@@ -170,5 +170,5 @@ def make_hold(key: VirtualKey) -> Hold:
 
 def every_model() -> list[str]:
     """The labels of this product's own models. Those that a test makes live in the test's module."""
-    ours = ("keys", "usage", "messages_api", "administration")
+    ours = ("keys", "usage", "reconciliation", "messages_api", "administration")
     return [model._meta.label_lower for model in apps.get_models() if model.__module__.split(".")[0] in ours]

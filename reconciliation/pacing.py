@@ -1,0 +1,67 @@
+"""How often a provider is asked, and by whom: one worker at a time reads with an admin key, a bounded number of
+requests a minute. Both hold across processes, because the database decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.db import connection
+
+from reconciliation.sources import AdminKey
+
+# A worker that has died keeps its claim for this long at most.
+CLAIM = timedelta(minutes=15)
+
+CLAIM_IT = """
+UPDATE reconciliation_adminkey SET claimed_until = usage_now() + %s
+WHERE id = %s AND active AND (claimed_until IS NULL OR claimed_until < usage_now()) RETURNING id
+"""
+# The next request's time: the earlier one's, and its share of a minute.
+NEXT = """
+UPDATE reconciliation_adminkey
+SET next_at = greatest(next_at, usage_now()) + make_interval(secs => 60.0 / requests_a_minute)
+WHERE id = %s
+RETURNING extract(epoch FROM next_at - make_interval(secs => 60.0 / requests_a_minute) - usage_now())
+"""
+PUT_OFF = "UPDATE reconciliation_adminkey SET next_at = greatest(next_at, usage_now() + %s) WHERE id = %s"
+
+
+@contextmanager
+def claimed(admin_key: AdminKey) -> Iterator[bool]:
+    """Whether this worker may read with the key now. The claim ends with the block."""
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM_IT, [CLAIM, admin_key.pk])
+        may = cursor.fetchone() is not None
+    try:
+        yield may
+    finally:
+        if may:
+            AdminKey.objects.filter(pk=admin_key.pk).update(claimed_until=None)
+
+
+def extend(admin_key: AdminKey) -> None:
+    """Keep the claim while the work goes on."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE reconciliation_adminkey SET claimed_until = usage_now() + %s WHERE id = %s", [CLAIM, admin_key.pk]
+        )
+
+
+def wait_for_turn(admin_key: AdminKey) -> None:
+    """Wait until the next request may be sent."""
+    with connection.cursor() as cursor:
+        cursor.execute(NEXT, [admin_key.pk])
+        row = cursor.fetchone()
+    seconds = float(row[0]) if row and row[0] is not None else 0.0
+    if seconds > 0:
+        time.sleep(seconds)
+
+
+def put_off(admin_key: AdminKey, seconds: float) -> None:
+    """Send no request for this many seconds: the provider has asked for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(PUT_OFF, [timedelta(seconds=seconds), admin_key.pk])
