@@ -84,7 +84,7 @@ def note(admin_key: AdminKey, keys: Iterable[ApiKey]) -> None:
 
 
 def note_unlisted(admin_key: AdminKey, ids: Iterable[str]) -> None:
-    """Store keys that a report names and the list of keys doesn't, such as deleted ones, so that a person can choose."""
+    """Store keys that a report names and the list of keys lacks, such as deleted ones, so that a person can choose."""
     known = set(ReportedKey.objects.filter(admin_key=admin_key).values_list("api_key_id", flat=True))
     new = [ReportedKey(admin_key=admin_key, api_key_id=each) for each in sorted(set(ids) - known) if each]
     ReportedKey.objects.bulk_create(new, ignore_conflicts=True)

@@ -99,7 +99,7 @@ class UsageRow(Dimensions):
 
 
 class CostRow(Dimensions):
-    """USD, after discounts (`amount`) and before (`list_amount`; None: not reported), for one type of tokens or one fee.
+    """USD after discounts (`amount`) and before (`list_amount`; None: not reported), for a type of tokens or a fee.
 
     `token_type` is a column of `UsageRow`, or empty for what isn't priced by tokens. `meter`: the line's own words.
     """

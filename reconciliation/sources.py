@@ -1,4 +1,4 @@
-"""The tables of where a provider's figures come from: admin keys that read its reports, and bills that people upload."""
+"""Where a provider's figures come from: admin keys that read its reports, and bills that people upload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Celery tasks of the reconciliation. `gateway_project.celery` has their schedule. A task may run twice, or not at all."""
+"""Celery tasks of the reconciliation, on the schedule in `gateway_project.celery`. A task may run twice or not at all."""
 
 from __future__ import annotations
 

@@ -120,10 +120,10 @@ def in_words(alert: Alert) -> tuple[str, list[str]]:
     said, budget = described(alert), alert.budget
     if alert.unsent_requests:
         return f"Provider key {said['provider_key']} is used elsewhere", [
-            f"In some hours of {said['day']} (UTC), the provider counts {said['provider_requests']} requests on this key;"
-            f" this gateway sent {said['our_requests']}. At least {said['unsent_requests']} came from elsewhere: another"
-            " program has the key, or it was stolen. If no other program should have it, replace the key at the"
-            " provider and here.",
+            f"In some hours of {said['day']} (UTC), the provider counts {said['provider_requests']} requests with this"
+            f" key, of which this gateway sent {said['our_requests']}. At least {said['unsent_requests']} came from"
+            " elsewhere: another program has the key, or it was stolen. If no other program should have it, replace the"
+            " key at the provider and here.",
             "",
             f"Provider key: {said['provider_key']}",
             f"Provider: {said['provider']}",

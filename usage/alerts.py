@@ -37,8 +37,8 @@ class Alert(models.Model):
       `threshold`; `start` and `expires_at` are the expiry;
     - a provider refuses a provider key: once per hour, with the HTTP status of the refusal (usage/sql/refused.sql);
     - a provider reports implausible usage for a provider key (`doubtful`): once per hour (usage/sql/doubtful.sql);
-    - a provider counts requests on a provider key that we never sent (`unsent_requests`): once per day (UTC), whose last
-      moment is `start`. `spent` are the provider's requests, `amount` ours, `needed` those that aren't ours
+    - a provider counts requests on a provider key that we never sent (`unsent_requests`): once per day (UTC), whose
+      last moment is `start`. `spent` are the provider's requests, `amount` ours, `needed` those that aren't ours
       (reconciliation.leaks);
     - the roll-ups of an hour differ from the ledger (`miscounted`, usage.rollups): once for each such hour, which is
       `start`. `spent` is what the ledger says, `amount` what reports show.

@@ -50,7 +50,7 @@ class Cell:
         return self.dated.estimated_cost - self.dated.estimated_searches * self.search_price
 
     def paid(self, token_type: str, tokens: int) -> Decimal:
-        """What the provider charges for as many tokens of a type: exactly its amount, if they are all that it counts."""
+        """What the provider charges for these tokens of a type: exactly its amount, if they are all that it counts."""
         return self._share(self.theirs.amounts[token_type], token_type, tokens)
 
     def listed(self, token_type: str, tokens: int) -> Decimal:

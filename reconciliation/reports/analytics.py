@@ -1,8 +1,8 @@
 """Anthropic's Usage and Cost Analytics API: tokens, requests and USD by key, model, tier, speed, geo and hour.
 
-`client.beta.organization.analytics` of the package `anthropic` 2.14.0 has its types. What it takes care to get right:
-amounts are fractional *cents*, after the contract's discount; rows come by size unless they are ordered by time; `limit`
-counts rows without those that `cost_type` and `token_type` add; a cursor belongs to its query.
+`client.beta.organization.analytics` of the package `anthropic` 2.14.0 has its types. Amounts are fractional
+*cents*, after the contract's discount. Rows come by size unless they are ordered by time. `limit` counts rows without
+those that `cost_type` and `token_type` add. A cursor belongs to its query.
 """
 
 from __future__ import annotations

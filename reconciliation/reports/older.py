@@ -1,5 +1,7 @@
-"""Anthropic's older usage and cost reports, for organisations that can't read the Analytics API: hours of tokens without
-request counts, and days of USD without keys. https://platform.claude.com/docs/en/build-with-claude/usage-cost-api
+"""Anthropic's older usage and cost reports, for organisations that can't read the Analytics API.
+
+They have hours of tokens without request counts, and days of USD without keys.
+https://platform.claude.com/docs/en/build-with-claude/usage-cost-api
 
 Empty hours are listed too. Amounts are cents. Usage of Priority Tier has no cost there.
 """

@@ -55,9 +55,8 @@ class Command(GatewayCommand):
             if problem:
                 self.say(f"  reading ended early: {problem}")
         else:
-            comparing.compare_days(
-                admin_key, days_of(admin_key, since), lambda day, count: self.say(f"  {day}: {count}")
-            )
+            days = days_of(admin_key, since)
+            comparing.compare_days(admin_key, days, lambda day, count: self.say(f"  {day}: {count} compared"))
         rows = Comparison.objects.filter(admin_key=admin_key, start__date__gte=since, provider_key__isnull=False)
         sums = rows.aggregate(**{name: Sum(name) for name in ("theirs", "ours", *CAUSES, "unexplained")})
         if sums["theirs"] is None:
