@@ -11,22 +11,18 @@ The presets are starting points: a format is saved with columns and patterns of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from keys import patterns
+from reconciliation.reads import TOKEN_TYPES
+from reconciliation.sources import BillFormat
 
 # What a column says: the start of the usage, its meter, USD (or another currency) and, if there are such, the quantity
 # of tokens and the currency.
 NEEDED = ("start", "meter", "cost")
 WANTED = (*NEEDED, "quantity", "currency", "only", "only_value")
-
-TOKEN_METERS = (
-    ("*cache*read*", "cache_read_input_tokens"),
-    ("*cached*", "cache_read_input_tokens"),
-    ("*cache*write*1h*", "cache_creation_1h_input_tokens"),
-    ("*cache*write*", "cache_creation_5m_input_tokens"),
-    ("*input*", "input_tokens"),
-    ("*output*", "output_tokens"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,4 +87,63 @@ def checked_columns(given: Any) -> dict[str, str]:
         raise ValueError(f"“{unknown[0]}” is not one of {', '.join(WANTED)}")
     if missing := [name for name in NEEDED if name not in found]:
         raise ValueError(f"the column of the {missing[0]} is missing")
+    return found
+
+
+class Meters:
+    """Which model's tokens a meter counts, by a format's patterns."""
+
+    def __init__(self, format_: BillFormat) -> None:
+        self.patterns = [(each["pattern"], each["model"], each["token_type"]) for each in format_.meters]
+        self.known: dict[str, tuple[str, str]] = {}
+
+    def of(self, meter: str) -> tuple[str, str]:
+        """The model and the type of tokens (empty: a fee of that model); both empty: no pattern fits."""
+        if meter not in self.known:
+            fitting = (each[1:] for each in self.patterns if patterns.stands_for(each[0], meter))
+            self.known[meter] = next(fitting, ("", ""))
+        return self.known[meter]
+
+
+def columns_in_lines(columns: Mapping[str, str]) -> str:
+    """The columns as people edit them."""
+    return "\n".join(f"{name} = {column}" for name, column in columns.items())
+
+
+def meters_in_lines(meters: Iterable[Mapping[str, str]]) -> str:
+    """The patterns as people edit them: `*input-tokens* = claude-opus-5-5, input_tokens`."""
+    return "\n".join(
+        f"{each['pattern']} = {', '.join(filter(None, (each['model'], each['token_type'])))}" for each in meters
+    )
+
+
+def read_columns(text: str) -> dict[str, str]:
+    """The columns that lines say.
+
+    Raises:
+        ValueError: a line is malformed, or a column is unknown or missing.
+    """
+    pairs = [line.partition("=") for line in text.splitlines() if line.strip()]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError("write each line as WHAT = COLUMN")
+    return checked_columns({what.strip(): column.strip() for what, _, column in pairs})
+
+
+def read_meters(text: str) -> list[dict[str, str]]:
+    """The patterns that lines say.
+
+    Raises:
+        ValueError: a line is malformed, or names another type of tokens.
+    """
+    found = []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        pattern, equals, rest = line.partition("=")
+        model, _, token_type = (part.strip() for part in rest.partition(","))
+        if not equals or not pattern.strip() or not model or len(line) > 500:
+            raise ValueError(f"“{line[:60]}”: write PATTERN = MODEL, TYPE OF TOKENS")
+        if token_type and token_type not in TOKEN_TYPES:
+            raise ValueError(f"“{token_type[:60]}” is not one of {', '.join(TOKEN_TYPES)} (or nothing, for a fee)")
+        found.append({"pattern": pattern.strip(), "model": model, "token_type": token_type})
     return found

@@ -1,6 +1,7 @@
 """Reads uploaded files of a cloud's bill (CSV): by a saved format, within bounds, each file once.
 
-Lines are summed by day (UTC), meter and model before they are kept. A day in a later file replaces that of earlier ones
+Lines are summed by day (UTC) and meter before they are kept. Which model's tokens a meter counts is looked up when they
+are compared, so that patterns may follow. A day in a later file replaces that of earlier ones
 of the same format, like a later read of a report.
 """
 
@@ -15,16 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO
 
 from django.db import IntegrityError, transaction
 
-from keys import patterns
 from keys.errors import Conflict, Unusable
 from reconciliation import comparing, reading
+from reconciliation.bill_columns import Meters
 from reconciliation.freshness import DAY
-from reconciliation.reads import TOKEN_TYPES, CostRow, Read, Report
-from reconciliation.reports.rows import EXACT, About, Cost, Surprise, Used, decimal
+from reconciliation.reads import CostRow, Read, Report
+from reconciliation.reports.rows import EXACT, About, Cost, Surprise, decimal
 from reconciliation.sources import Bill, BillFormat
 from reconciliation.theirs import ZERO, add, total
 from usage.models import ExchangeRate
@@ -40,7 +41,7 @@ MONTHS = re.compile(r"\d{1,2}/\d{1,2}/\d{4}")
 
 @dataclass(slots=True)
 class Sums:
-    """What a file has, by day, meter, model and type of tokens.
+    """What a file has, by day and meter: USD, and quantities in the file's unit.
 
     Attributes:
         lines: that count; `left_out`: those of other services.
@@ -48,8 +49,8 @@ class Sums:
 
     lines: int = 0
     left_out: int = 0
-    amounts: dict[tuple[datetime, str, str, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    tokens: dict[tuple[datetime, str, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    amounts: dict[tuple[datetime, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    quantities: dict[tuple[datetime, str], Decimal] = field(default_factory=lambda: defaultdict(Decimal))
 
 
 def take(format_: BillFormat, filename: str, file: IO[bytes], *, author: str) -> Bill:
@@ -93,7 +94,7 @@ def read(format_: BillFormat, file: IO[bytes]) -> Sums:
     Raises:
         Unusable: it can't be read.
     """
-    sums, meters = Sums(), Meters(format_)
+    sums = Sums()
     rates: dict[tuple[str, datetime], Decimal] = {}
     columns: Mapping[str, str] = format_.columns
     for number, line in lines(file, columns):
@@ -112,13 +113,10 @@ def read(format_: BillFormat, file: IO[bytes]) -> Sums:
         if currency not in ("", "USD"):
             amount = EXACT.quantize(EXACT.divide(amount, rate(rates, currency, day)), Decimal(1).scaleb(-28))
         meter = " ".join(line[columns["meter"]].split())[:LONGEST_METER]
-        model, token_type = meters.of(meter)
         sums.lines += 1
-        key = (day, meter, model, token_type)
-        sums.amounts[key] = add(sums.amounts[key], amount)
-        if quantity is not None and token_type:
-            spot = (day, model, token_type)
-            sums.tokens[spot] = add(sums.tokens[spot], EXACT.multiply(quantity, Decimal(format_.tokens_in_unit)))
+        sums.amounts[day, meter] = add(sums.amounts[day, meter], amount)
+        if quantity is not None:
+            sums.quantities[day, meter] = add(sums.quantities[day, meter], quantity)
         if len(sums.amounts) > MOST_METERS:
             raise Unusable(f"the file has more than {MOST_METERS:,} days and meters: check the column of the meter")
     return sums
@@ -148,22 +146,6 @@ def lines(file: IO[bytes], columns: Mapping[str, str]) -> Iterator[tuple[int, di
         raise Unusable(f"the file is no CSV in UTF-8 ({type(error).__name__})") from None
     finally:
         text.detach()
-
-
-class Meters:
-    """Which model's tokens a meter counts, by a format's patterns."""
-
-    def __init__(self, format_: BillFormat) -> None:
-        self.patterns = [(each["pattern"], each["model"], each["token_type"]) for each in format_.meters]
-        self.known: dict[str, tuple[str, str]] = {}
-
-    def of(self, meter: str) -> tuple[str, str]:
-        """The model and the type of tokens (empty: a fee of that model); both empty: no pattern fits."""
-        if meter not in self.known:
-            fitting = (each[1:] for each in self.patterns if patterns.stands_for(each[0], meter))
-            model, token_type = next(fitting, ("", ""))
-            self.known[meter] = (model, token_type)
-        return self.known[meter]
 
 
 def day_of(text: str) -> datetime:
@@ -236,7 +218,6 @@ def kept(format_: BillFormat, filename: str, digest: str, size: int, sums: Sums,
         first_day=days[0].date(),
         last_day=days[-1].date(),
         amount=total(sums.amounts.values()),
-        unmapped=total(amount for (_, _, model, _), amount in sums.amounts.items() if not model),
         author=author,
     )
     try:
@@ -246,25 +227,25 @@ def kept(format_: BillFormat, filename: str, digest: str, size: int, sums: Sums,
         raise Conflict("this file was uploaded before") from None
     for day in days:
         costs = [
-            Cost(day, About(model=model), "tokens" if token_type else "other", token_type, amount, None, meter)
-            for (at, meter, model, token_type), amount in sums.amounts.items()
+            Cost(day, About(), "meter", "", amount, None, meter, sums.quantities.get((at, meter)))
+            for (at, meter), amount in sums.amounts.items()
             if at == day
         ]
-        used: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(TOKEN_TYPES, 0))
-        for (at, model, token_type), tokens in sums.tokens.items():
-            if at == day:
-                used[model][token_type] += round(tokens)
-        rows = [Used(day, About(model=model), None, tokens) for model, tokens in used.items()]
-        for report, found in ((Report.USAGE, rows), (Report.COST, costs)):
-            reading.keep(Read(bill=bill, report=report, start=day, end=day + DAY), found)
+        reading.keep(Read(bill=bill, report=Report.COST, start=day, end=day + DAY), costs)
     return bill
 
 
-def unmapped(bill: Bill) -> list[dict[str, Any]]:
-    """The meters of a bill that no pattern fits, the largest amount first."""
-    sums: dict[str, Decimal] = defaultdict(Decimal)
-    for meter, amount in CostRow.objects.filter(
-        read__in=[each.rows_of for each in Read.objects.filter(bill=bill)], model=""
-    ).values_list("meter", "amount"):
-        sums[meter] = add(sums[meter], amount)
-    return [{"meter": meter, "amount": amount} for meter, amount in sorted(sums.items(), key=lambda one: -one[1])]
+def unmapped(bill: Bill) -> list[tuple[str, Decimal]]:
+    """The meters of a bill that no pattern of its format fits, with USD, the largest amount first."""
+    meters, sums = Meters(bill.format), defaultdict[str, Decimal](Decimal)
+    reads = [each.rows_of for each in Read.objects.filter(bill=bill)]
+    for meter, amount in CostRow.objects.filter(read__in=reads).values_list("meter", "amount"):
+        if not meters.of(meter)[0]:
+            sums[meter] = add(sums[meter], amount)
+    return sorted(sums.items(), key=lambda one: -one[1])
+
+
+def compare_again(format_: BillFormat) -> None:
+    """Compare all days of a format's bills: its patterns have changed."""
+    for bill in Bill.objects.filter(format=format_):
+        comparing.compare_days(format_, reading.bill_days(bill))

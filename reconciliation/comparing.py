@@ -17,12 +17,15 @@ from django.db.models import QuerySet
 from keys import provider_kinds
 from keys.models import ProviderKey
 from reconciliation import ours, theirs
+from reconciliation.bill_columns import Meters
 from reconciliation.causes.cell import Cell
 from reconciliation.causes.explained import explain
 from reconciliation.comparisons import CAUSES, Comparison, DatedBy
 from reconciliation.freshness import HOUR
+from reconciliation.modes import STANDARD, name_of
 from reconciliation.ours import Ours, Place
-from reconciliation.reads import TOKEN_TYPES, Read
+from reconciliation.reads import TOKEN_TYPES, CostRow, Read
+from reconciliation.reports.rows import EXACT
 from reconciliation.sources import AdminKey, BillFormat, ReportedKey
 from reconciliation.theirs import ZERO, Reported, Spot, Theirs
 from usage.pricing import PriceBook, UnpricedModel, load_price_book
@@ -107,7 +110,7 @@ def comparisons(source: Source, start: datetime, book: PriceBook) -> list[Compar
         day.by_completion = day.by_admission
     made = []
     for pk, provider_key in sides.keys.items():
-        dated_by = dating(pk, sides.last, day, reported)
+        dated_by = dating(pk, sides.last, day, reported) if sides.hours == 1 else DatedBy.ADMISSION
         dated = day.by_completion if dated_by == DatedBy.COMPLETION else day.by_admission
         places = {
             place for each in (sides.last, sides.first, day.by_admission, dated) for place in each if place[0] == pk
@@ -149,17 +152,25 @@ def of_admin_key(admin_key: AdminKey, start: datetime) -> tuple[Sides, Reported]
 
 def of_bills(source: BillFormat, start: datetime) -> tuple[Sides, Reported]:
     """What uploaded bills say, the latest of each day."""
-    reads = Read.objects.filter(bill__format=source)
-    last, first = theirs.of_day(reads, start), theirs.of_day(reads, start, first=True)
-    sides = Sides(keys={source.provider_key_id: source.provider_key} if last.costs else {}, hours=24)
-    for reported, cells in ((first, sides.first), (last, sides.last)):
-        for (_, _, model, mode), spot in reported.spots.items():
+    reads = Read.objects.filter(bill__format=source, start=start)
+    meters, unit, sides = Meters(source), Decimal(source.tokens_in_unit), Sides(hours=24)
+    for first, cells in ((True, sides.first), (False, sides.last)):
+        chosen = [read.rows_of for read in theirs.choose(reads, first=first)]
+        for row in CostRow.objects.filter(read__in=chosen):
+            model, token_type = meters.of(row.meter)
             if model:
-                merge(cells.setdefault((source.provider_key_id, start, model, mode), Theirs()), spot)
-    for (api_key_id, _, model, mode), spot in last.spots.items():
-        if not model:
-            merge(sides.outside.setdefault((api_key_id, start, model, mode), Theirs()), spot)
-    return sides, last
+                place = (source.provider_key_id, start, name_of(model), STANDARD)
+                spot = cells.setdefault(place, Theirs())
+            elif first:
+                continue
+            else:
+                spot = sides.outside.setdefault(("", start, "", ""), Theirs())
+            theirs.put(spot, token_type, row.amount, None)
+            if token_type and row.quantity is not None:
+                spot.tokens[token_type] += round(EXACT.multiply(row.quantity, unit))
+    if reads.exists():
+        sides.keys = {source.provider_key_id: source.provider_key}
+    return sides, Reported()
 
 
 def merge(whole: Theirs, part: Theirs) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Max, QuerySet
+from django.db.models import F, Max, QuerySet
 from django.utils import timezone
 
 from reconciliation import finding, freshness, key_hints, pacing
@@ -103,7 +103,7 @@ def due(admin_key: AdminKey, kind: Kind, since: date) -> Iterator[tuple[Report, 
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
         for report in Report:
             long = step(kind, report)
-            last = last_reads(admin_key, report, start, start + DAY)
+            last = last_reads(admin_key, report, start, long)
             starts = [start + number * long for number in range(DAY // long)]
             wanted = [each for each in starts if freshness.is_due(each + long, last.get(each), now)]
             if wanted:
@@ -111,11 +111,10 @@ def due(admin_key: AdminKey, kind: Kind, since: date) -> Iterator[tuple[Report, 
         day += DAY
 
 
-def last_reads(admin_key: AdminKey, report: Report, since: datetime, until: datetime) -> dict[datetime, datetime]:
-    """When each period of a range was last read."""
-    rows: QuerySet[Read] = Read.objects.filter(
-        admin_key=admin_key, report=report, start__gte=since, start__lt=until
-    ).order_by()
+def last_reads(admin_key: AdminKey, report: Report, start: datetime, long: timedelta) -> dict[datetime, datetime]:
+    """When each period of the day that begins then was last read. Periods are this long."""
+    of_day = Read.objects.filter(admin_key=admin_key, report=report, start__gte=start, start__lt=start + DAY)
+    rows: QuerySet[Read] = of_day.filter(end=F("start") + long).order_by()
     return dict(rows.values_list("start").annotate(last=Max("read_at")))
 
 
@@ -172,25 +171,26 @@ def stored(read: Read, row: Used | Cost) -> UsageRow | CostRow:
         meter=row.meter[:300],
         amount=row.amount,
         list_amount=row.listed,
+        quantity=row.quantity,
     )
 
 
 def digest(rows: Rows) -> str:
-    """A hash of the figures, in whatever order they come and however many zeros they end in."""
-    lines = sorted(
-        repr((row.about, row.requests, sorted(row.tokens.items())))
-        if isinstance(row, Used)
-        else repr(
-            (row.about, row.cost_type, row.token_type, row.meter, plain(row.amount), row.listed and plain(row.listed))
-        )
-        for row in rows
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """A hash of the figures, in any order, and without zeros at their ends."""
+
+    def line(row: Used | Cost) -> str:
+        if isinstance(row, Used):
+            return repr((row.about, row.requests, sorted(row.tokens.items())))
+        numbers = [None if each is None else plain(each) for each in (row.amount, row.listed, row.quantity)]
+        return repr((row.about, row.cost_type, row.token_type, row.meter, numbers))
+
+    return hashlib.sha256("\n".join(sorted(map(line, rows))).encode()).hexdigest()
 
 
 def plain(amount: object) -> str:
     """An amount without zeros at its end."""
-    return f"{amount:f}".rstrip("0").rstrip(".")
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def bill_days(bill: Bill) -> set[date]:

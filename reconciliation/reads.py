@@ -101,7 +101,8 @@ class UsageRow(Dimensions):
 class CostRow(Dimensions):
     """USD after discounts (`amount`) and before (`list_amount`; None: not reported), for a type of tokens or a fee.
 
-    `token_type` is a column of `UsageRow`, or empty for what isn't priced by tokens. `meter`: the line's own words.
+    `token_type` is a column of `UsageRow`, or empty for what isn't priced by tokens. `meter`: the line's own words. A
+    bill's row has its meter and `quantity`; the bill's format says which model's tokens these are, when it is compared.
     """
 
     cost_type = models.CharField(max_length=40)
@@ -109,6 +110,7 @@ class CostRow(Dimensions):
     meter = models.CharField(max_length=300, blank=True)
     amount = models.DecimalField(**MONEY)
     list_amount = models.DecimalField(**MONEY, null=True)
+    quantity = models.DecimalField(**MONEY, null=True)
 
     class Meta:
         default_permissions: ClassVar = ()

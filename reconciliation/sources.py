@@ -136,7 +136,6 @@ class Bill(models.Model):
     first_day = models.DateField()
     last_day = models.DateField()
     amount = models.DecimalField(max_digits=50, decimal_places=28, help_text="USD")
-    unmapped = models.DecimalField(max_digits=50, decimal_places=28, help_text="USD of meters that no pattern fits.")
     uploaded_at = models.DateTimeField(db_default=Now())
     author = models.CharField(max_length=200)
 

@@ -1,4 +1,4 @@
-"""Celery tasks of the reconciliation, on the schedule in `gateway_project.celery`. A task may run twice or not at all."""
+"""Celery tasks, on the schedule in `gateway_project.celery`. A task may run twice or not at all."""
 
 from __future__ import annotations
 

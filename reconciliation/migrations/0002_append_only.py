@@ -34,7 +34,7 @@ TABLES = {
     "reconciliation_billformat": Watched(plain="name provider_key_id columns meters tokens_in_unit"),
     # Who the author is says the event itself.
     "reconciliation_bill": Watched(
-        plain="filename sha256 lines first_day last_day amount unmapped",
+        plain="filename sha256 lines first_day last_day amount",
         belongs={"format_id": "reconciliation_billformat"},
     ),
     "reconciliation_adjustmentrun": Watched(

@@ -39,7 +39,8 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """USD of an hour or a day for one type of tokens (empty: a fee); `listed`: before discounts."""
+    """USD of an hour or a day for one type of tokens (empty: a fee); `listed`: before discounts; `quantity`: of a bill,
+    in its own unit."""
 
     start: datetime
     about: About
@@ -48,6 +49,7 @@ class Cost:
     amount: Decimal
     listed: Decimal | None
     meter: str = ""
+    quantity: Decimal | None = None
 
 
 @dataclass(slots=True)
