@@ -9,7 +9,16 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from administration.rest.resource import Resource
-from administration.rest.resources import alerts, budgets, calls, customers, prices, provider_keys, virtual_keys
+from administration.rest.resources import (
+    alerts,
+    budgets,
+    calls,
+    customers,
+    prices,
+    provider_keys,
+    reconciliation,
+    virtual_keys,
+)
 from administration.rest.resources.me import Me
 
 RESOURCES: dict[str, type[Resource]] = {
@@ -24,6 +33,8 @@ RESOURCES: dict[str, type[Resource]] = {
     "aliases": provider_keys.Aliases,
     "prices": prices.Prices,
     "exchange-rates": prices.ExchangeRates,
+    "reconciliation": reconciliation.Comparisons,
+    "adjusted-estimates": reconciliation.AdjustedEstimates,
     "alerts": alerts.Alerts,
     "alert-targets": alerts.AlertTargets,
     "calls": calls.Calls,
