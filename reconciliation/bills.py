@@ -225,13 +225,10 @@ def kept(format_: BillFormat, filename: str, digest: str, size: int, sums: Sums,
             bill.save()
     except IntegrityError:
         raise Conflict("this file was uploaded before") from None
-    for day in days:
-        costs = [
-            Cost(day, About(), "meter", "", amount, None, meter, sums.quantities.get((at, meter)))
-            for (at, meter), amount in sums.amounts.items()
-            if at == day
-        ]
-        reading.keep(Read(bill=bill, report=Report.COST, start=day, end=day + DAY), costs)
+    costs: dict[datetime, list[Cost]] = defaultdict(list)
+    for (day, meter), amount in sums.amounts.items():
+        costs[day].append(Cost(day, About(), "meter", "", amount, None, meter, sums.quantities.get((day, meter))))
+    reading.keep([(Read(bill=bill, report=Report.COST, start=day, end=day + DAY), rows) for day, rows in costs.items()])
     return bill
 
 

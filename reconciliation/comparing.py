@@ -134,8 +134,7 @@ def comparisons(source: Source, start: datetime, book: PriceBook) -> list[Compar
 
 def of_admin_key(admin_key: AdminKey, start: datetime) -> tuple[Sides, Reported]:
     """What an organisation's report says."""
-    reads = Read.objects.filter(admin_key=admin_key)
-    last, first = theirs.of_day(reads, start), theirs.of_day(reads, start, first=True)
+    first, last = theirs.of_day(Read.objects.filter(admin_key=admin_key), start)
     mapped = {
         row.api_key_id: row.provider_key
         for row in ReportedKey.objects.filter(admin_key=admin_key).select_related("provider_key")
@@ -152,7 +151,7 @@ def of_admin_key(admin_key: AdminKey, start: datetime) -> tuple[Sides, Reported]
 
 def of_bills(source: BillFormat, start: datetime) -> tuple[Sides, Reported]:
     """What uploaded bills say, the latest of each day."""
-    reads = Read.objects.filter(bill__format=source, start=start)
+    reads = list(Read.objects.filter(bill__format=source, start=start).order_by("id"))
     meters, unit, sides = Meters(source), Decimal(source.tokens_in_unit), Sides(hours=24)
     for first, cells in ((True, sides.first), (False, sides.last)):
         chosen = [read.rows_of for read in theirs.choose(reads, first=first)]
@@ -168,7 +167,7 @@ def of_bills(source: BillFormat, start: datetime) -> tuple[Sides, Reported]:
             theirs.put(spot, token_type, row.amount, None)
             if token_type and row.quantity is not None:
                 spot.tokens[token_type] += round(EXACT.multiply(row.quantity, unit))
-    if reads.exists():
+    if reads:
         sides.keys = {source.provider_key_id: source.provider_key}
     return sides, Reported()
 

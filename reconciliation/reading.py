@@ -127,34 +127,39 @@ def keep_day(
     by_start: dict[datetime, Rows] = defaultdict(list)
     for row in rows:
         by_start[row.start].append(row)  # type: ignore[arg-type]
-    said = DayRead(day, report)
+    said, kept = DayRead(day, report), list[tuple[Read, Rows]]()
     for start in periods:
         if not freshness.is_complete(start + long, found.refreshed_at, now):
             said.waiting = True
             continue
         read = Read(admin_key=admin_key, report=report, start=start, end=start + long, refreshed_at=found.refreshed_at)
-        said.periods += 1
-        said.changed += keep(read, by_start.get(start, []))
+        kept.append((read, by_start.get(start, [])))
+    said.periods, said.changed = len(kept), keep(kept)
     key_hints.note_unlisted(admin_key, {row.about.api_key_id for row in rows})
     return said
 
 
 @transaction.atomic
-def keep(read: Read, rows: Rows) -> bool:
-    """Keep a read, with its rows if they aren't those of the read before. Returns whether they are others."""
-    read.read_at = timezone.now()
-    read.digest = digest(rows)
-    # A bill's day replaces that of another bill of its format.
-    source = {"bill__format": read.bill.format_id} if read.bill else {"admin_key": read.admin_key_id}
-    before = Read.objects.filter(report=read.report, start=read.start, end=read.end, **source).order_by("-id").first()
-    if before is not None and before.digest == read.digest:
-        read.same_as_id = before.rows_of
-        read.save()
-        return False
-    read.save()
-    table = UsageRow if read.report == Report.USAGE else CostRow
-    table.objects.bulk_create([stored(read, row) for row in rows], batch_size=PART)
-    return True
+def keep(reads: list[tuple[Read, Rows]]) -> int:
+    """Keep reads of one report, each with its rows, if they aren't those of the read before. Returns how many differ."""
+    if not reads:
+        return 0
+    first, now, changed = reads[0][0], timezone.now(), list[tuple[Read, Rows]]()
+    # A day of a bill replaces that of another bill of its format.
+    source = {"bill__format": first.bill.format_id} if first.bill else {"admin_key": first.admin_key_id}
+    known = Read.objects.filter(report=first.report, start__in=[read.start for read, _ in reads], **source)
+    before = {(read.start, read.end): read for read in known.order_by("start", "end", "-id").distinct("start", "end")}
+    for read, rows in reads:
+        read.read_at, read.digest = now, digest(rows)
+        last = before.get((read.start, read.end))
+        if last is not None and last.digest == read.digest:
+            read.same_as_id = last.rows_of
+        else:
+            changed.append((read, rows))
+    Read.objects.bulk_create([read for read, _ in reads])
+    table = UsageRow if first.report == Report.USAGE else CostRow
+    table.objects.bulk_create([stored(read, row) for read, rows in changed for row in rows], batch_size=PART)
+    return len(changed)
 
 
 def stored(read: Read, row: Used | Cost) -> UsageRow | CostRow:

@@ -82,14 +82,21 @@ class Reported:
         return hour in self.usage and (hour in self.costs or (self.daily_costs and bool(self.costs)))
 
 
-def of_day(reads: QuerySet[Read], start: datetime, *, first: bool = False) -> Reported:
-    """The report of the day that begins then.
+def of_day(reads: QuerySet[Read], start: datetime) -> tuple[Reported, Reported]:
+    """The report of the day that begins then, as it was first read, and as it was last read.
 
     Args:
         reads: those of one source.
-        first: as it was first read, instead of as it was last read.
     """
-    chosen = choose(reads.filter(start__gte=start, start__lt=start + DAY), first=first)
+    known = list(reads.filter(start__gte=start, start__lt=start + DAY).order_by("id"))
+    first, last = choose(known, first=True), choose(known, first=False)
+    reported = of_reads(last, start)
+    same = {read.rows_of for read in first} == {read.rows_of for read in last}
+    return (reported if same else of_reads(first, start)), reported
+
+
+def of_reads(chosen: list[Read], start: datetime) -> Reported:
+    """What these reads of a day say."""
     hourly = any(read.report == Report.COST and read.end - read.start == HOUR for read in chosen)
     if hourly:
         # Days were read while only the older reports could be: hours replace them.
@@ -112,10 +119,10 @@ def of_day(reads: QuerySet[Read], start: datetime, *, first: bool = False) -> Re
     return found
 
 
-def choose(reads: QuerySet[Read], *, first: bool) -> list[Read]:
-    """The first or the last read of each hour or day."""
+def choose(reads: Iterable[Read], *, first: bool) -> list[Read]:
+    """The first or the last read of each hour or day, of reads in their order."""
     found: dict[tuple[str, datetime, datetime], Read] = {}
-    for read in reads.order_by("id"):
+    for read in reads:
         key = (read.report, read.start, read.end)
         if not first or key not in found:
             found[key] = read

@@ -52,7 +52,11 @@ def line(meter: str, amount: object, quantity: object, day: int = 3, currency: s
 def bill(format_: BillFormat) -> str:
     """What a call of `USED` costs there, in the file's words."""
     price = load_price_book().price("bedrock", OPUS, at(3))
-    rates = {"input-tokens": (price.input, 1000), "output-tokens": (price.output, 300), "cache-read-x": (price.cache_read, 70)}
+    rates = {
+        "input-tokens": (price.input, 1000),
+        "output-tokens": (price.output, 300),
+        "cache-read-x": (price.cache_read, 70),
+    }
     return HEAD + "".join(
         line(f"USE1-opus-5-5-{name}", f"{rate * tokens / 1_000_000:f}", f"{Decimal(tokens) / 1000:f}")
         for name, (rate, tokens) in rates.items()

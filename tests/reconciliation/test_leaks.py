@@ -64,9 +64,7 @@ def test_a_call_in_progress_and_a_batch_are_no_leak(acme: Organisation) -> None:
     hold.delete()
 
 
-def test_an_hour_that_has_just_ended_may_still_be_settled(
-    acme: Organisation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_hour_that_has_just_ended_may_still_be_settled(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django.utils.timezone.now", lambda: at(3, 10, 30))
     acme.counted(at(3, 9))
     acme.reports.refreshed_at = at(3, 10)
