@@ -141,7 +141,7 @@ def keep_day(
 
 @transaction.atomic
 def keep(reads: list[tuple[Read, Rows]]) -> int:
-    """Keep reads of one report, each with its rows, if they aren't those of the read before. Returns how many differ."""
+    """Keep reads of one report, each with its rows if they differ from the read before. Returns how many differ."""
     if not reads:
         return 0
     first, now, changed = reads[0][0], timezone.now(), list[tuple[Read, Rows]]()

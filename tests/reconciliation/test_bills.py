@@ -25,7 +25,10 @@ METERS = """
 *opus-5-5-cache-read* = claude-opus-5-5, cache_read_input_tokens
 *opus-5-5-search* = claude-opus-5-5
 """
-HEAD = "line_item_usage_start_date,line_item_usage_type,line_item_unblended_cost,line_item_usage_amount,line_item_currency_code\n"
+HEAD = (
+    "line_item_usage_start_date,line_item_usage_type,line_item_unblended_cost,line_item_usage_amount,"
+    "line_item_currency_code\n"
+)
 
 
 def aws(**changes: object) -> BillFormat:
@@ -86,7 +89,7 @@ def test_the_same_file_is_taken_once() -> None:
     format_ = aws()
     text = HEAD + line("USE1-opus-5-5-input-tokens", 1, 1)
     take(format_, text)
-    with pytest.raises(Conflict, match="uploaded before, as “bill.csv”"):
+    with pytest.raises(Conflict, match=r"uploaded before, as “bill\.csv”"):
         take(format_, text, "another name.csv")
     assert Bill.objects.count() == 1
 
