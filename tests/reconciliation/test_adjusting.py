@@ -8,20 +8,24 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keys.errors import Conflict, Unusable
 from reconciliation import adjusting, comparing, running
 from reconciliation.models import AdjustmentRun
 from reconciliation.reading import Run
-from tests.support.reported import MONTH, OPUS, USED, Organisation, at, compared, cost, total
+from tests.support.reported import MONTH, OPUS, USED, Organisation, at, compared, cost, moment, total
 from usage import verification
 from usage.models import Adjustment, LedgerEntry
 
 pytestmark = pytest.mark.django_db(transaction=True)
 END = MONTH + timedelta(days=30)
 LONG, SHORT = USED | {"output_tokens": 500}, USED | {"output_tokens": 200}
+
+
+@pytest.fixture(autouse=True)
+def _soon_after(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is early in the month: fewer days are read."""
+    moment(monkeypatch, at(9, 7))
 
 
 def read(acme: Organisation) -> None:
@@ -156,20 +160,3 @@ def test_what_was_retained_for_an_interrupted_call_is_given_back(acme: Organisat
     read(acme)
     adjust(acme)
     assert not Retained.objects.filter(pk=call).exists()
-
-
-money = st.decimals(0, 1000, places=12)
-
-
-@given(
-    st.decimals(-2000, 2000, places=12),
-    st.lists(st.tuples(money, money), min_size=1, max_size=6),
-)
-def test_shares_sum_to_the_amount_or_fill_the_room(amount: Decimal, parts: list[tuple[Decimal, Decimal]]) -> None:
-    weights, most = [weight for weight, _ in parts], [room for _, room in parts]
-    shares = adjusting.placed(amount, weights, most)
-    assert all(abs(share) <= room for share, room in zip(shares, most, strict=True))
-    assert all(not share for share, weight in zip(shares, weights, strict=True) if not weight)
-    assert all(share * amount >= 0 for share in shares)
-    room = sum(room for weight, room in parts if weight)
-    assert abs(abs(sum(shares)) - min(abs(amount), room)) <= Decimal("1e-11") * len(parts)

@@ -9,12 +9,18 @@ from django.utils import timezone
 
 from reconciliation import running
 from reconciliation.reading import Run
-from tests.support.reported import MONTH, Organisation, at
+from tests.support.reported import MONTH, Organisation, at, moment
 from usage import alert_words
 from usage.alerts import Alert
 from usage.models import Hold
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _soon_after(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is early in the month: fewer days are read."""
+    moment(monkeypatch, at(9, 7))
 
 
 def read(acme: Organisation) -> None:

@@ -27,12 +27,18 @@ from keys.audit.models import AuditEvent
 from reconciliation import running
 from reconciliation.models import AdjustmentRun, AdminKey, Bill, BillFormat, ReportedKey
 from reconciliation.reading import Run
-from tests.support.reported import HAIKU, MONTH, SECRET, SONNET, USED, Organisation, at
+from tests.support.reported import HAIKU, MONTH, SECRET, SONNET, USED, Organisation, at, moment
 from usage.models import Adjustment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BASE = "/admin/billing/"
 NOVEMBER = {"month": "2026-11"}
+
+
+@pytest.fixture(autouse=True)
+def _soon_after(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is early in the month: fewer days are read."""
+    moment(monkeypatch, at(9, 7))
 
 
 def person(client: Client, role: Role | None = None) -> Client:
@@ -239,14 +245,14 @@ def test_rest_serves_the_same(acme: Organisation, client: Client) -> None:
 
 
 def test_the_command_says_what_it_reads(acme: Organisation) -> None:
-    acme.both(at(30))
-    acme.counted(at(30, 12), requests=2)
+    acme.both(at(8))
+    acme.counted(at(8, 12), requests=2)
     out, err = io.StringIO(), io.StringIO()
-    call_command("reconcile", since=at(30).date(), stdout=out, stderr=err)
-    assert "2026-11-30 usage: 24 periods read, " in err.getvalue()
+    call_command("reconcile", since=at(8).date(), stdout=out, stderr=err)
+    assert "2026-11-08 usage: 24 periods read, " in err.getvalue()
     assert "other use 0.0" in out.getvalue()
     out = io.StringIO()
-    call_command("reconcile", since=at(30).date(), compare_only=True, stdout=out, stderr=io.StringIO())
+    call_command("reconcile", since=at(8).date(), compare_only=True, stdout=out, stderr=io.StringIO())
     assert "other use 0.0" in out.getvalue()
     with pytest.raises(CommandError, match="no admin key"):
         call_command("reconcile", since=MONTH.date(), admin_key="nope")
