@@ -48,7 +48,7 @@ class AdminKeyAdmin(KeptAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         # `secret` is not a field of the model, so Django can't render it on a read-only page.
         may = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
-        return [*self.SHOWN, *(["secret"] if may else ["reads"])]
+        return [*self.SHOWN, *(["secret"] if may else []), *(["reads"] if obj else [])]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return ("reads",)

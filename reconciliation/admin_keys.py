@@ -13,6 +13,8 @@ from reconciliation.http import Trouble
 from reconciliation.sources import MOST_RATE, AdminKey, ReportsOf
 
 PROBLEM_LENGTH = 300
+# A person waits for a test.
+SECONDS = 8.0
 
 
 @transaction.atomic
@@ -83,7 +85,7 @@ def test(admin_key: AdminKey) -> str:
         What came of it, for people. Call it outside of a transaction: it takes seconds.
     """
     try:
-        kind, note = finding.find(admin_key)
+        kind, note = finding.find(admin_key, SECONDS)
     except Trouble as trouble:
         keep_problem(admin_key, str(trouble))
         return f"it doesn't work: {trouble}"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from django.utils import timezone
 
-from reconciliation.http import PutOff, Reader, Trouble, reading
+from reconciliation.http import LONGEST_WAIT, PutOff, Reader, Trouble, reading
 from reconciliation.reads import Report
 from reconciliation.reports import analytics, anthropic_headers, older, openai
 from reconciliation.reports.rows import ApiKey, Found
@@ -35,14 +35,17 @@ WITHOUT_ANALYTICS = (400, 403, 404)
 DAILY_COSTS = (Kind.OLDER, Kind.OPENAI)
 
 
-def find(admin_key: AdminKey) -> tuple[Kind, str]:
+def find(admin_key: AdminKey, patience: float = LONGEST_WAIT) -> tuple[Kind, str]:
     """The best reports that the key can read, and why it isn't the best of all (empty: it is).
+
+    Args:
+        patience: the most seconds that a request waits for its turn.
 
     Raises:
         Trouble: it can read none.
     """
     hour = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
-    with reading(admin_key, BASE_URLS[admin_key.provider]) as (reader, secret):
+    with reading(admin_key, BASE_URLS[admin_key.provider], patience) as (reader, secret):
         if admin_key.provider == ReportsOf.OPENAI:
             openai.probe(reader, secret, hour)
             return Kind.OPENAI, ""

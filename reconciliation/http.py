@@ -47,8 +47,9 @@ class PutOff(Trouble):
 class Reader:
     """A connection to a provider for one admin key. Numbers in answers are Decimal, so that no digit is lost."""
 
-    def __init__(self, admin_key: AdminKey, http: httpx.Client, base_url: str) -> None:
+    def __init__(self, admin_key: AdminKey, http: httpx.Client, base_url: str, patience: float) -> None:
         self.admin_key = admin_key
+        self.patience = patience
         self.http = http
         self.base_url = admin_key.base_url or base_url
         self.requests = 0
@@ -61,14 +62,13 @@ class Reader:
             Trouble: there is no answer, or it is an error.
         """
         for _ in range(REPEATED):
-            pacing.wait_for_turn(self.admin_key)
+            if not pacing.wait_for_turn(self.admin_key, self.patience):
+                break
             self.requests += 1
             status, body, wait = self._ask(path, query, headers)
             if status != 429:
                 return read(status, body)
             pacing.put_off(self.admin_key, wait)
-            if wait > LONGEST_WAIT:
-                break
         raise PutOff("the provider takes no more requests for now (429): the next run goes on", 429)
 
     def _ask(self, path: str, query: Query, headers: dict[str, str]) -> tuple[int, bytes, float]:
@@ -122,8 +122,11 @@ def said(found: Any) -> str:
 
 
 @contextmanager
-def reading(admin_key: AdminKey, base_url: str) -> Iterator[tuple[Reader, str]]:
+def reading(admin_key: AdminKey, base_url: str, patience: float = LONGEST_WAIT) -> Iterator[tuple[Reader, str]]:
     """A connection for this admin key, and its secret.
+
+    Args:
+        patience: the most seconds that a request waits for its turn.
 
     Raises:
         Trouble: the secret can't be decrypted.
@@ -134,9 +137,9 @@ def reading(admin_key: AdminKey, base_url: str) -> Iterator[tuple[Reader, str]]:
         raise Trouble(str(error)) from None
     with guarded_http.client(
         destinations.current(),
-        timeout=SECONDS,
+        timeout=min(SECONDS, patience),
         tls=trusted(),
         proxy=settings.CONFIGURATION.outbound_proxy,
         headers={"user-agent": f"{NAME} (reconciliation)"},
     ) as http:
-        yield Reader(admin_key, http, base_url), secret
+        yield Reader(admin_key, http, base_url, patience), secret

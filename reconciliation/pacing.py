@@ -24,7 +24,8 @@ WHERE id = %s AND active AND (claimed_until IS NULL OR claimed_until < usage_now
 NEXT = """
 UPDATE reconciliation_adminkey
 SET next_at = greatest(next_at, usage_now()) + make_interval(secs => 60.0 / requests_a_minute)
-WHERE id = %s
+WHERE id = %(admin_key)s
+    AND (next_at IS NULL OR next_at < usage_now() + %(patience)s)
 RETURNING extract(epoch FROM next_at - make_interval(secs => 60.0 / requests_a_minute) - usage_now())
 """
 PUT_OFF = "UPDATE reconciliation_adminkey SET next_at = greatest(next_at, usage_now() + %s) WHERE id = %s"
@@ -51,14 +52,16 @@ def extend(admin_key: AdminKey) -> None:
         )
 
 
-def wait_for_turn(admin_key: AdminKey) -> None:
-    """Wait until the next request may be sent."""
+def wait_for_turn(admin_key: AdminKey, patience: float) -> bool:
+    """Wait until the next request may be sent; False, at once: that takes longer than `patience` seconds."""
     with connection.cursor() as cursor:
-        cursor.execute(NEXT, [admin_key.pk])
+        cursor.execute(NEXT, {"admin_key": admin_key.pk, "patience": timedelta(seconds=patience)})
         row = cursor.fetchone()
-    seconds = float(row[0]) if row and row[0] is not None else 0.0
-    if seconds > 0:
-        time.sleep(seconds)
+    if row is None:
+        return False
+    if row[0] > 0:
+        time.sleep(float(row[0]))
+    return True
 
 
 def put_off(admin_key: AdminKey, seconds: float) -> None:

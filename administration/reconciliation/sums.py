@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
@@ -32,6 +32,7 @@ WORDS = {
 PARTS = (*CAUSES, "unexplained")
 MONEY = ("theirs", "ours", *PARTS, "adjustable")
 COUNTS = ("their_requests", "our_requests", "estimated_calls", "unsent_requests", "their_tokens", "our_tokens")
+YEARS = range(2020, 2200)
 # Digits that pages round to, so that the dust of a division isn't shown.
 SHOWN = Decimal("0.000001")
 
@@ -111,8 +112,12 @@ def lines(rows: QuerySet[Comparison], *groups: str, **computed: Any) -> list[Lin
 
 def whole(rows: QuerySet[Comparison]) -> Line | None:
     """The sum of all rows; None without any."""
-    found = lines(rows.annotate(all_rows=F("pk") - F("pk")), "all_rows")
-    return found[0] if found else None
+    values = rows.aggregate(
+        rows=Count("pk"),
+        uncounted=Count("pk", filter=Q(their_requests=None)),
+        **{name: Sum(name) for name in (*MONEY, *COUNTS)},
+    )
+    return Line({}, values) if values["rows"] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +168,7 @@ def month_of(text: str | None) -> Month:
         day = date.fromisoformat(f"{text or ''}-01")
     except ValueError:
         day = timezone.now().astimezone(UTC).date().replace(day=1)
-    if not 2020 <= day.year < 2200:
+    if day.year not in YEARS:
         day = timezone.now().astimezone(UTC).date().replace(day=1)
     return Month(datetime(day.year, day.month, 1, tzinfo=UTC))
 
@@ -172,9 +177,9 @@ def day_of(text: str | None, month: Month) -> datetime:
     """The day that a URL names; the first one of the month, if it names none that can be read."""
     try:
         day = date.fromisoformat(text or "")
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
     except ValueError:
         return month.start
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) if day.year in YEARS else month.start
 
 
 def by_day(rows: QuerySet[Comparison]) -> list[Line]:

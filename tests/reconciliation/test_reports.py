@@ -181,6 +181,7 @@ def test_a_429_that_takes_too_long_leaves_the_rest_to_the_next_run(acme: Organis
     row = state(acme)
     assert row.next_at is not None
     assert row.claimed_until is None
+    assert "takes no more requests" in admin_keys.test(acme.admin_key)
 
 
 def test_requests_keep_to_a_rate_in_all_processes(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,9 +189,10 @@ def test_requests_keep_to_a_rate_in_all_processes(acme: Organisation, monkeypatc
     monkeypatch.setattr("reconciliation.pacing.time.sleep", waits.append)
     AdminKey.objects.update(requests_a_minute=6, next_at=None)
     for _ in range(4):
-        pacing.wait_for_turn(acme.admin_key)
+        assert pacing.wait_for_turn(acme.admin_key, 60)
     # Nothing sleeps here, so each waits ten seconds longer.
-    assert [round(wait, -1) for wait in waits] == [10, 20, 30]
+    assert [round(wait, -1) for wait in map(float, waits)] == [10, 20, 30]
+    assert not pacing.wait_for_turn(acme.admin_key, 5)
 
 
 def test_one_worker_reads_at_a_time(acme: Organisation) -> None:
