@@ -18,8 +18,11 @@ from reconciliation.sources import AdminKey, Kind, ReportsOf
 class Reports(Protocol):
     """A module of reports."""
 
-    read: Callable[[Reader, str, Report, datetime, datetime], Found]
-    probe: Callable[[Reader, str, datetime], None]
+    def read(self, reader: Reader, secret: str, report: Report, since: datetime, until: datetime) -> Found:
+        """The rows of a range."""
+
+    def probe(self, reader: Reader, secret: str, hour: datetime) -> None:
+        """Ask for one hour."""
 
 
 MODULES: dict[str, Reports] = {Kind.ANALYTICS: analytics, Kind.OLDER: older, Kind.OPENAI: openai}

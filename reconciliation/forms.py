@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django import forms
 
@@ -65,7 +65,7 @@ class BillFormatForm(forms.ModelForm):  # type: ignore[type-arg]
         model = BillFormat
         fields = ("name", "provider_key", "tokens_in_unit", "columns", "meters")
 
-    field_order: ClassVar = ("name", "provider_key", "preset", "tokens_in_unit", "columns", "meters")
+    field_order = ("name", "provider_key", "preset", "tokens_in_unit", "columns", "meters")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

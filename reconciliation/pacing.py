@@ -7,17 +7,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 from django.db import connection
 
 from reconciliation.sources import AdminKey
 
-# A worker that has died keeps its claim for this long at most.
-CLAIM = timedelta(minutes=15)
+# A worker that has died keeps its claim for as many seconds at most.
+CLAIM = 15 * 60.0
 
 CLAIM_IT = """
-UPDATE reconciliation_adminkey SET claimed_until = usage_now() + %s
+UPDATE reconciliation_adminkey SET claimed_until = usage_now() + make_interval(secs => %s)
 WHERE id = %s AND active AND (claimed_until IS NULL OR claimed_until < usage_now()) RETURNING id
 """
 # The next request's time: the earlier one's, and its share of a minute.
@@ -25,10 +24,10 @@ NEXT = """
 UPDATE reconciliation_adminkey
 SET next_at = greatest(next_at, usage_now()) + make_interval(secs => 60.0 / requests_a_minute)
 WHERE id = %(admin_key)s
-    AND (next_at IS NULL OR next_at < usage_now() + %(patience)s)
+    AND (next_at IS NULL OR next_at < usage_now() + make_interval(secs => %(patience)s))
 RETURNING extract(epoch FROM next_at - make_interval(secs => 60.0 / requests_a_minute) - usage_now())
 """
-PUT_OFF = "UPDATE reconciliation_adminkey SET next_at = greatest(next_at, usage_now() + %s) WHERE id = %s"
+PUT_OFF = "UPDATE reconciliation_adminkey SET next_at = greatest(next_at, usage_now() + make_interval(secs => %s)) WHERE id = %s"
 
 
 @contextmanager
@@ -48,14 +47,15 @@ def extend(admin_key: AdminKey) -> None:
     """Keep the claim while the work goes on."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE reconciliation_adminkey SET claimed_until = usage_now() + %s WHERE id = %s", [CLAIM, admin_key.pk]
+            "UPDATE reconciliation_adminkey SET claimed_until = usage_now() + make_interval(secs => %s) WHERE id = %s",
+            [CLAIM, admin_key.pk],
         )
 
 
 def wait_for_turn(admin_key: AdminKey, patience: float) -> bool:
     """Wait until the next request may be sent; False, at once: that takes longer than `patience` seconds."""
     with connection.cursor() as cursor:
-        cursor.execute(NEXT, {"admin_key": admin_key.pk, "patience": timedelta(seconds=patience)})
+        cursor.execute(NEXT, {"admin_key": admin_key.pk, "patience": patience})
         row = cursor.fetchone()
     if row is None:
         return False
@@ -67,4 +67,4 @@ def wait_for_turn(admin_key: AdminKey, patience: float) -> bool:
 def put_off(admin_key: AdminKey, seconds: float) -> None:
     """Send no request for this many seconds: the provider has asked for it."""
     with connection.cursor() as cursor:
-        cursor.execute(PUT_OFF, [timedelta(seconds=seconds), admin_key.pk])
+        cursor.execute(PUT_OFF, [seconds, admin_key.pk])

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Max, QuerySet
@@ -157,7 +158,7 @@ def keep(reads: list[tuple[Read, Rows]]) -> int:
         else:
             changed.append((read, rows))
     Read.objects.bulk_create([read for read, _ in reads])
-    table = UsageRow if first.report == Report.USAGE else CostRow
+    table: Any = UsageRow if first.report == Report.USAGE else CostRow
     table.objects.bulk_create([stored(read, row) for read, rows in changed for row in rows], batch_size=PART)
     return len(changed)
 

@@ -55,12 +55,18 @@ class Line:
     values: dict[str, Any]
 
     def __getattr__(self, name: str) -> Any:
-        """A sum, by the name of its column."""
+        """A sum, by the name of its column, or what it is about.
+
+        Raises:
+            AttributeError: there is no such column.
+        """
         if name in MONEY:
             return rounded(self.values[name])
         if name in COUNTS:
             return self.values[name]
-        return self.about[name]
+        if name in self.about:
+            return self.about[name]
+        raise AttributeError(name)
 
     @property
     def difference(self) -> Decimal:

@@ -79,7 +79,7 @@ def test_a_bill_is_compared_by_day_and_model() -> None:
     [row] = compared()
     assert (row.hours, row.start, row.model, row.their_requests) == (24, at(3, 0), OPUS, None)
     assert row.their_tokens == row.our_tokens == 1370
-    assert (row.difference, row.fees, row.unexplained) == (Decimal("0.5"), Decimal("0.5"), 0)
+    assert (row.difference, row.fees, row.unexplained) == (Decimal("0.5"), Decimal("0.5"), Decimal(0))
     assert bills.unmapped(taken) == [("EC2 instance", Decimal("7.25"))]
     [outside] = Comparison.objects.filter(provider_key=None)
     assert outside.theirs == Decimal("7.25")
@@ -98,7 +98,7 @@ def test_a_day_of_a_later_file_replaces_that_of_an_earlier_one() -> None:
     format_ = aws()
     take(format_, HEAD + line("USE1-opus-5-5-input-tokens", 1, 1) + line("USE1-opus-5-5-input-tokens", 5, 1, day=4))
     take(format_, HEAD + line("USE1-opus-5-5-input-tokens", 2, 1))
-    assert [(row.start.day, row.theirs) for row in compared()] == [(3, 2), (4, 5)]
+    assert [(row.start.day, row.theirs) for row in compared()] == [(3, Decimal(2)), (4, Decimal(5))]
     assert Read.objects.count() == 3
 
 
@@ -157,7 +157,7 @@ def test_a_file_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_services_of_a_file_are_left_out() -> None:
     columns = {**PRESETS["aws"].columns, "only": "line_item_usage_type", "only_value": "opus"}
     taken = take(aws(columns=columns), HEAD + line("EC2", 9, 1) + line("USE1-opus-5-5-input-tokens", 1, 1))
-    assert (taken.lines, taken.amount) == (1, 1)
+    assert (taken.lines, taken.amount) == (1, Decimal(1))
 
 
 def test_formats_are_written_as_lines() -> None:

@@ -35,7 +35,7 @@ def test_other_use_of_a_key_raises_one_alert_a_day(acme: Organisation, monkeypat
     acme.both(at(5, 10))
     read(acme)
     alerts = list(Alert.objects.filter(provider_key=acme.key).order_by("start"))
-    assert [(row.about, row.spent, row.amount, row.needed) for row in alerts] == [
+    assert [(row.about, int(row.spent), int(row.amount), int(row.needed or 0)) for row in alerts] == [
         ("unsent_requests", 7, 1, 6),
         ("unsent_requests", 1, 0, 1),
     ]

@@ -122,7 +122,8 @@ def test_dated_names_and_aliases_are_one_model(acme: Organisation) -> None:
     acme.counted(at(4), model=HAIKU)
     read(acme)
     [row] = compared()
-    assert (row.model, row.difference, row.their_requests, row.our_requests) == (HAIKU, 0, 1, 1)
+    assert (row.model, row.their_requests, row.our_requests) == (HAIKU, 1, 1)
+    assert row.difference == 0
 
 
 def test_comparing_again_gives_the_same_rows(acme: Organisation) -> None:

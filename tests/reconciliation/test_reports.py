@@ -163,7 +163,7 @@ def test_a_key_without_any_scope_says_which_is_missing(acme: Organisation) -> No
 
 
 def test_a_429_is_waited_for(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = []
+    waits: list[float] = []
     monkeypatch.setattr("reconciliation.pacing.time.sleep", waits.append)
     acme.both(at(30, 8))
     slower = Refused(429, "slow down", (("retry-after", "7"),))
