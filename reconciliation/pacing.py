@@ -27,7 +27,10 @@ WHERE id = %(admin_key)s
     AND (next_at IS NULL OR next_at < usage_now() + make_interval(secs => %(patience)s))
 RETURNING extract(epoch FROM next_at - make_interval(secs => 60.0 / requests_a_minute) - usage_now())
 """
-PUT_OFF = "UPDATE reconciliation_adminkey SET next_at = greatest(next_at, usage_now() + make_interval(secs => %s)) WHERE id = %s"
+PUT_OFF = """
+UPDATE reconciliation_adminkey SET next_at = greatest(next_at, usage_now() + make_interval(secs => %s)) WHERE id = %s
+"""
+EXTEND = "UPDATE reconciliation_adminkey SET claimed_until = usage_now() + make_interval(secs => %s) WHERE id = %s"
 
 
 @contextmanager
@@ -46,10 +49,7 @@ def claimed(admin_key: AdminKey) -> Iterator[bool]:
 def extend(admin_key: AdminKey) -> None:
     """Keep the claim while the work goes on."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE reconciliation_adminkey SET claimed_until = usage_now() + make_interval(secs => %s) WHERE id = %s",
-            [CLAIM, admin_key.pk],
-        )
+        cursor.execute(EXTEND, [CLAIM, admin_key.pk])
 
 
 def wait_for_turn(admin_key: AdminKey, patience: float) -> bool:

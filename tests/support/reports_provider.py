@@ -238,7 +238,9 @@ class FakeReports:
             start += width
         return self.bucket_pages(buckets, int(one.get("limit", "7")), one.get("page"), given)
 
-    def bucket_pages(self, buckets: list[Any], limit: int, page: str | None, given: list[tuple[str, str]]) -> Any:
+    def bucket_pages(
+        self, buckets: list[Any], limit: int, page: str | None, given: list[tuple[str, str]]
+    ) -> dict[str, Any]:
         place = self.place(page, given)
         following = place + limit if place + limit < len(buckets) else None
         return {
