@@ -19,10 +19,12 @@ CLAIM_IT = """
 UPDATE reconciliation_adminkey SET claimed_until = usage_now() + make_interval(secs => %s)
 WHERE id = %s AND active AND (claimed_until IS NULL OR claimed_until < usage_now()) RETURNING id
 """
-# The next request's time: the earlier one's, and its share of a minute.
+# The next request's time: the earlier one's, and its share of a minute. A worker that asks keeps its claim.
 NEXT = """
 UPDATE reconciliation_adminkey
-SET next_at = greatest(next_at, usage_now()) + make_interval(secs => 60.0 / requests_a_minute)
+SET next_at = greatest(next_at, usage_now()) + make_interval(secs => 60.0 / requests_a_minute),
+    claimed_until = CASE WHEN claimed_until > usage_now()
+        THEN usage_now() + make_interval(secs => %(claim)s) END
 WHERE id = %(admin_key)s
     AND (next_at IS NULL OR next_at < usage_now() + make_interval(secs => %(patience)s))
 RETURNING extract(epoch FROM next_at - make_interval(secs => 60.0 / requests_a_minute) - usage_now())
@@ -55,7 +57,7 @@ def extend(admin_key: AdminKey) -> None:
 def wait_for_turn(admin_key: AdminKey, patience: float) -> bool:
     """Wait until the next request may be sent; False, at once: that takes longer than `patience` seconds."""
     with connection.cursor() as cursor:
-        cursor.execute(NEXT, {"admin_key": admin_key.pk, "patience": patience})
+        cursor.execute(NEXT, {"admin_key": admin_key.pk, "patience": patience, "claim": CLAIM})
         row = cursor.fetchone()
     if row is None:
         return False
