@@ -11,10 +11,13 @@ from administration.owners import pages as owner_pages
 from administration.prices import pages as price_pages
 from administration.prices import runs as price_runs
 from administration.providers import pages as provider_pages
+from administration.reconciliation import bill_pages
+from administration.reconciliation import pages as reconciliation_pages
 from administration.rest import token_admin
 from administration.statements import pages as statement_pages
 
 __all__ = [
+    "bill_pages",
     "call_pages",
     "many",
     "one",
@@ -24,6 +27,7 @@ __all__ = [
     "price_pages",
     "price_runs",
     "provider_pages",
+    "reconciliation_pages",
     "search_page",
     "statement_pages",
     "token_admin",

@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "keys",
     "usage",
+    "reconciliation",
     "messages_api",
     "billing",
     "administration",

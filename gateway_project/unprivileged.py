@@ -27,7 +27,10 @@ from gateway_project.embedded_postgres import SYSTEM_DIR, CannotStart, Say, alon
 from gateway_project.processes import User
 
 # The parts of the checkout that processes run.
-CODE = ("gateway_project", "administration", "keys", "messages_api", "usage", "templates", "manage.py")
+CODE = (
+    *("gateway_project", "administration", "keys", "messages_api", "reconciliation", "usage", "templates"),
+    "manage.py",
+)
 # The folders of Python and of the virtual environment in a copy; and the parts of a Python that no process needs.
 PYTHON, VENV = "python", ".venv"
 INTERPRETER = f"python{sys.version_info.major}.{sys.version_info.minor}"

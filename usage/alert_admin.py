@@ -122,8 +122,8 @@ class AlertTargetAdmin(KeptAdmin):
 @admin.register(Alert)
 class AlertAdmin(LookedAt, LargeList, KeptAdmin):
     """All alerts, latest first: passed thresholds, budgets that refuse calls, virtual keys whose calls cost more than
-    their holds or which expire soon, provider keys that are refused or report implausible usage, and reports that
-    differ from the ledger."""
+    their holds or which expire soon, provider keys that are refused, report implausible usage or are used elsewhere,
+    and reports that differ from the ledger."""
 
     list_display = ("at", "whose", "passed", "spent_then", "delivery")
     fields = list_display
@@ -158,6 +158,8 @@ class AlertAdmin(LookedAt, LargeList, KeptAdmin):
     def passed(self, row: Alert) -> str:
         if row.doubtful:
             return "implausible usage"
+        if row.unsent_requests:
+            return "used elsewhere"
         if row.provider_key_id is not None:
             return f"refused: HTTP {row.http_status}"
         if row.expires_at is not None:
@@ -170,6 +172,9 @@ class AlertAdmin(LookedAt, LargeList, KeptAdmin):
 
     @admin.display(description="spent then")
     def spent_then(self, row: Alert) -> SafeString | str:
+        if row.unsent_requests:
+            counts = [viewer.number(round(each or 0)) for each in (row.needed, row.spent)]
+            return f"{counts[0]} of {counts[1]} requests weren’t ours"
         if row.provider_key_id is not None or row.expires_at is not None:
             return "–"
         unit = row.budget.unit if row.budget is not None else Unit.USD

@@ -25,6 +25,18 @@ def payer(alert: Alert) -> Customer | None:
 def described(alert: Alert) -> dict[str, Any]:
     """An alert as webhooks receive it. Amounts are exact decimal strings: in the budget's unit, for overruns in USD."""
     budget = alert.budget
+    if alert.provider_key is not None and alert.unsent_requests:
+        return {
+            "type": "provider_key.unsent_requests",
+            "id": f"alert_{alert.pk}",
+            "at": moments.show(alert.at),
+            "provider_key": alert.provider_key.name,
+            "provider": alert.provider_key.provider,
+            "day": f"{alert.start.astimezone(UTC):%Y-%m-%d}",
+            "provider_requests": int(alert.spent),
+            "our_requests": int(alert.amount),
+            "unsent_requests": int(alert.needed or 0),
+        }
     if alert.provider_key is not None:
         return {
             "type": "provider_key.doubtful_usage" if alert.doubtful else "provider_key.refused",
@@ -106,6 +118,18 @@ def what_is_left(alert: Alert) -> dict[str, str]:
 def in_words(alert: Alert) -> tuple[str, list[str]]:
     """An alert as e-mail: the subject, and the lines of the body."""
     said, budget = described(alert), alert.budget
+    if alert.unsent_requests:
+        return f"Provider key {said['provider_key']} is used elsewhere", [
+            f"In some hours of {said['day']} (UTC), the provider counts {said['provider_requests']} requests with this"
+            f" key, of which this gateway sent {said['our_requests']}. At least {said['unsent_requests']} came from"
+            " elsewhere: another program has the key, or it was stolen. If no other program should have it, replace the"
+            " key at the provider and here.",
+            "",
+            f"Provider key: {said['provider_key']}",
+            f"Provider: {said['provider']}",
+            f"Day: {said['day']} (UTC). No further message about this key is sent for this day.",
+            "Which models and hours: Billing, Reconciliation.",
+        ]
     if alert.doubtful:
         return f"The provider reports doubtful usage for provider key {said['provider_key']}", [
             "The provider reported usage that can't be right: more tokens than the model accepts, more output than the"

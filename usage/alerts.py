@@ -37,6 +37,9 @@ class Alert(models.Model):
       `threshold`; `start` and `expires_at` are the expiry;
     - a provider refuses a provider key: once per hour, with the HTTP status of the refusal (usage/sql/refused.sql);
     - a provider reports implausible usage for a provider key (`doubtful`): once per hour (usage/sql/doubtful.sql);
+    - a provider counts requests on a provider key that we never sent (`unsent_requests`): once per day (UTC), whose
+      last moment is `start`. `spent` are the provider's requests, `amount` ours, `needed` those that aren't ours
+      (reconciliation.leaks);
     - the roll-ups of an hour differ from the ledger (`miscounted`, usage.rollups): once for each such hour, which is
       `start`. `spent` is what the ledger says, `amount` what reports show.
 
@@ -112,6 +115,7 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return {
+            "unsent_requests": f"requests on provider key {self.provider_key_id} that weren't ours",
             "doubtful_usage": f"doubtful usage of provider key {self.provider_key_id}",
             "refused_provider_key": f"refusal of provider key {self.provider_key_id}",
             "expiry": f"expiry of virtual key {self.virtual_key_id}",
@@ -123,8 +127,10 @@ class Alert(models.Model):
 
     @property
     def about(self) -> str:
-        """What it is about: `threshold`, `exhausted`, `overrun`, `expiry`, `refused_provider_key`, `doubtful_usage` or
-        `miscounted`."""
+        """What it is about: `threshold`, `exhausted`, `overrun`, `expiry`, `refused_provider_key`, `doubtful_usage`,
+        `unsent_requests` or `miscounted`."""
+        if self.unsent_requests:
+            return "unsent_requests"
         if self.provider_key_id is not None:
             return "doubtful_usage" if self.doubtful else "refused_provider_key"
         if self.virtual_key_id is not None:
@@ -151,7 +157,12 @@ class Alert(models.Model):
     @property
     def doubtful(self) -> bool:
         """Whether the alert is about implausible usage."""
-        return self.provider_key_id is not None and self.http_status is None
+        return self.provider_key_id is not None and self.http_status is None and self.needed is None
+
+    @property
+    def unsent_requests(self) -> bool:
+        """Whether the alert is about requests that we never sent."""
+        return self.provider_key_id is not None and self.needed is not None
 
 
 class Channel(models.TextChoices):

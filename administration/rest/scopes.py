@@ -15,6 +15,7 @@ RESOURCES = {
     "provider_keys": "provider keys",
     "aliases": "model aliases",
     "prices": "prices and exchange rates",
+    "reconciliation": "the reconciliation",
     "alerts": "alerts and alert targets",
     "statements": "statements",
     "calls": "calls",

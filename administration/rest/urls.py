@@ -16,6 +16,7 @@ from administration.rest.resources import (
     customers,
     prices,
     provider_keys,
+    reconciliation,
     statements,
     virtual_keys,
 )
@@ -34,6 +35,8 @@ RESOURCES: dict[str, type[Resource]] = {
     "aliases": provider_keys.Aliases,
     "prices": prices.Prices,
     "exchange-rates": prices.ExchangeRates,
+    "reconciliation": reconciliation.Comparisons,
+    "adjusted-estimates": reconciliation.AdjustedEstimates,
     "alerts": alerts.Alerts,
     "alert-targets": alerts.AlertTargets,
     "calls": calls.Calls,

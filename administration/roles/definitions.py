@@ -27,6 +27,11 @@ REPORTS = (
     )
     | {names.EXPORT_REPORT, names.EXPORT_CALLS}
 )
+# Providers' figures beside ours are about the whole deployment.
+RECONCILED = _each(
+    *("reconciliation.comparison", "reconciliation.reportedkey", "reconciliation.adjustmentrun"),
+    *("reconciliation.bill", "reconciliation.billformat"),
+)
 KEYS_OF_A_TEAM = (
     _each("keys.virtualkey", "keys.gatewaytoken", actions=("view", "add", "change"))
     | {names.ISSUE_KEY, names.ROTATE_KEY, names.REVOKE_KEY, names.PAUSE_KEY, names.VIEW_CREDENTIAL}
@@ -46,6 +51,9 @@ ALL_KEYS = (
     | _each("usage.alerttarget", "usage.keyrules", actions=("view", "add", "change"))
     | {names.PAUSE_TEAM, names.PAUSE_CUSTOMER, names.TEST_PROVIDER_KEY, names.CALL_PROVIDER_KEY, names.END_COOLDOWN}
     | {names.GIVE_BACK, names.RETRY_DELIVERY, names.EXPORT_AUDIT}
+    | _each("reconciliation.adminkey", actions=("view", "add", "change"))
+    | {names.TEST_ADMIN_KEY, "reconciliation.change_reportedkey"}
+    | RECONCILED
 )
 
 
@@ -98,13 +106,16 @@ MONEY = (
     | _each("usage.exchangerate", actions=("add", "change", "delete"))
     | _each("billing.issuer", "billing.particulars", actions=("add", "change"))
 )
+RECONCILING = {names.ADJUST_ESTIMATES, "reconciliation.change_reportedkey", "reconciliation.add_bill"} | _each(
+    "reconciliation.billformat", actions=("add", "change")
+)
 
 DEFINITIONS: dict[str, Definition] = {
     Role.OWNER: OwnerDefinition(frozenset()),
     Role.KEY_ADMIN: Definition(frozenset(TEAM_ADMIN | REPORTS | ALL_KEYS)),
     Role.TEAM_ADMIN: Definition(frozenset(TEAM_ADMIN), of_keys=frozenset(BUDGETS)),
-    Role.BILLING_ADMIN: Definition(frozenset(REPORTS | MONEY)),
-    Role.FINANCE: Definition(frozenset(REPORTS)),
+    Role.BILLING_ADMIN: Definition(frozenset(REPORTS | RECONCILED | MONEY | RECONCILING)),
+    Role.FINANCE: Definition(frozenset(REPORTS | RECONCILED)),
     Role.AUDITOR: AuditorDefinition(frozenset()),
     Role.MEMBER: Definition(frozenset(OWN_USAGE)),
 }

@@ -32,6 +32,9 @@ CHANGE_PRICE = "usage.change_price"
 DELETE_PRICE = "usage.delete_price"
 # Asked about calls: adjustments that price them again.
 REPRICE = "usage.reprice_ledgerentry"
+# Adjustments of estimates to what a provider reports.
+ADJUST_ESTIMATES = "reconciliation.add_adjustmentrun"
+TEST_ADMIN_KEY = "reconciliation.test_adminkey"
 # Asked about the customer whose month is closed.
 CLOSE_MONTH = "usage.close_month"
 # Asked about the grant: who gets which role, and for what.

@@ -32,7 +32,7 @@ RANGE = re.compile(r"(\d{4}-\d\d-\d\d)(?:\.\.(\d{4}-\d\d-\d\d))?")
 # A row as the CSV file names it (keys_team:4), or by what it is (team 4).
 ROW = re.compile(r"([a-z_]+):([0-9]+)")
 NAMED_ROW = re.compile(r"([A-Za-z ]+?) #?([0-9]+)")
-WATCHED = ("keys", "usage", "auth", "administration", "mfa", "socialaccount")
+WATCHED = ("keys", "usage", "reconciliation", "auth", "administration", "mfa", "socialaccount")
 HELP = "A row (team 4), a user's name, an address, a day (2026-11-29) or days (2026-11-01..2026-11-30)."
 
 

@@ -75,7 +75,7 @@ def test_the_page_of_a_row_names_its_room_and_its_list(admin_client: Client) -> 
 
 
 def test_the_site_has_no_index_of_tables(admin_client: Client) -> None:
-    for app in ("keys", "usage", "messages_api", "billing", "administration"):
+    for app in ("keys", "usage", "reconciliation", "messages_api", "billing", "administration"):
         answer = admin_client.get(f"/admin/{app}/")
         assert (answer.status_code, answer.headers["location"]) == (302, reverse("admin:index"))
 

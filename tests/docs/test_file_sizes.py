@@ -9,7 +9,10 @@ import pytest
 
 from tests.support.gateway import ROOT
 
-PLACES = ("keys", "usage", "messages_api", "billing", "administration", "gateway_project", "attacks", "bench", "tests")
+PLACES = (
+    *("keys", "usage", "reconciliation", "messages_api", "billing", "administration", "gateway_project", "attacks", "bench"),
+    "tests",
+)
 KINDS = frozenset((".py", ".sql"))
 MOST_LINES = 450
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.gateway import ROOT
 
-APPS = ("keys", "usage", "messages_api", "billing", "administration", "gateway_project")
+APPS = ("keys", "usage", "reconciliation", "messages_api", "billing", "administration", "gateway_project")
 PLACES = ("README.md", "docs", ".env.example", "DECISIONS.md", "CHANGELOG.md", "templates", *APPS)
 TEXTS = frozenset((".md", ".py", ".sql", ".html"))
 # A landed migration never changes, nor does the SQL that it loads, and a recording is a provider's text.

@@ -18,7 +18,7 @@ from keys.product import NAME, VERSION
 from messages_api.reference.document import document
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CODE = ("gateway_project", "administration", "keys", "messages_api", "usage", "templates")
+CODE = ("gateway_project", "administration", "keys", "messages_api", "reconciliation", "usage", "templates")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

@@ -28,6 +28,8 @@ ROWS = {
     "virtual-keys": "keys.virtualkey",
     "aliases": "keys.modelalias",
     "calls": "usage.ledgerentry",
+    "reconciliation": "reconciliation.comparison",
+    "adjusted-estimates": "reconciliation.adjustmentrun",
     "audit": "keys.auditevent",
     "statements": "billing.statement",
 }
@@ -72,6 +74,8 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
     )
     terms = {"name": "new", "customer_id": customer, "team_id": team}
     until = (timezone.now() + timedelta(days=1)).isoformat()
+    range_ = {"since": "2026-11-01T00:00:00Z", "until": "2026-11-02T00:00:00Z"}
+    of_key = {"provider_key_id": cast.row("keys.providerkey").pk, **range_}
     bodies: dict[str, dict[str, Any]] = {
         "customers": {"name": "New"},
         "teams": {"customer_id": customer, "name": "New"},
@@ -86,6 +90,9 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
         "aliases": {"name": "slow", "target": "claude-opus-4-8"},
         "prices": {"model": "house-*", **dict.fromkeys(PRICES, "1")},
         "prices/<int:pk>/end": {"valid_to": (timezone.now() + timedelta(days=3)).isoformat()},
+        "adjusted-estimates": {**of_key, "reason": "test"},
+        "adjusted-estimates/preview": of_key,
+        "adjusted-estimates/<int:pk>/take_back": {"reason": "test"},
         "exchange-rates": {"currency": "EUR", "rate": "0.92", "source": "ECB"},
         "statements/close": {"customer_id": customer, "month": "2026-08"},
         "alert-targets": {"channel": "email", "address": "ops@example.com"},

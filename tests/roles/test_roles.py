@@ -32,6 +32,9 @@ OF_THE_DEPLOYMENT = {
     *("keys.performance", "keys.modellist", "keys.signincount", "keys.auditevent", "keys.auditname", "keys.auditseal"),
     *("usage.process", "usage.worker", "usage.arbiterversion", "usage.writer", "usage.price", "usage.rollupstate"),
     *("usage.exchangerate", "keys.demodata", "billing.issuer"),
+    *("reconciliation.adminkey", "reconciliation.reportedkey", "reconciliation.billformat", "reconciliation.bill"),
+    *("reconciliation.read", "reconciliation.usagerow", "reconciliation.costrow", "reconciliation.comparison"),
+    "reconciliation.adjustmentrun",
 }
 # Counters, sums and parts of documents, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {

@@ -35,6 +35,7 @@ from keys.models import (
     VirtualKey,
 )
 from messages_api.models import Batch, File
+from reconciliation.models import AdjustmentRun, AdminKey, Bill, BillFormat, Comparison, ReportedKey
 from tests.support.ledger_rows import make_entry
 from usage.models import (
     Adjustment,
@@ -142,12 +143,31 @@ def rows_of(key: VirtualKey, echo: ProviderKey) -> list[Model]:
         ),
         File.objects.create(id="file_1", **call, provider_key=echo),
         *make_statement(key),
+        *reconciled(echo),
         make_hold(key),
         make_token(),
     ]
 
 
 PRICES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+
+
+def reconciled(echo: ProviderKey) -> list[Model]:
+    """What a provider's reports and bills leave."""
+    now = timezone.now()
+    admin_key = AdminKey.objects.create(name="organisation", provider="anthropic", active=False)
+    format_ = BillFormat.objects.create(name="cloud", provider_key=echo)
+    return [
+        *(admin_key, format_),
+        ReportedKey.objects.create(admin_key=admin_key, api_key_id="apikey_1"),
+        Bill.objects.create(
+            format=format_, filename="bill.csv", sha256="0" * 64, size=1, lines=1, first_day=now, last_day=now, amount=1
+        ),
+        Comparison.objects.create(admin_key=admin_key, provider_key=echo, start=now, model="echo-1", theirs=1, ours=1),
+        AdjustmentRun.objects.create(
+            provider_key=echo, since=now, until=now, reason="test", author="boss", calls=0, cost=0, charge=0
+        ),
+    ]
 
 
 def make_retained(call: uuid.UUID) -> Retained:
@@ -199,5 +219,5 @@ def make_statement(key: VirtualKey) -> list[Model]:
 
 def every_model() -> list[str]:
     """The labels of this product's own models. Those that a test makes live in the test's module."""
-    ours = ("keys", "usage", "messages_api", "billing", "administration")
+    ours = ("keys", "usage", "reconciliation", "messages_api", "billing", "administration")
     return [model._meta.label_lower for model in apps.get_models() if model.__module__.split(".")[0] in ours]

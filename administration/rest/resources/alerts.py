@@ -24,8 +24,8 @@ class AlertMembers(Members):
     id = Whole()
     at = Moment()
     about = CharField(
-        help_text="`threshold`, `exhausted`, `overrun`, `expiry`, `refused_provider_key`, `doubtful_usage` or "
-        "`miscounted`."
+        help_text="`threshold`, `exhausted`, `overrun`, `expiry`, `refused_provider_key`, `doubtful_usage`, "
+        "`unsent_requests` or `miscounted`."
     )
     budget_id = Whole(allow_null=True)
     virtual_key_id = Whole(allow_null=True)
