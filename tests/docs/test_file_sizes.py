@@ -10,7 +10,17 @@ import pytest
 from tests.support.gateway import ROOT
 
 PLACES = (
-    *("keys", "usage", "reconciliation", "messages_api", "billing", "administration", "gateway_project", "attacks", "bench"),
+    *(
+        "keys",
+        "usage",
+        "reconciliation",
+        "messages_api",
+        "billing",
+        "administration",
+        "gateway_project",
+        "attacks",
+        "bench",
+    ),
     "tests",
 )
 KINDS = frozenset((".py", ".sql"))
