@@ -39,6 +39,7 @@ OF_THE_DEPLOYMENT = {
 # Counters, sums and parts of documents, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
     *("usage.limitstate", "usage.credentialuse", "usage.ownerday", "usage.quartertotal", "usage.daytotal"),
+    "usage.summedperiod",
     *("administration.apitoken", "administration.restanswer"),
     *("billing.closing", "billing.cover", "billing.closerequest", "billing.statementline", "billing.statementfile"),
 }
