@@ -38,7 +38,7 @@ def test_a_stream_is_one_whatever_its_label(web_once: Web, upstream: Upstream, g
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
-def test_a_stream_that_nobody_asked_for_becomes_an_answer(
+def test_a_stream_in_place_of_an_answer_becomes_one(
     web_once: Web, upstream: Upstream, gpt_alice: Caller, kind: str
 ) -> None:
     upstream.answer = pieces(200, chunks("Hi", " you"), ("content-type", kind))
