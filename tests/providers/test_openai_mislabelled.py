@@ -29,9 +29,7 @@ STREAM: list[bytes] = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stream_with_another_label_is_a_stream(
-    web_once: Web, upstream: Upstream, gpt_alice: Caller, kind: str
-) -> None:
+def test_a_stream_with_another_label_is_one(web_once: Web, upstream: Upstream, gpt_alice: Caller, kind: str) -> None:
     upstream.answer = pieces(200, [b": processing\n\n", *chunks("Hi", " you")], ("content-type", kind))
     answer = post(web_once, gpt_alice.key, ask_gpt(stream=True))
     assert answer.headers["content-type"].startswith("text/event-stream")
