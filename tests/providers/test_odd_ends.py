@@ -125,7 +125,7 @@ COMMENT = b": keep-alive\n\n"
 def test_a_stream_of_chunks_ends_though_its_provider_never_ends_it(
     web_once, upstream, served, ending, estimated, alive
 ):
-    """Without `[DONE]`, and with a connection that is never closed."""
+    """Without `[DONE]`, and with a connection that stays open."""
     caller = issue_openai(upstream)
     comments = [0.3, b"%x\r\n%b\r\n" % (len(COMMENT), COMMENT)] * (60 if alive else 0)
     upstream.answer = [*pieces(200, [chunk({"content": "Hi"}), *ending])[:-1], *comments, threading.Event()]

@@ -29,7 +29,7 @@ STREAM: list[bytes] = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stream_is_one_whatever_its_label(web_once: Web, upstream: Upstream, gpt_alice: Caller, kind: str) -> None:
+def test_a_stream_with_another_label_is_one(web_once: Web, upstream: Upstream, gpt_alice: Caller, kind: str) -> None:
     upstream.answer = pieces(200, [b": processing\n\n", *chunks("Hi", " you")], ("content-type", kind))
     answer = post(web_once, gpt_alice.key, ask_gpt(stream=True))
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -38,7 +38,7 @@ def test_a_stream_is_one_whatever_its_label(web_once: Web, upstream: Upstream, g
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
-def test_a_stream_that_nobody_asked_for_becomes_an_answer(
+def test_a_stream_in_place_of_an_answer_becomes_one(
     web_once: Web, upstream: Upstream, gpt_alice: Caller, kind: str
 ) -> None:
     upstream.answer = pieces(200, chunks("Hi", " you"), ("content-type", kind))

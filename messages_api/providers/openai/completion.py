@@ -353,8 +353,10 @@ def is_beside(cached: int, prompt: int, output: int, total: int | None) -> bool:
 
 
 def reported(read: Completion) -> dict[str, Any]:
-    """The report of usage; empty without one. Groq has it in `x_groq`, Kimi in the choice (earendil-works/pi#2017,
-    March 2026)."""
+    """The report of usage; empty: it has no such report. Groq has it in `x_groq`, Kimi in the choice.
+
+    https://github.com/earendil-works/pi/issues/2017 (March 2026)
+    """
     return (
         mapping(read.usage)
         or mapping(mapping(read.x_groq).get("usage"))
