@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -17,7 +18,7 @@ from administration.issuing.terms import Own, TermsForm
 from administration.roles import names as permissions
 from administration.roles import visible
 from administration.rooms import Page
-from keys import names, virtual_keys
+from keys import names, viewer, virtual_keys
 from keys.errors import Unusable
 from keys.forms import at_field
 from keys.models import VirtualKey
@@ -117,9 +118,16 @@ def shown(request: HttpRequest, issued: Issued) -> HttpResponse:
         f"Virtual key “{key}”",
         issued.plain,
         f"It belongs to {key.belongs_to}.",
-        terms=[str(row.terms()) if hasattr(row, "terms") else _limit(row) for row in (*issued.budgets, *issued.limits)],
+        terms=[*_terms(issued)],
         like=f"{reverse('admin:keys_virtualkey_add')}?like={key.pk}",
     )
+
+
+def _terms(issued: Issued) -> Iterator[str]:
+    for row in (*issued.budgets, *issued.limits):
+        yield str(row.terms()) if hasattr(row, "terms") else _limit(row)
+    if issued.virtual_key.expires_at is not None:
+        yield f"expires {viewer.moment(issued.virtual_key.expires_at)}"
 
 
 def _limit(row: Any) -> str:

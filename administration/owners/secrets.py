@@ -19,17 +19,20 @@ LISTED = 8
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret with its last use. `rotated_at`: since when a newer one exists; None for the newest, and for tokens."""
+    """A secret with its last use. `rotated_at`: since when a newer one exists; None for the newest, and for tokens.
+    `key_ended`: its virtual key is revoked or expired, so no secret of it works."""
 
     credential: Credential
     use: CredentialUse | None
     rotated_at: datetime | None
+    key_ended: bool = False
 
     @property
     def works(self) -> bool:
-        """Whether the secret is neither revoked nor expired."""
+        """Whether the secret is neither revoked nor expired, nor is its virtual key."""
         row = self.credential
-        return row.revoked_at is None and (row.expires_at is None or row.expires_at > timezone.now())
+        lasts = row.expires_at is None or row.expires_at > timezone.now()
+        return lasts and row.revoked_at is None and not self.key_ended
 
     @property
     def is_old(self) -> bool:
@@ -50,10 +53,12 @@ def secrets(virtual_key: VirtualKey, user: Any) -> list[Secret] | None:
     found = list(rows.order_by("-pk")[:LISTED])
     uses = CredentialUse.objects.in_bulk([row.pk for row in found])
     newest = next((row for row in found if row.kind == CredentialKind.VIRTUAL_KEY), None)
+    ended = virtual_key.state in ("revoked", "expired")
     secrets = []
     for row in found:
         is_older = newest is not None and row.kind == CredentialKind.VIRTUAL_KEY and row.pk != newest.pk
-        secrets.append(Secret(row, uses.get(row.pk), newest.created_at if newest is not None and is_older else None))
+        rotated_at = newest.created_at if newest is not None and is_older else None
+        secrets.append(Secret(row, uses.get(row.pk), rotated_at, ended))
     return secrets
 
 

@@ -52,6 +52,15 @@ def test_the_page_says_when_and_from_where_an_old_secret_is_used(boss, rotated):
     assert f"Last used {viewer.moment(used_at)} from 192.0.2.7" in shown
 
 
+def test_no_secret_of_a_revoked_key_is_said_to_work(boss, rotated):
+    key, _, _ = rotated
+    issuing.revoke(key, reason="test")
+    shown = page(boss, key)
+    assert "works until" not in shown
+    assert "End the old secret" not in shown
+    assert "No longer works: the key is revoked." in shown
+
+
 def test_the_page_says_that_an_old_secret_was_not_used_since(boss, rotated):
     key, old, new = rotated
     use(old, after_rotation=False)
