@@ -64,8 +64,8 @@ def issue(closed: Closing, *, reason: str, by: str, make_files: MakeFiles) -> li
     Raises:
         Unusable: there is no reason, nothing is to be credited, or a team would have to pay more.
     """
-    if not reason.strip():
-        raise Unusable("a credit note needs a reason")
+    if not reason.strip() or "\0" in reason:
+        raise Unusable("a credit note needs a reason, without control characters")
     closing.wait(closed.customer_id, closed.ends_at, timedelta(seconds=settings.CONFIGURATION.lease_seconds))
     with transaction.atomic(), localcontext(prec=PRECISION):
         particulars = closing.lock(closed.customer)

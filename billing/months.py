@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from datetime import UTC, date, datetime, timedelta
 
 from keys.errors import Unusable
+
+MONTH = re.compile(r"2[0-9]{3}-(0[1-9]|1[0-2])")
 
 
 def parse(text: str) -> date:
@@ -14,10 +17,10 @@ def parse(text: str) -> date:
     Raises:
         Unusable: it isn't.
     """
-    try:
-        return datetime.strptime(text.strip(), "%Y-%m").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise Unusable(f"“{text}” is not a month, such as 2026-10") from None
+    if not MONTH.fullmatch(text.strip()):
+        raise Unusable(f"“{text[:20]}” is not a month, such as 2026-10")
+    year, month = text.strip().split("-")
+    return date(int(year), int(month), 1)
 
 
 def following(month: date) -> date:

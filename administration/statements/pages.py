@@ -201,7 +201,8 @@ def statement_of(request: HttpRequest, number: str) -> Statement:
         Http404: it doesn't exist, or the person may not see it.
     """
     rows = Statement.objects.select_related("issuer", "customer", "team__customer", "closing", "corrects")
-    found: Statement | None = visible(request.user, rows).filter(number=number).first()
+    # PostgreSQL takes no zero byte.
+    found: Statement | None = visible(request.user, rows).filter(number=number.replace("\0", "")).first()
     if found is None:
         raise Http404("There is no such document.")
     return found

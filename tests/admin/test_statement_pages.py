@@ -210,6 +210,20 @@ def test_a_credit_note_is_issued_on_the_page_of_its_statement(boss: Client, cast
     assert "PF-CN-00001" in text_of(boss.get(url))
 
 
+@pytest.mark.parametrize(
+    "path", ["%00/", "PF%00-1/", "x/files/%00", "draft/1/0001-01/", "draft/1/9999-99/", "draft/1/x/"]
+)
+def test_an_address_of_no_document_is_a_404(boss: Client, cast: Cast, path: str) -> None:
+    assert boss.get(f"/admin/billing/statements/{path}").status_code == 404
+
+
+def test_hostile_values_are_refused(boss: Client, cast: Cast, issuer: Issuer) -> None:
+    assert "Choose one of the months" in text_of(boss.get("/admin/billing/statements/?month=x&q=%00&page=-1"))
+    corrected(called(cast.alice), "-1")
+    close(cast.alice.customer)
+    assert "needs a reason" in text_of(boss.post("/admin/billing/statements/PF-00001/", {"reason": "a\0b"}), 409)
+
+
 def test_pages_keep_their_bound_of_queries(boss: Client, cast: Cast, issuer: Issuer) -> None:
     for number in range(9):
         called(cast.alice, at=IN_OCTOBER + timedelta(hours=number), model=f"claude-x-{number}")

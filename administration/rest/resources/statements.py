@@ -95,7 +95,7 @@ class Statements(Listed):
             months.parse,
             lambda rows, month: rows.filter(month=month),
             "a month, such as 2026-10",
-            {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"},
+            {"type": "string", "pattern": "^2[0-9]{3}-(0[1-9]|1[0-2])$"},
         ),
         "kind": filters.by_choice("kind", list(Kind.values)),
     }
