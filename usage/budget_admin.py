@@ -27,8 +27,9 @@ from usage import budget_terms
 from usage.append_only import AppendOnly
 from usage.budget_columns import LimitStanding, Standing
 from usage.budget_forms import BudgetForm, LimitForm, OverrideForm, TopUpForm
-from usage.budgets import OWNERS, Budget, Limit, LimitKind, Override, Period, Recorded, TopUp
+from usage.budgets import OWNERS, Budget, Override, Period, Recorded, TopUp
 from usage.cells import OWNER, shown, two_lines
+from usage.limits import Limit, LimitKind
 
 # The number of windows that a budget's page shows, newest first.
 WINDOWS = 12

@@ -13,8 +13,9 @@ from django.utils.safestring import SafeString
 
 from keys import viewer
 from usage import exhausted
-from usage.budgets import Budget, Limit, LimitKind, Period
+from usage.budgets import Budget, Period
 from usage.cells import OWNER, bar, part, shown, two_lines, what_is_left
+from usage.limits import Limit, LimitKind
 from usage.standing import with_limit_standing, with_standing
 
 

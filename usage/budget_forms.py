@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from keys.forms import refusals_shown, usable_patterns
 from usage import budget_terms
-from usage.budgets import Budget, Limit, LimitKind, Override, Period, TopUp
+from usage.budgets import Budget, Override, Period, TopUp
 from usage.key_rules import KeyRules
+from usage.limits import Limit, LimitKind
 
 MOST_WINDOWS = 1000
 

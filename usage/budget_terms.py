@@ -14,7 +14,8 @@ from keys import issuing, patterns
 from keys.errors import Unusable, refused
 from keys.models import ProviderKey
 from usage import owners
-from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Period, TopUp, Unit
+from usage.budgets import MOST, Budget, Enforcement, Period, TopUp, Unit
+from usage.limits import Limit, LimitKind
 from usage.owners import Owner
 
 PREPAID = "prepaid"

@@ -24,7 +24,8 @@ from keys.models import Team, VirtualKey
 from usage import budget_terms
 from usage.amounts import usd
 from usage.budget_terms import LimitTerms, Terms
-from usage.budgets import MONEY, MOST, Budget, Enforcement, Limit, LimitKind, Override, Period, Unit, length
+from usage.budgets import MONEY, MOST, Budget, Enforcement, Override, Period, Unit, length
+from usage.limits import Limit, LimitKind
 
 MOST_DAYS = 3650
 PERIODS = [(value, label) for value, label in Period.choices if value != Period.NONE]

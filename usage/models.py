@@ -17,11 +17,12 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 
 # Django finds an app's models in this module.
 from usage.alerts import Alert, AlertTarget, Delivery
-from usage.budgets import Budget, Limit, LimitState, Override, TopUp, Window
+from usage.budgets import Budget, Override, TopUp, Window
 from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.key_rules import KeyRules
 from usage.levels import SummedPeriod
+from usage.limits import Limit, LimitState
 from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
 from usage.price_tables import ExchangeRate, Price

@@ -15,7 +15,8 @@ from keys.errors import Unusable
 from keys.issuing import Routes
 from keys.models import ProviderKey, VirtualKey
 from usage import key_rules
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 
 # Keys that a page or a request issues at once.
 MOST_AT_ONCE = 200

@@ -13,8 +13,9 @@ from keys.admin import CustomerAdmin, TeamAdmin, VirtualKeyAdmin
 from keys.cards import Cards
 from usage.budget_columns import LimitStanding, Standing
 from usage.budget_forms import BudgetForm, KeyRulesForm, LimitForm
-from usage.budgets import OWNERS, Budget, Limit
+from usage.budgets import OWNERS, Budget
 from usage.key_rules import KeyRules
+from usage.limits import Limit
 
 
 class OwnedInline(Cards):

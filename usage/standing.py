@@ -9,7 +9,8 @@ from django.db.models import BigIntegerField, DateTimeField, DecimalField, F, Qu
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 
 # All budgets and limits of a virtual key, its team and its customer, as one JSON object. A budget without a current
 # window shows the window that the next call would open; a rolling budget shows none, since its window would begin at

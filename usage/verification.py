@@ -18,7 +18,8 @@ from typing import Any
 
 from django.db import connection
 
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 
 # Ledger rows summed, and windows compared, per statement.
 PART = 20_000

@@ -22,7 +22,8 @@ from keys.errors import Unusable, refused
 from keys.models import Customer, ModelAlias, ProviderKey, Team, VirtualKey
 from usage import budget_terms, key_rules
 from usage.budget_terms import LimitTerms, Scope
-from usage.budgets import Budget, Limit, Period
+from usage.budgets import Budget, Period
+from usage.limits import Limit
 from usage.owners import Owner
 
 ADDED, CHANGED, REMOVED = "+", "~", "-"

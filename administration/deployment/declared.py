@@ -14,7 +14,7 @@ from keys import commands
 from keys.errors import Unusable
 from usage import budget_terms
 from usage.budget_terms import Terms
-from usage.budgets import LimitKind
+from usage.limits import LimitKind
 
 Read = Callable[[Part], Any]
 

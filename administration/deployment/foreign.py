@@ -14,7 +14,8 @@ from administration.deployment.reading import Part
 from keys import commands, provider_kinds
 from keys.errors import Unusable
 from usage.budget_terms import Terms
-from usage.budgets import LimitKind, Period, Unit
+from usage.budgets import Period, Unit
+from usage.limits import LimitKind
 
 # Other gateways' names of providers that speak OpenAI's API, with the base URL that each vendor documents.
 COMPATIBLE = {

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from administration.issuing.terms import WITHOUT, TermsForm, amount_text
 from keys.models import VirtualKey
-from usage.budgets import Budget, Enforcement, Limit, Period, Unit
+from usage.budgets import Budget, Enforcement, Period, Unit
+from usage.limits import Limit
 
 
 @dataclass(frozen=True, slots=True)

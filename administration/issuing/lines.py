@@ -12,7 +12,7 @@ from administration.issuing.terms import Own
 from keys import commands, issuing, names
 from keys.errors import Unusable
 from usage import budget_terms
-from usage.budgets import LimitKind
+from usage.limits import LimitKind
 from usage.new_keys import MOST_AT_ONCE
 
 NAME = "name"

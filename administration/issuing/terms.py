@@ -24,7 +24,8 @@ from keys.names import LENGTH
 from keys.pickers import ID, Picker, limit
 from usage import budget_terms, key_rules, new_keys
 from usage.budget_terms import LimitTerms, Terms
-from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Period, Unit
+from usage.budgets import MOST, Budget, Enforcement, Period, Unit
+from usage.limits import Limit, LimitKind
 from usage.new_keys import Issued
 
 WITHOUT = "without"

@@ -14,7 +14,8 @@ from keys.directory import Directory
 from keys.models import VirtualKey
 from messages_api.callers import quota
 from usage import own_usage
-from usage.budgets import LimitKind, length
+from usage.budgets import length
+from usage.limits import LimitKind
 from usage.models import Refusal
 from usage.own_usage import DayUsage
 from usage.owner_days import Used, each_day

@@ -14,9 +14,10 @@ from administration.roles import visible
 from keys.audit.models import AuditEvent
 from keys.audit.words import Words
 from keys.models import Customer, Team, VirtualKey
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
 from usage.cells import OWNER
 from usage.exhausted import is_used_up
+from usage.limits import Limit
 from usage.models import LedgerEntry, Refusal
 from usage.owner_days import Used
 from usage.standing import with_limit_standing, with_standing

@@ -11,8 +11,9 @@ from administration.roles.enforcement import may
 from keys.errors import Unusable
 from keys.models import Team, VirtualKey
 from usage import key_rules
-from usage.budgets import Budget, Limit, Override
+from usage.budgets import Budget, Override
 from usage.key_rules import KeyRules
+from usage.limits import Limit
 
 
 def bound(user: Any, team: Team) -> bool:

@@ -11,7 +11,8 @@ from messages_api.endpoints.quota import QuotaView
 from messages_api.reference.parts import answer, failures, operation
 from messages_api.reference.shapes import Schema, array, boolean, const, enum, integer, obj, or_null, ref, string
 from messages_api.reference.stored import when
-from usage.budgets import OWNERS, Enforcement, LimitKind, Period, Unit
+from usage.budgets import OWNERS, Enforcement, Period, Unit
+from usage.limits import LimitKind
 
 
 def money(about: str) -> Schema:

@@ -16,7 +16,8 @@ from messages_api.callers import quota, wording
 from messages_api.relay.routing import Target
 from messages_api.server.errors import GatewayError
 from usage.arbitration import Admission
-from usage.budgets import LimitKind, length
+from usage.budgets import length
+from usage.limits import LimitKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from tests.support import browser
 from tests.support.gateway import Web
 from tests.support.issued import SECRET, make_key, make_provider_key
 from tests.support.signed_in import signed_in
-from usage.budgets import Budget, Limit, LimitKind, Override, Period, TopUp, Unit
+from usage.budgets import Budget, Override, Period, TopUp, Unit
+from usage.limits import Limit, LimitKind
 from usage.models import AlertTarget, Price
 
 # A folder for pictures of what is looked at, for people.

@@ -23,7 +23,8 @@ from tests.support.gateway import issue as issue_served
 from tests.support.gateway import message, post, refused
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.owner import boss as boss
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 
 
 @pytest.fixture(autouse=True)

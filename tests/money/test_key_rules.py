@@ -25,7 +25,7 @@ from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.issuing_form import ask, faults, secret, text
 from tests.support.owner import own_secrets as own_secrets
 from usage import budget_terms, new_keys
-from usage.budgets import LimitKind
+from usage.limits import LimitKind
 from usage.models import Budget, KeyRules, Limit
 
 pytestmark = pytest.mark.django_db

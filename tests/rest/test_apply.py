@@ -15,7 +15,8 @@ from keys.audit.models import AuditEvent
 from keys.errors import Unusable
 from keys.models import Customer, ModelAlias, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key, opened_by
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 
 FILE = """
 provider_keys:

@@ -287,5 +287,5 @@ def test_a_member_that_occurs_twice_is_found_in_one_pass() -> None:
 
     pairs = [(Counted(name), 1) for name in [*names, names[-1]]]
     with pytest.raises(ValueError, match="occurs twice"):
-        parsing._members(pairs)
+        parsing._members(list(pairs))
     assert compared < 10 * len(names)

@@ -12,7 +12,8 @@ from django.core.management import CommandError, call_command
 from keys import keyring
 from keys.models import ModelAlias, ProviderKey, Team, VirtualKey
 from tests.support.issued import opened_by
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 
 SECRET = "sk-ant-a-secret-of-the-provider-7f3k"
 LITELLM = """

@@ -18,7 +18,8 @@ from keys import keyring
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.support.issued import make_key, make_provider_key, opened_by
 from tests.support.rest import Program, error
-from usage.budgets import Budget, Limit
+from usage.budgets import Budget
+from usage.limits import Limit
 from usage.models import Alert, KeyRules, Price
 
 SECRET = "sk-ant-a-secret-of-the-provider-7f3k"

@@ -22,7 +22,7 @@ from messages_api.server.errors import GatewayError
 from messages_api.server.intake import MOST_WAITING, SHORT, Intake, Share
 from tests.support.fake_provider import Upstream, whole
 from tests.support.gateway import Web, ask, issue, message, post, wait_until
-from usage.budgets import LimitKind
+from usage.limits import LimitKind
 from usage.models import Limit
 
 MIB = 1 << 20

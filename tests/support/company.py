@@ -19,7 +19,8 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 from tests.support.ledger_rows import make_entry
 from tests.support.signing_in import PASSWORD
 from usage import rollups
-from usage.budgets import Budget, Limit, Period, Window
+from usage.budgets import Budget, Period, Window
+from usage.limits import Limit
 from usage.models import KeyRules, LedgerEntry
 
 DAYS = 30

@@ -15,7 +15,7 @@ def a(kind, value, optional=True):
 
 
 def is_model(value):
-    return isinstance(value, str) and re.fullmatch(r"(?!.*:(?i:online)(?::|$))[!-~]{1,200}", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"(?!.*(?i::online(?::|$)|@preset/))[!-~]{1,200}", value) is not None
 
 
 def is_cache_control(value):
@@ -186,7 +186,15 @@ def is_in_lower_case(request):
     within = [request[name] for name in ("thinking", "cache_control") if request.get(name)]
     within += [each for name in ("tools", "fallbacks", "mcp_servers") for each in request.get(name) or ()]
     objects = [request, *(each for each in within if isinstance(each, dict))]
-    return not {"models", "plugins"} & set(request) and all(name == name.lower() for each in objects for name in each)
+    resold = any(
+        isinstance(each, dict) and str(each.get("type")).casefold().startswith("openrouter:")
+        for each in request.get("tools") or ()
+    )
+    return (
+        not resold
+        and not {"models", "plugins", "web_search_options"} & set(request)
+        and all(name == name.lower() for each in objects for name in each)
+    )
 
 
 def all_of(check, value):

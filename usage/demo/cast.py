@@ -22,9 +22,10 @@ from keys.models import (
     VirtualKey,
     VirtualKeyRoute,
 )
-from usage.budgets import Budget, Enforcement, Limit, LimitKind, Period, Unit
+from usage.budgets import Budget, Enforcement, Period, Unit
 from usage.demo.models_used import CODING, DOCUMENTS, HABITS, PROVIDER_KEYS, SERVICE
 from usage.demo.options import Options
+from usage.limits import Limit, LimitKind
 
 CUSTOMERS = (
     ("Meridian Logistics", "Europe/Berlin"),

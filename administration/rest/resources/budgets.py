@@ -19,7 +19,8 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 from usage import budget_terms
 from usage.budget_forms import MOST_WINDOWS
 from usage.budget_terms import Scope, Terms
-from usage.budgets import MOST, Budget, Enforcement, Limit, LimitKind, Override, Period, TopUp, Unit
+from usage.budgets import MOST, Budget, Enforcement, Override, Period, TopUp, Unit
+from usage.limits import Limit, LimitKind
 from usage.owners import Owner
 from usage.standing import with_limit_standing, with_standing
 

@@ -11,7 +11,7 @@ from keys.errors import Unusable
 from keys.models import Customer, VirtualKey
 from usage import budget_terms, new_keys
 from usage.budget_terms import RATE_OPTIONS, LimitTerms
-from usage.budgets import Limit
+from usage.limits import Limit
 from usage.standing import at_once
 
 

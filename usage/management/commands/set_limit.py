@@ -12,7 +12,7 @@ from keys import commands
 from keys.errors import Unusable
 from usage import budget_terms, owners
 from usage.budget_terms import RATE_OPTIONS, LimitTerms, Scope
-from usage.budgets import LimitKind
+from usage.limits import LimitKind
 from usage.management import arguments
 from usage.owners import Owner
 from usage.standing import at_once
