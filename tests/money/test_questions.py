@@ -11,10 +11,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import User
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from administration.models import Grant
+from administration.role_names import Role
 from keys.errors import Unusable
+from keys.models import VirtualKey
 from tests.support.ledger_rows import Cast, empty_ledger, make_cast, make_entry
 from usage import questions, rollups
 from usage.covering import QUARTER
@@ -248,6 +252,27 @@ def test_the_parts_of_an_amount_are_the_amount(filled):
         for amount in ("cost", "charge"):
             assert sum(line.split(amount).values()) == line.values[amount]
         assert line.split()["rest"] > 0  # some rows aren't split
+
+
+def test_a_person_sees_what_their_roles_reach(filled):
+    everything = Question(START, START + timedelta(days=DAYS), by=("customer",))
+    finance, admin, member, stranger = (User.objects.create_user(name) for name in ("fin", "adm", "mem", "stranger"))
+    Grant.objects.create(user=finance, role=Role.FINANCE, customer=filled.charlie.customer)
+    Grant.objects.create(user=admin, role=Role.TEAM_ADMIN, team=filled.alice.team)
+    VirtualKey.objects.filter(pk=filled.bob.pk).update(owner="mem")
+    Grant.objects.create(user=member, role=Role.MEMBER)
+    rows = facts()
+    expected = {
+        finance: ("owner", {row["customer"]: 1 for row in rows if row["customer"] == filled.charlie.customer_id}),
+        admin: ("owner", {filled.alice.customer_id: 1}),
+    }
+    for person, (level, groups) in expected.items():
+        answer = ask(everything, person)
+        assert (answer.level, {line.group[0] for line in answer.lines}) == (level, set(groups))
+    assert ask(everything, stranger).lines == []
+    own = ask(everything, member)
+    calls = LedgerEntry.objects.filter(virtual_key=filled.bob).count()
+    assert [line.values["calls"] for line in own.lines] == [calls]
 
 
 def test_hours_of_a_zone_begin_at_its_own_full_hour(filled):
