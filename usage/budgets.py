@@ -24,6 +24,8 @@ MONEY: Any = {"max_digits": 30, "decimal_places": 12}
 MOST = Decimal(10) ** 15
 # The fields that name the owner of a budget or limit, in the order of the two lowest bits of `Owned.owner`.
 OWNERS = ("customer", "team", "virtual_key")
+# By these, lists look for rare values of budgets. No call changes them.
+RARE = ("period", "unit", "enforcement")
 
 
 class Owned(models.Model):
@@ -194,13 +196,9 @@ class Budget(Owned):
 
     class Meta(Owned.Meta):
         abstract = False
-        # Lists by a rare value. Calls change none of these columns.
         indexes: ClassVar = [
             *Owned.Meta.indexes,
-            *(
-                models.Index(fields=[name, "id"], name=f"usage_budget_{name}")
-                for name in ("period", "unit", "enforcement")
-            ),
+            *(models.Index(fields=[f, "id"], name=f"usage_budget_{f}") for f in RARE),
         ]
         constraints: ClassVar = [
             *Owned.Meta.constraints,
