@@ -24,8 +24,7 @@ MONEY: Any = {"max_digits": 30, "decimal_places": 12}
 MOST = Decimal(10) ** 15
 # The fields that name the owner of a budget or limit, in the order of the two lowest bits of `Owned.owner`.
 OWNERS = ("customer", "team", "virtual_key")
-# By these, lists look for rare values of budgets. No call changes them.
-RARE = ("period", "unit", "enforcement")
+FOUND_BY = [models.Index(fields=[by, "id"], name=f"usage_budget_{by}") for by in ("period", "unit", "enforcement")]
 
 
 class Owned(models.Model):
@@ -196,10 +195,7 @@ class Budget(Owned):
 
     class Meta(Owned.Meta):
         abstract = False
-        indexes: ClassVar = [
-            *Owned.Meta.indexes,
-            *(models.Index(fields=[f, "id"], name=f"usage_budget_{f}") for f in RARE),
-        ]
+        indexes: ClassVar = [*Owned.Meta.indexes, *FOUND_BY]
         constraints: ClassVar = [
             *Owned.Meta.constraints,
             models.CheckConstraint(
