@@ -24,6 +24,7 @@ MONEY: Any = {"max_digits": 30, "decimal_places": 12}
 MOST = Decimal(10) ** 15
 # The fields that name the owner of a budget or limit, in the order of the two lowest bits of `Owned.owner`.
 OWNERS = ("customer", "team", "virtual_key")
+FOUND_BY = [models.Index(fields=[by, "id"], name=f"usage_budget_{by}") for by in ("period", "unit", "enforcement")]
 
 
 class Owned(models.Model):
@@ -194,14 +195,7 @@ class Budget(Owned):
 
     class Meta(Owned.Meta):
         abstract = False
-        # Lists by a rare value. Calls change none of these columns.
-        indexes: ClassVar = [
-            *Owned.Meta.indexes,
-            *(
-                models.Index(fields=[name, "id"], name=f"usage_budget_{name}")
-                for name in ("period", "unit", "enforcement")
-            ),
-        ]
+        indexes: ClassVar = [*Owned.Meta.indexes, *FOUND_BY]
         constraints: ClassVar = [
             *Owned.Meta.constraints,
             models.CheckConstraint(

@@ -48,7 +48,8 @@ class Reach:
 
     def rows(self, grant: Grant) -> Q:
         """The rows of what a grant is for."""
-        return Q(*self.parts(grant), _connector=Q.OR) if self.parts(grant) else Q(pk__in=[])
+        parts = self.parts(grant)
+        return Q(*parts, _connector=Q.OR) if parts else Q(pk__in=[])
 
     def parts(self, grant: Grant) -> list[Q]:
         """A condition for each way in which rows belong to what a grant is for."""
