@@ -18,14 +18,7 @@ from typing import Any
 
 from messages_api.answer.account_states import StateMeter, block_states, container_state, thread_state
 from messages_api.answer.seen import Seen
-from messages_api.answer.usage_reports import (
-    COUNTS,
-    counts,
-    malformed,
-    overlaid,
-    prompt_tokens,
-    writes_beyond_split,
-)
+from messages_api.answer.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Elements, Members, decode
 from usage.tokens import TokenCounts
@@ -211,26 +204,12 @@ class Reading:
         self.category = text(mapping(members.get("stop_details")).get("category")) or self.category
 
     @property
-    def is_empty(self) -> bool:
-        """Whether the usage counts nothing at all although the model has written something.
-
-        Some vendors report zeros where they don't count (https://github.com/AmanCode22/deeperseeker/pull/31, September
-        2026). A refusal may have no counts. A prompt without tokens has been recorded (of a video, at OpenRouter).
-        """
-        if not self.wrote or self.stop_reason == "refusal":
-            return False
-        entries = self.usage.get("iterations")
-        reports = [self.usage, *map(mapping, entries if isinstance(entries, list) else ())]
-        return not any(prompt_tokens(report) or integer(report.get("output_tokens")) for report in reports)
-
-    @property
     def countable(self) -> bool:
         """Whether the usage can be billed as reported: it has input and output, every count is a number of tokens, and
         it isn't the gateway's own estimate for a provider that reported nothing (providers/openai)."""
         entries = self.usage.get("iterations") or []
         return (
             "estimated" not in self.usage
-            and not self.is_empty
             and all(is_reported(self.usage.get(name)) for name in ("input_tokens", "output_tokens"))
             and isinstance(entries, list)
             and all(

@@ -115,7 +115,6 @@ def test_an_error_that_goes_by_200_is_one(web, upstream, gpt_alice, stream):
         whole(302, completion("x"), ("location", "http://127.0.0.1:9/")),
         whole(200, completion("x", "error")),
         whole(200, completion(None, tool_calls=[{"id": "c", "function": {"arguments": "{}"}}])),
-        pieces(200, chunks("a stream that was not requested")),
         broken([b'{"id": "chatcmpl-1", "choi'], End.CLOSE, ("content-type", "application/json")),
         broken([b'{"id": "chatcmpl-1", "choi'], End.RESET, ("content-type", "application/json")),
     ],

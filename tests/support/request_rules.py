@@ -14,8 +14,11 @@ def a(kind, value, optional=True):
     return isinstance(value, kind)
 
 
+MODEL_NAME = re.compile(r"(?!.*(?i::online(?![a-z0-9])|@preset/))[!-~]{1,200}")
+
+
 def is_model(value):
-    return isinstance(value, str) and re.fullmatch(r"(?!.*(?i::online(?::|$)|@preset/))[!-~]{1,200}", value) is not None
+    return isinstance(value, str) and MODEL_NAME.fullmatch(value) is not None
 
 
 def is_cache_control(value):

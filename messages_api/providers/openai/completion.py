@@ -315,8 +315,8 @@ def usage(read: Completion) -> dict[str, Any]:
     prompt, output, total = (count(report.get(name)) for name in COUNTS)
     if output is None and prompt is not None and total is not None:
         output = max(0, total - prompt)
-    if prompt is None or output is None:
-        return {}
+    if prompt is None or output is None or not (prompt or output or total):
+        return {}  # some vendors report zeros where they don't count
     details = mapping(report.get("prompt_tokens_details"))
     cached = first_count(
         details.get("cached_tokens"),
@@ -347,8 +347,6 @@ def is_beside(cached: int, prompt: int, output: int, total: int | None) -> bool:
 
     https://github.com/Portkey-AI/gateway/issues/1564 (March 2026)
     """
-    if total is None:
-        return cached > prompt
     return bool(cached) and total == prompt + output + cached
 
 
