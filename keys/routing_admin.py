@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -68,7 +68,7 @@ class CooldownAdmin(AboutProviderKeys):
         "since",
         "until",
     )
-    fields = list_display
+    fields: ClassVar[Any] = list_display
     list_filter = ("reason", "provider_key")
     actions = ("end",)
 
