@@ -39,7 +39,7 @@ class PerformanceAdmin(AboutProviderKeys):
         "half minute."
     )
     list_display = ("provider_key", "model", "attempts", "failures", "first_byte", "kept", "at")
-    fields: Any = list_display
+    fields = list_display
 
     @admin.display(description="first byte (median)", ordering="first_byte_ms")
     def first_byte(self, row: Performance) -> str:
@@ -68,7 +68,7 @@ class CooldownAdmin(AboutProviderKeys):
         "since",
         "until",
     )
-    fields: Any = list_display
+    fields: ClassVar[Any] = list_display
     list_filter = ("reason", "provider_key")
     actions = ("end",)
 
