@@ -154,7 +154,7 @@ def test_a_late_settlement_splits_what_the_interrupted_row_could_not(cast: Cast,
     assert sum(late.owed_split) == row.owed + late.owed
 
 
-@pytest.mark.usefixtures("apart")
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("split", [True, False])
 def test_repricing_splits_the_difference_so_that_row_and_adjustment_are_the_new_price(split: bool) -> None:
     empty_ledger()
