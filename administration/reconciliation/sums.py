@@ -102,11 +102,15 @@ def rounded(amount: Decimal | None) -> Decimal:
 def lines(rows: QuerySet[Comparison], *groups: str, **computed: Any) -> list[Line]:
     """Sums by these columns, in their order."""
     names = [*groups, *computed]
-    grouped = rows.order_by(*names).values(*groups, **computed)
     sums = {name: Sum(name) for name in (*MONEY, *COUNTS)}
-    found = grouped.annotate(
-        uncounted=Count("pk", filter=Q(their_requests=None)), **{f"sum_{k}": v for k, v in sums.items()}
+    grouped = (
+        rows.order_by()
+        .values(*groups, **computed)
+        .annotate(
+            uncounted=Count("pk", filter=Q(their_requests=None)), **{f"sum_{name}": each for name, each in sums.items()}
+        )
     )
+    found = grouped.order_by(*names)
     return [
         Line(
             {name: each[name] for name in names},

@@ -41,6 +41,15 @@ def sql(statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def watched() -> set[str]:
+    """The tables with the log's trigger."""
+    return {row[0] for row in sql("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'keys_audit_rows'")}
+
+
+# Those of the reconciliation.
+RECONCILED = {f"reconciliation_{each}" for each in ("adminkey", "reportedkey", "billformat", "bill", "adjustmentrun")}
+
+
 def last(table: str) -> AuditEvent:
     return AuditEvent.objects.filter(table_name=table).latest("id")
 
