@@ -22,9 +22,5 @@ def test_shares_sum_to_the_amount_or_fill_the_room(amount: Decimal, parts: list[
     assert all(abs(share) <= room for share, room in zip(shares, most, strict=True))
     assert all(not share for share, weight in zip(shares, weights, strict=True) if not weight)
     assert all(share * amount >= 0 for share in shares)
-<<<<<<< HEAD
-    room = sum((room for weight, room in parts if weight), Decimal(0))
-=======
     room = sum((each for weight, each in parts if weight), Decimal(0))
->>>>>>> recon
     assert abs(abs(sum(shares, Decimal(0))) - min(abs(amount), room)) <= Decimal("1e-11") * len(parts)
