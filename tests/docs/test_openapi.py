@@ -342,7 +342,8 @@ def test_its_own_examples_are_right():
 BEYOND_IT = (
     *("Requires the header", "Not allowed together", "less than max_tokens"),
     *("Expected this name in lower case", "models: Not allowed here", "tool.definition"),
-    *("plugins: Not allowed here", "`:online` is not allowed here"),
+    *("plugins: Not allowed here", "`:online` is not allowed here", "`@preset/` is not allowed here"),
+    *("web_search_options: Not allowed here", "tools: Those of OpenRouter"),
 )
 
 
