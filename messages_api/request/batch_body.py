@@ -41,7 +41,7 @@ MOST_MODELS = 100
 PORTION = 500
 # The most seconds for the whole reading, and for each megabyte of it: one that is built to be slow keeps others waiting
 # by its length. Clients' real batches take a tenth of it.
-SECONDS, SECONDS_PER_MEGABYTE = 20, 1
+SECONDS, SECONDS_PER_MEGABYTE = 60, 1
 # Bytes of the longest body that each of the reading processes takes that may run at once.
 PLACES = (16 << 20, None)
 # The most files, containers and signatures that a batch may name.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+# Neither searches nor stored settings of a reseller.
+MODEL_NAME = r"(?!.*:(?i:online)(?![A-Za-z0-9]))(?!.*(?i:@preset/))[!-~]{1,200}"
+
 
 def a(kind, value, optional=True):
     """Whether it is of this kind; a boolean is no number."""
@@ -14,11 +17,8 @@ def a(kind, value, optional=True):
     return isinstance(value, kind)
 
 
-MODEL_NAME = re.compile(r"(?!.*(?i::online(?![a-z0-9])|@preset/))[!-~]{1,200}")
-
-
 def is_model(value):
-    return isinstance(value, str) and MODEL_NAME.fullmatch(value) is not None
+    return isinstance(value, str) and re.fullmatch(MODEL_NAME, value) is not None
 
 
 def is_cache_control(value):
@@ -189,14 +189,8 @@ def is_in_lower_case(request):
     within = [request[name] for name in ("thinking", "cache_control") if request.get(name)]
     within += [each for name in ("tools", "fallbacks", "mcp_servers") for each in request.get(name) or ()]
     objects = [request, *(each for each in within if isinstance(each, dict))]
-    resold = any(
-        isinstance(each, dict) and str(each.get("type")).casefold().startswith("openrouter:")
-        for each in request.get("tools") or ()
-    )
-    return (
-        not resold
-        and not {"models", "plugins", "web_search_options"} & set(request)
-        and all(name == name.lower() for each in objects for name in each)
+    return not {"models", "plugins", "web_search_options"} & set(request) and all(
+        name == name.lower() for each in objects for name in each
     )
 
 
