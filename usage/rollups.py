@@ -107,13 +107,9 @@ def roll_up() -> int:
 
     It is safe to run it twice or in parallel: each part is added in one transaction with the record of its end.
     """
-    total = 0
-    while True:
-        added, more = _roll_up_part()
-        total += added
-        if not more:
-            fold()
-            return total
+    total = _roll_up()
+    fold()
+    return total
 
 
 def fold() -> int:
@@ -150,7 +146,7 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
         if state is not None:
             if not state.empty and state.rolled_up_at is not None and state.rolled_up_at >= timezone.now() - age:
                 return state.rolled_up_at
-            roll_up()
+            _roll_up()  # without levels, which need more queries: answers read roll-ups where levels lack a period
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 
 
@@ -383,6 +379,15 @@ def _different_further(cursor: Any, day: dict[str, Any]) -> int:
 def _lock() -> RollupState:
     """The state, locked, so that other processes that roll up wait."""
     return RollupState.objects.select_for_update().get()
+
+
+def _roll_up() -> int:
+    """`roll_up`, without folding."""
+    total, more = 0, True
+    while more:
+        added, more = _roll_up_part()
+        total += added
+    return total
 
 
 def _roll_up_part() -> tuple[int, bool]:
