@@ -278,7 +278,7 @@ def checked(reason: str) -> str:
     """The reason.
 
     Raises:
-        Unusable: there is none, or it is too long.
+        Unusable: it is empty, or it is too long.
     """
     reason = reason.strip()
     if not reason or len(reason) > 200:

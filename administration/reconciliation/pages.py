@@ -71,7 +71,7 @@ def key_of(pk: int) -> ProviderKey:
     """The provider key of a URL: people who see the reconciliation see names of all provider keys there.
 
     Raises:
-        Http404: there is none.
+        Http404: there is no such provider key.
     """
     row: ProviderKey = one(ProviderKey.objects.all(), pk)
     return row

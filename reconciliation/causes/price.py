@@ -1,4 +1,4 @@
-"""Price: the same tokens cost another amount. A contract's discount is told apart from a wrong price book by the
+"""Price: the same tokens cost another amount. A contract's discount is distinguished from a wrong price book by the
 report's list price.
 """
 

@@ -18,7 +18,7 @@ MOST_COUNT = 2**62
 
 
 class About(NamedTuple):
-    """What a row is about; empty: the report doesn't say, or there is none."""
+    """What a row is about; empty: the report doesn't say, or it has none."""
 
     api_key_id: str = ""
     model: str = ""

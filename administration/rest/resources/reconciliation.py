@@ -169,7 +169,7 @@ class AdjustedEstimates(Listed, Added):
         """The provider key that a body names.
 
         Raises:
-            ValidationError: there is none, or the range ends before it starts.
+            ValidationError: there is no such key, or the range ends before it starts.
         """
         if values["until"] <= values["since"]:
             raise ValidationError({"until": "The range ends before it starts."})
