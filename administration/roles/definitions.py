@@ -109,6 +109,8 @@ MONEY = (
 RECONCILING = {names.ADJUST_ESTIMATES, "reconciliation.change_reportedkey", "reconciliation.add_bill"} | _each(
     "reconciliation.billformat", actions=("add", "change")
 )
+# A format of bills names the provider key that they are about.
+RECONCILING |= _each("keys.providerkey", actions=("choose",))
 
 DEFINITIONS: dict[str, Definition] = {
     Role.OWNER: OwnerDefinition(frozenset()),

@@ -169,7 +169,11 @@ class AdjustedEstimates(Listed, Added):
         """The provider key that a body names.
 
         Raises:
+<<<<<<< HEAD
             ValidationError: it is missing, or the range ends before it starts.
+=======
+            ValidationError: there is no such key, or the range ends before it starts.
+>>>>>>> recon
         """
         if values["until"] <= values["since"]:
             raise ValidationError({"until": "The range ends before it starts."})
