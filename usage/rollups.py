@@ -107,19 +107,23 @@ def roll_up() -> int:
 
     It is safe to run it twice or in parallel: each part is added in one transaction with the record of its end.
     """
-    total = 0
-    while True:
-        added, more = _roll_up_part()
-        total += added
-        if not more:
-            fold()
-            return total
+    total = _add_waiting()
+    fold()
+    return total
 
 
 def fold() -> int:
     """Sum the days and months that levels lack and can have by now, each in a transaction; return how many."""
-    # Days aren't taken away from levels, so what a month needs is there still when its turn comes.
-    return sum(_fold(level, start) for level in LEVELS if level.has_periods for start in _lacking(level))
+    span, count = _span(RollupState.objects.get()), 0
+    if span is None:
+        return 0
+    has = set(SummedPeriod.objects.values_list("level", "start"))
+    for level in LEVELS:
+        for start in list(lacking(level, span, has)) if level.has_periods else ():
+            if _fold(level, start):
+                has.add((level.name, start))
+                count += 1
+    return count
 
 
 def complete(seconds: float = 0) -> bool:
@@ -150,7 +154,7 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
         if state is not None:
             if not state.empty and state.rolled_up_at is not None and state.rolled_up_at >= timezone.now() - age:
                 return state.rolled_up_at
-            roll_up()
+            _add_waiting()
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 
 
@@ -309,20 +313,14 @@ def _rebuild_months(day: date) -> Difference | None:
     return Difference(since, cells, Decimal(0), Decimal(0))
 
 
-def _lacking(level: Level) -> list[datetime]:
-    """The periods that a level lacks and can have."""
-    state = RollupState.objects.get()
-    span = _span(state)
-    names = [level.name, *([level.finer.name] if level.finer is not None else [])]
-    has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
-    return list(lacking(level, span, has)) if span is not None else []
-
-
 def _fold(level: Level, start: datetime) -> bool:
-    """Sum a period of a level; return False if another process has done it meanwhile."""
+    """Sum a period of a level; return False if another process has done it meanwhile, or if it must wait."""
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock()
-        if SummedPeriod.objects.filter(level=level.name, start=start).exists():
+        span = _span(_lock())
+        # Roll-ups of another day may have come meanwhile, which a month has only after that day.
+        names = [level.name, *([level.finer.name] if level.finer is not None else [])]
+        has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
+        if span is None or start not in lacking(level, span, has):
             return False
         cursor.execute(level.fold, {"since": start, "until": after(start, level.grain)})
         SummedPeriod.objects.create(level=level.name, start=start)
@@ -383,6 +381,16 @@ def _different_further(cursor: Any, day: dict[str, Any]) -> int:
 def _lock() -> RollupState:
     """The state, locked, so that other processes that roll up wait."""
     return RollupState.objects.select_for_update().get()
+
+
+def _add_waiting() -> int:
+    """Add what was written since the last time, part by part; return the number of rows."""
+    total = 0
+    while True:
+        added, more = _roll_up_part()
+        total += added
+        if not more:
+            return total
 
 
 def _roll_up_part() -> tuple[int, bool]:

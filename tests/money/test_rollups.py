@@ -290,6 +290,24 @@ def test_hours_that_are_not_summed_again_yet_are_not_checked(cast):
     assert rollups.random_hour() is None
 
 
+def test_a_month_is_not_summed_before_a_day_that_came_meanwhile(cast, monkeypatch):
+    make_entry(cast.alice, START)
+    rollups._add_waiting()
+    fold = rollups._fold
+
+    def late(level, start):
+        if level.name == "owner_month":
+            make_entry(cast.bob, START - timedelta(days=1))
+            rollups._add_waiting()
+        return fold(level, start)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollups, "_fold", late)
+        rollups.fold()
+    rollups.fold()
+    assert not any(found for _, found in rollups.rebuild())
+
+
 def test_many_adjustments_are_added_part_by_part(cast, monkeypatch):
     entry = make_entry(cast.alice)
     rollups.roll_up()
