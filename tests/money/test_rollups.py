@@ -213,7 +213,7 @@ def wrong_day(cast):
 
 LEVELS_OF_THREE_DAYS = (
     *("group_hour", "total_quarter", "model_hour", "key_day", "group_day", "owner_day"),
-    *("caller_month", "owner_month", "total_month"),
+    *("caller_month", "model_month", "total_month"),
 )
 FURTHER = (wrong_owner, wrong_quarter, wrong_day, lost_day, *map(wrong_level, LEVELS_OF_THREE_DAYS))
 ROLLED_UP = (wrong_split, wrong_histogram, wrong_fault)
@@ -296,7 +296,7 @@ def test_a_month_is_not_summed_before_a_day_that_came_meanwhile(cast, monkeypatc
     fold = rollups._fold
 
     def late(level, start):
-        if level.name == "owner_month":
+        if level.name == "caller_month":
             make_entry(cast.bob, START - timedelta(days=1))
             rollups._add_waiting()
         return fold(level, start)
