@@ -420,33 +420,3 @@ def test_it_agrees_with_the_ledger_and_its_adjustments(cast):
     rollups.roll_up()
     ledger = LedgerEntry.objects.aggregate(total=Sum("cost"))["total"]
     assert total("cost") == ledger + Adjustment.objects.aggregate(total=Sum("cost"))["total"]
-
-
-def test_it_freshens_only_what_is_old(cast):
-    make_entry(cast.alice)
-    assert rollups.freshen() is not None
-    assert total() == 1
-    make_entry(cast.alice)
-    rollups.freshen()
-    assert total() == 1
-    rollups.freshen(timedelta(0))
-    assert total() == 2
-
-
-def test_the_first_calls_are_rolled_up_at_once(cast):
-    assert rollups.freshen() is not None
-    make_entry(cast.alice)
-    rollups.freshen()
-    assert total() == 1
-
-
-def test_it_does_not_wait_for_a_run_that_is_under_way(cast):
-    make_entry(cast.alice)
-    with psycopg.connect(**keys_connection.parameters()) as other:
-        other.execute("SELECT FROM usage_rollupstate FOR UPDATE")
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = 100")
-        assert rollups.freshen() is None
-        with connection.cursor() as cursor:
-            cursor.execute("RESET lock_timeout")
-    assert total() == 0
