@@ -35,7 +35,14 @@ OF_THE_DEPLOYMENT = {
 }
 # Counters and sums, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
-    *("usage.limitstate", "usage.credentialuse", "usage.ownerday", "usage.quartertotal", "usage.daytotal"),
+    *(
+        "usage.limitstate",
+        "usage.credentialuse",
+        "usage.ownerday",
+        "usage.quartertotal",
+        "usage.daytotal",
+        "usage.summedperiod",
+    ),
     *("administration.apitoken", "administration.restanswer"),
 }
 
