@@ -141,7 +141,7 @@ def _levels(by: str, dimensions: tuple[str, ...], *grains: str, at_once: bool = 
 # A level comes after the one that it sums.
 LEVELS = (
     *_levels("model", MODELS, *GRAINS),
-    *_levels("owner", OWNERS, "hour", "day", "month"),
+    *_levels("owner", OWNERS, "hour", "day", "month", at_once=False),
     *_levels("total", TOTALS, *GRAINS),
     *_levels("group", GROUPS, "hour", "day", "month", at_once=False),
     *_levels("caller", CALLERS, "day", "month"),

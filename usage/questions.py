@@ -107,6 +107,8 @@ class Question:
         unknown = [name for name in self.measures if name not in ALL_MEASURES]
         if unknown:
             raise Unusable(f"there is no measure “{unknown[0]}”: choose {', '.join(ALL_MEASURES)}")
+        if self.since.tzinfo is None or self.until.tzinfo is None:
+            raise Unusable("a moment needs a time zone: give each end of the range one")
         if self.until < self.since:
             raise Unusable("the range ends before it starts: choose an earlier start or a later end")
         if any(each != beginning(each, "quarter") for each in (self.since, self.until)):
@@ -235,11 +237,19 @@ def ask(question: Question, user: Any = None) -> Answer:
 
 
 def _answer(question: Question, user: Any) -> Answer:
-    rows = Rollup.objects.all() if user is None else visible(user, Rollup.objects.all())
     try:
-        scope = rows.query.sql_with_params()[0].partition(" WHERE ")[2]
-    except EmptyResultSet:
+        return _sum(question, Rollup.objects.all() if user is None else visible(user, Rollup.objects.all()))
+    except EmptyResultSet:  # the person sees nothing, or no value of a dimension counts
         return Answer([], 0, "")
+
+
+def _sum(question: Question, rows: Any) -> Answer:
+    """The answer, of these roll-ups.
+
+    Raises:
+        EmptyResultSet: no row can be one of these.
+    """
+    scope = rows.query.sql_with_params()[0].partition(" WHERE ")[2]
     needs = question.needs | {name for name in SCOPES if f'"{name}"' in scope}
     source = next(each for each in SOURCES if needs <= set(each.dimensions))
     periods = question.periods()

@@ -107,15 +107,27 @@ def roll_up() -> int:
 
     It is safe to run it twice or in parallel: each part is added in one transaction with the record of its end.
     """
+<<<<<<< HEAD
     total = _roll_up()
+=======
+    total = _add_waiting()
+>>>>>>> sums
     fold()
     return total
 
 
 def fold() -> int:
     """Sum the days and months that levels lack and can have by now, each in a transaction; return how many."""
-    # Days aren't taken away from levels, so what a month needs is there still when its turn comes.
-    return sum(_fold(level, start) for level in LEVELS if level.has_periods for start in _lacking(level))
+    span, count = _span(RollupState.objects.get()), 0
+    if span is None:
+        return 0
+    has = set(SummedPeriod.objects.values_list("level", "start"))
+    for level in LEVELS:
+        for start in list(lacking(level, span, has)) if level.has_periods else ():
+            if _fold(level, start):
+                has.add((level.name, start))
+                count += 1
+    return count
 
 
 def complete(seconds: float = 0) -> bool:
@@ -146,7 +158,11 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
         if state is not None:
             if not state.empty and state.rolled_up_at is not None and state.rolled_up_at >= timezone.now() - age:
                 return state.rolled_up_at
+<<<<<<< HEAD
             _roll_up()  # without levels, which need more queries: answers read roll-ups where levels lack a period
+=======
+            _add_waiting()
+>>>>>>> sums
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 
 
@@ -305,20 +321,14 @@ def _rebuild_months(day: date) -> Difference | None:
     return Difference(since, cells, Decimal(0), Decimal(0))
 
 
-def _lacking(level: Level) -> list[datetime]:
-    """The periods that a level lacks and can have."""
-    state = RollupState.objects.get()
-    span = _span(state)
-    names = [level.name, *([level.finer.name] if level.finer is not None else [])]
-    has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
-    return list(lacking(level, span, has)) if span is not None else []
-
-
 def _fold(level: Level, start: datetime) -> bool:
-    """Sum a period of a level; return False if another process has done it meanwhile."""
+    """Sum a period of a level; return False if another process has done it meanwhile, or if it must wait."""
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock()
-        if SummedPeriod.objects.filter(level=level.name, start=start).exists():
+        span = _span(_lock())
+        # Roll-ups of another day may have come meanwhile, which a month has only after that day.
+        names = [level.name, *([level.finer.name] if level.finer is not None else [])]
+        has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
+        if span is None or start not in lacking(level, span, has):
             return False
         cursor.execute(level.fold, {"since": start, "until": after(start, level.grain)})
         SummedPeriod.objects.create(level=level.name, start=start)
@@ -381,6 +391,7 @@ def _lock() -> RollupState:
     return RollupState.objects.select_for_update().get()
 
 
+<<<<<<< HEAD
 def _roll_up() -> int:
     """`roll_up`, without folding."""
     total, more = 0, True
@@ -388,6 +399,16 @@ def _roll_up() -> int:
         added, more = _roll_up_part()
         total += added
     return total
+=======
+def _add_waiting() -> int:
+    """Add what was written since the last time, part by part; return the number of rows."""
+    total = 0
+    while True:
+        added, more = _roll_up_part()
+        total += added
+        if not more:
+            return total
+>>>>>>> sums
 
 
 def _roll_up_part() -> tuple[int, bool]:

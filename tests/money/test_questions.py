@@ -288,6 +288,12 @@ def test_a_pattern_of_models_is_read_in_any_case(filled):
     assert [line.group for line in answer.lines] == [("claude-opus-5-5",)]
 
 
+def test_a_filter_without_values_leaves_nothing(filled):
+    assert ask(Question(START, START + timedelta(days=DAYS), where={"team": []})).lines == []
+    without_team = ask(Question(START, START + timedelta(days=DAYS), by=("key",), where={"team": [None]}))
+    assert {line.group for line in without_team.lines} == {(filled.charlie.pk,)}
+
+
 def test_an_answer_that_would_read_too_much_is_refused(filled):
     question = Question(START, START + timedelta(days=DAYS), by=("key",), every="day", most_rows=20)
     with pytest.raises(TooManyRows, match="more than 20 sums"):
@@ -305,7 +311,13 @@ def test_while_roll_ups_of_an_earlier_version_are_summed_again_only_later_ranges
 
 @pytest.mark.parametrize(
     "changes",
-    [{"by": ("colour",)}, {"where": {"colour": ["red"]}}, {"measures": ("happiness",)}, {"until": START - QUARTER}],
+    [
+        {"by": ("colour",)},
+        {"where": {"colour": ["red"]}},
+        {"measures": ("happiness",)},
+        {"until": START - QUARTER},
+        {"until": START.replace(tzinfo=None)},
+    ],
 )
 def test_what_cannot_be_asked_is_said(changes):
     values = {"since": START, "until": START + QUARTER} | changes

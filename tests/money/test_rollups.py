@@ -213,7 +213,7 @@ def wrong_day(cast):
 
 LEVELS_OF_THREE_DAYS = (
     *("group_hour", "total_quarter", "model_hour", "key_day", "group_day", "owner_day"),
-    *("caller_month", "owner_month", "total_month"),
+    *("caller_month", "model_month", "total_month"),
 )
 FURTHER = (wrong_owner, wrong_quarter, wrong_day, lost_day, *map(wrong_level, LEVELS_OF_THREE_DAYS))
 ROLLED_UP = (wrong_split, wrong_histogram, wrong_fault)
@@ -288,6 +288,24 @@ def test_hours_that_are_not_summed_again_yet_are_not_checked(cast):
     assert min(found) == START.replace(hour=0) + timedelta(days=2)
     RollupState.objects.update(whole_since=START + timedelta(days=9))
     assert rollups.random_hour() is None
+
+
+def test_a_month_is_not_summed_before_a_day_that_came_meanwhile(cast, monkeypatch):
+    make_entry(cast.alice, START)
+    rollups._add_waiting()
+    fold = rollups._fold
+
+    def late(level, start):
+        if level.name == "caller_month":
+            make_entry(cast.bob, START - timedelta(days=1))
+            rollups._add_waiting()
+        return fold(level, start)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rollups, "_fold", late)
+        rollups.fold()
+    rollups.fold()
+    assert not any(found for _, found in rollups.rebuild())
 
 
 def test_many_adjustments_are_added_part_by_part(cast, monkeypatch):
@@ -402,33 +420,3 @@ def test_it_agrees_with_the_ledger_and_its_adjustments(cast):
     rollups.roll_up()
     ledger = LedgerEntry.objects.aggregate(total=Sum("cost"))["total"]
     assert total("cost") == ledger + Adjustment.objects.aggregate(total=Sum("cost"))["total"]
-
-
-def test_it_freshens_only_what_is_old(cast):
-    make_entry(cast.alice)
-    assert rollups.freshen() is not None
-    assert total() == 1
-    make_entry(cast.alice)
-    rollups.freshen()
-    assert total() == 1
-    rollups.freshen(timedelta(0))
-    assert total() == 2
-
-
-def test_the_first_calls_are_rolled_up_at_once(cast):
-    assert rollups.freshen() is not None
-    make_entry(cast.alice)
-    rollups.freshen()
-    assert total() == 1
-
-
-def test_it_does_not_wait_for_a_run_that_is_under_way(cast):
-    make_entry(cast.alice)
-    with psycopg.connect(**keys_connection.parameters()) as other:
-        other.execute("SELECT FROM usage_rollupstate FOR UPDATE")
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = 100")
-        assert rollups.freshen() is None
-        with connection.cursor() as cursor:
-            cursor.execute("RESET lock_timeout")
-    assert total() == 0

@@ -36,6 +36,20 @@ LEFT = """
 UPDATE usage_rollupstate SET whole_since = date_trunc('day', now(), 'UTC') + interval '1 day'
 WHERE EXISTS (SELECT FROM usage_rollup)
 """
+# Backwards: rows that differ only in what earlier versions don't know become one.
+CELL = "bucket, customer_id, team_id, virtual_key_id, provider_key_id, model, status"
+SUMS = (
+    *("calls", "estimated_calls", "input_tokens", "output_tokens", "thinking_tokens", "cache_read_input_tokens"),
+    *("cache_creation_5m_input_tokens", "cache_creation_1h_input_tokens", "web_search_requests", "cost"),
+)
+MERGE = f"""
+LOCK TABLE usage_rollup IN SHARE ROW EXCLUSIVE MODE;
+CREATE TEMPORARY TABLE merged ON COMMIT DROP AS
+SELECT {CELL}, {", ".join(f"sum({name}) AS {name}" for name in SUMS)}, sum(coalesce(charge, cost)) AS charge
+FROM usage_rollup GROUP BY {CELL};
+DELETE FROM usage_rollup;
+INSERT INTO usage_rollup ({CELL}, {", ".join(SUMS)}, charge) SELECT {CELL}, {", ".join(SUMS)}, charge FROM merged;
+"""  # noqa: S608 - constants
 
 
 class Migration(migrations.Migration):
@@ -57,5 +71,5 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField("rollupstate", "rebuilt", models.BigIntegerField(db_default=0, default=0)),
         migrations.AddField("rollupstate", "whole_since", models.DateTimeField(null=True)),
-        migrations.RunSQL(LEFT, migrations.RunSQL.noop),
+        migrations.RunSQL(LEFT, MERGE),
     ]
