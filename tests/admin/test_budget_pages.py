@@ -169,7 +169,7 @@ def test_an_owners_page_shows_its_budgets_and_takes_new_ones(admin, alice):
     limit = {"limits-0-kind": "rpm", "limits-0-rate": "60", "limits-0-burst": "", "limits-0-model_patterns": ""}
     management = {"budgets-TOTAL_FORMS": 2, "budgets-INITIAL_FORMS": 1, "budgets-0-id": budget.pk}
     management |= {"limits-TOTAL_FORMS": 1, "limits-INITIAL_FORMS": 0} | none_of("key_rules")
-    response = admin.post(address, {"name": "Research"} | management | new | limit)
+    response = change(admin, address, {"name": "Research"} | management | new | limit)
     assert response.status_code == 302, said(response)
     assert sorted(alice.team.budgets.filter(active=True).values_list("amount", "period")) == [
         (5, "day"),
@@ -333,7 +333,7 @@ def test_a_customer_is_added_with_its_budget(admin):
     form = {"name": "New", "time_zone": "Asia/Tokyo", "fiscal_year_month": "1", "language": "en"}
     form |= none_of("limits") | {"budgets-TOTAL_FORMS": 1, "budgets-INITIAL_FORMS": 0}
     form |= {f"budgets-0-{name}": value for name, value in budget_form().items()}
-    assert change(admin, address, form).status_code == 302
+    assert admin.post(address, form).status_code == 302
     assert Customer.objects.get(name="New").budgets.get().amount == 100
 
 

@@ -152,7 +152,7 @@ def test_a_team_admin_can_not_pass_a_ceiling_later(team):
     assert "Nothing was deleted" in text(admin.post(reverse("admin:usage_limit_changelist"), chosen, follow=True))
     assert Budget.objects.get(pk=budget.pk).active
     assert Limit.objects.get(pk=limit.pk).active
-    lowered = admin.post(url, raised | {"amount": "7"}, follow=True)
+    lowered = change(admin, url, raised | {"amount": "7"}, follow=True)
     budget.refresh_from_db()
     assert budget.amount == 7, text(lowered)
 
