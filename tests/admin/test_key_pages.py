@@ -338,13 +338,13 @@ def test_a_provider_secret_goes_in_and_never_comes_out(alice_may_everything):
     assert f"…{SECRET[-4:]}" in content
     assert SECRET not in content + client.get(page("providerkey", "changelist")).content.decode()
     assert SECRET not in everything_kept(client)
-    client.post(address, form | {"secret": ""})  # not active any more
+    change(client, address, form | {"secret": ""})  # not active any more
     main.refresh_from_db()
     assert not main.active
     assert keyring.decrypt(main.secret_ciphertext) == SECRET
-    refused = client.post(address, form | {"base_url": "https://elsewhere.example", "secret": ""})
+    refused = change(client, address, form | {"base_url": "https://elsewhere.example", "secret": ""})
     assert "type the secret again" in refused.content.decode()
-    typed = client.post(address, form | {"base_url": "https://elsewhere.example/v1", "secret": SECRET})
+    typed = change(client, address, form | {"base_url": "https://elsewhere.example/v1", "secret": SECRET})
     assert "leave /v1 out" in typed.content.decode()
     assert SECRET not in typed.content.decode()
 
@@ -410,9 +410,9 @@ def test_a_key_shows_that_its_customer_is_paused(alice_may_everything):
 def test_the_whole_gateway_is_paused_on_its_one_page(alice_may_everything):
     Gateway.objects.get_or_create(id=1)
     address = alice_may_everything.get(page("gateway", "changelist"))["Location"]
-    alice_may_everything.post(address, {"paused": "on"})
+    change(alice_may_everything, address, {"paused": "on"})
     assert Gateway.objects.get().paused
-    alice_may_everything.post(address, {})
+    change(alice_may_everything, address, {})
     assert not Gateway.objects.get().paused
 
 
