@@ -278,11 +278,7 @@ def checked(reason: str) -> str:
     """The reason.
 
     Raises:
-<<<<<<< HEAD
-        Unusable: it is missing, or too long.
-=======
         Unusable: it is empty, or it is too long.
->>>>>>> recon
     """
     reason = reason.strip()
     if not reason or len(reason) > 200:

@@ -35,14 +35,8 @@ class Comparison(models.Model):
         their_requests: None: the report has no counts.
         estimated_calls: those of our calls whose amounts are estimates.
         unsent_requests: those of their requests that we never sent.
-<<<<<<< HEAD
-        theirs, ours: USD.
-        their_fees: the part of `theirs` that is not for tokens.
-        listed: the other part at list prices, before discounts; None if the report doesn't say.
-=======
         theirs, ours: money. `their_fees`: the part of `theirs` that is not for tokens; `listed`: the other part before
             discounts, None if the report doesn't say.
->>>>>>> recon
         adjustable: USD by which our estimates differ from their report, where an adjustment is offered.
         detail: tokens of both sides by type.
     """

@@ -107,11 +107,7 @@ def roll_up() -> int:
 
     It is safe to run it twice or in parallel: each part is added in one transaction with the record of its end.
     """
-<<<<<<< HEAD
-    total = _roll_up()
-=======
     total = _add_waiting()
->>>>>>> sums
     fold()
     return total
 
@@ -158,11 +154,7 @@ def freshen(age: timedelta = timedelta(minutes=1)) -> datetime | None:
         if state is not None:
             if not state.empty and state.rolled_up_at is not None and state.rolled_up_at >= timezone.now() - age:
                 return state.rolled_up_at
-<<<<<<< HEAD
-            _roll_up()  # without levels, which need more queries: answers read roll-ups where levels lack a period
-=======
             _add_waiting()
->>>>>>> sums
     return RollupState.objects.values_list("rolled_up_at", flat=True).first()
 
 
@@ -391,15 +383,6 @@ def _lock() -> RollupState:
     return RollupState.objects.select_for_update().get()
 
 
-<<<<<<< HEAD
-def _roll_up() -> int:
-    """`roll_up`, without folding."""
-    total, more = 0, True
-    while more:
-        added, more = _roll_up_part()
-        total += added
-    return total
-=======
 def _add_waiting() -> int:
     """Add what was written since the last time, part by part; return the number of rows."""
     total = 0
@@ -408,7 +391,6 @@ def _add_waiting() -> int:
         total += added
         if not more:
             return total
->>>>>>> sums
 
 
 def _roll_up_part() -> tuple[int, bool]:

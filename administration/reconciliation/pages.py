@@ -71,11 +71,7 @@ def key_of(pk: int) -> ProviderKey:
     """The provider key of a URL: people who see the reconciliation see names of all provider keys there.
 
     Raises:
-<<<<<<< HEAD
-        Http404: it doesn't exist.
-=======
         Http404: there is no such provider key.
->>>>>>> recon
     """
     row: ProviderKey = one(ProviderKey.objects.all(), pk)
     return row

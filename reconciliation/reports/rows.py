@@ -18,11 +18,7 @@ MOST_COUNT = 2**62
 
 
 class About(NamedTuple):
-<<<<<<< HEAD
-    """What a row is about; empty if the report doesn't say."""
-=======
     """What a row is about; empty: the report doesn't say, or it has none."""
->>>>>>> recon
 
     api_key_id: str = ""
     model: str = ""

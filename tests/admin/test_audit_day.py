@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from administration.role_names import Role
 from administration.roles import giving
+from billing.models import Issuer
 from keys.audit import seal_file, seals
 from keys.audit.actor import acting, command
 from keys.audit.models import AuditEvent, AuditName
@@ -105,6 +106,11 @@ class Day:
         """Rotate Alice's key on its page."""
         newest = self.key.credentials.latest("pk").pk
         self.post(f"keys/virtualkey/{self.key.pk}/rotate", overlap="0", newest=newest)
+
+    def bill(self) -> None:
+        """Add the billing particulars of the key's customer on their page."""
+        customer, issuer = self.key.customer_id, Issuer.objects.get().pk
+        self.page("billing/particulars/add", customer=customer, issuer=issuer, currency="EUR", time_zone="UTC")
 
     def reroute(self, weight: int) -> None:
         """Give Alice's route another weight by REST."""
@@ -299,6 +305,14 @@ CHANGES: dict[str, dict[str, tuple[Do, str]]] = {
         PAGE: (lambda day: day.page("usage/exchangerate/add", currency="EUR", **RATE), "currency: nothing → EUR"),
         REST: (lambda day: day.rest("POST", "exchange-rates", currency="CHF", **RATE), "currency: nothing → CHF"),
         SQL: (by_sql("UPDATE usage_exchangerate SET source = 's' WHERE currency = 'EUR'"), "source: p → s"),
+    },
+    "billing_issuer": {
+        PAGE: (lambda day: day.page("billing/issuer/add", name="Platform", prefix="PF"), "prefix: nothing → PF"),
+        SQL: (by_sql("UPDATE billing_issuer SET name = 'Finance'"), "name: Platform → Finance"),
+    },
+    "billing_particulars": {
+        PAGE: (Day.bill, "currency: nothing → EUR"),
+        SQL: (by_sql("UPDATE billing_particulars SET currency = 'USD'"), "currency: EUR → USD"),
     },
     "usage_alerttarget": {
         PAGE: (on_page("usage/alerttarget", "target", active=None), "active: true → false"),

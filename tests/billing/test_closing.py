@@ -316,11 +316,7 @@ def test_with_four_eyes_a_second_person_closes(cast: Cast, issuer: Issuer) -> No
     assert (statement.closing.closed_by, statement.closing.confirmed_by) == ("ada", "ben")
 
 
-<<<<<<< HEAD
-def test_two_people_who_close_at_once_close_once(cast: Cast, issuer: Issuer) -> None:
-=======
 def test_a_month_that_several_people_close_at_once_is_closed_once(cast: Cast, issuer: Issuer) -> None:
->>>>>>> statements
     called(cast.alice)
     outcomes: list[Any] = []
     meet = threading.Barrier(4)

@@ -30,11 +30,7 @@ def test_keys_are_mapped_without_typing(acme: Organisation) -> None:
     assert rows == {OURS: acme.key, "apikey_x": None}
 
 
-<<<<<<< HEAD
-def test_several_keys_that_fit_are_ambiguous(acme: Organisation) -> None:
-=======
 def test_a_hint_that_several_secrets_fit_maps_none(acme: Organisation) -> None:
->>>>>>> recon
     provider_keys.add_provider_key(name="twin", provider="anthropic", secret=SECRET)
     read(acme)
     [row] = ReportedKey.objects.all()

@@ -113,7 +113,7 @@ def test_a_billing_admin_adjusts_after_a_preview_and_takes_it_back(acme: Organis
     client.post(f"{BASE}adjusted-estimates/", {"run": run.pk, "reason": "wrong"})
     assert Adjustment.objects.count() == 2
     assert "taken back" in text(client, "adjusted-estimates/")
-    events = AuditEvent.objects.filter(table_name="reconciliation_adjustmentrun")
+    events = AuditEvent.objects.filter(table_name="reconciliation_adjustmentrun").exclude(action="emptied")
     assert [(event.actor_kind, event.changes["reason"]["to"]) for event in events.order_by("id")][-2:] == [
         ("person", "November"),
         ("person", "wrong"),

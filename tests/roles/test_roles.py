@@ -38,10 +38,6 @@ OF_THE_DEPLOYMENT = {
 }
 # Counters, sums and parts of documents, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
-<<<<<<< HEAD
-    *("usage.limitstate", "usage.credentialuse", "usage.ownerday", "usage.quartertotal", "usage.daytotal"),
-    "usage.summedperiod",
-=======
     *(
         "usage.limitstate",
         "usage.credentialuse",
@@ -50,7 +46,6 @@ COUNTERS = {
         "usage.daytotal",
         "usage.summedperiod",
     ),
->>>>>>> sums
     *("administration.apitoken", "administration.restanswer"),
     *("billing.closing", "billing.cover", "billing.closerequest", "billing.statementline", "billing.statementfile"),
 }

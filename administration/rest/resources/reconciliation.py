@@ -111,7 +111,7 @@ class TakeBackMembers(Members):
     reason = Text()
 
 
-class CustomerMembers(Members):
+class AdjustedCustomerMembers(Members):
     """What adjustments would change for a customer."""
 
     customer_id = Whole(source="customer.pk")
@@ -129,7 +129,7 @@ class PreviewMembers(Members):
     cost = Amount(signed=True)
     charge = Amount(signed=True)
     left = Amount(signed=True, help_text="USD that can't be placed: it would pass what was held.")
-    customers = CustomerMembers(many=True)
+    customers = AdjustedCustomerMembers(many=True)
 
 
 class RangeMembers(Members):
@@ -169,11 +169,7 @@ class AdjustedEstimates(Listed, Added):
         """The provider key that a body names.
 
         Raises:
-<<<<<<< HEAD
-            ValidationError: it is missing, or the range ends before it starts.
-=======
             ValidationError: there is no such key, or the range ends before it starts.
->>>>>>> recon
         """
         if values["until"] <= values["since"]:
             raise ValidationError({"until": "The range ends before it starts."})
