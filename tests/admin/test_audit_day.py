@@ -21,13 +21,12 @@ from django.utils import timezone
 
 from administration.role_names import Role
 from administration.roles import giving
-from billing.models import Issuer
 from keys.audit import seal_file, seals
 from keys.audit.actor import acting, command
 from keys.audit.models import AuditEvent, AuditName
 from keys.models import Gateway, ModelAlias
 from tests.support.admin_forms import save
-from tests.support.audit_log import RECONCILED, forge, said, sql, verified, watched
+from tests.support.audit_log import BILLED, RECONCILED, forge, said, sql, verified, watched
 from tests.support.audit_log import folder as folder
 from tests.support.issued import make_key
 from tests.support.rest import Program
@@ -106,11 +105,6 @@ class Day:
         """Rotate Alice's key on its page."""
         newest = self.key.credentials.latest("pk").pk
         self.post(f"keys/virtualkey/{self.key.pk}/rotate", overlap="0", newest=newest)
-
-    def bill(self) -> None:
-        """Add the billing particulars of the key's customer on their page."""
-        customer, issuer = self.key.customer_id, Issuer.objects.get().pk
-        self.page("billing/particulars/add", customer=customer, issuer=issuer, currency="EUR", time_zone="UTC")
 
     def reroute(self, weight: int) -> None:
         """Give Alice's route another weight by REST."""
@@ -306,14 +300,6 @@ CHANGES: dict[str, dict[str, tuple[Do, str]]] = {
         REST: (lambda day: day.rest("POST", "exchange-rates", currency="CHF", **RATE), "currency: nothing → CHF"),
         SQL: (by_sql("UPDATE usage_exchangerate SET source = 's' WHERE currency = 'EUR'"), "source: p → s"),
     },
-    "billing_issuer": {
-        PAGE: (lambda day: day.page("billing/issuer/add", name="Platform", prefix="PF"), "prefix: nothing → PF"),
-        SQL: (by_sql("UPDATE billing_issuer SET name = 'Finance'"), "name: Platform → Finance"),
-    },
-    "billing_particulars": {
-        PAGE: (Day.bill, "currency: nothing → EUR"),
-        SQL: (by_sql("UPDATE billing_particulars SET currency = 'USD'"), "currency: EUR → USD"),
-    },
     "usage_alerttarget": {
         PAGE: (on_page("usage/alerttarget", "target", active=None), "active: true → false"),
         REST: (by_rest("alert-targets", "target", active=True), "active: false → true"),
@@ -432,8 +418,8 @@ def forgeries() -> dict[str, str]:
 
 def test_a_day_of_changes_is_in_the_log_and_each_change_of_the_log_is_found(folder: Path, settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    # Demo data never changes: tests/money/test_demo_data.py; tests/reconciliation/test_audit.py has the others.
-    assert watched() == CHANGES.keys() | {"keys_demodata"} | RECONCILED
+    # Demo data never changes: tests/money/test_demo_data.py; the others: billing/ and reconciliation/test_audit.py.
+    assert watched() == CHANGES.keys() | {"keys_demodata"} | RECONCILED | BILLED
     day = Day(folder)
     seals.seal()
     assert missing(day) == []
