@@ -141,7 +141,8 @@ def adjust(request: HttpRequest, pk: int) -> HttpResponse:
         if run is None:
             messages.info(request, "There is nothing to adjust any more: nothing was written.")
         else:
-            messages.success(request, f"{run.calls:,} calls were adjusted. This can be taken back under Adjustments.")
+            calls = "1 call was" if run.calls == 1 else f"{run.calls:,} calls were"
+            messages.success(request, f"{calls} adjusted. This can be taken back under Adjusted estimates.")
         return HttpResponseRedirect(back)
     found = adjusting.preview(row, month.start, month.end)
     return framed(

@@ -17,11 +17,11 @@ def test_each_change_is_in_the_log_with_both_values(admin_client: Client) -> Non
     assert watched() >= BILLED
     customer = Customer.objects.create(name="Acme")
     assert save(admin_client, "/admin/billing/issuer/add/", name="Platform", prefix="PF").status_code == 302
-    assert "prefix: nothing → PF" in said(last("billing_issuer"))[1]
+    assert "prefix PF" in said(last("billing_issuer"))[1]
     issuer = Issuer.objects.get()
     chosen = {"customer": customer.pk, "issuer": issuer.pk, "currency": "EUR", "time_zone": "UTC"}
     assert save(admin_client, "/admin/billing/particulars/add/", **chosen).status_code == 302
-    assert "currency: nothing → EUR" in said(last("billing_particulars"))[1]
+    assert "currency EUR" in said(last("billing_particulars"))[1]
     Issuer.objects.update(name="Finance")
     assert "name: Platform → Finance" in said(last("billing_issuer"))[1]
     Particulars.objects.update(currency="USD")
