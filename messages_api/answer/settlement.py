@@ -64,6 +64,7 @@ def bill(
     if bounds is not None:
         bounds.correct(reading)
         bounds.check(steps, priced)
+    listed = bool(reading.usage.get("iterations"))
     speed, named_tier, geo = reading.speed, reading.service_tier, reading.inference_geo
     mode: dict[str, Any] = {"speed": speed, "service_tier": named_tier, "inference_geo": geo}
     for step, price in zip(steps, priced, strict=True):
@@ -72,7 +73,7 @@ def bill(
         free = is_free(step.refusal, provider)
         parts = [] if free else price.costs(step.counts, steps=step.steps, **mode)
         amount = sum(parts, NONE)
-        shown = {"cost": str(amount)}
+        paid: Decimal | None = None
         if price.charged is not None:
             paid_parts = [] if free else price.charged.costs(step.counts, steps=step.steps, **mode)
             paid = sum(paid_parts, NONE)
@@ -80,7 +81,6 @@ def bill(
             charge = (cost if charge is None else charge) + paid
             charge_split = splits.added(cost_split if charge_split is None else charge_split, paid_parts)
             version = price.charged.for_tier(named_tier).version
-            shown["charge"] = str(paid)
         elif charge is not None and charge_split is not None:
             charge += amount
             charge_split = splits.added(charge_split, parts)
@@ -89,23 +89,25 @@ def bill(
         cost += amount
         flags += flags_of(step, tier, provider, cache_writes)
         versions.append(version)
-        detail.append(
-            {
-                "type": step.kind,
-                "model": step.model or model,
-                **{name: getattr(step.counts, name) for name in TOKEN_COLUMNS},
-                **shown,
-                "price_version": version,
-            }
-        )
+        if listed:
+            detail.append(
+                {
+                    "type": step.kind,
+                    "model": step.model or model,
+                    **{name: getattr(step.counts, name) for name in TOKEN_COLUMNS},
+                    "cost": str(amount),
+                    **({} if paid is None else {"charge": str(paid)}),
+                    "price_version": version,
+                }
+            )
     # Of several models, the last one answered the request.
-    flat, paid = price.flat, (price.charged or price).flat
-    if (flat or paid) and not free and total != TokenCounts():
+    flat, flat_paid = price.flat, (price.charged or price).flat
+    if (flat or flat_paid) and not free and total != TokenCounts():
         cost += flat
         cost_split = splits.added(cost_split, [*NO_TOKENS, flat])
         if charge is not None and charge_split is not None:
-            charge += paid
-            charge_split = splits.added(charge_split, [*NO_TOKENS, paid])
+            charge += flat_paid
+            charge_split = splits.added(charge_split, [*NO_TOKENS, flat_paid])
     if bounds is not None:
         bounds.check_cost(cost if charge is None else charge)
     if reading.doubtful and "refusal_not_billed" not in flags:
@@ -120,7 +122,7 @@ def bill(
         else None,
         "price_version": "; ".join(dict.fromkeys(versions)),
         "price_flag": foremost(flags),
-        "iterations": detail if reading.usage.get("iterations") else [],
+        "iterations": detail,
         **mode,
     }
 

@@ -23,6 +23,6 @@ def test_each_change_is_in_the_log_with_both_values(admin_client: Client) -> Non
     assert save(admin_client, "/admin/billing/particulars/add/", **chosen).status_code == 302
     assert "currency EUR" in said(last("billing_particulars"))[1]
     Issuer.objects.update(name="Finance")
-    assert "name: Platform → Finance" in said(last("billing_issuer"))[1]
+    assert "name Platform → Finance" in said(last("billing_issuer"))[1]
     Particulars.objects.update(currency="USD")
-    assert "currency: EUR → USD" in said(last("billing_particulars"))[1]
+    assert "currency EUR → USD" in said(last("billing_particulars"))[1]
