@@ -189,8 +189,11 @@ def is_in_lower_case(request):
     within = [request[name] for name in ("thinking", "cache_control") if request.get(name)]
     within += [each for name in ("tools", "fallbacks", "mcp_servers") for each in request.get(name) or ()]
     objects = [request, *(each for each in within if isinstance(each, dict))]
-    return not {"models", "plugins", "web_search_options"} & set(request) and all(
-        name == name.lower() for each in objects for name in each
+    resold = any(str(each.get("type")).casefold().startswith("openrouter:") for each in objects)
+    return (
+        not resold
+        and not {"models", "plugins", "web_search_options"} & set(request)
+        and all(name == name.lower() for each in objects for name in each)
     )
 
 
