@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import zip_longest
@@ -31,7 +32,7 @@ from keys.models import AuditEvent, Customer, ProviderKey, VirtualKey
 from tests.support.databases import new_database, using
 from tests.support.ledger_rows import make_cast, make_entry
 from usage import verification
-from usage.demo import calendar, generate
+from usage.demo import calendar, cast, generate
 from usage.demo.options import Options
 from usage.models import Adjustment, LedgerEntry, OwnerDay, Refusal, Rollup, Window
 from usage.pricing import load_price_book
@@ -187,6 +188,14 @@ def test_a_run_that_is_cut_off_goes_on_and_makes_the_same_rows(filled, django_db
             run("--rows=2501")
         run()
         assert digest() == filled
+
+
+@pytest.mark.parametrize(("customers", "teams"), [(40, 200), (8, 32), (1, 30), (1000, 2000)])
+def test_names_of_teams_and_customers_occur_once(customers, teams):
+    options = replace(SMALL, customers=customers, teams=teams)
+    made = cast.make(options, defaultdict(lambda: 1))
+    assert len({customer.name for customer in made.customers}) == customers
+    assert len({(team.customer_id, team.name) for team in made.teams}) == teams
 
 
 def test_a_second_run_is_refused_and_says_what_to_do(filled):

@@ -190,9 +190,9 @@ def make(options: Options, firsts: dict[str, int]) -> Cast:
             )
         )
     for number in range(options.teams):
-        customer = cast.customers[number % options.customers]
-        turn = number // options.customers
-        name, _ = TEAMS[(number * 5 + turn) % len(TEAMS)]
+        turn, place = divmod(number, options.customers)
+        customer = cast.customers[place]
+        name, _ = TEAMS[(place * 5 + turn) % len(TEAMS)]
         again = turn // len(TEAMS)
         cast.teams.append(
             Team(
