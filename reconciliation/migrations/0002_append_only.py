@@ -1,4 +1,5 @@
-"""Reads, their rows, bills and runs of adjustments are append-only, and the audit log watches what people change."""
+"""Reads, their rows, bills and runs of adjustments are append-only, the audit log watches what people change, and a
+deployment with demo data takes no admin key."""
 
 from __future__ import annotations
 
@@ -24,6 +25,10 @@ BACKWARD = "\n".join(
     f"DROP TRIGGER reconciliation_{each}_append_only ON reconciliation_{each};" for each in APPEND_ONLY
 )
 
+REAL = """
+CREATE TRIGGER reconciliation_adminkey_real BEFORE INSERT OR UPDATE OF secret_ciphertext ON reconciliation_adminkey
+    FOR EACH ROW EXECUTE FUNCTION keys_refuse_secret_in_demo();
+"""
 TABLES = {
     "reconciliation_adminkey": Watched(
         plain="name provider active requests_a_minute", urls="base_url", secrets="secret_ciphertext"
@@ -47,11 +52,12 @@ TABLES = {
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
         ("reconciliation", "0001_initial"),
-        ("keys", "0018_audit_log"),
+        ("keys", "0023_demo_data"),
         ("usage", "0025_audit_log"),
     ]
 
     operations: ClassVar = [
         migrations.RunSQL(FUNCTION + TRIGGERS, f"{BACKWARD}\nDROP FUNCTION reconciliation_refuse_change;"),
         migrations.RunSQL(watch(TABLES), unwatch(TABLES)),
+        migrations.RunSQL(REAL, "DROP TRIGGER reconciliation_adminkey_real ON reconciliation_adminkey;"),
     ]

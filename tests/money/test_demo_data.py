@@ -29,6 +29,8 @@ from keys.demo_data import DemoData
 from keys.errors import Unusable
 from keys.issuing import ensure_passthrough_key
 from keys.models import AuditEvent, Customer, ProviderKey, VirtualKey
+from reconciliation import admin_keys
+from reconciliation.models import AdminKey
 from tests.support.databases import new_database, using
 from tests.support.ledger_rows import make_cast, make_entry
 from usage import verification
@@ -205,7 +207,10 @@ def test_a_second_run_is_refused_and_says_what_to_do(filled):
     assert digest() == filled
 
 
-@pytest.mark.parametrize("what", ["ledger rows", "refused calls", "a provider's secret", "PASSTHROUGH_CUSTOMER"])
+@pytest.mark.parametrize(
+    "what",
+    ["ledger rows", "refused calls", "a provider's secret", "a provider's admin key", "PASSTHROUGH_CUSTOMER"],
+)
 def test_a_deployment_with_anything_real_is_refused(db, what, settings):
     ProviderKey.objects.create(name="echo", provider="echo")
     match what:
@@ -215,6 +220,8 @@ def test_a_deployment_with_anything_real_is_refused(db, what, settings):
             Refusal.objects.create(id=UUID(int=1), refused_at=UNTIL, http_status=429, reason="limit")
         case "a provider's secret":
             provider_keys.add_provider_key(name="a", provider="anthropic", secret="sk-ant-" + "a" * 90)
+        case "a provider's admin key":
+            admin_keys.save(AdminKey(name="reports", provider="anthropic"), "sk-ant-admin01-" + "a" * 90)
         case "PASSTHROUGH_CUSTOMER":
             settings.CONFIGURATION = settings.CONFIGURATION.model_copy(update={"passthrough_customer": "Acme"})
     before = digest((*TABLES, "keys_customer", "keys_auditevent"))
@@ -254,6 +261,8 @@ def test_the_mark_stays_and_keeps_providers_secrets_out(page):
     ):
         with pytest.raises(IntegrityError, match="demo data"), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(change)
+    with pytest.raises(IntegrityError, match="demo data"), transaction.atomic():
+        AdminKey.objects.create(name="reports", provider="anthropic", secret_ciphertext=b"x")
 
 
 @pytest.mark.parametrize("url", ["/admin/", "/admin/usage/report/", "/admin/nothing/", "/my/"])
