@@ -24,6 +24,8 @@ GUARDED = (
     "billing_statement",
     "billing_cover",
     "billing_closing",
+    *(f"reconciliation_{each}" for each in ("adjustmentrun", "bill", "costrow", "usagerow", "read")),
+    *(f"reconciliation_{each}" for each in ("comparison", "billformat", "reportedkey", "adminkey")),
     "administration_restanswer",
     "administration_apitoken",
     "administration_grant",

@@ -22,7 +22,7 @@ LAPTOP, PHONE = (1280, 1000), (390, 1000)
 # URLs that answer 200 with something else than a page.
 NO_PAGES = {
     *("favicon.ico", "openapi", "rest_openapi", "admin/autocomplete/", "admin:jsi18n"),
-    *("admin:keys_auditevent_export", "admin:keys_virtualkey_export"),
+    *("admin:keys_auditevent_export", "admin:keys_virtualkey_export", "admin:statement_file"),
 }
 # What is folded away is a part of the page. A menu would lie above other parts.
 UNFOLD = """document.querySelectorAll("details:not(.account, .filter-menu)").forEach(part => {
