@@ -13,12 +13,6 @@ search?.addEventListener("focus", (event) => {
   before = event.relatedTarget;
 });
 
-// Django appends its choosers of dates and times to the page's end, far from their links.
-const leaveChooser = (element) => {
-  const box = element.closest(".clockbox, .calendarbox");
-  if (box) document.getElementById(box.id.replace("box", "link")).focus();
-};
-
 const OPEN_MENUS = "details.account[open], details.filter-menu[open]";
 
 document.addEventListener("keydown", (event) => {
@@ -37,7 +31,6 @@ document.addEventListener("keydown", (event) => {
       menu.open = false;
       if (inside) menu.querySelector("summary").focus();
     }
-    leaveChooser(document.activeElement);
   }
 });
 
@@ -48,17 +41,6 @@ document.addEventListener("click", (event) => {
     }
   }
 });
-
-// Before Django's own listeners, which stop some of these clicks.
-document.addEventListener(
-  "click",
-  ({ target }) => {
-    const link = target.closest("[id^='clocklink'], [id^='calendarlink']");
-    if (link) setTimeout(() => document.getElementById(link.id.replace("link", "box")).querySelector("a").focus());
-    if (target.closest(".calendar-cancel")) leaveChooser(target);
-  },
-  true,
-);
 
 // Select2 gives its boxes no name: that of their label, for people who hear the page.
 const nameBoxes = () => {
