@@ -115,7 +115,6 @@ def test_a_draft_says_what_is_missing(boss: Client, cast: Cast) -> None:
 def test_a_month_is_closed_on_its_draft_and_sent_to_the_contacts(
     boss: Client, cast: Cast, issuer: Issuer, settings: Any
 ) -> None:
-    pytest.importorskip("typst")
     settings.EMAIL_HOST, settings.EMAIL_BACKEND = "mail", "django.core.mail.backends.locmem.EmailBackend"
     called(cast.alice)
     rollups.roll_up()
@@ -140,8 +139,6 @@ def test_each_file_is_a_download(boss: Client, cast: Cast, issuer: Issuer) -> No
     close(cast.alice.customer, make_files=lambda row, _: {f"{row.number}.pdf": b"%PDF-"})
     page = boss.get("/admin/billing/statements/PF-00001/").content.decode()
     for name in ("pdf", "csv", "xlsx", "json", "journal.csv", "focus.csv", "evidence.zip"):
-        if name == "xlsx":
-            pytest.importorskip("xlsxwriter")
         url = f"/admin/billing/statements/PF-00001/files/{name}"
         assert url in page
         answer = boss.get(url)
@@ -156,7 +153,6 @@ def test_finance_reads_and_a_billing_admin_closes(cast: Cast, issuer: Issuer) ->
     text = text_of(finance.get(draft_url(cast)))
     assert "A billing admin or an owner closes the month." in text
     assert finance.post(draft_url(cast)).status_code == 403
-    pytest.importorskip("typst")
     assert admin.post(draft_url(cast)).status_code == 302
     assert finance.get("/admin/billing/statements/PF-00001/").status_code == 200
     assert finance.post("/admin/billing/statements/PF-00001/", {"reason": "x"}).status_code == 403
@@ -182,7 +178,6 @@ def test_a_team_admin_sees_the_statements_of_the_own_team_alone(cast: Cast, issu
 
 
 def test_with_four_eyes_the_page_asks_for_a_second_person(boss: Client, cast: Cast, issuer: Issuer) -> None:
-    pytest.importorskip("typst")
     Issuer.objects.update(four_eyes=True)
     called(cast.alice)
     assert boss.post(draft_url(cast)).headers["location"] == draft_url(cast)
@@ -196,7 +191,6 @@ def test_with_four_eyes_the_page_asks_for_a_second_person(boss: Client, cast: Ca
 
 
 def test_a_credit_note_is_issued_on_the_page_of_its_statement(boss: Client, cast: Cast, issuer: Issuer) -> None:
-    pytest.importorskip("typst")
     call = called(cast.alice)
     close(cast.alice.customer)
     url = "/admin/billing/statements/PF-00001/"
@@ -268,7 +262,6 @@ def test_no_demo_data_comes_to_closed_months(cast: Cast, issuer: Issuer) -> None
 
 
 def test_commands_close_and_verify(cast: Cast, issuer: Issuer) -> None:
-    pytest.importorskip("typst")
     called(cast.alice, cost=Decimal("2.5"))
     assert said("close_month", "2026-10") == "Ours: 2.50 USD, 2.5 USD\n"
     assert not Statement.objects.exists()

@@ -10,6 +10,7 @@ import zipfile
 from decimal import Decimal
 from typing import Any
 
+import openpyxl
 import pytest
 
 from billing import evidence
@@ -78,7 +79,6 @@ def test_the_csv_has_every_line_with_all_digits_and_no_formula(statement: Statem
 
 
 def test_the_workbook_opens_with_exact_amounts_as_text_and_no_formula(statement: Statement) -> None:
-    openpyxl = pytest.importorskip("openpyxl")
     content = MADE["xlsx"][1](statement)
     assert content == MADE["xlsx"][1](statement)
     book = openpyxl.load_workbook(io.BytesIO(content))

@@ -40,7 +40,6 @@ def test_a_statement_is_listed_read_and_downloaded(program: Program, cast: Cast)
 
 
 def test_a_month_is_closed_once(program: Program, cast: Cast) -> None:
-    pytest.importorskip("typst")
     called(cast.alice)
     asked = {"customer_id": cast.alice.customer_id, "month": "2026-10"}
     assert program.post("statements/close", asked) == {"numbers": ["PF-00001"], "waits_for_second_person": False}
