@@ -28,7 +28,7 @@ from gateway_project.processes import User
 
 # The parts of the checkout that processes run.
 CODE = (
-    *("gateway_project", "administration", "keys", "messages_api", "reconciliation", "usage", "templates"),
+    *("gateway_project", "administration", "billing", "messages_api", "reconciliation", "usage", "keys", "templates"),
     "manage.py",
 )
 # The folders of Python and of the virtual environment in a copy; and the parts of a Python that no process needs.

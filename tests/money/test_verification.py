@@ -139,7 +139,7 @@ def test_it_is_exact_while_calls_come_and_go(cast, monkeypatch):
     for caller in callers:
         caller.start()
     try:
-        while len(done) < 20:
+        while sum(done) <= 100:
             assert verification.verify() == []
         for _ in range(20):
             assert verification.verify() == []
@@ -147,5 +147,4 @@ def test_it_is_exact_while_calls_come_and_go(cast, monkeypatch):
         over.set()
         for caller in callers:
             caller.join()
-    assert sum(done) > 100
     assert Window.objects.filter(start__lte=datetime.now(UTC)).exists()

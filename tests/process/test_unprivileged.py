@@ -16,11 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
+from django.apps import apps
 
 from gateway_project import embedded_postgres, unprivileged
 from gateway_project.configuration import BASE_DIR, Configuration
 from gateway_project.processes import User, orphans, spawn
 from keys import secret_files
+from tests.support.gateway import ROOT
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand files to another user")
 NOBODY = User("nobody", 65534, 65534)
@@ -185,3 +187,9 @@ def test_no_process_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can
             shutil.rmtree(made)
         shutil.rmtree(embedded_postgres.SYSTEM_DIR / instance)
         shutil.rmtree(folder)
+
+
+def test_a_copy_has_every_app() -> None:
+    ours = {app.name.partition(".")[0] for app in apps.get_app_configs() if (ROOT / app.name).is_dir()}
+    assert {"keys", "usage", "messages_api"} < ours
+    assert ours <= set(unprivileged.CODE)
