@@ -31,8 +31,9 @@ from keys.model_names import fold
 from keys.models import ProviderKey, Team, VirtualKey
 from usage.models import Adjustment, LedgerEntry
 from usage.pricing import Owner, PriceBook, UnpricedModel, load_price_book
-from usage.rates import PLACES, ModelPrice
+from usage.rates import ModelPrice
 from usage.recomputed import NOTHING, recorded
+from usage.splits import PLACES
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 # Digits that sums and products keep: more than any of them has.

@@ -11,12 +11,11 @@ from decimal import Decimal
 from typing import Literal
 
 from usage import splits
-from usage.splits import NONE
+from usage.splits import NONE, PLACES
 from usage.tokens import TokenCounts
 
 Flag = Literal["", "similar", "unpriced"]
 
-PLACES = Decimal("0.000000000001")
 MILLIONTH = Decimal("0.000001")
 BATCH = Decimal("0.5")
 RESIDENCY = Decimal("1.1")

@@ -25,7 +25,7 @@ from messages_api.answer.plausibility import OF_HOLD, Implausible, of_batch
 from usage.arbitration import clean
 from usage.models import Status
 from usage.pricing import ModelPrice, Owner, Payer
-from usage.rates import PLACES
+from usage.splits import PLACES
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,7 @@ from messages_api.request.estimates import MOST_USES, Extras, tokens_of
 from usage import splits
 from usage.price_flags import foremost
 from usage.pricing import ModelPrice, UnpricedModel
-from usage.rates import PLACES
-from usage.splits import NONE, Split
+from usage.splits import NONE, PLACES, Split
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
 # The largest values of the ledger's columns; a provider that reports more is broken.

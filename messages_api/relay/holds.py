@@ -13,7 +13,7 @@ from messages_api.relay.journey import Journey
 from messages_api.request import estimates
 from usage.arbitration import Admission, ModelShare
 from usage.pricing import ModelPrice, Payer, current_models
-from usage.rates import PLACES
+from usage.splits import PLACES
 
 
 @dataclass(frozen=True, slots=True)

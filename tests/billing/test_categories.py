@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from billing.categories import Mode, UnitPrices, price_lengths
 from usage.pricing import PriceBook, UnpricedPolicy
-from usage.rates import PLACES
+from usage.splits import PLACES
 from usage.tokens import TokenCounts
 
 AT = datetime(2026, 11, 2, 10, tzinfo=UTC)

@@ -30,8 +30,8 @@ from tests.support.gateway import empty
 from usage import verification
 from usage.arbitration import Admission, ModelShare
 from usage.models import Budget, Hold, LedgerEntry, Limit, Window
-from usage.rates import PLACES
 from usage.request_ids import new_id
+from usage.splits import PLACES
 
 pytestmark = pytest.mark.either_server
 MODELS = ("claude-opus-5-5", "claude-haiku-5-5")
