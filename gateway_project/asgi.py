@@ -18,7 +18,7 @@ django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402
 
-from gateway_project import content_security, page_socket, static_files  # noqa: E402
+from gateway_project import content_security, health, page_socket, static_files  # noqa: E402
 from gateway_project.page_paths import is_page  # noqa: E402
 from gateway_project.page_process import PageProcess, as_sent  # noqa: E402
 from gateway_project.pages import Handler, Pages, bound_statements  # noqa: E402
@@ -52,8 +52,8 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
         await live(receive, send)
     elif scope["type"] != "http":
         raise ValueError(f"unexpected scope: {scope['type']}")
-    elif scope["path"] == "/healthz":
-        await say(send, 200, b"ok\n")
+    elif scope["path"] in health.PATHS:
+        await say(send, *await health.answer(scope))
     elif scope["path"] == "/metrics" and settings.CONFIGURATION.metrics_token:
         await say(send, *await metrics.answer(dict(scope["headers"]).get(b"authorization", b"")))
     elif SERVES_PAGES and is_page(scope):

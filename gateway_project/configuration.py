@@ -53,6 +53,7 @@ class Configuration(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     web_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     roles: CommaList = list(ROLES)
+    drain_notice: float = Field(10, ge=0, le=600)
     stop_grace_seconds: int = Field(120, ge=0)
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
     trusted_origins: CommaList = []

@@ -31,6 +31,7 @@ class Role:
     Attributes:
         start: starts the process; returns it and the file descriptor that it writes to when it is ready, or None.
         patience: seconds that the process may take to stop.
+        hasty_signal: what stops it if a person waits for the end; None: `stop_signal`.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Role:
     patience: float
     stop_signal: signal.Signals = signal.SIGTERM
     last_signal: signal.Signals = signal.SIGKILL
+    hasty_signal: signal.Signals | None = None
 
 
 @dataclass
@@ -88,6 +90,7 @@ def web_role(
         process = processes.spawn(
             command,
             user=place.user,
+            dies_with=signal.SIGINT,
             pass_fds=handed,
             environment={**place.environment, **environment},
             cwd=place.code,
@@ -95,8 +98,10 @@ def web_role(
         os.close(writer)
         return process, reader
 
-    # Open calls have STOP_GRACE_SECONDS to end; then the application needs some seconds to write settlements.
-    return Role(name, start, patience=settings.stop_grace_seconds + 15)
+    # After its notice, open calls have STOP_GRACE_SECONDS to end; then the application needs some seconds to write
+    # settlements.
+    patience = settings.drain_notice + settings.stop_grace_seconds + 15
+    return Role(name, start, patience, hasty_signal=signal.SIGINT)
 
 
 def page_role(settings: Configuration, listener: socket.socket, place: Place) -> Role:

@@ -64,6 +64,8 @@ class Supervisor:
         self.rolling: list[str] = []
         self.retiring: list[Child] = []
         self.announced = False
+        # Whether a person waits for the end, so that web processes stop without giving notice.
+        self.hasty = True
         # The sockets of processes that answer requests. New processes of a role get the same socket.
         self.listeners: list[socket.socket] = []
 
@@ -83,6 +85,7 @@ class Supervisor:
         while True:
             info = signal.sigtimedwait(SIGNALS, self.pause())
             if info and info.si_signo in STOPPING:
+                self.hasty = info.si_signo == signal.SIGINT
                 return
             if info and info.si_signo == signal.SIGHUP:
                 if terminal_is_gone():
@@ -171,7 +174,7 @@ class Supervisor:
         """Stop these processes together. Returns whether a second stop signal has arrived by now."""
         alive = [child for child in group if child.is_alive()]
         for child in alive:
-            child.process.send_signal(child.role.stop_signal)
+            child.process.send_signal((self.hasty and child.role.hasty_signal) or child.role.stop_signal)
         patience = max((child.role.patience for child in group), default=0.0)
         deadline = time.monotonic() + (HURRIED_SECONDS if hurried else patience)
         while alive := [child for child in alive if child.is_alive()]:

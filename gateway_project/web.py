@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import gc
 import os
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,7 +17,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from gateway_project import page_socket, processes
+from gateway_project import draining, page_socket, processes
 from gateway_project.configuration import configuration
 from gateway_project.http_protocol import Http
 
@@ -33,12 +34,19 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class WebServer(uvicorn.Server):
-    """uvicorn's server, with two changes: it reports when it is ready, and a second signal cancels the open calls but
-    lets the application settle them."""
+    """uvicorn's server, which also reports when it is ready, gives notice before it stops on SIGTERM, and on a second
+    signal cancels the open calls but lets the application settle them.
 
-    def __init__(self, config: uvicorn.Config, ready: int | None) -> None:
+    Args:
+        ready: a file descriptor that gets one byte when the process can answer requests.
+        notice: seconds between SIGTERM and the stop (`draining`).
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: int | None, notice: float) -> None:
         super().__init__(config)
         self.ready = ready
+        self.notice = notice
+        self.stops_at: float | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -53,9 +61,22 @@ class WebServer(uvicorn.Server):
             os.close(self.ready)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and self.loop:
-            self.loop.call_soon_threadsafe(self.cut_open_calls)
-        self.should_exit = True
+        if draining.has_begun():
+            if self.loop:
+                self.loop.call_soon_threadsafe(self.cut_open_calls)
+            self.should_exit = True
+            return
+        draining.begin()
+        # SIGINT comes from a person who waits for the end, and from the system if the supervisor died.
+        if sig == signal.SIGTERM and self.notice:
+            self.stops_at = time.monotonic() + self.notice
+        else:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self.stops_at is not None and time.monotonic() >= self.stops_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     def cut_open_calls(self) -> None:
         for task in self.server_state.tasks:
@@ -63,7 +84,8 @@ class WebServer(uvicorn.Server):
 
 
 def dated(application: Application) -> Application:
-    """Add a `date` header to answers that have none. An upstream's relayed `date` is kept."""
+    """Add a `date` header to answers that have none; an upstream's relayed `date` is kept. Before the process stops,
+    have answers close their connection."""
     now, value = 0, b""
 
     async def with_date(scope: Message, receive: Receive, send: Send) -> None:
@@ -77,6 +99,8 @@ def dated(application: Application) -> Application:
                         now, value = second, formatdate(second, usegmt=True).encode()
                     headers.append((b"date", value))
                     message = {**message, "headers": headers}
+                if draining.has_begun():
+                    message = {**message, "headers": [*headers, (b"connection", b"close")]}
             await send(message)
 
         await application(scope, receive, send_dated if scope["type"] == "http" else send)
@@ -92,7 +116,7 @@ def load() -> Application:
 
 
 def serve(listener: socket.socket, ready: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then open calls have STOP_GRACE_SECONDS to end.
+    """Serve until SIGINT, or for DRAIN_NOTICE seconds after SIGTERM; then open calls have STOP_GRACE_SECONDS to end.
 
     Args:
         ready: a file descriptor that gets one byte when the process can answer requests.
@@ -116,7 +140,7 @@ def serve(listener: socket.socket, ready: int | None = None) -> None:
         timeout_graceful_shutdown=configuration().stop_grace_seconds,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(WebServer(config, ready).serve(sockets=[listener]))
+        runner.run(WebServer(config, ready, configuration().drain_notice).serve(sockets=[listener]))
 
 
 def main() -> None:

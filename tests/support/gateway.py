@@ -99,6 +99,7 @@ class Web:
             "DATABASE_URL": database.url_of(settings.DATABASES["default"]),
             "VAR_DIR": str(settings.VAR_DIR),
             "SPOOL_DIR": str(Path(self.folder.name) / "spool"),
+            "DRAIN_NOTICE": "0",
             "STOP_GRACE_SECONDS": "2",
             "ALLOWED_HOSTS": "*",
             **{name.upper(): str(value) for name, value in options.items()},

@@ -1,0 +1,20 @@
+"""Whether this web process is about to stop.
+
+It first says so, for DRAIN_NOTICE seconds: `/health/ready` fails, and each answer closes its connection. Meanwhile it
+accepts calls as before, because a load balancer needs some seconds to notice.
+"""
+
+from __future__ import annotations
+
+_begun = False
+
+
+def begin() -> None:
+    """From now on, this process is about to stop."""
+    global _begun
+    _begun = True
+
+
+def has_begun() -> bool:
+    """Whether this process is about to stop."""
+    return _begun
