@@ -149,6 +149,7 @@ def environment(gateway: Gateway) -> dict[str, str]:
         "TMPDIR": os.fspath(gateway.temporary),
         "PORT": str(gateway.port),
         "WEB_PROCESSES": str(WEB_PROCESSES),
+        "DRAIN_NOTICE": "0",
         "STOP_GRACE_SECONDS": "2",
         # The fake providers listen here.
         "ALLOWED_PRIVATE_HOSTS": "127.0.0.0/8",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -135,6 +136,15 @@ def test_it_stops_web_then_worker_then_beat_then_postgres(crew, tmp_path):
     wait_for(lambda: all(log.with_name(f"order.{name}").exists() for name in names))
     crew.stop()
     assert log.read_text() == "web-1 worker beat postgres "
+
+
+@pytest.mark.parametrize("stopping", [signal.SIGINT, signal.SIGTERM])
+def test_only_somebody_who_waits_for_the_end_stops_processes_in_haste(crew, stopping):
+    child = crew.add(replace(role("web-1", SLEEP), hasty_signal=signal.SIGUSR1))
+    signal.pthread_kill(threading.get_ident(), stopping)
+    crew.watch("up")
+    crew.stop()
+    assert child.process.returncode == (-signal.SIGUSR1 if stopping == signal.SIGINT else -signal.SIGTERM)
 
 
 def test_a_process_that_does_not_obey_is_killed_in_the_end(crew, tmp_path):

@@ -37,6 +37,7 @@ def supervised(folder: Path, **variables: object):
     environment = os.environ | {
         "DATABASE_URL": database.url_of(settings.DATABASES["default"]),
         "VAR_DIR": str(folder / "var"),
+        "DRAIN_NOTICE": "0",
         **given,
     }
     screen = folder / "screen"

@@ -163,7 +163,7 @@ def test_no_process_of_the_gateway_runs_as_root_from_a_folder_that_only_root_can
         run = subprocess.Popen(
             [sys.executable, "-m", "gateway_project.supervisor"],
             cwd=folder,
-            env=environment | {"PORT": str(port), "WEB_PROCESSES": "1"},
+            env=environment | {"PORT": str(port), "WEB_PROCESSES": "1", "DRAIN_NOTICE": "0"},
             stdout=screen,
             stderr=screen,
         )
