@@ -195,3 +195,11 @@ def test_a_copy_has_every_app() -> None:
     ours = {app.name.partition(".")[0] for app in apps.get_app_configs() if (ROOT / app.name).is_dir()}
     assert {"keys", "usage", "messages_api"} < ours
     assert ours <= set(unprivileged.CODE)
+
+
+def test_the_image_has_what_processes_run_and_its_context_nothing_else() -> None:
+    copied = set(re.findall(r"^COPY (?!--)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    copied = {name for each in copied for name in each.split()}
+    assert copied - {"requirements.txt", "LICENSE"} == set(unprivileged.CODE)
+    sent = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in sent if line.startswith("!")} == copied
