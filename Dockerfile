@@ -27,7 +27,7 @@ RUN .venv/bin/python -m compileall -q .
 FROM base
 COPY --from=build /opt/bursar /opt/bursar
 # The only folder that is written, with /tmp: the rest may be mounted read-only.
-RUN useradd --system --uid 10001 --home-dir /var/lib/bursar --shell /usr/sbin/nologin bursar \
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/bursar --shell /usr/sbin/nologin bursar \
  && install --directory --owner=bursar --group=bursar --mode=0700 /var/lib/bursar
 USER 10001:10001
 WORKDIR /opt/bursar
