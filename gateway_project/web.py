@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -31,6 +32,8 @@ BACKLOG = 4096
 # moment, and an export one of them for minutes.
 PAGES_NICENESS = 5
 KEEP_ALIVE_SECONDS = 75
+# After a process stopped accepting: the time in which it still answers what was sent before.
+LATE_SECONDS = 0.5
 
 
 class WebServer(uvicorn.Server):
@@ -72,6 +75,31 @@ class WebServer(uvicorn.Server):
             self.stops_at = time.monotonic() + self.notice
         else:
             self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.stops_at is not None:
+            await self.stop_accepting(sockets or [])
+        await super().shutdown(sockets)
+
+    async def stop_accepting(self, listeners: list[socket.socket]) -> None:
+        """Stop accepting connections, but take those that wait to be accepted, because closing the socket would reset
+        them. What is on its way on them and on idle connections has LATE_SECONDS to arrive."""
+        loop = asyncio.get_running_loop()
+        waiting = [listener.dup() for listener in listeners]
+        for server in self.servers:
+            server.close()
+        for listener in waiting:
+            listener.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    link, _ = listener.accept()
+                    await loop.connect_accepted_socket(self.protocol, link)
+        for listener in (*waiting, *listeners):
+            listener.close()
+        await asyncio.sleep(LATE_SECONDS)
+
+    def protocol(self) -> asyncio.Protocol:
+        return Http(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def on_tick(self, counter: int) -> bool:
         if self.stops_at is not None and time.monotonic() >= self.stops_at:

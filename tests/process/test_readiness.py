@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
+import socket
 import time
 from http.client import HTTPConnection
 
 import pytest
+import uvicorn
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
 from gateway_project import database
+from gateway_project.web import WebServer
 from tests.support.database_proxy import Proxy
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, ask, issue, message, post, row, started, wait_until
@@ -149,3 +153,24 @@ def test_sigint_and_a_second_sigterm_skip_the_notice(served):
                 wait_until(lambda web=web: ready(web).status_code == 503)
                 process.send_signal(signals[1])
             assert process.wait(20) == 0
+
+
+async def test_a_connection_that_waits_to_be_accepted_when_a_process_stops_is_answered():
+    async def application(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(application, lifespan="off", log_config=None)
+    config.load()
+    server = WebServer(config, ready=None, notice=1)
+    server.lifespan, server.servers = config.lifespan_class(config), []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        links = [socket.create_connection(listener.getsockname()) for _ in range(3)]
+        stopping = asyncio.ensure_future(server.stop_accepting([listener]))
+        for link in links:
+            link.sendall(b"GET / HTTP/1.1\r\nhost: gateway\r\n\r\n")
+        await stopping
+    for link in links:
+        with link:
+            link.settimeout(5)
+            assert link.recv(100).startswith(b"HTTP/1.1 200 ")
