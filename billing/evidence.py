@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from django.db import connection
 
-from billing import covers, documents, verification
+from billing import archives, covers, documents, verification
 from billing.formats import MADE
 from billing.models import Closing, Issuer, Particulars, Statement
 from keys.audit.models import AuditEvent
@@ -83,6 +83,9 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
 
     Args:
         names: with the names of the people in the audit log.
+
+    Raises:
+        Unusable: a file of an archived month is missing.
     """
     file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (its reader closes it)
     pack, said = Pack(file), documents.said(statement)
@@ -92,8 +95,9 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
         pack.add(f"{statement.number}.{name}", [made(statement)])
     for each in statement.files.order_by("name"):
         pack.add(each.name, [bytes(each.content)])
-    pack.add("calls.csv", table(CALLS, calls(covered)))
-    pack.add("adjustments.csv", table(ADJUSTMENTS, adjustments(covered)))
+    with archives.with_archives(covered) as behind:
+        pack.add("calls.csv", table(CALLS, calls(behind)))
+        pack.add("adjustments.csv", table(ADJUSTMENTS, adjustments(behind)))
     prices = Price.objects.filter(pk__in=said["price_book"]["own_prices"]).order_by("pk")
     pack.add("prices.csv", rows_of(Price, prices.values_list()))
     rates = ExchangeRate.objects.filter(currency=statement.currency).order_by("valid_from")
