@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from django.db import connection
+from django.db.models import Max
 
 from billing.archived_covers import ArchivedCover
 from billing.covers import Covered
-from billing.models import Closing, Particulars
+from billing.models import Closing, Cover, Particulars
 from keys.errors import Unusable
 from keys.models import Customer
 from keys.own_keys import CUSTOMER
@@ -94,11 +95,16 @@ class Keeper:
             more = f" and {len(found) - NAMED} others" if len(found) > NAMED else ""
             yield f"calls or adjustments are on no statement yet: {named}{more}"
 
+    def stamp(self) -> str:
+        """Which covers there are, and whether there are statements at all."""
+        last = Cover.objects.aggregate(last=Max("pk"))["last"]
+        return f"{last} {Particulars.objects.exists()}"
+
     def keep(self, month: LedgerMonth) -> None:
         """Store what each cover has of the month."""
         self.put_back(month.month)
         with connection.cursor() as cursor:
-            given = {"month": month.month, "first": month.first_id, "end": month.end_id}
+            given: dict[str, Any] = {"month": month.month, "first": month.first_id, "end": month.end_id}
             cursor.execute(KEPT.format(table=month.table), given)
 
     def put_back(self, month: date) -> None:

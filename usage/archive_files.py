@@ -249,7 +249,7 @@ def parts(table: str) -> Iterator[tuple[UUID, UUID]]:
         after = last
 
 
-def copy(file: IO[bytes], table: str, names: list[str], where: sql.Composable, total: Tally) -> None:
+def copy(file: gzip.GzipFile, table: str, names: list[str], where: sql.Composable, total: Tally) -> None:
     """Write rows as CSV in the order of their ids, and add up what the database says that they are."""
     query = sql.SQL("COPY (SELECT {names} FROM {table} WHERE {where} ORDER BY id) TO STDOUT (FORMAT csv)").format(
         names=sql.SQL(", ").join(map(sql.Identifier, names)), table=sql.SQL(table), where=where
@@ -264,7 +264,7 @@ def copy(file: IO[bytes], table: str, names: list[str], where: sql.Composable, t
 
 
 @contextmanager
-def writing(path: Path, names: Iterable[str]) -> Iterator[IO[bytes]]:
+def writing(path: Path, names: Iterable[str]) -> Iterator[gzip.GzipFile]:
     """A gzipped CSV file with a header, which is there when it is whole."""
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(names)
@@ -277,7 +277,7 @@ def writing(path: Path, names: Iterable[str]) -> Iterator[IO[bytes]]:
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that is there when it is whole and on disk."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb", opener=private) as file:
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -287,11 +287,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def private(path: str, flags: int) -> int:
-    """Open a file that only this user may read."""
-    return os.open(path, flags, 0o600)
 
 
 def sha256(path: Path) -> str:

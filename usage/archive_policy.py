@@ -44,7 +44,7 @@ def run() -> Iterator[str]:
 
 
 def due(today: date, months: int) -> list[date]:
-    """The months in the ledger that are older than so many whole months."""
+    """The months in the ledger that are older than this number of whole months."""
     first = today.year * 12 + today.month - 1 - months
     oldest = date(first // 12, first % 12 + 1, 1)
     return [month for (month,) in fetch(PARTITIONS) if month < oldest]

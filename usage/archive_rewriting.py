@@ -1,4 +1,4 @@
-"""Erases a label from the files of archived months: they are written anew, with new hashes and the same sums.
+"""Erases a label from the files of archived months: new ones replace them, with new hashes and the same sums.
 
 New files are written beside the old ones first. The transaction that stores their hashes decides; files are moved after
 it. A run that is cut off in between is finished by the next one, or when the month is put back.
@@ -17,8 +17,8 @@ from django.db import connection, transaction
 
 from keys.errors import Unusable
 from usage import archive_files, archived, archiving, label_erasure, restoring
-from usage.archive_files import Place
-from usage.archived import ArchivedMonth
+from usage.archive_files import Place, fetch
+from usage.archived import ArchivedMonth, State
 from usage.label_erasure import Counts, Label
 
 BESIDE = "rewritten"
@@ -28,7 +28,7 @@ def erase(label: Label) -> tuple[Counts, list[str]]:
     """Erase a label from everything that is recorded of calls. It can be repeated if it was cut off.
 
     Returns:
-        How much had it, and which archives couldn't be written anew, each with the reason.
+        How much had it, and which archives couldn't be replaced, each with the reason.
 
     Raises:
         Unusable: virtual keys have the label.
@@ -54,6 +54,8 @@ def rewrite(row: ArchivedMonth, label: Label) -> int:
     place = Place(Path(row.folder), row.month)
     archive_files.check(place, row.manifest)
     given = label.parameters()
+    if row.state == State.DETACHED and fetch(label_erasure.is_in(archiving.kept_table_of(row.month)), given)[0][0]:
+        archiving.drop_table(row)
     if not any(has(place, given)):
         return 0
     of = archiving.ledger_month(row.month)
@@ -76,12 +78,11 @@ def rewrite(row: ArchivedMonth, label: Label) -> int:
         row.manifest = made
         row.save(update_fields=["manifest"])
     finish(row)
-    archiving.drop_table(row)  # it has the label still
     return rows
 
 
 def finish(row: ArchivedMonth) -> None:
-    """Move files that were written anew to their place, if a run was cut off before it did."""
+    """Move new files to their place, if a run was cut off before it did."""
     place = Place(Path(row.folder), row.month)
     beside = replace(place, folder=place.folder / BESIDE)
     try:

@@ -37,8 +37,11 @@ class Keeper(Protocol):
     def reasons(self, month: LedgerMonth) -> Iterable[str]:
         """Why this month can't be archived yet, each a sentence."""
 
+    def stamp(self) -> str:
+        """A text that changes whenever there may be other reasons, or something else to keep."""
+
     def keep(self, month: LedgerMonth) -> None:
-        """Store what is needed of the month once its rows are away. An earlier attempt's is replaced."""
+        """Store what is needed of the month once its rows are out of the ledger. An earlier attempt's is replaced."""
 
     def put_back(self, month: date) -> None:
         """Forget that again: the rows are back."""
@@ -51,6 +54,11 @@ def add(keeper: Keeper) -> None:
     """Ask this app."""
     if keeper not in _keepers:
         _keepers.append(keeper)
+
+
+def stamps() -> list[str]:
+    """The stamps of all apps."""
+    return [each.stamp() for each in _keepers]
 
 
 def keepers() -> tuple[Keeper, ...]:

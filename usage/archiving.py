@@ -1,7 +1,7 @@
 """Archives a month of the ledger: exports it, verifies the files, and detaches its partition.
 
 A month is either in the ledger or archived, and one transaction decides it. All before that can be done again: files
-are written anew, and what is kept of the month counts only once it is detached. So a run that is cut off anywhere is
+are written again, and what is kept of the month counts only once it is detached. So a run that is cut off anywhere is
 simply repeated, and of two runs at once the second one waits.
 
 The transaction has an exclusive lock on the ledger, for some milliseconds. It doesn't wait for it longer than
@@ -32,7 +32,7 @@ from usage.models import RollupState
 # One archive, return or erasure at a time.
 LOCK = "SELECT pg_advisory_lock(hashtext('usage_archive'))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtext('usage_archive'))"
-# Providers' reports of a month are compared with the ledger for so long (reconciliation/freshness.py). Partitions are
+# Providers' reports of a month are compared with the ledger for this time (reconciliation/freshness.py). Partitions are
 # made from the month before on, so none is made for an archived month.
 READ_FOR = timedelta(days=35)
 # Milliseconds that calls may have to wait behind the lock, and how often and after which seconds it is tried again.
@@ -93,10 +93,10 @@ def archive(month: date, *, by: str, folder: Path, drop: bool = False) -> Done:
         row = ArchivedMonth.objects.filter(month=month).exclude(state=State.EXPORTED).first()
         fresh, mended = row is None, 0
         if row is None:
-            of = ledger_month(month)
+            of, stamps = ledger_month(month), archive_rules.stamps()
             refuse(of)
             mended = compare_rollups(of)
-            row = detach(of, export(of, folder, by))
+            row = detach(of, export(of, folder, by), stamps)
         return Done(row, fresh, mended, drop and drop_table(row))
 
 
@@ -175,7 +175,7 @@ def compare_rollups(of: LedgerMonth) -> int:
 
 
 def export(of: LedgerMonth, folder: Path, by: str) -> ArchivedMonth:
-    """Write and verify the files, and store what is needed of the month once its rows are away."""
+    """Write and verify the files, and store what is needed of the month once its rows are out of the ledger."""
     below = checkpoint()
     if below is None:
         raise Unusable(f"{of} isn't behind a verified checkpoint: run manage.py verify_ledger")
@@ -213,17 +213,25 @@ def store(of: LedgerMonth, found: Exported, below: str, folder: Path, by: str) -
     return row
 
 
-def detach(of: LedgerMonth, row: ArchivedMonth) -> ArchivedMonth:
+def detach(of: LedgerMonth, row: ArchivedMonth, stamps: list[str]) -> ArchivedMonth:
     """Take the month's rows out of the ledger.
 
+    Args:
+        stamps: of `archive_rules`, when the month was checked.
+
     Raises:
-        Unusable: something was written to the month since it was exported, or the ledger is locked all the time.
+        Unusable: something was written to the month since it was exported, a month was closed, or the ledger is locked
+            all the time.
     """
 
     def work(cursor: Any) -> None:
-        cursor.execute("LOCK TABLE ONLY usage_ledgerentry IN ACCESS EXCLUSIVE MODE")
+        # The ledger comes last, so that calls wait for nothing but its lock.
+        for table in (of.table, "usage_ledgerentry_other", "usage_ledgerentry"):
+            cursor.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
         if written(of, row.below_xid) or fetch(OPEN, values(of))[0][0]:
             raise Unusable(f"{of} was written to while it was exported: run manage.py verify_ledger, and try again")
+        if archive_rules.stamps() != stamps:
+            raise Unusable(f"a month was closed or credited while {of} was exported: try again")
         cursor.execute(f"ALTER TABLE usage_ledgerentry DETACH PARTITION {of.table}")
         cursor.execute(GUARD.format(table=of.table))
         row.state = State.DETACHED

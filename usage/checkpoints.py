@@ -54,7 +54,7 @@ class Base:
     """Where a verification starts: after a checkpoint, or at the ledger's beginning.
 
     Attributes:
-        first, last: the ids of the first checkpoint of the chain and of the last one; 0: there is none.
+        first, last: the ids of the first checkpoint of the chain and of the last one; 0: the chain is empty.
         below_xid: the transactions below it are summed already.
         faults: what is wrong with the chain.
     """

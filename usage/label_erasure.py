@@ -2,7 +2,7 @@
 
 Rows keep everything else, so no sum changes; a trigger sees to it (usage/sql/retention.sql). Where the label is a
 dimension of roll-ups, their cells merge in the transaction that erases it from a day's rows. The files of archived
-months are written anew (usage/archive_rewriting.py).
+months are replaced (usage/archive_rewriting.py).
 """
 
 from __future__ import annotations
@@ -75,6 +75,11 @@ DETAIL = "coalesce(a.detail -> 'client_labels', '{}')"
 def update(table: str) -> str:
     """The statement that erases the label from a part of a table like the ledger."""
     return f"UPDATE {table} e {BOTH_LESS} WHERE {EITHER} AND {WITHIN}"
+
+
+def is_in(table: str) -> str:
+    """The query whether any row of a table like the ledger has the label."""
+    return f"SELECT EXISTS (SELECT FROM {table} e WHERE {EITHER})"  # noqa: S608 - constants
 
 
 def settled(table: str) -> str:

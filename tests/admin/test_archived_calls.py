@@ -44,7 +44,7 @@ def test_the_page_of_an_archived_call_says_where_it_is(boss: Any) -> None:
     assert "ledger-2025-03.csv.gz in /archive has them" in answer.content.decode()
     assert "archived" in boss.post(reverse("admin:find"), {"find": call}, follow=True).content.decode()
     other = request_ids.request_id(request_ids.first_id(APRIL))
-    assert "archive" not in boss.get(reverse("admin:call", args=[other])).content.decode()
+    assert "/archive" not in boss.get(reverse("admin:call", args=[other])).content.decode()
 
 
 def test_a_list_and_its_export_say_what_they_lack(boss: Any) -> None:

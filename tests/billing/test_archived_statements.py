@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from billing import closing, credit_notes, evidence, verification
+from billing import credit_notes, evidence, verification
 from billing.models import ArchivedCover, Statement
 from keys.errors import Unusable
 from tests.support.archived_month import (
@@ -63,7 +63,7 @@ def test_sums_statements_evidence_and_verifier_are_unchanged(past: Past) -> None
     close_months(past, APRIL)
     settle()
     before, sums = said(), rolled_up()
-    assert len(before) == 5
+    assert len(before) == 4
     assert all(not faults for _, _, faults, _ in before.values())
     archived(past, drop=True)
     assert not LedgerEntry.objects.filter(pk=past.late).exists()
@@ -107,20 +107,35 @@ def test_no_month_is_detached_before_everything_in_it_is_on_a_statement(past: Pa
 def test_a_correction_while_a_closed_month_is_exported_is_on_the_next_statement(past: Past, monkeypatch: Any) -> None:
     close_months(past, MARCH, APRIL)
     settle()
-    assert closing.Closing.objects.count() == 4
-    whole = archiving.store
+    whole = archiving.export
 
-    def store(*args: Any) -> Any:
+    def export(*args: Any) -> Any:
         found = whole(*args)
         corrected(past.late, "0.125")
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(archiving, "store", store)
+        patched.setattr(archiving, "export", export)
         with pytest.raises(Unusable, match="was written to while it was exported"):
             archived(past)
     close_months(past, MAY)
     assert sum(each.total_usd for each in Statement.objects.filter(month=MAY)) == Decimal("0.125")
+
+
+def test_a_month_that_is_closed_meanwhile_ends_the_run(past: Past, monkeypatch: Any) -> None:
+    settle()
+    whole = archiving.export
+
+    def export(*args: Any) -> Any:
+        found = whole(*args)
+        close_months(past, MARCH)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archiving, "export", export)
+        with pytest.raises(Unusable, match="a month was closed or credited while 2025-03 was exported"):
+            archived(past)
+    assert LedgerEntry.objects.filter(pk=past.late).exists()
 
 
 def test_an_evidence_pack_names_the_file_that_it_lacks(past: Past) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection
+from django.db import DatabaseError, IntegrityError, connection
 
 from keys.errors import Unusable
 from tests.support.archived_month import (
@@ -19,6 +19,7 @@ from tests.support.archived_month import (
     MARCH,
     Past,
     archived,
+    differing,
     ledger,
     past_month,
     rolled_up,
@@ -29,7 +30,7 @@ from tests.support.archived_month import (
 from tests.support.statement_cast import called, corrected
 from usage import archive_files, archive_policy, archiving, price_runs, restoring, rollups, tasks, verification
 from usage.archived import State
-from usage.models import Adjustment, ArchivedMonth, Hold, LedgerEntry, Retained
+from usage.models import Adjustment, ArchivedMonth, Hold, LedgerEntry
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_an_archived_month_is_put_back_as_it_was(past: Past, capsys: Any) -> Non
     call_command("archive_month", "2025-03")
     assert "was archived before" in capsys.readouterr().err
     # A row that comes late all the same is kept, and goes where the others are.
-    stray = called(past.cast.bob, datetime(2025, 3, 9, tzinfo=UTC))
+    stray = called(past.cast.bob, datetime(2025, 3, 29, tzinfo=UTC))
     call_command("restore_month", str(past.folder / "ledger-2025-03.json"))
     assert set(ledger()) > set(before)
     assert len(ledger()) == len(before) + 1
@@ -64,7 +65,7 @@ def test_an_archived_month_is_put_back_as_it_was(past: Past, capsys: Any) -> Non
     assert not ArchivedMonth.objects.exists()
     rollups.roll_up()
     assert verification.verify() == verification.check_point(whole=True).faults == []
-    assert [found for _, found in rollups.rebuild()] == [None] * len(list(rollups.rebuild()))
+    assert differing() == []
 
 
 def test_it_says_every_reason_against_it(past: Past) -> None:
@@ -79,7 +80,7 @@ def test_it_says_every_reason_against_it(past: Past) -> None:
         virtual_key_id=1, endpoint="messages", requested_model="m", stream=False, provider="anthropic", ceiling=1,
         input_tokens=1, input_cost=0, max_tokens=1, output_price=0, price_version="",
     )  # fmt: skip
-    Retained.objects.create(id=past.labelled, retained_at=now)
+    sql("INSERT INTO usage_retained (id, retained_at, charges) VALUES (%s, %s, '{}')", [past.labelled, now])
     called(past.cast.bob, datetime(2024, 12, 9, tzinfo=UTC))
     with pytest.raises(Unusable) as refused:
         archiving.refuse(archiving.ledger_month(MARCH))
@@ -92,9 +93,7 @@ def test_it_says_every_reason_against_it(past: Past) -> None:
     assert march() == 5
 
 
-@pytest.mark.parametrize(
-    "step", ["archive_files.export", "store", "detach", "archive_files.check", "GUARD", "ArchivedMonth.save"]
-)
+@pytest.mark.parametrize("step", ["archive_files.check", "archive_files.export", "store", "GUARD", "detach"])
 def test_a_run_that_is_cut_off_is_repeated(past: Past, monkeypatch: Any, step: str) -> None:
     settle()
     before = ledger()
@@ -109,12 +108,11 @@ def test_a_run_that_is_cut_off_is_repeated(past: Past, monkeypatch: Any, step: s
             whole = getattr(target, name)
 
             def cut(*args: Any, **options: Any) -> None:
-                if step != "ArchivedMonth.save":
-                    whole(*args, **options)
+                whole(*args, **options)
                 raise KeyboardInterrupt
 
             patched.setattr(target, name, cut)
-        with pytest.raises((KeyboardInterrupt, Exception)):
+        with pytest.raises(DatabaseError if step == "GUARD" else KeyboardInterrupt):
             archived(past, drop=True)
     away = ArchivedMonth.objects.exclude(state=State.EXPORTED).exists()
     assert (march() == 0) == away
@@ -128,7 +126,7 @@ def test_a_run_that_is_cut_off_is_repeated(past: Past, monkeypatch: Any, step: s
     assert ledger() == before
 
 
-def test_of_two_runs_at_once_one_does_it(past: Past) -> None:
+def test_the_second_run_at_once_finds_it_done(past: Past) -> None:
     settle()
     done = list[archiving.Done]()
 
@@ -206,14 +204,12 @@ def test_nothing_changes_an_archived_call_or_sums_it_again(past: Past, capsys: A
     with pytest.raises(IntegrityError, match="is archived: restore its month first"):
         corrected(past.late, "0.125")
     assert not Adjustment.objects.exists()
-    sql("UPDATE usage_ledgerentry_202503 SET cost = cost WHERE false")
-    with pytest.raises(Exception, match="append-only"):
+    with pytest.raises(DatabaseError, match="append-only"):
         sql("UPDATE usage_ledgerentry_202503 SET cost = 1")
-    for since in ("2024-01-01", "2025-03-05", "2025-04-01"):  # a row of March was admitted in April
+    for since in ("2024-01-01", "2025-03-30", "2025-04-01"):  # a row of March was admitted in April
         with pytest.raises(CommandError, match=r"2025-03 is archived in .*restore_month"):
             call_command("rebuild_rollups", "--since", since)
-    days = [day for day, _ in rollups.rebuild()]
-    assert days[0] == date(2025, 4, 2)
+    assert next(rollups.rebuild())[0] == date(2025, 4, 2)
     assert {rollups.random_hour() for _ in range(5)} <= {datetime(2025, 4, 2, tzinfo=UTC), None} | {
         datetime(2025, 4, 1, hour, tzinfo=UTC) for hour in range(1, 24)
     }

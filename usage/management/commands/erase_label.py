@@ -52,7 +52,7 @@ def customer(name: str | None) -> Customer | None:
     """The customer of this name.
 
     Raises:
-        Unusable: there is none.
+        Unusable: there is no such customer.
     """
     if name is None:
         return None
