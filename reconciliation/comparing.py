@@ -75,6 +75,7 @@ def compare_days(source: Source, days: Iterable[date], tell: Callable[[date, int
 def compare_day(source: Source, start: datetime, book: PriceBook | None = None) -> int:
     """Compare the day that begins then. Returns the number of comparisons. Where calls of the day are archived, those
     that there are stay as they are."""
+    archived.keep_attached()
     if archived.has_day(start.date()):
         return of_source(source).filter(start__gte=start, start__lt=start + 24 * HOUR).count()
     with connection.cursor() as cursor:

@@ -33,7 +33,7 @@ def erase(label: Label) -> tuple[Counts, list[str]]:
     Raises:
         Unusable: virtual keys have the label.
     """
-    with archiving.alone():
+    with archived.alone():
         found, left = label_erasure.erase_recorded(label), []
         for row in archived.months():
             try:

@@ -6,15 +6,20 @@ the edge of a month can have been admitted a moment outside of it: `since` and `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 
 from keys.errors import Unusable
 
+# One archive, return or erasure at a time.
+LOCK = "SELECT pg_advisory_lock(hashtext('usage_archive'))"
+UNLOCK = "SELECT pg_advisory_unlock(hashtext('usage_archive'))"
 HOW = "manage.py restore_month puts a month back"
 
 
@@ -118,3 +123,21 @@ def in_words(found: list[ArchivedMonth]) -> str:
 def folder() -> str:
     """Where archives are written, unless a command names another folder."""
     return str(settings.ARCHIVE_DIR)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other process archives, puts back, erases, or sums everything."""
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(UNLOCK)
+
+
+def keep_attached() -> None:
+    """Keep every month in the ledger until the transaction ends, so that what this module says stays true."""
+    with connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE ONLY usage_ledgerentry IN ACCESS SHARE MODE")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,9 +28,6 @@ from usage.archived import ArchivedCharge, ArchivedMonth, State
 from usage.covering import after
 from usage.models import RollupState
 
-# One archive, return or erasure at a time.
-LOCK = "SELECT pg_advisory_lock(hashtext('usage_archive'))"
-UNLOCK = "SELECT pg_advisory_unlock(hashtext('usage_archive'))"
 # Providers' reports of a month are compared with the ledger for this time (reconciliation/freshness.py). Partitions are
 # made from the month before on, so none is made for an archived month.
 READ_FOR = timedelta(days=35)
@@ -89,7 +85,7 @@ def archive(month: date, *, by: str, folder: Path, drop: bool = False) -> Done:
     Raises:
         Unusable: it can't be archived; the message has every reason.
     """
-    with alone():
+    with archived.alone():
         row = ArchivedMonth.objects.filter(month=month).exclude(state=State.EXPORTED).first()
         fresh, mended = row is None, 0
         if row is None:
@@ -271,18 +267,6 @@ def kept_table_of(month: date) -> str:
 def rows_of(row: ArchivedMonth) -> int:
     """How many ledger rows an archived month has."""
     return int(row.manifest["files"][row.file]["rows"])
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Wait until no other process archives, puts back or erases."""
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK)
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(UNLOCK)
 
 
 def shortly(work: Callable[[Any], None]) -> None:

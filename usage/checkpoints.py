@@ -70,7 +70,7 @@ BEGINNING = Base()
 
 
 def base(horizon: str) -> Base:
-    """The last checkpoint whose chain is as it was written.
+    """The last checkpoint, if the chain is as it was written; else the beginning, with what is wrong.
 
     Args:
         horizon: the lowest id of running transactions. A checkpoint beyond it is of another server.
@@ -83,7 +83,7 @@ def base(horizon: str) -> Base:
         if fault is None and int(each.below_xid) > int(horizon):
             fault = "its transactions are later than those of this server: was a dump restored?"
         if fault is not None:
-            return Base(found.first, found.last, found.below_xid, found.previous_hash, (f"{each}: {fault}",))
+            return Base(faults=(f"{each}: {fault}",))
         found, previous = Base(first, each.pk, each.below_xid, each.hash), each.hash
     return found
 

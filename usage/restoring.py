@@ -15,7 +15,7 @@ from psycopg import sql
 
 from keys.audit.notes import note
 from keys.errors import Unusable
-from usage import archive_files, archive_rules, archiving, request_ids
+from usage import archive_files, archive_rules, archived, archiving, request_ids
 from usage.archive_files import PLAIN, Place, Tally, columns, fetch
 from usage.archive_rules import LedgerMonth
 from usage.archived import ArchivedCharge, ArchivedMonth, State
@@ -50,7 +50,7 @@ def restore(file: Path, *, by: str) -> ArchivedMonth:
         Unusable: the file isn't what was archived, or the month isn't archived.
     """
     manifest = archive_files.read_manifest(file)
-    with archiving.alone():
+    with archived.alone():
         row = ArchivedMonth.objects.filter(month=f"{manifest['month']}-01").exclude(state=State.EXPORTED).first()
         if row is None:
             raise Unusable(f"{manifest['month']} is not archived")
@@ -143,7 +143,7 @@ def move_strays(month: date, *, by: str) -> int:
     Raises:
         Unusable: there are none, or the month is archived: putting it back moves them, too.
     """
-    with archiving.alone():
+    with archived.alone():
         of = archiving.ledger_month(month)
         count = strays().get(month, 0)
         if ArchivedMonth.objects.filter(month=month).exclude(state=State.EXPORTED).exists():

@@ -36,6 +36,7 @@ from usage.totals import DAYS, QUARTERS
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
 PART = 20_000
+NOT_COMPARED = "roll-ups can't be compared with calls that aren't in the ledger"
 # How often a random hour is chosen again that is archived.
 TRIES = 50
 
@@ -198,7 +199,7 @@ def rebuild(since: date | None = None, until: date | None = None) -> Iterator[tu
     archived.refuse(
         _day(since or first)["since"],
         _day(until or today)["until"],
-        "roll-ups can't be compared with calls that aren't in the ledger",
+        NOT_COMPARED,
     )
     day, last = max(since or first, first), min(until or today, today)
     while day <= last:
@@ -222,6 +223,9 @@ def check(hour: datetime) -> Difference | None:
     day = _day(hour.astimezone(UTC).date())
     with transaction.atomic(), connection.cursor() as cursor:
         state = lock()
+        archived.keep_attached()
+        if archived.overlapping(hour, hour + timedelta(hours=1)):
+            return None
         found = _difference(cursor, {"since": hour, "until": hour + timedelta(hours=1), "end": state.xid})
         further = _different_further(cursor, day) + _different_months(cursor, day["since"])
     return replace(found, cells=found.cells + further) if found.cells or further else None
@@ -286,6 +290,8 @@ def _rebuild_day(day: date) -> Difference | None:
     """Sum a day again if it differs from the ledger; return what differed."""
     with transaction.atomic(), connection.cursor() as cursor:
         given = _day(day) | {"end": lock().xid}
+        archived.keep_attached()
+        archived.refuse(given["since"], given["until"], NOT_COMPARED)
         found = _difference(cursor, given)
         further = _different_further(cursor, given)
         if not found.cells and not further:
@@ -361,6 +367,7 @@ def _complete_day() -> bool:
         state = lock()
         if state.whole_since is None:
             return True
+        archived.keep_attached()
         day = _day((state.whole_since - timedelta(microseconds=1)).astimezone(UTC).date())
         # Those of archived months stay as they are.
         if archived.has_day(day["since"].date()) or not Rollup.objects.filter(bucket__lt=day["until"]).exists():

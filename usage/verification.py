@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +22,7 @@ from typing import Any
 
 from django.db import connection
 
-from usage import checkpoints
+from usage import archived, checkpoints
 from usage.budgets import Budget
 from usage.checkpoint_tables import Checkpoint
 from usage.checkpoints import BEGINNING, Amount, Base
@@ -185,6 +186,12 @@ def counters_exist() -> bool:
 def _verify(*, whole: bool) -> tuple[list[Fault], Sums]:
     horizon = str(_rows(HORIZON)[0][0])
     base = BEGINNING if whole else checkpoints.base(horizon)
+    # No month may leave the ledger, or come back, between its sum and those of the others.
+    with nullcontext() if base.last else archived.alone():
+        return _compared(base, horizon)
+
+
+def _compared(base: Base, horizon: str) -> tuple[list[Fault], Sums]:
     settled: defaultdict[Key, Decimal] = defaultdict(Decimal)
     if not base.last:
         for budget, start, amount in _rows(ARCHIVED):

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection
 
 from keys.errors import Unusable
+from reconciliation import freshness
 from tests.support.archived_month import (
     APRIL,
     MARCH,
@@ -66,6 +67,10 @@ def test_an_archived_month_is_put_back_as_it_was(past: Past, capsys: Any) -> Non
     rollups.roll_up()
     assert verification.verify() == verification.check_point(whole=True).faults == []
     assert differing() == []
+
+
+def test_a_month_stays_for_as_long_as_reports_of_providers_are_read() -> None:
+    assert archiving.READ_FOR == freshness.DAILY
 
 
 def test_it_says_every_reason_against_it(past: Past) -> None:
