@@ -7,6 +7,7 @@ import hashlib
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import IO, Any
 
 from django.db import connection
@@ -88,7 +89,20 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
         Unusable: a file of an archived month is missing.
     """
     file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (its reader closes it)
-    pack, said = Pack(file), documents.said(statement)
+    pack = Pack(file)
+    with ExitStack() as failed:
+        failed.callback(file.close)
+        failed.callback(pack.zip.close)
+        fill(pack, statement, names)
+        failed.pop_all()
+    pack.end()
+    file.seek(0)
+    return file
+
+
+def fill(pack: Pack, statement: Statement, names: bool) -> None:
+    """Add all files to a pack."""
+    said = documents.said(statement)
     covered = covers.stored(statement.closing, statement.credit, statement.by_team, statement.team_id)
     found = covers.total(covered)
     for name, (_, made) in MADE.items():
@@ -117,9 +131,6 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
         said=said["total_usd"],
     )
     pack.add("README.txt", [text.encode()])
-    pack.end()
-    file.seek(0)
-    return file
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[bytes]:

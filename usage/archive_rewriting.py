@@ -54,7 +54,9 @@ def rewrite(row: ArchivedMonth, label: Label) -> int:
     place = Place(Path(row.folder), row.month)
     archive_files.check(place, row.manifest)
     given = label.parameters()
-    if row.state == State.DETACHED and fetch(label_erasure.is_in(archiving.kept_table_of(row.month)), given)[0][0]:
+    kept = archiving.kept_table_of(row.month)
+    is_there = row.state == State.DETACHED and fetch("SELECT to_regclass(%s) IS NOT NULL", [kept])[0][0]
+    if is_there and fetch(label_erasure.is_in(kept), given)[0][0]:
         archiving.drop_table(row)
     if not any(has(place, given)):
         return 0

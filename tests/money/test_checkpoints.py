@@ -47,11 +47,11 @@ def test_late_adjustments_of_calls_before_a_checkpoint_count_after_it(past: Past
     assert Window.objects.get(budget=past.budget).spent == Decimal("0.625")
     assert verification.verify() == []
     settle()
-    assert CheckpointWindow.objects.order_by("checkpoint").last().spent == Decimal("0.625")
+    assert CheckpointWindow.objects.latest("checkpoint").spent == Decimal("0.625")
     assert verification.check_point(whole=True).faults == []
     Window.objects.update(spent=0)
     (fault,) = verification.verify()
-    assert (fault.counted, fault.derived) == (Decimal(0), Decimal("0.625"))
+    assert "counted 0.000000000000, derived 0.625000000000" in str(fault)
 
 
 def test_where_a_counter_is_wrong_no_checkpoint_is_made(past: Past) -> None:

@@ -47,10 +47,10 @@ def sql(statement: str, values: Any = None) -> list[tuple[Any, ...]]:
 
 
 def make_partition(month: date) -> None:
-    """The partition of a month before the tests' database was made."""
+    """The partition of a month before the tests' database was made, beside the ledger as all are."""
     first = request_ids.first_id(datetime(month.year, month.month, 1, tzinfo=UTC))
     end = request_ids.first_id(datetime(month.year, month.month + 1, 1, tzinfo=UTC))
-    table = f"usage_ledgerentry_{month:%Y%m}"
+    table = archiving.kept_table_of(month)
     sql(f"CREATE TABLE {table} PARTITION OF usage_ledgerentry FOR VALUES FROM ('{first}') TO ('{end}')")
 
 
