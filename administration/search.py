@@ -26,7 +26,7 @@ from keys.virtual_keys import END, ID
 from keys.visibility import visible
 from messages_api.models import Batch, File
 from messages_api.refusal_admin import minutes
-from usage import request_ids
+from usage import archived, request_ids
 from usage.models import Hold, LedgerEntry, Refusal
 
 # Results of one kind that are shown, and the longest text that is looked for.
@@ -190,6 +190,11 @@ def _calls(request: HttpRequest, text: str) -> Iterator[Found]:
         yield Found("Call", request_ids.request_id(row.pk), about, _page(row))
     if call is None:
         return
+    month = archived.of_call(call)
+    may_see = month is not None and request.user.has_perm("usage.view_ledgerentry")
+    if month is not None and may_see and not LedgerEntry.objects.filter(pk=call).exists():
+        name = request_ids.request_id(call)
+        yield Found("Archived call", name, archived.in_words([month]), reverse("admin:call", args=[name]))
     for row in _visible(request, Hold).filter(pk=call):
         yield Found("Call in progress", request_ids.request_id(row.pk), row.requested_model, _page(row))
     refusals = _visible(request, Refusal)

@@ -7,8 +7,9 @@ class BillingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Say which months are closed, to modules that don't know this app."""
-        from billing import closed_months
-        from usage import closed
+        """Say which months are closed and which can be archived, to modules that don't know this app."""
+        from billing import archives, closed_months
+        from usage import archive_rules, closed
 
         closed.add_source(closed_months.until)
+        archive_rules.add(archives.Keeper())

@@ -22,16 +22,34 @@ from billing.models import Closing, Cover
 from usage import export
 
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, pg_snapshot_xmax(pg_current_snapshot())::text"
+LEDGER = "usage_ledgerentry"
 OF_TEAM = " AND e.team_id IS NOT DISTINCT FROM %(team)s"
 ENTRIES = """
-usage_ledgerentry e WHERE e.customer_id = %(customer)s AND e.id >= %(first)s AND e.id < %(last)s
+{source} e WHERE e.customer_id = %(customer)s AND e.id >= %(first)s AND e.id < %(last)s
     AND e.admitted_at >= %(starts_at)s AND e.admitted_at < %(ends_at)s
     AND e.xid >= %(from_xid)s::xid8 AND e.xid < %(below_xid)s::xid8"""
 ADJUSTMENTS = """
-usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id WHERE e.customer_id = %(customer)s
+usage_adjustment a JOIN {source} e ON e.id = a.entry_id WHERE e.customer_id = %(customer)s
     AND a.entry_id >= %(first)s AND a.entry_id < %(last)s AND e.id >= %(first)s AND e.id < %(last)s
     AND e.admitted_at >= %(starts_at)s AND e.admitted_at < %(ends_at)s
     AND a.xid >= %(from_xid)s::xid8 AND a.xid < %(below_xid)s::xid8"""
+
+# Of the ledger, and of archived months. One statement, so that no month is counted twice or left out while it is
+# archived.
+SUMS = """
+SELECT team_id, sum(calls), sum(adjustments), sum(owed) FROM (
+    SELECT e.team_id, count(*) AS calls, 0 AS adjustments, sum(coalesce(e.charge, e.cost)) AS owed
+    FROM {entries} GROUP BY 1
+    UNION ALL
+    SELECT e.team_id, 0, count(*), sum(coalesce(a.charge, a.cost)) FROM {adjustments} GROUP BY 1
+    UNION ALL
+    SELECT e.team_id, e.calls, e.adjustments, e.owed FROM (
+        SELECT s.team AS team_id, s.calls, s.adjustments, s.owed FROM billing_archivedcover s
+        JOIN usage_archivedmonth m ON m.month = s.month
+        WHERE s.cover_id = %(cover)s AND m.state <> 'exported'
+    ) AS e WHERE true{of_team}
+) AS summed GROUP BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,8 @@ class Covered:
     Attributes:
         by_team: only of `team`; with None, of calls without a team.
         earlier: the time was closed before.
+        cover: the stored cover that this is; None: it isn't stored.
+        source: where its ledger rows are read from.
     """
 
     customer: int
@@ -51,6 +71,8 @@ class Covered:
     earlier: bool = False
     by_team: bool = False
     team: int | None = None
+    cover: int | None = None
+    source: str = LEDGER
 
     def parameters(self) -> dict[str, Any]:
         """The parameters of `ENTRIES` and `ADJUSTMENTS`."""
@@ -63,15 +85,16 @@ class Covered:
             "first": export.first_id(self.starts_at),
             "last": export.last_id(self.ends_at),
             "team": self.team,
+            "cover": self.cover,
         }
 
     def entries(self) -> str:
         """The covered ledger rows, from `FROM` on."""
-        return ENTRIES + (OF_TEAM if self.by_team else "")
+        return ENTRIES.format(source=self.source) + (OF_TEAM if self.by_team else "")
 
     def adjustments(self) -> str:
         """The covered adjustments with their ledger rows, from `FROM` on."""
-        return ADJUSTMENTS + (OF_TEAM if self.by_team else "")
+        return ADJUSTMENTS.format(source=self.source) + (OF_TEAM if self.by_team else "")
 
     def read(self, query: str, **more: Any) -> list[tuple[Any, ...]]:
         """The rows of a query with these parameters, and more."""
@@ -135,6 +158,7 @@ def stored(closing: Closing, credit: int, by_team: bool = False, team: int | Non
             earlier=credit > 0 or each.starts_at < closing.starts_at,
             by_team=by_team,
             team=team,
+            cover=each.pk,
         )
         for each in Cover.objects.filter(closing=closing, credit=credit)
     ]
@@ -154,17 +178,14 @@ class Sum:
 
 
 def sums(covered: Iterable[Covered]) -> dict[int | None, Sum]:
-    """The sums of what is covered, from the ledger, by team."""
+    """The sums of what is covered, from the ledger and of archived months, by team."""
     found: dict[int | None, Sum] = defaultdict(Sum)
     for each in covered:
-        for team, count, owed in each.read(
-            f"SELECT e.team_id, count(*), sum(coalesce(e.charge, e.cost)) FROM {each.entries()} GROUP BY 1"  # noqa: S608
-        ):
-            found[team] += Sum(count, 0, owed)
-        for team, count, owed in each.read(
-            f"SELECT e.team_id, count(*), sum(coalesce(a.charge, a.cost)) FROM {each.adjustments()} GROUP BY 1"  # noqa: S608
-        ):
-            found[team] += Sum(0, count, owed)
+        query = SUMS.format(
+            entries=each.entries(), adjustments=each.adjustments(), of_team=OF_TEAM if each.by_team else ""
+        )
+        for team, calls, adjustments, owed in each.read(query):
+            found[team] += Sum(int(calls), int(adjustments), owed)
     return dict(found)
 
 

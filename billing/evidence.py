@@ -7,11 +7,12 @@ import hashlib
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import IO, Any
 
 from django.db import connection
 
-from billing import covers, documents, verification
+from billing import archives, covers, documents, verification
 from billing.formats import MADE
 from billing.models import Closing, Issuer, Particulars, Statement
 from keys.audit.models import AuditEvent
@@ -83,17 +84,34 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
 
     Args:
         names: with the names of the people in the audit log.
+
+    Raises:
+        Unusable: a file of an archived month is missing.
     """
     file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (its reader closes it)
-    pack, said = Pack(file), documents.said(statement)
+    pack = Pack(file)
+    with ExitStack() as failed:
+        failed.callback(file.close)
+        failed.callback(pack.zip.close)
+        fill(pack, statement, names)
+        failed.pop_all()
+    pack.end()
+    file.seek(0)
+    return file
+
+
+def fill(pack: Pack, statement: Statement, names: bool) -> None:
+    """Add all files to a pack."""
+    said = documents.said(statement)
     covered = covers.stored(statement.closing, statement.credit, statement.by_team, statement.team_id)
     found = covers.total(covered)
     for name, (_, made) in MADE.items():
         pack.add(f"{statement.number}.{name}", [made(statement)])
     for each in statement.files.order_by("name"):
         pack.add(each.name, [bytes(each.content)])
-    pack.add("calls.csv", table(CALLS, calls(covered)))
-    pack.add("adjustments.csv", table(ADJUSTMENTS, adjustments(covered)))
+    with archives.with_archives(covered) as behind:
+        pack.add("calls.csv", table(CALLS, calls(behind)))
+        pack.add("adjustments.csv", table(ADJUSTMENTS, adjustments(behind)))
     prices = Price.objects.filter(pk__in=said["price_book"]["own_prices"]).order_by("pk")
     pack.add("prices.csv", rows_of(Price, prices.values_list()))
     rates = ExchangeRate.objects.filter(currency=statement.currency).order_by("valid_from")
@@ -113,9 +131,6 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
         said=said["total_usd"],
     )
     pack.add("README.txt", [text.encode()])
-    pack.end()
-    file.seek(0)
-    return file
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[bytes]:

@@ -13,8 +13,28 @@ from django.core.validators import EmailValidator, MinValueValidator, RegexValid
 from django.db import models
 from django.db.models.functions import Now
 
+# Django finds an app's models in this module.
+from billing.archived_covers import ArchivedCover
 from billing.currencies import check_currency
 from keys.models import Customer, Team, check_time_zone
+
+__all__ = [
+    "CREDIT",
+    "ArchivedCover",
+    "CloseRequest",
+    "Closing",
+    "Cover",
+    "Issuer",
+    "Kind",
+    "LineKind",
+    "Particulars",
+    "Statement",
+    "StatementFile",
+    "StatementLine",
+    "check_contacts",
+    "check_prefix",
+    "money",
+]
 
 CREDIT = "CN"
 

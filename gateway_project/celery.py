@@ -50,6 +50,7 @@ app.conf.beat_schedule = {
     "verify the counters": {"task": "usage.tasks.verify_ledger", "schedule": crontab(hour=4, minute=10)},
     "drop the arbiters of older versions": {"task": "usage.tasks.drop_old_arbiters", "schedule": crontab(minute=15)},
     "make partitions": {"task": "usage.tasks.make_partitions", "schedule": crontab(hour=2, minute=20)},
+    "archive months": {"task": "usage.tasks.archive_months", "schedule": crontab(hour=4, minute=40)},
     "read reports of providers": {"task": "reconciliation.tasks.read_reports", "schedule": crontab(minute="3-59/10")},
     "refresh the list of models": {"task": "messages_api.tasks.refresh_models", "schedule": 60.0},
     "tend message batches": {"task": "messages_api.tasks.tend_batches", "schedule": 60.0},

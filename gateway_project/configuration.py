@@ -83,6 +83,7 @@ class Configuration(BaseSettings):
     database_url: str = ""
     celery_broker_url: str = ""
     spool_dir: Path | None = None
+    archive_dir: Path | None = None
 
     # Secrets: kept in files under VAR_DIR/secrets unless set here. Lists start with the newest.
     secret_key: str = ""
@@ -133,6 +134,8 @@ class Configuration(BaseSettings):
     free_rpm: int = Field(1200, ge=1)
     free_parallel: int = Field(50, ge=1)
     free_call_days: int = Field(90, ge=1)
+    ledger_months: int | None = Field(None, ge=2, le=1200)
+    archive_kept_days: int = Field(30, ge=0)
 
     # E-mail, for alerts and forgotten passwords
     email_host: str = ""

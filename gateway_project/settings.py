@@ -213,6 +213,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 
 SPOOL_DIR = Path(CONFIGURATION.spool_dir or VAR_DIR / "spool")
+ARCHIVE_DIR = Path(CONFIGURATION.archive_dir or VAR_DIR / "archive")
 
 LOGGING = {
     "version": 1,

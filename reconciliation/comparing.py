@@ -28,6 +28,7 @@ from reconciliation.reads import TOKEN_TYPES, CostRow, Read
 from reconciliation.reports.rows import EXACT
 from reconciliation.sources import AdminKey, BillFormat, ReportedKey
 from reconciliation.theirs import ZERO, Reported, Spot, Theirs
+from usage import archived
 from usage.pricing import PriceBook, UnpricedModel, load_price_book
 from usage.rates import ModelPrice
 from usage.tokens import TokenCounts
@@ -72,7 +73,11 @@ def compare_days(source: Source, days: Iterable[date], tell: Callable[[date, int
 
 @transaction.atomic
 def compare_day(source: Source, start: datetime, book: PriceBook | None = None) -> int:
-    """Compare the day that begins then. Returns the number of comparisons."""
+    """Compare the day that begins then. Returns the number of comparisons. Where calls of the day are archived, those
+    that there are stay as they are."""
+    archived.keep_attached()
+    if archived.has_day(start.date()):
+        return of_source(source).filter(start__gte=start, start__lt=start + 24 * HOUR).count()
     with connection.cursor() as cursor:
         cursor.execute(LOCK, [source._meta.model_name, source.pk])
     made = comparisons(source, start, book or load_price_book())

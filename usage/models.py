@@ -17,7 +17,9 @@ from keys.models import Customer, ProviderKey, Team, VirtualKey
 
 # Django finds an app's models in this module.
 from usage.alerts import Alert, AlertTarget, Delivery
+from usage.archived import ArchivedCharge, ArchivedMonth
 from usage.budgets import Budget, Override, TopUp, Window
+from usage.checkpoint_tables import Checkpoint, CheckpointWindow
 from usage.credential_uses import CredentialUse
 from usage.free_calls import FreeCalls
 from usage.key_rules import KeyRules
@@ -33,7 +35,11 @@ from usage.workers import Worker
 __all__ = [
     "Alert",
     "AlertTarget",
+    "ArchivedCharge",
+    "ArchivedMonth",
     "Budget",
+    "Checkpoint",
+    "CheckpointWindow",
     "CredentialUse",
     "Delivery",
     "ExchangeRate",

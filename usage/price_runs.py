@@ -14,7 +14,7 @@ from django.db.models import Q
 from keys import patterns
 from keys.errors import Unusable
 from keys.models import Customer
-from usage import export, moments, request_ids
+from usage import archived, export, moments, request_ids
 from usage.repricing import ModelSum, Outcome, Rows
 
 
@@ -31,10 +31,11 @@ class Which:
         """Those of the rows, oldest first; of the whole ledger, if none are given.
 
         Raises:
-            Unusable: the range ends before it starts.
+            Unusable: the range ends before it starts, or has archived calls.
         """
         if self.until is not None and self.until <= self.since:
             raise Unusable("the range ends before it starts: choose a later end")
+        archived.refuse(self.since, self.until, "archived calls can't be priced again")
         found = export.Range(self.since, self.until).rows()
         if rows is not None:
             found = found & rows.order_by()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 PREFIX = "req_bf_"
@@ -19,6 +19,11 @@ def new_id() -> UUID:
 def first_id(moment: datetime) -> UUID:
     """The lowest UUIDv7 of a point in time, to search a time range by id."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+def moment(call: UUID) -> datetime:
+    """The time in a UUIDv7."""
+    return datetime.fromtimestamp((call.int >> 80) / 1000, UTC)
 
 
 def request_id(call: UUID) -> str:

@@ -24,7 +24,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F
 from django.utils import timezone
 
-from usage import moments
+from usage import archived, moments
 from usage.alerts import Alert
 from usage.covering import after, beginning
 from usage.ledger_cells import ADMITTED, WRITTEN
@@ -36,6 +36,9 @@ from usage.totals import DAYS, QUARTERS
 
 # Rows per transaction, so that each stays short even if many rows are waiting.
 PART = 20_000
+NOT_COMPARED = "roll-ups can't be compared with calls that aren't in the ledger"
+# How often a random hour is chosen again that is archived.
+TRIES = 50
 
 # What sums the roll-ups further, and all of it.
 FURTHER = (OWNER_DAYS, QUARTERS, DAYS, *(level.addition for level in LEVELS))
@@ -181,15 +184,23 @@ def rebuild(since: date | None = None, until: date | None = None) -> Iterator[tu
     It can be done while calls are settled and rolled up; it is safe to run it twice or in parallel.
 
     Args:
-        since: the first day. None: the first one that there is.
+        since: the first day. None: the first one that there is, after all archived months.
         until: the last day, included. None: today.
 
     Yields:
         Each day, after it is done, with what was wrong; None: nothing was.
+
+    Raises:
+        Unusable: calls of these days are archived.
     """
-    first, today = _first_day(), timezone.now().astimezone(UTC).date()
+    first, today = _first_day(since), timezone.now().astimezone(UTC).date()
     if first is None:
         return
+    archived.refuse(
+        _day(since or first)["since"],
+        _day(until or today)["until"],
+        NOT_COMPARED,
+    )
     day, last = max(since or first, first), min(until or today, today)
     while day <= last:
         found, next_day = _rebuild_day(day), day + timedelta(days=1)
@@ -211,7 +222,10 @@ def check(hour: datetime) -> Difference | None:
     """
     day = _day(hour.astimezone(UTC).date())
     with transaction.atomic(), connection.cursor() as cursor:
-        state = _lock()
+        state = lock()
+        archived.keep_attached()
+        if archived.overlapping(hour, hour + timedelta(hours=1)):
+            return None
         found = _difference(cursor, {"since": hour, "until": hour + timedelta(hours=1), "end": state.xid})
         further = _different_further(cursor, day) + _different_months(cursor, day["since"])
     return replace(found, cells=found.cells + further) if found.cells or further else None
@@ -238,7 +252,8 @@ def check_random_hour() -> Difference | None:
 
 
 def random_hour() -> datetime | None:
-    """The beginning of an hour between the first and the last roll-up; None: there are none."""
+    """The beginning of an hour between the first and the last roll-up whose calls are in the ledger; None: none is
+    found."""
     first, last = (
         Rollup.objects.order_by(name).values_list("bucket", flat=True).first() for name in ("bucket", "-bucket")
     )
@@ -248,13 +263,20 @@ def random_hour() -> datetime | None:
     first = max(first.replace(minute=0), whole_since or first.replace(minute=0))
     if first > last:
         return None
-    return first + timedelta(hours=secrets.randbelow(int((last - first) / timedelta(hours=1)) + 1))
+    hours = int((last - first) / timedelta(hours=1)) + 1
+    for hour in (first + timedelta(hours=secrets.randbelow(hours)) for _ in range(TRIES)):
+        if not archived.overlapping(hour, hour + timedelta(hours=1)):
+            return hour
+    return None
 
 
-def _first_day() -> date | None:
+def _first_day(since: date | None) -> date | None:
+    """The first day that can be compared; all before `since` if that is given."""
     with connection.cursor() as cursor:
         cursor.execute(FIRST)
         day: date | None = cursor.fetchone()[0]
+    if day is not None and since is None and (ended := archived.until()) is not None:
+        return max(day, (ended - timedelta(microseconds=1)).astimezone(UTC).date() + timedelta(days=1))
     return day
 
 
@@ -267,18 +289,20 @@ def _day(day: date) -> dict[str, Any]:
 def _rebuild_day(day: date) -> Difference | None:
     """Sum a day again if it differs from the ledger; return what differed."""
     with transaction.atomic(), connection.cursor() as cursor:
-        given = _day(day) | {"end": _lock().xid}
+        given = _day(day) | {"end": lock().xid}
+        archived.keep_attached()
+        archived.refuse(given["since"], given["until"], NOT_COMPARED)
         found = _difference(cursor, given)
         further = _different_further(cursor, given)
         if not found.cells and not further:
             return None
-        _sum_again(cursor, given)
+        sum_again(cursor, given)
     return replace(found, cells=found.cells or further)
 
 
-def _sum_again(cursor: Any, given: dict[str, Any]) -> None:
+def sum_again(cursor: Any, given: dict[str, Any]) -> None:
     """Replace what there is of a day by sums of the ledger. Its month is summed from its days afterwards."""
-    _forget_months(cursor, given["since"])
+    forget_months(cursor, given["since"])
     for each in TABLES:
         cursor.execute(each.delete, given)
     cursor.execute(ADD_ADMITTED, given)
@@ -291,7 +315,7 @@ def _month(moment: datetime) -> dict[str, datetime]:
     return {"since": since, "until": after(since, "month")}
 
 
-def _forget_months(cursor: Any, moment: datetime) -> None:
+def forget_months(cursor: Any, moment: datetime) -> None:
     """Delete what levels have of the month of a moment: until it is summed again, its days are read."""
     given = _month(moment)
     for statement in DELETE_MONTHS:
@@ -303,12 +327,12 @@ def _forget_months(cursor: Any, moment: datetime) -> None:
 def _rebuild_months(day: date) -> Difference | None:
     """Delete what levels have of the month of a day if it isn't the sum of its days; return what differed."""
     with transaction.atomic(), connection.cursor() as cursor:
-        _lock()
+        lock()
         since = _day(day)["since"]
         cells = _different_months(cursor, since)
         if not cells:
             return None
-        _forget_months(cursor, since)
+        forget_months(cursor, since)
         RollupState.objects.update(rebuilt=F("rebuilt") + 1)
     return Difference(since, cells, Decimal(0), Decimal(0))
 
@@ -316,7 +340,7 @@ def _rebuild_months(day: date) -> Difference | None:
 def _fold(level: Level, start: datetime) -> bool:
     """Sum a period of a level; return False if another process has done it meanwhile, or if it must wait."""
     with transaction.atomic(), connection.cursor() as cursor:
-        span = _span(_lock())
+        span = _span(lock())
         # Roll-ups of another day may have come meanwhile, which a month has only after that day.
         names = [level.name, *([level.finer.name] if level.finer is not None else [])]
         has = set(SummedPeriod.objects.filter(level__in=names).values_list("level", "start"))
@@ -340,14 +364,16 @@ def _span(state: RollupState) -> Span | None:
 def _complete_day() -> bool:
     """Sum the latest day again that isn't whole; return whether all are whole."""
     with transaction.atomic(), connection.cursor() as cursor:
-        state = _lock()
+        state = lock()
         if state.whole_since is None:
             return True
+        archived.keep_attached()
         day = _day((state.whole_since - timedelta(microseconds=1)).astimezone(UTC).date())
-        if not Rollup.objects.filter(bucket__lt=day["until"]).exists():
+        # Those of archived months stay as they are.
+        if archived.has_day(day["since"].date()) or not Rollup.objects.filter(bucket__lt=day["until"]).exists():
             RollupState.objects.update(whole_since=None)
             return True
-        _sum_again(cursor, day | {"end": state.xid})
+        sum_again(cursor, day | {"end": state.xid})
         RollupState.objects.update(whole_since=day["since"])
     return False
 
@@ -378,7 +404,7 @@ def _different_further(cursor: Any, day: dict[str, Any]) -> int:
     return count
 
 
-def _lock() -> RollupState:
+def lock() -> RollupState:
     """The state, locked, so that other processes that roll up wait."""
     return RollupState.objects.select_for_update().get()
 
@@ -396,7 +422,7 @@ def _add_waiting() -> int:
 def _roll_up_part() -> tuple[int, bool]:
     """Add one part; return the number of its rows, and whether there may be more."""
     with transaction.atomic(), connection.cursor() as cursor:
-        state = _lock()
+        state = lock()
         cursor.execute(NEXT_PART, {"start": state.xid, "part": PART})
         end = str(int(cursor.fetchone()[0]))
         cursor.execute(ADD, {"start": state.xid, "end": end})

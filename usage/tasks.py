@@ -8,9 +8,23 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from usage import alert_delivery, expiries, free_calls, functions, ledger, performance, refusals, rollups, verification
+from usage import (
+    alert_delivery,
+    archive_policy,
+    expiries,
+    free_calls,
+    functions,
+    ledger,
+    performance,
+    refusals,
+    restoring,
+    rollups,
+    verification,
+)
 
 logger = logging.getLogger(__name__)
+# Archiving a month of many millions of calls takes longer than other tasks may.
+ARCHIVE_SECONDS = 6 * 3600
 
 
 @shared_task
@@ -46,9 +60,10 @@ def reap() -> None:
 
 @shared_task
 def verify_ledger() -> None:
-    """Recompute every counter from the ledger; log an error for each that differs, for monitoring to pick up."""
-    for difference in verification.verify():
-        logger.error("a counter differs from the ledger: %s (see manage.py verify_ledger)", difference)
+    """Recompute every counter from the last checkpoint on; log an error for each that differs, for monitoring to pick
+    up. If none does, what was verified becomes the next checkpoint."""
+    for fault in verification.check_point().faults:
+        logger.error("a counter differs from the ledger: %s (see manage.py verify_ledger)", fault)
 
 
 @shared_task
@@ -71,8 +86,23 @@ def observe_providers() -> None:
 
 @shared_task
 def make_partitions() -> None:
-    """Create the ledger's partitions for the next months."""
+    """Create the ledger's partitions for the next months, and log which months have rows in the default partition:
+    a month of which there are any gets no partition."""
     ledger.make_partitions()
+    for month, rows in restoring.strays().items():
+        logger.error(
+            "%d ledger rows of %s are in the default partition: manage.py restore_month --strays %s",
+            rows,
+            f"{month:%Y-%m}",
+            f"{month:%Y-%m}",
+        )
+
+
+@shared_task(time_limit=ARCHIVE_SECONDS)
+def archive_months() -> None:
+    """Archive months older than `LEDGER_MONTHS`, and delete the tables of those archived `ARCHIVE_KEPT_DAYS` ago."""
+    for line in archive_policy.run():
+        logger.info(line)
 
 
 @shared_task

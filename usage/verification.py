@@ -5,20 +5,27 @@ counters change in one transaction), but a snapshot held while the whole ledger 
 of a counter. Therefore the ledger is summed in parts, each in a short transaction: rows of transactions that had ended
 when the verification began, which can't change any more. Then the windows are compared in parts, each in one statement
 that adds the rows written since and the holds.
+
+The sum starts from the last checkpoint (usage/checkpoints.py), or with `whole` from the beginning: from what archived
+months had spent, and all rows that are still in the ledger.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db import connection
 
+from usage import archived, checkpoints
 from usage.budgets import Budget
+from usage.checkpoint_tables import Checkpoint
+from usage.checkpoints import BEGINNING, Amount, Base
 from usage.limits import Limit
 
 # Ledger rows summed, and windows compared, per statement.
@@ -62,10 +69,12 @@ WITH part AS MATERIALIZED (
     ) AS held, unnest(held.charges) AS c
     WHERE (c.budget, c.start) IN (SELECT budget_id, start FROM part) GROUP BY c.budget, c.start
 )
-SELECT p.budget_id, p.start, p.spent, p.held, coalesce(r.amount, 0), coalesce(h.amount, 0)
+SELECT p.budget_id, p.start, p.spent, p.held, coalesce(r.amount, 0), coalesce(h.amount, 0),
+    coalesce(base.spent, 0), coalesce(base.held, 0)
 FROM part p
 LEFT JOIN recent r ON (r.budget, r.start) = (p.budget_id, p.start)
 LEFT JOIN holds h ON (h.budget, h.start) = (p.budget_id, p.start)
+{checkpoints.LATEST.format(budget="p.budget_id", start="p.start")}
 ORDER BY p.budget_id, p.start
 """  # noqa: S608 - constants
 
@@ -98,6 +107,11 @@ COUNTERS = """
 SELECT EXISTS (SELECT FROM usage_window) OR EXISTS (SELECT FROM usage_limitstate)
     OR EXISTS (SELECT FROM usage_budget WHERE period = 'none')
 """
+# What archived months have spent.
+ARCHIVED = """
+SELECT c.budget, c.start, c.amount FROM usage_archivedcharge c JOIN usage_archivedmonth m ON m.month = c.month
+WHERE m.state <> 'exported'
+"""
 FAR = str(2**63 - 1)
 
 
@@ -113,9 +127,55 @@ class Difference:
         return f"{self.what}: counted {self.counted:f}, derived {self.derived:f}"
 
 
-def verify() -> list[Difference]:
+@dataclass(frozen=True, slots=True)
+class BrokenChain:
+    """What is wrong with the checkpoints."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+Fault = Difference | BrokenChain
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a verification found; `checkpoint`: the one that it made, if nothing was wrong."""
+
+    faults: list[Fault]
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the ledger says of windows.
+
+    Attributes:
+        settled: what was spent between the base and the horizon.
+        changed: the windows that the next checkpoint has.
+    """
+
+    base: Base
+    horizon: str
+    settled: dict[Key, Decimal]
+    changed: dict[Key, Amount] = field(default_factory=dict)
+
+
+def verify() -> list[Fault]:
     """Every counter that differs from the sum of ledger, adjustments, holds and top-ups; empty if all agree."""
-    return [*_windows(), *_running(), *_prepaid()]
+    return _verify(whole=False)[0]
+
+
+def check_point(*, whole: bool = False) -> Verified:
+    """The same, which makes a checkpoint if all agree.
+
+    Args:
+        whole: read everything that is still in the ledger. The checkpoint begins a new chain.
+    """
+    faults, sums = _verify(whole=whole)
+    return Verified(faults, None if faults else checkpoints.make(sums.base, sums.horizon, sums.changed))
 
 
 def counters_exist() -> bool:
@@ -123,22 +183,46 @@ def counters_exist() -> bool:
     return bool(_rows(COUNTERS)[0][0])
 
 
-def _windows() -> Iterator[Difference]:
+def _verify(*, whole: bool) -> tuple[list[Fault], Sums]:
     horizon = str(_rows(HORIZON)[0][0])
-    settled = _settled(horizon)
+    base = BEGINNING if whole else checkpoints.base(horizon)
+    # No month may leave the ledger, or come back, between its sum and those of the others.
+    with nullcontext() if base.last else archived.alone():
+        return _compared(base, horizon)
+
+
+def _compared(base: Base, horizon: str) -> tuple[list[Fault], Sums]:
+    settled: defaultdict[Key, Decimal] = defaultdict(Decimal)
+    if not base.last:
+        for budget, start, amount in _rows(ARCHIVED):
+            settled[budget, start] += amount
+    _settled(settled, base.below_xid, horizon)
+    sums = Sums(base, horizon, settled)
+    broken = [BrokenChain(each) for each in base.faults]
+    return [*broken, *_windows(sums), *_running(), *_prepaid()], sums
+
+
+def _windows(sums: Sums) -> Iterator[Difference]:
     budget, start = 0, datetime.fromisoformat("1970-01-01T00:00:00Z")
+    chain = {"first": sums.base.first, "last": sums.base.last}
+    settled = dict(sums.settled)
     while True:
-        part = _rows(COMPARE, {"low": horizon, "high": FAR, "budget": budget, "start": start, "windows": WINDOWS})
-        for budget, start, spent, held, recent, holds in part:
-            derived = settled.pop((budget, start), Decimal(0)) + recent
-            for what, counted, right in (("spent", spent, derived), ("held", held, holds)):
+        given = {"low": sums.horizon, "high": FAR, "budget": budget, "start": start, "windows": WINDOWS}
+        part = _rows(COMPARE, given | chain)
+        for budget, start, spent, held, recent, holds, spent_then, held_then in part:
+            below = spent_then + settled.pop((budget, start), Decimal(0))
+            if (below, holds) != (spent_then, held_then):
+                sums.changed[budget, start] = Amount(below, holds)
+            for what, counted, right in (("spent", spent, below + recent), ("held", held, holds)):
                 if counted != right:
                     window = f"{_named(Budget, budget)}, window from {start.isoformat()}"
                     yield Difference(f"{window}, {what}", counted, right)
         if len(part) < WINDOWS:
             break
+    for budget, start, spent_then in _rows(checkpoints.GONE, chain):
+        settled[budget, start] = settled.get((budget, start), Decimal(0)) + spent_then
     orphans = {key: (amount, Decimal(0)) for key, amount in settled.items()}
-    for budget, start, recent, held in _rows(ORPHANS, {"low": horizon, "high": FAR}):
+    for budget, start, recent, held in _rows(ORPHANS, {"low": sums.horizon, "high": FAR}):
         orphans[budget, start] = (settled.get((budget, start), Decimal(0)) + recent, held)
     # Budget or start can be NULL in a damaged row; sorting by `str` keeps it in the list.
     for (budget, start), both in sorted(orphans.items(), key=str):
@@ -148,16 +232,14 @@ def _windows() -> Iterator[Difference]:
                 yield Difference(f"{window}, {what}", Decimal(0), derived)
 
 
-def _settled(horizon: str) -> dict[Key, Decimal]:
-    """What was spent per window, according to transactions below the horizon."""
-    spent: defaultdict[Key, Decimal] = defaultdict(Decimal)
-    low = "0"
+def _settled(spent: dict[Key, Decimal], low: str, horizon: str) -> None:
+    """Add what was spent per window by transactions from one on, below the horizon."""
     while True:
         high = str(_rows(NEXT_PART, {"low": low, "high": horizon, "part": PART})[0][0])
         for budget, start, amount in _rows(SUM, {"low": low, "high": high}):
             spent[budget, start] += amount
         if high == horizon:
-            return spent
+            return
         low = high
 
 

@@ -18,7 +18,8 @@ from administration.calls.filters import CallFilter
 from administration.roles import names, visible
 from administration.rooms import Page
 from keys.exports import Export
-from usage import export, paid, request_ids
+from usage import archived, export, paid, request_ids
+from usage.archived import ArchivedMonth
 from usage.models import LedgerEntry
 
 VIEW = ("usage.view_ledgerentry",)
@@ -43,8 +44,15 @@ def calls(request: HttpRequest) -> HttpResponseBase:
         "latest_query": query(request),
         "csv_query": query(request, format="csv") if request.user.has_perm(names.EXPORT_CALLS) else "",
         "may_search": True,
+        "archived": archived_words(form) if part and not part.next else "",
     }
     return TemplateResponse(request, "admin/calls/list.html", context)
+
+
+def archived_words(form: CallFilter) -> str:
+    """Which calls of the range are archived, and where; empty: none are."""
+    found = archived.overlapping(form.cleaned_data.get("since"), form.cleaned_data.get("until"))
+    return archived.in_words(found) if found else ""
 
 
 def query(request: HttpRequest, **changes: str) -> str:
@@ -70,7 +78,9 @@ def download(request: HttpRequest, form: CallFilter) -> HttpResponseBase:
     parts = filters.oldest_first(wanted)
     shown = parts if costs else ([paid.as_paid(row) for row in part] for part in parts)
     pages = ([list(row.values()) for row in export.described([part])] for part in shown)
-    filename, columns = "calls.csv", list(export.COLUMNS)
+    lacking = archived.overlapping(form.cleaned_data.get("since"), form.cleaned_data.get("until"))
+    filename = "-".join(("calls", *(f"without-{month}" for month in lacking))) + ".csv"
+    columns = list(export.COLUMNS)
     return Export(request, "usage_ledgerentry", filename, columns, pages, query=query(request) or None)
 
 
@@ -81,6 +91,8 @@ def call(request: HttpRequest, call: str) -> HttpResponse:
     Raises:
         Http404: there is no such call, or this person may not see it.
     """
+    if (month := archived_month(call)) is not None:
+        return away(request, call, month)
     try:
         row = (
             visible(request.user, LedgerEntry.objects.all())
@@ -97,6 +109,22 @@ def call(request: HttpRequest, call: str) -> HttpResponse:
         "calls_url": reverse("admin:calls"),
     }
     return TemplateResponse(request, "admin/calls/call.html", context)
+
+
+def archived_month(call: str) -> ArchivedMonth | None:
+    """The archived month of a call, if it isn't in the ledger."""
+    try:
+        pk = request_ids.parse(call)
+    except ValueError:
+        return None
+    month = archived.of_call(pk)
+    return month if month is not None and not LedgerEntry.objects.filter(pk=pk).exists() else None
+
+
+def away(request: HttpRequest, call: str, month: ArchivedMonth) -> HttpResponse:
+    """Say where the calls of an archived month are. Whether there was such a call isn't known here."""
+    context = admin.site.each_context(request) | {"title": f"Call {call}", "month": month, "how": archived.HOW}
+    return TemplateResponse(request, "admin/calls/archived.html", context, status=404)
 
 
 rooms.CALLS.add(

@@ -272,7 +272,11 @@ def statement_file(request: HttpRequest, number: str, name: str) -> HttpResponse
     Raises:
         Http404: there is no such document or file, or the person may not see it.
     """
-    return files.answer(statement_of(request, number), name, request.user)
+    try:
+        return files.answer(statement_of(request, number), name, request.user)
+    except Unusable as error:  # the evidence of an archived month, whose files aren't here
+        messages.error(request, f"The file can't be made: {error}.")
+        return HttpResponseRedirect(reverse("admin:statement", args=[number]))
 
 
 rooms.BILLING.add(

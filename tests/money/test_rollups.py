@@ -273,7 +273,7 @@ def test_a_crash_while_a_day_is_summed_again_leaves_it_as_it_was(cast, monkeypat
         raise RuntimeError("the power went out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rollups, "_forget_months", crash)
+        patch.setattr(rollups, "forget_months", crash)
         with pytest.raises(RuntimeError):
             rollups.complete()
     assert stored() == before

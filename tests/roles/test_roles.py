@@ -34,7 +34,7 @@ OF_THE_DEPLOYMENT = {
     *("usage.exchangerate", "keys.demodata", "billing.issuer"),
     *("reconciliation.adminkey", "reconciliation.reportedkey", "reconciliation.billformat", "reconciliation.bill"),
     *("reconciliation.read", "reconciliation.usagerow", "reconciliation.costrow", "reconciliation.comparison"),
-    "reconciliation.adjustmentrun",
+    *("reconciliation.adjustmentrun", "usage.archivedmonth", "usage.checkpoint"),
 }
 # Counters, sums and parts of documents, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {
@@ -45,9 +45,12 @@ COUNTERS = {
         "usage.quartertotal",
         "usage.daytotal",
         "usage.summedperiod",
+        "usage.archivedcharge",
+        "usage.checkpointwindow",
     ),
     *("administration.apitoken", "administration.restanswer"),
     *("billing.closing", "billing.cover", "billing.closerequest", "billing.statementline", "billing.statementfile"),
+    "billing.archivedcover",
 }
 
 

@@ -10,6 +10,15 @@ DECLARE
     unpredictable bigint[];
     changes usage_change[];
 BEGIN
+    -- Whether a call of an archived month has a row isn't known here.
+    IF EXISTS (
+        SELECT FROM jsonb_populate_recordset(NULL::usage_asked, p_admissions) AS a JOIN usage_archivedmonth m
+        ON m.state <> 'exported' AND a.id >= m.first_id AND a.id < m.end_id
+    ) THEN
+        RAISE EXCEPTION 'a call is of an archived month: restore it first (manage.py restore_month)'
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+
     -- A call that has a hold or a row was admitted before.
     SELECT array_agg(ROW(a, v.id, v.team_id, v.customer_id, v.labels, 'admitted', NULL)::usage_weighed ORDER BY a.id)
     INTO calls

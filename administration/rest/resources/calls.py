@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404
 from rest_framework.serializers import CharField, ChoiceField, DictField, JSONField, ListField, SerializerMethodField
 
 from administration.rest import filters
+from administration.rest.errors import RestError
 from administration.rest.members import Amount, Flag, Members, Moment, Whole
 from administration.rest.resource import Listed
 from keys.audit.filters import KINDS, of_row
 from keys.audit.models import AuditEvent
 from keys.audit.words import Words
-from usage import export, paid, request_ids
+from usage import archived, export, paid, request_ids
 from usage.models import LedgerEntry, Refusal, Status
 from usage.tokens import TOKEN_COLUMNS
 
@@ -101,6 +103,21 @@ class Calls(OfCalls):
     scope = "calls"
     noun = "calls"
     queryset = LedgerEntry.objects.all()
+
+    def row(self, locked: bool = False) -> Any:
+        """The row of the URL.
+
+        Raises:
+            RestError: the month of the call is archived.
+            Http404: there is no such row, or the person doesn't see it.
+        """
+        try:
+            return super().row(locked)
+        except Http404:
+            call = self.kwargs["pk"]
+            if isinstance(call, UUID) and (month := archived.of_call(call)) is not None:
+                raise RestError(404, f"{archived.in_words([month])}.") from None
+            raise
 
     def represented(self, rows: list[LedgerEntry]) -> list[dict[str, Any]]:
         """Rows as answers show them: who may not see prices sees what the owner pays, in both members."""

@@ -15,7 +15,7 @@ from keys import demo_data, virtual_keys
 from keys.audit.notes import note
 from keys.commands import GatewayCommand
 from keys.errors import Unusable
-from usage import export, moments
+from usage import archived, export, moments
 
 
 class Command(GatewayCommand):
@@ -35,6 +35,8 @@ class Command(GatewayCommand):
         )
         if demo_data.is_demo():
             self.say("This deployment has demo data: customers, calls and money are made up.")
+        if missing := archived.overlapping(wanted.since, wanted.until):
+            self.say(f"The export lacks archived calls: {archived.in_words(missing)}.")
         since, until = options["since"], options["until"]
         note("exported", "usage_ledgerentry", since=since, until=until, virtual_key=wanted.virtual_key)
         read = Counted(export.read(wanted))
