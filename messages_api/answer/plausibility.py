@@ -49,7 +49,7 @@ class Bounds:
         searches: how many searches the provider may make.
         kinds: the kinds of optional steps that the request asks for.
         advice: tokens of one step of an advisor.
-        fast: the request may be answered in fast mode.
+        fast: the request may be answered in fast mode; `fast_model`: its model is one in fast mode.
         batch: the request may be billed at Anthropic's batch prices.
         cost: USD; None: the bounds on the counts suffice.
     """
@@ -62,9 +62,12 @@ class Bounds:
     fast: bool
     batch: bool
     cost: Decimal | None = None
+    fast_model: bool = False
 
     def correct(self, reading: Reading) -> None:
         """Remove from a report what would price the call as something that the request didn't ask for."""
+        if self.fast_model:
+            reading.usage.pop("speed", None)
         for name, value, asked in (("speed", "fast", self.fast), ("service_tier", "batch", self.batch)):
             # A provider that has its own tiers may choose one by itself.
             if reading.usage.get(name) == value and not asked and "provider_service_tier" not in reading.usage:
@@ -122,8 +125,12 @@ def within_output(steps: list[Iteration]) -> list[Iteration]:
     ]
 
 
-def bounds(request: MessagesRequest) -> Bounds:
-    """The bounds for a request."""
+def bounds(request: MessagesRequest, *, fast: bool = False) -> Bounds:
+    """The bounds for a request.
+
+    Args:
+        fast: its model is one in fast mode, whose name has that price.
+    """
     extras = request.extras
     asked = request.max_tokens + request.thinking_budget
     allowed = sum(one.times or 0 for one in extras.uses)
@@ -140,6 +147,7 @@ def bounds(request: MessagesRequest) -> Bounds:
         kinds=frozenset(kind for kind, may_be in kinds.items() if may_be),
         advice=max((OUTPUTS * each + MORE_OUTPUT if each else MOST_OUTPUT for each in advice), default=MOST_OUTPUT),
         fast=extras.fast,
+        fast_model=fast,
         batch=False,
     )
 
