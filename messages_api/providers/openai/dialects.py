@@ -218,6 +218,7 @@ OLLAMA = Dialect(host="ollama", efforts=NO_EFFORT, images="inline", parallel=Fal
 # vLLM reads `reasoning` since 0.12 and ignores the older name (https://github.com/vllm-project/vllm/issues/38488, March
 # 2026). SGLang, llama.cpp and LiteLLM read the older one.
 OTHER = Dialect(top_k=True, user="user", thoughts=("reasoning", "reasoning_content"), namespaced=True)
+ALIBABA = replace(OTHER, host="alibaba")
 
 HOSTS: Mapping[str, Dialect] = {
     "openai.com": OPENAI,
@@ -235,6 +236,7 @@ HOSTS: Mapping[str, Dialect] = {
     "generativelanguage.googleapis.com": GEMINI,
     "cerebras.ai": CEREBRAS,
     "ollama.com": OLLAMA,
+    "aliyuncs.com": ALIBABA,
 }
 
 OLLAMA_PORT = 11434
