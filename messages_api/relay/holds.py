@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from keys import provider_kinds
+from keys.model_names import is_fast, without_fast
 from messages_api.process.prices import Prices
 from messages_api.relay.call import Call
 from messages_api.relay.journey import Journey
@@ -142,7 +143,9 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
 
 def by_its_names(call: Call, held: CallHold) -> dict[str, ModelShare] | None:
     """As `shares_of`, for the names of a call's model and of the further models that the request may mean."""
-    others = (call.target.asked or call.request.model, *meant_besides(call.request.extras))
+    others = [call.target.asked or call.request.model, *meant_besides(call.request.extras)]
+    if is_fast(call.model):
+        others.append(without_fast(call.model))
     return shares_of(call.model, call.request.model, others, held)
 
 

@@ -183,7 +183,7 @@ WRITES = "cache_creation_input_tokens"
         ([(100, 0, 500)], (0, 500)),
     ],
 )
-def test_cache_writes_that_are_assigned_anew_count_once(told, counted):
+def test_cache_writes_that_are_assigned_again_count_once(told, counted):
     reading = Reading()
     for written, five, hour in told:
         split = {"ephemeral_5m_input_tokens": five, "ephemeral_1h_input_tokens": hour}
