@@ -422,4 +422,4 @@ def test_qwen_at_alibaba_thinks_within_what_was_asked_for(host, model):
 def test_other_models_at_alibaba_are_asked_as_at_hosts_that_are_not_known():
     for model in ("deepseek-v4", "kimi-k2.5", "glm-5"):
         there = dialects.dialect("https://dashscope.aliyuncs.com/compatible-mode/v1", model)
-        assert there == dataclasses.replace(dialects.dialect(VLLM, model), host=there.host)
+        assert there == dataclasses.replace(dialects.dialect(VLLM, model), host=there.host, grammars=False)
