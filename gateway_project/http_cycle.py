@@ -22,6 +22,8 @@ Header = tuple[bytes, bytes]
 # Bytes that no value of a header has.
 CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t"))
 LENGTH, ENCODING, CONNECTION, DATE = b"content-length: ", b"transfer-encoding: ", b"connection: ", b"date: "
+# Characters of a header's name that is remembered.
+LONGEST_KEPT = 100
 # Parts of a body that are kept apart: each takes forty bytes besides its own.
 MOST_PARTS = 64
 FRAMING = frozenset((LENGTH, ENCODING, CONNECTION, DATE))
@@ -116,7 +118,7 @@ class Cycle(RequestResponseCycle):
         """
         lines, closes, has_date = [STATUS_LINE[status]], False, False
         for name, value in headers:
-            start = beginning(name)
+            start = beginning(name) if len(name) <= LONGEST_KEPT else checked(name)
             lines += (start, value, b"\r\n")
             if start not in FRAMING:
                 continue
@@ -171,9 +173,7 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
 
-# The program's names of headers, and those that providers' answers may pass on, are few.
-@lru_cache(maxsize=1000)
-def beginning(name: bytes) -> bytes:
+def checked(name: bytes) -> bytes:
     """The beginning of a header's line.
 
     Raises:
@@ -182,6 +182,10 @@ def beginning(name: bytes) -> bytes:
     if HEADER_RE.search(name):
         raise RuntimeError("Invalid HTTP header name.")
     return name.lower() + b": "
+
+
+# The program's names of headers, and those that providers' answers may pass on, are few.
+beginning = lru_cache(maxsize=1000)(checked)
 
 
 @lru_cache(maxsize=1)

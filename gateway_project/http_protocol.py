@@ -36,7 +36,7 @@ TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 # can't stop in the middle of its input, so it gets small pieces; the last piece may contain further requests. What can
 # only be the rest of a body of known length is one piece: each piece costs three microseconds.
 WAITING = 16
-PIECE = 2048
+PIECE = 4096
 
 # Chunks and headers that are read of a connection in one turn of the loop, with those of one more piece at most. Each
 # takes a microsecond, however few bytes it has, and uvloop reads up to 256 kB at once.
@@ -83,6 +83,8 @@ class Http(HttpToolsProtocol):
         self.refused, self.refusal = False, b""
         self.state = {**self.app_state, LOGGED: set[tuple[object, ...]](), KNOWN: self._is_known, LEAVES: self._tell}
         self.running: Cycle | None = None
+        self.cycle: Cycle = None  # type: ignore[assignment]
+        self.timeout_keep_alive_task: Timer | None = None  # type: ignore[assignment]
         self.unread = memoryview(b"")
         self.parts, self.next_turn = 0, False
         self.in_head, self.begun_here, self.head_bytes, self.line_bytes = True, False, 0, 0

@@ -92,12 +92,16 @@ class Link:
         room = self.loop.create_future()
         self._watch()
         self.answered = room
-        self.loop.add_writer(self.file, lambda: room.done() or room.set_result(None))
+        self.loop.add_writer(self.file, self._has_room, room)
         try:
             await room
         finally:
             self.loop.remove_writer(self.file)
             self.answered = None
+
+    def _has_room(self, room: asyncio.Future[None]) -> None:
+        if not room.done():
+            room.set_result(None)
 
     async def _result(self) -> pq.abc.PGresult:
         self._watch()

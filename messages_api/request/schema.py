@@ -66,13 +66,16 @@ FAST = "fast"
 
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
+# The beginning of the types of advisors.
+ADVISOR = "advisor_"
+
 # Tools that run in a provider's loop, by the beginning of their types.
 LOOPS = {
     "web_search_": "web_search",
     "web_fetch_": "web_fetch",
     "code_execution_": "code_execution",
     "tool_search_tool_": "tool_search",
-    "advisor_": "advisor",
+    ADVISOR: "advisor",
 }
 
 # Known members, and those of the objects that prices depend on.
@@ -197,13 +200,13 @@ def read(
     Args:
         steps: how much of its PDFs is read, if it is one of several requests in a body.
     """
-    check_names(said.members, KNOWN)
-    if "models" in said.members:
+    check_names(said.names, KNOWN)
+    if "models" in said.names:
         # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
         refuse("models: Not allowed here: name other models in fallbacks")
     for name in ("plugins", "web_search_options"):
         # Searches of OpenRouter and OpenAI: no report has their fee, and no limit bounds what they add to the prompt.
-        if name in said.members:
+        if name in said.names:
             refuse(f"{name}: Not allowed here: no budget covers what they cost")
     try:
         read = readers[counting].read(ascii_only(said.text))
@@ -223,14 +226,17 @@ def read(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
-    if any(str(tool.type).casefold().startswith(OPENROUTERS) for tool in read.tools or ()):
+    types = {tool.type.casefold() for tool in read.tools or () if tool.type is not None}
+    if any(each.startswith(OPENROUTERS) for each in types):
         refuse("tools: Those of OpenRouter are not allowed here: no budget covers what they cost")
     for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
         if PLUGIN.search(name):
             refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
         if PRESET in name.casefold():
             refuse("model: `@preset/` is not allowed here: it may choose a model that the key may not use")
-    return in_short(read, "5m" if counting else asked_for(read), contents(said, steps or pdf.Steps()))
+    found = contents(said, steps or pdf.Steps(), advised=any(each.startswith(ADVISOR) for each in types))
+    # Without a mark, nothing is asked for; looking for marks takes a pass over all blocks.
+    return in_short(read, asked_for(read) if found.writes and not counting else "5m", found)
 
 
 def tools_in_turns(said: Plain) -> list[Tool]:
