@@ -7,9 +7,7 @@ import asyncio
 import gc
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from email.utils import formatdate
 from types import FrameType
 from typing import Any
 
@@ -62,33 +60,11 @@ class WebServer(uvicorn.Server):
             task.cancel()
 
 
-def dated(application: Application) -> Application:
-    """Add a `date` header to answers that have none. An upstream's relayed `date` is kept."""
-    now, value = 0, b""
-
-    async def with_date(scope: Message, receive: Receive, send: Send) -> None:
-        async def send_dated(message: Message) -> None:
-            nonlocal now, value
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                if b"date" not in [name.lower() for name, _ in headers]:
-                    second = int(time.time())
-                    if second != now:
-                        now, value = second, formatdate(second, usegmt=True).encode()
-                    headers.append((b"date", value))
-                    message = {**message, "headers": headers}
-            await send(message)
-
-        await application(scope, receive, send_dated if scope["type"] == "http" else send)
-
-    return with_date
-
-
 def load() -> Application:
-    """The project's ASGI application, with `date` headers."""
+    """The project's ASGI application."""
     from gateway_project import asgi
 
-    return dated(asgi.application)
+    return asgi.application
 
 
 def serve(listener: socket.socket, ready: int | None = None) -> None:

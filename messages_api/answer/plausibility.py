@@ -7,8 +7,11 @@ The bounds are wide, so that they never reject a count that a model can reach.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace as changed
 
 from messages_api.answer.metering import Iteration, Reading
 from messages_api.request.schema import MessagesRequest
@@ -39,8 +42,7 @@ class Implausible(ValueError):
     """A provider's report can't be true."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """The bounds for one request.
 
     Attributes:
@@ -116,11 +118,13 @@ class Bounds:
 def within_output(steps: list[Iteration]) -> list[Iteration]:
     """The steps, with their thinking limited to their output, of which it is a part. A provider may report the thinking
     of all steps with one of them, so this applies only if the sum is too high."""
+    if len(steps) == 1 and steps[0].counts.thinking_tokens <= steps[0].counts.output_tokens:  # the usual case
+        return steps
     written = sum(step.counts.output_tokens for step in steps)
     if sum(step.counts.thinking_tokens for step in steps) <= written:
         return steps
     return [
-        replace(step, counts=replace(step.counts, thinking_tokens=min(step.counts.thinking_tokens, most)))
+        replace(step, counts=changed(step.counts, thinking_tokens=min(step.counts.thinking_tokens, most)))
         for step, most in ((step, step.counts.output_tokens) for step in steps)
     ]
 

@@ -26,21 +26,43 @@ NESTED_COUNTS = (*DURATIONS, "web_search_requests", "thinking_tokens")
 # Maximum number of members that are kept of a report, or of an object in it: a stream may send new ones without end.
 MEMBERS = 100
 
+# Members of a report that say more than counts: see `malformed`, and `Reading.countable`.
+REMARKS = ("iterations", "doubtful", "estimated")
+
 Pick = Callable[[object, object], object]
 
 
-def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches: int = 0) -> TokenCounts:
-    """Token counts of a usage object.
+def is_plain(report: dict[str, Any]) -> bool:
+    """Whether a report has nothing but counts, as nearly all have: then no value of it needs a closer look. A call asks
+    three times."""
+    for name in COUNTS:
+        value = report.get(name)
+        if value is not None and not (type(value) is int and 0 <= value < 1 << 53):
+            return False
+    for name in NESTED:
+        part = report.get(name)
+        if part is None:
+            continue
+        if type(part) is not dict:
+            return False
+        for value in part.values():
+            if value is not None and not (type(value) is int and 0 <= value < 1 << 53):
+                return False
+    return not any(map(report.__contains__, REMARKS))
+
+
+def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches: int = 0) -> tuple[TokenCounts, int]:
+    """Token counts of a usage object, and the cache writes in it that it assigns to neither five minutes nor an hour.
 
     Args:
-        hour_writes: cache writes beyond the reported split count as kept for an hour, not for five minutes.
+        hour_writes: these cache writes count as kept for an hour, not for five minutes.
     """
     five, hour = durations(mapping(usage.get(SPLIT)))
-    if max(five, hour) <= integer(usage.get("cache_creation_input_tokens")) < five + hour:
-        # The same writes under both durations: the dearer one counts.
-        five = integer(usage.get("cache_creation_input_tokens")) - hour
-    left = writes_beyond_split(usage)
-    return TokenCounts(
+    written = integer(usage.get("cache_creation_input_tokens"))
+    left = max(0, written - five - hour)
+    if max(five, hour) <= written < five + hour:
+        five = written - hour  # the same writes under both durations: the dearer one counts
+    found = TokenCounts(
         input_tokens=integer(usage.get("input_tokens")),
         output_tokens=integer(usage.get("output_tokens")),
         thinking_tokens=thinking,
@@ -49,12 +71,7 @@ def counts(usage: dict[str, Any], hour_writes: bool, thinking: int = 0, searches
         cache_creation_1h_input_tokens=hour + (left if hour_writes else 0),
         web_search_requests=searches,
     )
-
-
-def writes_beyond_split(usage: dict[str, Any]) -> int:
-    """The cache writes that a usage object assigns to neither five minutes nor an hour."""
-    assigned = sum(durations(mapping(usage.get(SPLIT))))
-    return max(0, integer(usage.get("cache_creation_input_tokens")) - assigned)
+    return found, left
 
 
 def overlaid(known: dict[str, Any], later: object) -> dict[str, Any]:
@@ -155,6 +172,8 @@ def malformed(usage: object) -> bool:
     """Whether a report has a value that isn't a count: a negative number, a fraction, a text. A translated report
     says so by its member `doubtful` (providers/openai)."""
     report = mapping(usage)
+    if is_plain(report):
+        return False
     entries = report.get("iterations")
     reports = [report, *map(mapping, entries)] if isinstance(entries, list) else [report]
     parts = [mapping(one.get(name)) for one in reports for name in NESTED if name in one]

@@ -159,7 +159,11 @@ def _priced(
 
 
 def _price(call: BilledCall, provider: str, model: str, at: datetime) -> ModelPrice:
-    return call.surroundings.prices.price(provider, call.target.sold_as(model), at, call.key) if model else call.price
+    if not model:
+        return call.price
+    target = call.target
+    sold = target.sold if model == target.model else target.sold_as(model)
+    return call.surroundings.prices.price(provider, sold, at, call.key)
 
 
 def _reckoning(call: BilledCall, cache_writes: CacheWrites) -> Reckoning:

@@ -58,6 +58,9 @@ FAST = "fast"
 
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
+# The beginning of the types of advisors.
+ADVISOR = "advisor_"
+
 # Tools that run in a provider's loop, by the beginning of their types; other vendors write no date.
 LOOPS = {
     "web_search": "web_search",
@@ -65,7 +68,7 @@ LOOPS = {
     "web_extract": "web_fetch",
     "code_execution_": "code_execution",
     "tool_search_tool_": "tool_search",
-    "advisor_": "advisor",
+    ADVISOR: "advisor",
 }
 # Tools that the client runs, and those of MCP servers, which have an allowance by themselves.
 # https://platform.claude.com/docs/agents-and-tools/tool-use/tool-reference (November 2026)
@@ -193,8 +196,8 @@ def read(
     Args:
         steps: how much of its PDFs is read, if it is one of several requests in a body.
     """
-    check_names(said.members, KNOWN)
-    resellers.check_members(said.members.keys() - KNOWN)
+    check_names(said.names, KNOWN)
+    resellers.check_members(set(said.names) - KNOWN)
     try:
         read = readers[counting].read(ascii_only(said.text))
         if added_later := tools_in_turns(said):
@@ -215,7 +218,10 @@ def read(
             check_thinking(read, betas)
     resellers.check_tools(read.tools or ())
     resellers.check_models((read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())))
-    return in_short(read, "5m" if counting else asked_for(read), contents(said, steps or pdf.Steps()))
+    advised = any(str(tool.type).casefold().startswith(ADVISOR) for tool in read.tools or ())
+    found = contents(said, steps or pdf.Steps(), advised=advised)
+    # Without a mark, nothing is asked for; looking for marks takes a pass over all blocks.
+    return in_short(read, asked_for(read) if found.writes and not counting else "5m", found)
 
 
 def tools_in_turns(said: Plain) -> list[Tool]:
