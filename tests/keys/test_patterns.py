@@ -54,7 +54,9 @@ def test_fast_mode_as_a_model_counts_for_budgets_of_the_model():
 
     def names(model):
         request = SimpleNamespace(model=model, extras=NO_EXTRAS)
-        shares = by_its_names(SimpleNamespace(target=SimpleNamespace(asked=model), request=request, model=model), held)
+        shares = by_its_names(
+            SimpleNamespace(target=SimpleNamespace(asked=model, model=model), request=request, model=model), held
+        )
         return {model} | {name for share in (shares or {}).values() for name in share.also}
 
     assert names("claude-opus-5-5-fast") == {"claude-opus-5-5-fast", "claude-opus-5-5"}
