@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10
 # How long a settlement waits for an admission to share its transaction.
 COMPANY_SECONDS = 0.003
-# The distance of groups (seconds, from begin to begin) while a group has as many admissions as `BUSY`. With fewer, the
-# next group begins at once, so that calls that come alone or in pairs don't wait.
+# The distance of groups (seconds, from begin to begin) after one with at least `BUSY` admissions. Calls that come alone
+# or in pairs don't wait.
 GATHER_SECONDS = 0.004
 BUSY = 4
 # How often a group is asked again because the counters that apply changed while it waited for its locks.
@@ -95,8 +95,7 @@ class Writer:
         self.connection: psycopg.AsyncConnection | None = None
         self.link: Link | None = None
         # When the last group began, and whether it had company.
-        self.last_began = 0.0
-        self.busy = False
+        self.last_began, self.busy = 0.0, False
         self.stopping = False
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -295,11 +294,8 @@ class Writer:
                 self.under_way = []
 
     async def _wait_for_company(self) -> None:
-        """Let more calls gather, if there are others: each transaction costs both sides as much as several calls.
-
-        Where many calls come at once, groups keep a distance. Settlements wait a moment for an admission; otherwise
-        they need a transaction of their own.
-        """
+        """Let more calls gather: groups keep a distance while many calls come at once, and settlements wait a moment for
+        an admission. Otherwise they need a transaction of their own."""
         if self.stopping:
             return
         if self.busy and (wait := self.last_began + GATHER_SECONDS - time.monotonic()) > 0:
