@@ -6,15 +6,11 @@ accepts calls as before, because a load balancer needs some seconds to notice.
 
 from __future__ import annotations
 
-_begun = False
+# Whether this process is about to stop. It is read for each answer.
+begun = False
 
 
 def begin() -> None:
     """From now on, this process is about to stop."""
-    global _begun
-    _begun = True
-
-
-def has_begun() -> bool:
-    """Whether this process is about to stop."""
-    return _begun
+    global begun
+    begun = True

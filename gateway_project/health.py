@@ -30,7 +30,7 @@ async def answer(scope: Any) -> Answer:
     role = parse_qs(scope["query_string"].decode("latin-1")).get("role", [_own_role()])[-1]
     if role not in readiness.ROLES:
         return _json(400, {"status": "unknown role", "roles": list(readiness.ROLES)})
-    if draining.has_begun():
+    if draining.begun:
         return _json(503, {"status": "draining", "role": role, "checks": []})
     found = await _kept.ask(role)
     return _json(200 if found.ready else 503, found.as_json())

@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from collections.abc import Callable
 from functools import cache
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway_project.http_cycle import Cycle
 from gateway_project.logs import LOGGED
+from keys.alarms import Timer
 from messages_api.server import cors
-from messages_api.server.known_callers import KNOWN
+from messages_api.server.known_callers import KNOWN, LEAVES
 
 # Limits of a request's head (request line and headers): bytes, lines, and seconds until it is complete. Until then, the
 # client is unauthenticated.
@@ -32,7 +36,7 @@ TOO_LARGE = 431, "request_too_large", "The request's headers are too large."
 # can't stop in the middle of its input, so it gets small pieces; the last piece may contain further requests. What can
 # only be the rest of a body of known length is one piece: each piece costs three microseconds.
 WAITING = 16
-PIECE = 2048
+PIECE = 4096
 
 # Chunks and headers that are read of a connection in one turn of the loop, with those of one more piece at most. Each
 # takes a microsecond, however few bytes it has, and uvloop reads up to 256 kB at once.
@@ -77,13 +81,15 @@ class Http(HttpToolsProtocol):
         self._is_stranger()
         self.flow: Flow = Flow(transport)
         self.refused, self.refusal = False, b""
-        self.logged = set[tuple[object, ...]]()
-        self.running: RequestResponseCycle | None = None
+        self.state = {**self.app_state, LOGGED: set[tuple[object, ...]](), KNOWN: self._is_known, LEAVES: self._tell}
+        self.running: Cycle | None = None
+        self.cycle: Cycle = None  # type: ignore[assignment]
+        self.timeout_keep_alive_task: Timer | None = None  # type: ignore[assignment]
         self.unread = memoryview(b"")
         self.parts, self.next_turn = 0, False
-        self.in_head, self.begun_here, self.head_bytes = True, False, 0
+        self.in_head, self.begun_here, self.head_bytes, self.line_bytes = True, False, 0, 0
         self.body_here, self.beside_body, self.body_left = False, 0, 0
-        self.deadline: asyncio.TimerHandle | None = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self.deadline: Timer | None = Timer(self.loop, HEAD_SECONDS, self._give_up)
         self.reader_check: asyncio.TimerHandle | None = None
 
     def _is_stranger(self) -> None:
@@ -106,11 +112,20 @@ class Http(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_watching()
         self._drop_queue()
+        super().connection_lost(error)
         # uvicorn tells only the last request about the disconnect; that one may still wait for its turn.
         if self.running is not None and not self.running.response_complete:
-            self.running.disconnected = True
-            self.running.message_event.set()
-        super().connection_lost(error)
+            self.running.disconnect()
+        self.state = {}  # it refers to this object
+
+    def _tell(self, gone: Callable[[], None]) -> None:
+        """Call a function if the client disconnects before it has the answer to the request that runs now."""
+        cycle = self.running
+        if cycle is None or cycle.disconnected:
+            self.loop.call_soon(gone)
+        else:
+            self.flow.resume_reading()
+            cycle.gone = gone
 
     def data_received(self, data: bytes) -> None:
         # Reading is paused while data is unread, so `unread` stays small.
@@ -123,7 +138,7 @@ class Http(HttpToolsProtocol):
         while self._has_work() and self.parts < PARTS:
             size = max(PIECE, self.body_left)
             piece, self.unread = self.unread[:size], self.unread[size:]
-            self._read(bytes(piece))
+            self._read(piece)
         if self.refused or self.transport.is_closing():
             self.unread = memoryview(b"")
         elif self.unread or self.pipeline:
@@ -153,12 +168,12 @@ class Http(HttpToolsProtocol):
         self.flow.held = False
         cycle = self.cycle
         # uvicorn itself resumes once the application has taken a long part of a body.
-        if cycle is None or cycle.response_complete or len(cycle.body) <= HIGH_WATER_LIMIT:
+        if cycle is None or cycle.response_complete or cycle.waiting <= HIGH_WATER_LIMIT:
             self.flow.resume_reading()
         if self.in_head and self.deadline is None and not self.refused:
             self._wait_for_head()
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, data: memoryview) -> None:
         self.begun_here = self.body_here = False
         self._feed(data)
         if self.refused:
@@ -168,7 +183,7 @@ class Http(HttpToolsProtocol):
             self._bound_rest(len(data))
             return
         # If the head began in this data, the data may start with the end of the request before it.
-        self.head_bytes = self._begun_in(data) if self.begun_here else self.head_bytes + len(data)
+        self.head_bytes = self._begun_in(bytes(data)) if self.begun_here else self.head_bytes + len(data)
         if self.head_bytes > HEAD_BYTES or len(self.headers or ()) > HEAD_LINES:
             self._refuse(*TOO_LARGE)
         elif self.deadline is None or self.begun_here:
@@ -183,16 +198,23 @@ class Http(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._is_stranger()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             self._drop_queue()
-        elif not self.pipeline:
+            return
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.timeout_keep_alive_task = Timer(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        if not self.pipeline:
             self._read_on()
             self._resume()
             if self.refused:
                 self._say_refusal()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.running = cycle
         self._is_stranger()
         super()._start_asgi_task(cycle, app)
@@ -226,15 +248,12 @@ class Http(HttpToolsProtocol):
     def _begun_in(self, data: bytes) -> int:
         """The size so far of an incomplete head that began in this data: complete lines, and the start of the next."""
         line_ends = data.rfind(b"\n") + 1
-        return len(data) - line_ends + (self._size_of_lines() if line_ends else 0)
-
-    def _size_of_lines(self) -> int:
-        return len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
+        return len(data) - line_ends + (len(self.url) + self.line_bytes if line_ends else 0)
 
     def on_message_begin(self) -> None:
-        self.in_head, self.begun_here, self.body_left = True, True, 0
+        self.in_head, self.begun_here, self.body_left, self.line_bytes = True, True, 0, 0
         super().on_message_begin()
-        self.scope["state"] |= {LOGGED: self.logged, KNOWN: self._is_known}
+        self.scope["state"] = self.state.copy()
 
     def on_headers_complete(self) -> None:
         self.in_head = False
@@ -243,21 +262,54 @@ class Http(HttpToolsProtocol):
         if fault := self._fault_of_head():
             self._refuse(*fault)
         else:
-            # The parser has checked the length.
-            self.body_left = next((int(value) for name, value in self.headers if name == b"content-length"), 0)
-            super().on_headers_complete()
+            self._begin_answer()
+
+    def _begin_answer(self) -> None:
+        """Begin to answer a request whose head is complete, or queue it: uvicorn's own, for our cycle."""
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            expects_100=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def _fault_of_head(self) -> tuple[int, str, str] | None:
-        """The fault of a head that parses but isn't acceptable: status, type and message of the error."""
-        if len(self.headers) > HEAD_LINES or self._size_of_lines() > HEAD_BYTES:
+        """The fault of a head that parses but isn't acceptable: status, type and message of the error. The length of
+        the body is noted."""
+        if len(self.headers) > HEAD_LINES or len(self.url) + self.line_bytes > HEAD_BYTES:
             return TOO_LARGE
         if self.parser.get_method() == b"CONNECT":
             return 405, "invalid_request_error", "CONNECT is not supported."
-        names = [name for name, _ in self.headers]
-        if names.count(b"host") != 1 and (b"host" in names or self.parser.get_http_version() == "1.1"):
+        hosts, encodings = 0, []
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length" and not self.body_left:
+                self.body_left = int(value)  # the parser has checked it
+            elif name == b"transfer-encoding":
+                encodings.append(value.strip().lower())
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
             return 400, "invalid_request_error", "host: The request must have this header exactly once."
-        encodings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if encodings not in ([], [b"chunked"]):
+        if encodings and encodings != [b"chunked"]:
             return 501, "invalid_request_error", "transfer-encoding: Only chunked is supported."
         return None
 
@@ -265,14 +317,21 @@ class Http(HttpToolsProtocol):
         self.parts += 1
         # Trailers come when the request is already being answered by its headers: they are none.
         if self.in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            self.line_bytes += len(name) + len(value) + 4
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
         self.parts += 1
         self.body_here = True
         self.body_left = max(0, self.body_left - len(body))
-        if not self.refused:
-            super().on_body(body)
+        cycle = self.cycle
+        if not (self.refused or cycle.response_complete):
+            cycle.add(body)
+            if cycle.waiting > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
 
     def _stop_waiting(self) -> None:
         if self.deadline is not None:
@@ -282,7 +341,7 @@ class Http(HttpToolsProtocol):
     def _wait_for_head(self) -> None:
         if not self.transport.is_closing():
             self._stop_waiting()
-            self.deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self.deadline = Timer(self.loop, HEAD_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
         self.deadline = None
@@ -317,9 +376,8 @@ class Http(HttpToolsProtocol):
             return []
         return [*cors.allowance(self.origins, dict(self.headers).get(b"origin")), cors.VARY]
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, rest: memoryview) -> None:
         self._unset_keepalive_if_required()
-        rest = memoryview(data)
         try:
             # A loop rather than recursion: each turn handles one of several pipelined requests that offer an upgrade.
             while (offered := self._parse(rest)) is not None and not self.refused:

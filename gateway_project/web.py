@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from email.utils import formatdate
 from types import FrameType
 from typing import Any
 
@@ -64,7 +63,7 @@ class WebServer(uvicorn.Server):
             os.close(self.ready)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if draining.has_begun():
+        if draining.begun:
             if self.loop:
                 self.loop.call_soon_threadsafe(self.cut_open_calls)
             self.should_exit = True
@@ -111,36 +110,11 @@ class WebServer(uvicorn.Server):
             task.cancel()
 
 
-def dated(application: Application) -> Application:
-    """Add a `date` header to answers that have none; an upstream's relayed `date` is kept. Before the process stops,
-    have answers close their connection."""
-    now, value = 0, b""
-
-    async def with_date(scope: Message, receive: Receive, send: Send) -> None:
-        async def send_dated(message: Message) -> None:
-            nonlocal now, value
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                if b"date" not in [name.lower() for name, _ in headers]:
-                    second = int(time.time())
-                    if second != now:
-                        now, value = second, formatdate(second, usegmt=True).encode()
-                    headers.append((b"date", value))
-                    message = {**message, "headers": headers}
-                if draining.has_begun():
-                    message = {**message, "headers": [*headers, (b"connection", b"close")]}
-            await send(message)
-
-        await application(scope, receive, send_dated if scope["type"] == "http" else send)
-
-    return with_date
-
-
 def load() -> Application:
-    """The project's ASGI application, with `date` headers."""
+    """The project's ASGI application."""
     from gateway_project import asgi
 
-    return dated(asgi.application)
+    return asgi.application
 
 
 def serve(listener: socket.socket, ready: int | None = None) -> None:

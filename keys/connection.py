@@ -65,7 +65,7 @@ async def connect(application: str) -> psycopg.AsyncConnection:
         psycopg.OperationalError: the database can't be reached within five seconds.
     """
     return await psycopg.AsyncConnection.connect(
-        **parameters(OPTIONS), autocommit=True, application_name=application, connect_timeout=5
+        **parameters(OPTIONS), autocommit=True, application_name=application, connect_timeout=5, client_encoding="utf8"
     )
 
 

@@ -23,6 +23,10 @@ LENGTH = PREFIX_LENGTH + RANDOM_LENGTH + CHECKSUM_LENGTH
 PREFIXES = {CredentialKind.VIRTUAL_KEY: "sk-bf-", CredentialKind.GATEWAY_TOKEN: "gt-bf-"}
 OURS = tuple(PREFIXES.values())
 
+# The value of each byte as a digit of a checksum.
+NO_DIGIT = 0xFF
+DIGITS = bytes(ALPHABET.index(chr(byte)) if chr(byte) in ALPHABET else NO_DIGIT for byte in range(256))
+
 
 def make(kind: CredentialKind) -> str:
     """Create a credential of this kind in plain text. Show it once, and store only its digest."""
@@ -51,12 +55,18 @@ def is_ours(text: str) -> bool:
 
 def is_intact(text: str, prefixes: tuple[str, ...] = OURS) -> bool:
     """Whether a text has one of these prefixes, and the length and checksum of a credential of this gateway."""
-    return (
-        len(text) == LENGTH
-        and text.startswith(prefixes)
-        and text.isascii()
-        and checksum(text[:-CHECKSUM_LENGTH]) == text[-CHECKSUM_LENGTH:]
-    )
+    return len(text) == LENGTH and text.startswith(prefixes) and text.isascii() and has_checksum(text.encode())
+
+
+def has_checksum(text: bytes) -> bool:
+    """Whether a text of the right length ends with its checksum. This is asked for every call, so the checksum is read,
+    not made: that takes a third of the time.
+    """
+    digits = text[-CHECKSUM_LENGTH:].translate(DIGITS)
+    value = 0
+    for digit in digits:
+        value = value * len(ALPHABET) + digit
+    return NO_DIGIT not in digits and value == zlib.crc32(text[:-CHECKSUM_LENGTH])
 
 
 def digest(text: str, pepper: bytes) -> bytes:

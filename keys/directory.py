@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 from keys import credentials, keyring, model_names, patterns, provider_kinds
@@ -157,10 +159,15 @@ def have_common_models(provider_keys: Sequence[KnownProviderKey]) -> bool:
 
 
 class Directory:
-    """The cache of virtual keys, by the digest of their credential. It drops the least recently used entries first."""
+    """The cache of virtual keys, by a digest of their credential. It drops the least recently used entries first.
+
+    In memory, a credential has a digest of its own, under a key that only this process knows. The stored digest is an
+    HMAC, which takes OpenSSL ten times as long, and is only made for a query.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self.secret = os.urandom(32)
         self.known: OrderedDict[bytes, KnownKey] = OrderedDict()
         self.hidden: KnownKey | None = None
         self.reading_hidden = asyncio.Lock()
@@ -172,7 +179,10 @@ class Directory:
         self.aliases: dict[str, str] = {}
         # The hosts of base URLs that predate the checks of addresses (keys/destinations.py).
         self.kept_hosts: frozenset[str] = frozenset()
-        self.peppers = [pepper.key for pepper in keyring.peppers()]
+
+    def digest(self, secret: str) -> bytes:
+        """The digest of a credential in this process's memory."""
+        return blake2b(secret.encode(), key=self.secret, digest_size=32).digest()
 
     async def find(self, secret: str) -> KnownKey | None:
         """The virtual key of a credential, or None if there is no such credential.
@@ -180,12 +190,11 @@ class Directory:
         Raises:
             psycopg.Error: the credential is not cached, and the database is unavailable.
         """
-        for pepper in self.peppers:
-            digest = credentials.digest(secret, pepper)
-            key = self.known.get(digest)
-            if key is not None:
-                self.known.move_to_end(digest)
-                return key
+        digest = self.digest(secret)
+        key = self.known.get(digest)
+        if key is not None:
+            self.known.move_to_end(digest)
+            return key
         return await self.refresh(secret, than=None)
 
     async def refresh(self, secret: str, *, than: KnownKey | None) -> KnownKey | None:
@@ -197,10 +206,7 @@ class Directory:
         Raises:
             psycopg.Error: the database is unavailable.
         """
-        self.peppers = [pepper.key for pepper in keyring.peppers()]
-        digests = [credentials.digest(secret, pepper) for pepper in self.peppers]
-        # Cached under the newest pepper's digest, whichever pepper the row was stored under.
-        digest = digests[0]
+        digest = self.digest(secret)
         # A query that is already running may have missed the change that made `than` stale. A second one can't.
         for _ in range(2):
             known = self.known.get(digest)
@@ -209,25 +215,25 @@ class Directory:
             if self._was_unknown(digest):
                 return None
             others = self.reading.get(digest)
-            key = await asyncio.shield(others or self._start_reading(digest, digests))
+            key = await asyncio.shield(others or self._start_reading(digest, secret))
             if others is None or key is None or is_newer(key, than):
                 break
         return key
 
-    def _start_reading(self, digest: bytes, digests: list[bytes]) -> asyncio.Task[KnownKey | None]:
+    def _start_reading(self, digest: bytes, secret: str) -> asyncio.Task[KnownKey | None]:
         def done(task: asyncio.Task[KnownKey | None]) -> None:
             del self.reading[digest]
             if not task.cancelled():
                 task.exception()  # the calls that wait get it; without this, asyncio logs it
 
-        task = self.reading[digest] = asyncio.get_running_loop().create_task(self._read(digest, digests))
+        task = self.reading[digest] = asyncio.get_running_loop().create_task(self._read(digest, secret))
         task.add_done_callback(done)
         return task
 
-    async def _read(self, digest: bytes, digests: list[bytes]) -> KnownKey | None:
+    async def _read(self, digest: bytes, secret: str) -> KnownKey | None:
+        digests = [credentials.digest(secret, pepper.key) for pepper in keyring.peppers()]
         rows = await self.reader.fetch(FIND + "c.digest = ANY(%s)", [digests])
-        for each in digests:
-            self.known.pop(each, None)
+        self.known.pop(digest, None)
         if not rows:
             if len(self.unknown) < CAPACITY:
                 self.unknown.add(digest)

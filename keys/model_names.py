@@ -32,6 +32,7 @@ DATED = re.compile(r"-[0-9]{8}\Z")
 VERSION_FIRST = re.compile(r"^claude-([0-9]{1,2})((?:-[0-9]{1,2})?)-([a-z]+)(?=-|\Z)")
 FAMILY_FIRST = re.compile(r"^claude-([a-z]+)-([0-9]{1,2})((?:-[0-9]{1,2})?)(?=-|\Z)")
 PUNCTUATION = str.maketrans(".@", "--")
+FAST = re.compile(r"[-_.:]fast(?![a-z0-9])", re.IGNORECASE)
 
 
 def fold(name: str) -> str:
@@ -73,6 +74,18 @@ def names(meant: str) -> tuple[str, ...]:
     claude = own.startswith("claude-")
     other = FAMILY_FIRST.sub(r"claude-\2\3-\1", own) if claude else own.partition(":")[0]
     return tuple(dict.fromkeys((meant, own, path + slash + other, other)))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def is_fast(name: str) -> bool:
+    """Whether a name stands for a Claude model in fast mode, which some sellers have as a model of its own:
+    `claude-opus-5-5-fast`."""
+    return "claude" in fold(name) and FAST.search(name) is not None
+
+
+def without_fast(name: str) -> str:
+    """The name of the model that has fast mode under this name."""
+    return FAST.sub("", name)
 
 
 def own_name(meant: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from django.core.exceptions import ValidationError
@@ -12,6 +12,13 @@ from keys import model_names
 from keys.model_names import fold
 
 PATTERN = re.compile(r"[A-Za-z0-9._:/@*+\[\]\-]{1,200}")
+# Names by which sellers choose a model themselves: OpenRouter, Azure and others.
+# https://openrouter.ai/docs/guides/routing/routers/auto-router,
+# https://learn.microsoft.com/azure/foundry/openai/concepts/model-router (November 2026)
+CHOSEN = re.compile(
+    r"(?:^|/)(?:openrouter/(?:auto|free|fusion|pareto|bodybuilder)|auto|switchpoint/router|model-router)(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 def check(pattern: str) -> None:
@@ -103,9 +110,19 @@ def as_regex(pattern: str) -> str:
 def allows(allowed: Iterable[str], denied: Iterable[str], *names: str) -> bool:
     """Whether these lists let a model through. An empty allow-list allows all; a denied name beats an allowed one."""
     allowed, denied = tuple(allowed), tuple(denied)
-    return (not allowed or any(matches(allowed, name) for name in names)) and not any(
-        catch(denied, name) for name in names
+    return (not allowed or any(matches(allowed, name) for name in names)) and not (
+        denied and any(is_denied(allowed, denied, name) for name in names)
     )
+
+
+def is_denied(allowed: Collection[str], denied: Collection[str], name: str) -> bool:
+    """Whether a list of denied models has the model that this name means: also as a model in fast mode, or as one that
+    a seller chooses, which may be any model, unless this choice is allowed by its name."""
+    if catch(denied, name):
+        return True
+    if model_names.is_fast(name):
+        return catch(denied, model_names.without_fast(name))
+    return CHOSEN.search(name) is not None and not any(fold(name) == fold(each) for each in allowed)
 
 
 def alike(one: Iterable[str], other: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from keys.errors import Unusable
-from keys.model_names import fold
+from keys.model_names import fold, is_fast
 
 
 class ProviderKind:
@@ -103,8 +103,11 @@ class ProviderKind:
     def sold_as(cls, region: str, asked: str, answered: str) -> str:
         """The name under which a call is priced: the model that answered or, without one, the model asked for.
 
-        A kind whose prices depend on more, such as the region, adds it to the name.
+        A kind whose prices depend on more, such as the region, adds it to the name. If the seller has fast mode as a
+        model of its own, an answer may name the model without it.
         """
+        if answered and is_fast(asked) and not is_fast(answered) and "claude" in fold(answered):
+            return f"{answered}-fast"
         return answered or asked
 
     @classmethod

@@ -19,13 +19,14 @@ from psycopg import errors
 from keys.connection import patience
 from usage import functions
 from usage.arbitration import Admission, Passed, Settlement, Verdict
+from usage.link import Link
 from usage.tokens import TOKENS_PER_SECOND
 
 # Maximum number of members of a group: this bounds the length of a transaction.
 GROUP = 256
 GROUP_SECONDS = 15
 ADMIT_LATE = "SELECT usage_admit_late(%s, %s::jsonb)"
-ASK = "SELECT id, verdict, detail FROM usage_group(%s, %s, %s::jsonb, %s::uuid[], %s::jsonb)"
+ASK = "SELECT id, verdict, detail FROM usage_group($1::uuid, $2::bigint, $3::jsonb, $4::uuid[], $5::jsonb)"
 REGISTER = """
 WITH process AS (
     INSERT INTO usage_process (id, host, pid, arbiter) VALUES (%(id)s, %(host)s, %(pid)s, %(arbiter)s))
@@ -47,6 +48,9 @@ PASSING = (
     errors.DeadlockDetected,
     errors.SerializationFailure,
 )
+
+
+encode = msgspec.json.Encoder().encode
 
 
 class Replaced(Exception):
@@ -125,9 +129,7 @@ async def leave(connection: psycopg.AsyncConnection, process: UUID) -> None:
     await connection.execute(LEAVE, {"id": process})
 
 
-async def ask(
-    connection: psycopg.AsyncConnection, process: UUID, fence: int, group: Group, *, again: bool
-) -> dict[UUID, Verdict]:
+async def ask(link: Link, process: UUID, fence: int, group: Group, *, again: bool) -> dict[UUID, Verdict]:
     """The arbiter's verdicts on the members of a group, by call.
 
     Args:
@@ -140,23 +142,22 @@ async def ask(
     if again:
         # If an earlier attempt was committed, its holds are released first.
         releases = [*releases, *(waiting.admission.id for waiting in group.admissions)]
-    values = [
-        process,
-        fence,
-        msgspec.json.encode(group.settlements).decode() if group.settlements else None,
-        releases or None,
-        msgspec.json.encode([waiting.admission for waiting in group.admissions]).decode() if group.admissions else None,
-    ]
+    values = (
+        str(process).encode(),
+        b"%d" % fence,
+        encode(group.settlements) if group.settlements else None,
+        f"{{{','.join(map(str, releases))}}}".encode() if releases else None,
+        encode([waiting.admission for waiting in group.admissions]) if group.admissions else None,
+    )
     try:
-        with patience(connection, GROUP_SECONDS):
-            cursor = await connection.execute(ASK, values, prepare=True)
-            return {call: Verdict(word, details) for call, word, details in await cursor.fetchall()}
+        rows = await link.run(values, GROUP_SECONDS)
     except psycopg.Error as error:
         if error.sqlstate == "BF001":
             raise Replaced from None
         if error.sqlstate == "BF002":
             raise Moved from None
         raise
+    return {UUID((call or b"").decode()): Verdict((word or b"").decode(), details) for call, word, details in rows}
 
 
 async def admit_late(connection: psycopg.AsyncConnection, process: UUID, calls: list[Passed]) -> None:

@@ -29,7 +29,7 @@ class Verdict(str):
     __slots__ = ("details",)
     details: Any
 
-    def __new__(cls, word: str, details: str | None = None) -> Verdict:
+    def __new__(cls, word: str, details: str | bytes | None = None) -> Verdict:
         verdict = super().__new__(cls, word)
         verdict.details = None if details is None else msgspec.json.decode(details)
         return verdict

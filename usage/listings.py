@@ -39,6 +39,9 @@ SEARCHING = (
     (re.compile(r"deep-research"), Decimal(2)),
     (re.compile(r"gpt-4[a-z0-9.-]*-search"), Decimal("0.035")),
     (re.compile(r"(?:^|/)sonar(?![a-z])|-search-(?:api|preview)"), Decimal("0.014")),
+    # Groq's, with up to ten tools a request, of which the dearest costs 8 USD for a thousand uses.
+    # https://console.groq.com/docs/compound/systems (November 2026)
+    (re.compile(r"(?:^|/)compound(?:-beta)?(?:-mini)?$"), Decimal("0.08")),
 )
 
 CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
@@ -89,13 +92,20 @@ class Listing:
             residency=has_residency(provider, model),
             tier_rates=provider_kinds.find(provider).tier_rates,
             window=0 if self.similar else window_of(self.model),
-            flat=fee_of(self.model, standard),
+            flat=self.fee(standard, model),
             # Claude writes to a cache only what a request marks.
             writes=base.cache_write_5m > base.input
             and standard.cache_write_mtok is not None
             and not CLAUDE_VERSION.search(model_names.identity(self.model.id)),
         )
         return replace(price, served=tuple(self.served(at, price))) if price.tier_rates else price
+
+    def fee(self, price: types.ModelPrice, called: str) -> Decimal:
+        """USD for each request besides its tokens: what the catalogue says, or that of the model as it is called, which
+        may be a name of its own in this entry (`gpt-4o-mini-search-preview` in gpt-4o-mini's)."""
+        if isinstance(price.requests_kcount, Decimal):
+            return price.requests_kcount.scaleb(-3)
+        return fee_of(self.model.id) or fee_of(called)
 
     def served(self, at: datetime, price: ModelPrice) -> Iterator[tuple[str, ModelPrice]]:
         """The prices of service tiers that the catalogue has for this time; batches are such a tier."""
@@ -123,11 +133,9 @@ def window_of(model: types.ModelInfo) -> int:
     return LONG_WINDOW if LONG.search(model.id) else model.context_window or 0
 
 
-def fee_of(model: types.ModelInfo, price: types.ModelPrice) -> Decimal:
-    """USD for each request besides its tokens: what the catalogue says, else that of models that always search."""
-    if isinstance(price.requests_kcount, Decimal):
-        return price.requests_kcount.scaleb(-3)
-    name = model_names.fold(model.id)
+def fee_of(name: str) -> Decimal:
+    """USD for each request besides its tokens, by the model's name: that of models that always search."""
+    name = model_names.fold(name)
     return next((usd for named, usd in SEARCHING if named.search(name)), Decimal(0))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 
 from keys import provider_kinds
+from keys.model_names import is_fast, without_fast
 from usage.listings import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
@@ -25,6 +26,7 @@ from usage.listings import (
     change_moments,
     contained,
     current_models,
+    fee_of,
     find_listing,
     generation,
     has_residency,
@@ -102,6 +104,7 @@ class UnpricedPolicy:
             web_search=WEB_SEARCH,
             version=f"unpriced {self.input}/{self.output}",
             flag="unpriced",
+            flat=fee_of(model),
             residency=has_residency(provider, model),
             tier_rates=provider_kinds.find(provider).tier_rates,
         )
@@ -202,16 +205,21 @@ class PriceBook:
         own_name = provider_kinds.find(provider).called(model)
         rows = tuple(row for row in self.rows if row.is_for(scope) and row.fits(provider, own_name))
         listing = find_listing(provider, model)
+        fast = is_fast(model) and not (listing and is_listed(provider, model, listing))
+        base = without_fast(model) if fast else model
+        if fast:
+            listing = find_listing(provider, base)
         moments = [moment for row in rows for moment in (row.valid_from, row.valid_to) if moment is not None]
         moments += change_moments(listing.model, at) if listing else []
         in_force = [row for row in rows if row.in_force(at)]
         cost_row = next((row for row in in_force if row.sets == COST), None)
         charge_row = next((row for row in in_force if row.sets == CHARGE), None)
-        listed = listing.price(provider, model, at) if listing else None
+        listed = listing.price(provider, base, at) if listing else None
         if cost_row is not None and cost_row.is_whole:
             price = cost_row.applied(listed or bare(cost_row, provider, model))
         else:
             price = listed or self.policy.price(provider, model)
+            price = price.always_fast() if fast else price
             if price.flag and not (listing and is_listed(provider, model, listing)):
                 for each in contained(provider, model, listing):
                     if (priced := each.price(provider, model, at)) is not None:

@@ -188,6 +188,15 @@ class ModelPrice(Rates):
         price = replace(self, **raised, tiers=tiers, web_search=search, fast=fast, served=(), version=version)
         return replace(price, flat=flat, writes=self.writes or other.writes)
 
+    def always_fast(self) -> ModelPrice:
+        """The price of this model where it always answers in fast mode."""
+        fast = self.fast or self.times(FAST)
+        rates = {name: getattr(fast, name) for name in RATES}
+        tiers = () if self.fast else tuple((start, rates.times(FAST)) for start, rates in self.tiers)
+        return replace(
+            self, **rates, tiers=tiers, fast=fast, version=f"{self.version}, fast"[:100], flag=self.flag or "similar"
+        )
+
     @property
     def dearest_tier(self) -> str:
         """The most expensive listed tier; empty for the standard one."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import msgspec
 
 # The highest output rate of a model, in tokens per second. Estimates of interrupted calls assume it.
 TOKENS_PER_SECOND = 100
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
+# A struct, because each call makes several: a frozen dataclass takes ten times as long.
+class TokenCounts(msgspec.Struct, frozen=True, gc=False):
     """The counts of a call or of one iteration. Output includes thinking; the other categories don't overlap."""
 
     input_tokens: int = 0
@@ -42,4 +42,4 @@ class TokenCounts:
         )
 
 
-TOKEN_COLUMNS = tuple(field.name for field in fields(TokenCounts))
+TOKEN_COLUMNS = TokenCounts.__struct_fields__

@@ -28,6 +28,7 @@ import psycopg
 from keys.connection import connect
 from usage import functions, spool
 from usage.admission import (
+    ASK,
     GROUP,
     MEMBERS_FAULT,
     PASSING,
@@ -45,12 +46,17 @@ from usage.admission import (
 )
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Passed, Settlement, Verdict
 from usage.heartbeat import keep_alive
+from usage.link import Link
 from usage.request_ids import new_id
 
 logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 10
 # How long a settlement waits for an admission to share its transaction.
 COMPANY_SECONDS = 0.003
+# The distance of groups (seconds, from begin to begin) after one with at least `BUSY` admissions. Calls that come alone
+# or in pairs don't wait.
+GATHER_SECONDS = 0.004
+BUSY = 4
 # How often a group is asked again because the counters that apply changed while it waited for its locks.
 MOST_MOVES = 50
 
@@ -87,6 +93,9 @@ class Writer:
         self.registered = False
         self.fence = 0
         self.connection: psycopg.AsyncConnection | None = None
+        self.link: Link | None = None
+        # When the last group began, and whether it had company.
+        self.last_began, self.busy = 0.0, False
         self.stopping = False
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -188,7 +197,7 @@ class Writer:
                     await leave(self.connection, self.process)
             except (psycopg.Error, TimeoutError):
                 logger.warning("could not unregister this process; the reaper will")
-            await self.connection.close()
+            await self._disconnect()
 
     async def _connect(self) -> None:
         """Open a connection, and move the fence to it, so that no group of an older connection can be committed."""
@@ -206,7 +215,14 @@ class Writer:
         except BaseException:
             await connection.close()
             raise
-        self.connection = connection
+        self.connection, self.link = connection, Link(connection, ASK.encode())
+
+    async def _disconnect(self) -> None:
+        if self.link is not None:
+            self.link.close()
+        if self.connection is not None:
+            connection, self.connection, self.link = self.connection, None, None
+            await connection.close()
 
     async def _register(self, connection: psycopg.AsyncConnection) -> None:
         if self.registered:
@@ -217,9 +233,7 @@ class Writer:
 
     async def _reconnect(self) -> None:
         """Try until there is a connection. Meanwhile, waiting tasks get an error when their patience ends."""
-        if self.connection is not None:
-            connection, self.connection = self.connection, None
-            await connection.close()
+        await self._disconnect()
         delay = 0.05
         while True:
             try:
@@ -253,8 +267,7 @@ class Writer:
 
     async def _write_groups(self) -> None:
         while True:
-            if self.settlements and not self.admissions and not self.stopping:
-                await self._wait_for_company()
+            await self._wait_for_company()
             group = self._gather()
             if not len(group) and not self.late:
                 self.away = False  # nothing waits for the database
@@ -263,6 +276,7 @@ class Writer:
                 await self.wake.wait()
                 continue
             self.under_way = group.admissions
+            self.last_began, self.busy = time.monotonic(), len(group.admissions) >= BUSY
             try:
                 if self.late:
                     await self._admit_late()
@@ -280,13 +294,17 @@ class Writer:
                 self.under_way = []
 
     async def _wait_for_company(self) -> None:
-        """Wait a moment for an admission: settlements without one then need no transaction of their own."""
-        self.asked.clear()
-        try:
-            async with asyncio.timeout(COMPANY_SECONDS):
-                await self.asked.wait()
-        except TimeoutError:
-            pass
+        """Let more calls gather: groups keep a distance while many calls come at once, and settlements wait a moment
+        for an admission. Otherwise they need a transaction of their own."""
+        if self.stopping:
+            return
+        if self.busy and (wait := self.last_began + GATHER_SECONDS - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        elif self.settlements and not self.admissions:
+            self.asked.clear()
+            timer = asyncio.get_running_loop().call_later(COMPANY_SECONDS, self.asked.set)
+            await self.asked.wait()
+            timer.cancel()
 
     def _gather(self) -> Group:
         settlements = [self.settlements.popleft() for _ in range(min(len(self.settlements), GROUP))]
@@ -314,8 +332,8 @@ class Writer:
             if self.late:
                 await self._admit_late()
             try:
-                assert self.connection is not None
-                verdicts = await ask(self.connection, self.process, self.fence, group, again=again)
+                assert self.link is not None
+                verdicts = await ask(self.link, self.process, self.fence, group, again=again)
             except MEMBERS_FAULT as error:
                 await self._split(group, error, again=again)
                 return

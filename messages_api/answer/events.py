@@ -38,6 +38,7 @@ EVENT = Members(
     content_block=BLOCK,
     delta=Members(text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, **END),
 )
+NO_BEGINNING = b"\0"
 # After one of these events, a stream shows all that the model and its tools do.
 BEGUN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "message_stop")
 
@@ -58,6 +59,8 @@ class StreamMeter(StateMeter):
         self.counted = False
         self.thought = False
         self._rest = bytearray()
+        # What a delta of text begins with, up to its text, by the last one.
+        self._beginning = NO_BEGINNING
 
     @property
     def at_boundary(self) -> bool:
@@ -73,8 +76,16 @@ class StreamMeter(StateMeter):
         rest = self._rest
         if not rest and b"\r" not in chunk:  # the usual case: whole events, with Anthropic's line ends
             *events, last = chunk.split(b"\n\n")
+            seen = self.seen
             for event in events:
-                if event:
+                # Most events are text, and begin like the one before. Only their length matters, and only if the
+                # client disconnects. This is `Seen.note_text` without a call for each.
+                if self.reading.wrote and event.startswith(self._beginning):
+                    written = event.rfind(b'"') - len(self._beginning)
+                    seen.deltas += 1
+                    seen.size += written
+                    seen.hidden = seen.hidden and not written
+                elif event:
                     self._event(event)
             rest += last
             return
@@ -113,9 +124,9 @@ class StreamMeter(StateMeter):
         A delta of text is only counted. The start of a block of more than 64 kB isn't parsed either, unless it may name
         files. Every other event is parsed: `_message` reads what it says.
         """
-        # Most events are text. Only its length matters, and only if the client disconnects.
         if event.startswith(DELTA) and (head := DELTA_TEXT.search(event)) is not None:
             start = head.end()
+            self._beginning = event[:start]
             self.seen.note_text(event.rfind(b'"') - start)
             if not self.reading.wrote:
                 self.reading.wrote = event[start : start + 1] not in (b'"', b"")

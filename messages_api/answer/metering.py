@@ -18,7 +18,7 @@ from typing import Any
 
 from messages_api.answer.account_states import StateMeter, block_states, container_state, thread_state
 from messages_api.answer.seen import Seen
-from messages_api.answer.usage_reports import COUNTS, counts, malformed, overlaid, writes_beyond_split
+from messages_api.answer.usage_reports import COUNTS, counts, is_plain, malformed, overlaid
 from messages_api.json_text.lenient import integer, is_reported, mapping, text
 from messages_api.json_text.outline import Elements, Members, decode
 from usage.tokens import TokenCounts
@@ -130,15 +130,15 @@ class Reading:
         if not isinstance(listed, list) or not listed:
             # Each use of a provider's tool is a step that read the prompt once more.
             steps = 1 + searches + integer(server_tools.get("web_fetch_requests"))
-            used = counts(self.usage, hour_writes, thinking, searches)
-            return [Iteration("message", "", used, steps, self.refusal, writes_beyond_split(self.usage))]
+            used, left = counts(self.usage, hour_writes, thinking, searches)
+            return [Iteration("message", "", used, steps, self.refusal, left)]
         billed = []
         entries = [mapping(entry) for entry in listed[:ITERATIONS]]
         for entry, refusal in zip(entries, self.refusals(entries), strict=True):
             kind, model = text(entry.get("type")), text(entry.get("model"))
             own = integer(mapping(entry.get("output_tokens_details")).get("thinking_tokens"))
-            used = counts(entry, hour_writes, own)
-            billed.append(Iteration(kind, model, used, 1, refusal, writes_beyond_split(entry)))
+            used, left = counts(entry, hour_writes, own)
+            billed.append(Iteration(kind, model, used, 1, refusal, left))
         # Searches are reported for the call as a whole, and usually thinking too. They are added to the first step of
         # the conversation that wrote something.
         own_steps = [step for step in billed if step.kind in OWN_STEPS]
@@ -207,6 +207,8 @@ class Reading:
     def countable(self) -> bool:
         """Whether the usage can be billed as reported: it has input and output, every count is a number of tokens, and
         it isn't the gateway's own estimate for a provider that reported nothing (providers/openai)."""
+        if is_plain(self.usage):
+            return self.usage.get("input_tokens") is not None and self.usage.get("output_tokens") is not None
         entries = self.usage.get("iterations") or []
         return (
             "estimated" not in self.usage

@@ -7,8 +7,11 @@ The bounds are wide, so that they never reject a count that a model can reach.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace as changed
 
 from messages_api.answer.metering import Iteration, Reading
 from messages_api.request.schema import MessagesRequest
@@ -39,8 +42,7 @@ class Implausible(ValueError):
     """A provider's report can't be true."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """The bounds for one request.
 
     Attributes:
@@ -49,7 +51,7 @@ class Bounds:
         searches: how many searches the provider may make.
         kinds: the kinds of optional steps that the request asks for.
         advice: tokens of one step of an advisor.
-        fast: the request may be answered in fast mode.
+        fast: the request may be answered in fast mode; `fast_model`: its model is one in fast mode.
         batch: the request may be billed at Anthropic's batch prices.
         cost: USD; None: the bounds on the counts suffice.
     """
@@ -62,9 +64,12 @@ class Bounds:
     fast: bool
     batch: bool
     cost: Decimal | None = None
+    fast_model: bool = False
 
     def correct(self, reading: Reading) -> None:
         """Remove from a report what would price the call as something that the request didn't ask for."""
+        if self.fast_model:
+            reading.usage.pop("speed", None)
         for name, value, asked in (("speed", "fast", self.fast), ("service_tier", "batch", self.batch)):
             # A provider that has its own tiers may choose one by itself.
             if reading.usage.get(name) == value and not asked and "provider_service_tier" not in reading.usage:
@@ -113,17 +118,23 @@ class Bounds:
 def within_output(steps: list[Iteration]) -> list[Iteration]:
     """The steps, with their thinking limited to their output, of which it is a part. A provider may report the thinking
     of all steps with one of them, so this applies only if the sum is too high."""
+    if len(steps) == 1 and steps[0].counts.thinking_tokens <= steps[0].counts.output_tokens:  # the usual case
+        return steps
     written = sum(step.counts.output_tokens for step in steps)
     if sum(step.counts.thinking_tokens for step in steps) <= written:
         return steps
     return [
-        replace(step, counts=replace(step.counts, thinking_tokens=min(step.counts.thinking_tokens, most)))
+        replace(step, counts=changed(step.counts, thinking_tokens=min(step.counts.thinking_tokens, most)))
         for step, most in ((step, step.counts.output_tokens) for step in steps)
     ]
 
 
-def bounds(request: MessagesRequest) -> Bounds:
-    """The bounds for a request."""
+def bounds(request: MessagesRequest, *, fast: bool = False) -> Bounds:
+    """The bounds for a request.
+
+    Args:
+        fast: its model is one in fast mode, whose name has that price.
+    """
     extras = request.extras
     asked = request.max_tokens + request.thinking_budget
     allowed = sum(one.times or 0 for one in extras.uses)
@@ -140,6 +151,7 @@ def bounds(request: MessagesRequest) -> Bounds:
         kinds=frozenset(kind for kind, may_be in kinds.items() if may_be),
         advice=max((OUTPUTS * each + MORE_OUTPUT if each else MOST_OUTPUT for each in advice), default=MOST_OUTPUT),
         fast=extras.fast,
+        fast_model=fast,
         batch=False,
     )
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from msgspec.structs import replace as changed
+
 from keys import provider_kinds
 from messages_api.answer.metering import Iteration, Reading
 from messages_api.answer.plausibility import Bounds, within_output
@@ -240,7 +242,7 @@ class Reckoning:
         *before, last = steps
         counts = last.counts
         if not counts.prompt_tokens:
-            counts = replace(counts, input_tokens=self.input_tokens)
+            counts = changed(counts, input_tokens=self.input_tokens)
         output_tokens = max(counts.output_tokens, min(output_tokens, self.most_output))
         again = self._again(counts)
         found, began = 0, 0
@@ -248,7 +250,7 @@ class Reckoning:
             written = min(use.output, output_tokens)
             if use.kind == FALLBACK:
                 # The model that declined wrote the output up to here; the model in its place reads everything.
-                before.append(replace(last, counts=replace(counts, output_tokens=written - began)))
+                before.append(replace(last, counts=changed(counts, output_tokens=written - began)))
                 last = Iteration("fallback_message", use.model or self.dearest, TokenCounts())
                 counts, began = self._found(TokenCounts(input_tokens=again.prompt_tokens), found), written
                 continue
@@ -260,7 +262,7 @@ class Reckoning:
             counts = self._found(counts + again, found + written)
             counts += TokenCounts(web_search_requests=int(use.kind == "web_search"))
             last = replace(last, steps=last.steps + 1)
-        return [*before, replace(last, counts=replace(counts, output_tokens=output_tokens - began))]
+        return [*before, replace(last, counts=changed(counts, output_tokens=output_tokens - began))]
 
     def _again(self, counts: TokenCounts) -> TokenCounts:
         """The tokens of another reading of the prompt: cached parts are read from the cache. If the report has a

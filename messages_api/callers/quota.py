@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_UP, Decimal
+from functools import lru_cache
 from typing import Any, Protocol
 
 from keys.connection import Values
@@ -24,6 +26,9 @@ USEFUL_TOKENS = 100
 # https://docs.claude.com/en/api/rate-limits#response-headers
 HEADERS = {"rpm": b"requests", "input_tpm": b"input-tokens", "output_tpm": b"output-tokens"}
 
+
+# A fraction of a second that isn't zero, in UTC.
+UTC_FRACTION = re.compile(r"\.0*[1-9][0-9]*\+00:00")
 
 # Runs a query, and returns its rows.
 Fetch = Callable[[str, Values], Awaitable[list[tuple[Any, ...]]]]
@@ -162,6 +167,14 @@ def local(moment: str, zone: zoneinfo.ZoneInfo) -> str:
 
 def whole_second(moment: str) -> str:
     """A time in RFC 3339, UTC, rounded up."""
+    # In this form, all times of a second have the same result.
+    second, fraction = moment[:19], moment[19:]
+    return rounded_up(second + ".5Z" if UTC_FRACTION.fullmatch(fraction) else moment)
+
+
+# The limits of a process's calls are full again within the same few minutes.
+@lru_cache(maxsize=1000)
+def rounded_up(moment: str) -> str:
     exact = datetime.fromisoformat(moment).astimezone(UTC)
     rounded = exact.replace(microsecond=0) + timedelta(seconds=1 if exact.microsecond else 0)
     return rounded.replace(tzinfo=None).isoformat() + "Z"

@@ -63,16 +63,21 @@ class Prices:
                     self.price(provider, model, datetime.now(UTC), owner)
                 await asyncio.sleep(0)
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the catalogue's revision has changed since the prices were read."""
+        return self._revision != self.directory.catalogue_revision
+
     async def refresh(self) -> None:
         """Reload the deployment's own prices if the catalogue's revision has changed.
 
         Raises:
             GatewayError: 503, the database is unavailable.
         """
-        if self._revision != self.directory.catalogue_revision:
+        if self.is_stale:
             with asking:
                 async with self._reading:
-                    if self._revision != self.directory.catalogue_revision:
+                    if self.is_stale:
                         await self.read()
 
     async def read(self) -> None:

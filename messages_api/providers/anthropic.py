@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
 
 from keys.directory import KnownProviderKey
 from keys.errors import Unusable
@@ -114,7 +115,7 @@ class Anthropic(Provider):
     async def count(self, key: KnownProviderKey, timeouts: Timeouts) -> Answer:
         counting = counting_probe(key, SOME_MODEL, timeouts)
         if key.secret.startswith(OAUTH_PREFIX):
-            counting = replace(counting, headers=[*counting.headers, (headers.BETA, OAUTH_BETA)])
+            counting = msgspec.structs.replace(counting, headers=[*counting.headers, (headers.BETA, OAUTH_BETA)])
         return await self.send(counting)
 
     def answers_probe(self, body: bytes) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
+
+import msgspec
 
 from keys.directory import KnownProviderKey
 from keys.provider_kinds import ProviderKind, register
@@ -15,8 +16,7 @@ from messages_api.json_text.outline import decode
 from messages_api.upstream.client import Answer, Body, Headers, OnWrite, UpstreamClient
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """A call to a provider: the client's request with the provider's name of the model, the provider key, a callback
     for the moment when the first byte is sent, and the time-outs."""
 

@@ -29,7 +29,7 @@ from messages_api.json_text import byte_edits
 from messages_api.json_text.lenient import mapping
 from messages_api.json_text.outline import decode
 from messages_api.process import long_bodies
-from messages_api.providers import cloud_errors, paths, unsupported
+from messages_api.providers import attribution, cloud_errors, paths, unsupported
 from messages_api.providers.access_tokens import Token, TokenCache, TokenRefused, check_machine, http_client
 from messages_api.providers.anthropic import BILLED_REFUSALS
 from messages_api.providers.base import (
@@ -203,7 +203,8 @@ def made_over(body: bytes, betas: list[str], *, counts: bool) -> tuple[bytes, bo
     """
     members = byte_edits.members_of.decode(body)
     betas = unsupported.betas(Bedrock.name, unsupported.named_betas(betas, members))
-    if (taken := unsupported.without(Bedrock.name, body, betas)) is not body:
+    taken = attribution.without(unsupported.without(Bedrock.name, body, betas))
+    if taken is not body:
         body, members = taken, byte_edits.members_of.decode(taken)
     if counts:
         return counting(body, members, betas), False

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from keys.directory import KnownProviderKey
+from keys.model_names import is_fast
 from messages_api.answer import plausibility, settlement
 from messages_api.answer.metering import Iteration, Reading
 from messages_api.answer.plausibility import Bounds, Implausible
@@ -117,7 +118,8 @@ def estimate_output(attempt: Attempt, seen: int = 0, *, hidden: bool = True) -> 
 def _columns(call: BilledCall, reading: Reading, unseen_tokens: int | None) -> dict[str, Any]:
     cache_writes = settlement.kept_for(call.request.cache_writes, call.provider_key.provider)
     reported = reading.iterations(cache_writes != "5m")
-    columns = _priced(call, reported, reading, cache_writes, plausibility.bounds(call.request))
+    bounds = plausibility.bounds(call.request, fast=is_fast(call.model))
+    columns = _priced(call, reported, reading, cache_writes, bounds)
     if unseen_tokens is None:
         return columns
     least, least_owed = columns["cost"], settlement.owed(columns)
@@ -157,7 +159,11 @@ def _priced(
 
 
 def _price(call: BilledCall, provider: str, model: str, at: datetime) -> ModelPrice:
-    return call.surroundings.prices.price(provider, call.target.sold_as(model), at, call.key) if model else call.price
+    if not model:
+        return call.price
+    target = call.target
+    sold = target.sold if model == target.model else target.sold_as(model)
+    return call.surroundings.prices.price(provider, sold, at, call.key)
 
 
 def _reckoning(call: BilledCall, cache_writes: CacheWrites) -> Reckoning:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
 from keys import provider_kinds
+from keys.model_names import is_fast, without_fast
 from messages_api.process.prices import Prices
 from messages_api.relay.call import Call
 from messages_api.relay.journey import Journey
@@ -16,8 +18,7 @@ from usage.pricing import ModelPrice, Payer, current_models
 from usage.splits import PLACES
 
 
-@dataclass(frozen=True, slots=True)
-class CallHold:
+class CallHold(msgspec.Struct, frozen=True):
     """The hold of a call: the most USD for its owner; the likely tokens and USD of its input; the most output tokens.
 
     Attributes:
@@ -51,7 +52,8 @@ def reckon(call: Call) -> CallHold:
     extras, prices, provider_key = call.request.extras, call.surroundings.prices, call.provider_key
     others = other_prices(prices, provider_key.provider, extras, call.key, provider_key.region)
     # The journey's models include the call's own, whose price is known.
-    others += [other for model in call.journey.models() if (other := prices.now(*model, call.key)) is not price]
+    if len(call.journey.models) > 1:
+        others += [other for model in call.journey.models if (other := prices.now(*model, call.key)) is not price]
     allowances = call.surroundings.allowances
     ceiling = estimate.ceiling_cost(most, price, *others, allowances=allowances, extras=extras)
     factor = None
@@ -91,10 +93,10 @@ def other_prices(
 
 def models_of(journey: Journey, extras: estimates.Extras) -> set[tuple[str, str]]:
     """The models of which a call needs prices, each with its provider."""
-    models = journey.models()
+    models = journey.models
     if extras is not estimates.NO_EXTRAS:
         targets = {target.provider_key.provider: target for stage in journey.plan for target in stage}
-        models |= {
+        models = models | {
             (provider, target.provider_key.kind.sold_as(target.provider_key.region, "", model))
             for provider, target in targets.items()
             for model in meant_besides(extras)
@@ -142,7 +144,13 @@ def admission(call: Call, held: CallHold, labels: dict[str, str]) -> Admission:
 
 def by_its_names(call: Call, held: CallHold) -> dict[str, ModelShare] | None:
     """As `shares_of`, for the names of a call's model and of the further models that the request may mean."""
-    others = (call.target.asked or call.request.model, *meant_besides(call.request.extras))
+    target, extras = call.target, call.request.extras
+    usual = extras is estimates.NO_EXTRAS and target.model == call.request.model == (target.asked or target.model)
+    if usual and not is_fast(target.model):
+        return None
+    others = [target.asked or call.request.model, *meant_besides(extras)]
+    if is_fast(call.model):
+        others.append(without_fast(call.model))
     return shares_of(call.model, call.request.model, others, held)
 
 

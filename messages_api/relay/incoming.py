@@ -64,16 +64,12 @@ class Incoming:
     file_tokens: Mapping[str, int] = field(default_factory=dict)
     members: MemberPlaces | None = None
     cuts: list[Edit] | None = None
+    # Of the caller, at hand because each step needs them.
+    http: ApiRequest = field(init=False)
+    runtime: Runtime = field(init=False)
 
-    @property
-    def http(self) -> ApiRequest:
-        """The HTTP request."""
-        return self.caller.http
-
-    @property
-    def runtime(self) -> Runtime:
-        """The runtime of the process."""
-        return self.caller.runtime
+    def __post_init__(self) -> None:
+        self.http, self.runtime = self.caller.http, self.caller.runtime
 
     @property
     def relayed(self) -> bool:
@@ -86,7 +82,7 @@ class Incoming:
             return estimates.NOTHING
         asked = self.messages
         others = {target.model for targets in plan for target in targets} - {asked.model, ""}
-        planned = [own_name(identity(model)) for model in others]
+        planned = [own_name(identity(model)) for model in others] if others else ()
         found = estimates.estimate(asked.contents, asked.model, asked.added, asked.extras, others=planned)
         return found.with_files(self.file_tokens)
 

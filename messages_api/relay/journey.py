@@ -8,6 +8,7 @@ import asyncio
 import math
 import random
 import time
+from functools import cached_property
 from typing import NamedTuple
 
 from keys.cooldowns import Cooldowns, KnownCooldown
@@ -74,11 +75,10 @@ class Journey:
         self.out: set[Target] = set()
         self.insists = not tries
 
+    @cached_property
     def models(self) -> set[tuple[str, str]]:
         """The models that may answer: each with its provider, by the provider's name of the model."""
-        return {
-            (target.provider_key.provider, target.sold_as()) for stage in self.plan for target in stage if target.model
-        }
+        return {(target.provider_key.provider, target.sold) for stage in self.plan for target in stage if target.model}
 
     def may_leave(self, target: Target) -> bool:
         """Whether an attempt at another target may follow one at this target."""

@@ -36,6 +36,11 @@ class Target:
     provider_key: KnownProviderKey
     model: str = ""
     asked: str = field(default="", compare=False)
+    # The name under which the model has a price at this target, if no other model answers in its place.
+    sold: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sold", self.sold_as())
 
     def sold_as(self, answered: str = "") -> str:
         """The name under which the model, or the one that answered in its place, has a price at this target."""

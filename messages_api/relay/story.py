@@ -140,9 +140,11 @@ async def plan_and_ask(incoming: Incoming, caller: Caller, until: Deadlines) -> 
             if fresh.key == key:
                 raise
             return fresh
-        await runtime.prices.refresh()
+        if runtime.prices.is_stale:
+            await runtime.prices.refresh()
         journey = journey_of(incoming, key, plan, until)
-        await runtime.prices.look_up(holds.models_of(journey, messages.extras), key)
+        if len(models := holds.models_of(journey, messages.extras)) > 1:
+            await runtime.prices.look_up(models, key)
         target = await journey.next()
         if target is None:
             break
@@ -254,7 +256,7 @@ def open_call(
     elif incoming.endpoint.free and not incoming.messages.model:
         price = FREE
     else:
-        sold_as = target.sold_as() or incoming.messages.model
+        sold_as = target.sold or incoming.messages.model
         price = incoming.runtime.prices.now(target.provider_key.provider, sold_as, key)
     return incoming.opens(
         incoming.runtime,

@@ -73,9 +73,9 @@ def carried(said: Plain, *, signatures: bool) -> list[Name]:
         GatewayError: 400, it names too many files.
     """
     names: list[Name] = []
-    if "container" in said.members and (container := container_of(said)):
+    if "container" in said.names and (container := container_of(said)):
         names.append(("container", container))
-    if "thread" in said.members and (thread := thread_of(said)):
+    if "thread" in said.names and (thread := thread_of(said)):
         names.append(("thread", thread))
     if said.has(b"file_id"):
         files = {name for found in FILE.finditer(said.text) if ID.fullmatch(name := string(found[1]))}

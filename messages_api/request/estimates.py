@@ -11,12 +11,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace as changed
 
 from keys.model_names import fold
 from messages_api.process.allowances import Allowances
@@ -53,7 +55,7 @@ BY_URL = b'"type":"url"'
 FILE = b'"file_id":'
 ADVISOR_CACHING = b'"caching":'
 MINTED = BEGINNING.encode()
-WORDS = (b"base64", b"cache_control", b"caching", b"file_id", b"url", b"signature", tool_references.WORD)
+WORDS = (b"base64", b"cache_control", b"file_id", b"url", b"signature", tool_references.WORD)
 # An image has width x height / 750 tokens; a larger one is scaled down, to about 1,600 or (newer models) 4,784
 # (https://docs.claude.com/en/docs/build-with-claude/vision).
 PIXELS_PER_TOKEN = 750
@@ -128,8 +130,7 @@ def tokens_of(one: Uses, allowances: Allowances) -> int:
     return max(one.tokens, allowed) if one.kind == "web_fetch" else one.tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Struct, frozen=True, gc=False):
     """The most that a call may read.
 
     Attributes:
@@ -145,8 +146,7 @@ class Prompt:
     searches: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """Tokens of a request's input.
 
     Attributes:
@@ -176,7 +176,7 @@ class Estimate:
         """
         if not tokens or not self.read:
             return self
-        return replace(self, sized=tuple((times, tokens[name]) for name, times in self.read if name in tokens))
+        return changed(self, sized=tuple((times, tokens[name]) for name, times in self.read if name in tokens))
 
     def ceiling_cost(
         self,
@@ -188,9 +188,8 @@ class Estimate:
     ) -> Decimal:
         """The most that the call is expected to cost its owner, in USD, at the highest of these prices."""
         prompt = self.prompt(max_tokens, extras, allowances)
-        return max(
-            self._cost(prompt, max_tokens + prompt.besides, price.charged or price, extras, batch) for price in prices
-        )
+        output = max_tokens + prompt.besides
+        return max([self._cost(prompt, output, price.charged or price, extras, batch) for price in prices])
 
     def prompt(self, max_tokens: int, extras: Extras, allowances: Allowances) -> Prompt:
         """The most that the call reads, and writes besides the answer."""
@@ -251,8 +250,7 @@ def of_size(tokens: int) -> Estimate:
     return Estimate(likely=tokens, ceiling=math.ceil(tokens / LIKELY), writes=False, hour_writes=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """The contents of a request, before the model is known.
 
     Attributes:
@@ -280,10 +278,11 @@ class Contents:
 EMPTY = Contents()
 
 
-def contents(said: Plain, steps: pdf.Steps) -> Contents:
+def contents(said: Plain, steps: pdf.Steps, *, advised: bool = False) -> Contents:
     """
     Args:
         steps: how much of its PDFs is read.
+        advised: it has an advisor.
     """
     text, shown = said.text, (0, 0, 0, 0)
     words = said.those_in(WORDS)
@@ -302,7 +301,7 @@ def contents(said: Plain, steps: pdf.Steps) -> Contents:
             end = match.end(1)
         text = b"".join((*parts, text[end:]))
     # An advisor caches what it reads if its tool has `caching`.
-    writes = b"cache_control" in words or (b"caching" in words and ADVISOR_CACHING in said.text)
+    writes = b"cache_control" in words or (advised and ADVISOR_CACHING in said.text)
     return Contents(
         tokens_of_text(text) + (tool_references.tokens(said) if tool_references.WORD in words else 0),
         *shown,
@@ -382,11 +381,11 @@ def estimate(
         others: further models that may answer: the gateway's fallbacks, and what aliases stand for.
     """
     names = (model, *extras.models, *others)
-    older = all(OLDER.match(name) for name in names) and not extras.default_fallbacks
+    older = all(map(is_older, names)) and not extras.default_fallbacks
     tokens = contents.text if older else contents.text * NEWER // 1000
     seen = contents.shown if older else contents.newer_shown
     mini = False
-    if not all(CLAUDE in fold(name) for name in names):
+    if not all(map(is_claude, names)):
         mini = any(MINI in fold(name) for name in names)
         seen = max(seen, contents.shown_elsewhere, contents.shown_to_mini if mini else 0)
     # The URL of an MCP server is counted as a page, too, but MCP servers have their own allowance.
@@ -400,6 +399,19 @@ def estimate(
         read=contents.read,
         image_tokens=images.MINI * images.tokens_of_tiles(0, 0) if mini else 0,
     )
+
+
+# A deployment's calls name few models.
+@lru_cache(maxsize=1000)
+def is_older(name: str) -> bool:
+    """Whether a model counts fewer tokens for the same text."""
+    return OLDER.match(name) is not None
+
+
+@lru_cache(maxsize=1000)
+def is_claude(name: str) -> bool:
+    """Whether a model counts images as Claude does."""
+    return CLAUDE in fold(name)
 
 
 def tokens_of_data(encoded: bytes, kind: str, steps: pdf.Steps) -> tuple[int, int, int, int]:

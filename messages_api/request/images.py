@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 # Bytes that are searched: in a JPEG, the size follows thumbnails and profiles.
@@ -18,6 +19,9 @@ PATCH, MOST_PATCHES, HUNDREDTHS_OF_PATCH = 32, 2_500, 246
 SQUARE, SIDES, LEAST = 258, (256, 768), 1_120
 # Of an image whose size can't be read.
 UNKNOWN = 10_000
+# The most parts of a file that are looked at: real ones have a few before the size. The size of others is unknown.
+MOST_PARTS = 400
+FILLED = re.compile(rb"\xff*")
 
 
 def tokens_elsewhere(width: int, height: int) -> int:
@@ -66,13 +70,15 @@ def size_of_gif(data: bytes) -> tuple[int, int]:
         struct.error, IndexError: it contains no picture.
     """
     colours = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
-    at = 13 + colours
-    while data[at] == 0x21:  # an extension: blocks, of which an empty one is the last
+    at, parts = 13 + colours, 0
+    while data[at] == 0x21 and parts < MOST_PARTS:  # an extension: blocks, of which an empty one is the last
         at += 2
-        while size := data[at]:
+        parts += 1
+        while (size := data[at]) and parts < MOST_PARTS:
             at += 1 + size
+            parts += 1
         at += 1
-    if data[at] != 0x2C:
+    if data[at] != 0x2C or parts >= MOST_PARTS:
         return 0, 0
     width, height = struct.unpack_from("<HH", data, 6)
     left, top, wide, high = struct.unpack_from("<HHHH", data, at + 1)
@@ -104,11 +110,15 @@ def size_of_jpeg(data: bytes) -> tuple[int, int]:
         struct.error, IndexError: the data has no frame header.
     """
     at = 2
-    while data[at] == 0xFF:
+    for _ in range(MOST_PARTS):
+        if data[at] != 0xFF:
+            return 0, 0
+        # Any number of these bytes may fill the space before a marker (B.1.1.2).
+        at = FILLED.match(data, at).end() - 1  # type: ignore[union-attr]
         marker = data[at + 1]
-        # It has no length (B.1.1.2, B.1.1.4), or is no marker.
-        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD7:
-            at += 1 if marker == 0xFF else 2
+        # It has no length (B.1.1.4), or is no marker.
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:
+            at += 2
             continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, at + 5)

@@ -12,7 +12,7 @@ import secrets
 from codecs import BOM_UTF8
 from collections.abc import Collection, Mapping
 from itertools import islice
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import simdjson
@@ -45,17 +45,31 @@ WRONG = (ValueError, RuntimeError, MemoryError)
 _parser = simdjson.Parser()
 
 
-class Plain(NamedTuple):
-    """A request: its text, its members, and the names of those members that have objects with unusual members."""
+class Plain:
+    """A request: its text, the names of its members, and those of members that have objects with unusual members."""
 
-    text: bytes
-    members: Mapping[str, Raw]
-    unusual: Collection[str] = ()
+    __slots__ = ("_found", "_members", "names", "text", "unusual")
+
+    def __init__(self, text: bytes, names: Collection[str], unusual: Collection[str]) -> None:
+        self.text = text
+        self.names = names
+        self.unusual = unusual
+        self._members: dict[str, Raw] | None = None
+        self._found: dict[bytes, bool] = {}
+
+    @property
+    def members(self) -> Mapping[str, Raw]:
+        """The members at the top. Few requests need them, and finding them is another pass over the text."""
+        if self._members is None:
+            self._members = split(self.text)
+        return self._members
 
     def has(self, word: bytes) -> bool:
         """Whether the text has this string anywhere, as a member's name or as a value."""
-        # A search from the start compares quotes first, which are everywhere; rfind is faster.
-        return self.text.rfind(b'"%b"' % word) >= 0
+        if (found := self._found.get(word)) is None:
+            # A search from the start compares quotes first, which are everywhere; rfind is faster.
+            found = self._found[word] = self.text.rfind(b'"%b"' % word) >= 0
+        return found
 
     def those_in(self, words: tuple[bytes, ...]) -> set[bytes]:
         """Those of these strings that the text has anywhere."""
@@ -68,17 +82,15 @@ def of(body: bytes) -> Plain:
     Raises:
         GatewayError: 400, it isn't an object in strict JSON, or an object that the gateway reads has a member twice.
     """
-    text, marked = checked(body, mini=True)
+    text, names, marked = checked(body, mini=True)
     if has_fraction(text):
         text = b"{%b}" % b",".join(
             b"%b:%b" % (msgspec.json.encode(name), whole(bytes(value))) for name, value in split(text).items()
         )
-    members = split(text)
-    unusual = check_once(text, members)
+    unusual = check_once(text)
     if marked:
         text = MARKED.sub(rb"\1", text)
-        members = split(text)
-    return Plain(text, members, unusual)
+    return Plain(text, names, unusual)
 
 
 def ascii_only(text: bytes) -> bytes:
@@ -106,8 +118,9 @@ def check(body: bytes) -> None:
     checked(body, mini=False)
 
 
-def checked(body: bytes, *, mini: bool) -> tuple[bytes, bool]:
-    """The body as simdjson writes it (empty unless `mini`), and whether long numbers are marked in it.
+def checked(body: bytes, *, mini: bool) -> tuple[bytes, list[str], bool]:
+    """The body as simdjson writes it (empty unless `mini`), the names of its members, and whether long numbers are
+    marked in it.
 
     Raises:
         GatewayError: 400, it isn't an object in strict JSON, or has a member twice at the top.
@@ -116,19 +129,19 @@ def checked(body: bytes, *, mini: bool) -> tuple[bytes, bool]:
         refuse("The request body is not valid JSON: it begins with a byte order mark.")
     parser = _parser if len(body) < REUSE else simdjson.Parser()
     try:
-        return parsed(parser, body, mini=mini), False
+        return *parsed(parser, body, mini=mini), False
     except WRONG as error:
         if "NUMBER" not in str(error) and "BIGINT" not in str(error):
             refuse("The request body is not valid JSON" + reason(str(error)))
     marked = outside_strings(LONG_NUMBER, b'"' + MARK + rb'\g<0>"', body)
     try:
-        return parsed(parser, marked, mini=mini), True
+        return *parsed(parser, marked, mini=mini), True
     except WRONG as error:
         refuse("The request body is not valid JSON" + reason(str(error)))
 
 
-def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> bytes:
-    """The body as simdjson writes it (empty unless `mini`).
+def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> tuple[bytes, list[str]]:
+    """The body as simdjson writes it (empty unless `mini`), and the names of its members.
 
     Raises:
         ValueError, RuntimeError, MemoryError: simdjson can't read it.
@@ -152,7 +165,7 @@ def parsed(parser: simdjson.Parser, body: bytes, *, mini: bool) -> bytes:
         refuse(f"The request body has a member whose name is longer than {NAME} characters.")
     if len(set(names)) != len(names):
         twice(next(name for name in names if names.count(name) > 1))
-    return text  # type: ignore[no-any-return]
+    return text, names
 
 
 # No member twice
@@ -239,6 +252,31 @@ class Tool(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     strict: Raw | UnsetType = UNSET
 
 
+class Request(Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A request with the usual members."""
+
+    model: Raw | UnsetType = UNSET
+    messages: list[Turn] | UnsetType = UNSET
+    system: str | list[Text] | UnsetType = UNSET
+    tools: list[Tool] | UnsetType = UNSET
+    max_tokens: Raw | UnsetType = UNSET
+    stream: Raw | UnsetType = UNSET
+    temperature: Raw | UnsetType = UNSET
+    top_p: Raw | UnsetType = UNSET
+    top_k: Raw | UnsetType = UNSET
+    stop_sequences: Raw | UnsetType = UNSET
+    metadata: Raw | UnsetType = UNSET
+    tool_choice: Raw | UnsetType = UNSET
+    thinking: Raw | UnsetType = UNSET
+    cache_control: Raw | UnsetType = UNSET
+    context_management: Raw | UnsetType = UNSET
+    output_config: Raw | UnsetType = UNSET
+    service_tier: Raw | UnsetType = UNSET
+
+
+# What each of them says is checked by itself.
+OTHERS = tuple(name for name in Request.__struct_fields__ if name not in ("messages", "system", "tools"))
+request = msgspec.json.Decoder(Request)
 USUAL: dict[str, msgspec.json.Decoder[Any]] = {
     "messages": msgspec.json.Decoder(list[Turn]),
     "system": msgspec.json.Decoder(list[Text]),
@@ -248,9 +286,11 @@ anything = msgspec.json.Decoder(float_hook=lambda written: Raw(written.encode())
 encoder = msgspec.json.Encoder()
 
 
-def check_once(text: bytes, members: Mapping[str, Raw]) -> list[str]:
+def check_once(text: bytes) -> list[str]:
     """Check that no object in a plain text has a member twice. Objects that only a model reads may be skipped, such as
     the input of a tool.
+
+    A usual request is checked in one pass. Of any other one, each member is.
 
     Returns:
         The members at the top that have unusual objects.
@@ -260,7 +300,16 @@ def check_once(text: bytes, members: Mapping[str, Raw]) -> list[str]:
     """
     # The ASCII text is faster to read. But two names that differ only beyond ASCII look alike in it: what it doesn't
     # prove is read in full.
-    shown = members if text.isascii() else split(ascii_only(text))
+    plain = text.isascii()
+    shown_text = text if plain else text.translate(ASCII)
+    others = others_once(shown_text)
+    if others is not None:
+        for name, value in (others if plain or not others else split(text)).items():
+            if name in others and not is_once(value):
+                twice(name, "has an object with a member twice")
+        return list(others)
+    members = split(text)
+    shown = members if plain else split(shown_text)
     if len(shown) != len(members):  # two names at the top look alike
         shown = members
     unusual = []
@@ -271,6 +320,19 @@ def check_once(text: bytes, members: Mapping[str, Raw]) -> list[str]:
             twice(name, "has an object with a member twice")
         unusual.append(name)
     return unusual
+
+
+def others_once(text: bytes) -> dict[str, Raw] | None:
+    """The other members of a usual request that are objects or lists, if no object in its messages, system prompt and
+    tools has a member twice; None: unknown."""
+    try:
+        found = request.decode(text)
+        if len(encoder.encode(found)) != len(text):
+            return None
+    except (ValueError, RecursionError):
+        return None
+    others = {name: value for name in OTHERS if (value := getattr(found, name)) is not UNSET}
+    return {name: value for name, value in others.items() if memoryview(value)[0] in b"[{"}
 
 
 def seems_once(usual: msgspec.json.Decoder[Any], value: Raw) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from messages_api.request import carried, conversation, plain, schema
 from messages_api.request.carried import Name
 from messages_api.request.schema import MessagesRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True):
     """A request that was read.
 
     Attributes:

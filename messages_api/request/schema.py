@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, ValidationError
 
-from messages_api.request import pdf, plain, tool_additions
+from messages_api.request import pdf, plain, resellers, tool_additions
 from messages_api.request.blocks import CacheControl, blocks
 from messages_api.request.body import (
     MAX_TOKENS,
@@ -52,28 +52,27 @@ MODELS = 20
 # The most of the provider's own tools, of which equal ones without `max_uses` count once. Clients send a few.
 OWN_TOOLS = 100
 
-# What turns OpenRouter's web plugin on (https://openrouter.ai/docs/features/web-search, November 2026).
-PLUGIN = re.compile(r":online(?![a-z0-9])", re.IGNORECASE)
-# Settings that are stored at OpenRouter, with models and plugins of their own. An alias may have them.
-# https://openrouter.ai/docs/guides/features/presets (November 2026)
-PRESET = "@preset/"
-# Tools that OpenRouter runs for a fee. https://openrouter.ai/docs/guides/features/server-tools (November 2026)
-OPENROUTERS = "openrouter:"
-
 # Fast mode: a speed at Anthropic, and a service tier of the same models at OpenRouter.
 # https://openrouter.ai/docs/guides/features/service-tiers (November 2026)
 FAST = "fast"
 
 UNKNOWN_TYPE = re.compile(r"^Invalid value .*\.type`$", re.DOTALL)
 
-# Tools that run in a provider's loop, by the beginning of their types.
+# The beginning of the types of advisors.
+ADVISOR = "advisor_"
+
+# Tools that run in a provider's loop, by the beginning of their types; other vendors write no date.
 LOOPS = {
-    "web_search_": "web_search",
-    "web_fetch_": "web_fetch",
+    "web_search": "web_search",
+    "web_fetch": "web_fetch",
+    "web_extract": "web_fetch",
     "code_execution_": "code_execution",
     "tool_search_tool_": "tool_search",
-    "advisor_": "advisor",
+    ADVISOR: "advisor",
 }
+# Tools that the client runs, and those of MCP servers, which have an allowance by themselves.
+# https://platform.claude.com/docs/agents-and-tools/tool-use/tool-reference (November 2026)
+NO_LOOPS = ("bash_", "text_editor_", "computer_", "memory_", "browser_", "mcp_toolset", "function", "client:")
 
 # Known members, and those of the objects that prices depend on.
 KNOWN = frozenset(MessagesBody.__struct_fields__)
@@ -197,14 +196,8 @@ def read(
     Args:
         steps: how much of its PDFs is read, if it is one of several requests in a body.
     """
-    check_names(said.members, KNOWN)
-    if "models" in said.members:
-        # OpenRouter's fallbacks: neither the models denied to a key nor the prices would apply to these models.
-        refuse("models: Not allowed here: name other models in fallbacks")
-    for name in ("plugins", "web_search_options"):
-        # Searches of OpenRouter and OpenAI: no report has their fee, and no limit bounds what they add to the prompt.
-        if name in said.members:
-            refuse(f"{name}: Not allowed here: no budget covers what they cost")
+    check_names(said.names, KNOWN)
+    resellers.check_members(set(said.names) - KNOWN)
     try:
         read = readers[counting].read(ascii_only(said.text))
         if added_later := tools_in_turns(said):
@@ -223,14 +216,12 @@ def read(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
-    if any(str(tool.type).casefold().startswith(OPENROUTERS) for tool in read.tools or ()):
-        refuse("tools: Those of OpenRouter are not allowed here: no budget covers what they cost")
-    for name in (read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())):
-        if PLUGIN.search(name):
-            refuse("model: `:online` is not allowed here: no budget covers what its searches cost")
-        if PRESET in name.casefold():
-            refuse("model: `@preset/` is not allowed here: it may choose a model that the key may not use")
-    return in_short(read, "5m" if counting else asked_for(read), contents(said, steps or pdf.Steps()))
+    resellers.check_tools(read.tools or ())
+    resellers.check_models((read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())))
+    advised = any(str(tool.type).casefold().startswith(ADVISOR) for tool in read.tools or ())
+    found = contents(said, steps or pdf.Steps(), advised=advised)
+    # Without a mark, nothing is asked for; looking for marks takes a pass over all blocks.
+    return in_short(read, asked_for(read) if found.writes and not counting else "5m", found)
 
 
 def tools_in_turns(said: Plain) -> list[Tool]:
@@ -359,6 +350,7 @@ def model_of(tool: Tool) -> str:
         check_model("tools: model", name)
     except ValueError as error:
         refuse(str(error))
+    resellers.check_models((name,))
     return name
 
 
@@ -378,10 +370,14 @@ def all_uses(tools: list[Tool]) -> list[Uses]:
 
 def uses(tool: Tool) -> list[Uses]:
     """How often the provider may use one of its own tools within one call, and the tokens of each use."""
-    kind = next((kind for prefix, kind in LOOPS.items() if str(tool.type).startswith(prefix)), None)
-    if kind is None:
+    written = "" if tool.type in (None, "custom") else str(tool.type).casefold()
+    kind = next((kind for beginning, kind in LOOPS.items() if written.startswith(beginning)), None)
+    if kind is None and (not written or written.startswith(NO_LOOPS)):
         # Code that the provider runs may call a tool of the client's own.
         return [Uses("code_execution")] if tool.allowed_callers else []
+    if kind is None:
+        # An unknown tool may run at the provider, too, and search.
+        kind = "web_search" if "search" in written else "mcp"
     tokens = {"advisor": tool.max_tokens, "web_fetch": tool.max_content_tokens}.get(kind)
     # No provider documents that 0 means none.
     return [Uses(kind, count(tool.max_uses) or None, count(tokens), tool.response_inclusion == "excluded")]

@@ -36,6 +36,17 @@ TAKEN_APART = {
     ),
     b"\xf0": ((b"\xf0\x9d",), re.compile(rb"\xf0\x9d[\x85\x86]")),
 }
+# Where there are more of such bytes, counting each of these, one by one, takes a tenth of the time of finding them all.
+FOR_FINDING = 20_000
+ONE_BY_ONE = {
+    b"\xef": [b"\xef%c" % byte for byte in b"\xb0\xb1\xb2\xb3\xb4\xb5\xb6\xb7"],
+    b"\xe3": [b"\xe3\x8c", b"\xe3\x8d"],
+    b"\xe2": [b"\xe2%b" % ends for ends in (b"\xa8\x8c", b"\x80\xb4", b"\x80\xb7")]
+    + [b"\xe2\x88%c" % byte for byte in b"\xac\xad\xaf\xb0"],
+    b"\xe0": [b"\xe0\xbd%c" % byte for byte in b"\x83\x8d\x92\x97\x9c\xa9\xb3\xb5\xb6\xb7\xb8\xb9"]
+    + [b"\xe0\xbe%c" % byte for byte in b"\x81\x93\x9d\xa2\xa7\xac\xb9"],
+    b"\xf0": [b"\xf0\x9d\x85", b"\xf0\x9d\x86"],
+}
 NO_BEGINNING = bytes(set(range(256)) - {first[0] for first in TAKEN_APART})
 
 # How much more than a small letter each byte weighs, in units of ten thousandths of a token; and of how many bytes
@@ -96,5 +107,8 @@ def expanded(text: bytes) -> int:
     found = 0
     for first, (quick, all_of_them) in TAKEN_APART.items():
         if first in beginnings and any(beginning in text for beginning in quick):
-            found += len(all_of_them.findall(text))
+            if text.count(first) > FOR_FINDING:
+                found += sum(map(text.count, ONE_BY_ONE[first]))
+            else:
+                found += len(all_of_them.findall(text))
     return found * APART_AGAIN + (text.count(LIGATURE) * OF_LIGATURE if found else 0)

@@ -1,4 +1,6 @@
-"""Reports to the server that a request's caller is identified. Such a connection is never closed to make room."""
+"""What the server and the API say to each other about a request's client, beside ASGI: that it is identified (such a
+connection is never closed to make room), and that it has disconnected.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-# The key in the scope's state under which the server puts its callback.
+# The keys in the scope's state under which the server puts its callbacks: one to call, and one that takes a function to
+# call if the client disconnects. Without the latter, a task has to wait for ASGI's message, for every call.
 KNOWN = "known"
+LEAVES = "leaves"
 
 
 def note(scope: Mapping[str, Any]) -> None:

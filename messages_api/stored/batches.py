@@ -273,7 +273,7 @@ async def incoming_about(caller: Caller, batch: KnownBatch | None, name: str, en
         return home(known, batch, name)
 
     http = caller.http
-    body = http.body if http.watcher is not None else await http.read_body(SMALL)
+    body = http.body if http.body_is_read else await http.read_body(SMALL)
     method = "GET" if endpoint in (GET, RESULTS) else ""
     path = f"{PATH}/{name}" + TAIL.get(endpoint.name, "")
     return Incoming(caller, endpoint, NOTHING, body, routing.only(choose), path=path, method=method)

@@ -47,15 +47,20 @@ class Connection(asyncio.Protocol):
         self.room: asyncio.Future[None] | None = None
         self.idle_since = 0.0
         self.idle = False
+        # The parts of the body that have arrived. The parser adds to this list without a call of Python code, because a
+        # provider may send each event as a chunk of its own.
+        self.parts: list[bytes] = []
+        self.on_body = self.parts.append
+        # One parser for all answers: only a complete answer, after which the connection stays, is followed by another.
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self.reset()
 
     def reset(self) -> None:
-        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: Headers = []
         self.head_bytes = 0
         self.unread_bytes = 0
-        self.parts: list[bytes] = []
+        self.parts.clear()
         self.waiting_bytes = 0
         self.has_head = False
         self.complete = False
@@ -81,10 +86,14 @@ class Connection(asyncio.Protocol):
             return
         # Grows while the parser consumes bytes without a callback, as with an endless line.
         self.unread_bytes += len(data)
+        before = len(self.parts)
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fault = self.fault or "bad_http"
+        if len(self.parts) != before:
+            self.unread_bytes = 0
+            self.waiting_bytes += len(data)
         if self.unread_bytes > HEAD_BYTES:
             self.fault = self.fault or "bad_http"
         if self.fault:
@@ -152,11 +161,6 @@ class Connection(asyncio.Protocol):
         self.has_head = True
         if status in (204, 304):
             self.delimited = True
-
-    def on_body(self, body: bytes) -> None:
-        self.unread_bytes = 0
-        self.parts.append(body)
-        self.waiting_bytes += len(body)
 
     def on_message_complete(self) -> None:
         if self.has_head and self.parser is not None:

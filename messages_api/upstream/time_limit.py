@@ -1,13 +1,15 @@
 """A time limit for what each call waits for: `asyncio.timeout`, for less CPU.
 
 `asyncio.timeout` asks for the running loop three times, and each answer costs a system call (`getpid`) in Python 3.11.
-A call has four or five time limits.
+It also starts a timer of the loop's own (alarms.py). A call has four or five time limits.
 """
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+
+from keys.alarms import Alarm, alarm_of
 
 
 class within:
@@ -21,13 +23,14 @@ class within:
         TimeoutError: the block took longer. It was cancelled.
     """
 
-    __slots__ = ("before", "expired", "loop", "seconds", "task", "timer")
+    __slots__ = ("alarm", "at", "before", "expired", "loop", "seconds", "task")
 
     def __init__(self, seconds: float | None, loop: asyncio.AbstractEventLoop) -> None:
         self.seconds = seconds
         self.loop = loop
         self.expired = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.at = 0.0
+        self.alarm: Alarm | None = None
 
     def __enter__(self) -> None:
         if self.seconds is None:
@@ -37,17 +40,19 @@ class within:
         self.task = task
         # Others may have asked to cancel the task before; that is not for this block to take back.
         self.before = task.cancelling()
-        self.timer = self.loop.call_later(max(0.0, self.seconds), self.expire)
+        self.alarm = alarm_of(self.loop)
+        self.alarm.set(self, self.seconds)
 
-    def expire(self) -> None:
+    def ring(self) -> None:
         self.expired = True
         self.task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        if self.alarm is not None:
+            self.alarm.waiting.discard(self)
+            self.alarm = None
         # If something else cancels the task, too, that cancellation goes on.
         if self.expired and self.task.uncancel() <= self.before and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -107,6 +107,36 @@ def test_an_image_of_unknown_size_is_held_at_the_most(noise, kind, cut):
     assert estimates.tokens_of_data(b"????" * 200, "image", pdf.Steps())[:2] == (1_640, 4_800)
 
 
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        (b"\xff" * 100_000, True),
+        (b"\xff\xd0" * 300, True),
+        (b"\xff\xd0" * 500, False),
+        (b"\xff\xe0\x00\x02" * 500, False),
+    ],
+    ids=["filled", "a few marks", "many marks", "many parts"],
+)
+def test_a_jpeg_of_more_parts_than_cameras_write_has_an_unknown_size(before, found):
+    data = picture("jpeg", 320, 200)
+    assert images.size(data[:2] + before + data[2:]) == ((320, 200) if found else (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("extensions", "found"),
+    [
+        (b"!\xfe\x03abc\0" * 100, True),
+        (b"!\xfe\0" * 500, False),
+        (b"!\xfe" + b"\x01a" * 500 + b"\0", False),
+    ],
+    ids=["comments", "many extensions", "many blocks"],
+)
+def test_a_gif_of_more_parts_than_editors_write_has_an_unknown_size(extensions, found):
+    screen = b"GIF89a" + struct.pack("<HH", 320, 200) + b"\0\0\0"
+    frame = b"," + struct.pack("<HHHH", 0, 0, 320, 200)
+    assert images.size(screen + extensions + frame) == ((320, 200) if found else (0, 0))
+
+
 @given(st.lists(st.sampled_from(["url", "file_id", "1h", "x", "a" * 200, "\\"]), max_size=40), st.integers(0, 400))
 def test_a_search_for_several_words_finds_what_a_search_for_each_finds(words, blanks):
     said = plain.of(json.dumps({"a": [" " * blanks * 10, *words]}).encode())

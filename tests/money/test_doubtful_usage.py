@@ -33,6 +33,7 @@ from tests.support.recordings import needs_recordings, recordings
 from usage import pricing, tasks
 from usage.models import Alert, AlertTarget
 from usage.pricing import UnpricedPolicy
+from usage.tokens import TokenCounts
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BOOK = pricing.build([], UnpricedPolicy(refuse=False, input=Decimal(30), output=Decimal(150)))
@@ -162,6 +163,26 @@ def check(body, usage, model=MODEL, provider="anthropic"):
         prices=BOOK.price,
         bounds=bounds(schema.parse(json.dumps(body).encode(), betas=None)) if body else of_batch(Decimal(1000)),
     )
+
+
+def test_a_model_in_fast_mode_may_say_so_and_costs_no_more_for_it():
+    body = ask(model="claude-opus-5-5-fast")
+    usage = {"input_tokens": 1000, "output_tokens": 60, "speed": "fast"}
+    price = BOOK.price("azure", body["model"], NOW)
+    reading = Reading()
+    reading.overlay(usage)
+    billed = bill(
+        reading.iterations(),
+        reading,
+        provider="azure",
+        model=body["model"],
+        at=NOW,
+        asked=price,
+        prices=BOOK.price,
+        bounds=bounds(schema.parse(json.dumps(body).encode()), fast=True),
+    )
+    assert billed["cost"] == price.cost(TokenCounts(input_tokens=1000, output_tokens=60))
+    assert not reading.doubtful
 
 
 tokens = st.integers(0, 900_000)

@@ -86,6 +86,71 @@ def test_tools_that_a_reseller_runs_for_a_fee_are_refused(members):
         schema.parse(json.dumps(ask(**members)).encode())
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"preset": "dear"},
+        {"Preset": "dear"},
+        {"providerOptions": {"gateway": {"models": ["anthropic/claude-opus-5"]}}},
+        {"models": ["anthropic/claude-opus-5"]},
+        {"MODELS": ["anthropic/claude-opus-5"]},
+        {"context_window_fallbacks": [{"claude-haiku-5-5": ["claude-opus-5-5"]}]},
+        {"content_policy_fallbacks": [{"claude-haiku-5-5": ["claude-opus-5-5"]}]},
+    ],
+)
+def test_no_member_of_a_reseller_chooses_another_model(members):
+    with pytest.raises(GatewayError, match=r"Not allowed here: (?:it may choose a model|name other models)"):
+        schema.parse(json.dumps(ask(**members)).encode())
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"enable_search": True}, {"search_parameters": {"mode": "on"}}, {"Plugins": [{"id": "web"}]}],
+)
+def test_no_member_of_a_reseller_has_it_search(members):
+    with pytest.raises(GatewayError, match="Not allowed here: no budget covers what they cost"):
+        schema.parse(json.dumps(ask(**members)).encode())
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-5:online", "openai/gpt-5@preset/dear"])
+def test_an_advisor_searches_no_more_than_the_model(name):
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": name}
+    with pytest.raises(GatewayError, match="is not allowed here"):
+        schema.parse(json.dumps(ask(tools=[advisor])).encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "dated"),
+    [
+        ("web_search", "web_search_20260318"),
+        ("web_search_preview", "web_search_20260318"),
+        ("Web_Search", "web_search_20260318"),
+        ("x_search", "web_search_20260318"),
+        ("web_fetch", "web_fetch_20260318"),
+        ("web_extract", "web_fetch_20260318"),
+    ],
+)
+def test_a_tool_without_a_date_that_a_vendor_runs_is_held_like_a_dated_one(kind, dated):
+    written, like = ([{"type": each, "name": "x"}] for each in (kind, dated))
+    uses = schema.parse(json.dumps(ask(tools=written)).encode()).extras.uses
+    assert uses == schema.parse(json.dumps(ask(tools=like)).encode()).extras.uses != ()
+
+
+@pytest.mark.parametrize("kind", ["image_generation", "builtin_function", "reviewer_20990101"])
+def test_a_tool_of_an_unknown_type_may_run_at_the_provider(kind):
+    servers = [{"type": "url", "name": "x", "url": "https://example.com"}]
+    assert held(tools=[{"type": kind, "name": "x"}]) >= held(mcp_servers=servers)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["bash_20250124", "text_editor_20250728", "computer_20251124", "memory_20250818", "browser_toolset_20260801"],
+)
+def test_a_tool_that_the_client_runs_is_read_once(kind):
+    tool = {"type": kind, "name": "x"}
+    assert not schema.parse(json.dumps(ask(tools=[tool])).encode()).extras.uses
+
+
 def test_the_fast_tier_of_a_reseller_costs_what_fast_mode_costs():
     assert held(service_tier="fast") >= held(speed="fast") > held(service_tier="slow")
     price = BOOK.price("anthropic", OPUS, NOW)

@@ -28,6 +28,12 @@ FEES = {
     "gpt-4o-search-preview-2025-03-11": 25,
     "gpt-5-search-api": 10,
     "o4-mini-deep-research": 1000,
+    "gpt-4o-mini-search-preview": 25,
+    "gpt-4o-mini-search-preview-2025-03-11": 25,
+    "gpt-7-search-api": 10,
+    "sonar-ultra": 14,
+    "groq/compound": 80,
+    "compound-beta-mini": 8,
 }
 
 

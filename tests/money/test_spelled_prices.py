@@ -14,6 +14,7 @@ from keys import provider_kinds
 from tests.money.test_pricing import HIGH_RATE, NOW, REFUSE, price, row
 from usage import named_models, pricing
 from usage.pricing import UnpricedModel
+from usage.tokens import TokenCounts
 
 # What callers may write around a model's name.
 FORMS = (
@@ -70,6 +71,34 @@ def test_no_spelling_of_a_listed_model_is_cheaper(listed, form):
             for pair in zip(rates(spelled), rates(own), strict=True)
             for one, other in zip(*pair, strict=True)
         )
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("azure", "claude-opus-5-5-fast"),
+        ("azure", "Claude-Opus-5-5-FAST"),
+        ("azure", "claude-opus-4-8-fast"),
+        ("anthropic", "claude-opus-5-5-fast"),
+        ("anthropic", "anthropic/claude-opus-5.5-fast"),
+        ("openai", "claude-opus-5-5-fast"),
+        ("openai", "anthropic/claude-opus-4.6-fast"),
+    ],
+)
+def test_fast_mode_that_a_seller_has_as_a_model_of_its_own_costs_what_fast_mode_costs(provider, model):
+    found, plain = price(model, provider), price(re.sub("-fast", "", model, flags=re.IGNORECASE), provider)
+    used = TokenCounts(input_tokens=1000, output_tokens=1000, cache_read_input_tokens=1000)
+    assert found.cost(used) >= plain.cost(used, speed="fast") >= 2 * plain.cost(used)
+    assert found.flag or provider == "openai"
+
+
+def test_an_answer_that_names_a_fast_model_without_that_costs_as_much():
+    azure = provider_kinds.find("azure")
+    assert azure.sold_as("", "claude-opus-5-5-fast", "claude-opus-5-5") == "claude-opus-5-5-fast"
+    assert azure.sold_as("", "claude-opus-5-5-fast", "claude-opus-5-5-fast") == "claude-opus-5-5-fast"
+    assert azure.sold_as("", "claude-opus-5-5", "claude-opus-5-5-20260901") == "claude-opus-5-5-20260901"
+    assert azure.sold_as("", "claude-opus-5-5-fast", "gpt-5") == "gpt-5"
+    assert azure.sold_as("", "claude-breakfast", "claude-opus-5-5") == "claude-opus-5-5"
 
 
 # Variants with names of their own, and what callers may write before the part that makes the difference.

@@ -71,3 +71,12 @@ def weight(data: bytes) -> int:
         else text_tokens.BEYOND
         for byte in data
     )
+
+
+@given(st.lists(st.sampled_from("aé…″‴⁗∬∭∯∰㌀㍿﷐ﷺ\ufdff𝅘𝆒གྷདྷཱིྒྷྐྵ文"), max_size=300).map("".join))
+def test_characters_that_are_taken_apart_weigh_the_same_however_many_they_are(text: str) -> None:
+    written = text.encode()
+    few = text_tokens.expanded(written)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_tokens, "FOR_FINDING", -1)
+        assert text_tokens.expanded(written) == few

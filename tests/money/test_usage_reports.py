@@ -33,6 +33,7 @@ SPLIT = {
     "cache_creation_input_tokens": 300,
     "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
 }
+CACHED_LESS = {"cache_read_input_tokens": 4000}
 ZEROS = {"input_tokens": 0, "cache_read_input_tokens": 0}
 NO_SPLIT = {
     "cache_creation_input_tokens": 0,
@@ -150,6 +151,45 @@ def test_a_later_report_may_divide_the_prompt_differently_but_never_shorten_it()
     assert read_by({"input_tokens": 2050}, {"input_tokens": 31_772}) == (31_772, 0)
     assert read_by(READ, {"input_tokens": 900}) == (1200, 5000)
     assert read_by(READ, {"input_tokens": 1300}) == (1300, 5000)
+
+
+def test_what_was_cached_is_not_added_to_a_length_that_was_estimated_before():
+    assert read_by({"input_tokens": 6300}, READ) == (1300, 5000)
+    assert read_by({"input_tokens": 6300}, READ, READ) == (1300, 5000)
+    assert read_by({"input_tokens": 6600, "cache_read_input_tokens": 0}, READ | SPLIT) == (1300, 5000)
+    # What was cached is never taken back for it.
+    assert read_by({"input_tokens": 10, "cache_read_input_tokens": 5000}, {"input_tokens": 100, **CACHED_LESS}) == (
+        100,
+        5000,
+    )
+
+
+WRITES = "cache_creation_input_tokens"
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"),
+    [
+        ([(463_184, 0, 463_184), (463_184, 463_184, 0)], (0, 463_184)),
+        ([(463_184, 463_184, 0), (463_184, 0, 463_184)], (0, 463_184)),
+        ([(300, 100, 200), (300, 200, 100)], (100, 200)),
+        ([(300, 100, 200), (0, 0, 0)], (100, 200)),
+        ([(300, 100, 200), (500, 300, 200)], (300, 200)),
+        # One report with the same writes under both.
+        ([(500, 500, 500)], (0, 500)),
+        ([(500, 400, 200)], (300, 200)),
+        # Without a sum, or with one that says less than a part, the parts count.
+        ([(0, 500, 500)], (500, 500)),
+        ([(100, 0, 500)], (0, 500)),
+    ],
+)
+def test_cache_writes_that_are_assigned_again_count_once(told, counted):
+    reading = Reading()
+    for written, five, hour in told:
+        split = {"ephemeral_5m_input_tokens": five, "ephemeral_1h_input_tokens": hour}
+        reading.overlay({"input_tokens": 9, WRITES: written, "cache_creation": split, "output_tokens": 1})
+    (step,) = reading.iterations()
+    assert (step.counts.cache_creation_5m_input_tokens, step.counts.cache_creation_1h_input_tokens) == counted
 
 
 def read_by(*reports):

@@ -17,7 +17,6 @@ from gateway_project import processes, supervisor
 from gateway_project.embedded_postgres import CannotStart
 from gateway_project.roles import Role
 from gateway_project.supervisor import Supervisor
-from gateway_project.web import dated
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -248,26 +247,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match="can't be written"):
         supervisor.make_folders(tmp_path / "file" / "var")
-
-
-async def test_an_answer_has_one_date():
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    def answering(headers):
-        async def application(scope, receive, send):
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-        return dated(application)
-
-    await answering([])({"type": "http"}, None, send)
-    await answering([(b"Date", b"the upstream's")])({"type": "http"}, None, send)
-    ours, relayed = sent
-    assert [name for name, _ in ours["headers"]] == [b"date"]
-    assert ours["headers"][0][1].endswith(b" GMT")
-    assert relayed["headers"] == [(b"Date", b"the upstream's")]
 
 
 def test_a_process_that_stands_back_does_so_as_a_group_of_its_own_too():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 
 import anthropic
 import pytest
 
+from messages_api.providers import openai
+from messages_api.providers.openai.events import EventTranslation
+from messages_api.providers.openai.expected import Expected
 from tests.support.fake_provider import pieces
 from tests.support.gateway import CLIENT, ask, credentials, event, events, post, row
 from tests.support.openai_events import last, translated
@@ -135,6 +139,44 @@ def test_a_stream_of_chunks_ends_though_its_provider_never_ends_it(
     assert told.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
     assert upstream.last.gone.wait(5)
     assert (row().status, row().stop_reason, row().estimated) == ("completed", "end_turn", estimated)
+
+
+class Arriving:
+    """An answer whose chunks come three seconds after one another."""
+
+    def __init__(self, chunks):
+        self.left = list(chunks)
+        self.now = 1000.0
+
+    async def read(self):
+        await asyncio.sleep(0)
+        self.now += 3
+        return self.left.pop(0) if self.left else b""
+
+    def monotonic(self):
+        return self.now
+
+    def close(self):
+        self.left = []
+
+
+def test_a_stream_that_says_it_has_stopped_with_each_chunk_is_read_to_its_end(monkeypatch):
+    said = [chunk({"content": f"word {number} "}, "stop") for number in range(9)]
+    answer = Arriving([*said, chunk(usage=USAGE), b"data: [DONE]\n\n"])
+    monkeypatch.setattr(openai, "time", answer)
+
+    async def read():
+        streamed = openai.Streamed(answer, [], EventTranslation(Expected("gpt", stream=True)))
+        assert await streamed.begin(None) is None
+        parts = []
+        while part := await streamed.read():
+            parts.append(part)
+        return b"".join(parts)
+
+    told = asyncio.run(read())
+    assert all(f"word {number} ".encode() in told for number in range(9))
+    assert told.count(b"event: message_stop") == 1
+    assert b'"output_tokens":%d' % USAGE["completion_tokens"] in told
 
 
 def test_a_reason_for_the_end_stays_if_a_plain_stop_follows():

@@ -81,6 +81,28 @@ def test_cached_tokens_may_stand_beside_the_prompt(report: dict[str, int], count
     assert "output_tokens_details" not in used
 
 
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"cache_write_tokens": 300},
+        {"cache_creation_tokens": 300},
+        {"cache_creation_input_tokens": 300},
+        {"cached_creation_tokens": 300},
+        {"cached_write_tokens": 300},
+        {"cache_write_tokens": None, "cache_creation_tokens": 300},
+        {"cache_write_tokens": 0, "cache_creation_tokens": 300},
+    ],
+)
+def test_cache_writes_have_many_names(details: dict[str, int]) -> None:
+    told = {"choices": [], "usage": REPORT | {"prompt_tokens_details": details | {"cached_tokens": 200}}}
+    used = completion.usage(completion.read(json.dumps(told).encode()))
+    assert (used["input_tokens"], used["cache_read_input_tokens"], used["cache_creation_input_tokens"]) == (
+        700,
+        200,
+        300,
+    )
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_answer_that_counts_no_tokens_is_estimated(
     web_once: Any, upstream: Any, gpt_alice: Any, stream: bool

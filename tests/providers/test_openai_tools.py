@@ -24,6 +24,7 @@ from tests.support.translation import (
     PNG,
     STRICT,
     TOOL,
+    VLLM,
     messages,
     refusal,
     sent,
@@ -178,6 +179,26 @@ def test_what_only_looks_like_a_schema_stays_as_it_is():
         "additionalProperties": True,
     }
     assert sent(tools=[tool("t", input_schema=given)])["tools"][0]["function"]["parameters"] == given
+
+
+def test_a_server_that_makes_grammars_gets_schemas_that_it_can_make_them_of():
+    # https://github.com/ggml-org/llama.cpp/issues/21943
+    asked = {
+        "type": "object",
+        "properties": {
+            "pattern": {"type": "string", "pattern": r"^\d+$", "description": "A number", "maxLength": 5000},
+            "plain": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 100},
+            "list": {"type": "array", "maxItems": 20000, "items": {"anyOf": [{"type": "string", "pattern": "(?i)a"}]}},
+        },
+    }
+    tools = [TOOL | {"input_schema": asked}]
+    members = sent(VLLM, tools=tools)["tools"][0]["function"]["parameters"]["properties"]
+    assert members == {
+        "pattern": {"type": "string", "description": r"A number (pattern: ^\d+$)"},
+        "plain": asked["properties"]["plain"],
+        "list": {"type": "array", "items": {"anyOf": [{"type": "string", "description": "(pattern: (?i)a)"}]}},
+    }
+    assert sent(OPENAI, tools=tools)["tools"][0]["function"]["parameters"] == asked
 
 
 def test_gemini_gets_no_empty_properties():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -408,3 +409,17 @@ def test_kimis_models_get_no_temperature_that_they_refuse(base_url, model, sampl
     made = sent(base_url, model=model, temperature=0.2, top_p=0.9)
     assert ({"temperature", "top_p"} <= made.keys()) == sampled
     assert made.keys().isdisjoint({"temperature", "top_p"}) != sampled
+
+
+@pytest.mark.parametrize("host", ["dashscope", "dashscope-intl", "eu-1.maas"])
+@pytest.mark.parametrize("model", ["qwen3-max", "qwen-plus-latest", "qwq-plus", "Qwen3-235B-A22B-Thinking"])
+def test_qwen_at_alibaba_thinks_within_what_was_asked_for(host, model):
+    base_url = f"https://{host}.aliyuncs.com/compatible-mode/v1"
+    assert dialects.dialect(base_url, model).limit == "max_completion_tokens"
+    assert "max_tokens" not in sent(base_url, model=model)
+
+
+def test_other_models_at_alibaba_are_asked_as_at_hosts_that_are_not_known():
+    for model in ("deepseek-v4", "kimi-k2.5", "glm-5"):
+        there = dialects.dialect("https://dashscope.aliyuncs.com/compatible-mode/v1", model)
+        assert there == dataclasses.replace(dialects.dialect(VLLM, model), host=there.host, grammars=False)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from messages_api import providers
-from messages_api.providers import unsupported
+from messages_api.providers import bedrock, unsupported
 from tests.support.clouds import issue_for
 from tests.support.fake_provider import Seen, Upstream, whole
 from tests.support.gateway import CLIENT, Caller, Web, ask, credentials, message, post
@@ -124,6 +124,37 @@ def test_a_cloud_without_the_switch_for_fast_mode_gets_none(
     call(web, caller, upstream, ask(model=MODEL, speed="fast"), "fast-mode-2026-02-01")
     assert "speed" not in json.loads(inner(upstream.last))
     assert betas_of(upstream.last) == []
+
+
+LINE = "x-anthropic-billing-header: cc_version=2.1.37.0d9; cc_entrypoint=cli; cch=00000;"
+YOU = {"type": "text", "text": "You are Claude Code \u2014 ☃.", "cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize(
+    ("system", "left"),
+    [
+        ([{"type": "text", "text": LINE}, YOU], [YOU]),
+        ([{"text": LINE, "type": "text"}, {"type": "text", "text": LINE.upper()}, YOU], [YOU]),
+        ([{"type": "text", "text": f"{LINE}\n{YOU['text']}"}, YOU], [{"type": "text", "text": YOU["text"]}, YOU]),
+        (
+            [YOU, {"type": "text", "text": f"Never write {LINE}"}],
+            [YOU, {"type": "text", "text": f"Never write {LINE}"}],
+        ),
+        ([{"type": "text", "text": LINE}], None),
+        (f"{LINE}\n\nYou are ☃.", "You are ☃."),
+        (LINE, None),
+        ("You are ☃.", "You are ☃."),
+    ],
+)
+@pytest.mark.parametrize("counts", [False, True])
+def test_amazon_gets_nothing_of_what_claude_code_says_about_itself(system: Any, left: Any, counts: bool) -> None:
+    body = json.dumps(ask(model=MODEL, system=system), ensure_ascii=False).encode()
+    made, _ = bedrock.made_over(body, [], counts=counts)
+    read = json.loads(made)
+    read = json.loads(base64.b64decode(read["input"]["invokeModel"]["body"])) if counts else read
+    assert read.get("system") == left
+    assert ("system" in read) == (left is not None)
+    assert read["messages"] == ask()["messages"]
 
 
 SCOPED = {"type": "ephemeral", "scope": "global", "ttl": "1h"}

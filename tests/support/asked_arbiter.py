@@ -108,7 +108,7 @@ class Arbiter:
         ]
         while True:
             try:
-                rows = self.link.execute(ASK, values).fetchall()
+                rows = psycopg.RawCursor(self.link).execute(ASK, values).fetchall()
                 break
             except psycopg.Error as error:
                 if error.sqlstate != "BF002":  # a window ended meanwhile

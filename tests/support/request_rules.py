@@ -184,6 +184,13 @@ def go_together(request):
     )
 
 
+RESELLERS = {
+    *("models", "context_window_fallbacks", "context_window_fallback_dict", "content_policy_fallbacks"),
+    *("preset", "provideroptions"),
+    *("plugins", "web_search_options", "search_parameters", "search_options", "enable_search"),
+}
+
+
 def is_in_lower_case(request):
     """Stricter than the page: nothing here has a name in upper case that isn't a known one."""
     within = [request[name] for name in ("thinking", "cache_control") if request.get(name)]
@@ -192,7 +199,7 @@ def is_in_lower_case(request):
     resold = any(str(each.get("type")).casefold().startswith("openrouter:") for each in objects)
     return (
         not resold
-        and not {"models", "plugins", "web_search_options"} & set(request)
+        and not RESELLERS & {name.lower() for name in request}
         and all(name == name.lower() for each in objects for name in each)
     )
 

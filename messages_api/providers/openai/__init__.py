@@ -295,7 +295,12 @@ class Streamed:
         chunk = await self._next()
         self._over = not chunk
         try:
-            return self.events.feed(chunk) if chunk else self.events.finish()
+            out = self.events.feed(chunk) if chunk else self.events.finish()
+            if out:
+                # The model goes on: some servers send `finish_reason: stop` behind every chunk.
+                # https://github.com/1jehuang/jcode/issues/1326 (September 2026)
+                self._finished_at = 0.0
+            return out
         except completion.Nothing:
             raise nothing() from None
         except ValueError:

@@ -303,6 +303,16 @@ def stop_details(reason: str) -> dict[str, Any] | None:
 
 
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+# Cache writes among the details of the prompt: at OpenAI and OpenRouter, and at gateways in front of Claude: LiteLLM
+# (https://github.com/BerriAI/litellm/issues/11364, January 2026), any-llm (https://github.com/mozilla-ai/any-llm/pull/896,
+# March 2026), One API's successors, Envoy's (https://github.com/envoyproxy/ai-gateway/pull/1719, January 2026).
+WRITTEN = (
+    "cache_write_tokens",
+    "cache_creation_tokens",
+    "cache_creation_input_tokens",
+    "cached_creation_tokens",
+    "cached_write_tokens",
+)
 
 
 def usage(read: Completion) -> dict[str, Any]:
@@ -318,14 +328,16 @@ def usage(read: Completion) -> dict[str, Any]:
     if prompt is None or output is None or not (prompt or output or total):
         return {}  # some vendors report zeros where they don't count
     details = mapping(report.get("prompt_tokens_details"))
-    cached = first_count(
+    cached = largest(
         details.get("cached_tokens"),
         report.get("prompt_cache_hit_tokens"),
         report.get("cached_tokens"),
         report.get("num_cached_tokens"),
         report.get("cache_read_input_tokens"),
     )
-    written = first_count(details.get("cache_write_tokens"), report.get("cache_creation_input_tokens"))
+    written = largest(
+        *(details.get(name) for name in WRITTEN), report.get("cache_creation_input_tokens"), report.get(WRITTEN[0])
+    )
     if is_beside(cached + written, prompt, output, total):
         prompt += cached + written
     cached = min(cached, prompt)
@@ -378,6 +390,12 @@ def count(value: Any) -> int | None:
 def first_count(*values: Any) -> int:
     """The first value that is a number of tokens, or 0."""
     return next((number for value in values if (number := count(value)) is not None), 0)
+
+
+def largest(*values: Any) -> int:
+    """The largest of the values that are numbers of tokens, or 0: some vendors have a zero under one name and the count
+    under another."""
+    return max((number for value in values if (number := count(value)) is not None), default=0)
 
 
 def guessed(delivered: int) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class Dialect:
         strict: tools may require that calls follow their schema strictly.
         flat: tools' schemas can't have alternatives at the top.
         fills: schemas need the members that OpenAI requires; Gemini refuses empty ones.
+        grammars: the server may be one that makes grammars of tools' schemas, and can't make one of every schema.
         ids: the form of ids of tool calls; None: any.
         signed_calls: the member in which Gemini 3 expects the signature of a past tool call; empty: none.
         namespaced: names of models begin with their vendors', like openai/gpt-oss-20b.
@@ -108,6 +109,7 @@ class Dialect:
     strict: bool = True
     flat: bool = False
     fills: bool = True
+    grammars: bool = False
     ids: re.Pattern[str] | None = None
     signed_calls: Literal["", "extra_content", "reasoning_details"] = ""
     namespaced: bool = False
@@ -217,7 +219,8 @@ GEMINI = Dialect(host="gemini", stops=5, parallel=False, fills=False, signed_cal
 OLLAMA = Dialect(host="ollama", efforts=NO_EFFORT, images="inline", parallel=False, namespaced=True)
 # vLLM reads `reasoning` since 0.12 and ignores the older name (https://github.com/vllm-project/vllm/issues/38488, March
 # 2026). SGLang, llama.cpp and LiteLLM read the older one.
-OTHER = Dialect(top_k=True, user="user", thoughts=("reasoning", "reasoning_content"), namespaced=True)
+OTHER = Dialect(top_k=True, user="user", thoughts=("reasoning", "reasoning_content"), namespaced=True, grammars=True)
+ALIBABA = replace(OTHER, host="alibaba", grammars=False)
 
 HOSTS: Mapping[str, Dialect] = {
     "openai.com": OPENAI,
@@ -235,6 +238,7 @@ HOSTS: Mapping[str, Dialect] = {
     "generativelanguage.googleapis.com": GEMINI,
     "cerebras.ai": CEREBRAS,
     "ollama.com": OLLAMA,
+    "aliyuncs.com": ALIBABA,
 }
 
 OLLAMA_PORT = 11434

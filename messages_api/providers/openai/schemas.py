@@ -20,6 +20,12 @@ ONE = (
 # Members that may be a plain `true`, which isn't a schema there.
 FLAGS = ("additionalProperties", "unevaluatedProperties", "additionalItems", "unevaluatedItems")
 
+# Signs of patterns that llama.cpp may not know, and the bounds that become repetitions in its grammars, of which it
+# takes a limited number.
+HARD = ("\\", "(?")
+LENGTHS = ("minLength", "maxLength", "minItems", "maxItems")
+MOST_REPEATED = 1000
+
 # What OpenAI refuses at the top of a tool's schema.
 TOP = frozenset(("oneOf", "anyOf", "allOf", "enum", "not"))
 
@@ -56,6 +62,30 @@ def flattened(schema: Schema) -> Schema:
             own = one.get("properties") if isinstance(one, dict) else None
             members = {**own, **members} if isinstance(own, dict) else members
     return {**made, "properties": members} if members else made
+
+
+def loosened(schema: Any) -> Any:
+    """A schema without what llama.cpp, and so LM Studio, can't make a grammar of: patterns with escapes or groups of
+    their own kind, which become a part of the description, and high bounds of lengths. It refuses the request
+    otherwise, and Claude Code sends such tools by itself.
+
+    https://github.com/ggml-org/llama.cpp/issues/21943 (April 2026),
+    https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2220 (July 2026),
+    https://github.com/lidge-jun/opencodex/issues/2135 (August 2026)
+    """
+    if isinstance(schema, list):
+        return [loosened(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = within(schema, loosened)
+    pattern = made.get("pattern")
+    if isinstance(pattern, str) and any(sign in pattern for sign in HARD):
+        del made["pattern"]
+        made["description"] = f"{made.get('description') or ''} (pattern: {pattern})".strip()
+    for name in LENGTHS:
+        if isinstance(bound := made.get(name), int | float) and bound > MOST_REPEATED:
+            del made[name]
+    return made
 
 
 def filled(schema: Any) -> Any:

@@ -93,6 +93,8 @@ def function(tool: dict[str, Any], where: str, spoken: Dialect) -> dict[str, Any
     if not isinstance(schema, dict):
         refuse(f"{where}.input_schema", "Expected object")
     parameters = schemas.parameters(schema, flat=spoken.flat) if spoken.fills else schema
+    if spoken.grammars:
+        parameters = schemas.loosened(parameters)
     described: dict[str, Any] = {"name": string(tool, "name", where), "parameters": parameters}
     if tool.get("description"):
         described["description"] = tool["description"]

@@ -51,7 +51,7 @@ def trait(models: str, hosts: str = "", **changes: Any) -> Trait:
 
 
 # Hosts that pass `reasoning_effort` to the model unchanged.
-PLAIN = "openai azure other"
+PLAIN = "openai azure other alibaba"
 
 TRAITS = (
     # Efforts: https://developers.openai.com/api/docs/guides/reasoning and the models' own pages (November 2026); chat
@@ -138,8 +138,11 @@ TRAITS = (
     trait(r"kimi-k2\.[5-9]|(?:kimi-)?k[3-9](?!\d)|kimi-(?:k2-)?thinking|kimi-for-coding", "kimi", samples=()),
     trait(r"moonshot-v1", "kimi", thoughts=(), unthought=None),
     # Behind another host, these models need their thinking back as at their own vendor's.
-    trait(r"kimi|moonshot", "other", unthought=" "),
-    trait(r"deepseek", "other", unthought=""),
+    trait(r"kimi|moonshot", "other alibaba", unthought=" "),
+    trait(r"deepseek", "other alibaba", unthought=""),
+    # Before Qwen 4, `max_tokens` may bound the answer without the thinking before it, whose length is then up to the
+    # model: https://www.alibabacloud.com/help/en/model-studio/api-compatibility-upgrade-notice (November 2026).
+    trait(r"qwen|qwq|qvq", "alibaba", limit="max_completion_tokens"),
     # DeepSeek's models that see images: https://api-docs.deepseek.com (August 2026).
     trait(r"deepseek.*(?:vl|ocr|vision|v4\.[1-9]|v[5-9])", "deepseek", images="inline"),
     # Models that can't see images, by their cards (November 2026): they answer an image with a 400.
