@@ -138,7 +138,7 @@ def test_it_stops_web_then_worker_then_beat_then_postgres(crew, tmp_path):
 
 
 @pytest.mark.parametrize("stopping", [signal.SIGINT, signal.SIGTERM])
-def test_only_somebody_who_waits_for_the_end_stops_processes_in_haste(crew, stopping):
+def test_processes_stop_in_haste_only_where_a_person_waits_for_their_end(crew, stopping):
     child = crew.add(replace(role("web-1", SLEEP), hasty_signal=signal.SIGUSR1))
     signal.pthread_kill(threading.get_ident(), stopping)
     crew.watch("up")
