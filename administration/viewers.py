@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Callable
-from functools import cache
 
 from django.conf import settings
 from django.contrib import admin
@@ -20,16 +19,9 @@ from django.utils.translation import get_language_from_request
 from django.views.decorators.http import require_http_methods
 
 from keys import viewer
+from keys.viewer import UTC, zones
 
 YEAR = 365 * 24 * 3600
-UTC = "UTC"
-
-
-@cache
-def zones() -> tuple[str, ...]:
-    """The names of all zones that a person may choose, sorted: UTC and those of places."""
-    places = (name for name in zoneinfo.available_timezones() if "/" in name and not name.startswith("Etc/"))
-    return (UTC, *sorted(places))
 
 
 def zone_of(request: HttpRequest) -> str | None:

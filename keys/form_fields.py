@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -28,6 +29,25 @@ class MomentInput(forms.DateTimeInput):
         if isinstance(value, datetime) and value.second:
             return value.strftime("%Y-%m-%dT%H:%M:%S")
         return super().format_value(value)
+
+
+class DayInput(forms.DateInput):
+    """A date field that uses the browser's own calendar."""
+
+    input_type = "date"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%d")
+
+
+class DayField(forms.DateField):
+    """A day in the years that the gateway can know. The days beside it exist, and so do their times in every zone."""
+
+    FIRST, LAST = date(2000, 1, 1), date(9000, 12, 31)
+
+    def __init__(self, **options: Any) -> None:
+        bounds = [MinValueValidator(self.FIRST), MaxValueValidator(self.LAST)]
+        super().__init__(widget=DayInput, validators=bounds, **options)
 
 
 # What an expiry's buttons choose, from now.

@@ -6,15 +6,25 @@
 from __future__ import annotations
 
 import contextlib
+import zoneinfo
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import datetime, tzinfo
 from decimal import Decimal
+from functools import cache
 
 from django.utils import formats, numberformat, timezone
 
 ENGLISH = "en"
+UTC = "UTC"
 _locale: ContextVar[str] = ContextVar("viewer_locale", default=ENGLISH)
+
+
+@cache
+def zones() -> tuple[str, ...]:
+    """The names of all zones that a person may choose, sorted: UTC and those of places."""
+    places = (name for name in zoneinfo.available_timezones() if "/" in name and not name.startswith("Etc/"))
+    return (UTC, *sorted(places))
 
 
 @contextlib.contextmanager

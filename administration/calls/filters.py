@@ -26,7 +26,7 @@ from keys.pickers import Picker, limit
 from usage import export, request_ids
 from usage.models import OWED, LedgerEntry, Status
 from usage.price_flags import PRICE_FLAGS
-from usage.reports import FOLDED_MODEL
+from usage.questions import FOLDED_MODEL
 
 PAGE = 50
 LOOKED_AT = 20_000

@@ -15,11 +15,11 @@ from administration.prices import listed
 from administration.prices.look import look, owner_of
 from administration.rooms import Page
 from keys import provider_kinds
+from keys.form_fields import DayField
 from keys.models import Customer, Team, VirtualKey
 from keys.pickers import Picker, limit
 from usage.listings import catalogue_version
 from usage.price_tables import Price
-from usage.reports import DayField
 from usage.tokens import TokenCounts
 
 VIEW = ("usage.view_price",)

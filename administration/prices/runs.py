@@ -21,13 +21,13 @@ from administration.rooms import Page
 from keys import patterns, provider_kinds
 from keys.audit.notes import note
 from keys.errors import Unusable
+from keys.form_fields import DayField
 from keys.models import Customer
 from keys.pickers import Picker, limit
 from usage import repricing
 from usage.models import LedgerEntry
 from usage.price_runs import Which
 from usage.price_tables import Price
-from usage.reports import DayField
 from usage.repricing import Outcome, Prices, Rows
 from usage.what_if import Instead, unpriced, unpriced_models, what_if
 
