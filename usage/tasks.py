@@ -9,6 +9,7 @@ from celery import shared_task
 from django.conf import settings
 
 from usage import alert_delivery, expiries, free_calls, functions, ledger, performance, refusals, rollups, verification
+from usage.reporting import mailing
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,12 @@ def verify_ledger() -> None:
 def deliver_alerts() -> None:
     """Send alerts to their targets."""
     alert_delivery.sweep()
+
+
+@shared_task
+def mail_reports() -> None:
+    """Send the saved reports that are due."""
+    mailing.sweep()
 
 
 @shared_task
