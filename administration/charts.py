@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 # Units of the drawing: it is stretched to the width of its card.
 HEIGHT, STEP, GAP = 48, 10, 2
+Number = int | Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class Part:
     y: float
     width: int
     height: float
+    label: str = ""
+    series: str = ""
+    value: Number = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +31,27 @@ class Series:
 
     title: str
     kind: str
-    values: Sequence[int]
+    values: Sequence[Number]
 
     @property
-    def total(self) -> int:
+    def total(self) -> Number:
         """The sum of the values."""
         return sum(self.values)
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: what it shows, the label of each bar, and the series that are stacked, the lowest first."""
+    """A chart: what it shows, the label of each bar, and the series that are stacked, the lowest first. What is below
+    zero is stacked downwards.
+
+    Attributes:
+        money: the values are USD.
+    """
 
     title: str
     labels: Sequence[str]
     series: Sequence[Series]
+    money: bool = False
 
     @property
     def width(self) -> int:
@@ -48,29 +59,46 @@ class Chart:
         return STEP * len(self.labels)
 
     @property
-    def highest(self) -> int:
+    def highest(self) -> Number:
         """The sum of the highest bar."""
-        return max((sum(values) for values in self._bars()), default=0)
+        return max((sum(value for value in values if value > 0) for values in self._bars()), default=0)
+
+    @property
+    def lowest(self) -> Number:
+        """What reaches furthest below zero."""
+        return min((sum(value for value in values if value < 0) for values in self._bars()), default=0)
+
+    @property
+    def zero(self) -> float:
+        """The height of zero in the drawing, from its top."""
+        span = float(self.highest - self.lowest) or 1.0
+        return HEIGHT - (HEIGHT - 2) * float(-self.lowest) / span
 
     @property
     def parts(self) -> list[Part]:
-        """The rectangles. The highest bar fills the height; a value above zero is always visible."""
-        scale = (HEIGHT - 2) / (self.highest or 1)
+        """The rectangles. The bars fill the height; a value other than zero is always visible."""
+        scale = (HEIGHT - 2) / (float(self.highest - self.lowest) or 1.0)
         found = []
         for number, values in enumerate(self._bars()):
-            top = float(HEIGHT)
+            top = bottom = self.zero
             for series, value in zip(self.series, values, strict=True):
-                height = max(value * scale, 1.0) if value else 0.0
-                top -= height
-                if value:
-                    x = number * STEP + GAP // 2
-                    found.append(Part(series.kind, x, round(top, 2), STEP - GAP, round(height, 2)))
+                if not value:
+                    continue
+                height = max(abs(float(value)) * scale, 1.0)
+                if value > 0:
+                    top -= height
+                    y = top
+                else:
+                    y = bottom
+                    bottom += height
+                place = (number * STEP + GAP // 2, round(y, 2), STEP - GAP, round(height, 2))
+                found.append(Part(series.kind, *place, self.labels[number], series.title, value))
         return found
 
     @property
-    def rows(self) -> list[tuple[str, tuple[int, ...]]]:
+    def rows(self) -> list[tuple[str, tuple[Number, ...]]]:
         """The rows of the table behind the drawing: a label and the value of each series."""
         return list(zip(self.labels, self._bars(), strict=True))
 
-    def _bars(self) -> list[tuple[int, ...]]:
+    def _bars(self) -> list[tuple[Number, ...]]:
         return list(zip(*(series.values for series in self.series), strict=True))

@@ -44,7 +44,6 @@ def show(request: HttpRequest) -> HttpResponse:
         context["holds"] = overview.holds(user)
     if user.has_perm("usage.view_process"):
         context |= _gateway(user)
-    context["today"] = f"{now:%Y-%m-%d}"
     context["base_url"] = request.build_absolute_uri("/").rstrip("/")
     return TemplateResponse(request, "admin/index.html", context)
 

@@ -10,11 +10,11 @@ from administration import invitations
 from administration.members import pages as member_pages
 from administration.passwords import change_password
 from administration.rest import document as rest_document
+from administration.usage_report.pages import report
 from gateway_project import page_socket, static_files
 from keys.audit_admin import history
 from keys.choices import Autocomplete
 from messages_api.reference import document
-from usage.views import report
 
 handler400 = "administration.error_pages.bad_request"
 handler403 = "administration.refused.page"

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import AdminSite
-from django.contrib.admin.widgets import AutocompleteSelect, AutocompleteSelectMultiple
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.db.models import Field, QuerySet
 
 from keys import virtual_keys
@@ -47,18 +47,6 @@ class PickerSelect(AutocompleteSelect):
         return super().optgroups(name, [each for each in value if ID.fullmatch(str(each))], attrs)
 
 
-class PickerSelectMultiple(AutocompleteSelectMultiple):
-    """The same for several rows."""
-
-    def optgroups(self, name: str, value: Any, attrs: Any = None) -> Any:
-        """The chosen rows."""
-        return super().optgroups(name, [each for each in value if ID.fullmatch(str(each))], attrs)
-
-
-def _label(row: Any) -> str:
-    return virtual_keys.address(row) if isinstance(row, VirtualKey) else str(row)
-
-
 class Picker(forms.ModelChoiceField):  # type: ignore[type-arg]
     """A choice of one row of the model that a foreign key refers to. Django's own view answers the search.
 
@@ -70,15 +58,4 @@ class Picker(forms.ModelChoiceField):  # type: ignore[type-arg]
         super().__init__(rows, widget=widget, required=False, empty_label="any", **options)
 
     def label_from_instance(self, obj: Any) -> str:
-        return _label(obj)
-
-
-class MultiplePicker(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
-    """A choice of several rows. Its value is a queryset of them."""
-
-    def __init__(self, reference: Field[Any, Any], rows: QuerySet[Any], **options: Any) -> None:
-        widget = PickerSelectMultiple(reference, admin.site, attrs={"data-width": "100%"})
-        super().__init__(rows, widget=widget, required=False, **options)
-
-    def label_from_instance(self, obj: Any) -> str:
-        return _label(obj)
+        return virtual_keys.address(obj) if isinstance(obj, VirtualKey) else str(obj)

@@ -29,6 +29,7 @@ class TableFile:
         name: of the file, without its ending.
         columns: the titles of the columns; no two are the same.
         exact: those of amounts that may have more than 15 digits.
+        keys: the names of the columns for programs, in JSON; empty: their titles.
         about: what the file says about its rows, by names in small letters such as `time_zone`.
         title: of the sheet.
     """
@@ -38,6 +39,7 @@ class TableFile:
     exact: Collection[str] = ()
     about: Mapping[str, str] = field(default_factory=dict)
     title: str = "Rows"
+    keys: Sequence[str] = ()
 
 
 def as_csv(file: TableFile, pages: Pages) -> Generator[bytes]:
@@ -50,10 +52,11 @@ def as_csv(file: TableFile, pages: Pages) -> Generator[bytes]:
 
 def as_json(file: TableFile, pages: Pages) -> Generator[bytes]:
     """One object: `about`, `columns`, and `rows` with an object for each row, on a line of its own."""
-    yield f'{{"about": {_json(file.about)},\n"columns": {_json(list(file.columns))},\n"rows": ['.encode()
+    names = list(file.keys or file.columns)
+    yield f'{{"about": {_json(file.about)},\n"columns": {_json(names)},\n"rows": ['.encode()
     between = "\n"
     for page in pages:
-        lines = (_json(dict(zip(file.columns, row, strict=True))) for row in page)
+        lines = (_json(dict(zip(names, row, strict=True))) for row in page)
         if piece := ",\n".join(lines):
             yield (between + piece).encode()
             between = ",\n"

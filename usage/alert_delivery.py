@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet

@@ -1,4 +1,4 @@
-"""What alerts and mailed reports share: rows that workers claim, attempt, and try again with growing pauses for a day."""
+"""What alerts and mailed reports share: rows that workers claim and attempt, with growing pauses, for a day."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Sums of all calls, without their callers: the roll-ups of the front page, of the page of a provider key, and of a
-report of everything.
+"""Sums of all calls, without their callers: the roll-ups of the front page and of the page of a provider key.
 
 `usage_rollup` has a row for each virtual key, model and quarter of an hour. Of a large deployment, that is too much to
 add up while a person waits, so the same task adds its rows up without their callers, too (usage/rollups.py). People who

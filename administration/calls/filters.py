@@ -18,22 +18,33 @@ from django.db.models import Q, QuerySet
 from django.db.models.fields.json import KeyTextTransform
 from django.utils import timezone
 
-from keys import patterns
+from keys import patterns, provider_kinds
 from keys.form_fields import MomentInput
 from keys.model_names import fold
 from keys.models import Customer, ProviderKey, Team, VirtualKey
 from keys.pickers import Picker, limit
 from usage import export, request_ids
+from usage.ledger_dimensions import FIELDS, with_dimensions
 from usage.models import OWED, LedgerEntry, Status
 from usage.price_flags import PRICE_FLAGS
-from usage.questions import FOLDED_MODEL
 
 PAGE = 50
 LOOKED_AT = 20_000
 ANY = ("", "any")
+# The values of fields without a condition.
+NOTHING = (None, "", [])
 ESTIMATED = "estimated"
 SESSION = "claude_code_session"
 PROBLEM = "problem"
+WHOSE = {"ours": "our fault", "callers": "the caller’s fault", "theirs": "the provider’s fault"}
+# Dimensions of reports that are texts.
+LABELLED = ("service_tier", "speed", "cost_centre", "project")
+# What calls can be without, each with its condition.
+WITHOUT = {
+    "team": Q(team=None),
+    "provider_key": Q(provider_key=None),
+    **{name: Q(**{FIELDS[name]: ""}) for name in LABELLED},
+}
 # The condition of the partial index of calls that were not completed.
 UNFINISHED = ~Q(status=Status.COMPLETED)
 
@@ -58,10 +69,14 @@ class CallFilter(forms.Form):
     model = forms.CharField(
         required=False, max_length=200, validators=[patterns.check], help_text="A name or a pattern, such as claude-*."
     )
+    provider = forms.ChoiceField(required=False, choices=lambda: [ANY, *provider_kinds.choices()])
     provider_key = Picker(reference("provider_key"), ProviderKey.objects.all(), label="Provider key")
     status = forms.ChoiceField(required=False, choices=[ANY, (PROBLEM, "not completed"), *Status.choices])
     stop_reason = forms.CharField(label="Stop reason", required=False, max_length=100)
     stream = forms.ChoiceField(required=False, choices=[ANY, ("yes", "streamed"), ("no", "in one piece")])
+    whose = forms.ChoiceField(label="Went wrong by", required=False, choices=[ANY, *WHOSE.items()])
+    service_tier = forms.CharField(label="Service tier", required=False, max_length=60)
+    speed = forms.CharField(required=False, max_length=60)
     price = forms.ChoiceField(
         label="Cost is",
         required=False,
@@ -69,6 +84,14 @@ class CallFilter(forms.Form):
     )
     session = forms.CharField(required=False, max_length=200, help_text="Of Claude Code, in full.")
     label = forms.CharField(required=False, max_length=400, help_text="name=value")
+    cost_centre = forms.CharField(label="Cost centre", required=False, max_length=100)
+    project = forms.CharField(required=False, max_length=100)
+    without = forms.MultipleChoiceField(
+        label="Without",
+        required=False,
+        choices=[(name, name.replace("_", " ")) for name in WITHOUT],
+        widget=forms.CheckboxSelectMultiple,
+    )
     cost_above = forms.DecimalField(
         label="Cost above, USD", required=False, min_value=0, max_digits=18, decimal_places=12
     )
@@ -108,7 +131,7 @@ class CallFilter(forms.Form):
     @property
     def is_narrow(self) -> bool:
         """Whether any condition is given."""
-        return any(value not in (None, "") for value in self.cleaned_data.values())
+        return any(value not in NOTHING for value in self.cleaned_data.values())
 
     def open_fields(self) -> list[Any]:
         """The fields that people use most, for the first line of the form."""
@@ -181,8 +204,12 @@ def conditions(cleaned: dict[str, Any], rows: QuerySet[LedgerEntry]) -> Conditio
         ("seconds_above", Q(duration_ms__gt=(cleaned.get("seconds_above") or 0) * 1000)),
         ("model", model(cleaned.get("model") or "")),
         ("label", label(cleaned.get("label"))),
+        ("provider", Q(provider=cleaned.get("provider"))),
+        ("whose", Q(whose=cleaned.get("whose"))),
+        *((name, Q(**{FIELDS[name]: cleaned.get(name)})) for name in LABELLED),
+        ("without", Q(*(WITHOUT[name] for name in cleaned.get("without") or ()))),
     ]
-    given = [(name, condition) for name, condition in wanted if cleaned.get(name) not in (None, "")]
+    given = [(name, condition) for name, condition in wanted if cleaned.get(name) not in NOTHING]
     others = Q()
     # Rows of a part of the deployment are found by its index, and compared with what has another one.
     whole = not rows.query.where
@@ -194,7 +221,7 @@ def conditions(cleaned: dict[str, Any], rows: QuerySet[LedgerEntry]) -> Conditio
                 indexed = indexed.filter(condition)
         else:
             others &= condition
-    return Conditions(indexed.alias(folded_model=FOLDED_MODEL, paid=OWED), others)
+    return Conditions(with_dimensions(indexed).alias(paid=OWED), others)
 
 
 def is_indexed(name: str, cleaned: dict[str, Any], *, whole: bool) -> bool:

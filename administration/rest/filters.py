@@ -58,6 +58,11 @@ def a_text(description: str) -> tuple[Callable[[str], Any], str, dict[str, Any],
     return read, f"a text of at most {LONGEST} characters", schema, description
 
 
+def a_choice(choices: list[str], description: str) -> tuple[Callable[[str], Any], str, dict[str, Any], str]:
+    """What a parameter needs that takes one of a few words."""
+    return _choice(choices), f"one of {', '.join(choices)}", {"type": "string", "enum": choices}, description
+
+
 def a_whole_number(most: int, description: str) -> tuple[Callable[[str], Any], str, dict[str, Any], str]:
     """What a parameter needs that takes a number from 1 to `most`."""
 

@@ -31,6 +31,7 @@ from tests.support.signed_in import cookies_of, signed_in
 from tests.support.signing_in import PASSWORD, code
 from usage import rollups
 from usage.models import Process
+from usage.reporting.asked import SHOWN
 
 __all__ = ["styled"]
 
@@ -91,7 +92,8 @@ def cookies(cast: Cast, who: str) -> dict[str, str]:
 def test_every_page_of_an_owner_suits_everyone(chromium: Window, styled: Web, cast: Cast) -> None:
     found = pages(cast, "owner")
     more = {
-        "report by key": found["usage_report"] + "?range=month&group=virtual_key",
+        "report by key": found["usage_report"] + "?range=this_year&by=key&by=model&every=month&compare=yes",
+        **{f"report: {show}": f"{found['usage_report']}?range=this_year&show={show}" for show in SHOWN},
         "key that may call": found["admin:key"] + "?model=echo-1",
         "calls that fit": found["admin:calls"] + "?status=problem",
         "list without a match": found["admin:keys_team_changelist"] + "?q=nothing",

@@ -14,6 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.test import RequestFactory
 
 from keys.audit.models import AuditEvent
+from keys.errors import Unusable
 from keys.table_files import FORMATS
 from tests.support.report_cast import NOVEMBER, make_people
 from usage.models import RollupState
@@ -45,10 +46,10 @@ def test_each_kind_of_file_has_the_same_rows_and_says_what_was_asked(people):
     titles, *rows = book["Usage"].iter_rows(values_only=True)
     of_xlsx = [dict(zip(titles, row, strict=True)) for row in rows]
     charges = {Decimal("3.000000000001"), Decimal(1)}
-    assert {Decimal(row["charge"]) for row in of_csv} == charges
+    assert {Decimal(row["Charge, USD"]) for row in of_csv} == charges
     assert {Decimal(row["charge"]) for row in of_json["rows"]} == charges
-    assert {Decimal(row["charge_exact"]) for row in of_xlsx} == charges
-    assert {row["since"] for row in of_json["rows"]} == {row["since"] for row in of_xlsx}
+    assert {Decimal(row["Charge, USD (exact)"]) for row in of_xlsx} == charges
+    assert {row["since"] for row in of_json["rows"]} == {row["From"] for row in of_xlsx}
     about = of_json["about"]
     assert about["range"] == "1 November 2026 to 30 November 2026"
     assert about["time_zone"] == "Europe/Berlin"
@@ -103,3 +104,8 @@ def test_the_first_bytes_come_before_the_second_thousand_rows_is_read(people, mo
     sizes = [len(read) for _ in pieces]
     assert sizes[0] <= 1001
     assert len(read) == 2500
+
+
+def test_a_forecast_has_no_table_to_export(people):
+    with pytest.raises(Unusable, match="forecast has no table to export"):
+        exported(people.alice, f"{NOVEMBER}&show=forecast", "csv")

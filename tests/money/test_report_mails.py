@@ -183,7 +183,7 @@ def test_the_whole_table_is_attached_with_the_same_digits_for_those_who_may_expo
     assert name == "usage-2026-11-01-2026-11-30.xlsx"
     book = openpyxl.load_workbook(io.BytesIO(content))
     titles, *rows = book["Usage"].iter_rows(values_only=True)
-    amounts = [Decimal(dict(zip(titles, row, strict=True))["charge_exact"]) for row in rows]
+    amounts = [Decimal(dict(zip(titles, row, strict=True))["Charge, USD (exact)"]) for row in rows]
     assert sorted(amounts) == [Decimal(1), Decimal("3.000000000001")]
     about = dict(book["About"].iter_rows(min_row=2, values_only=True))
     assert (about["Time zone"], about["Range"]) == ("UTC", "1 November 2026 to 30 November 2026")
@@ -274,6 +274,23 @@ def test_a_report_that_cannot_be_made_says_why(people, clock):
     clock.now += HOUR
     mailing.sweep()
     assert "The report can't be made: The range ends before it starts" in mail.outbox[0].body
+
+
+@counted
+@pytest.mark.parametrize(
+    ("show", "said"),
+    [
+        ("money", "$3.00"),
+        ("errors", "Ours / Research"),
+        ("movers", "$3.00"),
+        ("forecast", "a forecast is on its page only"),
+    ],
+)
+def test_each_kind_of_report_can_be_mailed(people, clock, show, said):
+    mailed(save(people.alice, f"{NOVEMBER}&by=team&show={show}"))
+    clock.now += HOUR
+    mailing.sweep()
+    assert said.lower() in mail.outbox[0].body.lower()
 
 
 def test_deliveries_are_kept_for_ninety_days(people, clock):

@@ -61,7 +61,7 @@ def test_rows_have_the_period_in_the_zone_the_group_and_its_sums(cast, boss):
     assert sum(row["input_tokens"] for row in rows) == 300
 
 
-def test_who_may_not_see_prices_sees_what_owners_pay(cast, boss):
+def test_a_person_who_may_not_see_prices_sees_what_owners_pay(cast, boss):
     make_entry(cast.alice, cost=1, charge=3)
     rollups.roll_up()
     seer = User.objects.create_user("seer")

@@ -17,7 +17,7 @@ from django.utils.datastructures import MultiValueDict
 from keys import patterns, provider_kinds, viewer
 from keys.form_fields import DayField
 from keys.models import Customer, ProviderKey, Team, VirtualKey, check_time_zone
-from keys.pickers import MultiplePicker, limit
+from keys.pickers import Picker, limit
 from keys.visibility import visible
 from usage.measures import ALL_MEASURES
 from usage.models import Rollup, Status
@@ -31,7 +31,15 @@ Amount = Literal["charge", "cost"]
 WHOLE = "whole"
 EVERY = ("hour", "day", "week", "month")
 # What a page shows of the same question.
-SHOWN = {"usage": "Usage", "money": "Money by category", "errors": "Errors and latency"}
+SHOWN = {
+    "usage": "Usage",
+    "money": "Money by category",
+    "movers": "Top movers",
+    "errors": "Errors and latency",
+    "forecast": "Forecast",
+}
+# What movers are without a group.
+MOVING = ("customer", "team")
 MOST_GROUPS, MOST_DAYS, MOST_DAYS_BY_HOUR = 3, 3660, 366
 # The zone of the chosen customer.
 CUSTOMERS = "customer"
@@ -161,16 +169,14 @@ class AskedForm(forms.Form):
         choices=[(name, each.title) for name, each in ALL.items()],
         widget=forms.CheckboxSelectMultiple,
     )
-    customer = MultiplePicker(_reference("customer"), Customer.objects.all())
-    team = MultiplePicker(_reference("team"), Team.objects.all())
-    key = MultiplePicker(
-        _reference("virtual_key"), VirtualKey.objects.select_related("customer", "team"), label="Virtual key"
-    )
+    customer = Picker(_reference("customer"), Customer.objects.all())
+    team = Picker(_reference("team"), Team.objects.all())
+    key = Picker(_reference("virtual_key"), VirtualKey.objects.select_related("customer", "team"), label="Virtual key")
     models = forms.CharField(
         required=False, max_length=200, validators=[patterns.check], help_text="a name or a pattern, such as claude-*"
     )
     provider = forms.ChoiceField(required=False, choices=lambda: [("", "any"), *provider_kinds.choices()])
-    provider_key = MultiplePicker(_reference("provider_key"), ProviderKey.objects.all(), label="Provider key")
+    provider_key = Picker(_reference("provider_key"), ProviderKey.objects.all(), label="Provider key")
     status = forms.ChoiceField(required=False, choices=[("", "any"), *Status.choices])
     stream = forms.ChoiceField(required=False, choices=[("", "any"), ("yes", "streamed"), ("no", "in one piece")])
     service_tier = forms.CharField(label="Service tier", required=False, max_length=60)
@@ -228,9 +234,12 @@ class AskedForm(forms.Form):
             raise forms.ValidationError("The range is longer than ten years: choose a shorter one.")
         if by_hour and days.count > MOST_DAYS_BY_HOUR:
             raise forms.ValidationError("By hour, a range can be a year long: choose a shorter one, or longer periods.")
+        for name in cleaned["without"]:
+            if cleaned[name]:
+                raise forms.ValidationError({name: f"Choose one, or calls without {WITHOUT[name].without}."})
         return cleaned | {"days": days}
 
-    def _zone(self, name: str, customers: Collection[Customer]) -> ZoneInfo:
+    def _zone(self, name: str, customer: Customer | None) -> ZoneInfo:
         if not name:
             return ZoneInfo(timezone.get_current_timezone_name())
         if name != CUSTOMERS:
@@ -239,11 +248,11 @@ class AskedForm(forms.Form):
             except forms.ValidationError as error:
                 raise forms.ValidationError({"zone": error.messages}) from None
             return ZoneInfo(name)
-        seen = list(customers) or list(visible(self.user, Customer.objects.all(), "choose")[:2])
-        theirs = {each.time_zone for each in seen}
-        if len(theirs) != 1 or (len(seen) > 1 and not customers):
-            raise forms.ValidationError({"zone": "Choose one customer whose time zone it is."})
-        return ZoneInfo(theirs.pop())
+        # A person who sees one customer only means that one.
+        seen = [customer] if customer else list(visible(self.user, Customer.objects.all(), "choose")[:2])
+        if len(seen) != 1:
+            raise forms.ValidationError({"zone": "Choose the customer whose time zone it is."})
+        return ZoneInfo(seen[0].time_zone)
 
     def _days(self, cleaned: dict[str, Any], today: date) -> Days:
         since, until = cleaned["since"], cleaned["until"]
@@ -257,32 +266,58 @@ class AskedForm(forms.Form):
     def asked(self) -> Asked:
         """What a valid form asks."""
         given = self.cleaned_data
+        moves = given["show"] == "movers"
         every = given["every"] or (WHOLE if given["by"] else "day")
         return Asked(
             given["days"],
             given["zone"],
             given["range"],
-            None if every == WHOLE else cast(Every, every),
-            given["by"],
+            None if moves or every == WHOLE else cast(Every, every),
+            given["by"] or (MOVING if moves else ()),
             self._where(given),
             given["models"],
-            given["compare"],
+            given["compare"] or moves,
             cast(Amount, given.get("amount") or "charge"),
             given["show"] or "usage",
         )
+
+    def fill_in(self, asked: Asked) -> None:
+        """Fill in what was taken for empty fields."""
+        filled = QueryDict(asked.query_string(), mutable=True)
+        filled["since"], filled["until"] = asked.days.first.isoformat(), asked.days.last.isoformat()
+        filled["range"] = asked.preset
+        widget: Any = self.fields["zone"].widget
+        if asked.zone.key not in viewer.zones():
+            widget.choices = [*widget.choices, (asked.zone.key, asked.zone.key)]
+        self.data = filled
+
+    def open_fields(self) -> list[Any]:
+        """The fields that people use most."""
+        return [
+            self[name] for name in ("range", "since", "until", "zone", "every", "customer", "team", "key", "models")
+        ]
+
+    def more_fields(self) -> list[Any]:
+        """The other filters."""
+        shown = {field.name for field in self.open_fields()} | {"by", "compare", "show"}
+        return [field for field in self if field.name not in shown]
+
+    def more_is_used(self) -> bool:
+        """Whether one of the other filters has a value, apart from the amount that is usual."""
+        return any(field.errors or field.value() not in (None, "", [], "charge") for field in self.more_fields())
 
     def _where(self, given: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         found: dict[str, tuple[Any, ...]] = {}
         for name, dimension in ALL.items():
             values: tuple[Any, ...] = ()
             if name in OF_ROWS:
-                values = tuple(sorted(row.pk for row in given[name]))
+                values = (given[name].pk,) if given[name] else ()
             elif name in OF_TEXT:
                 values = (given[name],) if given[name] else ()
             elif name == "stream" and given[name]:
                 values = (given[name] == "yes",)
             if name in given["without"]:
-                values = (*values, dimension.empty)
+                values = (dimension.empty,)
             if values:
                 found[name] = values
         return found

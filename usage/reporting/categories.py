@@ -1,8 +1,8 @@
 """Money by category of tokens, and what caching saved. No I/O.
 
 Without a cache, its reads would have been input. What a token of input costs is computed from what was recorded: the
-input's part of the amount, by the input tokens. So own prices, batches and tiers are in it, as they were on average. The
-price is that of the same line and model; where that has no input, that of the model in the whole range. Where there is
+input's part of the amount, by the input tokens. So own prices, batches and tiers are in it, as they were on average. It
+is the price of the same line and model, or of the model in the whole range where the line has no input. Where there is
 no such price either, nothing is saved, and the reads are counted as `unpriced_reads`.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from usage.measures import ARRAYS
+from usage.measures import ARRAYS, FURTHER_MONEY
 from usage.questions import Line
 from usage.splits import CATEGORIES, PLACES
 
@@ -22,7 +22,7 @@ INPUT, CACHE_READ = CATEGORIES.index("input"), CATEGORIES.index("cache_read")
 READS = "cache_read_input_tokens"
 # What the price of input is computed from, and what is summed by category.
 OF_PRICE = ("input_tokens", "cost_split", "charge_split")
-PRICED = ("calls", "cost", "charge", "input_tokens", READS, "cost_split", "charge_split")
+PRICED = (*("calls", "cost", "charge", "input_tokens", READS, "cost_split", "charge_split"), *FURTHER_MONEY)
 
 
 def parts(values: Mapping[str, Any], amount: str) -> dict[str, Decimal]:

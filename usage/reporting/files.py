@@ -11,13 +11,17 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from keys import demo_data
+from keys.errors import Unusable
 from keys.exports import PAGE, Export
 from keys.table_files import TableFile
 from usage import moments, questions
 from usage.reporting import tables
 from usage.reporting.asked import SHOWN, Asked
+from usage.reporting.tables import Column
 
 EXPORT = "usage.export_rollup"
+# What has a table of calls. A forecast is of the whole, with its budgets.
+EXPORTED = tuple(name for name in SHOWN if name != "forecast")
 
 
 def download(request: HttpRequest, asked: Asked, kind: str) -> Export:
@@ -33,6 +37,8 @@ def download(request: HttpRequest, asked: Asked, kind: str) -> Export:
     user = request.user
     if not user.has_perm(EXPORT):
         raise PermissionDenied
+    if asked.show not in EXPORTED:
+        raise Unusable(f"{SHOWN[asked.show].lower()} has no table to export: choose another tab")
     # Before the first byte: an answer that has begun can only be cut.
     for each in (asked, asked.before) if asked.compare else (asked,):
         question = each.question()
@@ -47,9 +53,17 @@ def download(request: HttpRequest, asked: Asked, kind: str) -> Export:
 def table(asked: Asked, user: Any, made_at: datetime | None = None) -> TableFile:
     """What the file says beside its rows."""
     columns = tables.columns(asked, user)
-    exact = [column.key for column in columns if column.kind == "money"]
+    titles = {column.key: title_of(column) for column in columns}
+    exact = [titles[column.key] for column in columns if column.kind == "money"]
     name = f"{asked.show}-{asked.days.first}-{asked.days.last}"
-    return TableFile(name, [column.key for column in columns], exact, about(asked, made_at), SHOWN[asked.show])
+    return TableFile(
+        name, list(titles.values()), exact, about(asked, made_at), SHOWN[asked.show], [column.key for column in columns]
+    )
+
+
+def title_of(column: Column) -> str:
+    """A column's title with its unit."""
+    return f"{column.title}, {column.unit}" if column.unit else column.title
 
 
 def about(asked: Asked, made_at: datetime | None = None) -> Mapping[str, str]:

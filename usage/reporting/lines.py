@@ -14,6 +14,8 @@ from usage.measures import MEASURES, percentile
 from usage.questions import MOST_ROWS, Answer, Line, Question
 from usage.reporting.asked import Amount, Asked
 from usage.reporting.categories import OF_PRICE, PRICED, by_group, input_price, parts
+from usage.reporting.movers import MEASURES as MOVING
+from usage.reporting.movers import Mover, movers
 
 Ask = Callable[[Question], Answer]
 # The keys of which one question reads the sums, where nothing else makes answers short.
@@ -82,6 +84,8 @@ class Reading:
 
     def __init__(self, asked: Asked, ask: Ask, amount: Amount, most_rows: int | None = MOST_ROWS) -> None:
         self.asked, self.ask, self.amount, self.most_rows = asked, ask, amount, most_rows
+        # The sums of periods of the range before that no line is compared with.
+        self.beyond: list[Mapping[str, Any]] = []
 
     def sums(self, asked: Asked, **changes: Any) -> list[Line]:
         """The lines of a range.
@@ -89,17 +93,24 @@ class Reading:
         Args:
             changes: of the question's attributes.
         """
-        measures = MEASURED[asked.show]
-        if asked.show != "money":
-            return self.ask(asked.question(measures, most_rows=self.most_rows, **changes)).lines
-        # What caching saved is known by model.
-        by = (*asked.by, "model")
-        found = self.ask(asked.question(measures, most_rows=self.most_rows, **changes, by=tuple(dict.fromkeys(by))))
-        if "model" in asked.by:
-            at = asked.by.index("model")
-            repeated = (Line(line.since, (*line.group, line.group[at]), line.values) for line in found.lines)
-            return by_group(repeated, self.amount, self.prices)
-        return by_group(found.lines, self.amount, self.prices)
+        measures = MEASURED.get(asked.show, MEASURES)
+        if asked.show == "money":
+            # What caching saved is known by model.
+            return by_group(self.by_model(asked, measures, **changes), self.amount, self.prices)
+        return self.ask(asked.question(measures, most_rows=self.most_rows, **changes)).lines
+
+    def by_model(self, asked: Asked, measures: Sequence[str], **changes: Any) -> Iterator[Line]:
+        """The lines of a range by model, too: it is the last dimension, though it may be another one already."""
+        by = asked.by if "model" in asked.by else (*asked.by, "model")
+        at = by.index("model")
+        found = self.ask(asked.question(measures, most_rows=self.most_rows, **changes, by=by))
+        for line in found.lines:
+            yield line if by != asked.by else Line(line.since, (*line.group, line.group[at]), line.values)
+
+    def movers(self, shown: int | None = None) -> list[Mover]:
+        """The groups, those that have changed most first; after `shown` of them, all others as one."""
+        now, was = (self.by_model(each, MOVING, every=None) for each in (self.asked, self.asked.before))
+        return movers(now, was, self.amount, shown)
 
     @cached_property
     def prices(self) -> dict[str, Decimal | None]:
@@ -118,7 +129,8 @@ class Reading:
         if not self.asked.compare:
             return [Compared(*periods[number], group, values) for (number, group), values in now.items()]
         before = self.asked.before
-        was = _numbered(self.sums(before), before.question().periods()[: len(periods)])
+        was = _numbered(self.sums(before), before.question().periods())
+        self.beyond = [was.pop(key) for key in list(was) if key[0] >= len(periods)]
         both = {**now, **was}
         return [
             Compared(*periods[number], group, now.get((number, group), {}), was.get((number, group), {}))
@@ -165,4 +177,4 @@ def _numbered(
     found: Sequence[Line], periods: Sequence[tuple[datetime, datetime]]
 ) -> dict[tuple[int, tuple[Any, ...]], Mapping[str, Any]]:
     numbers = {since: number for number, (since, _) in enumerate(periods)}
-    return {(numbers[line.since], line.group): line.values for line in found if line.since in numbers}
+    return {(numbers[line.since], line.group): line.values for line in found}

@@ -93,6 +93,8 @@ def _table(asked: Asked, user: Any, heading: list[tuple[str, str]], at: datetime
     Raises:
         Unusable: the question can't be answered.
     """
+    if asked.show not in files.EXPORTED:
+        raise Unusable("a forecast is on its page only")
     columns = tables.columns(asked, user)
     some, rows = 0, []
     for page in files.pages(asked, user):
@@ -101,13 +103,17 @@ def _table(asked: Asked, user: Any, heading: list[tuple[str, str]], at: datetime
         if some > MOST_ROWS:
             break
     # Without periods, the most expensive first; with them, as on the page: in the order of time.
-    shown = rows if asked.every else sorted(rows, key=lambda row: _size(columns, row), reverse=True)
+    shown = (
+        rows
+        if asked.every or asked.show == "movers"
+        else sorted(rows, key=lambda row: _size(columns, row), reverse=True)
+    )
     whole = replace(asked, every=None, by=())
-    totals = next(tables.rows(whole, user), None)
+    totals = next(tables.rows(whole, user), None) if asked.show != "movers" else None
     total = dict(zip([column.key for column in tables.columns(whole, user)], totals or (), strict=False))
     said = Said(
         heading,
-        [column.title + (f", {column.unit}" if column.unit else "") for column in columns],
+        [files.title_of(column) for column in columns],
         [column.kind not in LABELS for column in columns],
         [[_shown(column, value) for column, value in zip(columns, row, strict=True)] for row in shown[:LINES]],
         [_shown(column, total.get(column.key)) for column in columns] if totals else [],

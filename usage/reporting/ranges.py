@@ -25,7 +25,7 @@ class Days:
 
 
 def month_of(day: date, months: int = 0) -> date:
-    """The first day of a day's month, or of the month so many months later."""
+    """The first day of a day's month, or of the month that many months later."""
     number = day.year * 12 + day.month - 1 + months
     return date(number // 12, number % 12 + 1, 1)
 

@@ -17,6 +17,7 @@ from usage.questions import Question
 from usage.reporting.asked import Amount, Asked
 from usage.reporting.dimensions import ALL, all_names
 from usage.reporting.lines import Compared, Reading
+from usage.reporting.movers import CAUSES
 
 # `moment`: a time with its zone. `id`: of a row. `text`. `money`: USD, exact. `count`. `percent`. `milliseconds`.
 Kind = Literal["moment", "id", "text", "money", "count", "percent", "milliseconds"]
@@ -40,6 +41,8 @@ CATEGORIES = {
     "flat": "Per request",
     "rest": "In no category",
 }
+# Parts of an amount besides its categories.
+OF_AMOUNT = {"estimated": "Estimated", "unpriced": "Without a price"}
 ERRORS = {"our_errors": "Ours", "caller_errors": "Caller’s", "provider_errors": "Provider’s"}
 LATENCIES = {"durations": ("duration", "Duration"), "first_bytes": ("first_byte", "First byte")}
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -89,6 +92,8 @@ def labels(asked: Asked) -> Iterator[Column]:
 def numbers(asked: Asked, user: Any) -> list[Column]:
     """The columns of numbers."""
     amount = shown_amount(asked, user)
+    if asked.show == "movers":
+        return [_money(amount, "Amount", amount), *_changes(amount, "Amount", "money"), *map(_cause, CAUSES)]
     if asked.show == "errors":
         found = [_count("calls", "Calls"), *(_count(*each) for each in ERRORS.items())]
         for histogram, (key, title) in LATENCIES.items():
@@ -99,6 +104,7 @@ def numbers(asked: Asked, user: Any) -> list[Column]:
     if asked.show == "money":
         found = [_money(amount, "Amount", amount), *(_part(*each, amount) for each in CATEGORIES.items())]
         found.append(_money("saved", "Saved by caching", "saved"))
+        found += [_money(key, title, f"{key}_{amount}") for key, title in OF_AMOUNT.items()]
     else:
         found = [_count("calls", "Calls"), *_amounts(user)]
         found += [_count(*each) for each in TOKENS.items()]
@@ -146,6 +152,10 @@ def _percentile(histogram: str, key: str, title: str, part: float) -> Column:
     return Column(key, title, "ms", "milliseconds", value)
 
 
+def _cause(name: str) -> Column:
+    return Column(name, f"By {name}", "USD", "money", lambda line: line.value(name))
+
+
 def _changes(measure: str, title: str, kind: Literal["count", "money"]) -> list[Column]:
     unit, exact = ("USD", Decimal) if kind == "money" else ("", int)
     return [
@@ -166,9 +176,17 @@ def rows(asked: Asked, user: Any) -> Iterator[tuple[Any, ...]]:
     """
     shown = columns(asked, user)
     reading = Reading(asked, asking(user), shown_amount(asked, user), most_rows=None)
-    for piece in reading.pieces():
+    for piece in moved(reading) if asked.show == "movers" else reading.pieces():
         for line in named(asked, piece, whole=True):
             yield tuple(column.value(line) for column in shown)
+
+
+def moved(reading: Reading) -> Iterator[list[Compared]]:
+    """The movers as lines: all groups, those that have changed most first."""
+    period = reading.asked.question().periods()[0]
+    for each in reading.movers():
+        values = {reading.amount: each.now, **each.causes}
+        yield [Compared(*period, each.group, values, {reading.amount: each.was})]
 
 
 def asking(user: Any) -> Callable[[Question], questions.Answer]:

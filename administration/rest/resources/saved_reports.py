@@ -25,8 +25,8 @@ class SavedReportMembers(Members):
     name = Text(max_length=100)
     query = Text(
         max_length=LONGEST_QUERY,
-        help_text="The parameters of the report's URL, such as `range=last_month&zone=Europe%2FBerlin&by=team`. A named "
-        "range stays relative. Answers have all parameters, in their usual order.",
+        help_text="The parameters of the report's URL, such as `range=last_month&zone=Europe%2FBerlin&by=team`. A "
+        "named range stays relative. Answers have all parameters, in their usual order.",
     )
     shared = Flag(
         required=False,
