@@ -142,7 +142,7 @@ def _shown(column: Column, value: Any) -> str:
     if value is None:
         return "" if column.kind in LABELS else amounts.NONE
     if column.kind == "money":
-        return amounts.usd(value)
+        return amounts.usd(Decimal(value))
     if column.kind == "moment":
         moment: datetime = value
         return f"{moment:%Y-%m-%d}" if not (moment.hour or moment.minute) else f"{moment:%Y-%m-%d %H:%M}"
