@@ -1,4 +1,4 @@
-"""Forms of saved reports: a name, and when and to whom a report goes by e-mail."""
+"""Forms of saved reports: a name, and when a report is sent by e-mail, and to whom."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TimeInput(forms.TimeInput):
 
 
 class MailForm(forms.Form):
-    """When a report goes by e-mail, and to whom."""
+    """When a report is sent by e-mail, and to whom."""
 
     every = forms.ChoiceField(label="Send it", required=False, choices=[("", "never"), *Cadence.choices])
     at = forms.TimeField(required=False, widget=TimeInput, help_text="by the clock of the time zone")
@@ -74,7 +74,7 @@ class MailForm(forms.Form):
             if cleaned.get("at") is None and "at" not in self.errors:
                 self.add_error("at", "Enter a time of day.")
             if not cleaned.get("people") and "people" not in self.errors:
-                self.add_error("people", "Choose somebody who gets it.")
+                self.add_error("people", "Choose who gets it.")
         return cleaned
 
 

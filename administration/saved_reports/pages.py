@@ -65,7 +65,7 @@ def add(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def one(request: HttpRequest, pk: int) -> HttpResponse:
-    """The page of a report. Its owner renames it, and says when it goes by e-mail."""
+    """The page of a report. Its owner renames it, and says when it is sent by e-mail."""
     report, user = report_of(request, pk), request.user
     may_change = saved.may_change(user, report)
     name_form = mail_form = None
@@ -113,7 +113,7 @@ def report_of(request: HttpRequest, pk: int) -> SavedReport:
     """The report of a URL.
 
     Raises:
-        Http404: there is none, or this person doesn't find it.
+        Http404: there is no such report, or this person doesn't find it.
     """
     found: SavedReport | None = saved.seen_by(request.user).filter(pk=pk).first()
     if found is None:
@@ -139,7 +139,7 @@ def set_mails(request: HttpRequest, report: SavedReport, given: dict[str, Any]) 
     """Set when a report is sent; what to say about it.
 
     Raises:
-        Unusable: somebody can't get it.
+        Unusable: a person can't get it.
     """
     schedule = schedule_of(report)
     if not given["every"]:

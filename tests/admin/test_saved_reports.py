@@ -128,7 +128,7 @@ def test_its_owner_says_when_it_goes_by_mail_and_ends_it(people):
         ({"at": ""}, "Enter a time of day"),
         ({"zone": "Mars/Base"}, "Select a valid choice"),
         ({"every": "hour"}, "Select a valid choice"),
-        ({"people": []}, "Choose somebody who gets it"),
+        ({"people": []}, "Choose who gets it"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(people, wrong, said):
@@ -154,7 +154,7 @@ def test_an_owner_of_the_deployment_chooses_people_who_find_the_report(people):
     assert "bob@example.com" not in page(boss, f"{report.pk}/")
 
 
-def test_who_finds_a_shared_report_subscribes_and_unsubscribes(people):
+def test_a_reader_of_a_shared_report_subscribes_and_unsubscribes(people):
     report = save(people.alice, shared=True)
     schedule = mailed(report)
     assert "Send it to me, too" in page(people.bob, f"{report.pk}/")

@@ -67,7 +67,7 @@ def test_each_export_is_in_the_audit_log_with_its_rows(people):
     assert ended.changes == {"rows": {"to": "2"}, "complete": {"to": "true"}}
 
 
-def test_who_may_not_export_gets_no_file(people):
+def test_a_person_who_may_not_export_gets_no_file(people):
     seer = User.objects.create_user("seer")
     seer.user_permissions.add(Permission.objects.get(codename="view_rollup"))
     exported(seer, NOVEMBER, "csv")  # who could view could export, before there were roles

@@ -1,4 +1,4 @@
-"""Saved reports that go by e-mail: once for each time and person, with what the person may see."""
+"""Saved reports that are sent by e-mail: once for each time and person, with what the person may see."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_only_people_who_find_the_report_can_get_it(people):
     assert not ReportSchedule.objects.exists()
 
 
-def test_who_stops_it_gets_nothing_that_still_waits(people, clock):
+def test_a_person_who_stops_it_gets_nothing_that_still_waits(people, clock):
     schedule = mailed(save(people.alice, shared=True), people.alice, people.bob)
     clock.now += HOUR
     mailing.plan()

@@ -130,7 +130,7 @@ def set_schedule(user: Any, schedule: ReportSchedule, people: Iterable[Any]) -> 
 
     Raises:
         PermissionDenied: it is another person's report.
-        Unusable: a value is wrong, or somebody can't get the report.
+        Unusable: a value is wrong, or a person can't get the report.
     """
     if not saved.may_change(user, schedule.report):
         raise PermissionDenied

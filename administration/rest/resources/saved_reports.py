@@ -34,13 +34,13 @@ class SavedReportMembers(Members):
     )
     owner = CharField(read_only=True, source="owner.username", help_text="Whose it is.")
     mailed = SerializerMethodField(
-        help_text=f"How often it goes by e-mail: {', '.join(f'`{each}`' for each in Cadence.values)}; null: never. "
+        help_text=f"How often it is sent by e-mail: {', '.join(f'`{each}`' for each in Cadence.values)}; null: never. "
         "Its page sets this."
     )
     created_at = Moment(read_only=True)
 
     def get_mailed(self, report: SavedReport) -> str | None:
-        """How often it goes by e-mail."""
+        """How often it is sent by e-mail."""
         schedule = getattr(report, "schedule", None)
         return None if schedule is None else schedule.every
 
