@@ -75,7 +75,8 @@ class Workbook:
     def __init__(self, level: int = 1) -> None:
         """A workbook without sheets. `level`: how hard it is compressed, from 1 to 9."""
         self.made = _Made()
-        self.zip = zipfile.ZipFile(self.made, "w", zipfile.ZIP_DEFLATED, compresslevel=level)  # type: ignore[arg-type]
+        target: Any = self.made  # `zipfile` needs no more of a target than it has
+        self.zip = zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=level)
         self.names: list[str] = []
         self.file: Any = None
         self.name, self.titles, self.parts = "", (), 0  # type: tuple[str, Sequence[str], int]
@@ -202,7 +203,7 @@ def _cell(place: str, value: Any, style: int) -> str:
         return ""
     if isinstance(value, bool):
         return f'<c r="{place}" t="b"><v>{int(value)}</v></c>'
-    if isinstance(value, int | float | Decimal) and abs(value) < MOST_EXACT:
+    if isinstance(value, int | float | Decimal) and -MOST_EXACT < value < MOST_EXACT:
         return f'<c r="{place}"><v>{format(value, "f") if isinstance(value, Decimal) else value}</v></c>'
     if isinstance(value, date) and not isinstance(value, datetime) and value > FIRST_DAY:
         return f'<c r="{place}" s="{DAY}"><v>{(value - FIRST_DAY).days}</v></c>'

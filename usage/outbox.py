@@ -24,12 +24,13 @@ def claim(kind: type[D]) -> D | None:
     now = moments.now()
     with transaction.atomic():
         due = kind._default_manager.filter(delivered_at=None, given_up_at=None, next_at__lte=now)
-        delivery: Any = due.order_by("next_at", "pk").select_for_update(skip_locked=True).first()
+        found = due.order_by("next_at", "pk").select_for_update(skip_locked=True).first()
+        delivery: Any = found
         if delivery is not None:
             delivery.attempts += 1
             delivery.next_at = now + LEASE
             delivery.save(update_fields=["attempts", "next_at"])
-    return delivery
+    return found
 
 
 def note_failure(delivery: Any, problem: str) -> bool:

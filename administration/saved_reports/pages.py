@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -43,8 +43,8 @@ def listed(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def add(request: HttpRequest) -> HttpResponse:
     """Save the question in the URL under a name."""
-    query = request.GET.urlencode()
-    report = SavedReport(owner_id=request.user.pk, query=query)
+    query, person = request.GET.urlencode(), cast(Any, request.user)
+    report = SavedReport(owner_id=person.pk, query=query)
     form, problem, asked = NameForm(request.POST or None, instance=report), "", None
     try:
         asked = saved.asked_by(query, request.user)

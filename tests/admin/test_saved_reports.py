@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -39,13 +40,13 @@ def page(person: User, path: str = "", status: int = 200) -> str:
     return answer.content.decode()
 
 
-def send(person: User, path: str, status: int = 302, **values: object) -> str:
+def send(person: User, path: str, status: int = 302, **values: Any) -> str:
     answer = browser(person).post(LIST + path, values)
     assert answer.status_code == status, answer.content.decode()
     return answer.content.decode()
 
 
-def mails(*people: User, **values: object) -> dict[str, object]:
+def mails(*people: User, **values: Any) -> dict[str, Any]:
     return {"every": "month", "at": "06:30", "zone": "Asia/Kolkata", "people": [each.pk for each in people]} | values
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 import openpyxl
 import pytest
 from django.core import mail
+from django.core.mail import EmailMultiAlternatives
 from django.db import connection
 
 from keys.audit.models import AuditEvent
@@ -175,8 +176,9 @@ def test_the_whole_table_is_attached_with_the_same_digits_for_those_who_may_expo
     mailing.sweep()
     [message] = mail.outbox
     link = f"https://bursar.example.com/admin/usage/saved-reports/{report.pk}/"
-    [html, _] = message.alternatives[0]
-    assert link in message.body
+    assert isinstance(message, EmailMultiAlternatives)
+    html = str(message.alternatives[0][0])
+    assert link in str(message.body)
     assert f'href="{link}"' in html
     assert "=Spending &lt;b&gt;" in html
     [(name, content, _)] = message.attachments

@@ -46,7 +46,7 @@ def test_what_makes_no_sense_is_refused(people, wrong, said):
 
 def test_others_read_a_shared_report_and_do_not_change_it(people):
     report = save(people.alice, shared=True)
-    mailed_to_nobody = save(people.bob, name="Own")
+    own = save(people.bob, name="Own")
     program = Program(people.bob)
     assert {each["name"] for each in program.get("saved-reports")["data"]} == {"Spending", "Own"}
     assert [each["name"] for each in program.get("saved-reports?shared=true")["data"]] == ["Spending"]
@@ -54,7 +54,7 @@ def test_others_read_a_shared_report_and_do_not_change_it(people):
     assert answer.status_code == 403
     assert "another person" in answer.json()["error"]["message"]
     assert program.ask("DELETE", f"saved-reports/{report.pk}").status_code == 403
-    assert Program(people.alice).ask("GET", f"saved-reports/{mailed_to_nobody.pk}").status_code == 404
+    assert Program(people.alice).ask("GET", f"saved-reports/{own.pk}").status_code == 404
 
 
 def test_it_says_how_often_a_report_is_mailed(people):

@@ -65,7 +65,8 @@ def made(report: SavedReport, user: Any, at: datetime) -> Mail:
     Args:
         at: when it is made.
     """
-    said, found = Said([]), {}
+    said = Said([])
+    found: dict[str, tuple[bytes, str]] = {}
     try:
         asked = asked_by(report.query, user)
         with viewer.viewing(asked.zone, viewer.ENGLISH):

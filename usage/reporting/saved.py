@@ -52,7 +52,7 @@ def save(user: Any, report: SavedReport) -> SavedReport:
     report.query = asked_by(report.query, user).query_string()
     if len(report.query) > LONGEST_QUERY:
         raise Unusable("the report has too many filters to be saved: choose fewer customers, teams or keys")
-    if report.pk is None and SavedReport.objects.filter(owner=user.pk).count() >= MOST:
+    if report._state.adding and SavedReport.objects.filter(owner=user.pk).count() >= MOST:
         raise Unusable(f"you have {MOST} saved reports: delete one that you don't need")
     with refused():
         report.full_clean()
@@ -62,12 +62,12 @@ def save(user: Any, report: SavedReport) -> SavedReport:
 
 def may_change(user: Any, report: SavedReport) -> bool:
     """Whether a person may rename, share or mail a report: their own, as long as they may see reports."""
-    return report.owner_id == user.pk and user.has_perm(SEE)
+    return bool(report.owner_id == user.pk and user.has_perm(SEE))
 
 
 def may_remove(user: Any, report: SavedReport) -> bool:
     """Whether a person may delete a report."""
-    return may_change(user, report) or (report.shared and user.has_perm(REMOVE))
+    return may_change(user, report) or bool(report.shared and user.has_perm(REMOVE))
 
 
 def seen_by(user: Any) -> QuerySet[SavedReport]:

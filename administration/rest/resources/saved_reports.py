@@ -81,7 +81,8 @@ class SavedReports(Listed, Added, Changed, Removed):
     def add(self, values: dict[str, Any]) -> SavedReport:
         """Save a new report of the token's person."""
         self.require_any("add")
-        return saved.save(self.request.user, SavedReport(owner_id=self.request.user.pk, **values))
+        person: Any = self.request.user
+        return saved.save(person, SavedReport(owner_id=person.pk, **values))
 
     def change(self, row: SavedReport, values: dict[str, Any]) -> None:
         """Save these values."""
