@@ -14,6 +14,7 @@ from administration.providers import pages as provider_pages
 from administration.reconciliation import bill_pages
 from administration.reconciliation import pages as reconciliation_pages
 from administration.rest import token_admin
+from administration.saved_reports import pages as saved_report_pages
 from administration.statements import pages as statement_pages
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "price_runs",
     "provider_pages",
     "reconciliation_pages",
+    "saved_report_pages",
     "search_page",
     "statement_pages",
     "token_admin",

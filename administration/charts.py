@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -61,12 +61,12 @@ class Chart:
     @property
     def highest(self) -> Number:
         """The sum of the highest bar."""
-        return max((sum(value for value in values if value > 0) for values in self._bars()), default=0)
+        return max((self._sum(value for value in values if value > 0) for values in self._bars()), default=0)
 
     @property
     def lowest(self) -> Number:
         """What reaches furthest below zero."""
-        return min((sum(value for value in values if value < 0) for values in self._bars()), default=0)
+        return min((self._sum(value for value in values if value < 0) for values in self._bars()), default=0)
 
     @property
     def zero(self) -> float:
@@ -99,6 +99,9 @@ class Chart:
     def rows(self) -> list[tuple[str, tuple[Number, ...]]]:
         """The rows of the table behind the drawing: a label and the value of each series."""
         return list(zip(self.labels, self._bars(), strict=True))
+
+    def _sum(self, values: Iterable[Number]) -> Number:
+        return sum(values, Decimal(0) if self.money else 0)
 
     def _bars(self) -> list[tuple[Number, ...]]:
         return list(zip(*(series.values for series in self.series), strict=True))

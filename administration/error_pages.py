@@ -24,6 +24,7 @@ from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 
 from administration.rest import errors
+from keys.exports import UnknownFormat
 from keys.product import NAME
 from keys.uncached import kept_nowhere
 
@@ -128,6 +129,9 @@ NO_DATABASE = ErrorPage(
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler of requests that can't be read. It may come before the middleware that knows the person."""
+    if isinstance(exception, UnknownFormat):
+        said = (str(exception), "Go back to the page, and choose there how to export its table.")
+        return framed(request, ErrorPage(400, "There is no such format", said, said[0]))
     return plain(request, WRONG_HOST if isinstance(exception, DisallowedHost) else UNREADABLE)
 
 

@@ -45,6 +45,7 @@ app.conf.beat_schedule = {
     "sum roll-ups of earlier versions again": {"task": "usage.tasks.complete_rollups", "schedule": 60.0},
     "take over from dead processes": {"task": "usage.tasks.reap", "schedule": 60.0},
     "deliver alerts": {"task": "usage.tasks.deliver_alerts", "schedule": 30.0},
+    "mail reports": {"task": "usage.tasks.mail_reports", "schedule": 60.0},
     "tell of keys that expire": {"task": "usage.tasks.tell_of_expiries", "schedule": 600.0},
     "measure provider keys": {"task": "usage.tasks.observe_providers", "schedule": 30.0},
     "verify the counters": {"task": "usage.tasks.verify_ledger", "schedule": crontab(hour=4, minute=10)},

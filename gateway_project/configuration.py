@@ -57,6 +57,7 @@ class Configuration(BaseSettings):
     stop_grace_seconds: int = Field(120, ge=0)
     allowed_hosts: CommaList = ["localhost", "127.0.0.1", "[::1]"]
     trusted_origins: CommaList = []
+    public_url: str = ""
     cors_origins: CommaList = []
     tls_in_front: bool = False
     trusted_proxies: CommaList = []
@@ -295,6 +296,14 @@ class Configuration(BaseSettings):
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("expected a URL like https://host:port")
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def check_public_url(cls, value: str) -> str:
+        parts = split(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("expected the address of the gateway's pages, like https://gateway.example.com")
+        return value.rstrip("/")
 
     @field_validator("trusted_origins")
     @classmethod

@@ -20,6 +20,7 @@ from keys.audit import filters
 from keys.audit.models import AuditEvent
 from keys.audit.words import Words
 from keys.exports import PAGE, Export
+from keys.table_files import TableFile
 
 HEADER = ("id", "time", "who", "address", "action", "table", "row", "what")
 
@@ -80,7 +81,7 @@ class AuditEventAdmin(LookedAt):
         except IncorrectLookupParameters:
             raise Http404("The filter can't be read.") from None
         query = request.GET.urlencode() or None
-        return Export(request, "keys_auditevent", "audit.csv", HEADER, _pages(events), query=query)
+        return Export(request, "keys_auditevent", TableFile("audit", HEADER), _pages(events), query=query)
 
 
 def _pages(events: QuerySet[AuditEvent]) -> Iterator[list[tuple[Any, ...]]]:

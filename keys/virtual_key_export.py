@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from keys.exports import PAGE, Export
 from keys.models import VirtualKey
+from keys.table_files import TableFile
 
 HEADER = (
     *("id", "name", "customer", "team", "owner", "state", "key", "provider_keys", "allowed_models", "denied_models"),
@@ -32,8 +33,7 @@ def download(request: HttpRequest, rows: QuerySet[VirtualKey], *, ends: bool) ->
     return Export(
         request,
         VirtualKey._meta.db_table,
-        "virtual-keys.csv",
-        HEADER,
+        TableFile("virtual-keys", HEADER),
         _pages(found, ends),
         query=query,
         searched="yes" if searched else None,

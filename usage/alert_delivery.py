@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 
-from usage import alert_sending, expiries, moments, overruns
+from usage import alert_sending, expiries, moments, outbox, overruns
 from usage.alert_sending import NotSent, Unreachable
 from usage.alert_words import described, in_words, payer
 from usage.alerts import Alert, AlertTarget, Channel, Delivery, Unsent, targets_for
@@ -22,11 +21,6 @@ from usage.budgets import Period
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
-GIVE_UP_AFTER = timedelta(days=1)
-# If a worker dies while it sends, another one tries after this time.
-LEASE = timedelta(minutes=2)
 # Alerts that one call of `plan` handles at most.
 AT_ONCE = 500
 
@@ -40,7 +34,7 @@ def sweep(seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     overruns.raise_alerts()
     plan()
-    while time.monotonic() < deadline and (delivery := claim()) is not None:
+    while time.monotonic() < deadline and (delivery := outbox.claim(Delivery)) is not None:
         attempt(delivery)
 
 
@@ -93,20 +87,6 @@ def already_said(alert: Alert) -> bool:
     return exhausted.filter(spent__gte=F("amount") * alert.threshold / 100).exists()
 
 
-def claim() -> Delivery | None:
-    """Reserve the delivery that has been due longest: no other worker sends it until `LEASE` has passed. None if none
-    is due."""
-    now = moments.now()
-    with transaction.atomic():
-        due = Delivery.objects.filter(delivered_at=None, given_up_at=None, next_at__lte=now).order_by("next_at", "pk")
-        delivery = due.select_for_update(skip_locked=True).first()
-        if delivery is not None:
-            delivery.attempts += 1
-            delivery.next_at = now + LEASE
-            delivery.save(update_fields=["attempts", "next_at"])
-    return delivery
-
-
 def attempt(delivery: Delivery) -> None:
     """Try once, and record the result."""
     try:
@@ -119,25 +99,14 @@ def attempt(delivery: Delivery) -> None:
         else:
             send_webhook(delivery, delivery.target)
     except Undelivered as error:
-        delivery.problem = str(error)[:200]
-        now = moments.now()
-        if now >= delivery.created_at + GIVE_UP_AFTER:
-            delivery.given_up_at = now
+        if outbox.note_failure(delivery, str(error)):
             logger.error("alert delivery %s was given up after a day of attempts: %s", delivery.pk, error)
-        else:
-            delivery.next_at = now + pause(delivery.attempts)
     else:
-        delivery.problem = ""
-        delivery.delivered_at = moments.now()
+        outbox.note_success(delivery, moments.now())
     with transaction.atomic():
-        delivery.save(update_fields=["problem", "next_at", "delivered_at", "given_up_at"])
+        delivery.save(update_fields=outbox.RESULT)
         undelivered = Delivery.objects.filter(alert=delivery.alert_id, delivered_at=None)
         Alert.objects.filter(~Exists(undelivered), pk=delivery.alert_id).update(delivered_at=moments.now())
-
-
-def pause(attempts: int) -> timedelta:
-    """How long to wait after `attempts` attempts have failed."""
-    return min(FIRST_PAUSE * (1 << min(attempts - 1, 16)), LONGEST_PAUSE)
 
 
 def retry_now(delivery: Delivery) -> None:

@@ -1,4 +1,4 @@
-"""Sends a message to one target of alerts: by e-mail, or by a webhook that is signed as
+"""Sends a message to one target of alerts, or a report to a person: by e-mail, or by a webhook that is signed as
 https://www.standardwebhooks.com says.
 """
 
@@ -13,13 +13,14 @@ import logging
 import smtplib
 import ssl
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from django.conf import settings
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMultiAlternatives
 
 from keys import destinations, guarded_http, keyring
 from keys.audit.notes import note
@@ -87,24 +88,38 @@ def _test_by_webhook(target: AlertTarget) -> Tested:
     return Tested(False, "The test failed. The log of the gateway says why.")
 
 
-def email(address: str, subject: str, lines: list[str], name: str) -> None:
+def email(
+    address: str,
+    subject: str,
+    lines: list[str],
+    name: str,
+    *,
+    html: str = "",
+    files: Mapping[str, tuple[bytes, str]] | None = None,
+) -> None:
     """Hand a message to the mail server.
 
     Args:
         name: the same for every attempt, so that mail programs recognise a repetition.
+        html: the same as the lines, for mail programs that show it.
+        files: attached: contents and media types by name.
 
     Raises:
         NotSent: no mail server is configured, or it refuses the message.
     """
     if not settings.EMAIL_HOST:
         raise NotSent("no mail server is configured: set EMAIL_HOST")
-    message = EmailMessage(
+    message = EmailMultiAlternatives(
         subject=subject,
         body="\n".join(lines),
         to=[address],
         headers={"Message-ID": f"<{name}@{settings.EMAIL_FROM.rpartition('@')[2]}>"},
         from_email=settings.EMAIL_FROM,
     )
+    if html:
+        message.attach_alternative(html, "text/html")
+    for file, (content, media) in (files or {}).items():
+        message.attach(file, content, media)
     try:
         message.send()
     except (smtplib.SMTPException, OSError, ValueError) as error:

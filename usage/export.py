@@ -1,4 +1,4 @@
-"""Exports the ledger for other programs: one row per call, oldest first, as JSON lines or CSV.
+"""Exports the ledger for other programs: one row per call, oldest first, as JSON lines, CSV, XLSX or JSON.
 
 It reads the ledger in pages by id, each page in a statement of its own: a long snapshot would slow the writers down.
 """
@@ -6,19 +6,22 @@ It reads the ledger in pages by id, each page in a statement of its own: a long 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Model, QuerySet
 
-from keys.csv_lines import csv_line, money
+from keys.csv_lines import csv_line
 from keys.models import Credential, Customer, ProviderKey, Team, VirtualKey
+from keys.table_files import FORMATS, TableFile, as_text
 from usage import moments, request_ids
 from usage.models import LedgerEntry
+from usage.splits import CATEGORIES, NONE
 
 PAGE = 1000
 
@@ -80,6 +83,20 @@ def _name(column: str) -> Column:
     return lambda row, names: names[column].get(getattr(row, column))
 
 
+def _part(amount: str, at: int) -> Column:
+    """A part of `cost` or `owed`, by its place in the split; after the last one, what belongs to no category."""
+    split, last = f"{amount}_split", len(CATEGORIES)
+
+    def part(row: LedgerEntry, names: Directory) -> Decimal:
+        parts = getattr(row, split) or []
+        if at < last:
+            return parts[at] if at < len(parts) else NONE
+        rest: Decimal = getattr(row, amount) - sum(parts, NONE)
+        return rest
+
+    return part
+
+
 # In the order of the export. Programs rely on these names and their order: append only, never rename or reorder.
 COLUMNS: Mapping[str, Column] = {
     "request_id": lambda row, names: request_ids.request_id(row.id),
@@ -124,7 +141,11 @@ COLUMNS: Mapping[str, Column] = {
     "price_flag": _value("price_flag"),
     "held": _value("held"),
     "charge": _value("owed"),
+    # The parts of both amounts. Each row's parts are its amount, to the last digit.
+    **{f"cost_{name}": _part("cost", at) for at, name in enumerate((*CATEGORIES, "rest"))},
+    **{f"charge_{name}": _part("owed", at) for at, name in enumerate((*CATEGORIES, "rest"))},
 }
+AMOUNTS = tuple(name for name in COLUMNS if name == "held" or name.startswith(("cost", "charge")))
 
 
 def first_id(moment: datetime) -> UUID:
@@ -143,7 +164,7 @@ def read(wanted: Range) -> Iterator[dict[str, Any]]:
 
 
 def described(parts: Iterable[list[LedgerEntry]]) -> Iterator[dict[str, Any]]:
-    """The rows as mappings from `COLUMNS` to values: text, int, bool, None, and lists and mappings for JSON."""
+    """The rows as mappings from `COLUMNS` to values: text, int, bool, Decimal and None; for JSON, also lists."""
     names: Directory = {
         "customer_id": Names(Customer, "name"),
         "team_id": Names(Team, "name"),
@@ -169,7 +190,7 @@ def pages(rows: QuerySet[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
 def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Each row as a line with a JSON object."""
     for row in rows:
-        yield json.dumps(row, ensure_ascii=False) + "\n"
+        yield json.dumps(row, ensure_ascii=False, default=as_text) + "\n"
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -179,12 +200,27 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield csv_line(row.values())
 
 
-FORMATS = {"jsonl": as_jsonl, "csv": as_csv}
+LINES = {"jsonl": as_jsonl, "csv": as_csv}
+KINDS = (*LINES, *(kind for kind in FORMATS if kind not in LINES))
+
+
+def as_file(kind: str, rows: Iterable[Mapping[str, Any]], about: Mapping[str, str]) -> Generator[bytes]:
+    """The rows as a file that says what they are about: one of `FORMATS`."""
+    return FORMATS[kind].make(table("usage", about), _gathered(rows))
+
+
+def table(name: str, about: Mapping[str, str]) -> TableFile:
+    """The file of calls in these columns."""
+    return TableFile(name, list(COLUMNS), AMOUNTS, about, "Calls")
+
+
+def _gathered(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[list[Any]]]:
+    some = iter(rows)
+    while page := [list(row.values()) for row in islice(some, PAGE)]:
+        yield page
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return money(value)
     return moments.show(value) if isinstance(value, datetime) else value
 
 

@@ -30,6 +30,7 @@ from usage.owner_days import OwnerDay
 from usage.price_tables import ExchangeRate, Price
 from usage.refusal_rows import Refusal
 from usage.retained import Retained
+from usage.saved_reports import ReportDelivery, ReportRecipient, ReportSchedule, SavedReport
 from usage.workers import Worker
 
 __all__ = [
@@ -52,7 +53,11 @@ __all__ = [
     "OwnerDay",
     "Price",
     "Refusal",
+    "ReportDelivery",
+    "ReportRecipient",
+    "ReportSchedule",
     "Retained",
+    "SavedReport",
     "SummedPeriod",
     "TopUp",
     "Window",

@@ -226,14 +226,24 @@ def ask(question: Question, user: Any = None) -> Answer:
     """
     question.check()
     for _ in range(TRIES):
-        state = RollupState.objects.get()
-        if state.whole_since is not None and question.since < state.whole_since:
-            raise NotWholeYet(state.whole_since)
+        state = whole(question)
         answer = _answer(question, user)
         # Between the plan and its rows, a month may have been deleted to be summed again.
         if RollupState.objects.filter(rebuilt=state.rebuilt).exists():
             return answer
     raise Unusable("the ledger is being summed again: try again in a few minutes")
+
+
+def whole(question: Question) -> RollupState:
+    """The state of the roll-ups, where they have what is asked.
+
+    Raises:
+        NotWholeYet: the range isn't rolled up by all dimensions yet.
+    """
+    state = RollupState.objects.get()
+    if state.whole_since is not None and question.since < state.whole_since:
+        raise NotWholeYet(state.whole_since)
+    return state
 
 
 def _answer(question: Question, user: Any) -> Answer:

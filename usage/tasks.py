@@ -21,6 +21,7 @@ from usage import (
     rollups,
     verification,
 )
+from usage.reporting import mailing
 
 logger = logging.getLogger(__name__)
 # Archiving a month of many millions of calls takes longer than other tasks may.
@@ -70,6 +71,12 @@ def verify_ledger() -> None:
 def deliver_alerts() -> None:
     """Send alerts to their targets."""
     alert_delivery.sweep()
+
+
+@shared_task
+def mail_reports() -> None:
+    """Send the saved reports that are due."""
+    mailing.sweep()
 
 
 @shared_task

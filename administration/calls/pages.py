@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from administration import rooms
@@ -17,8 +18,9 @@ from administration.calls import details, filters
 from administration.calls.filters import CallFilter
 from administration.roles import names, visible
 from administration.rooms import Page
+from keys import exports
 from keys.exports import Export
-from usage import archived, export, paid, request_ids
+from usage import archived, export, moments, paid, request_ids
 from usage.archived import ArchivedMonth
 from usage.models import LedgerEntry
 
@@ -27,13 +29,14 @@ VIEW = ("usage.view_ledgerentry",)
 
 @require_safe
 def calls(request: HttpRequest) -> HttpResponseBase:
-    """The calls that fit the filter in the URL, latest first; with `format=csv`, all of them as a download."""
+    """The calls that fit the filter in the URL, latest first; with `format`, all of them as a download."""
+    kind = exports.wanted(request)
     form = CallFilter(request.GET, user=request.user)
     wanted = None
     if form.is_valid():
         wanted = filters.conditions(form.cleaned_data, visible(request.user, LedgerEntry.objects.all()))
-        if request.GET.get("format") == "csv":
-            return download(request, form)
+        if kind:
+            return download(request, form, kind)
     part = filters.page(wanted, filters.before_of(request.GET.get("before"))) if wanted else None
     context = admin.site.each_context(request) | {
         "title": "Calls",
@@ -42,7 +45,7 @@ def calls(request: HttpRequest) -> HttpResponseBase:
         "first_page": "before" not in request.GET,
         "next_query": query(request, before=request_ids.request_id(part.next)) if part and part.next else "",
         "latest_query": query(request),
-        "csv_query": query(request, format="csv") if request.user.has_perm(names.EXPORT_CALLS) else "",
+        **exports.links(query(request) if request.user.has_perm(names.EXPORT_CALLS) else None),
         "may_search": True,
         "archived": archived_words(form) if part and not part.next else "",
     }
@@ -65,7 +68,7 @@ def query(request: HttpRequest, **changes: str) -> str:
     return found.urlencode()
 
 
-def download(request: HttpRequest, form: CallFilter) -> HttpResponseBase:
+def download(request: HttpRequest, form: CallFilter, kind: str) -> HttpResponseBase:
     """The calls that fit, oldest first, in the columns of `manage.py export_usage`.
 
     Raises:
@@ -78,10 +81,15 @@ def download(request: HttpRequest, form: CallFilter) -> HttpResponseBase:
     parts = filters.oldest_first(wanted)
     shown = parts if costs else ([paid.as_paid(row) for row in part] for part in parts)
     pages = ([list(row.values()) for row in export.described([part])] for part in shown)
-    lacking = archived.overlapping(form.cleaned_data.get("since"), form.cleaned_data.get("until"))
-    filename = "-".join(("calls", *(f"without-{month}" for month in lacking))) + ".csv"
-    columns = list(export.COLUMNS)
-    return Export(request, "usage_ledgerentry", filename, columns, pages, query=query(request) or None)
+    asked, zone = query(request), timezone.get_current_timezone_name()
+    about = {"filter": asked or "all calls", "time_zone": zone, "made_at": moments.show(moments.now())}
+    lacking = [
+        str(month) for month in archived.overlapping(form.cleaned_data.get("since"), form.cleaned_data.get("until"))
+    ]
+    if lacking:
+        about["archived_and_not_here"] = ", ".join(lacking)
+    name = "-".join(("calls", *(f"without-{month}" for month in lacking)))
+    return Export(request, "usage_ledgerentry", export.table(name, about), pages, kind, query=asked or None)
 
 
 @require_safe

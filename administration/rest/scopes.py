@@ -21,6 +21,7 @@ RESOURCES = {
     "calls": "calls",
     "refusals": "refused calls",
     "usage": "usage reports",
+    "saved_reports": "saved reports",
     "audit": "the audit log",
 }
 ONLY_READ = ("calls", "refusals", "usage", "audit")

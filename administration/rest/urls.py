@@ -17,6 +17,7 @@ from administration.rest.resources import (
     prices,
     provider_keys,
     reconciliation,
+    saved_reports,
     statements,
     virtual_keys,
 )
@@ -43,6 +44,7 @@ RESOURCES: dict[str, type[Resource]] = {
     "refusals": calls.Refusals,
     "audit": calls.Events,
     "statements": statements.Statements,
+    "saved-reports": saved_reports.SavedReports,
 }
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)

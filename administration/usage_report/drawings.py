@@ -31,8 +31,9 @@ def of_groups(asked: Asked, lines: Sequence[Compared], label: Label, amount: str
         of[line.since] = of.get(line.since, Decimal(0)) + line.value(amount)
     names = sorted(costs, key=lambda name: -sum(costs[name].values()))
     periods = [since for since, _ in asked.question().periods()]
-    series = [_series(name, f"s{number}", costs[name], periods) for number, name in enumerate(names[:SERIES])]
-    if others := names[SERIES:]:
+    shown = len(names) if len(names) == SERIES + 1 else SERIES
+    series = [_series(name, f"s{number}", costs[name], periods) for number, name in enumerate(names[:shown])]
+    if others := names[shown:]:
         rest = {when: sum((costs[name].get(when, Decimal(0)) for name in others), Decimal(0)) for when in periods}
         series.append(_series(f"{len(others)} others", "others", rest, periods))
     return Chart("Amount", _labels(asked, periods), series, money=True)

@@ -67,8 +67,8 @@ def table(reading: Reading, user: Any, links: Links) -> dict[str, Any]:
     return {
         "table": shown.table(asked, user, lines, whole, links) if lines else None,
         "chart": chart if lines else None,
-        "total": whole.value(amount),
-        "saved": whole.value("saved"),
+        "total": Decimal(whole.value(amount)),
+        "saved": Decimal(whole.value("saved")),
         "unpriced_reads": whole.value("unpriced_reads"),
     }
 

@@ -27,6 +27,9 @@ OF_SOME = {
     "estimated_calls": {"price": "estimated"},
     "unpriced": {"price": "unpriced"},
 }
+# What stands first, and what a comparison leaves to exports.
+FIRST = ("calls", "cost", "charge")
+SELDOM = ("thinking_tokens", "web_search_requests", "estimated_calls")
 # Numbers of the range before, and those of both ranges, which have no calls of their own.
 BEFORE, OF_BOTH = "before", ("change", "change_percent", *CAUSES)
 
@@ -104,7 +107,16 @@ def used(columns: Sequence[Column], lines: Sequence[Compared]) -> list[Column]:
         cost, charge = by_key["cost"], by_key["charge"]
         if all(cost.value(line) == charge.value(line) for line in lines):
             found.remove(charge)
-    return found
+    if BEFORE not in by_key:
+        return found
+    # What changed stands beside the amounts, and takes the place of what is seldom looked at.
+    changes = [column for column in found if column.key in (BEFORE, *OF_BOTH)]
+    amounts = [column for column in found if column.key in FIRST]
+    return [
+        *amounts,
+        *changes,
+        *(column for column in found if column not in (*amounts, *changes) and column.key not in SELDOM),
+    ]
 
 
 def labels(asked: Asked, line: Compared, links: Links) -> list[Cell]:

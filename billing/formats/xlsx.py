@@ -13,6 +13,7 @@ from typing import Any
 from billing import documents
 from billing.formats import csv_file
 from billing.models import Statement
+from keys import workbooks
 from keys.csv_lines import money
 
 EXACT = ("list_price", "unit_price", "list_amount", "discount", "net")
@@ -55,7 +56,7 @@ def make(statement: Statement) -> bytes:
 
 def headings() -> list[str]:
     """The titles of the columns."""
-    return [title for name in csv_file.COLUMNS for title in ((name, f"{name}_exact") if name in EXACT else (name,))]
+    return workbooks.with_exact(csv_file.COLUMNS, EXACT)
 
 
 def cells(values: list[Any]) -> list[Any]:
@@ -75,9 +76,7 @@ def write(sheet: Any, row: int, column: int, value: Any) -> None:
     elif isinstance(value, int | Decimal):
         sheet.write_number(row, column, value)
     elif value not in (None, ""):
-        # XML has no control characters.
-        text = "".join(letter if letter >= " " or letter in "\n\t" else "\ufffd" for letter in str(value))
-        sheet.write_string(row, column, text[:32_000])
+        sheet.write_string(row, column, workbooks.plain_text(value))
 
 
 def particulars(statement: Statement) -> list[tuple[str, Any]]:

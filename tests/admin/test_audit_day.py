@@ -26,7 +26,7 @@ from keys.audit.actor import acting, command
 from keys.audit.models import AuditEvent, AuditName
 from keys.models import Gateway, ModelAlias
 from tests.support.admin_forms import save
-from tests.support.audit_log import BILLED, RECONCILED, forge, said, sql, verified, watched
+from tests.support.audit_log import BILLED, RECONCILED, REPORTED, forge, said, sql, verified, watched
 from tests.support.audit_log import folder as folder
 from tests.support.issued import make_key
 from tests.support.rest import Program
@@ -419,7 +419,7 @@ def forgeries() -> dict[str, str]:
 def test_a_day_of_changes_is_in_the_log_and_each_change_of_the_log_is_found(folder: Path, settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # Demo data never changes: tests/money/test_demo_data.py; the others: billing/ and reconciliation/test_audit.py.
-    assert watched() == CHANGES.keys() | {"keys_demodata"} | RECONCILED | BILLED
+    assert watched() == CHANGES.keys() | {"keys_demodata"} | RECONCILED | BILLED | REPORTED
     day = Day(folder)
     seals.seal()
     assert missing(day) == []

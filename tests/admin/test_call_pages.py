@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import timedelta
 
 import pytest
@@ -193,6 +194,26 @@ def test_an_admin_of_one_team_lists_its_calls_alone(cast, client):
     exported = client.get("/admin/calls/", {"format": "csv"}).getvalue().decode()
     assert request_ids.request_id(alice) in exported
     assert request_ids.request_id(charlie) not in exported
+
+
+def test_the_filter_and_its_time_zone_are_in_each_kind_of_file(cast, admin):
+    make_entry(cast.alice, stop_reason="x", cost="0.000000000001")
+    page = admin.get("/admin/calls/", {"stop_reason": "x"}).content.decode()
+    for kind in ("csv", "xlsx", "json"):
+        assert f'href="?stop_reason=x&amp;format={kind}"' in page
+    answer = admin.get("/admin/calls/", {"stop_reason": "x", "format": "json"})
+    found = json.loads(answer.getvalue())
+    assert (found["about"]["filter"], found["about"]["time_zone"]) == ("stop_reason=x", "UTC")
+    assert [row["cost"] for row in found["rows"]] == ["0.000000000001"]
+    assert 'filename="calls.json"' in answer["content-disposition"]
+    event = AuditEvent.objects.filter(action="exported", table_name="usage_ledgerentry").latest("id")
+    assert event.changes["format"] == {"to": "json"}
+
+
+def test_a_format_that_does_not_exist_is_refused_with_those_that_do(admin):
+    answer = admin.get("/admin/calls/", {"format": "<pdf>"})
+    assert answer.status_code == 400
+    assert "There is no format “&lt;pdf&gt;”. Choose one of these: csv, xlsx, json." in answer.content.decode()
 
 
 def test_people_who_may_see_calls_and_not_export_them_get_no_file(cast, client):

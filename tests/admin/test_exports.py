@@ -19,6 +19,7 @@ from gateway_project.pages import EXPORT, Pages
 from keys import exports
 from keys.audit.models import AuditEvent
 from keys.exports import Export, Pieces
+from keys.table_files import TableFile
 from tests.support.audit_log import sql
 from tests.support.gateway import CLIENT, wait_until
 from tests.support.signed_in import signed_in
@@ -129,7 +130,7 @@ async def test_pieces_are_made_only_as_fast_as_they_are_read():
     def pieces():
         for number in range(100):
             made.append(number)
-            yield "line\n"
+            yield b"line\n"
 
     reader = Reader()
     task = asyncio.create_task(exporting(pieces)(SCOPE, reader.receive, reader.send))
@@ -148,7 +149,7 @@ async def test_an_export_that_fails_or_takes_too_long_has_no_end(monkeypatch):
 
     def fails():
         try:
-            yield "line\n"
+            yield b"line\n"
             raise OSError("the disk is gone")
         finally:
             ended.append("fails")
@@ -156,7 +157,7 @@ async def test_an_export_that_fails_or_takes_too_long_has_no_end(monkeypatch):
     def goes_on():
         try:
             while True:
-                yield "line\n"
+                yield b"line\n"
         finally:
             ended.append("goes on")
 
@@ -175,7 +176,7 @@ async def test_an_export_that_fails_or_takes_too_long_has_no_end(monkeypatch):
 
 async def test_few_exports_are_sent_at_once(monkeypatch):
     monkeypatch.setattr(bounds, "EXPORTS", 1)
-    pages = exporting(lambda: (line for line in ["line\n"]))
+    pages = exporting(lambda: (line for line in [b"line\n"]))
     first, second, third = Reader(), Reader(), Reader()
     task = asyncio.create_task(pages(SCOPE, first.receive, first.send))
     while not first.got:
@@ -192,7 +193,7 @@ async def test_few_exports_are_sent_at_once(monkeypatch):
 
 @pytest.mark.django_db
 def test_a_formula_in_an_export_is_shown_as_text():
-    answer = Export(HttpRequest(), "keys_team", "teams.csv", ["name"], iter([[["=1+1"]], [["Research"]]]))
+    answer = Export(HttpRequest(), "keys_team", TableFile("teams", ["name"]), iter([[["=1+1"]], [["Research"]]]))
     assert b"".join(answer).decode("utf-8-sig").splitlines() == ["name", "'=1+1", "Research"]
     assert end_of_teams() == {"rows": "2", "complete": "true"}
 

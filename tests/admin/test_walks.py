@@ -165,7 +165,7 @@ def test_finance_reads_the_month_exports_it_and_looks_at_a_call(chromium: Window
     walk.tick("Customer")
     walk.press("Show", "button")
     walk.step("report")
-    lines = list(csv.DictReader(io.StringIO(walk.download("Download as CSV"))))
+    lines = list(csv.DictReader(io.StringIO(walk.download("Export as CSV"))))
     assert {line["Customer"] for line in lines} == {"Northwind", "Contoso"}
 
     walk.go("Calls")

@@ -16,7 +16,7 @@ from tests.support.alert_cast import a_deployment as a_deployment
 from tests.support.alert_cast import cast as cast
 from tests.support.alert_cast import hook as hook
 from tests.support.fake_provider import whole
-from usage import alert_delivery, saved_addresses, tasks
+from usage import alert_delivery, outbox, saved_addresses, tasks
 from usage.models import AlertTarget, Budget, Delivery
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +41,7 @@ def test_a_failed_delivery_is_retried_with_growing_pauses(cast, hook):
     delivery.refresh_from_db()
     assert (delivery.state, delivery.problem) == ("delivered", "")
     assert {seen.values("webhook-id")[0] for seen in hook.seen} == {f"alert_{alert.pk}"}
-    assert alert_delivery.pause(1000) == timedelta(hours=1)
+    assert outbox.pause(1000) == timedelta(hours=1)
 
 
 def test_it_is_given_up_after_a_day_and_can_be_tried_again(cast, hook, client):
@@ -147,7 +147,7 @@ def test_a_delivery_that_another_worker_sends_is_left_alone(cast, hook):
     tell(hook.url)
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     alert_delivery.plan()
-    assert alert_delivery.claim()
-    assert alert_delivery.claim() is None
+    assert outbox.claim(Delivery)
+    assert outbox.claim(Delivery) is None
     due()
-    assert alert_delivery.claim()
+    assert outbox.claim(Delivery)

@@ -201,4 +201,4 @@ class TestReports:
     def test_an_export_has_both(self):
         make_entry(self.cast.alice, cost="0.1", charge="0.3")
         [row] = export.read(export.Range())
-        assert (row["cost"], row["charge"]) == ("0.1", "0.3")
+        assert (row["cost"], row["charge"]) == (Decimal("0.1"), Decimal("0.3"))

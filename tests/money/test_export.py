@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 from decimal import Decimal
 
+import openpyxl
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
@@ -105,6 +106,41 @@ def test_a_csv_says_the_same_as_text(cast):
     assert row["cost"] == "12"
     assert row["input_tokens"] == "100"
     assert row["requested_model"] == "a,b\n“c”"
+
+
+def test_the_parts_of_an_amount_add_up_to_it_to_the_last_digit(cast):
+    make_entry(cast.alice, cost="0.3", cost_split=[Decimal("0.1"), Decimal("0.15")], charge="0.6")
+    [row] = rows()
+    parts = {name: row[name] for name in row if name.startswith("cost_")}
+    assert parts == dict.fromkeys(parts, "0") | {"cost_input": "0.1", "cost_output": "0.15", "cost_rest": "0.05"}
+    assert sum(Decimal(row[name]) for name in row if name.startswith("charge_")) == Decimal(row["charge"])
+    assert list(row)[-1] == "charge_rest"
+
+
+def test_a_part_that_is_less_than_nothing_is_a_number_for_a_spreadsheet(cast):
+    make_entry(cast.alice, cost="0.1", cost_split=[Decimal("0.3")])
+    [row] = csv.DictReader(io.StringIO(run("--format", "csv")))
+    assert row["cost_rest"] == "-0.2"
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "json"])
+def test_a_file_says_its_filter_and_has_the_same_digits(cast, kind):
+    make_entry(cast.alice, cost="12345.000012345678")
+    out = io.TextIOWrapper(io.BytesIO())
+    call_command("export_usage", "--format", kind, "--since", "2026-11-01", stdout=out)
+    content = out.buffer.getvalue()
+    if kind == "json":
+        found = json.loads(content)
+        about, [row] = found["about"], found["rows"]
+        cost = row["cost"]
+    else:
+        book = openpyxl.load_workbook(io.BytesIO(content))
+        titles, values = book["Calls"].iter_rows(values_only=True)
+        cost = dict(zip(titles, values, strict=True))["cost_exact"]
+        about = {name.lower().replace(" ", "_"): text for name, text in book["About"].iter_rows(2, values_only=True)}
+    assert cost == "12345.000012345678"
+    assert (about["filter"], about["time_zone"]) == ("since=2026-11-01", "UTC")
+    assert about["made_at"].endswith("Z")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])

@@ -360,7 +360,7 @@ def test_it_asks_a_bounded_number_of_queries(cast, finance, django_assert_max_nu
     rollups.roll_up()
     # The first page of a session records it.
     page(finance)
-    with django_assert_max_num_queries(36):
+    with django_assert_max_num_queries(48):
         page(finance, by=["team", "key", "model"], every="day", compare="yes", show=show)
 
 

@@ -64,7 +64,7 @@ def test_lines_and_rows_are_the_sums_of_the_ledger(filled, boss):
     rows = facts()
     values = {name: sorted({row[name] for row in rows}, key=str) for name in DIMENSIONS}
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(some.data())
     def ask_one(data: Any) -> None:
         first, last = sorted((data.draw(days), data.draw(days)))

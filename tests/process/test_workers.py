@@ -13,7 +13,7 @@ from django.utils import timezone
 from administration import overview
 from gateway_project import celery
 from keys.models import Customer
-from usage import alert_delivery, tasks
+from usage import alert_delivery, outbox, tasks
 from usage.models import Alert, AlertTarget, Budget, Delivery, Process, Worker
 from usage.workers import ALIVE, FORGOTTEN, SENT_AT, Signs, WorkerKind
 
@@ -100,7 +100,7 @@ def test_a_wrong_clock_of_a_machine_makes_no_alarm_and_hides_none(client, monkey
     assert context["workers"].task_at >= context["tasks_stuck"]
     assert abs(context["workers"].task_at - right()) < timedelta(minutes=30)
     assert not context["queue_stuck"]
-    claimed = alert_delivery.claim()
+    claimed = outbox.claim(Delivery)
     assert claimed is not None, "it is due now"
     assert abs(claimed.next_at - right()) < timedelta(minutes=30)
     long_ago = right() - timedelta(minutes=10)

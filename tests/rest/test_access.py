@@ -95,6 +95,7 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
         "adjusted-estimates/<int:pk>/take_back": {"reason": "test"},
         "exchange-rates": {"currency": "EUR", "rate": "0.92", "source": "ECB"},
         "statements/close": {"customer_id": customer, "month": "2026-08"},
+        "saved-reports": {"name": "Monthly", "query": "range=last_month&by=team"},
         "alert-targets": {"channel": "email", "address": "ops@example.com"},
     }
     return bodies.get(route, {})

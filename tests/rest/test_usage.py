@@ -13,6 +13,7 @@ from administration.roles import giving
 from tests.support.ledger_rows import START, empty_ledger, make_cast, make_entry
 from tests.support.rest import Program, error
 from usage import rollups
+from usage.reporting.bounded import Bounded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOVEMBER = "since=2026-11-01&until=2026-11-30"
@@ -75,6 +76,46 @@ def test_it_is_by_day_without_a_group(program):
     assert [each["day"] for each in program.get(f"usage?{NOVEMBER}")["data"]] == ["2026-11-02", "2026-11-03"]
 
 
+def test_days_and_periods_are_those_of_the_zone(program, cast):
+    make_entry(cast.alice, START.replace(hour=23), cost=4)
+    rollups.roll_up()
+    answer = program.get(f"usage?{NOVEMBER}&every=day&zone=Asia/Kathmandu&group_by=status")
+    assert (answer["zone"], answer["every"], answer["group_by"]) == ("Asia/Kathmandu", "day", ["day", "status"])
+    assert [(each["since"], each["until"], each["day"], each["cost"]) for each in answer["data"]] == [
+        ("2026-11-01T18:15:00Z", "2026-11-02T18:15:00Z", "2026-11-02", "3"),
+        ("2026-11-02T18:15:00Z", "2026-11-03T18:15:00Z", "2026-11-03", "7"),
+    ]
+    whole = program.get(f"usage?{NOVEMBER}&every=whole&group_by=stream,cost_centre,provider")
+    [line] = whole["data"]
+    assert (line["stream"], line["cost_centre"], line["provider"], line["cost"]) == (False, "", "anthropic", "10")
+    assert "since" not in line
+
+
+@pytest.mark.parametrize(
+    ("query", "calls"),
+    [
+        ("status=failed", 0),
+        ("status=completed&stream=no", 3),
+        ("stream=yes", 0),
+        ("provider=anthropic", 3),
+        ("provider=openai", 0),
+        ("without=team", 1),
+        ("without=cost_centre,project", 3),
+        ("cost_centre=4711", 0),
+        ("service_tier=standard", 3),
+        ("speed=fast", 0),
+    ],
+)
+def test_it_is_filtered_by_what_calls_were(program, query, calls):
+    assert program.get(f"usage?{NOVEMBER}&{query}")["total"]["calls"] == calls
+
+
+def test_more_sums_than_a_page_may_read_are_refused_with_what_to_do(program, monkeypatch):
+    monkeypatch.setattr(Bounded.__init__, "__defaults__", (2,))
+    answer = error(program.ask("GET", f"usage?{NOVEMBER}&group_by=key"), 400, "invalid")
+    assert "choose a shorter range" in answer["message"]
+
+
 def test_lines_beyond_the_bound_are_counted_and_in_the_total(program, monkeypatch):
     monkeypatch.setattr(usage, "MOST", 1)
     answer = program.get(f"usage?{NOVEMBER}&group_by=key")
@@ -91,10 +132,16 @@ def test_lines_beyond_the_bound_are_counted_and_in_the_total(program, monkeypatc
         ("customer_id=x", "customer_id"),
         ("team_id=999999", "team_id"),
         ("label=atlas", "label"),
+        ("zone=Europe/Atlantis", "zone"),
+        ("every=fortnight", "every"),
+        ("group_by=team,key,model,status", "group_by"),
+        ("without=luck", "without"),
+        ("team_id={team}&without=team", "team_id"),
         ("colour=red", "colour"),
     ],
 )
-def test_a_wrong_parameter_is_named(program, query, member):
+def test_a_wrong_parameter_is_named(program, cast, query, member):
+    query = query.format(team=cast.alice.team_id)
     assert list(error(program.ask("GET", f"usage?{query}"), 400, "invalid")["fields"]) == [member]
 
 

@@ -38,6 +38,7 @@ METHODS = {
     "admin:provider_key_call": "POST",
     "admin:provider_key_reset": "POST",
     "admin:provider_key_secret": "POST",
+    "admin:saved_report_subscription": "POST",
 }
 
 pytestmark = pytest.mark.django_db
@@ -89,6 +90,8 @@ def address(name: str, route: str, cast: Cast) -> str:
             return str(values[match[1]])
         if match[1] == "call":
             return str(cast.row("usage.ledgerentry").pk)
+        if match[1] == "pk" and ":saved_report" in name:
+            return str(cast.row("usage.savedreport").pk)
         if match[1] == "pk" and ":provider_key" in name:
             return str(cast.row("keys.providerkey").pk)
         if match[1] in ("pk", "key"):

@@ -46,7 +46,8 @@ def watched() -> set[str]:
     return {row[0] for row in sql("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'keys_audit_rows'")}
 
 
-# Those of statements, and of the reconciliation.
+# Those of saved reports, of statements, and of the reconciliation.
+REPORTED = {"usage_savedreport", "usage_reportschedule", "usage_reportrecipient"}
 BILLED = {"billing_issuer", "billing_particulars"}
 RECONCILED = {f"reconciliation_{each}" for each in ("adminkey", "reportedkey", "billformat", "bill", "adjustmentrun")}
 

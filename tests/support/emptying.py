@@ -58,6 +58,7 @@ OTHERS = (
     "usage_limit",
     "usage_refusal",
     "usage_freecalls",
+    *(f"usage_{each}" for each in ("reportdelivery", "reportrecipient", "reportschedule", "savedreport")),
     "messages_api_batch",
     "messages_api_binding",
     "messages_api_file",

@@ -53,6 +53,7 @@ from usage.models import (
     Process,
     Refusal,
     Retained,
+    SavedReport,
     Worker,
 )
 
@@ -103,7 +104,15 @@ def make_role_cast() -> Cast:
     assert tuple(people) == VISITORS
     member = Person.objects.create(username="colleague")
     giving.give(None, member, Role.TEAM_ADMIN, team=research)
-    return Cast(people, {row._meta.label_lower: row for row in [member, echo, *rows_of(alice, echo)]})
+    rows = [member, echo, report_of(people["owner"], research), *rows_of(alice, echo)]
+    return Cast(people, {row._meta.label_lower: row for row in rows})
+
+
+def report_of(owner: User | None, team: Team) -> SavedReport:
+    """A shared report about a team."""
+    assert owner is not None
+    query = f"range=last_month&zone=UTC&every=whole&by=model&team={team.pk}"
+    return SavedReport.objects.create(owner=owner, name="Models", query=query, shared=True)
 
 
 def rows_of(key: VirtualKey, echo: ProviderKey) -> list[Model]:

@@ -24,7 +24,7 @@ def number() -> models.BigAutoField:
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("usage", "0041_lists_by_rare_values")]
+    dependencies: ClassVar = [("usage", "0043_saved_reports")]
 
     operations: ClassVar = [
         migrations.CreateModel(

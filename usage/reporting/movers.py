@@ -74,9 +74,10 @@ def movers(now: Iterable[Line], was: Iterable[Line], amount: str, shown: int | N
     change = {
         group: _paid(sums.get(group, {}), amount) - _paid(before.get(group, {}), amount) for group in {**sums, **before}
     }
+    shown = len(change) if shown is None or len(change) == shown + 1 else shown
     order = sorted(change, key=lambda group: (-abs(change[group]), str(group)))
     found = [mover(group, sums.get(group, {}), before.get(group, {}), amount) for group in order[:shown]]
-    if shown is not None and (others := order[shown:]):
+    if others := order[shown:]:
         both = (_together(of[group] for group in others if group in of) for of in (sums, before))
         found.append(replace(mover((), *both, amount), count=len(others)))
     return found

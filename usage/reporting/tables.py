@@ -43,7 +43,11 @@ CATEGORIES = {
 }
 # Parts of an amount besides its categories.
 OF_AMOUNT = {"estimated": "Estimated", "unpriced": "Without a price"}
-ERRORS = {"our_errors": "Ours", "caller_errors": "Caller’s", "provider_errors": "Provider’s"}
+ERRORS = {
+    "our_errors": "Our errors",
+    "caller_errors": "Caller’s errors",
+    "provider_errors": "Provider’s errors",
+}
 LATENCIES = {"durations": ("duration", "Duration"), "first_bytes": ("first_byte", "First byte")}
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 

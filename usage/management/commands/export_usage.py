@@ -27,7 +27,7 @@ class Command(GatewayCommand):
         )
         parser.add_argument("--until", metavar="T", help="only calls before this time")
         parser.add_argument("--virtual-key", metavar="NAME", help=f"only the calls of this key: {virtual_keys.SAID}")
-        parser.add_argument("--format", choices=tuple(export.FORMATS), default="jsonl", help="default: jsonl")
+        parser.add_argument("--format", choices=export.KINDS, default="jsonl", help="default: jsonl")
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = export.Range(
@@ -37,13 +37,19 @@ class Command(GatewayCommand):
             self.say("This deployment has demo data: customers, calls and money are made up.")
         if missing := archived.overlapping(wanted.since, wanted.until):
             self.say(f"The export lacks archived calls: {archived.in_words(missing)}.")
+        if options["format"] == "xlsx" and self.stdout.isatty():
+            raise CommandError("a workbook is no text: send it to a file with > usage.xlsx", returncode=2)
         since, until = options["since"], options["until"]
         note("exported", "usage_ledgerentry", since=since, until=until, virtual_key=wanted.virtual_key)
         read = Counted(export.read(wanted))
         complete = False
         try:
-            for line in export.FORMATS[options["format"]](read):
-                self.stdout.write(line)
+            if write := export.LINES.get(options["format"]):
+                for line in write(read):
+                    self.stdout.write(line)
+            else:
+                for piece in export.as_file(options["format"], read, about(options)):
+                    self.stdout.buffer.write(piece)
             self.stdout.flush()
             complete = True
         except BrokenPipeError:
@@ -64,6 +70,13 @@ class Counted:
         for row in self.source:
             self.rows += 1
             yield row
+
+
+def about(options: dict[str, Any]) -> dict[str, str]:
+    """What the file says about its rows."""
+    names = ("since", "until", "virtual_key")
+    asked = " ".join(f"{name}={options[name]}" for name in names if options[name] is not None)
+    return {"filter": asked or "all calls", "time_zone": "UTC", "made_at": moments.show(moments.now())}
 
 
 def moment(option: str, text: str | None) -> datetime | None:

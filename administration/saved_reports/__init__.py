@@ -1,0 +1,1 @@
+"""Pages of saved reports, and of the e-mails that send them."""
