@@ -30,7 +30,7 @@ def rows(statement: Statement) -> Iterator[list[Any]]:
     """The comparisons of the provider keys that answered the customer's calls, by day (UTC), model and mode."""
     used_by = uses(statement)
     closing = statement.closing
-    found = (
+    found: Any = (
         Comparison.objects.filter(provider_key__in=used_by, start__gte=closing.starts_at, start__lt=closing.ends_at)
         .order_by()
         .values("provider_key_id", "provider_key__name", "model", "mode", day=TruncDate("start", tzinfo=UTC))

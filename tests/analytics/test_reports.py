@@ -53,7 +53,8 @@ def refused(answer, status: int, kind: str) -> str:
     assert answer.status_code == status, answer.content
     body = answer.json()
     assert (body["type"], body["error"]["type"], body["request_id"]) == ("error", kind, answer["request-id"])
-    return body["error"]["message"]
+    message: str = body["error"]["message"]
+    return message
 
 
 def test_a_range_without_groups_is_one_row_with_the_sums_of_the_ledger(finance: Finance) -> None:
@@ -263,7 +264,7 @@ def test_a_token_needs_the_scope_and_its_person_a_role(finance: Finance) -> None
 
 
 def test_people_see_the_usage_that_their_roles_include(cast: Cast) -> None:
-    def keys(role: Role, **scope: object) -> set[str]:
+    def keys(role: Role, **scope: Any) -> set[str]:
         user = User.objects.create_user(f"{role} {len(scope)}")
         giving.give(None, user, role, **scope)
         rows = Finance(token_of(user)).rows("cost", [*MONTH, BY_KEY])

@@ -111,5 +111,5 @@ def test_a_second_gateway_compares_the_reports_of_a_first_with_its_ledger(web: W
     comparing.compare_days(admin_key, work.days)
     rows = Comparison.objects.filter(provider_key=key).order_by("start")
     assert [(row.their_requests, row.theirs, row.ours, row.difference) for row in rows] == [
-        (1, Decimal("0.0006") + number, Decimal("0.0006") + number, 0) for number in range(3)
+        (1, Decimal("0.0006") + number, Decimal("0.0006") + number, Decimal(0)) for number in range(3)
     ]

@@ -22,7 +22,7 @@ Query = list[tuple[str, str]]
 
 def token_of(user: User, *scopes: str) -> str:
     """A token's plain text."""
-    name = f"finance {user.api_tokens.count()}"  # type: ignore[attr-defined]
+    name = f"finance {user.api_tokens.count()}"
     return tokens.issue(user, name, scopes or ["usage:read"], timezone.now() + timedelta(days=7))[1]
 
 

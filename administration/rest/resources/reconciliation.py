@@ -131,7 +131,8 @@ class Comparisons(Listed):
         data = [line.values | line.about | {"provider_key": line.about["provider_key__name"]} for line in found]
         for each in data:
             each["difference"] = EXACT.subtract(each["theirs"], each["ours"])
-        return Response(dict(SumsMembers({"data": data}).data))
+        answer: Any = SumsMembers({"data": data})
+        return Response(dict(answer.data))
 
 
 class AdjustedMembers(Members):
