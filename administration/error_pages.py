@@ -23,6 +23,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.deprecation import MiddlewareMixin
 
+from administration.analytics import errors as report_errors
+from administration.analytics.paths import is_report
 from administration.rest import errors
 from keys.exports import UnknownFormat
 from keys.product import NAME
@@ -181,7 +183,9 @@ def framed(request: HttpRequest, page: ErrorPage, for_visitors: ErrorPage | None
 
 
 def plain(request: HttpRequest, page: ErrorPage) -> HttpResponse:
-    """A page that needs neither a readable request nor the database, or the REST API's error."""
+    """A page that needs neither a readable request nor the database, or the error of a program's API."""
+    if is_report(request.path):
+        return finished(report_errors.answer(page.status, page.for_programs), page)
     if is_rest(request):
         text = errors.text(page.status, page.for_programs)
         return finished(HttpResponse(text, content_type="application/json", status=page.status), page)

@@ -10,7 +10,7 @@ of Django's admin, is only linked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +77,15 @@ class Page:
 
 @dataclass(slots=True)
 class Room:
-    """A link in the bar, and the pages behind it in the order of their links."""
+    """A link in the bar, and the pages behind it in the order of their links.
+
+    Attributes:
+        menus: titles with the names of pages that stand behind one menu, so that a room with many pages has one row.
+    """
 
     title: str
     pages: list[Page] = field(default_factory=list)
+    menus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, *pages: Page, first: bool = False) -> None:
         """Add pages after the others. `first`: before them, so that the bar links to the first one."""
@@ -141,6 +146,18 @@ BILLING = Room(
         listed("Overrides", "usage.override"),
         listed("Adjustments", "usage.adjustment"),
     ],
+    {
+        "Prices": (
+            *("admin:prices", "admin:price", f"admin:usage_price{LIST}", f"admin:usage_exchangerate{LIST}"),
+            *("admin:reprice", "admin:what_if"),
+        ),
+        "Statements": ("admin:statements", f"admin:billing_particulars{LIST}"),
+        "Top-ups and adjustments": tuple(f"admin:usage_{name}{LIST}" for name in ("topup", "override", "adjustment")),
+        "Reconciliation": (
+            *("admin:reconciliation", "admin:adjusted_estimates", "admin:reported_keys", "admin:bills"),
+            f"admin:reconciliation_billformat{LIST}",
+        ),
+    },
 )
 PROVIDERS = Room(
     "Providers",
@@ -184,6 +201,19 @@ class Link:
     current: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """Several links behind one title."""
+
+    title: str
+    links: list[Link]
+
+    @property
+    def current(self) -> bool:
+        """Whether the visitor is at one of them."""
+        return any(link.current for link in self.links)
+
+
 def bar(user: Any, view_name: str) -> list[Link]:
     """The rooms that have a page for this user, each with the URL of its first one."""
     return [
@@ -207,11 +237,19 @@ def is_front(room: Room, user: Any, view_name: str) -> bool:
     return bool(pages) and pages[0].name == view_name
 
 
-def links(user: Any, view_name: str) -> list[Link]:
-    """The pages of the room that the visitor is in; empty if it has only one."""
+def links(user: Any, view_name: str) -> list[Link | Menu]:
+    """The pages of the room that the visitor is in, some of them behind menus; empty if it has only one page. A menu
+    with one page is its link."""
     room = room_of(view_name)
     pages = room.open_to(user) if room else []
-    return [Link(page.title, url_of(page), page.includes(view_name)) for page in pages] if len(pages) > 1 else []
+    if room is None or len(pages) < 2:
+        return []
+    found: dict[str, list[Link]] = {}
+    titles = {name: title for title, names in room.menus.items() for name in names}
+    for page in pages:
+        link = Link(page.title, url_of(page), page.includes(view_name))
+        found.setdefault(titles.get(page.name, f"page {page.name}"), []).append(link)
+    return [each[0] if len(each) == 1 else Menu(title, each) for title, each in found.items()]
 
 
 def served() -> Iterator[Page]:

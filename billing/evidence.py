@@ -1,5 +1,5 @@
 """The evidence pack of a document, for auditors: the document, its files, the rows behind it, the prices that were in
-force, the audit log's events about it, and the result of its verification."""
+force, what providers report, the audit log's events about it, and the result of its verification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from django.db import connection
 
-from billing import archives, covers, documents, verification
+from billing import archives, covers, documents, reconciled, verification
 from billing.formats import MADE
 from billing.models import Closing, Issuer, Particulars, Statement
 from keys.audit.models import AuditEvent
@@ -47,13 +47,17 @@ calls.csv          the ledger rows that it covers: {calls:,}
 adjustments.csv    the adjustments that it covers: {adjustments:,}
 prices.csv         the own prices in force within its period, and exchange_rates.csv the rates of its currency.
                    List prices: {prices}
+reconciliation.csv {reconciled}
 audit.csv          the audit log's events about its closing, its issuer and the customer's billing particulars
 verification.txt   what verify_statement said when this pack was made
 manifest.txt       the SHA-256 of each file
 
 The sum of calls.csv and adjustments.csv, column owed: {owed} USD. The document says {said} USD.
-A reconciliation with the provider's bill is not a part of this pack.
 """
+RECONCILED = """what providers report for the provider keys that answered these calls, beside the ledger, by day
+                   (UTC): both sides in USD, and what the difference is due to. A provider reports by key: where other
+                   customers used it, too (used_by), both sides have all of their calls"""
+NOT_RECONCILED = "(missing: the reader of this pack may not see what providers report)"
 
 
 class Pack:
@@ -79,11 +83,12 @@ class Pack:
         self.zip.close()
 
 
-def make(statement: Statement, *, names: bool) -> IO[bytes]:
+def make(statement: Statement, *, names: bool, compared: bool = True) -> IO[bytes]:
     """The pack, as a file that is read from its beginning.
 
     Args:
         names: with the names of the people in the audit log.
+        compared: with what providers report.
 
     Raises:
         Unusable: a file of an archived month is missing.
@@ -93,14 +98,14 @@ def make(statement: Statement, *, names: bool) -> IO[bytes]:
     with ExitStack() as failed:
         failed.callback(file.close)
         failed.callback(pack.zip.close)
-        fill(pack, statement, names)
+        fill(pack, statement, names, compared)
         failed.pop_all()
     pack.end()
     file.seek(0)
     return file
 
 
-def fill(pack: Pack, statement: Statement, names: bool) -> None:
+def fill(pack: Pack, statement: Statement, names: bool, compared: bool) -> None:
     """Add all files to a pack."""
     said = documents.said(statement)
     covered = covers.stored(statement.closing, statement.credit, statement.by_team, statement.team_id)
@@ -116,6 +121,8 @@ def fill(pack: Pack, statement: Statement, names: bool) -> None:
     pack.add("prices.csv", rows_of(Price, prices.values_list()))
     rates = ExchangeRate.objects.filter(currency=statement.currency).order_by("valid_from")
     pack.add("exchange_rates.csv", rows_of(ExchangeRate, rates.values_list()))
+    if compared:
+        pack.add("reconciliation.csv", table(reconciled.COLUMNS, reconciled.rows(statement)))
     pack.add("audit.csv", table(("at", "who", "what"), events(statement, names)))
     faults = verification.verify(statement)
     pack.add("verification.txt", ["\n".join(faults or [f"{statement.number} is as it was issued."]).encode() + b"\n"])
@@ -127,6 +134,7 @@ def fill(pack: Pack, statement: Statement, names: bool) -> None:
         calls=found.calls,
         adjustments=found.adjustments,
         prices=said["price_book"]["list_prices"],
+        reconciled=RECONCILED if compared else NOT_RECONCILED,
         owed=documents.plain(found.owed),
         said=said["total_usd"],
     )

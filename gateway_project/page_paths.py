@@ -1,9 +1,11 @@
-"""Which requests are for pages for people, or for the administration's REST API."""
+"""Which requests are for pages for people, for the administration's REST API, or for its reports."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from administration.analytics.paths import is_report
 
 PAGES = re.compile(r"/(?:(?:admin|my|api/v1|docs)(?:/.*)?|(?:invitation|static)/.*|favicon\.ico)?", re.DOTALL)
 # Where only programs have business: paths of the API, also below the prefixes in messages_api/urls.py.
@@ -16,6 +18,8 @@ def is_page(scope: Any) -> bool:
     path, opens = scope["path"], scope["method"] in ("GET", "HEAD")
     if PAGES.fullmatch(path) is not None:
         return path != "/" or opens
+    if is_report(path):
+        return True
     return opens and wants_html(scope) and PROGRAMS.fullmatch(path) is None
 
 

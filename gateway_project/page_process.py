@@ -27,7 +27,6 @@ from gateway_project.pages import (
     Gone,
     PageRefused,
     busy,
-    is_rest,
     parts,
     say,
 )
@@ -81,7 +80,7 @@ class PageProcess:
             with self.places.taking(network_of(scope["client"][0])):
                 await self._relay(scope, session, receive, send)
         except Full:
-            await say(send, busy(), rest=is_rest(scope))
+            await say(send, busy(), scope)
 
     async def _relay(self, scope: Any, session: bytes, receive: Receive, send: Send) -> None:
         """Send the page process's answer."""
@@ -99,7 +98,7 @@ class PageProcess:
         except Gone:
             return
         except PageRefused as refusal:
-            await say(send, refusal, rest=is_rest(scope))
+            await say(send, refusal, scope)
 
     @contextlib.asynccontextmanager
     async def _answer(

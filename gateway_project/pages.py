@@ -17,9 +17,11 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from administration.analytics import errors as report_errors
+from administration.analytics.paths import is_report
 from administration.rest import errors
 from gateway_project import content_security
 from gateway_project.turns import Full, Places, Turns
@@ -112,23 +114,25 @@ class Pages:
         except Gone:
             return
         except PageRefused as refusal:
-            await say(send, refusal, rest=is_rest(scope))
+            await say(send, refusal, scope)
             return
         # The thread is already free here, so that a slow reader doesn't make other pages wait.
         if export is not None:
-            await self._export(answer, export, receive, send)
+            await self._export(scope, answer, export, receive, send)
             return
         for message in answer:
             await send(message)
 
-    async def _export(self, answer: list[Any], export: exports.Pieces, receive: Receive, send: Send) -> None:
+    async def _export(
+        self, scope: Any, answer: list[Any], export: exports.Pieces, receive: Receive, send: Send
+    ) -> None:
         """Send an export's head, and then its pieces."""
         begins = self.exports < EXPORTS
         self.exports += 1
         try:
             async with exports.ending(export, self._piece_thread):
                 if not begins:
-                    await say(send, busy())
+                    await say(send, busy(), scope)
                 elif answer:
                     await send(answer[0])
                     await exports.send_pieces(export, self._piece_thread, receive, send)
@@ -266,14 +270,25 @@ def is_rest(scope: Any) -> bool:
     return path.startswith(errors.BELOW)
 
 
-async def say(send: Send, refusal: PageRefused, *, rest: bool = False) -> None:
-    """Send a refusal as plain text, or in the shape of the REST API's errors."""
-    body = errors.text(refusal.status, str(refusal)) if rest else f"{refusal}\n".encode()
-    shape = content_security.JSON if rest else content_security.PLAIN
-    headers = [*shape, (b"content-length", b"%d" % len(body))]
-    if refusal.status == 503:
-        headers.append((b"retry-after", b"%d" % RETRY_SECONDS))
+async def say(send: Send, refusal: PageRefused, scope: Any) -> None:
+    """Send a refusal as plain text, or in the shape of the errors at the request's path."""
+    retry_after = RETRY_SECONDS if refusal.status == 503 else None
+    if is_report(scope["path"]):
+        answer = report_errors.answer(refusal.status, str(refusal), retry_after)
+        headers, body = [*content_security.RESTRICTIONS, *raw(answer)], answer.content
+    else:
+        rest = is_rest(scope)
+        headers = [*(content_security.JSON if rest else content_security.PLAIN)]
+        body = errors.text(refusal.status, str(refusal)) if rest else f"{refusal}\n".encode()
+        if retry_after is not None:
+            headers.append((b"retry-after", b"%d" % retry_after))
+    headers.append((b"content-length", b"%d" % len(body)))
     if refusal.closes:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def raw(answer: HttpResponse) -> list[tuple[bytes, bytes]]:
+    """An answer's headers as ASGI has them."""
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]

@@ -32,6 +32,7 @@ urlpatterns = [
     path("my/sign-out/", member_pages.leave, name="my_sign_out"),
     path("my/<int:pk>/", member_pages.one, name="my_key"),
     path("api/v1/", include("administration.rest.urls")),
+    path("", include("administration.analytics.urls")),
     path("admin/usage/report/", admin.site.admin_view(report), name="usage_report"),
     path("admin/autocomplete/", admin.site.admin_view(Autocomplete.as_view(admin_site=admin.site))),
     path("invitation/<uidb64>/<token>/", invitations.accept, name="invitation"),

@@ -13,10 +13,9 @@ from messages_api.endpoints.models import ModelsView, ModelView
 from messages_api.endpoints.quota import QuotaView
 from messages_api.endpoints.usage import UsageView
 from messages_api.endpoints.view import NotFoundView
+from messages_api.prefixes import PREFIXES
 from messages_api.providers.paths import ID
 
-# Endings of clients' base URLs.
-PREFIXES = ("pydanticai/anthropic/", "anthropic/", "pydanticai/")
 PREFIX = f"^/*(?:{'|'.join(prefix.removesuffix('/') + '/+' for prefix in PREFIXES)})?(?:v1/+)?"
 BATCH = rf"v1/messages/batches/(?P<name>{ID})"
 

@@ -34,8 +34,27 @@ LISTS: dict[str, Callable[[Reader, str], list[ApiKey]]] = {
 # Answers after which the older reports are tried: 400 for organisations under HIPAA, 403 for keys without the scope
 # `read:analytics`, 404 for organisations without the beta.
 WITHOUT_ANALYTICS = (400, 403, 404)
+# Answers after which keys are chosen by hand: the admin key may not list them, or nothing does, as at another gateway.
+WITHOUT_LIST = (403, 404)
+NO_LIST = "the keys can't be listed: choose reported keys by hand"
 # A bucket of the older reports has a request count of None, and their costs are days.
 DAILY_COSTS = (Kind.OLDER, Kind.OPENAI)
+
+
+def keys_of(admin_key: AdminKey, reader: Reader, secret: str) -> list[ApiKey] | None:
+    """The keys that the provider lists; None: this admin key can list none.
+
+    Raises:
+        Trouble: the list can't be read now.
+    """
+    try:
+        return LISTS[admin_key.provider](reader, secret)
+    except PutOff:
+        raise
+    except Trouble as trouble:
+        if trouble.status not in WITHOUT_LIST:
+            raise
+        return None
 
 
 def find(admin_key: AdminKey, patience: float = LONGEST_WAIT) -> tuple[Kind, str]:

@@ -76,7 +76,11 @@ def read_due(admin_key: AdminKey, run: Run) -> None:
     kind, note = finding.find(admin_key)
     AdminKey.objects.filter(pk=admin_key.pk).update(kind=kind, problem=note, checked_at=timezone.now())
     with reading(admin_key, finding.BASE_URLS[admin_key.provider]) as (reader, secret):
-        key_hints.note(admin_key, finding.LISTS[admin_key.provider](reader, secret))
+        keys = finding.keys_of(admin_key, reader, secret)
+        if keys is None:
+            note = "; ".join(filter(None, (note, finding.NO_LIST)))
+            AdminKey.objects.filter(pk=admin_key.pk).update(problem=note[:300])
+        key_hints.note(admin_key, keys or [])
         for report, day, periods in due(admin_key, kind, run.since):
             if run.is_over:
                 return

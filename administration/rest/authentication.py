@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
@@ -22,6 +24,31 @@ MISSING = "Send a token of this API: Authorization: Bearer sk-ba-…"
 WRONG = "This token is unknown, expired or revoked."
 
 
+def opened(request: HttpRequest, sent: Iterable[str]) -> ApiToken:
+    """The first valid token among the credentials that a request has. Its use is noted. A request without one is
+    counted for its network.
+
+    Raises:
+        AuthenticationFailed: none is valid.
+        RestError: 403, the token's person lacks a second factor that is demanded.
+        sign_in.Refused: this network has sent too many wrong tokens.
+    """
+    token = next(filter(None, map(tokens.find, sent)), None)
+    address = request.META.get("REMOTE_ADDR", "")
+    if token is None:
+        sign_in.count_wrong_token(address)
+        notes.note("failed to sign in", ApiToken._meta.db_table)
+        raise AuthenticationFailed(WRONG)
+    try:
+        tokens.check_person(token.user)
+    except Unusable as error:
+        raise RestError(403, f"This token may do nothing for now: {error}.") from None
+    tokens.note_use(token, address)
+    if isinstance(request, ASGIRequest):
+        known_callers.note(request.scope)
+    return token
+
+
 class TokenAuthentication(BaseAuthentication):
     """Finds the token and its person. Wrong tokens are counted for each network, and refused beyond an allowance."""
 
@@ -37,19 +64,7 @@ class TokenAuthentication(BaseAuthentication):
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
             raise AuthenticationFailed(MISSING)
-        token = tokens.find(text)
-        address = request.META.get("REMOTE_ADDR", "")
-        if token is None:
-            sign_in.count_wrong_token(address)
-            notes.note("failed to sign in", ApiToken._meta.db_table)
-            raise AuthenticationFailed(WRONG)
-        try:
-            tokens.check_person(token.user)
-        except Unusable as error:
-            raise RestError(403, f"This token may do nothing for now: {error}.") from None
-        tokens.note_use(token, address)
-        if isinstance(request._request, ASGIRequest):
-            known_callers.note(request._request.scope)
+        token = opened(request._request, [text])
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

@@ -128,12 +128,12 @@ def by_flag(select: Callable[[Rows, bool], Rows]) -> Filter:
 
 def by_moment(lookup: str) -> Filter:
     """Rows by a time in RFC 3339."""
-    return Filter(_moment, _by(lookup), "a time in RFC 3339", {"type": "string", "format": "date-time"})
+    return Filter(a_moment, _by(lookup), "a time in RFC 3339", {"type": "string", "format": "date-time"})
 
 
 def by_moment_as(select: Callable[[Rows, Any], Rows]) -> Filter:
     """Rows that a function selects by a time."""
-    return Filter(_moment, select, "a time in RFC 3339", {"type": "string", "format": "date-time"})
+    return Filter(a_moment, select, "a time in RFC 3339", {"type": "string", "format": "date-time"})
 
 
 def by_row(select: Callable[[Rows, str, str], Rows]) -> Filter:
@@ -165,7 +165,12 @@ def _choice(choices: list[str]) -> Callable[[str], str]:
     return read
 
 
-def _moment(text: str) -> Any:
+def a_moment(text: str) -> Any:
+    """The time that a text says.
+
+    Raises:
+        ValueError: it isn't one.
+    """
     moment = read_moment(text)
     if moment is None:
         raise ValueError(text)

@@ -10,7 +10,9 @@ from rest_framework.routers import SimpleRouter
 
 from administration.rest.resource import Resource
 from administration.rest.resources import (
+    admin_keys,
     alerts,
+    bills,
     budgets,
     calls,
     customers,
@@ -38,6 +40,10 @@ RESOURCES: dict[str, type[Resource]] = {
     "exchange-rates": prices.ExchangeRates,
     "reconciliation": reconciliation.Comparisons,
     "adjusted-estimates": reconciliation.AdjustedEstimates,
+    "admin-keys": admin_keys.AdminKeys,
+    "reported-keys": admin_keys.ReportedKeys,
+    "bill-formats": bills.BillFormats,
+    "bills": bills.Bills,
     "alerts": alerts.Alerts,
     "alert-targets": alerts.AlertTargets,
     "calls": calls.Calls,

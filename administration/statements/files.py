@@ -40,19 +40,28 @@ def made(statement: Statement, name: str) -> tuple[str, str, bytes]:
     return filename, MEDIA_OF_PDF, bytes(stored.content)
 
 
-def answer(statement: Statement, name: str, user: Any) -> HttpResponseBase:
-    """The download of this name.
+def content(statement: Statement, name: str, user: Any) -> tuple[str, str, bytes]:
+    """The name, the media type and the bytes of a file.
 
     Raises:
         Http404: there is no such file, or this person may not see it.
     """
     if name not in names(user, statement):
         raise Http404("There is no such file.")
-    if name == EVIDENCE:
-        note("exported", Statement._meta.db_table, str(statement.pk), number=statement.number, file=name)
-        with evidence.make(statement, names=user.has_perm("keys.view_auditevent")) as pack:
-            filename, media, content = f"{statement.number}.{name}", MEDIA_OF_EVIDENCE, pack.read()
-    else:
-        filename, media, content = made(statement, name)
+    if name != EVIDENCE:
+        return made(statement, name)
+    note("exported", Statement._meta.db_table, str(statement.pk), number=statement.number, file=name)
+    may = {"names": user.has_perm("keys.view_auditevent"), "compared": user.has_perm("reconciliation.view_comparison")}
+    with evidence.make(statement, **may) as pack:
+        return f"{statement.number}.{name}", MEDIA_OF_EVIDENCE, pack.read()
+
+
+def answer(statement: Statement, name: str, user: Any) -> HttpResponseBase:
+    """The download of this name.
+
+    Raises:
+        Http404: there is no such file, or this person may not see it.
+    """
+    filename, media, found = content(statement, name, user)
     headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
-    return HttpResponse(content, content_type=media, headers=headers)
+    return HttpResponse(found, content_type=media, headers=headers)

@@ -14,9 +14,9 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 
 from keys.product import NAME, VERSION
+from messages_api.prefixes import PREFIXES
 from messages_api.reference import answers, messages, messages_pages, quota, stored, stored_pages, usage
 from messages_api.reference.parts import SECURITY
-from messages_api.urls import PREFIXES
 
 ABOUT = """The Anthropic Messages API, for the holders of virtual keys (`sk-bf-…`).
 

@@ -11,6 +11,7 @@ from django.test import Client, override_settings
 from django.urls import get_resolver, reverse
 
 from administration import rooms
+from administration.analytics.paths import PATHS
 from gateway_project.page_paths import is_page
 from tests.support.issued import make_key
 from tests.support.owner import own_secrets as own_secrets
@@ -40,7 +41,10 @@ def test_the_server_leads_every_url_of_pages_to_them_and_none_of_the_api():
     for pattern in get_resolver().url_patterns:
         path = "/" + re.sub(r"<[^>]*>", "x", str(pattern.pattern))
         assert is_page({"path": path, "method": "GET", "headers": []}), path
-    for path in ("/v1/messages", "/anthropic/v1/messages", "/myself", "/administration", "/x"):
+    for path in PATHS:
+        assert is_page({"path": path, "method": "POST", "headers": []}), path
+    of_the_api = ("/v1/messages", "/anthropic/v1/messages", "/v1/organizations/api_keys", "/v1/organizations/analytics")
+    for path in (*of_the_api, "/myself", "/administration", "/x"):
         assert not is_page({"path": path, "method": "GET", "headers": []}), path
 
 

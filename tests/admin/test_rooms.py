@@ -67,6 +67,24 @@ def test_a_room_leads_to_the_first_page_that_the_person_may_see() -> None:
     assert rooms_shown(bob_with("view_team"))["Keys"] == reverse("admin:keys_team_changelist")
 
 
+def test_a_room_with_many_pages_has_a_row_of_menus(admin_client: Client) -> None:
+    shown = admin_client.get(reverse("admin:what_if")).content.decode()
+    row = re.search(r'<nav class="room-pages".*?</nav>', shown, re.S)
+    assert row
+    assert set(re.findall(r"<summary[^>]*>([^<]+)</summary>", row[0])) == set(rooms.BILLING.menus)
+    assert '<summary aria-current="true">Prices</summary>' in row[0]
+    assert f'<a href="{reverse("admin:what_if")}" aria-current="page">What if</a>' in row[0]
+    linked = [page.title for page in rooms.BILLING.pages if page.linked]
+    assert sorted(title for _, title in LINK.findall(row[0])) == sorted(linked)
+
+
+def test_a_menu_with_one_page_is_its_link() -> None:
+    bob = User.objects.create(username="bob", is_staff=True)
+    bob.user_permissions.set(Permission.objects.filter(codename__in=("view_statement", "view_topup")))
+    names = [link.title for link in rooms.links(bob, "admin:statements")]
+    assert sorted(names) == ["Statements", "Top-ups"]
+
+
 def test_the_page_of_a_row_names_its_room_and_its_list(admin_client: Client) -> None:
     shown = admin_client.get(reverse("admin:keys_customer_add")).content.decode()
     crumbs = re.search(r'<nav class="crumbs".*?</nav>', shown, re.S)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 from billing import evidence
 from billing.formats import MADE, csv_file, focus, journal, pdf
 from billing.models import Issuer, LineKind, Particulars, Statement
-from keys.models import VirtualKey
+from keys.models import ProviderKey, VirtualKey
+from reconciliation.models import Comparison
 from tests.support.ledger_rows import Cast, empty_ledger, make_cast
 from tests.support.statement_cast import IN_OCTOBER, OPUS, bill, called, close, corrected, make_issuer
+from usage import rollups
 from usage.models import ExchangeRate
 from usage.pricing import load_price_book
 from usage.tokens import TokenCounts
@@ -179,6 +182,41 @@ def test_the_evidence_pack_has_the_rows_behind_a_statement(statement: Statement)
         name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name != "manifest.txt"
     }
     assert "closed" in files["audit.csv"].decode()
+
+
+def test_an_evidence_pack_has_what_providers_report_for_the_customers_calls(cast: Cast, issuer: Issuer) -> None:
+    bill(cast.alice.customer, issuer)
+    shared, other = (ProviderKey.objects.create(name=name, provider="anthropic") for name in ("shared", "other"))
+    called(cast.alice, provider_key=cast.provider_key)
+    called(cast.alice, provider_key=shared)
+    called(cast.charlie, provider_key=shared)
+    called(cast.charlie, provider_key=other)
+    rollups.roll_up()
+    dust = Decimal("1.0000000000000000000000000001")
+    for key in (cast.provider_key, shared, other):
+        of_key = {"provider_key": key, "model": OPUS, "mode": "standard", "our_requests": 1, "ours": 1}
+        Comparison.objects.create(start=IN_OCTOBER, theirs=dust, unexplained=dust - 1, their_requests=1, **of_key)
+        Comparison.objects.create(start=IN_OCTOBER + timedelta(hours=1), theirs=2, fees=1, their_requests=2, **of_key)
+        Comparison.objects.create(start=IN_OCTOBER - timedelta(days=40), theirs=9, **of_key)
+    [statement] = close(cast.alice.customer)
+    with evidence.make(statement, names=True) as file, zipfile.ZipFile(file) as pack:
+        rows, about = table(pack.read("reconciliation.csv")), pack.read("README.txt").decode()
+    assert [(row["provider_key"], row["used_by"]) for row in rows] == [
+        ("main", "this customer only"),
+        ("shared", "several customers"),
+    ]
+    assert {name: rows[0][name] for name in ("day", "their_requests", "theirs", "ours", "difference", "fees")} == {
+        "day": f"{IN_OCTOBER:%Y-%m-%d}",
+        "their_requests": "3",
+        "theirs": "3.0000000000000000000000000001",
+        "ours": "2",
+        "difference": "1.0000000000000000000000000001",
+        "fees": "1",
+    }
+    assert rows[0]["unexplained"] == "0.0000000000000000000000000001"
+    assert "reconciliation.csv what providers report" in about
+    with evidence.make(statement, names=True, compared=False) as file, zipfile.ZipFile(file) as pack:
+        assert "reconciliation.csv" not in pack.namelist()
 
 
 def test_a_credit_note_is_on_the_other_sides_of_the_journal(cast: Cast, statement: Statement) -> None:

@@ -23,7 +23,7 @@ AGAINST_THE_ARROW = set[tuple[str, str]]()
 # The rooms of messages_api and what lies beside them: each imports itself and those before it.
 ROOMS = (
     *("models", "upstream", "server", "process", "json_text", "request", "answer", "providers", "callers", "relay"),
-    *("stored", "endpoints", "urls", "reference", "refusal_admin", "admin", "tasks", "apps", "migrations"),
+    *("stored", "endpoints", "prefixes", "urls", "reference", "refusal_admin", "admin", "tasks", "apps", "migrations"),
 )
 
 Imports = dict[str, set[str]]

@@ -27,6 +27,7 @@ from gateway_project.web import PAGES_NICENESS
 from keys.audit.models import AuditEvent
 from messages_api.server import known_callers
 from tests.support.fake_provider import whole
+from tests.support.finance import token_of
 from tests.support.gateway import Web, message, post, using, wait_until
 from tests.support.signed_in import signed_in
 
@@ -93,6 +94,17 @@ def test_its_pages_answer_and_calls_do(machine, alice, upstream):
     assert (page.status_code, page.headers["x-frame-options"]) == (200, "DENY")
     assert 'value="/admin/é"' in page.text
     assert post(machine.web, alice.key).status_code == 200
+
+
+def test_reports_in_anthropics_shape_come_through_the_port_of_the_api(machine):
+    token = token_of(User.objects.create_superuser("boss"))
+    answer = machine.http.get(
+        "/v1/organizations/analytics/cost?starting_at=2026-11-01T00:00:00Z", headers={"x-api-key": token}
+    )
+    assert answer.status_code == 200, answer.text
+    assert [row["cost"]["amount"] for row in answer.json()["data"]] == ["0"]
+    other = machine.http.get("/v1/organizations/api_keys", headers={"x-api-key": token})
+    assert (other.status_code, other.json()["error"]["type"]) == (404, "not_found_error")
 
 
 def test_a_sign_in_has_the_address_of_its_client_and_no_other_that_it_names(machine):

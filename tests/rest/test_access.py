@@ -30,9 +30,14 @@ ROWS = {
     "calls": "usage.ledgerentry",
     "reconciliation": "reconciliation.comparison",
     "adjusted-estimates": "reconciliation.adjustmentrun",
+    "admin-keys": "reconciliation.adminkey",
+    "reported-keys": "reconciliation.reportedkey",
+    "bill-formats": "reconciliation.billformat",
+    "bills": "reconciliation.bill",
     "audit": "keys.auditevent",
     "statements": "billing.statement",
 }
+COLUMNS = {"start": "day", "meter": "meter", "cost": "usd"}
 PRICES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 
 pytestmark = pytest.mark.django_db
@@ -93,6 +98,10 @@ def body(route: str, cast: Cast) -> dict[str, Any]:
         "adjusted-estimates": {**of_key, "reason": "test"},
         "adjusted-estimates/preview": of_key,
         "adjusted-estimates/<int:pk>/take_back": {"reason": "test"},
+        "admin-keys": {"name": "new", "provider": "anthropic", "secret": "sk-ant-admin01-new"},
+        "admin-keys/<int:pk>": {"secret": "sk-ant-admin01-new"},
+        "bill-formats": {"name": "new", "provider_key_id": of_key["provider_key_id"], "columns": COLUMNS},
+        "bills": {"format_id": cast.row("reconciliation.billformat").pk, "filename": "bill.csv", "content": "Cg=="},
         "exchange-rates": {"currency": "EUR", "rate": "0.92", "source": "ECB"},
         "statements/close": {"customer_id": customer, "month": "2026-08"},
         "saved-reports": {"name": "Monthly", "query": "range=last_month&by=team"},
@@ -133,6 +142,7 @@ def answers(cast: Cast, who: str) -> dict[str, str]:
         if "{pk}" in path:
             path = path.format(pk=key_of(cast, resource, owner))
         path += "?model=claude-opus-4-8" if route.endswith("/why") else ""
+        path += "?since=2026-11-01T00:00:00Z&until=2026-12-01T00:00:00Z" if route.endswith("/sums") else ""
         headers = {}
         if method == "PATCH":
             etag = owner.ask("GET", path, {}).headers.get("etag", "")

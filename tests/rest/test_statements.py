@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import zipfile
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
+from administration.role_names import Role
+from administration.roles import giving
 from tests.support.ledger_rows import Cast, empty_ledger, make_cast
 from tests.support.rest import Program, error
 from tests.support.statement_cast import bill, called, close, make_issuer
@@ -35,8 +40,24 @@ def test_a_statement_is_listed_read_and_downloaded(program: Program, cast: Cast)
     file = program.get(f"statements/{statement.pk}/files/json")
     content = base64.b64decode(file["content"])
     assert file["sha256"] == hashlib.sha256(content).hexdigest() == listed["hash"]
-    error(program.ask("GET", f"statements/{statement.pk}/files/evidence.zip"), 404, "not_found")
+    error(program.ask("GET", f"statements/{statement.pk}/files/other"), 404, "not_found")
     error(program.ask("GET", "statements?month=10"), 400, "invalid")
+
+
+def test_an_evidence_pack_is_for_those_who_see_what_providers_charge(program: Program, cast: Cast) -> None:
+    called(cast.alice, cost=Decimal("2.5"))
+    [statement] = close(cast.alice.customer)
+    path = f"statements/{statement.pk}/files/evidence.zip"
+    file = program.get(path)
+    content = base64.b64decode(file["content"])
+    assert (file["name"], file["sha256"]) == ("PF-00001.evidence.zip", hashlib.sha256(content).hexdigest())
+    with zipfile.ZipFile(io.BytesIO(content)) as pack:
+        assert "calls.csv" in pack.namelist()
+    person = User.objects.create_user("key admin")
+    giving.give(None, person, Role.KEY_ADMIN, customer=cast.alice.customer)
+    limited = Program(person)
+    assert limited.get(f"statements/{statement.pk}/files/json")["sha256"] == statement.hash
+    error(limited.ask("GET", path), 404, "not_found")
 
 
 def test_a_month_is_closed_once(program: Program, cast: Cast) -> None:

@@ -12,7 +12,9 @@ from rest_framework.fields import CharField
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from administration.reconciliation import sums
 from administration.rest import filters
+from administration.rest.filters import a_moment
 from administration.rest.members import Amount, Members, Moment, Text, Whole, number
 from administration.rest.resource import Added, Listed, written
 from keys.errors import Conflict
@@ -20,6 +22,7 @@ from keys.models import ProviderKey
 from reconciliation import adjusting
 from reconciliation.adjustment_runs import AdjustmentRun
 from reconciliation.comparisons import CAUSES, Comparison
+from reconciliation.reports.rows import EXACT
 
 
 @extend_schema_field({"type": "string", "format": "decimal", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"})
@@ -73,6 +76,36 @@ class ComparisonMembers(Members):
     adjustable = Exact(signed=True, help_text="USD by which adjustments of estimates may change it.")
 
 
+class SummedMembers(Members):
+    """A provider key's comparisons of a range, added up."""
+
+    provider_key_id = Whole()
+    provider_key = CharField()
+    their_requests = Whole(allow_null=True, help_text="Null: no report of the range has counts.")
+    our_requests = Whole()
+    unsent_requests = Whole(help_text="Their requests that the gateway never sent.")
+    estimated_calls = Whole()
+    theirs = Exact(signed=True, help_text="USD that the provider charges.")
+    ours = Exact(signed=True, help_text="USD in the ledger, with adjustments.")
+    difference = Exact(signed=True, help_text="`theirs` - `ours`.")
+    causes = CauseMembers(source="*")
+    unexplained = Exact(signed=True)
+    adjustable = Exact(signed=True, help_text="USD by which adjustments of estimates may change it.")
+
+
+class SumsMembers(Members):
+    """The sums of a range by provider key."""
+
+    data = SummedMembers(many=True)  # type: ignore[assignment]
+
+
+MOMENT: dict[str, Any] = {"type": "string", "format": "date-time"}
+RANGE = {
+    name: filters.Parameter(a_moment, "a time in RFC 3339", MOMENT, text, required=True)
+    for name, text in (("since", "The beginning of the range."), ("until", "Its end, which is excluded."))
+}
+
+
 class Comparisons(Listed):
     """What providers report beside what the ledger has, and what explains each difference. Rows are made again as
     reports are read."""
@@ -87,6 +120,19 @@ class Comparisons(Listed):
         "since": filters.by_moment("start__gte"),
         "until": filters.by_moment("start__lt"),
     }
+
+    @action(detail=False, methods=["get"], returns=SumsMembers, parameters=RANGE)
+    def sums(self, request: Request) -> Response:
+        """Both sides of each provider key in a range, with what explains the difference."""
+        given = self.given()
+        self.require_any("view")
+        rows = self.rows().filter(provider_key__isnull=False, start__gte=given["since"], start__lt=given["until"])
+        found = sums.lines(rows, "provider_key_id", "provider_key__name")
+        data = [line.values | line.about | {"provider_key": line.about["provider_key__name"]} for line in found]
+        for each in data:
+            each["difference"] = EXACT.subtract(each["theirs"], each["ours"])
+        answer: Any = SumsMembers({"data": data})
+        return Response(dict(answer.data))
 
 
 class AdjustedMembers(Members):

@@ -6,7 +6,6 @@ import base64
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.http import Http404
 from rest_framework.decorators import action
 from rest_framework.fields import BooleanField, CharField, ChoiceField, ListField, SerializerMethodField
 from rest_framework.request import Request
@@ -18,12 +17,10 @@ from administration.rest.resource import Listed, written
 from administration.roles import names
 from administration.statements import files, mails
 from billing import closing, documents, months
-from billing.formats import MADE, PDF, pdf
+from billing.formats import pdf
 from billing.models import Kind, Statement
 from keys.errors import Unusable
 from keys.models import Customer
-
-FILES = (PDF, *MADE)
 
 
 class StatementMembers(Members):
@@ -80,7 +77,7 @@ class FileMembers(Members):
 
 class Statements(Listed):
     """Closed months: statements and credit notes, newest first. They are never changed. Each has the files `pdf`,
-    `csv`, `xlsx`, `json`, `journal.csv` and `focus.csv`."""
+    `csv`, `xlsx`, `json`, `journal.csv`, `focus.csv` and `evidence.zip`."""
 
     scope = "statements"
     noun = "statements"
@@ -124,11 +121,9 @@ class Statements(Listed):
 
     @action(detail=True, methods=["get"], returns=FileMembers, url_path="files/<str:name>")
     def file(self, request: Request, pk: Any, name: str) -> Response:
-        """A file of a document, in base64. The evidence pack is on its page only."""
-        statement = self.row()
-        if name not in FILES:
-            raise Http404
-        filename, media, content = files.made(statement, name)
+        """A file of a document, in base64. The evidence pack (`evidence.zip`) is for those who see what providers
+        charge, and for documents with at most 200,000 calls: the others are packed by `manage.py evidence_pack`."""
+        filename, media, content = files.content(self.row(), name, request.user)
         return Response(
             {
                 "name": filename,

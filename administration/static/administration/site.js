@@ -13,7 +13,7 @@ search?.addEventListener("focus", (event) => {
   before = event.relatedTarget;
 });
 
-const OPEN_MENUS = "details.account[open], details.filter-menu[open]";
+const OPEN_MENUS = "details.account[open], details.filter-menu[open], details.page-menu[open]";
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "/" && search && !typing(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey) {

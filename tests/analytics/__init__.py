@@ -1,0 +1,1 @@
+"""Reports in Anthropic's shape for virtual keys."""
