@@ -294,8 +294,8 @@ class Writer:
                 self.under_way = []
 
     async def _wait_for_company(self) -> None:
-        """Let more calls gather: groups keep a distance while many calls come at once, and settlements wait a moment
-        for an admission. Otherwise they need a transaction of their own."""
+        """Let more calls gather: groups keep a distance while many calls come at once. Settlements wait a moment for an
+        admission, because otherwise they need a transaction of their own."""
         if self.stopping:
             return
         if self.busy and (wait := self.last_began + GATHER_SECONDS - time.monotonic()) > 0:

@@ -22,6 +22,7 @@ from messages_api.process import long_bodies
 from messages_api.process.allowances import Allowances
 from messages_api.process.deployment import Deployment
 from messages_api.process.errands import Errands
+from messages_api.process.memory import Trimmer
 from messages_api.process.open_calls import OpenCalls
 from messages_api.process.outbound import upstream_client
 from messages_api.process.patience import Patience
@@ -117,6 +118,7 @@ class Runtime:
         await self.prices.read()
         pricing.catalogue()  # otherwise the first call waits until it is loaded
         steps = (
+            Trimmer().step,
             self.refusals.flush,
             self.free_calls.flush,
             self.uses.flush,
