@@ -1,4 +1,5 @@
-"""People who save reports: Alice is finance for everything, Bob admin of the team Research, Charlie of another customer."""
+"""People who save reports: Alice is finance for everything, Bob admin of the team Research, Charlie of another
+customer."""
 
 from __future__ import annotations
 
