@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from django.contrib.admin import AdminSite
@@ -45,7 +46,7 @@ class Site(AdminSite):
         here = match.view_name if match else ""
         zone = viewers.zone_of(request)
         context: dict[str, Any] = super().each_context(request)
-        context |= {"zone": zone or viewers.UTC, "zone_unknown": zone is None}
+        context |= {"zone": zone or UTC, "zone_unknown": zone is None}
         if context["has_permission"]:
             context |= {
                 "search_url": reverse("admin:find"),

@@ -57,7 +57,7 @@ class ApiView(APIView):
     presented: Presented
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:
+    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:  # type: ignore[override]
         """The view function, without the steps that Django and DRF add for other kinds of views."""
         made = super().as_view(**initkwargs)
 
@@ -68,7 +68,8 @@ class ApiView(APIView):
 
     def initialize_request(self, request: ApiRequest, *args: Any, **kwargs: Any) -> Request:  # type: ignore[override]
         """DRF's request. It gets no parsers, because no view lets DRF read a body."""
-        made = Request(request, authenticators=authenticators(type(self)), negotiator=ONE_ANSWER)
+        each = authenticators(type(self))  # type: ignore[arg-type]
+        made = Request(request, authenticators=each, negotiator=ONE_ANSWER)
         made.parser_context = {}  # for parsers, and it refers to the request, which only the garbage collector undoes
         return made
 

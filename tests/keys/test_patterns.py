@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,13 +51,14 @@ def test_a_denied_model_is_not_had_by_its_fast_mode_or_by_a_seller_that_chooses_
 
 
 def test_fast_mode_as_a_model_counts_for_budgets_of_the_model():
-    held = CallHold(None, Decimal(1), 0, Decimal(0), 1)
+    price: Any = None
+    held = CallHold(price, Decimal(1), 0, Decimal(0), 1)
 
     def names(model):
         request = SimpleNamespace(model=model, extras=NO_EXTRAS)
-        shares = by_its_names(
-            SimpleNamespace(target=SimpleNamespace(asked=model, model=model), request=request, model=model), held
-        )
+        target = SimpleNamespace(asked=model, model=model)
+        call: Any = SimpleNamespace(target=target, request=request, model=model)
+        shares = by_its_names(call, held)
         return {model} | {name for share in (shares or {}).values() for name in share.also}
 
     assert names("claude-opus-5-5-fast") == {"claude-opus-5-5-fast", "claude-opus-5-5"}

@@ -115,6 +115,8 @@ def test_a_window_that_is_missing_is_found(asked, cast, another_writes):
         asked.admit(cast.alice, "0.125")
         Window.objects.all().delete()
         spent, held = verification.verify()
+    assert isinstance(spent, verification.Difference)
+    assert isinstance(held, verification.Difference)
     assert (spent.counted, spent.derived) == (Decimal(0), Decimal("0.25"))
     assert (held.counted, held.derived) == (Decimal(0), Decimal("0.125"))
 

@@ -145,14 +145,16 @@ def test_after_sigterm_a_process_gives_notice_goes_on_and_then_stops(served, ups
 
 
 def test_sigint_and_a_second_sigterm_skip_the_notice(served):
-    for signals in ((signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)):
-        with started(drain_notice=600) as web:
-            [process] = web.processes
-            process.send_signal(signals[0])
-            if signals[1:]:
-                wait_until(lambda web=web: ready(web).status_code == 503)
-                process.send_signal(signals[1])
-            assert process.wait(20) == 0
+    with started(drain_notice=600) as web:
+        [process] = web.processes
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    with started(drain_notice=600) as web:
+        [process] = web.processes
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: ready(web).status_code == 503)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
 
 
 async def test_a_connection_that_waits_to_be_accepted_when_a_process_stops_is_answered():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from typing import Any
 
 import anthropic
 import pytest
@@ -162,7 +163,7 @@ class Arriving:
 
 def test_a_stream_that_says_it_has_stopped_with_each_chunk_is_read_to_its_end(monkeypatch):
     said = [chunk({"content": f"word {number} "}, "stop") for number in range(9)]
-    answer = Arriving([*said, chunk(usage=USAGE), b"data: [DONE]\n\n"])
+    answer: Any = Arriving([*said, chunk(usage=USAGE), b"data: [DONE]\n\n"])
     monkeypatch.setattr(openai, "time", answer)
 
     async def read():
@@ -176,7 +177,7 @@ def test_a_stream_that_says_it_has_stopped_with_each_chunk_is_read_to_its_end(mo
     told = asyncio.run(read())
     assert all(f"word {number} ".encode() in told for number in range(9))
     assert told.count(b"event: message_stop") == 1
-    assert b'"output_tokens":%d' % USAGE["completion_tokens"] in told
+    assert f'"output_tokens":{USAGE["completion_tokens"]}'.encode() in told
 
 
 def test_a_reason_for_the_end_stays_if_a_plain_stop_follows():

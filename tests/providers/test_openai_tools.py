@@ -183,7 +183,7 @@ def test_what_only_looks_like_a_schema_stays_as_it_is():
 
 def test_a_server_that_makes_grammars_gets_schemas_that_it_can_make_them_of():
     # https://github.com/ggml-org/llama.cpp/issues/21943
-    asked = {
+    asked: dict[str, Any] = {
         "type": "object",
         "properties": {
             "pattern": {"type": "string", "pattern": r"^\d+$", "description": "A number", "maxLength": 5000},

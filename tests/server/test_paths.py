@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from messages_api.urls import PREFIXES
+from messages_api.prefixes import PREFIXES
 from tests.support.fake_provider import whole
 from tests.support.gateway import CLIENT, ask, message, post, refused
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import migrations, models
 
@@ -11,7 +11,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 OPTIONS = {"default_permissions": ()}
 
 
-def amount() -> models.DecimalField:
+def amount() -> Any:
     return models.DecimalField(decimal_places=12, max_digits=38)
 
 
@@ -19,7 +19,7 @@ def key(*columns: str) -> models.CompositePrimaryKey:
     return models.CompositePrimaryKey(*columns, blank=True, editable=False, primary_key=True, serialize=False)
 
 
-def number() -> models.BigAutoField:
+def number() -> Any:
     return models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")
 
 

@@ -48,8 +48,9 @@ class Command(GatewayCommand):
                 for line in write(read):
                     self.stdout.write(line)
             else:
+                screen: Any = self.stdout
                 for piece in export.as_file(options["format"], read, about(options)):
-                    self.stdout.buffer.write(piece)
+                    screen.buffer.write(piece)
             self.stdout.flush()
             complete = True
         except BrokenPipeError:
