@@ -150,3 +150,23 @@ def test_every_page_with_a_form_fits_a_laptop_and_a_phone(
                 if whole > width or room != width or wide or forbidden:
                     wrong[f"{page}, {width}"] = (whole, wide, forbidden)
     assert wrong == {}
+
+
+def test_a_rooms_pages_are_one_row_on_a_laptop_and_their_menus_open_and_close(
+    chromium: browser.Window, styled: Web
+) -> None:
+    rows = "new Set([...document.querySelectorAll('.room-pages > ul > li')].map(each => each.offsetTop)).size"
+    menus = "[...document.querySelectorAll('.page-menu summary')]"
+    opened = "[...document.querySelectorAll('.page-menu[open] summary')].map(each => each.textContent)"
+    with signed_in() as cookies:
+        chromium.keep(cookies, styled.url)
+        chromium.size(1280, 900)
+        chromium.open(styled.url + reverse("admin:usage_topup_changelist"))
+        assert chromium.evaluate(STYLED)
+        assert chromium.evaluate(rows) == 1
+        assert chromium.evaluate(opened) == []
+        for menu in ("Prices", "Reconciliation"):
+            chromium.evaluate(f"{menus}.find(each => each.textContent === '{menu}').click()")
+            assert chromium.evaluate(opened) == [menu]
+        chromium.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+        assert chromium.evaluate(opened) == []

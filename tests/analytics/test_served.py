@@ -3,7 +3,8 @@ with its ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -36,38 +37,47 @@ def token(cast: Cast) -> str:
     return token_of(User.objects.create_superuser("boss"))
 
 
-def client(web: Web, **given: Any) -> Any:
-    """Anthropic's client, with the gateway's address."""
-    return anthropic.Anthropic(base_url=web.url, max_retries=0, **given).beta.organization.analytics
+@pytest.fixture
+def client(web: Web) -> Iterator[Callable[..., Any]]:
+    """Makes Anthropic's client, with the gateway's address."""
+    with ExitStack() as made:
+
+        def make(**given: Any) -> Any:
+            opened = made.enter_context(anthropic.Anthropic(base_url=web.url, max_retries=0, **given))
+            return opened.beta.organization.analytics
+
+        yield make
 
 
-def test_anthropics_client_reads_all_pages_and_their_sums_are_the_ledgers(web: Web, cast: Cast, token: str) -> None:
+def test_anthropics_client_reads_all_pages_and_their_sums_are_the_ledgers(
+    client: Callable[..., Any], cast: Cast, token: str
+) -> None:
     made_calls(cast)
     rollups.roll_up()
     rows = list(LedgerEntry.objects.all())
     asked = {"starting_at": SINCE, "ending_at": datetime(2026, 12, 1, tzinfo=UTC), "time_bucket_width": "1h"}
     asked |= {"group_by": ["api_key_id", "workspace_id", "model", "service_tier", "speed"], "limit": 2}
-    used = list(client(web, api_key=token).usage.list(**asked))
+    used = list(client(api_key=token).usage.list(**asked))
     assert len(used) == 5
     assert sum(each.usage.requests for each in used) == len(rows)
     assert sum(each.usage.output_tokens for each in used) == sum(row.output_tokens for row in rows)
     assert {each.group.api_key_id for each in used} == {f"apikey_{row.virtual_key_id}" for row in rows}
     asked["group_by"] = ["model", "cost_type", "token_type"]
-    paid = list(client(web, auth_token=token, api_key=None).cost.list(**asked, order_by="time", order="asc"))
+    paid = list(client(auth_token=token, api_key=None).cost.list(**asked, order_by="time", order="asc"))
     assert sum(Decimal(each.cost.amount) for each in paid) == 100 * sum(row.owed for row in rows)
-    page = client(web, api_key=token).cost.list(starting_at=SINCE, ending_at=UNTIL, models=["claude-haiku-5-5"])
+    page = client(api_key=token).cost.list(starting_at=SINCE, ending_at=UNTIL, models=["claude-haiku-5-5"])
     assert [(each.cost.amount, each.cost.requests) for each in page.data] == [("1000", 2)]
     assert page.data_refreshed_at.tzinfo is not None
 
 
-def test_anthropics_client_raises_its_own_errors(web: Web, cast: Cast, token: str) -> None:
+def test_anthropics_client_raises_its_own_errors(web: Web, client: Callable[..., Any], cast: Cast, token: str) -> None:
     with pytest.raises(anthropic.BadRequestError, match="starting_at: is no time"):
-        client(web, api_key=token).usage.list(starting_at="yesterday")
+        client(api_key=token).usage.list(starting_at="yesterday")
     with pytest.raises(anthropic.AuthenticationError):
-        client(web, api_key=token[:-1] + "!").usage.list(starting_at=SINCE)
+        client(api_key=token[:-1] + "!").usage.list(starting_at=SINCE)
     little = token_of(User.objects.get(username="boss"), "calls:read")
     with pytest.raises(anthropic.PermissionDeniedError, match="usage:read"):
-        client(web, api_key=little).cost.list(starting_at=SINCE)
+        client(api_key=little).cost.list(starting_at=SINCE)
     headers = {"x-api-key": token}
     other = CLIENT.get(f"{web.url}/v1/organizations/analytics/summaries", headers=headers)
     refused(other, 404, "not_found_error")
