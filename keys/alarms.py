@@ -13,6 +13,9 @@ from typing import Protocol
 
 # Seconds by which a timer may ring early: loops round to milliseconds.
 ROUNDING = 0.001
+# Seconds between two rings for each timer that waits: a ring looks at all of them, for a tenth of a microsecond each.
+# With 10,000 idle connections, one may end 20 ms late.
+PACE = 2e-6
 
 
 class Rings(Protocol):
@@ -57,7 +60,8 @@ class Alarm:
                     timer.ring()
                 except Exception as error:
                     self.loop.call_exception_handler({"message": "a timer failed", "exception": error})
-        self._wait_until(min((timer.at for timer in self.waiting), default=math.inf))
+        first = min([timer.at for timer in self.waiting], default=math.inf)
+        self._wait_until(max(first, self.loop.time() + len(self.waiting) * PACE))
 
 
 _last: Alarm | None = None

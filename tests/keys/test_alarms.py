@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,38 @@ async def test_a_block_is_cancelled_at_its_limit_and_an_earlier_limit_comes_firs
     current = asyncio.current_task()
     assert current is not None
     assert not current.cancelling()
+
+
+class Clock:
+    """A loop whose time passes only when it runs."""
+
+    def __init__(self) -> None:
+        self.now, self.rings = 0.0, 0
+        self.due: tuple[float, Callable[[], None]] | None = None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, ring: Callable[[], None]) -> Clock:
+        self.due = self.now + seconds, ring
+        return self
+
+    def cancel(self) -> None:
+        self.due = None
+
+
+def test_many_timers_at_different_times_ring_together() -> None:
+    clock: Any = Clock()
+    alarm, rung, late = Alarm(clock), list[str](), list[float]()
+    times = [75 + number / 10_000 for number in range(10_000)]
+    for at in times:
+        alarm.set(Bell(str(at), rung), at)
+    while clock.due is not None:
+        before = len(rung)
+        (clock.now, ring), clock.due = clock.due, None
+        clock.rings += 1
+        ring()
+        late += [clock.now - float(name) for name in rung[before:]]
+    assert len(rung) == len(times)
+    assert clock.rings < 200
+    assert max(late) < 0.03
