@@ -32,7 +32,7 @@ PAGE = 50
 LOOKED_AT = 20_000
 ANY = ("", "any")
 # The values of fields without a condition.
-NOTHING = (None, "", [])
+NOTHING: tuple[Any, ...] = (None, "", [])
 ESTIMATED = "estimated"
 SESSION = "claude_code_session"
 PROBLEM = "problem"

@@ -60,19 +60,16 @@ def of_parts(
     Args:
         parts: the title and the value of each, by its kind.
     """
-    if asked.every:
-        keys: list[Any] = [since for since, _ in asked.question().periods()]
-        labels, key = _labels(asked, keys), lambda line: line.since
-    else:
-        shown = lines[:BARS]
-        keys = [line.group for line in shown]
-        labels, key = [label(line) for line in shown], lambda line: line.group
-    sums = {each: dict.fromkeys(parts, Decimal(0) if money else 0) for each in keys}
+    keys: list[Any] = [since for since, _ in asked.question().periods()] if asked.every else []
+    labels = _labels(asked, keys)
+    if not asked.every:
+        keys = [line.group for line in lines[:BARS]]
+        labels = [label(line) for line in lines[:BARS]]
+    sums: dict[Any, dict[str, Any]] = {each: dict.fromkeys(parts, Decimal(0) if money else 0) for each in keys}
     for line in lines:
-        if key(line) in sums:
-            of = sums[key(line)]
-            for kind, (_, value) in parts.items():
-                of[kind] += value(line)
+        of = sums.get(line.since if asked.every else line.group, {})
+        for kind in of:
+            of[kind] += parts[kind][1](line)
     series = [Series(title, kind, [sums[each][kind] for each in keys]) for kind, (title, _) in parts.items()]
     title = "Amount" if money else "Calls that went wrong"
     return Chart(title, labels, [each for each in series if any(each.values)], money=money)

@@ -27,11 +27,14 @@ OF_SOME = {
     "estimated_calls": {"price": "estimated"},
     "unpriced": {"price": "unpriced"},
 }
-# What stands first, and what a comparison leaves to exports.
-FIRST = ("calls", "cost", "charge")
-SELDOM = ("thinking_tokens", "web_search_requests", "estimated_calls")
 # Numbers of the range before, and those of both ranges, which have no calls of their own.
 BEFORE, OF_BOTH = "before", ("change", "change_percent", *CAUSES)
+# What stands first, and what is left out first where there is no room for all.
+FIRST = ("calls", "cost", "charge", BEFORE, "change", "change_percent")
+SELDOM = (
+    *("thinking_tokens", "web_search_requests", "estimated_calls"),
+    *("cache_creation_1h_input_tokens", "cache_creation_5m_input_tokens", "cache_read_input_tokens"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,19 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Titles of the columns of labels, heads of those of numbers, rows and the total. `count`: all rows there are."""
+    """Titles of the columns of labels, heads of those of numbers, rows and the total.
+
+    Attributes:
+        count: all rows that there are.
+        left_out: columns for which there is no room.
+    """
 
     titles: list[str]
     heads: list[Head]
     rows: list[tuple[list[Cell], list[Cell]]]
     total: list[Cell] = field(default_factory=list)
     count: int = 0
+    left_out: int = 0
 
 
 def table(
@@ -70,15 +79,18 @@ def table(
     links: Links,
 ) -> Table:
     """The table of lines that are in order."""
-    columns = used(numbers(asked, user), lines)
     periods = earlier_periods(asked)
     titles = [PERIODS[asked.every]] if asked.every else []
     titles += [ALL[name].title for name in asked.by] or ([] if asked.every else ["Range"])
+    every = used(numbers(asked, user), lines)
+    columns = fitting(every, len(titles))
     rows = []
     for line in lines[:LINES]:
         rows.append((labels(asked, line, links), _cells(columns, line, links, periods.get(line.since))))
     heads = [Head(column.title, column.unit) for column in columns]
-    return Table(titles, heads, rows, _cells(columns, total, links, earlier_range(asked)), len(lines))
+    return Table(
+        titles, heads, rows, _cells(columns, total, links, earlier_range(asked)), len(lines), len(every) - len(columns)
+    )
 
 
 PERIODS = {"hour": "Hour", "day": "Day", "week": "Week", "month": "Month"}
@@ -100,23 +112,23 @@ def earlier_periods(asked: Asked) -> dict[Any, Period]:
 
 
 def used(columns: Sequence[Column], lines: Sequence[Compared]) -> list[Column]:
-    """The columns that say something: without those that are 0 everywhere, and without a charge that is the cost."""
+    """The columns that say something: without those that are 0 everywhere, and without a charge that is the cost. What
+    has changed stands beside the amounts."""
     found = [column for column in columns if column.key in ALWAYS or any(column.value(line) for line in lines)]
     by_key = {column.key: column for column in found}
     if {"cost", "charge"} <= by_key.keys():
         cost, charge = by_key["cost"], by_key["charge"]
         if all(cost.value(line) == charge.value(line) for line in lines):
             found.remove(charge)
-    if BEFORE not in by_key:
-        return found
-    # What changed stands beside the amounts, and takes the place of what is seldom looked at.
-    changes = [column for column in found if column.key in (BEFORE, *OF_BOTH)]
-    amounts = [column for column in found if column.key in FIRST]
-    return [
-        *amounts,
-        *changes,
-        *(column for column in found if column not in (*amounts, *changes) and column.key not in SELDOM),
-    ]
+    return sorted(found, key=lambda column: FIRST.index(column.key) if column.key in FIRST else len(FIRST))
+
+
+def fitting(columns: Sequence[Column], labels: int) -> list[Column]:
+    """The columns for which a window of 1,280 pixels has room beside this number of labels. Exports have all."""
+    too_many = max(0, len(columns) - (13 - labels * 3 // 2))
+    keys = [column.key for column in columns]
+    left_out = [name for name in SELDOM if name in keys][:too_many]
+    return [column for column in columns if column.key not in left_out]
 
 
 def labels(asked: Asked, line: Compared, links: Links) -> list[Cell]:

@@ -359,3 +359,21 @@ def test_the_list_of_calls_is_filtered_by_whose_fault_and_by_what_calls_are_with
     ):
         assert calls_behind(boss, f"/admin/calls/?{query}") == found, query
     assert LedgerEntry.objects.count() == 2
+
+
+def test_columns_without_room_are_left_to_exports(cast, boss):
+    counts = {
+        f"{name}_tokens": 1
+        for name in ("cache_read_input", "cache_creation_5m_input", "cache_creation_1h_input", "thinking")
+    }
+    make_entry(cast.alice, **counts)
+    rollups.roll_up()
+    table = ask(boss).context["table"]
+    assert ("Thinking (in output)" in [head.title for head in table.heads], table.left_out) == (True, 0)
+    answer = ask(boss, by=["key", "model", "status"], every="day", compare="yes")
+    table = answer.context["table"]
+    assert [head.title for head in table.heads] == [
+        *("Calls", "Cost", "Amount before", "Change", "Change", "Input", "Output"),
+    ]
+    assert table.left_out == 4
+    assert "further columns are in the CSV" in answer.content.decode()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.http import QueryDict
 
 from tests.support.ledger_rows import START, empty_ledger, make_cast, make_entry
 from usage import rollups
-from usage.models import LedgerEntry
 from usage.reporting import tables
 from usage.reporting.asked import Asked, AskedForm
-from usage.reporting.ranges import PRESETS, Days, before
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

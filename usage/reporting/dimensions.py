@@ -120,5 +120,5 @@ def in_words(name: str, value: Any, names: Names) -> str:
     if name == "status":
         return str(dict(Status.choices).get(value, value))
     if name == "provider":
-        return dict(provider_kinds.choices()).get(value, value)
+        return str(dict(provider_kinds.choices()).get(value, value))
     return names.get(value, str(value))

@@ -78,8 +78,8 @@ def movers(now: Iterable[Line], was: Iterable[Line], amount: str, shown: int | N
     order = sorted(change, key=lambda group: (-abs(change[group]), str(group)))
     found = [mover(group, sums.get(group, {}), before.get(group, {}), amount) for group in order[:shown]]
     if others := order[shown:]:
-        both = (_together(of[group] for group in others if group in of) for of in (sums, before))
-        found.append(replace(mover((), *both, amount), count=len(others)))
+        rest, rest_before = (_together(of[group] for group in others if group in of) for of in (sums, before))
+        found.append(replace(mover((), rest, rest_before, amount), count=len(others)))
     return found
 
 

@@ -105,7 +105,7 @@ def _wanted(rows: QuerySet[LedgerEntry], asked: Asked, question: Question) -> Qu
     within = Q(admitted_at__gte=question.since, admitted_at__lt=until)
     within &= Q(id__gte=export.first_id(question.since), id__lt=export.last_id(until))
     session = Coalesce(KeyTextTransform(SESSION, "client_labels"), Value("", TextField()), output_field=TextField())
-    found = with_dimensions(rows.filter(within)).annotate(session=session, folded=FOLDED_MODEL)
+    found: QuerySet[Any] = with_dimensions(rows.filter(within)).annotate(session=session, folded=FOLDED_MODEL)
     for name, values in asked.where.items():
         some = [fold(value) if name == "model" else value for value in values if value is not None]
         one = Q(**{f"{FIELDS[name]}__in": some})
