@@ -376,4 +376,4 @@ def test_columns_without_room_are_left_to_exports(cast, boss):
         *("Calls", "Cost", "Amount before", "Change", "Change", "Input", "Output"),
     ]
     assert table.left_out == 4
-    assert "further columns are in the CSV" in answer.content.decode()
+    assert "further columns are in exported files" in answer.content.decode()
