@@ -259,7 +259,7 @@ def test_a_forecast_is_the_mean_of_weekdays_and_its_band_their_spread():
     spent = {today - timedelta(days=number): Decimal(7) for number in range(1, 57)}
     found = forecast(spent, today, date(2026, 11, 1), date(2026, 12, 1))
     assert found is not None
-    assert (found.spent, found.expected) == (15 * 7, 30 * 7)
+    assert [found.spent, found.expected] == [15 * 7, 30 * 7]
     assert found.low == found.high == found.expected
     # Every other Monday costs nothing.
     spent |= {day: Decimal(0) for day in spent if day.weekday() == 0 and day.isocalendar().week % 2 == 0}
@@ -267,7 +267,7 @@ def test_a_forecast_is_the_mean_of_weekdays_and_its_band_their_spread():
     assert found is not None
     assert found.low < found.expected < found.high
     # Today has cost more than a Monday does, so nothing more is expected of it.
-    assert (found.spent, found.expected) == (14 * 7 + 100, 14 * 7 + 100 + 12 * 7 + 2 * Decimal("3.5"))
+    assert [found.spent, found.expected] == [14 * 7 + 100, 14 * 7 + 100 + 12 * 7 + 2 * Decimal("3.5")]
 
 
 def test_without_four_weeks_of_days_there_is_no_forecast():
@@ -376,4 +376,4 @@ def test_columns_without_room_are_left_to_exports(cast, boss):
         *("Calls", "Cost", "Amount before", "Change", "Change", "Input", "Output"),
     ]
     assert table.left_out == 4
-    assert "further columns are in the CSV" in answer.content.decode()
+    assert "further columns are in exported files" in answer.content.decode()

@@ -26,7 +26,7 @@ from usage.reporting import tables
 from usage.reporting.asked import SHOWN, AskedForm
 from usage.reporting.bounded import Bounded
 from usage.reporting.dimensions import ALL, distinct
-from usage.reporting.lines import Compared
+from usage.reporting.lines import Compared, Reading
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,7 +54,7 @@ def lines(**query):
     form = AskedForm(urlencode({"every": "whole", "zone": "UTC"} | NOVEMBER | query, doseq=True), user=BOSS)
     assert form.is_valid(), form.errors
     asked = form.asked()
-    found = tables.Reading(asked, tables.asking(BOSS), "charge").lines()
+    found = Reading(asked, tables.asking(BOSS), "charge").lines()
     return sorted(
         (*(cell.text for cell in shown.labels(asked, line, Links(asked, BOSS))), line.value("calls"))
         for line in tables.named(asked, found)
@@ -372,7 +372,7 @@ def test_all_questions_of_a_page_together_may_read_as_many_rows_as_a_page(cast, 
     form = AskedForm(urlencode(NOVEMBER | {"by": "key", "zone": "UTC"}), user=BOSS)
     assert form.is_valid()
     ask = Bounded(BOSS)
-    tables.Reading(form.asked(), ask, "charge").lines()
+    Reading(form.asked(), ask, "charge").lines()
     rows = ask.most_rows - ask.left
     assert rows > 0
     monkeypatch.setattr(Bounded.__init__, "__defaults__", (rows,))

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from tests.money.test_questions import DAYS, START, ZONES, cast, facts, filled
 from usage.questions import DIMENSIONS, Line
 from usage.reporting import tables
-from usage.reporting.asked import Asked
+from usage.reporting.asked import Amount, Asked
 from usage.reporting.lines import Reading
 from usage.reporting.movers import CAUSES, QUANTITIES, mover, movers, total
 from usage.reporting.ranges import Days, before
@@ -113,7 +113,8 @@ def test_movers_of_the_ledger_add_up_to_its_change(filled):
     )
     assert asked.before.days == Days(date(2026, 2, 1), date(2026, 2, 28))
     now, was = expected(rows, asked), expected(rows, asked.before)
-    for amount, at in (("cost", 1), ("charge", 2)):
+    amounts: tuple[tuple[Amount, int], ...] = (("cost", 1), ("charge", 2))
+    for amount, at in amounts:
         found = Reading(asked, tables.asking(None), amount).movers()
         assert {each.group: (each.now, each.was) for each in found} == {
             group: (now.get((date(2026, 3, 1), group), [0] * 3)[at], was.get((date(2026, 2, 1), group), [0] * 3)[at])

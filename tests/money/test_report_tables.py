@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -35,7 +36,7 @@ def asked(query: str, user: User) -> Asked:
     return form.asked()
 
 
-def table(query: str, user: User) -> list[dict]:
+def table(query: str, user: User) -> list[dict[str, Any]]:
     of = asked(query, user)
     return [
         dict(zip([each.key for each in tables.columns(of, user)], row, strict=True)) for row in tables.rows(of, user)
