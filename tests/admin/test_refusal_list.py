@@ -324,6 +324,7 @@ def test_reasons_are_said_in_the_languages_that_budgets_are():
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.long
 def test_an_upgrade_keeps_what_was_counted():
     before, after = [("usage", "0017_window_locks")], [("usage", "0018_refusal_list")]
     executor = MigrationExecutor(connection)

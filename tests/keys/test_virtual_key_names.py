@@ -394,6 +394,7 @@ def test_a_provider_keys_name_that_is_taken_meanwhile_is_refused():
 # Databases that are there already
 
 
+@pytest.mark.long
 def test_keys_that_are_there_keep_their_names(apart):
     executor = MigrationExecutor(connection)
     then = executor.migrate([("keys", "0012_provider_key_checks")]).apps
