@@ -56,6 +56,11 @@ class ApiView(APIView):
     http: ApiRequest
     presented: Presented
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "get") and not hasattr(cls, "head"):
+            cls.head = cls.get  # type: ignore[attr-defined]
+
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:  # type: ignore[override]
         """The view function, without the steps that Django and DRF add for other kinds of views."""
