@@ -113,6 +113,7 @@ def test_a_process_whose_migrations_are_not_applied_is_not_ready(web):
             )
     assert answer.status_code == 503
     assert "keys.0001_initial" in checks(answer)["migrations"]["says"]
+    wait_until(lambda: ready(web).status_code == 200)
 
 
 def test_the_command_says_the_same_for_processes_that_do_not_listen(served, no_workers, capsys):
