@@ -25,7 +25,7 @@ NO_PAGES = {
     *("admin:keys_auditevent_export", "admin:keys_virtualkey_export", "admin:statement_file"),
 }
 # What is folded away is a part of the page. A menu would lie above other parts.
-UNFOLD = """document.querySelectorAll("details:not(.account, .filter-menu)").forEach(part => {
+UNFOLD = """document.querySelectorAll("details:not(.account, .filter-menu, .page-menu)").forEach(part => {
     part.removeAttribute("name");
     part.open = true;
 })"""
