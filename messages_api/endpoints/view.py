@@ -58,7 +58,7 @@ class ApiView(APIView):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "get" in vars(cls) and "head" not in vars(cls):
+        if "get" in vars(cls) and "head" in cls.http_method_names:
             cls.head = cls.get  # type: ignore[attr-defined]
 
     @classmethod

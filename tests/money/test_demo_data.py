@@ -40,6 +40,9 @@ from usage.models import Adjustment, LedgerEntry, OwnerDay, Refusal, Rollup, Win
 from usage.pricing import load_price_book
 from usage.tokens import TOKEN_COLUMNS, TokenCounts
 
+# A year of calls is made once, in many seconds.
+pytestmark = pytest.mark.long
+
 UNTIL = datetime(2026, 11, 20, 15, tzinfo=UTC)
 SMALL = Options(rows=2500, months=12, customers=3, teams=6, keys=14, seed=8, until=UNTIL)
 GIVEN = ("--rows=2500", "--customers=3", "--teams=6", "--keys=14", "--seed=8", "--until=2026-11-20T15:00Z")

@@ -76,7 +76,7 @@ def test_a_worker_is_ready_while_one_of_this_host_gives_signs_of_life(web, no_wo
 
 def test_without_its_broker_a_worker_is_not_ready_but_calls_and_pages_are(served):
     with started(celery_broker_url="redis://127.0.0.1:1/0") as web:
-        for role, counts in (("api", False), ("admin", False), ("worker", True), ("beat", True)):
+        for role, counts in (("api", False), ("worker", True)):
             broker = checks(ready(web, role))["broker"]
             assert (broker["ok"], broker["counts"]) == (False, counts)
             assert "127.0.0.1" not in broker["says"]

@@ -163,6 +163,7 @@ def test_while_the_database_is_silent_streams_are_pinged_calls_get_a_503_in_time
     assert {entry.status for entry in rows(len(upstream.seen))} == {"completed"}
 
 
+@pytest.mark.long
 def test_while_the_database_is_silent_keys_that_are_not_known_yet_get_a_503_in_time_too(web, proxy, upstream, alice):
     upstream.answer = whole(200, message())
     callers = [alice, *(issue(upstream, f"bob-{number}") for number in range(7))]

@@ -116,6 +116,7 @@ def test_each_read_is_kept_and_rows_only_of_those_that_differ(
         UsageRow.objects.all().delete()
 
 
+@pytest.mark.long
 def test_hours_are_read_for_35_days_and_never_after_that(acme: Organisation, monkeypatch: pytest.MonkeyPatch) -> None:
     acme.both(at(20, 8))
     counts = []
