@@ -22,6 +22,9 @@ from keys.connection import cut
 NAME = b"bursar_group"
 # How long a cancelled statement may take to end.
 CANCEL_SECONDS = 5
+# How often a statement that takes long looks at its socket by itself: where a peer has reset a connection, uvloop sees
+# an error (libuv's POLLERR), and no longer calls the reader.
+LOOK_SECONDS = 0.1
 SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
 Row = list[bytes | None]
@@ -43,6 +46,7 @@ class Link:
         self.prepared = False
         self.results: list[pq.abc.PGresult] = []
         self.answered: asyncio.Future[None] | None = None
+        self.looking: Timer | None = None
         # The same socket under a number of its own, because psycopg registers and removes its number each time.
         self.file = os.dup(connection.fileno())
         self.watched = False
@@ -91,13 +95,25 @@ class Link:
         """Wait until the server takes more, or says something."""
         room = self.loop.create_future()
         self._watch()
-        self.answered = room
         self.loop.add_writer(self.file, self._has_room, room)
         try:
-            await room
+            await self._wait(room)
         finally:
             self.loop.remove_writer(self.file)
+
+    async def _wait(self, answered: asyncio.Future[None]) -> None:
+        self.answered, self.looking = answered, Timer(self.loop, LOOK_SECONDS, self._look)
+        try:
+            await answered
+        finally:
             self.answered = None
+            self.looking.cancel()
+
+    def _look(self) -> None:
+        """Look at the socket now and then, as long as the statement waits."""
+        if self.answered is not None and not self.answered.done():
+            self.looking = Timer(self.loop, LOOK_SECONDS, self._look)
+            self._read()
 
     def _has_room(self, room: asyncio.Future[None]) -> None:
         if not room.done():
@@ -106,11 +122,7 @@ class Link:
     async def _result(self) -> pq.abc.PGresult:
         self._watch()
         while not self._has_ended():
-            self.answered = self.loop.create_future()
-            try:
-                await self.answered
-            finally:
-                self.answered = None
+            await self._wait(self.loop.create_future())
         *_, last = self.results
         self.results = []
         return last

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+import uvloop
 from psycopg import errors
 
 from keys.connection import connect
+from tests.support.database_proxy import Proxy
 from tests.support.gateway import admin_connection
 from usage.link import Link
 
@@ -73,3 +75,21 @@ async def test_a_lost_connection_and_a_silent_one_are_operational_errors(apart: 
     async with linked() as link:
         with pytest.raises(psycopg.OperationalError):
             await link.run((b"abc", b"1", b"60"), 0.05)
+
+
+def test_a_connection_that_was_reset_while_nothing_ran_is_an_operational_error(
+    apart: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(proxy: Proxy) -> None:
+        async with linked() as link:
+            assert await works(link)
+            proxy.cut_all()
+            await asyncio.sleep(0.05)
+            with pytest.raises(psycopg.OperationalError):
+                async with asyncio.timeout(10):
+                    await link.run((b"abc", b"1", b"0"), 60)
+
+    # Over TCP and with the loop of web processes: what is sent to a peer that has closed resets the connection.
+    with Proxy() as proxy:
+        monkeypatch.setattr("keys.connection.parameters", lambda bounds: proxy.parameters | {"options": bounds})
+        uvloop.run(lost(proxy))
