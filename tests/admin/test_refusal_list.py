@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -61,6 +62,9 @@ def texts(page):
 
 
 def noted(log, count, reason="revoked", **changes):
+    """Note refusals within one minute of the clock, since they are kept or counted by the minute."""
+    if (late := timezone.now().second - 57) > 0:
+        time.sleep(3 - late)
     ids = [request_ids.new_id() for _ in range(count)]
     for call in ids:
         plain = {"http_status": 401, "error_type": "authentication_error", "message": "This key was revoked."}
@@ -98,13 +102,14 @@ def test_a_storm_is_in_the_list_with_its_count_and_its_last_call(web, alice, adm
         found = Refusal.objects.filter(reason="revoked", virtual_key=alice.virtual_key)
         return sum(row.count for row in found) == len(ids) and list(found)
 
-    found = wait_until(all_of_them, seconds=10)
+    found = wait_until(all_of_them, seconds=30)
     counted = [row for row in found if row.minute]
     assert 1 <= len(counted) <= 2
     assert ids[-1] in {request_ids.request_id(row.pk) for row in found}
-    shown = texts(listed(admin))
+    # The process may write refusals of an earlier test only now: it collects them for a second.
+    shown = [line for line in texts(listed(admin)) if "alice Acme / Research" in line]
     assert len(shown) == len(found)
-    assert all("The credential was revoked" in line and "alice Acme / Research" in line for line in shown)
+    assert all("The credential was revoked" in line for line in shown)
     assert sum("more at" in line for line in shown) == len(counted)
     for call in ids:
         assert rows(listed(admin, call)), "every id that a caller has leads somewhere"
@@ -130,7 +135,7 @@ def test_every_refused_call_is_found_by_the_id_that_the_caller_has(
     answer = CLIENT.request(method, web.url + path, headers=headers)
     assert answer.status_code == status
     call = answer.headers["request-id"]
-    wait_until(lambda: rows(listed(admin, call)), seconds=10)
+    wait_until(lambda: rows(listed(admin, call)), seconds=30)
     (line,) = texts(listed(admin, call))
     assert call in line
     assert reason in line
@@ -143,7 +148,7 @@ def test_a_budget_speaks_to_the_reader_not_to_the_caller(web, alice, admin):
     answer = post(web, alice.key)
     assert "予算" in refused(answer, 429, "billing_error") or "チーム" in answer.text
     call = answer.headers["request-id"]
-    wait_until(lambda: rows(listed(admin, call)), seconds=10)
+    wait_until(lambda: rows(listed(admin, call)), seconds=30)
     english, german = (texts(listed(admin, call, **headers))[0] for headers in ({}, GERMAN))
     assert "A budget has too little left This call needs up to $" in english
     assert "for team Research" in english
@@ -160,7 +165,7 @@ def test_a_limit_speaks_to_the_reader_not_to_the_caller(web, echo_alice, admin):
     answers = [post(web, echo_alice.key, ask(model="echo-1")) for _ in range(2)]
     assert "Grenze von" in refused(answers[1], 429, "rate_limit_error")
     call = answers[1].headers["request-id"]
-    wait_until(lambda: rows(listed(admin, call)), seconds=10)
+    wait_until(lambda: rows(listed(admin, call)), seconds=30)
     assert "Limit of 1 request a minute" in texts(listed(admin, call))[0]
     assert "1 verzoek per minuut" in texts(listed(admin, call, HTTP_ACCEPT_LANGUAGE="nl"))[0]
 
