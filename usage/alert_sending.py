@@ -31,8 +31,8 @@ from usage.alerts import AlertTarget, Channel
 
 logger = logging.getLogger(__name__)
 
-# Timeout of a webhook request.
-SECONDS = 10.0
+# The most time of a webhook request: of each step, and of all.
+SECONDS, ALL_SECONDS = 10.0, 20.0
 
 
 class NotSent(Exception):
@@ -156,6 +156,7 @@ def post(target: AlertTarget, name: str, said: dict[str, Any]) -> int:
             guarded_http.client(
                 destinations.current(kept=lambda: destinations.kept_hosts([target])),
                 timeout=SECONDS,
+                whole=ALL_SECONDS,
                 tls=trusted(),
                 proxy=settings.CONFIGURATION.outbound_proxy,
             ) as client,
