@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import httpcore
-from django.conf import settings
 
+from gateway_project.askers import session_of
 from gateway_project.pages import (
     LONG_BODIES,
     SHORT_BODY,
@@ -185,17 +183,6 @@ def may_be_long(headers: Headers) -> bool:
     are refused before their bytes are read."""
     said = dict(headers)
     return b"transfer-encoding" in said or int(said.get(b"content-length") or 0) > SHORT_BODY
-
-
-def session_of(headers: Headers) -> bytes:
-    """A digest of the session's key in a request's cookies; empty if it has no such cookie."""
-    for name, value in headers:
-        if name == b"cookie":
-            with contextlib.suppress(CookieError):
-                cookie = SimpleCookie(value.decode("latin-1")).get(settings.SESSION_COOKIE_NAME)
-                if cookie:
-                    return hashlib.sha256(cookie.value.encode()).digest()
-    return b""
 
 
 def as_sent(scope: Mapping[str, Any], receive: Receive, send: Send) -> tuple[dict[str, Any], Receive, Send]:

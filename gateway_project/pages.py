@@ -24,6 +24,7 @@ from administration.analytics import errors as report_errors
 from administration.analytics.paths import is_report
 from administration.rest import errors
 from gateway_project import content_security
+from gateway_project.askers import asker_of
 from gateway_project.turns import Full, Places, Turns
 from keys import exports
 from keys.client_address import network_of
@@ -46,8 +47,10 @@ WAITING = 256
 WAITING_OF_ONE = 64
 WAIT_SECONDS = 10
 RETRY_SECONDS = 5
-# Exports that are sent at once, and seconds that a piece of one may wait for a thread.
+# Exports that are sent at once, those of one session or token among them, and seconds that a piece of one may wait for
+# a thread.
 EXPORTS = 8
+EXPORTS_OF_ONE = 4
 PIECES = "pieces of exports"  # they take turns like a network
 PIECE_SECONDS = 60
 # A limit for statements of pages, because a person's search may take the database hours.
@@ -103,7 +106,7 @@ class Pages:
         self.application = application
         self.most_bytes = most_bytes
         self.long_bodies = 0
-        self.exports = 0
+        self.exports = Places(EXPORTS, EXPORTS_OF_ONE)
         self.waiting = Places(WAITING, WAITING_OF_ONE)
         self.threads = Turns([ThreadPoolExecutor(max_workers=1, thread_name_prefix="page") for _ in range(at_once)])
 
@@ -127,17 +130,15 @@ class Pages:
         self, scope: Any, answer: list[Any], export: exports.Pieces, receive: Receive, send: Send
     ) -> None:
         """Send an export's head, and then its pieces."""
-        begins = self.exports < EXPORTS
-        self.exports += 1
-        try:
-            async with exports.ending(export, self._piece_thread):
-                if not begins:
-                    await say(send, busy(), scope)
-                elif answer:
-                    await send(answer[0])
-                    await exports.send_pieces(export, self._piece_thread, receive, send)
-        finally:
-            self.exports -= 1
+        name = asker_of(scope).hex() or network_of(scope["client"][0])
+        async with exports.ending(export, self._piece_thread):
+            try:
+                with self.exports.taking(name):
+                    if answer:
+                        await send(answer[0])
+                        await exports.send_pieces(export, self._piece_thread, receive, send)
+            except Full:
+                await say(send, busy(), scope)
 
     @asynccontextmanager
     async def _body(self, scope: Any, receive: Receive) -> AsyncIterator[bytes]:
@@ -187,7 +188,10 @@ class Pages:
             answer.append(message)
 
         try:
-            async with self._thread(network_of(scope["client"][0])) as thread, ThreadSensitiveContext(executor=thread):
+            async with (
+                self._thread(network_of(scope["client"][0]), asker_of(scope)) as thread,
+                ThreadSensitiveContext(executor=thread),
+            ):
                 if not gone.done():
                     await self.application(page_scope, replay, keep)
         finally:
@@ -195,7 +199,7 @@ class Pages:
         return answer, page_scope.get(EXPORT)
 
     @asynccontextmanager
-    async def _thread(self, network: str) -> AsyncIterator[ThreadPoolExecutor]:
+    async def _thread(self, network: str, asker: bytes) -> AsyncIterator[ThreadPoolExecutor]:
         """Reserve a thread for one page.
 
         Raises:
@@ -204,7 +208,7 @@ class Pages:
         try:
             with self.waiting.taking(network):
                 async with asyncio.timeout(WAIT_SECONDS):
-                    thread = await self.threads.get(network)
+                    thread = await self.threads.get(network, asker)
         except (TimeoutError, Full):
             raise busy() from None
         try:

@@ -94,6 +94,8 @@ CODES = Attempts(
 RESETS = Attempts("reset", USER, "new password", "", "refused to ask for a new password")
 # Links for a new password that a person gets by e-mail, no matter who asks. Each works until a password is set.
 MAILS = FailureLimit(failures=5, seconds=1800)
+# Test messages to an address of alerts, no matter who sends them.
+TESTS = FailureLimit(failures=10, seconds=60)
 # Sessions that a virtual key opens at /my/, each for an hour: at most 120 are stored.
 KEY_SESSIONS = FailureLimit(failures=60, seconds=60)
 
@@ -270,6 +272,11 @@ def count_mail(user: str) -> bool:
     """Count a link for a new password that is to be mailed to a person, by the person's id. False: it is one too many.
     The page must not say so, because that would tell that the person exists."""
     return _count_one(MAILS, "mail", user)
+
+
+def count_test(address: str) -> bool:
+    """Count a test message to an e-mail address or webhook. False: it is one too many."""
+    return _count_one(TESTS, "test of alerts", address.casefold())
 
 
 def count_key_session(credential: int) -> None:

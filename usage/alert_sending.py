@@ -22,7 +22,7 @@ import httpx
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 
-from keys import destinations, guarded_http, keyring
+from keys import destinations, guarded_http, keyring, sign_in
 from keys.audit.notes import note
 from keys.destinations import Forbidden
 from keys.product import NAME
@@ -31,8 +31,9 @@ from usage.alerts import AlertTarget, Channel
 
 logger = logging.getLogger(__name__)
 
-# Timeout of a webhook request.
-SECONDS = 10.0
+# The most time of a webhook request: of each step, and of all.
+SECONDS, ALL_SECONDS = 10.0, 20.0
+TOO_MANY_TESTS = "The test was not sent: this address has just got many. Try again in a minute."
 
 
 class NotSent(Exception):
@@ -54,7 +55,9 @@ class Tested:
 
 def send_test(target: AlertTarget) -> Tested:
     """Send a test message to a target, also to one that is switched off, and note it in the audit log."""
-    found = _test_by_email(target) if target.channel == Channel.EMAIL else _test_by_webhook(target)
+    found = Tested(False, TOO_MANY_TESTS)
+    if sign_in.count_test(target.address):
+        found = _test_by_email(target) if target.channel == Channel.EMAIL else _test_by_webhook(target)
     note("tested", AlertTarget._meta.db_table, str(target.pk), result=found.said)
     return found
 
@@ -156,6 +159,7 @@ def post(target: AlertTarget, name: str, said: dict[str, Any]) -> int:
             guarded_http.client(
                 destinations.current(kept=lambda: destinations.kept_hosts([target])),
                 timeout=SECONDS,
+                whole=ALL_SECONDS,
                 tls=trusted(),
                 proxy=settings.CONFIGURATION.outbound_proxy,
             ) as client,

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from administration.analytics.errors import WrongParameter
-from administration.analytics.queries import Query, end_of
+from administration.analytics.queries import WIDTHS, Query, end_of, floor
 from administration.analytics.rows import Row, rows_of
 from administration.analytics.shape import data_of, written
 from usage import rollups
 
 LONGEST_CURSOR = 400
+HOUR = WIDTHS["1h"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def page_of(query: Query, user: Any, now: datetime) -> dict[str, Any]:
         cursor = read_cursor(query.page)
         if cursor.query != bound:
             raise WrongParameter("page", "the cursor belongs to another query: send it with the parameters of its own")
+        check_end(cursor.until, query, now)
     else:
         # Without the first page's roll-up, the rows before a cursor change less often.
         refreshed_at = rollups.freshen() or now
@@ -94,6 +96,18 @@ def page_of(query: Query, user: Any, now: datetime) -> dict[str, Any]:
         "next_page": following,
         "data_refreshed_at": written(cursor.refreshed_at),
     }
+
+
+def check_end(until: datetime, query: Query, now: datetime) -> None:
+    """Check that a cursor's range ends where one of this query's can: anyone can write a cursor.
+
+    Raises:
+        WrongParameter: it doesn't.
+    """
+    most = end_of(query, now)
+    fits = until == most if query.until is not None else query.since <= until <= most and until == floor(until, HOUR)
+    if not fits:
+        raise WrongParameter("page", "is no cursor of this query: send the next_page of an answer")
 
 
 def digest_of(rows: list[Row]) -> str:

@@ -27,8 +27,10 @@ from usage.alert_sending import trusted
 WELL_KNOWN = "/.well-known/openid-configuration"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 NEEDED = ["exp", "iat", "iss", "aud", "sub"]
-# Seconds: for each request, by which clocks may differ, and for which the discovery document is kept.
+# Seconds: for each step of a request, for all of it, by which clocks may differ, and for which the discovery document
+# is kept.
 TIMEOUT = 10.0
+WHOLE = 20.0
 LEEWAY = 60
 KEPT = 300.0
 LARGEST_ANSWER = 1024 * 1024
@@ -237,7 +239,11 @@ def asked(method: str, url: str, **options: Any) -> dict[str, Any]:
     try:
         with (
             guarded_http.client(
-                destinations.current(), tls=trusted(), timeout=TIMEOUT, proxy=configuration.outbound_proxy
+                destinations.current(),
+                tls=trusted(),
+                timeout=TIMEOUT,
+                whole=WHOLE,
+                proxy=configuration.outbound_proxy,
             ) as client,
             client.stream(method, url, **options) as answer,
         ):

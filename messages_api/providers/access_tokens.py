@@ -113,6 +113,7 @@ def http_client(direct: Iterable[str] = ()) -> httpx.Client:
     return guarded_http.client(
         destinations.current(metadata=direct),
         timeout=SECONDS,
+        whole=2 * SECONDS,
         tls=tls_context(configuration.ca_bundle),
         proxy=configuration.outbound_proxy,
         direct=direct,

@@ -15,6 +15,7 @@ from messages_api.request.plain import NAME, refuse
 OTHER_MODEL = "name other models in fallbacks"
 ANY_MODEL = "it may choose a model that the key may not use"
 UNCOVERED = "no budget covers what they cost"
+UNCOVERED_TIER = "no budget covers what it costs"
 SEARCHES = "no budget covers what its searches cost"
 
 # Members that choose a model or have the seller search the web, in lower case, as of November 2026:
@@ -43,6 +44,10 @@ PLUGIN = re.compile(r":online(?![a-z0-9])", re.IGNORECASE)
 PRESET = "@preset/"
 # Tools that OpenRouter runs for a fee. https://openrouter.ai/docs/guides/features/server-tools (November 2026)
 OPENROUTERS = "openrouter:"
+# Service tiers that cost more than the standard one and that Anthropic has no request for: its own are `auto` and
+# `standard_only` (https://docs.claude.com/en/api/service-tiers). `fast` is held and billed as fast mode. OpenRouter and
+# its like pass `priority` on (https://openrouter.ai/docs/guides/features/service-tiers, November 2026).
+DEARER_TIERS = ("priority", "ultrafast", "ultra_fast", "ultra-fast", "turbo")
 
 
 def check_members(names: Iterable[str]) -> None:
@@ -67,6 +72,16 @@ def check_models(names: Iterable[str]) -> None:
             refuse(f"model: `:online` is not allowed here: {SEARCHES}")
         if PRESET in name.casefold():
             refuse(f"model: `{PRESET}` is not allowed here: {ANY_MODEL}")
+
+
+def check_tier(tier: str | None) -> None:
+    """Check a service tier, in any case.
+
+    Raises:
+        GatewayError: 400, it is dearer than what is held.
+    """
+    if tier and any(word in tier.casefold() for word in DEARER_TIERS):
+        refuse(f"service_tier: Not allowed here: {UNCOVERED_TIER}. Choose auto or standard_only")
 
 
 def check_tools(tools: Iterable[Tool]) -> None:

@@ -216,6 +216,8 @@ def read(
         check_betas(read, betas)
         if read.thinking is not None:
             check_thinking(read, betas)
+    if isinstance(read, MessagesBody):
+        resellers.check_tier(read.service_tier)
     resellers.check_tools(read.tools or ())
     resellers.check_models((read.model, *read.our_fallbacks(), *(each.model for each in read.their_fallbacks())))
     advised = any(str(tool.type).casefold().startswith(ADVISOR) for tool in read.tools or ())
@@ -244,7 +246,7 @@ def in_short(read: CountBody[Any], cache_writes: CacheWrites, contents: Contents
     """Summarise a checked request for the rest of the gateway."""
     max_tokens, stream, geo, lacks, any_tier, fast = 0, False, None, False, False, False
     if isinstance(read, MessagesBody):
-        any_tier, fast = read.service_tier == "auto", read.service_tier == FAST
+        any_tier, fast = read.service_tier == "auto", (read.service_tier or "").casefold() == FAST
         stream, geo, lacks = bool(read.stream), read.inference_geo, read.max_tokens is UNSET
         max_tokens = read.max_tokens or 0
     budget = read.thinking.budget_tokens if read.thinking is not None else 0

@@ -14,7 +14,8 @@ from messages_api.providers import anthropic
 from messages_api.upstream.bounded import bounding
 from messages_api.upstream.client import Headers, tls_context
 
-SECONDS = 10.0
+# Of each step, and of all that a client does: results of batches are read for an hour.
+SECONDS, MOST_SECONDS = 10.0, 4000.0
 
 
 BAD_ADDRESS = "its address can't be called"
@@ -40,8 +41,13 @@ def client(provider_key: ProviderKey) -> httpx.Client:
         raise NoAnswer(BAD_ADDRESS) from None
 
 
-def plain_client(provider_key: ProviderKey, base_url: str = "", headers: Headers | None = None) -> httpx.Client:
+def plain_client(
+    provider_key: ProviderKey, base_url: str = "", headers: Headers | None = None, whole: float = MOST_SECONDS
+) -> httpx.Client:
     """A client for any path of a provider.
+
+    Args:
+        whole: seconds, from now, after which the client gives up.
 
     Raises:
         httpx.InvalidURL: the address is invalid.
@@ -52,6 +58,7 @@ def plain_client(provider_key: ProviderKey, base_url: str = "", headers: Headers
         base_url=base_url,
         headers=[*(headers or []), (b"accept-encoding", b"identity")],
         timeout=httpx.Timeout(SECONDS, connect=configuration.upstream_connect_seconds),
+        whole=whole,
         tls=tls_context(configuration.ca_bundle),
         proxy=configuration.outbound_proxy,
         event_hooks=bounding(),

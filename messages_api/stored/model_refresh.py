@@ -97,7 +97,7 @@ def fetch(provider_key: ProviderKey) -> list[dict[str, Any]]:
     deadline = time.monotonic() + SECONDS
     models: dict[str, dict[str, Any]] = {}
     try:
-        with control_plane.plain_client(provider_key) as http:
+        with control_plane.plain_client(provider_key, whole=2 * SECONDS) as http:
 
             def get(url: str, headers: Headers, query: Mapping[str, str | int]) -> object:
                 return json.loads(control_plane.read(http, url, query, deadline, MOST_BYTES, headers))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.http import HttpRequest
 
 from gateway_project import pages as bounds
@@ -189,6 +190,26 @@ async def test_few_exports_are_sent_at_once(monkeypatch):
     third.goes_on.set()
     await pages(SCOPE, third.receive, third.send)
     assert (third.got[0]["status"], third.body) == (200, b"line\n")
+
+
+async def test_a_person_leaves_others_room_for_exports():
+    pages = exporting(lambda: (line for line in [b"line\n"]))
+
+    def of(session: str) -> dict[str, Any]:
+        return SCOPE | {"headers": [(b"cookie", f"{settings.SESSION_COOKIE_NAME}={session}".encode())]}
+
+    slow = [Reader() for _ in range(bounds.EXPORTS // 2)]
+    tasks = [asyncio.create_task(pages(of("a" * 32), each.receive, each.send)) for each in slow]
+    while not all(each.got for each in slow):
+        await asyncio.sleep(0.01)
+    for session, status in (("a" * 32, 503), ("b" * 32, 200)):
+        reader = Reader()
+        reader.goes_on.set()
+        await pages(of(session), reader.receive, reader.send)
+        assert reader.got[0]["status"] == status
+    for each in slow:
+        each.goes_on.set()
+    await asyncio.gather(*tasks)
 
 
 @pytest.mark.django_db

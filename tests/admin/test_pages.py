@@ -164,7 +164,10 @@ async def test_no_more_pages_are_worked_on_than_there_are_threads(monkeypatch):
 
     pages = Pages(page, at_once=2, most_bytes=1000)
     visitors = [Visitor(b"") for _ in range(5)]
-    tasks = [asyncio.create_task(pages(scope("GET"), each.receive, each.send)) for each in visitors]
+    tasks = [
+        asyncio.create_task(pages({**scope("GET"), "client": (f"192.0.2.{at}", 0)}, each.receive, each.send))
+        for at, each in enumerate(visitors)
+    ]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.gather(*tasks[2:])
     for each in visitors[2:]:
@@ -225,6 +228,41 @@ async def test_networks_take_turns_and_none_takes_all_places():
     assert sorted(visitor.status for visitor, _ in attack) == [200] * 11 + [503] * 19
     assert [address for address in order[:8] if "." in address] == ["192.0.2.7", "192.0.2.8", "192.0.2.7"]
     assert (pages.waiting.taken, len(pages.threads.free)) == ({}, 1)
+
+
+async def test_long_pages_of_one_person_or_network_leave_others_a_thread():
+    go, order = asyncio.Event(), []
+
+    async def page(scope, receive, send):
+        order.append(scope["name"])
+        if scope["name"] == "long":
+            await go.wait()
+        await echo(scope, receive, send)
+
+    def ask(name, address, path="/admin/", **headers):
+        visitor = Visitor(b"")
+        asked = {**scope("GET", **headers), "client": (address, 0), "path": path, "name": name}
+        return visitor, asyncio.create_task(pages(asked, visitor.receive, visitor.send))
+
+    pages = Pages(page, at_once=4, most_bytes=1000)
+    # One person: with a session, and with tokens of their own. What a path doesn't read makes no other person of them.
+    session = f"{settings.SESSION_COOKIE_NAME}={'a' * 32}"
+    slow = [ask("long", "192.0.2.1", cookie=f"{session}; x={at}", x_api_key=str(at)) for at in range(6)]
+    await asyncio.sleep(0.05)
+    assert order == ["long"] * 2
+    colleague, task = ask("short", "192.0.2.1")
+    await asyncio.wait_for(task, 20)
+    assert colleague.status == 200
+    slow += [ask("long", "192.0.2.1", "/api/v1/usage", authorization="Bearer a", cookie=str(at)) for at in range(6)]
+    await asyncio.sleep(0.05)
+    assert order.count("long") == 3
+    stranger, task = ask("short", "198.51.100.1")
+    await asyncio.wait_for(task, 20)
+    assert stranger.status == 200
+    go.set()
+    await asyncio.gather(*(task for _, task in slow))
+    assert {visitor.status for visitor, _ in slow} == {200}
+    assert (len(pages.threads.free), pages.threads.held, pages.threads.waiting) == (4, {}, {})
 
 
 async def test_a_place_and_a_turn_that_are_given_up_are_the_next_ones():

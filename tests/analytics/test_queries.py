@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 import pytest
@@ -10,7 +10,7 @@ from django.http import QueryDict
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from administration.analytics.pages import Cursor, read_cursor
+from administration.analytics.pages import Cursor, check_end, read_cursor
 from administration.analytics.queries import FILTERS, end_of, read
 from keys.errors import Unusable
 from tests.support.finance import MONTH, SINCE, UNTIL
@@ -66,6 +66,16 @@ def test_an_open_range_ends_at_the_hour_or_after_31_days() -> None:
     )
     older = read("usage", QueryDict("starting_at=2026-09-01T00:00:00%2B02:00"))
     assert end_of(older, NOW) == datetime(2026, 10, 1, 22, tzinfo=UTC)
+
+
+def test_a_cursor_of_an_open_range_ends_at_an_hour_of_it() -> None:
+    query = read("usage", QueryDict("starting_at=2026-11-29T10:20:00Z"))
+    end = end_of(query, NOW)
+    for until in (end, end - timedelta(hours=1), query.since):
+        check_end(until, query, NOW)
+    for until in (end + timedelta(hours=1), query.since - timedelta(hours=1), end - timedelta(minutes=15)):
+        with pytest.raises(Unusable, match="page: is no cursor of this query"):
+            check_end(until, query, NOW)
 
 
 def test_the_filters_are_those_of_anthropics_client() -> None:

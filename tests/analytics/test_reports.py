@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -190,6 +193,22 @@ def test_a_limit_counts_rows_and_not_their_parts_and_pages_join_without_a_gap(fi
     assert {row["starting_at"] for row in first["data"]} == {"2026-11-02T09:00:00Z", "2026-11-02T10:00:00Z"}
     assert finance.rows("cost", [*query, ("limit", "2")]) == finance.rows("cost", query)
     assert sum(map(usd, finance.rows("cost", [*query, ("limit", "1")]))) == owed()
+
+
+def with_end(cursor: str, end: datetime) -> str:
+    """A cursor whose range ends at another time."""
+    parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    parts[1] = end.timestamp()
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def test_no_cursor_makes_a_range_longer_than_its_query(finance: Finance) -> None:
+    query = [*HOURS, ("limit", "1")]
+    cursor = finance.page("usage", query)["next_page"]
+    for end in (at(30) + timedelta(days=365), datetime(8999, 1, 1, tzinfo=UTC), at(29), at(1) - timedelta(days=1)):
+        message = refused(finance.ask("usage", [*query, ("page", with_end(cursor, end))]), 400, "invalid_request_error")
+        assert message.startswith("page: is no cursor of this query")
+    assert finance.page("usage", [*query, ("page", cursor)])["data"]
 
 
 def test_a_cursor_of_another_query_or_person_is_refused(finance: Finance) -> None:

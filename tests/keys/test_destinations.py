@@ -24,6 +24,7 @@ from keys.models import ProviderKey
 from tests.support.client_kinds import Caller as Client
 from tests.support.client_kinds import caller as caller
 from tests.support.client_kinds import remade
+from tests.support.dripping import dripping
 from tests.support.fake_provider import Upstream, whole
 from tests.support.gateway import Web, ask, issue, message, post
 
@@ -148,6 +149,19 @@ def test_where_a_proxy_resolves_spelling_is_looked_at(upstream: Upstream) -> Non
             with pytest.raises(httpx.ConnectError):
                 http.get(f"http://{host}/")
     assert len(upstream.seen) == 1
+
+
+@pytest.mark.parametrize("through", ["directly", "a proxy"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up_after_the_whole_time(through: str) -> None:
+    tls = ssl.create_default_context()
+    with dripping() as url:
+        target, proxy = (url, "") if through == "directly" else ("http://example.com/", url)
+        allowed = Destinations(["127.0.0.0/8"])
+        with (
+            guarded_http.client(allowed, tls=tls, timeout=5, whole=0.5, proxy=proxy) as http,
+            pytest.raises(httpx.TimeoutException),
+        ):
+            http.get(target)
 
 
 @pytest.mark.django_db

@@ -15,8 +15,9 @@ from tests.support.alert_cast import SECRET, due, pass_threshold, tell
 from tests.support.alert_cast import a_deployment as a_deployment
 from tests.support.alert_cast import cast as cast
 from tests.support.alert_cast import hook as hook
+from tests.support.dripping import dripping
 from tests.support.fake_provider import whole
-from usage import alert_delivery, outbox, saved_addresses, tasks
+from usage import alert_delivery, alert_sending, outbox, saved_addresses, tasks
 from usage.models import AlertTarget, Budget, Delivery
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +84,17 @@ def test_an_unreachable_target_delays_no_other_target(cast, address):
     tell("finance@example.com", channel="email")
     pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
     tasks.deliver_alerts()
+    assert len(mail.outbox) == 1
+    assert Delivery.objects.get(target__channel="webhook").problem == "failed"
+
+
+def test_a_webhook_that_answers_a_byte_at_a_time_keeps_no_other_alert_waiting(cast, monkeypatch):
+    monkeypatch.setattr(alert_sending, "ALL_SECONDS", 0.5, raising=False)
+    with dripping() as url:
+        tell(url)
+        tell("finance@example.com", channel="email")
+        pass_threshold(Budget.objects.create(team=cast.alice.team, amount=100))
+        tasks.deliver_alerts()
     assert len(mail.outbox) == 1
     assert Delivery.objects.get(target__channel="webhook").problem == "failed"
 

@@ -13,6 +13,7 @@ import pytest
 from django.core import mail
 from django.urls import reverse
 
+from keys import sign_in
 from keys.audit.models import AuditEvent
 from tests.support.alert_cast import SECRET, tell
 from tests.support.alert_cast import a_deployment as a_deployment
@@ -51,6 +52,15 @@ def test_a_webhook_gets_a_signed_test_and_no_delivery(admin, hook):
     expected = hmac.new(key, f"{said['id']}.{at}.".encode() + seen.body, hashlib.sha256).digest()
     assert given == "v1," + base64.b64encode(expected).decode()
     assert not Delivery.objects.exists()
+
+
+def test_an_address_is_not_flooded_with_tests(admin, settings):
+    settings.EMAIL_HOST = "mail.example.com"
+    targets = [tell(address, channel="email") for address in ("someone@example.com", "Someone@example.com")]
+    said = [send(admin, targets[number % 2]) for number in range(sign_in.TESTS.failures + 1)]
+    assert said[-1] == "The test was not sent: this address has just got many. Try again in a minute."
+    assert len(mail.outbox) == sign_in.TESTS.failures
+    assert send(admin, tell("other@example.com", channel="email")).startswith("The mail server took the test.")
 
 
 FAILED = "The test failed. The log of the gateway says why."

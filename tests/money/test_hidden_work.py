@@ -158,6 +158,15 @@ def test_the_fast_tier_of_a_reseller_costs_what_fast_mode_costs():
     assert price.cost(used, service_tier="fast") == price.cost(used, speed="fast") == 2 * price.cost(used)
 
 
+def test_a_tier_of_a_reseller_that_no_report_bills_is_refused():
+    for tier in ("priority", "Priority", "priority_on_demand", "ultrafast"):
+        with pytest.raises(GatewayError, match=r"service_tier: Not allowed here.*Choose auto or standard_only"):
+            schema.parse(json.dumps(ask(service_tier=tier)).encode())
+    for usual in ("auto", "standard_only", None, "flex"):
+        schema.parse(json.dumps(ask(service_tier=usual)).encode())
+    assert held(service_tier="FAST") >= held(service_tier="fast")
+
+
 def test_a_definition_is_held_for_each_reference_to_it():
     tool = {"name": "x", "description": "a" * 100_000, "input_schema": {}, "defer_loading": True}
     reference = {"type": "tool_reference", "tool_name": "x"}

@@ -137,6 +137,29 @@ def test_a_mail_server_that_fails_is_tried_again(people, clock, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_report_that_fails_keeps_no_other_from_being_sent(people, clock, monkeypatch):
+    broken, whole = save(people.alice, name="broken"), save(people.alice, name="whole")
+    mailed(broken)
+    mailed(whole)
+    clock.now += HOUR
+    make = mails.made
+
+    def break_one(report, *more):
+        if report.pk == broken.pk:
+            raise ZeroDivisionError("words of a prompt")
+        return make(report, *more)
+
+    monkeypatch.setattr(mails, "made", break_one)
+    mailing.sweep()
+    assert to_whom() == ["alice@example.com"]
+    failed = ReportDelivery.objects.get(report=broken)
+    assert failed.problem == "the report can't be made: the log of the gateway says why"
+    clock.now += DAY
+    mailing.sweep()
+    failed.refresh_from_db()
+    assert failed.given_up_at == clock.now
+
+
 def fails(*_):
     raise ConnectionRefusedError("no answer for alice@example.com")
 

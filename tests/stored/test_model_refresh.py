@@ -148,6 +148,15 @@ def test_a_provider_that_trickles_is_left_after_a_while(alice, upstream, monkeyp
     assert ModelList.objects.get().problem == "the provider's answer takes too long"
 
 
+def test_a_provider_whose_head_trickles_is_left_after_a_while(alice, upstream, monkeypatch):
+    monkeypatch.setattr(model_refresh, "SECONDS", 0.2)
+    # Its end comes after 20 seconds, and then it would be a list.
+    trickle = [step for _ in range(400) for step in (b"x", 0.05)]
+    upstream.answer = [b"HTTP/1.1 200 \r\nx: ", *trickle, b"\r\ncontent-length: 11\r\n\r\n", b'{"data":[]}']
+    tasks.refresh_models()
+    assert ModelList.objects.get().problem == "the provider can't be reached (ReadTimeout)"
+
+
 def test_an_answer_for_a_key_that_changed_meanwhile_is_not_kept(alice, upstream, monkeypatch):
     offer(upstream, lists("a"))
     fetch = model_refresh.fetch

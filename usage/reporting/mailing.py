@@ -97,6 +97,10 @@ def attempt(delivery: ReportDelivery) -> None:
     except NotSent as error:
         if outbox.note_failure(delivery, str(error)):
             logger.error("the mail of report %s was given up after a day of attempts: %s", delivery.report_id, error)
+    except Exception as error:
+        # The mails of other reports don't wait for one that can't be made.
+        logger.error("the mail of report %s can't be made (%s)", delivery.report_id, type(error).__name__)
+        outbox.note_failure(delivery, "the report can't be made: the log of the gateway says why")
     else:
         if delivery.given_up_at is None:
             outbox.note_success(delivery, moments.now())
