@@ -206,3 +206,23 @@ def test_a_model_that_uses_one_tool_at_a_time_is_not_asked_to(host, model):
     made = sent(host, model=model, tools=[TOOL], tool_choice={"type": "auto", "disable_parallel_tool_use": True})
     assert made.get("parallel_tool_calls") is (False if model == "gpt-4.1" else None)
     assert made["tool_choice"] == "auto"
+
+
+def test_the_reason_for_the_end_may_be_spelled_as_google_does():
+    end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": null, "finishReason": "MAX_TOKENS"}]}\n\n'
+    assert last(translated([chunk({"content": "Hi"}), end]))["delta"]["stop_reason"] == "max_tokens"
+
+
+CALL = {"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": '{"city": '}}
+REST = {"index": 0, "function": {"arguments": '"Vienna"}'}}
+
+
+def test_a_stream_of_whole_tool_calls_may_end_without_a_word():
+    events = translated([chunk({"tool_calls": [CALL]}), chunk({"tool_calls": [REST]})])
+    assert blocks(events)[0]["input"] == {"city": "Vienna"}
+    assert last(events)["delta"]["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("parts", [[chunk({"tool_calls": [CALL]})], [chunk({"content": "Let me"})]])
+def test_a_stream_that_ends_in_the_middle_is_no_success(parts):
+    assert "message_stop" not in [kind for kind, _ in translated(parts)]

@@ -76,13 +76,14 @@ class Delta(Struct, gc=False):
 
 class Choice(Struct, gc=False):
     """An answer; a completion has only one. vLLM names the stop sequence in `stop_reason`, OpenRouter a failure in
-    `error`."""
+    `error`; Google once said `finishReason` (https://github.com/jakobdylanc/llmcord/issues/84, December 2024)."""
 
     index: Any = None
     error: Any = None
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: Any = None
+    finishReason: Any = None
     stop_reason: Any = None
     native_finish_reason: Any = None
     usage: Any = None
@@ -173,7 +174,7 @@ def broke(choice: Choice) -> Any:
 
 def finish(choice: Choice) -> str:
     """The provider's reason for the end; empty: the answer goes on (or the provider gives no reason)."""
-    return endings.word(choice.finish_reason)
+    return endings.word(choice.finish_reason or choice.finishReason)
 
 
 def is_plain_stop(choice: Choice) -> bool:

@@ -119,6 +119,10 @@ class EventTranslation:
         """
         out = [self._read(bytes(self._rest), b"")]
         self._rest.clear()
+        if self._ended is None and self._calls and all(call.arguments.whole for call in self._calls):
+            # Some hosts end a stream of tool calls without a reason and without `[DONE]`: NVIDIA's for GLM 5.1
+            # (https://github.com/earendil-works/pi/pull/6225, July 2026).
+            self._ended = Choice()
         if self._ended is not None and not self.done and not self.broken:
             self._complete(out)
         return b"".join(out)
