@@ -36,7 +36,9 @@ EVENT = Members(
     usage=None,
     message=Members(id=None, model=None, usage=None, container=None),
     content_block=BLOCK,
-    delta=Members(text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, **END),
+    delta=Members(
+        text=None, thinking=None, partial_json=None, content=None, signature=None, data=None, usage=None, **END
+    ),
 )
 NO_BEGINNING = b"\0"
 # After one of these events, a stream shows all that the model and its tools do.
@@ -174,7 +176,7 @@ class StreamMeter(StateMeter):
                 self.started = True
                 start = mapping(message.get("message"))
                 self.reading.model = text(start.get("model")) or self.reading.model
-                self.reading.overlay(start.get("usage"))
+                self.reading.overlay(start.get("usage") or message.get("usage"))
                 self.bind(container_state(start.get("container")))
                 if self.threaded:
                     self.bind(thread_state(start))
@@ -182,9 +184,9 @@ class StreamMeter(StateMeter):
                 delta = mapping(message.get("delta"))
                 self.reading.note_end(delta)
                 self.bind(container_state(delta.get("container")))
-                self._count(message.get("usage"))
+                self._count(misplaced(message) if message.get("usage") is None else message["usage"])
             case "message_stop":
-                self._count(message.get("usage"))
+                self._count(misplaced(message) if message.get("usage") is None else message["usage"])
                 self.stopped = True
             case "error":
                 self.failed = True
@@ -208,6 +210,11 @@ class StreamMeter(StateMeter):
             if output:
                 self.seen.reported = len(self.seen.uses)
         reading.overlay(usage)
+
+
+def misplaced(message: dict[str, Any]) -> object:
+    """The usage of an event that has it one level too deep, as some vendors do; None: it has none."""
+    return mapping(message.get("delta")).get("usage") or mapping(message.get("message")).get("usage")
 
 
 def complete_character(data: bytes) -> bytes:

@@ -99,6 +99,6 @@ def test_a_browser_sends_its_own_zone_with_the_first_page(chromium, served, star
     # The list begins with the browser's zone, by either of its names.
     first, chosen = (chromium.evaluate(f"document.querySelector('#zone').{of}") for of in ("options[0].value", "value"))
     assert {first, chosen} <= {"Asia/Calcutta", "Asia/Kolkata"}
-    wait_until(lambda: "time_zone" in cookies(), seconds=10)
+    wait_until(lambda: "time_zone" in cookies())
     assert cookies()["time_zone"].strip('"') == chosen
     assert chromium.violations() == []

@@ -215,7 +215,7 @@ def test_two_commands_that_set_the_same_budget_at_once_make_one(alice):
     ready = threading.Barrier(4)
 
     def put():
-        ready.wait(10)
+        ready.wait(30)
         budget_terms.put(alice, budget_terms.parse("5/day"))
         connection.close()
 

@@ -189,7 +189,7 @@ async def test_a_retained_amount_is_given_back_after_its_time(credential):
                 " VALUES (%s, clock_timestamp() - make_interval(secs => %s), '{}')",
                 [call, seconds],
             )
-        async with writing(lease=0.5, retained=30), asyncio.timeout(5):
+        async with writing(lease=0.5, retained=30), asyncio.timeout(20):
             while len(left := link.execute("SELECT id FROM usage_retained").fetchall()) > 1:
                 await asyncio.sleep(0.02)
         assert left == [(recent,)]

@@ -80,6 +80,12 @@ def streamed(web, caller, upstream, *parts, **members):
         [start(READ), *WORDS, delta({"input_tokens": "", "cache_read_input_tokens": ""} | OUT), STOP],
         [start(READ), *WORDS, delta(READ | OUT | {"server_tool_use": None, "output_tokens_details": {}}), STOP],
         [start(READ), *WORDS, delta(READ | OUT | {"iterations": []}), STOP],
+        # Usage one level too deep or too high: https://github.com/router-for-me/CLIProxyAPI/issues/1365 (January 2026).
+        [start({}), *WORDS, delta(end=END | {"usage": READ | OUT}), STOP],
+        [start(READ), *WORDS, delta(end=END | {"usage": OUT}), STOP],
+        [start({}), *WORDS, delta(message={"usage": READ | OUT}), STOP],
+        [start({}), *WORDS, delta(), event("message_stop", message={"usage": READ | OUT})],
+        [event("message_start", usage=READ), *WORDS, delta(OUT), STOP],
         [start(READ), *WORDS, delta(READ | OUT | {"iterations": [{"type": "message", **ZEROS}]}), STOP],
     ],
 )

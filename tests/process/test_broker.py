@@ -65,7 +65,7 @@ def test_a_message_that_is_still_being_written_is_read_once_it_is_complete(conne
 
         def wait(payload):
             writing.set()
-            go_on.wait(10)
+            go_on.wait(30)
             return dumps(payload)
 
         monkeypatch.setattr(module, name, wait)
@@ -75,7 +75,7 @@ def test_a_message_that_is_still_being_written_is_read_once_it_is_complete(conne
     slow(filesystem, "dumps")
     thread = threading.Thread(target=producer.put, args=["reap"])
     thread.start()
-    assert writing.wait(10)
+    assert writing.wait(30)
     assert taken(consumer) is None
     go_on.set()
     thread.join()

@@ -141,7 +141,7 @@ def test_after_sigterm_a_process_gives_notice_goes_on_and_then_stops(served, ups
         upstream.answer = whole(200, message())
         answer = post(web, alice.key, ask())
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert row().status == "completed"
 
 
@@ -149,13 +149,13 @@ def test_sigint_and_a_second_sigterm_skip_the_notice(served):
     with started(drain_notice=600) as web:
         [process] = web.processes
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     with started(drain_notice=600) as web:
         [process] = web.processes
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: ready(web).status_code == 503)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 async def test_a_connection_that_waits_to_be_accepted_when_a_process_stops_is_answered():
@@ -175,5 +175,5 @@ async def test_a_connection_that_waits_to_be_accepted_when_a_process_stops_is_an
         await stopping
     for link in links:
         with link:
-            link.settimeout(5)
+            link.settimeout(30)
             assert link.recv(100).startswith(b"HTTP/1.1 200 ")

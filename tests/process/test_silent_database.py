@@ -90,7 +90,7 @@ async def test_a_waiter_whose_patience_ended_during_a_cut_group_leaves_no_hold(c
         call = admission(credential)
         proxy.cuts[str(call.id).encode()] = cut
         waiting = asyncio.ensure_future(writer.admit(call))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while proxy.cuts:
                 await asyncio.sleep(0.001)
         waiting.cancel()

@@ -111,7 +111,7 @@ def test_one_command_runs_the_gateway_survives_kills_and_stops_clean(run):
             time.sleep(0.1)
 
     os.kill(run.supervisor(), signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
     process = run.start()
     run.wait_for("listens on", process, SECONDS_TO_START_AGAIN)
     assert "Virtual key" not in run.said()

@@ -98,7 +98,7 @@ def test_an_answer_closed_under_its_reader_leaves_the_next_one_alone(lean: Calle
         answer.close()
         assert not lean.client.kept  # type: ignore[attr-defined]
         following = asyncio.ensure_future(fetch(lean.client, upstream.url))
-        stale = await asyncio.wait_for(reader, 2)
+        stale = await asyncio.wait_for(reader, 30)
         last.set()
         return stale, (await following).body
 

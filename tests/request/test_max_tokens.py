@@ -230,7 +230,7 @@ def test_a_batch_obeys_the_ceiling_and_names_the_request(web, alice, upstream):
 def test_a_refusal_is_counted_under_a_reason_of_its_own(web, alice, upstream):
     bounds(alice.virtual_key, max_tokens=10)
     post(web, alice.key, ask())
-    wait_until(Refusal.objects.filter(reason="max_tokens").exists, seconds=10)
+    wait_until(Refusal.objects.filter(reason="max_tokens").exists)
 
 
 @given(

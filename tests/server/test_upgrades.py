@@ -64,7 +64,7 @@ def test_an_offer_is_ignored_at_any_split_of_the_request(web, upstream, alice, o
     end = request.index(b"\r\n\r\n")
     places = [1, 10, request.index(b"Upgrade") + 3, end, end + 1, end + 2, end + 3, end + 4, end + 5, end + 30]
     for place in [*places, len(request) - 6, len(request) - 1]:
-        with socket.create_connection(web.address, timeout=5) as link, link.makefile("rb") as said:
+        with socket.create_connection(web.address, timeout=30) as link, link.makefile("rb") as said:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link.sendall(request[:place])
             time.sleep(0.02)
@@ -78,7 +78,7 @@ def test_an_offer_is_ignored_at_any_split_of_the_request(web, upstream, alice, o
 def test_an_offer_is_ignored_where_every_byte_comes_by_itself(web, upstream, alice):
     upstream.answer = whole(200, message())
     body = json.dumps(ask()).encode()
-    with socket.create_connection(web.address, timeout=5) as link, link.makefile("rb") as said:
+    with socket.create_connection(web.address, timeout=30) as link, link.makefile("rb") as said:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in chunked(alice.key, body, H2C):
             link.send(bytes([byte]))
@@ -91,7 +91,7 @@ def test_an_offer_is_ignored_where_every_byte_comes_by_itself(web, upstream, ali
 def test_every_request_of_a_connection_may_bring_an_offer(web, upstream, alice, offer, framed):
     upstream.answer = whole(200, message())
     bodies = [json.dumps(ask(f"Number {number}")).encode() for number in range(6)]
-    with socket.create_connection(web.address, timeout=5) as link, link.makefile("rb") as said:
+    with socket.create_connection(web.address, timeout=30) as link, link.makefile("rb") as said:
         for number, body in enumerate(bodies):
             link.sendall(framed(alice.key, body, offer if number % 3 else []))
             assert answer(said) == (200, message())
@@ -102,7 +102,7 @@ def test_every_request_of_a_connection_may_bring_an_offer(web, upstream, alice, 
 def test_pipelined_requests_with_upgrade_offers_are_answered_in_turn(web, upstream, alice):
     upstream.answer = lambda seen: whole(200, message(json.loads(seen.body)["messages"][0]["content"]))
     words = [f"Number {number}" for number in range(5)]
-    with socket.create_connection(web.address, timeout=5) as link, link.makefile("rb") as said:
+    with socket.create_connection(web.address, timeout=30) as link, link.makefile("rb") as said:
         link.sendall(b"".join(with_length(alice.key, json.dumps(ask(word)).encode(), H2C) for word in words))
         for word in words:
             assert answer(said) == (200, message(word))
@@ -118,7 +118,7 @@ def test_an_offer_without_a_body_is_ignored(web):
 
 def test_what_is_no_http_behind_an_offer_is_a_400(web, upstream, alice):
     request = with_length(alice.key, b"", H2C) + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    with socket.create_connection(web.address, timeout=5) as link, link.makefile("rb") as said:
+    with socket.create_connection(web.address, timeout=30) as link, link.makefile("rb") as said:
         link.sendall(request)
         assert answer(said)[0] == 400
         assert said.read() == b""

@@ -110,7 +110,7 @@ def server() -> socket.socket:
 
     def end() -> None:
         ours.close()
-        process.wait(20)
+        process.wait(60)
 
     RESOURCES.callback(end)
     return ours

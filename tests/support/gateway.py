@@ -128,7 +128,7 @@ class Web:
             process.send_signal(number)
         for process in self.processes:
             try:
-                process.wait(20)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -36,9 +36,17 @@ class Command(commands.GatewayCommand):
 
     def handle(self, **options: Any) -> None:
         month = months.parse(options["month"])
-        for customer in customers(options["customer"]):
-            if options["customer"] is None and is_done(customer, month):
-                continue
+        asked = customers(options["customer"])
+        left = [each for each in asked if options["customer"] is not None or not is_done(each, month)]
+        if not left:
+            why = (
+                "no customer has calls in it that are on no statement"
+                if asked
+                else "no customer has billing particulars"
+            )
+            self.say(f"There is nothing to close in {options['month']}: {why}.")
+            return
+        for customer in left:
             if options["yes"]:
                 self.close(customer, month, options)
                 continue

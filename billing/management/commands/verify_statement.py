@@ -38,5 +38,7 @@ class Command(commands.GatewayCommand):
             wrong += len(others)
             for fault in others:
                 self.stdout.write(fault)
+        if not (numbers or wrong or rows.exists()):
+            self.say("There is no statement to verify: none was issued yet.")
         if wrong:
             raise CommandError("What is stored differs from what was issued.", returncode=1)

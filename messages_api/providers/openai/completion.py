@@ -17,22 +17,11 @@ from msgspec import Struct
 from messages_api.answer.seen import BYTES_PER_TOKEN
 from messages_api.json_text.lenient import is_count, mapping
 from messages_api.json_text.outline import Elements, Members, Outline, is_many
+from messages_api.providers.openai import endings
+from messages_api.providers.openai.endings import BROKEN, REASONS
 from messages_api.providers.openai.halves import cleaned
 from messages_api.providers.openai.thoughts import Kind
 
-REASONS = {
-    "stop": "end_turn",
-    "eos": "end_turn",
-    "stop_sequence": "stop_sequence",
-    "length": "max_tokens",
-    "max_tokens": "max_tokens",
-    "model_length": "model_context_window_exceeded",
-    "model_context_window_exceeded": "model_context_window_exceeded",
-    "content_filter": "refusal",
-    "refusal": "refusal",
-    "safety": "refusal",
-    "sensitive": "refusal",
-}
 # Service tiers in Anthropic's terms: standard, priority and batch. OpenAI renamed `priority` to `fast` on 30 July 2026
 # (https://openai.com/api-fast-mode/); Groq's usual one is `on_demand`.
 TIERS = {
@@ -44,8 +33,6 @@ TIERS = {
     "batch": "batch",
 }
 TIER_LENGTH = 40
-# Reasons by which a provider says that its answer failed (OpenRouter, DeepSeek, Z.ai, vLLM).
-BROKEN = frozenset(("error", "insufficient_system_resource", "network_error", "abort"))
 # The members that may contain an error.
 ERROR = ("error", "errors", "message", "msg", "detail", "code", "status", "type")
 # A number of tokens in a string.
@@ -79,6 +66,8 @@ class Delta(Struct, gc=False):
     reasoning: Any = None
     reasoning_content: Any = None
     reasoning_details: Any = None
+    thinking: Any = None
+    thinking_blocks: Any = None
     tool_calls: list[ToolCall] | None = None
     function_call: Function | None = None
     audio: Any = None
@@ -87,13 +76,14 @@ class Delta(Struct, gc=False):
 
 class Choice(Struct, gc=False):
     """An answer; a completion has only one. vLLM names the stop sequence in `stop_reason`, OpenRouter a failure in
-    `error`."""
+    `error`; Google once said `finishReason` (https://github.com/jakobdylanc/llmcord/issues/84, December 2024)."""
 
     index: Any = None
     error: Any = None
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: Any = None
+    finishReason: Any = None
     stop_reason: Any = None
     native_finish_reason: Any = None
     usage: Any = None
@@ -184,7 +174,7 @@ def broke(choice: Choice) -> Any:
 
 def finish(choice: Choice) -> str:
     """The provider's reason for the end; empty: the answer goes on (or the provider gives no reason)."""
-    return choice.finish_reason.lower() if isinstance(choice.finish_reason, str) else ""
+    return endings.word(choice.finish_reason or choice.finishReason)
 
 
 def is_plain_stop(choice: Choice) -> bool:
@@ -198,13 +188,17 @@ def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
         (thought := words(delta.reasoning_content))
         or (thought := words(delta.reasoning))
         or (thought := words(delta.reasoning_details))
+        or (thought := words(delta.thinking))
+        or (thought := words(delta.thinking_blocks))
     ):
         yield "thinking", thought
-    if isinstance(content := delta.content, str):
+    content = [delta.content] if isinstance(delta.content, dict) else delta.content
+    if isinstance(content, str):
         if content:
             yield ("marked" if is_marked(delta) else "text"), content
     elif isinstance(content, list):
-        for part in map(mapping, content):
+        for each in content:
+            part = {"text": each} if isinstance(each, str) else mapping(each)
             kind: Kind = "thinking" if part.get("type") in ("thinking", "reasoning") else "text"
             if text := words(part.get(kind)) or (words(part.get("summary")) if kind == "thinking" else ""):
                 yield kind, text
@@ -215,13 +209,17 @@ def said(delta: Delta) -> Iterator[tuple[Kind, str]]:
 
 
 def words(value: Any) -> str:
-    """A text, or the texts in a list of parts."""
+    """A text, or the texts in a part or a list of parts."""
     if isinstance(value, str):
         return value
-    if not isinstance(value, list):
-        return ""
-    texts = (part.get("text") or part.get("summary") for part in map(mapping, value))
-    return "".join(text for text in texts if isinstance(text, str))
+    parts = value if isinstance(value, list) else [value]
+    return "".join(each if isinstance(each, str) else text_of(mapping(each)) for each in parts)
+
+
+def text_of(part: dict[str, Any]) -> str:
+    """The text of a part, under the first of its names that has one."""
+    texts = (part.get(name) for name in ("text", "thinking", "summary", "content"))
+    return next((text for text in texts if isinstance(text, str) and text), "")
 
 
 def is_marked(delta: Delta) -> bool:
@@ -303,6 +301,12 @@ def stop_details(reason: str) -> dict[str, Any] | None:
 
 
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+# The same in the words of OpenAI's Responses API and of Anthropic, which gateways in front of them pass on.
+OTHERS = ("input_tokens", "output_tokens", "total_tokens")
+DETAILS = ("prompt_tokens_details", "input_tokens_details")
+OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+# Counts that Anthropic reports beside its input tokens.
+BESIDE = ("cache_read_input_tokens", "cache_creation_input_tokens")
 # Cache writes among the details of the prompt: at OpenAI and OpenRouter, and at gateways in front of Claude: LiteLLM
 # (https://github.com/BerriAI/litellm/issues/11364, January 2026), any-llm (https://github.com/mozilla-ai/any-llm/pull/896,
 # March 2026), One API's successors, Envoy's (https://github.com/envoyproxy/ai-gateway/pull/1719, January 2026).
@@ -322,12 +326,14 @@ def usage(read: Completion) -> dict[str, Any]:
     is a part of the output; if a provider counts it separately, as xAI and Gemini do, the total is more than the sum.
     """
     report = reported(read)
-    prompt, output, total = (count(report.get(name)) for name in COUNTS)
+    prompt, output, total = (either(report, *names) for names in zip(COUNTS, OTHERS, strict=True))
     if output is None and prompt is not None and total is not None:
         output = max(0, total - prompt)
+    if prompt is None and output is not None and total is not None:
+        prompt = max(0, total - output)
     if prompt is None or output is None or not (prompt or output or total):
         return {}  # some vendors report zeros where they don't count
-    details = mapping(report.get("prompt_tokens_details"))
+    details = first_mapping(report, DETAILS)
     cached = largest(
         details.get("cached_tokens"),
         report.get("prompt_cache_hit_tokens"),
@@ -338,12 +344,15 @@ def usage(read: Completion) -> dict[str, Any]:
     written = largest(
         *(details.get(name) for name in WRITTEN), report.get("cache_creation_input_tokens"), report.get(WRITTEN[0])
     )
-    if is_beside(cached + written, prompt, output, total):
+    anthropics = not report.get(COUNTS[0]) and any(report.get(name) for name in BESIDE)
+    if is_beside(cached + written, prompt, output, total) or (anthropics and total != prompt + output):
         prompt += cached + written
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
-    thought = first_count(mapping(report.get("completion_tokens_details")).get("reasoning_tokens"))
-    if total is not None and total > prompt + output:
+    thought = largest(first_mapping(report, OUTPUT_DETAILS).get("reasoning_tokens"), report.get("reasoning_tokens"))
+    if total is None:
+        output += thought if thought > output else 0  # then it can't be a part of the output
+    elif total > prompt + output:
         thought = max(thought, total - prompt - output)
         output = total - prompt
     return {
@@ -352,6 +361,17 @@ def usage(read: Completion) -> dict[str, Any]:
         "cache_read_input_tokens": cached,
         "output_tokens": output,
     } | ({"output_tokens_details": {"thinking_tokens": min(thought, output)}} if thought else {})
+
+
+def either(report: dict[str, Any], *names: str) -> int | None:
+    """The count under the first of these names that has a positive one; else 0 if one is 0, or None."""
+    counts = [number for name in names if (number := count(report.get(name))) is not None]
+    return next(filter(None, counts), counts[0] if counts else None)
+
+
+def first_mapping(report: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The object under the first of these names that has one with members."""
+    return next(filter(None, (mapping(report.get(name)) for name in names)), {})
 
 
 def is_beside(cached: int, prompt: int, output: int, total: int | None) -> bool:
@@ -376,7 +396,7 @@ def reported(read: Completion) -> dict[str, Any]:
 
 def doubtful(read: Completion) -> dict[str, Any]:
     """A member of usage that flags the ledger's row if a count isn't a number of tokens; empty: all counts are."""
-    values = (reported(read).get(name) for name in COUNTS)
+    values = (reported(read).get(name) for name in {*COUNTS, *OTHERS})
     return {"doubtful": True} if any(value is not None and count(value) is None for value in values) else {}
 
 
@@ -385,11 +405,6 @@ def count(value: Any) -> int | None:
     whole = value.is_integer() if isinstance(value, float) else isinstance(value, str) and NUMBER.fullmatch(value)
     number = int(value) if whole else value
     return number if is_count(number) else None
-
-
-def first_count(*values: Any) -> int:
-    """The first value that is a number of tokens, or 0."""
-    return next((number for value in values if (number := count(value)) is not None), 0)
 
 
 def largest(*values: Any) -> int:

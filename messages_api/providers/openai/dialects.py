@@ -68,6 +68,7 @@ class Dialect:
         caches: text may have `cache_control`; `caches_all`: the request may.
         required: the `tool_choice` that forces a tool.
         parallel: the provider obeys `parallel_tool_calls`.
+        serial: the model uses one tool at a time, and refuses `parallel_tool_calls`.
         schemas: answers can be required to follow a JSON schema.
         strict: tools may require that calls follow their schema strictly.
         flat: tools' schemas can't have alternatives at the top.
@@ -105,6 +106,7 @@ class Dialect:
     caches_all: bool = False
     required: str = "required"
     parallel: bool = True
+    serial: bool = False
     schemas: bool = True
     strict: bool = True
     flat: bool = False

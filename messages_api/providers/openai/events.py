@@ -14,12 +14,13 @@ import msgspec
 from messages_api.answer.events import PING
 from messages_api.answer.usage_reports import overlaid
 from messages_api.providers.openai import answer, call_ids, completion, faults
-from messages_api.providers.openai.arguments import Arguments, as_object
+from messages_api.providers.openai.arguments import as_object
 from messages_api.providers.openai.completion import Choice, Completion, ToolCall, names
 from messages_api.providers.openai.expected import Expected
 from messages_api.providers.openai.halves import Halves
 from messages_api.providers.openai.names import own
 from messages_api.providers.openai.stops import Cut
+from messages_api.providers.openai.streamed_calls import StreamedToolCall, is_another
 from messages_api.providers.openai.thoughts import Piece, Thoughts
 from messages_api.request import minted
 from messages_api.upstream.client import MOST_BYTES
@@ -36,21 +37,6 @@ DELTAS = {
     "thinking": b'"thinking_delta","thinking":',
     "tool": b'"input_json_delta","partial_json":',
 }
-
-
-class StreamedToolCall:
-    """A tool call under way. `closed`: all of it was sent."""
-
-    def __init__(self) -> None:
-        self.id = ""
-        self.name = ""
-        self.arguments = Arguments()
-        self.closed = False
-
-    @property
-    def ready(self) -> bool:
-        """Whether it can be sent. Before the input begins, more of the name may follow."""
-        return bool(self.name) and self.arguments.begun and not self.arguments.odd
 
 
 class EventTranslation:
@@ -72,7 +58,10 @@ class EventTranslation:
         self.error: Any = None
         self._rest = bytearray()
         self._data = bytearray()
+        self._event = b""
         self._started = False
+        # The answer comes in deltas: a whole message at its end repeats them.
+        self._deltas = False
         self._choice: Any = None
         self._index = -1
         self._open = ""
@@ -130,6 +119,10 @@ class EventTranslation:
         """
         out = [self._read(bytes(self._rest), b"")]
         self._rest.clear()
+        if self._ended is None and self._calls and all(call.arguments.whole for call in self._calls):
+            # Some hosts end a stream of tool calls without a reason and without `[DONE]`: NVIDIA's for GLM 5.1
+            # (https://github.com/earendil-works/pi/pull/6225, July 2026).
+            self._ended = Choice()
         if self._ended is not None and not self.done and not self.broken:
             self._complete(out)
         return b"".join(out)
@@ -165,12 +158,13 @@ class EventTranslation:
             line = b"data:" + line
         if self.done or not (self._data or line.startswith(b"data:")):
             # A comment or another field.
+            self._event = line[6:].strip() if line.startswith(b"event:") else self._event
             return
         if self._data:
             self._lines(line, out)
             return
         data = line[5:].strip()
-        if data == DONE:
+        if data.strip(b'"').upper() == DONE:
             self._complete(out)
         elif data:
             try:
@@ -189,7 +183,11 @@ class EventTranslation:
         elif not line:
             data = bytes(self._data)
             self._data.clear()
-            self._take(completion.read(data), out)
+            if data.startswith((b"{", b"[")):
+                self._take(completion.read(data), out)
+            elif self._event == b"error":
+                self._fail(data.decode("utf-8", "replace"), out)
+            # Other words, or a null, only keep the connection alive.
 
     def _take(self, read: Completion, out: list[bytes]) -> None:
         if (error := completion.error(read)) is not None:
@@ -209,7 +207,8 @@ class EventTranslation:
                 self._answer(choice, out)
 
     def _answer(self, choice: Choice, out: list[bytes]) -> None:
-        if (delta := choice.delta or choice.message) is not None:
+        self._deltas = self._deltas or choice.delta is not None
+        if (delta := choice.delta if self._deltas else choice.message) is not None:
             if delta.refusal:
                 self._refused = True
             for kind, text in completion.said(delta):
@@ -425,20 +424,6 @@ class EventTranslation:
         out.append(faults.of_stream(error, self.expected.model))
         self.error = error
         self.done = self.failed = True
-
-
-def is_another(call: StreamedToolCall, part: ToolCall, given: str) -> bool:
-    """Whether a fragment that names a tool begins another call than the one with its index."""
-    written = completion.arguments(part.function)
-    if given and call.id and given != call.id:
-        # Some providers make up a new id for each chunk, and repeat the whole call in it.
-        return not call.arguments.is_repeated_in(written)
-    if not call.arguments.whole:
-        return False
-    if given:
-        return bool(written.strip()) and not call.arguments.may_be(written)
-    same_tool = part.function is not None and part.function.name == call.name
-    return not (same_tool and call.arguments.empty and written.strip(" {}\t\r\n"))
 
 
 def event(kind: str, **members: Any) -> bytes:

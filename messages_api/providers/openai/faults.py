@@ -24,7 +24,8 @@ from messages_api.server.errors import ACCOUNT_REFUSED, STREAM_ENDED_EARLY, kind
 # Codes, types and reasons that say more than the status, or replace it: in small letters and digits only.
 WORDS = {
     400: "failedprecondition outofrange contextlengthexceeded contentfilter contentpolicyviolation toolusefailed "
-    "stringabovemaxlength arrayabovemaxlength validationerror contextwindowexceedederror datainspectionfailed",
+    "stringabovemaxlength arrayabovemaxlength validationerror contextwindowexceedederror datainspectionfailed "
+    "responsibleaipolicyviolation",
     401: "invalidapikey apikeyinvalid missingapikey invalidauthentication invalidauthenticationerror invalidtoken "
     "authenticationerror authenticationfailed unauthorized unauthenticated unauthorizederror invalidorganization "
     "mismatchedorganization invalidproject accountdeactivated",
@@ -70,6 +71,9 @@ MISTAKEN = (
 NOT_PLAIN = re.compile(r"[^a-z0-9]+")
 # The name of an exception at the beginning of a message, with or without its module.
 EXCEPTION = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception))\b")
+# A status at the beginning of a message: OpenAI's SDK makes it of an error, and proxies that call a provider by it pass
+# nothing else on (https://github.com/Oaklight/argo-proxy/issues/91, March 2026).
+NUMBERED = re.compile(r"(?:Error code|HTTP|Status code):? ?([45]\d\d)\b", re.IGNORECASE)
 # The messages of providers that refuse the gateway's key by HTTP 400 (Gemini, xAI). Only the beginning counts, because
 # a client's own words may follow in other messages; and words about a member of the request are excluded.
 OUR_KEY = re.compile(
@@ -78,7 +82,7 @@ OUR_KEY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 SAYING = ("code", "status", "status_code", "statusCode", "error_code", "reason", "type", "error_type")
-WITHIN = ("error", "errors", "detail", "details", "message", BASE)
+WITHIN = ("error", "errors", "innererror", "detail", "details", "message", BASE)
 # The greatest depth and number of envelopes that are read.
 DEPTH, MOST = 8, 32
 UNKNOWN_MODEL = frozenset(("modelnotfound", "deploymentnotfound", "modelnotexist"))
@@ -152,7 +156,8 @@ def understood(error: object, model: str) -> Fault:
     if status in (0, 400) and OUR_KEY.match(message):
         status = 401
     named = EXCEPTION.match(message)
-    status = status or (status_of({"code": named[1]}) if named else 0)
+    numbered = NUMBERED.match(message)
+    status = status or (status_of({"code": named[1]}) if named else int(numbered[1]) if numbered else 0)
     codes = {plain(one.get("code")) for one in found}
     return Fault(status, reworded(codes, message, model))
 

@@ -32,7 +32,7 @@ def tools(request: dict[str, Any], spoken: Dialect) -> dict[str, Any]:
             asked["tool_choice"] = spoken.required
         case "tool":
             asked["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
-    if choice.get("disable_parallel_tool_use"):
+    if choice.get("disable_parallel_tool_use") and not spoken.serial:
         if not spoken.parallel:
             refuse(
                 "tool_choice.disable_parallel_tool_use", "this model's provider may always use several tools at once"

@@ -84,7 +84,10 @@ TRAITS = (
     trait(r"o\d|codex-mini|gpt-5(?![.\d])|gpt-\d[\d.]*-(?:pro|codex)", PLAIN, samples=()),
     trait(r"gpt-5\.[1-4](?!\d)", PLAIN, samples=("", "none")),
     trait(r"gpt-(?:5\.\d|[6-9]|\d\d)", PLAIN, samples=("none",)),
-    # They refuse `max_tokens`, also behind other hosts: https://github.com/musistudio/claude-code-router/issues/644
+    # OpenAI's models that think, before GPT-5, use one tool at a time, and refuse the member that asks for it:
+    # https://github.com/run-llama/llama_index/issues/20865 (March 2026).
+    trait(r"o\d|codex-mini", f"{PLAIN} openrouter", serial=True),
+    # OpenAI's models that think refuse `max_tokens`, also behind other hosts: https://github.com/musistudio/claude-code-router/issues/644
     # (August 2025), https://github.com/ericc-ch/copilot-api/issues/222 (April 2026).
     trait(r"o\d|codex-mini|gpt-(?:[5-9]|\d\d)", "other", limit="max_completion_tokens"),
     # They refuse stop sequences, too (stops.py).
