@@ -108,13 +108,20 @@ def dump(folder: Path, parameters: Mapping[str, Any], snapshot: str, sink: Sink)
             raise Failed(f"pg_dump failed: {_reason(errors)}")
 
 
-def load(folder: Path, parameters: Mapping[str, Any], source: IO[bytes], noted: Sink = lambda piece: None) -> None:
+def load(
+    folder: Path,
+    parameters: Mapping[str, Any],
+    source: IO[bytes],
+    noted: Sink = lambda piece: None,
+    at_last: str = "",
+) -> None:
     """Load a dump into an empty database, in one transaction.
 
     Args:
         folder: of programs that are at least as new as those that made the dump.
         source: the dump.
         noted: gets each piece that was read.
+        at_last: SQL that is a part of the same transaction.
 
     Raises:
         Failed: a program has failed; the database is as it was.
@@ -143,6 +150,7 @@ def load(folder: Path, parameters: Mapping[str, Any], source: IO[bytes], noted: 
             if code or feed.failure:
                 raise Failed(f"pg_restore failed: {feed.failure or _reason(read_errors)}")
         with contextlib.suppress(BrokenPipeError):
+            writer.stdin.write(at_last.encode())
             writer.stdin.close()
         if writer.wait():
             raise Failed(f"the database refused the dump: {_reason(write_errors)}")

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from gateway_project.first_run import OLDEST_POSTGRES, SET_UP_LOCK
 from gateway_project.operations import archive, programs, secrets_file
@@ -30,6 +30,17 @@ SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname !~ '^pg_|^information_schema$' AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
 """
 SERVER = "SELECT current_setting('server_version_num')::int / 10000"
+# The last statements of the transaction that loads a dump: at no moment is there a copy that takes calls.
+WAITS = """
+SELECT set_config('search_path', relnamespace::regnamespace::text, true),
+    set_config('bursar.actor', '{{"kind": "command", "name": "restore"}}', true)
+FROM pg_class WHERE relname = 'usage_restoredcopy';
+INSERT INTO usage_restoredcopy (id, restored_at, taken_at, was_paused)
+SELECT 1, clock_timestamp(), '{taken_at}', coalesce((SELECT paused FROM keys_gateway LIMIT 1), false)
+ON CONFLICT DO NOTHING;
+INSERT INTO keys_gateway (id, paused, catalogue_revision) VALUES (1, true, 1)
+ON CONFLICT (id) DO UPDATE SET paused = true;
+"""
 # Folders of an archive, and where they belong.
 FOLDERS = {"spool": "SPOOL_DIR", "archive": "ARCHIVE_DIR"}
 
@@ -56,6 +67,7 @@ def restore(source: Path, secrets: Path | None, folder: Path | None, say: Say) -
     opened.check(Progress(say, "Checked"))
     places = _empty_places(opened)
     _refuse_newer(opened)
+    taken_at = datetime.fromisoformat(opened.manifest["made_at"])
     with _alone() as link:
         server = _empty_server(link)
         if server < OLDEST_POSTGRES:
@@ -66,8 +78,11 @@ def restore(source: Path, secrets: Path | None, folder: Path | None, say: Say) -
         say("Loading the database.")
         with opened.open(archive.DATABASE) as dump:
             size = opened.parts[archive.DATABASE]["bytes"] / MILLION
-            programs.load(programs.newest(folder), parameters(), dump, Progress(say, f"Loaded, of {size:,.0f} MB"))
-        mend(datetime.fromisoformat(opened.manifest["made_at"]), say)
+            progress = Progress(say, f"Loaded, of {size:,.0f} MB")
+            waits = WAITS.format(taken_at=taken_at.isoformat())
+            programs.load(programs.newest(folder), parameters(), dump, progress, waits)
+        connection.close()
+        _go_on(say)
         for name, target in places.items():
             _put(opened, name, target)
         say("Applying migrations.")
@@ -78,19 +93,35 @@ def restore(source: Path, secrets: Path | None, folder: Path | None, say: Say) -
         return check(say)
 
 
-def mend(taken_at: datetime | None, say: Say) -> None:
-    """Make a database that was just loaded a waiting copy, and its numbers of transactions go on."""
-    connection.close()
-    with psycopg.connect(**parameters(), autocommit=True) as link, link.transaction():
-        added = transaction_numbers.mend(link)
+def mend(say: Say) -> None:
+    """Make a database that other means have loaded a waiting copy, and its numbers of transactions go on."""
+    connection.ensure_connection()
+    _go_on(say)
     try:
-        restored_copies.mark(taken_at)
-    except Exception:
+        restored_copies.mark(None)
+    except DatabaseError:
         # A dump of an earlier version lacks the table.
         call_command("migrate", verbosity=0, interactive=False)
-        restored_copies.mark(taken_at)
+        restored_copies.mark(None)
+
+
+def _go_on(say: Say) -> None:
+    with psycopg.connect(**parameters(), autocommit=True) as link:
+        added = transaction_numbers.mend(link)
     if added:
         say(f"This server counts transactions from a lower number: {added:,} is added from now on.")
+
+
+def activate(say: Say) -> None:
+    """Take calls from now on.
+
+    Raises:
+        Unusable: this database isn't a waiting copy.
+    """
+    if restored_copies.is_waiting():
+        # A restoration that was killed may have left this undone.
+        _go_on(say)
+    restored_copies.activate()
 
 
 def check(say: Say) -> list[str]:

@@ -150,6 +150,13 @@ def test_an_archive_is_restored_into_the_kind_of_server_that_it_comes_from(alice
         done = manage("restore", to, "--secrets", secrets, url=url, var_dir=tmp_path / "copy")
         assert done.returncode == 0, done.stdout + done.stderr
         assert asked(url, "SELECT count(*) FROM keys_virtualkey") == 1
+        # As after loading a dump by hand.
+        with psycopg.connect(url) as link:
+            link.execute("DELETE FROM usage_restoredcopy")
+            link.execute("UPDATE keys_gateway SET paused = false")
+        done = manage("restore", "--mend", url=url, var_dir=tmp_path / "copy")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert asked(url, "SELECT count(*) FROM usage_restoredcopy, keys_gateway WHERE paused") == 1
 
 
 @pytest.mark.long

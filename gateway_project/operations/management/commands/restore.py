@@ -11,7 +11,6 @@ from gateway_project.operations import restoring, running, secrets_file
 from gateway_project.operations.backing_up import Progress
 from gateway_project.operations.commands import OperatorsCommand
 from keys.errors import Unusable
-from usage import restored_copies
 
 RESTORED = (
     "Restored. This copy takes no calls and does no periodic work. Once the old gateway is gone for good, run "
@@ -51,11 +50,11 @@ class Command(OperatorsCommand):
             return
         with running.the_database(self.say, made=not alone):
             if options["activate"]:
-                restored_copies.activate()
+                restoring.activate(self.say)
                 self.say("This gateway takes calls from now on.")
                 return
             if options["mend"]:
-                restoring.mend(None, self.say)
+                restoring.mend(self.say)
                 wrong = restoring.check(self.say)
             else:
                 wrong = restoring.restore(source, options["secrets"], options["programs"], self.say)
