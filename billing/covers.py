@@ -19,9 +19,11 @@ from typing import Any
 from django.db import connection
 
 from billing.models import Closing, Cover
-from usage import export
+from usage import export, transaction_numbers
 
-HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text, pg_snapshot_xmax(pg_current_snapshot())::text"
+HORIZON = f"""
+SELECT {transaction_numbers.HORIZON}::text, usage_numbered(pg_snapshot_xmax(pg_current_snapshot()))::text
+"""
 LEDGER = "usage_ledgerentry"
 OF_TEAM = " AND e.team_id IS NOT DISTINCT FROM %(team)s"
 ENTRIES = """
@@ -114,7 +116,7 @@ def horizon() -> tuple[str, str]:
 def reachable() -> int:
     """What the horizon can reach once the present transactions have ended: the caller's own one may be among them."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id_if_assigned()::text")
+        cursor.execute("SELECT usage_numbered(pg_current_xact_id_if_assigned())::text")
         (own,) = cursor.fetchone()
     return int(own or horizon()[1])
 

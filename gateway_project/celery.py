@@ -28,9 +28,14 @@ TRANSPORT_ALIASES["filesystem"] = "gateway_project.broker:Transport"
 
 
 class NamedTask(Task):  # type: ignore[type-arg]
-    """A task whose changes have its name in the audit log."""
+    """A task whose changes have its name in the audit log. A restored copy that isn't activated runs none: the old
+    gateway may still send the same alerts and tend the same batches."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from usage import restored_copies  # it needs Django's apps
+
+        if restored_copies.is_waiting():
+            return None
         with actor.acting(lambda: actor.Actor("task", self.name)):
             return super().__call__(*args, **kwargs)
 

@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "reconciliation",
     "messages_api",
     "billing",
+    "gateway_project.operations",
     "administration",
 ]
 # The packages of sign-in, before the administration, which removes their pages of tables. A web process that serves no

@@ -25,6 +25,7 @@ from typing import TextIO
 from gateway_project import database, embedded_postgres, env_file, page_socket, processes, roles, unprivileged
 from gateway_project.configuration import Configuration, WrongConfiguration, configuration
 from gateway_project.embedded_postgres import CannotStart
+from gateway_project.postgres_upgrade import prepared
 from gateway_project.roles import Child, Role
 from gateway_project.unprivileged import Place
 from gateway_project.web import BACKLOG
@@ -321,7 +322,7 @@ def raise_file_limit() -> None:
 
 def start_postgres(supervisor: Supervisor, var_dir: Path) -> str:
     """Start the embedded server, and write its URL to the file that every command reads. Returns the URL."""
-    server = embedded_postgres.prepare(var_dir, say)
+    server = prepared(var_dir, say)
     child = supervisor.add(roles.postgres_role(server, var_dir))
     embedded_postgres.wait_until_ready(server, child.process, var_dir / "log" / "postgres.log")
     file = var_dir / database.URL_FILE

@@ -7,7 +7,8 @@ running process follows a rotation.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,8 @@ REENCRYPTED_TOO: list[Callable[[], int]] = []
 
 _Mark = tuple[int, int, int]
 _read: dict[Path, tuple[_Mark, list[str]]] = {}
+# Whether older master keys are left aside (`newest_alone`).
+_alone = False
 
 
 def _mark(path: Path) -> _Mark | None:
@@ -82,6 +85,44 @@ def in_environment(name: str) -> bool:
     return bool(getattr(settings.CONFIGURATION, name))
 
 
+def prepare_master_key() -> Path:
+    """Add a new master key at the end of the file, and return the file: it decrypts, and doesn't encrypt yet."""
+    path = _file("master_keys")
+    secret_files.write(path, [*_lines("master_keys"), secret_files.new_master_key()])
+    return path
+
+
+def use_last_master_key() -> Path:
+    """Encrypt under the last master key of the file from now on, and return the file. The others still decrypt."""
+    path = _file("master_keys")
+    *before, last = _lines("master_keys")
+    secret_files.write(path, [last, *before])
+    return path
+
+
+def forget_older_master_keys() -> Path:
+    """Keep only the newest master key of the file, and return the file."""
+    path = _file("master_keys")
+    secret_files.write(path, _lines("master_keys")[:1])
+    return path
+
+
+@contextmanager
+def newest_alone() -> Iterator[None]:
+    """Within this block, only the newest master key decrypts in this process: whether it is enough."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
+def lines(name: str) -> list[str]:
+    """The secrets of a list (`peppers` or `master_keys`), newest first: for a file that is kept apart."""
+    return list(_lines(name))
+
+
 def add_pepper() -> Path:
     """Add a new pepper at the head of the file, and return the file. Older peppers still find credentials."""
     return _add("peppers", secret_files.new_pepper())
@@ -94,11 +135,17 @@ def add_master_key() -> Path:
 
 def peppers() -> list[Pepper]:
     """The peppers, newest first. The first one makes new digests; all of them find credentials."""
-    return [Pepper(hashlib.sha256(line.encode()).hexdigest()[:8], line.encode()) for line in _lines("peppers")]
+    return [pepper_of(line) for line in _lines("peppers")]
+
+
+def pepper_of(line: str) -> Pepper:
+    """The pepper of a line of the list."""
+    return Pepper(hashlib.sha256(line.encode()).hexdigest()[:8], line.encode())
 
 
 def _fernet() -> MultiFernet:
-    return MultiFernet([Fernet(line) for line in _lines("master_keys")])
+    found = _lines("master_keys")
+    return MultiFernet([Fernet(line) for line in (found[:1] if _alone else found)])
 
 
 def encrypt(secret: str) -> bytes:

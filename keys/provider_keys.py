@@ -256,3 +256,40 @@ def rotate_master_key() -> tuple[Path, int]:
     Gateway.objects.select_for_update().first()
     reencrypt_all()
     return keyring.add_master_key(), reencrypt_all()
+
+
+@transaction.atomic
+def prepare_master_key() -> Path:
+    """Add a master key that decrypts and doesn't encrypt yet, for machines that don't share the file; the file."""
+    Gateway.objects.select_for_update().first()
+    return keyring.prepare_master_key()
+
+
+@transaction.atomic
+def use_prepared_master_key() -> tuple[Path, int]:
+    """Encrypt every secret under the master key that was prepared. Returns the file and the number of secrets.
+
+    Raises:
+        Unusable: none was prepared, or no master key decrypts one of the secrets; nothing was changed.
+    """
+    Gateway.objects.select_for_update().first()
+    if len(keyring.lines("master_keys")) < 2:
+        raise Unusable("no master key was prepared: run rotate_master_key --prepare first")
+    reencrypt_all()
+    return keyring.use_last_master_key(), reencrypt_all()
+
+
+@transaction.atomic
+def forget_older_master_keys() -> int:
+    """Keep only the newest master key, which decrypts every secret. Returns the number of secrets. Where the
+    environment has the list, nothing is changed: people can shorten it then.
+
+    Raises:
+        Unusable: an older master key is still needed; nothing was changed.
+    """
+    Gateway.objects.select_for_update().first()
+    with keyring.newest_alone():
+        count = reencrypt_all()
+    if not keyring.in_environment("master_keys"):
+        keyring.forget_older_master_keys()
+    return count

@@ -21,7 +21,16 @@ from django.db import OperationalError, connection, transaction
 
 from keys.audit.notes import note
 from keys.errors import Unusable
-from usage import archive_files, archive_rules, archived, checkpoints, moments, request_ids, rollups
+from usage import (
+    archive_files,
+    archive_rules,
+    archived,
+    checkpoints,
+    moments,
+    request_ids,
+    rollups,
+    transaction_numbers,
+)
 from usage.archive_files import Exported, Place, fetch
 from usage.archive_rules import LedgerMonth
 from usage.archived import ArchivedCharge, ArchivedMonth, State
@@ -147,7 +156,7 @@ def ledger_month(month: date) -> LedgerMonth:
 
 def checkpoint() -> str | None:
     """Below which transaction the ledger is verified; None: it never was, or the checkpoints are damaged."""
-    horizon = str(fetch("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")[0][0])
+    horizon = str(fetch(f"SELECT {transaction_numbers.HORIZON}::text")[0][0])
     base = checkpoints.base(horizon)
     return None if base.faults or not base.last else base.below_xid
 

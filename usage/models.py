@@ -29,6 +29,7 @@ from usage.overruns import Overrun
 from usage.owner_days import OwnerDay
 from usage.price_tables import ExchangeRate, Price
 from usage.refusal_rows import Refusal
+from usage.restored_copies import RestoredCopy
 from usage.retained import Retained
 from usage.saved_reports import ReportDelivery, ReportRecipient, ReportSchedule, SavedReport
 from usage.workers import Worker
@@ -56,6 +57,7 @@ __all__ = [
     "ReportDelivery",
     "ReportRecipient",
     "ReportSchedule",
+    "RestoredCopy",
     "Retained",
     "SavedReport",
     "SummedPeriod",

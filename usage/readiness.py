@@ -24,7 +24,7 @@ from django.apps import apps
 from django.conf import settings
 
 from keys.connection import connect, patience
-from usage import functions
+from usage import functions, restored_copies
 from usage.workers import ALIVE
 
 ROLES = ("api", "admin", "worker", "beat")
@@ -32,6 +32,7 @@ SECONDS = 2.0
 KEPT_SECONDS = 1.0
 
 APPLIED = "SELECT app, name FROM django_migrations"
+WAITS = "SELECT FROM usage_restoredcopy"
 SIGN_OF_LIFE = """
 SELECT EXISTS (SELECT FROM usage_worker WHERE kind = %s AND host = %s AND beat_at > clock_timestamp() - %s::interval)
 """
@@ -122,6 +123,11 @@ async def _of_database(worker: str | None, counts: bool) -> list[Check]:
         assert connection is not None
         await functions.check(connection)
 
+    async def activated() -> None:
+        assert connection is not None
+        if (await (await connection.execute(WAITS)).fetchone()) is not None:
+            raise Unready(restored_copies.SAYS)
+
     async def sign_of_life() -> None:
         assert connection is not None
         row = await (await connection.execute(SIGN_OF_LIFE, [worker, socket.gethostname()[:200], ALIVE])).fetchone()
@@ -132,6 +138,7 @@ async def _of_database(worker: str | None, counts: bool) -> list[Check]:
         ("database", answers),
         ("migrations", migrations),
         ("arbiter", arbiter),
+        ("activated", activated),
     ]
     if worker:
         steps.append((worker, sign_of_life))

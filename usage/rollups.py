@@ -46,7 +46,7 @@ TABLES = (ROLLUPS, *FURTHER)
 
 # The end (exclusive) of the next part, which starts at the first transaction that isn't rolled up yet.
 NEXT_PART = """
-WITH horizon AS (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xid),
+WITH horizon AS (SELECT usage_numbered(pg_snapshot_xmin(pg_current_snapshot())) AS xid),
 part AS (
     SELECT xid FROM (
         (SELECT l.xid FROM usage_ledgerentry l, horizon

@@ -22,7 +22,7 @@ from typing import Any
 
 from django.db import connection
 
-from usage import archived, checkpoints
+from usage import archived, checkpoints, transaction_numbers
 from usage.budgets import Budget
 from usage.checkpoint_tables import Checkpoint
 from usage.checkpoints import BEGINNING, Amount, Base
@@ -47,7 +47,7 @@ FROM usage_adjustment a JOIN usage_ledgerentry e ON e.id = a.entry_id,
 unnest(usage_spent(e.charges, usage_owed(a.charge, a.cost), {TOKENS})) AS c
 WHERE a.xid >= %(low)s::xid8 AND a.xid < %(high)s::xid8
 """  # noqa: S608 - constants
-HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+HORIZON = f"SELECT {transaction_numbers.HORIZON}::text"
 NEXT_PART = """
 SELECT coalesce((
     SELECT (e.xid::text::numeric + 1)::text FROM usage_ledgerentry e

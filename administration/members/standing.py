@@ -29,6 +29,7 @@ PAUSES = {
     "team paused": "The team is paused: its calls are refused until an administrator resumes it.",
     "customer paused": "The customer is paused: its calls are refused until an administrator resumes it.",
     "gateway paused": "The whole gateway is paused: calls are refused until an administrator resumes it.",
+    "restored copy": "This gateway is a restored copy: calls are refused until its operators activate it.",
 }
 OWNERS = {"virtual_key": "this key", "team": "its team", "customer": "its customer"}
 

@@ -34,6 +34,14 @@ def read() -> dict[int, dict[str, Any]]:
     return found
 
 
+def number(line: bytes) -> int:
+    """The number of the seal in a line; 0 if the line can't be read."""
+    try:
+        return int(json.loads(line)["number"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
 def last() -> int:
     """The highest number in the file; 0 if the file has no line."""
     return max(read(), default=0)

@@ -29,6 +29,11 @@ REFUSALS = {
     "team paused": (errors.forbidden, "The team of this virtual key is paused.", "paused"),
     "customer paused": (errors.forbidden, "The customer of this virtual key is paused.", "paused"),
     "gateway paused": (errors.unavailable, "The gateway is paused by its administrators.", "paused"),
+    "restored copy": (
+        errors.unavailable,
+        "This gateway is a restored copy, which takes no calls until its operators activate it.",
+        "paused",
+    ),
 }
 
 GONE = frozenset(("unknown", "revoked", "expired"))

@@ -54,6 +54,10 @@ PAUSES = {
     "team paused": ("Its team is paused.", "Resume the team."),
     "customer paused": ("Its customer is paused.", "Resume the customer."),
     "gateway paused": ("The whole gateway is paused.", "Resume the gateway, under Settings."),
+    "restored copy": (
+        "This is a restored copy, which takes no calls.",
+        "Once the old gateway is gone, run manage.py restore --activate.",
+    ),
 }
 
 

@@ -56,8 +56,9 @@ def test_a_process_says_that_it_lives_and_that_it_is_ready(web):
     assert answer.json()["status"] == "ready"
     assert answer.json()["role"] == "api"
     found = checks(answer)
-    assert {name for name, check in found.items() if check["counts"]} == {"database", "migrations", "arbiter"}
-    assert all(found[name]["ok"] and found[name]["milliseconds"] > 0 for name in ("database", "migrations", "arbiter"))
+    counting = {"database", "migrations", "arbiter", "activated"}
+    assert {name for name, check in found.items() if check["counts"]} == counting
+    assert all(found[name]["ok"] and found[name]["milliseconds"] > 0 for name in counting)
 
 
 def test_an_unknown_role_is_a_bad_request(web):

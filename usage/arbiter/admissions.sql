@@ -1,5 +1,11 @@
 -- Who is admitted: verdicts on callers, and on calls that budgets or limits apply to.
 
+-- Why the whole gateway is paused. It is a function of its own, because a query inside of `usage_bars` would keep a
+-- statement from inlining that.
+CREATE FUNCTION usage_gateway_pause() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN EXISTS (SELECT FROM usage_restoredcopy) THEN 'restored copy' ELSE 'gateway paused' END
+$$;
+
 -- What keeps a credential from calling, in the order in which a caller gets to know it. Volatile, because it reads the
 -- clock; a statement inlines it.
 CREATE FUNCTION usage_bars(
@@ -11,7 +17,7 @@ RETURNS text[] LANGUAGE sql AS $$
         CASE WHEN NOT v.active THEN 'key paused' END,
         CASE WHEN t.paused THEN 'team paused' END,
         CASE WHEN u.paused THEN 'customer paused' END,
-        CASE WHEN g.paused THEN 'gateway paused' END], NULL)
+        CASE WHEN g.paused THEN usage_gateway_pause() END], NULL)
 $$;
 
 -- Who calls with a credential, and the verdict on the key alone: `admitted`, the reason why not, or `stale` if the
