@@ -2,12 +2,14 @@
 # `make run PORT=9000`.
 
 PYTHON ?= python3
+# The validator of FOCUS needs a Python 3.12.
+FOCUS_PYTHON ?= python3.12
 VENV_PYTHON := .venv/bin/python
 PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-browser pictures test-run race attack bench bench-arbiter bench-pages bench-relay lint translations requirements check-python installed \
+.PHONY: help run test test-long test-browser pictures focus test-run race attack bench bench-arbiter bench-pages bench-relay lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -27,8 +29,14 @@ test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get inst
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
 	@exec $(VENV_PYTHON) -m pytest -n 2 --dist worksteal -m browser $(ARGS)
 
-pictures: installed-dev  ## make the pictures of docs/tour.md again, from a walk through the pages in Chromium
-	@PICTURES_DIR=docs/pictures $(VENV_PYTHON) -m pytest -q -p no:randomly -m browser tests/admin/test_walks.py
+pictures: installed-dev  ## make the pictures of docs/tour.md and docs/finance-month.md again, from walks in Chromium
+	@PICTURES_DIR=docs/pictures $(VENV_PYTHON) -m pytest -q -p no:randomly -m browser tests/admin/test_walks.py \
+		tests/admin/test_finance_month.py
+
+focus: installed-dev  ## check exports with the FinOps Foundation's validator and LibreOffice (FOCUS_PYTHON=python3.12)
+	@test -x var/focus/bin/focus-validator || { $(FOCUS_PYTHON) -m venv var/focus && \
+		var/focus/bin/python -m pip install --quiet focus-validator==2.2.1 'pyarrow<20'; }
+	@FOCUS_VALIDATOR=$(CURDIR)/var/focus/bin/focus-validator $(VENV_PYTHON) -m pytest -q -m long tests/billing/test_other_programs.py $(ARGS)
 
 test-run: installed-dev  ## test `make run` itself, from a copy of the checkout (minutes)
 	@exec $(VENV_PYTHON) -m pytest -m slow --ignore tests/faults $(ARGS)

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 # Units of the drawing: it is stretched to the width of its card.
 HEIGHT, STEP, GAP = 48, 10, 2
+# Bars that have a label each; of more, the first and the last one have.
+SHORT = 6
 Number = int | Decimal
 
 
@@ -52,6 +54,11 @@ class Chart:
     labels: Sequence[str]
     series: Sequence[Series]
     money: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is room for the label of each bar."""
+        return len(self.labels) <= SHORT
 
     @property
     def width(self) -> int:

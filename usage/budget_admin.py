@@ -256,9 +256,9 @@ class LimitAdmin(LimitStanding, OwnedAdmin):
     @admin.display(description="terms")
     def terms(self, row: Any) -> SafeString:
         if row.kind == LimitKind.PARALLEL:
-            return two_lines(f"{row.rate:,} {row.get_kind_display()}", "")
+            return two_lines(row.terms(), "")
         cached = ", cached input counts" if row.count_cached else ""
-        return two_lines(f"{row.rate:,} {row.get_kind_display()}", f"{row.bucket:,} at once{cached}")
+        return two_lines(row.terms(), f"{row.bucket:,} at once{cached}")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [*LimitForm.Meta.fields, *(self.readonly_fields if obj else ())]

@@ -244,7 +244,7 @@ def _limit_fault(rules: KeyRules, virtual_key: VirtualKey, kind: LimitKind) -> s
     within = models.Q(burst=None) | models.Q(burst__lte=most)
     if _whole(Limit.objects, virtual_key).filter(within, kind=kind, rate__lte=most).exists():
         return ""
-    return f"a key of this team needs a limit of at most {_number(most)} {kind.label}"
+    return f"a key of this team needs a limit of at most {kind.said(most)}"
 
 
 def _expiry_fault(rules: KeyRules, virtual_key: VirtualKey) -> str:
@@ -254,7 +254,8 @@ def _expiry_fault(rules: KeyRules, virtual_key: VirtualKey) -> str:
     latest = timezone.now() + timedelta(days=rules.most_days + 1)
     if virtual_key.expires_at is not None and virtual_key.expires_at <= latest:
         return ""
-    return f"a key of this team has to expire within {_number(rules.most_days)} days"
+    days = "day" if rules.most_days == 1 else "days"
+    return f"a key of this team has to expire within {_number(rules.most_days)} {days}"
 
 
 def _models_fault(rules: KeyRules, virtual_key: VirtualKey) -> str:

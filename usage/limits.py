@@ -23,6 +23,14 @@ class LimitKind(models.TextChoices):
     OUTPUT_TOKENS = "output_tpm", "output tokens a minute"
     PARALLEL = "parallel", "calls at once"
 
+    def said(self, rate: int) -> str:
+        """A rate in words: `60 requests a minute`, `1 call at once`."""
+        return f"{rate:,} {self.unit(rate)}"
+
+    def unit(self, rate: int) -> str:
+        """What a rate counts, after its number: `requests a minute`, and `request a minute` after 1."""
+        return self.label if rate != 1 else self.label.replace("s ", " ", 1)
+
 
 class Limit(Owned):
     """A limit per minute (GCRA), or of parallel calls.
@@ -57,7 +65,11 @@ class Limit(Owned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.rate:,} {self.get_kind_display()} for {self.owned_by()}"
+        return f"{self.terms()} for {self.owned_by()}"
+
+    def terms(self) -> str:
+        """The rate in words: `60 requests a minute`."""
+        return LimitKind(self.kind).said(self.rate)
 
     def clean(self) -> None:
         """Refuse settings that would have no effect on this kind of limit.

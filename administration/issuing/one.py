@@ -125,13 +125,9 @@ def shown(request: HttpRequest, issued: Issued) -> HttpResponse:
 
 def _terms(issued: Issued) -> Iterator[str]:
     for row in (*issued.budgets, *issued.limits):
-        yield str(row.terms()) if hasattr(row, "terms") else _limit(row)
+        yield str(row.terms())
     if issued.virtual_key.expires_at is not None:
         yield f"expires {viewer.moment(issued.virtual_key.expires_at)}"
-
-
-def _limit(row: Any) -> str:
-    return f"{row.rate:,} {row.get_kind_display()}"
 
 
 rooms.KEYS.add(

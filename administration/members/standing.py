@@ -139,10 +139,8 @@ def budget(said: dict[str, Any]) -> Budget:
 
 def limit(said: dict[str, Any]) -> Limit:
     """A limit, from its member of the quota."""
-    kind = LimitKind(said["kind"]).label
-    return Limit(
-        OWNERS[said["owner"]["type"]], str(kind), said["limit"], said["remaining"], appended(*particulars(said))
-    )
+    kind = LimitKind(said["kind"]).unit(said["limit"])
+    return Limit(OWNERS[said["owner"]["type"]], kind, said["limit"], said["remaining"], appended(*particulars(said)))
 
 
 def particulars(said: dict[str, Any]) -> tuple[str, str]:

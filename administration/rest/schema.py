@@ -149,4 +149,5 @@ def page_of(rows: type[Members]) -> type[Members]:
             allow_null=True, help_text="For the next page, as `cursor`; null: this is the last page."
         ),
     }
+    members |= {name: make() for name, make in getattr(rows, "of_page", {}).items()}
     return type(f"{rows.__name__}Page", (Members,), members)

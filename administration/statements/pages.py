@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
@@ -15,6 +17,7 @@ from django.db.models import QuerySet, Sum
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from administration import rooms
@@ -53,15 +56,18 @@ class MonthForm(forms.Form):
 def statements(request: HttpRequest) -> HttpResponse:
     """The months of the customers whose drafts a person may see, and all documents of the month that they may see."""
     rollups.freshen()
-    this = moments.now().date().replace(day=1)
+    # The reader's month: while it is the 30th in UTC, it may be the 1st in Berlin, whose month is over.
+    this = moments.now().astimezone(timezone.get_current_timezone()).date().replace(day=1)
     offered = [this]
     while len(offered) < MONTHS:
         offered.append(months.before(offered[-1]))
-    form = MonthForm(request.GET, offered)
+    data = request.GET.copy()
+    last = f"{months.before(this):%Y-%m}"
+    data["month"] = data.get("month") or last
+    form = MonthForm(data, offered)
     valid = form.is_valid()
     asked = form.cleaned_data if valid else {}
-    month = months.parse(asked.get("month") or f"{months.before(this):%Y-%m}")
-    form.initial["month"] = f"{month:%Y-%m}"
+    month = months.parse(asked.get("month") or last)
     own = visible(request.user, Statement.objects.all())
     customers = customers_of(request.user)
     if text := asked.get("q"):
@@ -150,8 +156,26 @@ def draft(request: HttpRequest, customer: int, month: str) -> HttpResponse:
         "may_add_particulars": request.user.has_perm("billing.add_particulars"),
         "refusal": refusal,
         "held": made.held,
+        "links": list(links_of(request.user, made)),
     }
     return framed(request, "admin/statements/draft.html", shown, status=409 if refusal else 200)
+
+
+def links_of(user: Any, month: drafts.Month) -> Iterator[tuple[str, str]]:
+    """What is looked at before a month is closed: titles and addresses of pages that a person may see."""
+    period = month.period
+    if user.has_perm("usage.view_rollup"):
+        asked = {
+            "since": period.month,
+            "until": months.following(period.month) - timedelta(days=1),
+            "zone": period.zone,
+            "by": "team",
+            "customer": period.customer.pk,
+            "compare": "yes",
+        }
+        yield "Its usage by team", f"{reverse('usage_report')}?{urlencode(asked)}"
+    if user.has_perm("reconciliation.view_comparison"):
+        yield "Providers’ reports of this month", f"{reverse('admin:reconciliation')}?month={period.month:%Y-%m}"
 
 
 def closed(request: HttpRequest, customer: Customer, month: date) -> HttpResponse:
@@ -177,12 +201,15 @@ def closed(request: HttpRequest, customer: Customer, month: date) -> HttpRespons
 
 
 def shown_draft(made: drafts.Draft) -> dict[str, Any]:
-    """A draft as the page shows it: its lines up to a page's number, and its sums by team."""
+    """A draft as the page shows it: its lines up to a page's number, and its sums by team, in USD where there is no
+    exchange rate."""
+    in_usd = made.rate is None
     return {
         "draft": made,
         "lines": made.lines[:LINES],
         "more": max(0, len(made.lines) - LINES),
-        "teams": teams_of((line.team, line.kind, line.net) for line in made.lines),
+        "teams": teams_of((line.team, line.kind, line.net if in_usd else line.amount) for line in made.lines),
+        "currency": "USD" if in_usd else made.currency,
     }
 
 

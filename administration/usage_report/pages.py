@@ -20,7 +20,7 @@ from keys.errors import Unusable
 from keys.visibility import visible
 from usage import rollups
 from usage.models import Rollup
-from usage.reporting import files, tables
+from usage.reporting import files, forecast_files, tables
 from usage.reporting.asked import SHOWN, Asked, AskedForm
 
 
@@ -43,8 +43,10 @@ def report(request: HttpRequest) -> HttpResponseBase:
             context |= section(asked, request.user, tables.shown_amount(asked, request.user))
         except Unusable as error:
             context["refused"] = str(error)
-        may_export = request.user.has_perm(names.EXPORT_REPORT) and asked.show in files.EXPORTED
+        may_export = request.user.has_perm(names.EXPORT_REPORT)
         context |= exports.links(asked.query_string() if may_export else None)
+        budgets = f"{asked.query_string()}&{forecast_files.PARAMETER}={forecast_files.BUDGETS}"
+        context["budgets_query"] = budgets if may_export else None
         context["save_query"] = asked.query_string()
         context["ever_used"] = bool(context.get("table")) or visible(request.user, Rollup.objects.all()).exists()
     return TemplateResponse(request, "admin/usage/report.html", admin.site.each_context(request) | context)

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
-
-from django.utils import timezone
 
 from administration.charts import Chart, Series
 from administration.usage_report import drawings, shown
 from administration.usage_report.links import Links
 from administration.usage_report.shown import Cell, Head, Table
 from keys.errors import Unusable
-from usage.questions import of_days
 from usage.reporting import budgets
 from usage.reporting.asked import Amount, Asked
 from usage.reporting.bounded import Bounded
 from usage.reporting.categories import added
 from usage.reporting.dimensions import ALL, all_names
-from usage.reporting.forecast import days, forecast, history_of, weekdays
 from usage.reporting.lines import Compared, Reading
 from usage.reporting.movers import Mover, total
-from usage.reporting.ranges import month_of
 from usage.reporting.tables import named
+from usage.reporting.to_come import ToCome, to_come
 from usage.reporting.unread_writes import unread_writes
 
 MOVERS = 20
@@ -40,7 +35,7 @@ def section(asked: Asked, user: Any, amount: Amount) -> dict[str, Any]:
     if asked.show == "movers":
         return movers(Reading(asked, ask, amount), links)
     if asked.show == "forecast":
-        return to_come(asked, user, ask, amount)
+        return _to_come(asked, user, ask, amount)
     found = table(Reading(asked, ask, amount), user, links)
     if asked.show == "money":
         found["unread"] = _unread(asked, user, ask, amount)
@@ -118,41 +113,27 @@ def movers(reading: Reading, links: Links) -> dict[str, Any]:
 CAUSE_TITLES = ("by volume", "by mix", "by cache", "by price")
 
 
-def to_come(asked: Asked, user: Any, ask: Bounded, amount: Amount) -> dict[str, Any]:
+def _to_come(asked: Asked, user: Any, ask: Bounded, amount: Amount) -> dict[str, Any]:
     """The forecast of this month, and when budgets run out."""
-    today = timezone.now().astimezone(asked.zone).date()
-    first, end = month_of(today), month_of(today, 1)
-    since, until = of_days(min(first, history_of(today)), today, asked.zone)
-    question = asked.question(("cost", "charge"), since=since, until=until, every="day", by=())
-    spent = {
-        line.since.astimezone(asked.zone).date(): line.values[amount] or Decimal(0) for line in ask(question).lines
-    }
+    month = to_come(asked, ask, amount)
     found, more = budgets.run_out(asked, user, ask.left)
     return {
-        "forecast": forecast(spent, today, first, end),
-        "spent": sum((spent.get(day, Decimal(0)) for day in days(first, today + timedelta(days=1))), Decimal(0)),
-        "month": first,
-        "chart": _days_to_come(spent, today, first, end),
+        "forecast": month.forecast,
+        "spent": month.so_far,
+        "month": month.first,
+        "chart": _days_to_come(month),
         "budgets": found,
         "more_budgets": more,
     }
 
 
-def _days_to_come(spent: dict[date, Decimal], today: date, first: date, end: date) -> Chart | None:
+def _days_to_come(month: ToCome) -> Chart | None:
     """What each day of the month cost, and is expected to cost."""
-    known = weekdays(spent, today)
-    each = list(days(first, end))
-    if not any(spent.get(day) for day in each) and known is None:
+    each = month.by_day
+    known = any(expected is not None for _, _, expected in each)
+    if not known and not any(spent for _, spent, _ in each):
         return None
-    series = [Series("spent", "spent", [spent.get(day, Decimal(0)) for day in each])]
-    if known is not None:
-        expected = [
-            max(_mean(known, day) - spent.get(day, Decimal(0)), Decimal(0)) if day >= today else Decimal(0)
-            for day in each
-        ]
-        series.append(Series("expected", "expected", expected))
-    return Chart("Amount", [f"{day.day} {day:%b}" for day in each], series, money=True)
-
-
-def _mean(known: Any, day: date) -> Decimal:
-    return Decimal(str(round(known[day.weekday()].mean, 6)))
+    series = [Series("spent", "spent", [spent for _, spent, _ in each])]
+    if known:
+        series.append(Series("expected", "expected", [expected or Decimal(0) for _, _, expected in each]))
+    return Chart("Amount", [f"{day.day} {day:%b}" for day, _, _ in each], series, money=True)

@@ -44,9 +44,12 @@ def columns(version: str = VERSION) -> list[str]:
 
 
 def make(statement: Statement) -> bytes:
-    """The file."""
-    names = columns()
-    lines = (csv_line([row.get(name, "") for name in names]) for row in rows(statement))
+    """The file. Amounts are numbers to `csv_line`: as a text, it would mask a negative one, as it masks a formula."""
+    names, amounts = columns(), {each["name"] for each in rules()["columns"] if each["type"] == "decimal"}
+    lines = (
+        csv_line([Decimal(row[name]) if name in amounts and name in row else row.get(name, "") for name in names])
+        for row in rows(statement)
+    )
     return (csv_line(names) + "".join(lines)).encode()
 
 

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.urls import reverse
 
+from tests.support.rest import Program
 from usage import request_ids
 from usage.archived import State
 from usage.models import ArchivedMonth
@@ -55,3 +56,10 @@ def test_a_list_and_its_export_say_what_they_lack(boss: Any) -> None:
     named = boss.get(url, {"format": "csv"})["Content-Disposition"]
     assert named == 'attachment; filename="calls-without-2025-03.csv"'
     assert "calls.csv" in boss.get(url, {"format": "csv", "since": "2025-04-02T00:00"})["Content-Disposition"]
+
+
+def test_the_api_names_the_archived_months_of_a_range(boss: Any) -> None:
+    program = Program(User.objects.get(username="boss"))
+    assert program.get("calls")["archived"] == ["2025-03"]
+    assert program.get("calls?since=2025-04-02T00:00:00Z")["archived"] == []
+    assert program.get("calls?until=2025-03-01T00:00:00Z")["archived"] == []

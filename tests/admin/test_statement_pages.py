@@ -96,6 +96,31 @@ def test_the_list_shows_open_and_closed_months_with_their_amounts(boss: Client, 
     )
 
 
+@pytest.mark.parametrize(
+    ("now", "zone", "month"),
+    [
+        ("2026-11-30T22:30", "Europe/Berlin", "2026-10"),
+        ("2026-11-30T23:30", "Europe/Berlin", "2026-11"),
+        ("2026-11-30T23:30", "UTC", "2026-10"),
+        ("2026-12-01T00:30", "Europe/Berlin", "2026-11"),
+        ("2026-12-01T00:30", "America/New_York", "2026-10"),
+        ("2026-12-31T23:30", "Europe/Berlin", "2026-12"),
+        ("2027-03-01T00:10", "Europe/Berlin", "2027-02"),
+        ("2028-02-29T23:10", "Europe/Berlin", "2028-02"),
+        ("2027-10-31T00:30", "Europe/Berlin", "2027-09"),
+        ("2027-10-31T23:30", "Europe/Berlin", "2027-10"),
+    ],
+)
+def test_the_list_begins_with_the_last_month_by_the_readers_clock(
+    boss: Client, cast: Cast, monkeypatch: pytest.MonkeyPatch, now: str, zone: str, month: str
+) -> None:
+    monkeypatch.setattr("usage.moments.now", lambda: datetime.fromisoformat(now).replace(tzinfo=UTC))
+    boss.cookies["time_zone"] = zone
+    answer: Any = boss.get("/admin/billing/statements/")
+    assert (answer.context["form"]["month"].value(), f"{answer.context['month']:%Y-%m}") == (month, month)
+    assert f'<option value="{month}" selected>' in answer.content.decode()
+
+
 def test_amounts_of_open_months_are_exact_to_the_quarter_of_an_hour_in_each_zone(cast: Cast) -> None:
     since, until = datetime(2026, 9, 30, 18, 30, tzinfo=UTC), datetime(2026, 10, 31, 18, 30, tzinfo=UTC)
     for number, at in enumerate((since - timedelta(minutes=1), since, IN_OCTOBER, until - timedelta(minutes=1), until)):

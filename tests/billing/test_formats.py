@@ -116,7 +116,11 @@ def test_focus_keeps_its_rules_and_adds_up_to_the_statement(statement: Statement
         "Usage",
         "Adjustment",
     )
-    assert table(focus.make(statement))[0].keys() == set(focus.columns())
+    written = table(focus.make(statement))
+    assert written[0].keys() == set(focus.columns())
+    # A negative amount is a number in the file, too.
+    assert sum(Decimal(row["BilledCost"]) for row in written) == statement.total
+    assert min(Decimal(row["BilledCost"]) for row in written) < 0
 
 
 def test_the_rounding_line_is_a_row_of_focus(cast: Cast, issuer: Issuer) -> None:

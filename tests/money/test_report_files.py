@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from calendar import monthrange
+from datetime import timedelta
 from decimal import Decimal
 
 import openpyxl
@@ -12,19 +14,23 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
 from django.test import RequestFactory
+from django.utils import timezone
 
 from keys.audit.models import AuditEvent
-from keys.errors import Unusable
 from keys.table_files import FORMATS
+from tests.support.ledger_rows import make_entry
 from tests.support.report_cast import NOVEMBER, make_people
+from usage import rollups
+from usage.budgets import Budget, Period
 from usage.models import RollupState
 from usage.questions import NotWholeYet
-from usage.reporting import files, tables
+from usage.reporting import files, forecast_files, tables
 from usage.reporting.saved import asked_by
 
 pytestmark = pytest.mark.django_db(transaction=True)  # roll-ups have what is committed
 
 BERLIN = NOVEMBER.replace("UTC", "Europe/Berlin")
+TITLES = {"Forecast": forecast_files.DAYS, "Budgets": forecast_files.RUNS_OUT}
 
 
 @pytest.fixture
@@ -110,6 +116,39 @@ def test_the_first_bytes_come_before_the_second_thousand_rows_is_read(people, mo
     assert len(read) == 2500
 
 
-def test_a_forecast_has_no_table_to_export(people):
-    with pytest.raises(Unusable, match="forecast has no table to export"):
-        exported(people.alice, f"{NOVEMBER}&show=forecast", "csv")
+def table_of(people, kind, sheet, table=""):
+    """The rows of a forecast's file as texts."""
+    request = RequestFactory().get("/", {"table": table} if table else {})
+    request.user = people.alice
+    made = files.download(request, asked_by("zone=UTC&show=forecast", people.alice), kind).getvalue()
+    if kind == "csv":
+        return list(csv.DictReader(io.StringIO(made.decode("utf-8-sig"))))
+    if kind == "json":
+        found = json.loads(made)
+        return [dict(zip(TITLES[sheet].values(), row.values(), strict=True)) for row in found["rows"]]
+    titles, *rows = openpyxl.load_workbook(io.BytesIO(made))[sheet].iter_rows(values_only=True)
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_days_of_a_forecast_are_a_file(people, kind):
+    earliest = timezone.now()
+    make_entry(people.keys.alice, earliest - timedelta(days=40), cost=Decimal("56.5"))
+    rollups.roll_up()
+    found = table_of(people, kind, "Forecast")
+    months = {f"{moment:%Y-%m}" for moment in (earliest, timezone.now())}
+    [month] = {str(row["Day"])[:7] for row in found}
+    assert month in months
+    count = monthrange(*map(int, month.split("-")))[1]
+    assert [str(row["Day"])[:10] for row in found] == [f"{month}-{number:02}" for number in range(1, count + 1)]
+    assert all(Decimal(str(row["Expected, USD"])) >= 0 for row in found)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_when_budgets_run_out_is_a_file(people, kind):
+    budget = Budget.objects.create(customer=people.keys.alice.customer, amount=Decimal("12.25"), period=Period.MONTH)
+    [row] = table_of(people, kind, "Budgets", "budgets")
+    assert (str(row["Budget id"]), row["Owner"]) == (str(budget.pk), "customer Ours")
+    assert row["Terms"] == "$12.25 a month"
+    assert Decimal(str(row["Amount"])) == Decimal(str(row["Left"])) == Decimal("12.25")
+    assert row["Runs out on (UTC)"]

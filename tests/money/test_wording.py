@@ -192,3 +192,16 @@ def test_amounts_are_shown_to_the_cent_or_finer():
         assert wording.amount(Decimal("1234.567"), "usd", "ROUND_UP") == "$1,234.57"
         assert wording.amount(Decimal("0.00001"), "usd", "ROUND_UP") == "$0.0001"
         assert wording.amount(Decimal("12345.5"), "tokens", "ROUND_DOWN") == "12,345 tokens"
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "many"),
+    [
+        ("rpm", "1 request a minute", "60 requests a minute"),
+        ("input_tpm", "1 input token a minute", "60 input tokens a minute"),
+        ("output_tpm", "1 output token a minute", "60 output tokens a minute"),
+        ("parallel", "1 call at once", "60 calls at once"),
+    ],
+)
+def test_lists_of_limits_count_one_as_one(kind, one, many):
+    assert [Limit(kind=kind, rate=rate).terms() for rate in (1, 60)] == [one, many]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -126,10 +126,14 @@ class Organisation:
 
 
 @contextmanager
-def organisation(provider: str = "anthropic") -> Iterator[Organisation]:
-    """An organisation with a provider key of ours and an admin key that reads its reports."""
+def organisation(provider: str = "anthropic", make: Callable[[], Cast] = make_cast) -> Iterator[Organisation]:
+    """An organisation with a provider key of ours and an admin key that reads its reports.
+
+    Args:
+        make: makes who calls.
+    """
     empty_ledger()
-    cast = make_cast()
+    cast = make()
     reports = FakeReports()
     hints = {
         "anthropic": {"id": OURS, "name": "gateway", "partial_key_hint": HINT, "status": "active"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.support.signing_in import PASSWORD
 # A folder for pictures of each step.
 PICTURES = os.environ.get("PICTURES_DIR", "")
 LAPTOP, PHONE = (1280, 800), (390, 800)
+# A4 at 110 pixels an inch.
+PAPER = (909, 1286)
 # The most that a picture shows of a long page.
 MOST_PIXELS = {LAPTOP: 960, PHONE: 1040}
 # Pixels of a picture for each of the page's: all pictures together stay small.
@@ -128,23 +131,32 @@ class Walk:
 
     def download(self, name: str) -> str:
         """Press a link that leads to a file; the file's text."""
-        self.presses += 1
-        text = self.run(self._download(name))
-        # Chromium says that the navigation was aborted, since it became a download.
-        self.faults = [fault for fault in self.faults if not fault.endswith(f"format=csv failed: {ABORTED}")]
-        return text
+        return self.file(name).decode("utf-8-sig")
 
-    async def _download(self, name: str) -> str:
+    def file(self, name: str) -> bytes:
+        """Press a link that leads to a file; the file."""
+        self.presses += 1
+        url, found = self.run(self._download(name))
+        # Chromium says that the navigation was aborted, since it became a download.
+        self.faults = [fault for fault in self.faults if not fault.endswith(f"GET {url} failed: {ABORTED}")]
+        return found
+
+    async def _download(self, name: str) -> tuple[str, bytes]:
         async with self.page.expect_download() as coming:
             await self.page.get_by_role("link", name=name, exact=True).click()
         download: Download = await coming.value
-        return Path(await download.path()).read_text(encoding="utf-8-sig")
+        return download.url, Path(await download.path()).read_bytes()
 
     # What a person sees
 
     def text(self, selector: str = "#content") -> str:
         """The text of a part of the page."""
         found: str = self.run(self.page.locator(selector).inner_text())
+        return found
+
+    def count(self, selector: str) -> int:
+        """How many of these the page has."""
+        found: int = self.run(self.page.locator(selector).count())
         return found
 
     def see(self, text: str) -> None:
@@ -170,9 +182,26 @@ class Walk:
         assert self.faults == [], f"{self.name}, up to “{title}”"
         if not PICTURES:
             return
-        file = f"{self.name}-{next(self.steps)}-{title}"
+        file = self.picture_of(title)
         for ending, size, colours in SHOTS:
             self.window.size(*size)
             self.window.paint(colours)
             self.window.picture(Path(PICTURES) / f"{file}{ending}.webp", MOST_PIXELS[size], part, SCALES[size])
         self.window.size(*LAPTOP)
+
+    def picture_of(self, title: str) -> str:
+        """The name of the next step's picture, without its ending."""
+        return f"{self.name}-{next(self.steps)}-{title}"
+
+    def paper(self, title: str, png: bytes) -> None:
+        """The end of a step that gave a sheet of paper. With `PICTURES_DIR`, its picture is kept: paper is white, in
+        the dark and on a phone, too."""
+        assert png.startswith(b"\x89PNG")
+        if not PICTURES:
+            return
+        file = self.picture_of(title)
+        sheet = f"<body style='margin: 0'><img src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+        self.window.size(*PAPER)
+        self.run(self.page.goto("about:blank"))
+        self.run(self.page.set_content(sheet))
+        self.window.picture(Path(PICTURES) / f"{file}.webp", scale=SCALES[LAPTOP])

@@ -11,16 +11,15 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from keys import demo_data
-from keys.errors import Unusable
 from keys.exports import PAGE, Export
 from keys.table_files import TableFile
 from usage import moments, questions
-from usage.reporting import tables
+from usage.reporting import forecast_files, tables
 from usage.reporting.asked import SHOWN, Asked
 from usage.reporting.tables import Column
 
 EXPORT = "usage.export_rollup"
-# What has a table of calls. A forecast is of the whole, with its budgets.
+# What has a table of lines by period and group. A forecast has tables of its own (forecast_files.py).
 EXPORTED = tuple(name for name in SHOWN if name != "forecast")
 
 
@@ -38,7 +37,7 @@ def download(request: HttpRequest, asked: Asked, kind: str) -> Export:
     if not user.has_perm(EXPORT):
         raise PermissionDenied
     if asked.show not in EXPORTED:
-        raise Unusable(f"{SHOWN[asked.show].lower()} has no table to export: choose another tab")
+        return forecast_files.download(request, asked, kind, about(asked))
     # Before the first byte: an answer that has begun can only be cut.
     for each in (asked, asked.before) if asked.compare else (asked,):
         question = each.question()

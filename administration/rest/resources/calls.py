@@ -7,6 +7,8 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.http import Http404
+from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.serializers import CharField, ChoiceField, DictField, JSONField, ListField, SerializerMethodField
 
 from administration.rest import filters
@@ -64,6 +66,13 @@ class CallMembers(Members):
     client_labels = DictField()
     attempts = ListField(child=DictField())
 
+    # What a page of them has, beside its rows and cursor.
+    of_page: ClassVar = {
+        "archived": lambda: ListField(
+            child=CharField(), help_text="The archived months of the range, such as 2025-03, whose calls are not here."
+        )
+    }
+
     def get_tokens(self, row: LedgerEntry) -> dict[str, int]:
         """The counts by category."""
         return {name: getattr(row, name) for name in TOKEN_COLUMNS}
@@ -119,7 +128,17 @@ class Calls(OfCalls):
                 raise RestError(404, f"{archived.in_words([month])}.") from None
             raise
 
-    def represented(self, rows: list[LedgerEntry]) -> list[dict[str, Any]]:
+    def list(self, request: Request) -> Response:
+        """A page, and which months of the range are archived."""
+        answer = super().list(request)
+        since, until = (
+            filters.a_moment(request.query_params[name]) if name in request.query_params else None
+            for name in ("since", "until")
+        )
+        answer.data["archived"] = [str(month) for month in archived.overlapping(since, until)]
+        return answer
+
+    def represented(self, rows: Any) -> Any:
         """Rows as answers show them: who may not see prices sees what the owner pays, in both members."""
         return super().represented([paid.seen_by(self.request.user, row) for row in rows])
 
@@ -130,7 +149,7 @@ class Calls(OfCalls):
         "virtual_key_id": filters.by_id("virtual_key"),
         "provider_key_id": filters.by_id("provider_key"),
         "model": filters.by_text("model"),
-        "status": filters.by_choice("status", list(Status.values)),
+        "status": filters.by_choice("status", [*Status.values]),
         "estimated": filters.by_flag(lambda rows, estimated: rows.filter(estimated=estimated)),
         "since": filters.by_moment_as(_since),
         "until": filters.by_moment_as(_until),
