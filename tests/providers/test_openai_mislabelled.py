@@ -66,10 +66,15 @@ def test_a_stream_in_one_piece_says_what_it_says_as_a_stream() -> None:
     assert (read["stop_reason"], read["usage"]["output_tokens"]) == ("tool_use", USAGE["completion_tokens"])
 
 
-@pytest.mark.parametrize("cut", range(1, len(STREAM) - 2))
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
 def test_an_incomplete_one_is_no_answer(cut: int) -> None:
     with pytest.raises(ValueError, match="incomplete"):
         mislabelled.in_one_piece(b"".join(STREAM[:cut]), PLAIN)
+
+
+def test_one_that_ends_after_whole_tool_calls_is_an_answer() -> None:
+    made, _ = mislabelled.in_one_piece(b"".join(STREAM[:5]), PLAIN)
+    assert json.loads(made)["stop_reason"] == "tool_use"
 
 
 @pytest.mark.parametrize("body", [b"\xef\xbb\xbfdata: {}", b"\n\ndata:{}", b": hello", b"event: error\ndata: {}"])
