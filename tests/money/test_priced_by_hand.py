@@ -1,12 +1,12 @@
 """Answers as providers give them, priced by hand to the last digit, from their bytes to the ledger's cost.
 
-Each line's arithmetic is spelled out: tokens times USD per million. The prices are those of the pages below, as they
-were read in November 2026; nothing here asks the price book what it thinks.
+Each line's arithmetic is spelled out: tokens times USD per million. The prices are those of the pages below, as
+of November 2026; nothing here asks the price book what it thinks.
 
 - https://platform.claude.com/docs/en/about-claude/pricing: input, writes of 5 minutes and of an hour, reads, output:
-  Opus 5.5: 4, 5, 8, 0.20, 20; Sonnet 5.5: 2, 2.50, 4, 0.10, 10; Haiku 4.5: 1, 1.25, 2, 0.10, 5; Opus 4.8: 5, 6.25,
-  10, 0.50, 25. Web search: 10 a thousand. Batches: half. `inference_geo: us`: a tenth more. Fast mode of Opus 5.5: 8,
-  10, 16, 0.40, 40.
+  Opus 5.5: 4, 5, 8, 0.20, 20; Sonnet 5.5: 2, 2.50, 4, 0.10, 10 (reads 0.20 until 7 October); Haiku 4.5: 1, 1.25, 2,
+  0.10, 5; Opus 4.8: 5, 6.25, 10, 0.50, 25. Web search: 10 a thousand. Batches: half. `inference_geo: us`: a tenth
+  more. Fast mode of Opus 5.5: 8, 10, 16, 0.40, 40.
 - https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback: iterations, and what declined models
   cost.
 - https://openai.com/api/pricing: GPT-5.5: input 5, reads 0.50, output 30; as priority 12.50, 1.25, 75; as flex 2.50,
