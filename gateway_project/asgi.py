@@ -26,7 +26,7 @@ from gateway_project.pages_alone import PagesAlone  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
 from messages_api.relay import runtime  # noqa: E402
 from messages_api.server import cors, handler  # noqa: E402
-from usage import metrics  # noqa: E402
+from usage import metrics, request_ids  # noqa: E402
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -59,12 +59,12 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
     elif SERVES_PAGES and is_page(scope):
         if scope["path"].startswith(settings.STATIC_URL):
             await static(scope, receive, send)
-        elif page_process is not None:
-            await page_process(scope, receive, send)
         elif IS_PAGE_PROCESS:
             await pages(*as_sent(scope, receive, send))
+        elif page_process is not None:
+            await page_process(scope, receive, named(send))
         else:
-            await pages(as_pages_see_it(scope), receive, send)
+            await pages(as_pages_see_it(scope), receive, named(send))
     elif SERVES_API:
         await api(scope, receive, send)
     else:
@@ -88,6 +88,22 @@ async def live(receive: Receive, send: Send) -> None:
             await (runtime.stop() if SERVES_API else alone.stop())
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def named(send: Send) -> Send:
+    """Give a page's request an id: its lines in the log have it, and the answer's head, so that a person can name it.
+    Returns the `send` that adds it.
+    """
+    page = request_ids.new_id()
+    request_ids.CURRENT.set(page)
+    header = (b"x-bf-request-id", request_ids.request_id(page).encode())
+
+    async def send_named(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], header]}
+        await send(message)
+
+    return send_named
 
 
 async def say(send: Send, status: int, body: bytes, headers: Headers = ((b"content-type", b"text/plain"),)) -> None:

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from messages_api.callers.authentication import CredentialAuthentication, Presented
-from messages_api.relay import runtime
+from messages_api.relay import call_log, runtime
 from messages_api.relay.caller import Caller
 from messages_api.server import errors
 from messages_api.server.handler import ApiRequest
@@ -152,7 +152,10 @@ def authenticators(kind: type[ApiView]) -> list[BaseAuthentication]:
 
 def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpResponse:
     """The answer to a refused call, which is added to the log of refusals."""
-    runtime.current().refusals.note(
+    here = runtime.current()
+    if here.logs_calls and not http.called:
+        call_log.refused(http, error, endpoint)
+    here.refusals.note(
         http.id,
         http_status=error.status_code,
         error_type=error.kind,

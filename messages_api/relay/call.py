@@ -28,7 +28,7 @@ from messages_api.process.open_calls import OpenCalls
 from messages_api.process.patience import Patience
 from messages_api.process.prices import Prices
 from messages_api.process.records import Records
-from messages_api.relay import billing
+from messages_api.relay import billing, call_log
 from messages_api.relay.attempt import Attempt, Failure
 from messages_api.relay.journey import Journey
 from messages_api.relay.routing import Target
@@ -62,6 +62,7 @@ class Surroundings(Protocol):
     prices: Prices
     patience: Patience
     allowances: Allowances
+    logs_calls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,8 @@ class Call:
             return
         if self.free:
             self.surroundings.free_calls.count(self.key.id, self.endpoint.name, status.value)
+            if self.surroundings.logs_calls:
+                call_log.without_row(self, status.value, time.monotonic() - self.began)
             self.leave()
             return
         if self.read_on and status is Status.COMPLETED:
@@ -203,6 +206,8 @@ class Call:
             self.committed = asyncio.Event()
         settled = self.settlement(status, reading, error_type, free, unseen_tokens)
         self.surroundings.writer.settle(settled, self.committed)
+        if self.surroundings.logs_calls:
+            call_log.settled(self, settled)
         self.leave()
 
     async def commit(self) -> None:
@@ -303,11 +308,13 @@ class Call:
         if not self.settled:
             if not self.free:
                 self.surroundings.writer.release(self.id)
+            if self.surroundings.logs_calls:
+                call_log.without_row(self, "withdrawn", time.monotonic() - self.began)
             self.leave()
 
     def leave(self) -> None:
         """Mark the call as over: it is settled, or a task will settle it."""
-        self.settled = True
+        self.settled = self.http_request.called = True
         self.surroundings.open_calls.forget(self)
 
     @property

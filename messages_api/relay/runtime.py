@@ -31,6 +31,7 @@ from messages_api.process.records import Records
 from messages_api.process.sweeping import sweep
 from messages_api.process.taking_turns import Turns
 from messages_api.providers import providers
+from messages_api.relay import call_log
 from messages_api.relay.bindings import Bindings
 from messages_api.relay.known_models import KnownModels
 from messages_api.relay.passing import Passing
@@ -102,6 +103,7 @@ class Runtime:
         self.accounts = Accounts(self.reader)
         self.refused_keys = RefusedKeys(self.providers, self.cooldowns, self.errands)
 
+        self.logs_calls = call_log.wanted()
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -27,7 +27,7 @@ from messages_api.server.intake import SHORT, Share
 from messages_api.server.known_callers import LEAVES
 from messages_api.upstream.client import StreamedBody
 from messages_api.upstream.time_limit import within
-from usage.request_ids import new_id, request_id
+from usage.request_ids import CURRENT, new_id, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class ApiRequest(ASGIRequest):
         self.credential_hint = ""
         self.virtual_key: int | None = None
         self.requested_model = ""
+        # A call of it has ended; an error that its client gets is the call's, not a refusal.
+        self.called = False
 
     @cached_property
     def META(self) -> dict[str, Any]:  # type: ignore[override]
@@ -298,6 +300,7 @@ def _resolve(path: str) -> ResolverMatch | None:
 async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer one HTTP request to the API."""
     request = ApiRequest(scope, receive)
+    CURRENT.set(request.id)
     response: HttpResponseBase | None = None
     try:
         response = await answer(request)
