@@ -1,7 +1,7 @@
 """The log's formats: one line of limited length per record, and a traceback only for a fault of the program.
 
-Lines are for people, or JSON (LOG_FORMAT). Each names the request that it belongs to. What looks like a key is masked,
-whoever wrote it there.
+Lines are for people, or JSON (LOG_FORMAT). Each names the request that it belongs to. What looks like a key is masked
+in all of them.
 
 A bad request is logged in one line, once per connection and reason. A fault of the program also gets its traceback,
 once a minute per place in the code; of a long traceback, only the end. Repeated tracebacks of the same place say

@@ -22,6 +22,7 @@ from messages_api.relay import call_log, runtime
 from messages_api.relay.caller import Caller
 from messages_api.server import errors
 from messages_api.server.handler import ApiRequest
+from usage.figures import HERE
 
 # Statuses of errors that describe a mistake in the request.
 ABOUT_THE_REQUEST = (400, 404, 413)
@@ -153,8 +154,10 @@ def authenticators(kind: type[ApiView]) -> list[BaseAuthentication]:
 def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpResponse:
     """The answer to a refused call, which is added to the log of refusals."""
     here = runtime.current()
-    if here.logs_calls and not http.called:
-        call_log.refused(http, error, endpoint)
+    if not http.called:
+        HERE.refusals[error.reason, str(error.status_code)] += 1
+        if here.logs_calls:
+            call_log.refused(http, error, endpoint)
     here.refusals.note(
         http.id,
         http_status=error.status_code,

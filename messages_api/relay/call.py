@@ -37,6 +37,7 @@ from messages_api.request.schema import MessagesRequest
 from messages_api.server.handler import ApiRequest
 from messages_api.upstream.client import Headers
 from usage.arbitration import Settlement, clean
+from usage.figures import HERE
 from usage.free_call_counter import FreeCallCounter
 from usage.models import Status
 from usage.pricing import ModelPrice
@@ -196,6 +197,7 @@ class Call:
             return
         if self.free:
             self.surroundings.free_calls.count(self.key.id, self.endpoint.name, status.value)
+            HERE.calls[self.endpoint.name, self.provider_key.provider, status.value] += 1
             if self.surroundings.logs_calls:
                 call_log.without_row(self, status.value, time.monotonic() - self.began)
             self.leave()
@@ -206,6 +208,8 @@ class Call:
             self.committed = asyncio.Event()
         settled = self.settlement(status, reading, error_type, free, unseen_tokens)
         self.surroundings.writer.settle(settled, self.committed)
+        sent_at, read_at = self.attempts[0].sent_at, self.http_request.read_at
+        HERE.note_call(self.endpoint.name, settled, sent_at - read_at if 0 < read_at < sent_at else None)
         if self.surroundings.logs_calls:
             call_log.settled(self, settled)
         self.leave()

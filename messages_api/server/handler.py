@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from io import BytesIO
@@ -72,6 +73,8 @@ class ApiRequest(ASGIRequest):
         self.task: asyncio.Task[Any] = task
         self.watcher: asyncio.Task[None] | None = None
         self.body_is_read = False
+        # When the whole body had arrived, by the monotonic clock; 0: it hasn't.
+        self.read_at = 0.0
         self.client_gone = False
         self.answered = False
         # Its share of the process's memory for bodies, once the caller is known.
@@ -156,6 +159,7 @@ class ApiRequest(ASGIRequest):
             if share is not None and (more or size > SHORT):
                 await share.take(size if kept else 0)
             yield part
+        self.read_at = time.monotonic()
         if understood:
             self.note_understood()
         if watch:

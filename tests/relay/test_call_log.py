@@ -43,8 +43,8 @@ def id_of(answer):
 
 
 def test_a_call_is_one_line_with_what_its_ledger_row_has(logging_web, lines, alice, upstream):
-    upstream.answer = whole(200, message("Words that are nobody else's to read"), ("request-id", "req_theirs"))
-    answer = post(logging_web, alice.key, ask("A prompt that is nobody else's to read"))
+    upstream.answer = whole(200, message("Words for Alice alone"), ("request-id", "req_theirs"))
+    answer = post(logging_web, alice.key, ask("A prompt of Alice alone"))
     entry, (line,) = row(), lines(id_of(answer))
     assert (line["message"], line["level"], line["status"]) == ("call", "INFO", "completed")
     assert (line["virtual_key"], line["virtual_key_name"]) == (alice.virtual_key.id, "alice")
