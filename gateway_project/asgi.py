@@ -6,6 +6,7 @@ If one machine serves both, a process of its own serves the pages (page_process.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from gateway_project.pages_alone import PagesAlone  # noqa: E402
 from keys.client_address import as_pages_see_it  # noqa: E402
 from messages_api.relay import runtime  # noqa: E402
 from messages_api.server import cors, handler  # noqa: E402
-from usage import metrics  # noqa: E402
+from usage import figures, metrics, request_ids  # noqa: E402
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -55,16 +56,16 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
     elif scope["path"] in health.PATHS:
         await say(send, *await health.answer(scope))
     elif scope["path"] == "/metrics" and settings.CONFIGURATION.metrics_token:
-        await say(send, *await metrics.answer(dict(scope["headers"]).get(b"authorization", b"")))
+        await say(send, *await metrics.answer(scope))
     elif SERVES_PAGES and is_page(scope):
         if scope["path"].startswith(settings.STATIC_URL):
             await static(scope, receive, send)
-        elif page_process is not None:
-            await page_process(scope, receive, send)
         elif IS_PAGE_PROCESS:
             await pages(*as_sent(scope, receive, send))
+        elif page_process is not None:
+            await page_process(scope, receive, named(send))
         else:
-            await pages(as_pages_see_it(scope), receive, send)
+            await pages(as_pages_see_it(scope), receive, named(send))
     elif SERVES_API:
         await api(scope, receive, send)
     else:
@@ -72,7 +73,7 @@ async def application(scope: Any, receive: Receive, send: Send) -> None:
 
 
 async def live(receive: Receive, send: Send) -> None:
-    alone = PagesAlone()
+    alone, sharing = PagesAlone(), None
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
@@ -83,11 +84,32 @@ async def live(receive: Receive, send: Send) -> None:
             except Exception as error:
                 await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
                 return
+            if settings.CONFIGURATION.metrics_token:
+                role = "pages" if IS_PAGE_PROCESS else "web"
+                sharing = asyncio.create_task(figures.share(metrics.folder(), role))
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
+            if sharing is not None:
+                sharing.cancel()
             await (runtime.stop() if SERVES_API else alone.stop())
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def named(send: Send) -> Send:
+    """Give a page's request an id: its lines in the log have it, and the answer's head, so that a person can name it.
+    Returns the `send` that adds it.
+    """
+    page = request_ids.new_id()
+    request_ids.CURRENT.set(page)
+    header = (b"x-bf-request-id", request_ids.request_id(page).encode())
+
+    async def send_named(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], header]}
+        await send(message)
+
+    return send_named
 
 
 async def say(send: Send, status: int, body: bytes, headers: Headers = ((b"content-type", b"text/plain"),)) -> None:

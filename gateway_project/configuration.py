@@ -148,10 +148,11 @@ class Configuration(BaseSettings):
 
     # Monitoring
     metrics_token: str = Field("", repr=False)
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     # Development
     debug: bool = False
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
     def pages_of_a_process(self) -> int:

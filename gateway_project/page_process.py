@@ -12,6 +12,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 import httpcore
 
@@ -31,6 +32,7 @@ from gateway_project.pages import (
 from gateway_project.turns import Full, Places
 from keys.client_address import as_pages_see_it, network_of
 from messages_api.server import known_callers
+from usage.request_ids import CURRENT
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -39,9 +41,11 @@ Headers = list[tuple[bytes, bytes]]
 # Set by the web process: the client's address, and `http` or `https`.
 CLIENT = b"x-bursar-client"
 SCHEME = b"x-bursar-scheme"
+# Set by the web process: the request's id, in hex digits.
+REQUEST = b"x-bursar-request"
 # Set by the page process: the request has a valid session, or a valid token of the REST API.
 KNOWN = b"x-bursar-known"
-OURS = {CLIENT, SCHEME, KNOWN}
+OURS = {CLIENT, SCHEME, REQUEST, KNOWN}
 # Headers about one connection.
 HOP = {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection"}
 
@@ -173,6 +177,8 @@ def request_of(scope: Any, body: Body) -> httpcore.Request:
         headers.append((b"transfer-encoding", b"chunked"))
     headers += [(CLIENT, scope["client"][0].encode()), (SCHEME, scope["scheme"].encode())]
     query = scope.get("query_string", b"")
+    if (page := CURRENT.get()) is not None:
+        headers.append((REQUEST, page.hex.encode()))
     target = scope["raw_path"] + (b"?" + query if query else b"")
     url = httpcore.URL(scheme=b"http", host=b"pages", port=None, target=target)
     return httpcore.Request(scope["method"], url, headers=headers, content=body, extensions={"timeout": TIMEOUTS})
@@ -191,6 +197,8 @@ def as_sent(scope: Mapping[str, Any], receive: Receive, send: Send) -> tuple[dic
     said = dict(scope["headers"])
     headers = [(name, value) for name, value in scope["headers"] if name not in OURS]
     known: list[bool] = []
+    if REQUEST in said:
+        CURRENT.set(UUID(said[REQUEST].decode()))
 
     async def send_with_known(message: Any) -> None:
         if message["type"] == "http.response.start" and known:

@@ -219,14 +219,21 @@ ARCHIVE_DIR = Path(CONFIGURATION.archive_dir or VAR_DIR / "archive")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "gateway_project.logs.LineFormatter"}},
+    "formatters": {
+        "text": {"()": "gateway_project.logs.LineFormatter"},
+        "json": {"()": "gateway_project.logs.JsonFormatter"},
+    },
     "filters": {"once": {"()": "gateway_project.logs.OncePerConnection"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": CONFIGURATION.log_format, "filters": ["once"]}
+    },
     "root": {"handlers": ["console"], "level": CONFIGURATION.log_level},
     "loggers": {
         "django": {"handlers": [], "level": CONFIGURATION.log_level},
         "uvicorn": {"handlers": [], "level": "WARNING"},
         "celery": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        # One line a call is for programs.
+        "messages_api.relay.call_log": {"level": "NOTSET" if CONFIGURATION.log_format == "json" else "WARNING"},
     },
 }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from uuid import UUID
 
 PREFIX = "req_bf_"
+
+# The request that the current task or thread works for: every line of the log names it.
+CURRENT: ContextVar[UUID | None] = ContextVar("request", default=None)
 
 
 def new_id() -> UUID:

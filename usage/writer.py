@@ -45,6 +45,7 @@ from usage.admission import (
     register,
 )
 from usage.arbitration import Admission, ArbiterAway, Overloaded, Passed, Settlement, Verdict
+from usage.figures import HERE
 from usage.heartbeat import keep_alive
 from usage.link import Link
 from usage.request_ids import new_id
@@ -388,6 +389,7 @@ class Writer:
 
     def _tell(self, group: Group, verdicts: dict[UUID, Verdict]) -> None:
         self.away = False
+        HERE.note_group(group)
         for waiting in group.admissions:
             verdict = verdicts.get(waiting.admission.id)
             if waiting.answer.done():

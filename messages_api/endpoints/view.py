@@ -18,10 +18,11 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from messages_api.callers.authentication import CredentialAuthentication, Presented
-from messages_api.relay import runtime
+from messages_api.relay import call_log, runtime
 from messages_api.relay.caller import Caller
 from messages_api.server import errors
 from messages_api.server.handler import ApiRequest
+from usage.figures import HERE
 
 # Statuses of errors that describe a mistake in the request.
 ABOUT_THE_REQUEST = (400, 404, 413)
@@ -152,7 +153,12 @@ def authenticators(kind: type[ApiView]) -> list[BaseAuthentication]:
 
 def refuse(http: ApiRequest, error: errors.GatewayError, endpoint: str) -> HttpResponse:
     """The answer to a refused call, which is added to the log of refusals."""
-    runtime.current().refusals.note(
+    here = runtime.current()
+    if not http.called:
+        HERE.refusals[error.reason, str(error.status_code)] += 1
+        if here.logs_calls:
+            call_log.refused(http, error, endpoint)
+    here.refusals.note(
         http.id,
         http_status=error.status_code,
         error_type=error.kind,

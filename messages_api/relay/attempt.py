@@ -37,6 +37,7 @@ class Attempt:
     timeouts: Timeouts
     began: float = field(default_factory=time.monotonic)
     sent: bool = False
+    sent_at: float = 0.0
     http_status: int | None = None
     provider_request_id: str = ""
     first_byte: float = 0.0
@@ -52,7 +53,7 @@ class Attempt:
 
     def note_sending(self) -> None:
         """Note that the first byte is about to go to the provider."""
-        self.sent = True
+        self.sent, self.sent_at = True, time.monotonic()
 
     def describe(self, model: str, columns: dict[str, Any], error_type: str) -> dict[str, Any]:
         """How the ledger row shows the attempt. Args:

@@ -28,7 +28,7 @@ from messages_api.process.open_calls import OpenCalls
 from messages_api.process.patience import Patience
 from messages_api.process.prices import Prices
 from messages_api.process.records import Records
-from messages_api.relay import billing
+from messages_api.relay import billing, call_log
 from messages_api.relay.attempt import Attempt, Failure
 from messages_api.relay.journey import Journey
 from messages_api.relay.routing import Target
@@ -37,6 +37,7 @@ from messages_api.request.schema import MessagesRequest
 from messages_api.server.handler import ApiRequest
 from messages_api.upstream.client import Headers
 from usage.arbitration import Settlement, clean
+from usage.figures import HERE
 from usage.free_call_counter import FreeCallCounter
 from usage.models import Status
 from usage.pricing import ModelPrice
@@ -62,6 +63,7 @@ class Surroundings(Protocol):
     prices: Prices
     patience: Patience
     allowances: Allowances
+    logs_calls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,9 @@ class Call:
             return
         if self.free:
             self.surroundings.free_calls.count(self.key.id, self.endpoint.name, status.value)
+            HERE.calls[self.endpoint.name, self.provider_key.provider, status.value] += 1
+            if self.surroundings.logs_calls:
+                call_log.without_row(self, status.value, time.monotonic() - self.began)
             self.leave()
             return
         if self.read_on and status is Status.COMPLETED:
@@ -203,6 +208,10 @@ class Call:
             self.committed = asyncio.Event()
         settled = self.settlement(status, reading, error_type, free, unseen_tokens)
         self.surroundings.writer.settle(settled, self.committed)
+        sent_at, read_at = self.attempts[0].sent_at, self.http_request.read_at
+        HERE.note_call(self.endpoint.name, settled, sent_at - read_at if 0 < read_at < sent_at else None)
+        if self.surroundings.logs_calls:
+            call_log.settled(self, settled)
         self.leave()
 
     async def commit(self) -> None:
@@ -303,11 +312,13 @@ class Call:
         if not self.settled:
             if not self.free:
                 self.surroundings.writer.release(self.id)
+            if self.surroundings.logs_calls:
+                call_log.without_row(self, "withdrawn", time.monotonic() - self.began)
             self.leave()
 
     def leave(self) -> None:
         """Mark the call as over: it is settled, or a task will settle it."""
-        self.settled = True
+        self.settled = self.http_request.called = True
         self.surroundings.open_calls.forget(self)
 
     @property

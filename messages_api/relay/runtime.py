@@ -31,6 +31,7 @@ from messages_api.process.records import Records
 from messages_api.process.sweeping import sweep
 from messages_api.process.taking_turns import Turns
 from messages_api.providers import providers
+from messages_api.relay import call_log
 from messages_api.relay.bindings import Bindings
 from messages_api.relay.known_models import KnownModels
 from messages_api.relay.passing import Passing
@@ -40,6 +41,7 @@ from messages_api.request import batch_body
 from messages_api.server.intake import Intake
 from usage import pricing, spool
 from usage.credential_uses import CredentialUses
+from usage.figures import HERE
 from usage.free_call_counter import FreeCallCounter
 from usage.parallel import ParallelLimits
 from usage.refusal_log import RefusalLog
@@ -102,6 +104,9 @@ class Runtime:
         self.accounts = Accounts(self.reader)
         self.refused_keys = RefusedKeys(self.providers, self.cooldowns, self.errands)
 
+        self.logs_calls = call_log.wanted()
+        HERE.gauges["gateway_open_calls"] = lambda: sum(map(len, self.open_calls.calls.values()))
+        HERE.gauges["gateway_writer_queue"] = lambda: len(self.writer.admissions) + len(self.writer.settlements)
         self.tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

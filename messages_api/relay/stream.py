@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 
 from messages_api.answer.events import PING, STOP, StreamMeter
@@ -20,6 +21,7 @@ from messages_api.relay.runtime import Runtime
 from messages_api.server import errors
 from messages_api.server.handler import PumpedResponse
 from messages_api.upstream.client import Answer, Headers, UpstreamError
+from usage.figures import HERE, LONG
 from usage.models import Status
 
 # Seconds that a provider has for the end of a stream whose answer is complete, pings not counted. Some never send it:
@@ -27,6 +29,9 @@ from usage.models import Status
 LINGER_SECONDS = 2.0
 # If a read takes longer than this (seconds), everything that had arrived was read before.
 AT_ONCE = 0.001
+
+# Counted in place, because a stream has thousands of events.
+BETWEEN = HERE.between_events
 
 SendBytes = Callable[[bytes], Awaitable[None]]
 
@@ -85,6 +90,10 @@ class EventStream(PumpedResponse):
             chunk = await read()
             if (now := time.monotonic()) - self.waiting_since > AT_ONCE or not chunk:
                 self.read_all_at = now
+            if chunk and call.attempts[-1].first_byte:
+                gap = now - self.waiting_since
+                BETWEEN.counts[bisect_left(LONG, gap)] += 1
+                BETWEEN.total += gap
             self.waiting_since = 0.0
             if self.pinging is not None:
                 await self.pinging

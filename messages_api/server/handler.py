@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from io import BytesIO
@@ -27,7 +28,7 @@ from messages_api.server.intake import SHORT, Share
 from messages_api.server.known_callers import LEAVES
 from messages_api.upstream.client import StreamedBody
 from messages_api.upstream.time_limit import within
-from usage.request_ids import new_id, request_id
+from usage.request_ids import CURRENT, new_id, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ class ApiRequest(ASGIRequest):
         self.task: asyncio.Task[Any] = task
         self.watcher: asyncio.Task[None] | None = None
         self.body_is_read = False
+        # When the whole body had arrived, by the monotonic clock; 0: it hasn't.
+        self.read_at = 0.0
         self.client_gone = False
         self.answered = False
         # Its share of the process's memory for bodies, once the caller is known.
@@ -82,6 +85,8 @@ class ApiRequest(ASGIRequest):
         self.credential_hint = ""
         self.virtual_key: int | None = None
         self.requested_model = ""
+        # A call of it has ended; an error that its client gets is the call's, not a refusal.
+        self.called = False
 
     @cached_property
     def META(self) -> dict[str, Any]:  # type: ignore[override]
@@ -154,6 +159,7 @@ class ApiRequest(ASGIRequest):
             if share is not None and (more or size > SHORT):
                 await share.take(size if kept else 0)
             yield part
+        self.read_at = time.monotonic()
         if understood:
             self.note_understood()
         if watch:
@@ -298,6 +304,7 @@ def _resolve(path: str) -> ResolverMatch | None:
 async def handle(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Answer one HTTP request to the API."""
     request = ApiRequest(scope, receive)
+    CURRENT.set(request.id)
     response: HttpResponseBase | None = None
     try:
         response = await answer(request)

@@ -29,7 +29,7 @@ from django.test import override_settings
 from gateway_project import database, static_files
 from keys import issuing, provider_keys
 from keys.models import Customer, Gateway, ProviderKey, Team, VirtualKey
-from tests.support import forks
+from tests.support import forks, planted
 from tests.support.databases import admin_connection as admin_connection
 from tests.support.databases import new_database as new_database
 from tests.support.databases import using as using
@@ -40,6 +40,7 @@ from usage.models import FreeCalls, Hold, LedgerEntry, Process, Writer
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODEL = "claude-opus-5-5"
 PROVIDER_SECRET = "sk-ant-the-providers-own-1234"
+planted.note(PROVIDER_SECRET)
 
 # One for all tests: making one reads a list of certificates each time.
 CLIENT = httpx.Client(timeout=30, trust_env=False)
@@ -140,10 +141,12 @@ class Web:
         self.signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """Stop in order, and clean up."""
+        """Stop in order, check that the log has no secret and no content, and clean up."""
         try:
             if self.processes:
                 self.signal(signal.SIGTERM)
+            if self.log.exists():
+                planted.check(self.log.read_text(errors="replace"))
         finally:
             if self in self.running:
                 self.running.remove(self)
@@ -248,6 +251,7 @@ def issue(upstream: Upstream | None, name: str = "alice", **terms: Any) -> Calle
         "provider_keys": [(provider_key, 1)],
     } | terms
     virtual_key, plain = issuing.issue_virtual_key(**given)
+    planted.note(plain)
     return Caller(virtual_key, plain, provider_key)
 
 
@@ -265,11 +269,14 @@ def echo_alice(served: None) -> Caller:
 
 def ask(text: str | Sequence[Any] = "Hello", **members: Any) -> dict[str, Any]:
     """A small Messages request."""
+    if isinstance(text, str):
+        planted.note(text)
     return {"model": MODEL, "max_tokens": 64, "messages": [{"role": "user", "content": text}]} | members
 
 
 def message(text: str = "Hi", input_tokens: int = 11, output_tokens: int = 7, **members: Any) -> bytes:
     """A small Messages answer."""
+    planted.note(text)
     answer = {
         "id": "msg_test",
         "type": "message",
@@ -290,6 +297,8 @@ def event(kind: str, **members: Any) -> bytes:
 
 def events(*texts: str, input_tokens: int = 11, output_tokens: int = 7) -> list[bytes]:
     """The events of a small stream, a text delta for each text."""
+    for text in texts:
+        planted.note(text)
     start = json.loads(message(input_tokens=input_tokens, output_tokens=1)) | {"content": [], "stop_reason": None}
     return [
         event("message_start", message=start),
