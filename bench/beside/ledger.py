@@ -12,12 +12,13 @@ PATIENCE = 60.0
 WRONG = """
 SELECT count(*) FROM usage_ledgerentry WHERE status <> 'completed' OR estimated OR input_tokens <> %s
     OR output_tokens <> %s OR cost <> (SELECT min(cost) FROM usage_ledgerentry) OR cost <= 0"""
-# A virtual key's budgets have spent what its rows charge.
+# A virtual key's budgets have spent what its rows charge: their cost, unless its owner pays another price.
 INEXACT = """
 SELECT count(*) FROM usage_budget b
 LEFT JOIN (SELECT budget_id, sum(spent) AS spent, sum(held) AS held FROM usage_window GROUP BY 1) w
     ON w.budget_id = b.id
-LEFT JOIN (SELECT virtual_key_id, sum(charge) AS charge FROM usage_ledgerentry GROUP BY 1) e USING (virtual_key_id)
+LEFT JOIN (SELECT virtual_key_id, sum(coalesce(charge, cost)) AS charge FROM usage_ledgerentry GROUP BY 1) e
+    USING (virtual_key_id)
 WHERE coalesce(w.spent, 0) <> coalesce(e.charge, 0) OR coalesce(w.held, 0) <> 0"""
 
 
