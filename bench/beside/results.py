@@ -120,6 +120,8 @@ def section(table: Table, versions: Sequence[str], command: str, missing: Sequen
         *table.lines(),
         "",
         f"PostgreSQL's own CPU a call: {postgres(table)}.",
+        "",
+        f"Bursar's memory at the end of the run, before it rests: {grown(table)}.",
     ]
     if rounds.busy:
         lines += ["", "\\* Measured with `--busy`: others may have used the cores at the same time."]
@@ -133,6 +135,12 @@ def postgres(table: Table) -> str:
     chosen = [each for each in table.chosen if each.processes == 1 and each.figure in (scenarios.CPU, scenarios.ALONE)]
     cells = {each.title: table.cell(each, "Bursar", lambda found: found.postgres) for each in chosen}
     return "; ".join(f"{title}: {cell}" for title, cell in cells.items() if cell != NONE) or "not measured"
+
+
+def grown(table: Table) -> str:
+    chosen = [each for each in table.chosen if each.figure == scenarios.MEMORY]
+    cells = (f"{each.callers} callers {table.cell(each, 'Bursar', lambda found: found.grown)} MB" for each in chosen)
+    return "; ".join(cells) or "not measured"
 
 
 def _cores(cores: frozenset[int]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.beside import bodies, cores
 from bench.beside.callers import Plan, Seen
 from bench.beside.gateway import ROOT, Bursar
-from bench.beside.scenarios import Scenario
+from bench.beside.scenarios import MEMORY, REST, Scenario
 from bench.beside.subject import Subject
 
 # The part of a pinned core that others may use.
@@ -23,14 +23,15 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Figures:
-    """One run: milliseconds of CPU a call of the subject and of PostgreSQL, calls a second, milliseconds, MB, and the
-    part of a core that others used."""
+    """One run: milliseconds of CPU a call of the subject and of PostgreSQL, calls a second, milliseconds, MB (at the
+    end of the run, and after a rest where memory is the figure), and the part of a core that others used."""
 
     cpu: float
     postgres: float
     rate: float
     p50: float
     delay99: float
+    grown: float
     memory: float
     strangers: float
     failed: int
@@ -87,7 +88,8 @@ class Rounds:
         if kept:
             what = (
                 f"CPU {found.cpu:.3f} ms a call, PostgreSQL {found.postgres:.3f}, p50 {found.p50:.2f} ms, "
-                f"delay p99 {found.delay99:.1f} ms, {found.memory:.0f} MB, {found.rate:.0f} calls/s"
+                f"delay p99 {found.delay99:.1f} ms, {found.memory:.0f} MB ({found.grown:.0f} at the end), "
+                f"{found.rate:.0f} calls/s"
             )
         failed = f", {found.failed} FAILED" if found.failed else ""
         print(
@@ -128,6 +130,9 @@ class Rounds:
         seen = self.call(plan, lambda: before.extend(look()), lambda: after.extend(look()))
         if isinstance(subject, Bursar):
             self.calls += seen.made
+        grown = cores.memory(subject.pids())
+        if scenario.figure == MEMORY:
+            time.sleep(REST)
         took, cpu, postgres, others = (now - then for now, then in zip(after, before, strict=True))
         calls = seen.calls + seen.failed
         if not seen.calls:
@@ -140,6 +145,7 @@ class Rounds:
             rate=calls / took,
             p50=seen.p50,
             delay99=seen.delay99,
+            grown=grown,
             memory=cores.memory(subject.pids()),
             strangers=max(0.0, others / took),
             failed=seen.failed,

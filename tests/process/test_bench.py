@@ -19,7 +19,7 @@ JSON = scenarios.NAMES["json"]
 
 
 def figures(cpu: float, postgres: float = 0.0) -> Figures:
-    return Figures(cpu, postgres, rate=100, p50=1, delay99=1, memory=100, strangers=0, failed=0)
+    return Figures(cpu, postgres, rate=100, p50=1, delay99=1, grown=120, memory=100, strangers=0, failed=0)
 
 
 def rounds(busy: bool = False) -> Rounds:
