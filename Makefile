@@ -41,7 +41,7 @@ race: installed-dev  ## test crashes, budgets and failing providers under load (
 attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)
 
-bench: installed-dev  ## compare with nginx, Portkey and LiteLLM on two cores (ARGS="--quick --busy", --help; an hour)
+bench: installed-dev  ## compare with nginx, Portkey and LiteLLM on two cores (ARGS="--quick --busy"; half an hour)
 	@exec $(VENV_PYTHON) -m bench.beside $(ARGS)
 
 bench-micro: installed-dev  ## measure the CPU of a call, step by step

@@ -47,10 +47,8 @@ class Table:
         ratios = [self.ratio(scenario, "Portkey", take), NONE, self.ratio(scenario, "LiteLLM", take)]
         if costs:
             ratios[1] = self.ratio(scenario, "Portkey", take, with_postgres)
-        title = scenario.title if scenario.figure in scenario.title else f"{scenario.title}, {scenario.figure}"
-        title = scenario.title if scenario.figure != scenarios.CPU else title
         others = [self.cell(scenario, name, take) for name in peers]
-        return _row([title, self.cell(scenario, ours, take), both, *others, *ratios])
+        return _row([scenario.title, self.cell(scenario, ours, take), both, *others, *ratios])
 
     def cell(self, scenario: Scenario, subject: str, take: Callable[[Figures], float]) -> str:
         """The median (least–most) of the rounds."""
@@ -59,7 +57,7 @@ class Table:
             return NONE
         values = [take(run) for run in runs if run]
         if not values:
-            return "refused"
+            return "no figure"
         mark = "\\*" if self.rounds.busy else ""
         noise = f" ({_short(min(values))}–{_short(max(values))})" if len(values) > 1 else ""
         return f"{_short(statistics.median(values))}{mark}{noise}"
@@ -110,12 +108,12 @@ def section(table: Table, versions: Sequence[str], command: str, missing: Sequen
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, `{command}`: {machine()}. {'; '.join(versions)}.",
         "",
-        f"{runs} alternating rounds of {rounds.seconds:g} s a figure. Each gateway has one process on core "
-        f"{_cores(where.gateway)}; callers and a fake provider are on core {_cores(where.load)}, PostgreSQL and "
-        f"Bursar's other roles on {_cores(where.others)}. Bursar has a virtual key with two budgets and two limits, a "
-        "hold and a durable ledger row a call. nginx and LiteLLM check one key, Portkey none, and none of the three "
-        "keeps a ledger. CPU is in ms a call, of the gateway's processes; memory is PSS. Median (least–most) of the "
-        "rounds; ratios are of each round's own figures.",
+        f"Alternating rounds: {runs}, of {rounds.seconds:g} s a figure, after a warm-up. Each gateway has one "
+        f"process on core {_cores(where.gateway)}; callers and a fake provider are on core {_cores(where.load)}, "
+        f"PostgreSQL and Bursar's other roles on {_cores(where.others)}. Bursar has a virtual key with "
+        "two budgets and two limits, a hold and a durable ledger row a call. nginx and LiteLLM "
+        "check one key, Portkey none, and none of the three keeps a ledger. CPU is in ms a call, of the gateway's "
+        "processes; memory is PSS. Median (least–most) of the rounds; ratios are of each round's own figures.",
         "",
         *table.lines(),
         "",

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.beside import bodies, cores
 from bench.beside.callers import Plan, Seen
 from bench.beside.gateway import ROOT, Bursar
-from bench.beside.scenarios import MEMORY, REST, Scenario
+from bench.beside.scenarios import MEMORY, REST, WARM_UP, WARMING, Scenario
 from bench.beside.subject import Subject
 
 # The part of a pinned core that others may use.
@@ -58,10 +58,13 @@ class Rounds:
             chosen = [scenario for scenario in scenarios if ours or not scenario.ours]
             try:
                 subject.start(self.where.gateway)
+                for scenario in WARMING:
+                    self.once(subject, scenario, WARM_UP)
                 for scenario in chosen:
                     self.measure(number, subject, scenario)
             except RuntimeError as error:
                 self.notes.append(f"{subject.name}, round {number + 1}: {error}")
+                print(f"round {number + 1}  {subject.name:<10} ends: {error}", flush=True)
                 if ours:
                     raise
             finally:
@@ -69,18 +72,20 @@ class Rounds:
 
     def measure(self, number: int, subject: Subject, scenario: Scenario) -> None:
         """Run a scenario until others leave the cores alone, three times at most."""
+        kept = None
         for _ in range(ATTEMPTS):
-            found = self.once(subject, scenario)
+            if (found := self.once(subject, scenario, self.seconds)) is None:
+                break
             quiet = found.strangers <= MOST_STRANGERS
             self.say(number, subject, scenario, found, quiet or self.busy)
             if quiet or self.busy:
+                kept = found
                 break
         else:
             self.notes.append(
-                f"{subject.name}, {scenario.title}, round {number + 1}: no figure, since others used "
-                f"{found.strangers:.0%} of a core"
+                f"{subject.name}, {scenario.title}, round {number + 1}: no figure, since others used more than "
+                f"{MOST_STRANGERS:.0%} of a core in each of {ATTEMPTS} runs"
             )
-        kept = found if quiet or self.busy else None
         self.figures.setdefault((scenario.name, subject.name), []).append(kept)
 
     def say(self, number: int, subject: Subject, scenario: Scenario, found: Figures, kept: bool) -> None:
@@ -97,7 +102,8 @@ class Rounds:
             flush=True,
         )
 
-    def once(self, subject: Subject, scenario: Scenario) -> Figures:
+    def once(self, subject: Subject, scenario: Scenario, seconds: float) -> Figures | None:
+        """One run; None if no call succeeded."""
         target = subject.target(scenario.pace)
         file = self.work / "body.json"
         body = bodies.long() if scenario.long else bodies.short()
@@ -109,9 +115,8 @@ class Rounds:
             body=str(file),
             callers=scenario.callers,
             expect=scenario.expect,
-            # A just-in-time compiler and caches need their time.
-            warm=max(1.0, self.seconds / 3),
-            seconds=max(self.seconds, scenario.least),
+            warm=max(1.0, seconds / 3),
+            seconds=max(seconds, scenario.least),
             spread=scenario.spread,
             stamped=scenario.pace != "at once",
         )
@@ -136,7 +141,8 @@ class Rounds:
         took, cpu, postgres, others = (now - then for now, then in zip(after, before, strict=True))
         calls = seen.calls + seen.failed
         if not seen.calls:
-            raise RuntimeError(f"{scenario.title}: no call succeeded ({seen.worst})")
+            self.notes.append(f"{subject.name}, {scenario.title}: no call succeeded {seen.worst}".rstrip())
+            return None
         if seen.failed:
             self.notes.append(f"{subject.name}, {scenario.title}: {seen.failed} of {calls} calls failed ({seen.worst})")
         return Figures(

@@ -47,7 +47,7 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios_with_its_noise() -> None
 def test_runs_that_others_disturbed_have_no_figure() -> None:
     found = rounds()
     found.figures = {("json", "Bursar"): [None], ("json", "Portkey"): [figures(1.0)]}
-    assert cells(found)[1:] == ["refused", "refused", "1.00", "–", "–", "–"]
+    assert cells(found)[1:] == ["no figure", "no figure", "1.00", "–", "–", "–"]
 
 
 def test_each_figure_of_a_busy_machine_has_a_mark() -> None:
