@@ -9,7 +9,7 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-browser pictures focus test-run race attack bench bench-arbiter bench-pages bench-relay lint translations requirements check-python installed \
+.PHONY: help run test test-long test-browser pictures focus test-run race attack bench bench-micro bench-arbiter bench-pages bench-relay lint translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -49,7 +49,10 @@ race: installed-dev  ## test crashes, budgets and failing providers under load (
 attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)
 
-bench: installed-dev  ## measure the CPU of a call, step by step
+bench: installed-dev  ## compare with nginx, Portkey and LiteLLM on two cores (ARGS="--quick --busy"; half an hour)
+	@exec $(VENV_PYTHON) -m bench.beside $(ARGS)
+
+bench-micro: installed-dev  ## measure the CPU of a call, step by step
 	@exec $(VENV_PYTHON) bench/micro.py
 
 bench-arbiter: installed-dev  ## measure the arbiter's cost in the database, in microseconds per call (ARGS="--beside FOLDER"; minutes)

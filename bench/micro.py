@@ -1,4 +1,4 @@
-"""Measures the gateway's own steps on the path of a call, in microseconds: `make bench`. It only prints figures.
+"""Measures the gateway's own steps on the path of a call, in microseconds: `make bench-micro`. It only prints figures.
 
 It needs neither database nor network. Each figure is the median of several rounds; the spread shows how busy the
 machine was. The process stays on one core.

@@ -47,7 +47,7 @@ ONE_BY_ONE = {
     + [b"\xe0\xbe%c" % byte for byte in b"\x81\x93\x9d\xa2\xa7\xac\xb9"],
     b"\xf0": [b"\xf0\x9d\x85", b"\xf0\x9d\x86"],
 }
-NO_BEGINNING = bytes(set(range(256)) - {first[0] for first in TAKEN_APART})
+ASCII = bytes(range(128))
 
 # How much more than a small letter each byte weighs, in units of ten thousandths of a token; and of how many bytes
 # Adler-32 knows the sum exactly.
@@ -85,7 +85,7 @@ def tokens_of_text(text: bytes) -> int:
     if dense > weight:
         # A row of spaces takes few tokens, however long: count about half of it.
         weight = max(weight, dense - text.count(b"  ") * APART * TWENTIETH)
-    return -(-(weight + expanded(text)) // 1000)
+    return -(-(weight + expanded(rest)) // 1000)
 
 
 def added_up(numbers: bytes, summed: int) -> int:
@@ -100,15 +100,17 @@ def added_up(numbers: bytes, summed: int) -> int:
 
 
 def expanded(text: bytes) -> int:
-    """What the characters that tokenisers take apart weigh more than their bytes, in thousandths of a token."""
+    """What the characters that tokenisers take apart weigh more than their bytes, in thousandths of a token. None of
+    them is ASCII, so the text may lack any ASCII characters."""
     if text.isascii():
         return 0
-    beginnings = text.translate(None, NO_BEGINNING)
+    # Characters stay whole, and most text has few that aren't ASCII: a search among these alone is short.
+    beyond = text.translate(None, ASCII)
     found = 0
     for first, (quick, all_of_them) in TAKEN_APART.items():
-        if first in beginnings and any(beginning in text for beginning in quick):
-            if text.count(first) > FOR_FINDING:
-                found += sum(map(text.count, ONE_BY_ONE[first]))
+        if first in beyond and any(beginning in beyond for beginning in quick):
+            if beyond.count(first) > FOR_FINDING:
+                found += sum(map(beyond.count, ONE_BY_ONE[first]))
             else:
-                found += len(all_of_them.findall(text))
-    return found * APART_AGAIN + (text.count(LIGATURE) * OF_LIGATURE if found else 0)
+                found += len(all_of_them.findall(beyond))
+    return found * APART_AGAIN + (beyond.count(LIGATURE) * OF_LIGATURE if found else 0)
