@@ -9,7 +9,9 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-browser pictures focus test-run race attack bench bench-micro bench-arbiter bench-pages bench-relay lint translations requirements check-python installed \
+.PHONY: help run test test-long test-browser pictures focus test-run race attack bench bench-micro \
+	bench-arbiter bench-pages bench-relay lint translations requirements check-python installed test-image sbom \
+	audit \
 	installed-dev
 
 help:  ## list the targets
@@ -20,7 +22,7 @@ run: check-python  ## install what is missing, then run the gateway (HOST, PORT;
 	@exec $(VENV_PYTHON) -m gateway_project.supervisor
 
 test: installed-dev  ## run the tests on an embedded PostgreSQL (or TEST_DATABASE_URL, TEST_BROKER_URL); ARGS="-k name"
-	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not long and not browser" $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "not slow and not long and not browser and not image" $(ARGS)
 
 test-long: installed-dev  ## run the tests that take many seconds each; ARGS="-k name"
 	@exec $(VENV_PYTHON) -m pytest -n auto --dist worksteal -m "long and not slow" $(ARGS)
@@ -28,6 +30,9 @@ test-long: installed-dev  ## run the tests that take many seconds each; ARGS="-k
 test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get install chromium); ARGS="-k name"
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
 	@exec $(VENV_PYTHON) -m pytest -n 2 --dist worksteal -m browser $(ARGS)
+
+test-image: installed-dev  ## render the chart, and have nginx and systemd read their files (a failing test names missing packages)
+	@exec $(VENV_PYTHON) -m pytest -m image -rP tests/deploy $(ARGS)
 
 pictures: installed-dev  ## make the pictures of docs/tour.md and docs/finance-month.md again, from walks in Chromium
 	@PICTURES_DIR=docs/pictures $(VENV_PYTHON) -m pytest -q -p no:randomly -m browser tests/admin/test_walks.py \
@@ -64,10 +69,17 @@ bench-pages: installed-dev  ## how fast pages are among 400,000 keys and 10 mill
 bench-relay: installed-dev  ## how little the relay notices of guessed passwords and exports (ARGS="--rounds 3"; 15 minutes)
 	@exec $(VENV_PYTHON) -m attacks.relay $(ARGS)
 
-lint: installed-dev  ## ruff, its format check, and mypy on everything
+lint: installed-dev  ## ruff, its format check, mypy on everything, and hadolint
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy .
+	@.venv/bin/hadolint Dockerfile
+
+sbom: installed-dev  ## write the bill of materials (CycloneDX) from the pinned requirements (SBOM=file)
+	@$(VENV_PYTHON) deploy/sbom.py $(or $(SBOM),sbom.json)
+
+audit: installed-dev  ## ask public advisories about the pinned requirements (AUDIT=required: fail if they can't be reached)
+	@$(VENV_PYTHON) deploy/audit.py
 
 translations: installed-dev  ## compile the catalogues after a change to them (a test names missing translations)
 	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory messages_api/locale

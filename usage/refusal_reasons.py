@@ -15,6 +15,7 @@ SENTENCES = {
     gettext_noop("The credential is not one of this gateway's"): (
         "foreign_credential",
         "unknown_key",
+        "guesses",
         "passed_through",
         "passed_key_refused",
         "no_passthrough",

@@ -17,6 +17,7 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from messages_api.callers import guesses
 from messages_api.callers.authentication import CredentialAuthentication, Presented
 from messages_api.relay import call_log, runtime
 from messages_api.relay.caller import Caller
@@ -131,7 +132,7 @@ class ApiView(APIView):
         try:
             await (await self.caller()).permit(self.endpoint)
         except errors.GatewayError as sooner:
-            return sooner if sooner.status_code == 401 else error
+            return sooner if sooner.status_code == 401 or sooner.reason == guesses.REASON else error
         return error
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], HttpResponse | None]:

@@ -32,9 +32,13 @@ class Caller:
         """Identify the caller of a request from the directory, without asking the arbiter whether it may call.
 
         Raises:
-            GatewayError: as `find_key`.
+            GatewayError: as `find_key`; 429, the client's network has sent too many unknown keys.
         """
-        caller = cls(runtime, http, presented, await find_key(runtime, presented))
+        try:
+            key = await find_key(runtime, presented)
+        except errors.GatewayError as error:
+            raise runtime.guesses.count(http.scope, error) from None
+        caller = cls(runtime, http, presented, key)
         known_callers.note(http.scope)
         http.virtual_key, http.share = caller.key.id, runtime.intake.share(caller.key.id)
         long_bodies.caller.set(caller.name)

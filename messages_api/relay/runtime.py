@@ -16,6 +16,7 @@ from keys.connection import Reader
 from keys.cooldowns import Cooldowns
 from keys.directory import Directory
 from keys.model_lists import ModelLists
+from messages_api.callers.guesses import Guesses
 from messages_api.callers.passed_keys import PassedKeys
 from messages_api.callers.process_limits import CallerLimits
 from messages_api.process import long_bodies
@@ -72,6 +73,7 @@ class Runtime:
         # Who calls
         self.directory = Directory(self.reader)
         self.caller_limits = CallerLimits()
+        self.guesses = Guesses()
         self.passed_keys = PassedKeys(configuration.passthrough_failures)
         self.refusals = RefusalLog(self.reader)
         self.uses = CredentialUses(self.reader)
