@@ -22,7 +22,7 @@ from gateway_project.processes import User
 from reliability import clock
 from reliability.program import ROOT, Program, within
 
-SECONDS_TO_START = 120
+SECONDS_TO_START = 300
 # The default of LEASE_SECONDS.
 LEASE = 15
 # What this package's deployments have instead of the defaults, so that a run is short. In seconds.
