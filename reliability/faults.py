@@ -156,18 +156,22 @@ def run() -> int:
     parser.add_argument(
         "--only", type=chosen, default="", metavar="NAME,…", help=f"some of {', '.join(f.name for f in FAULTS)}"
     )
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the table into this page")
+    parser.add_argument(
+        "--write", type=Path, metavar="PAGE", help="put the results into this page's table; other faults keep theirs"
+    )
     parser.add_argument("--port", type=int, default=FIRST_PORT, help=f"the first of four; default: {FIRST_PORT}")
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of all processes there")
     options = parser.parse_args()
     network.apart()
     clock.library()
     results = go_through(options.only, options.seconds, options.rate, options.port, options.logs)
-    table = page.of_faults({each.fault.name: each.verdict for each in results})
-    conditions = page.conditions(f"{options.seconds:.0f} s and {options.rate:g} calls a second for each fault")
-    print(f"\n{conditions}\n\n{table}\n")
+    verdicts = {each.fault.name: each.verdict for each in results}
+    measured = page.measured(f"{options.seconds:g} s, {options.rate:g} calls a second")
+    print(f"\n{page.of_faults(verdicts, measured)}\n")
     if options.write:
-        page.write(options.write, "faults", f"{conditions}\n\n{table}")
+        _, before, _ = page.parts(options.write, "faults")
+        names = [fault.name for fault in FAULTS]
+        page.write(options.write, "faults", page.of_faults(verdicts, measured, names, before))
     broken = [f"{each.fault.name}: {fault}" for each in results for fault in each.verdict.faults]
     print("\n".join(["Promises that were broken:", *broken]) if broken else "No promise was broken.")
     return 1 if broken else 0

@@ -101,8 +101,12 @@ def test_recovery_is_the_time_until_calls_are_answered_for_good():
 
 def test_the_table_names_broken_promises_and_replaces_only_its_own_place(tmp_path):
     verdict = Verdict(3, {"200": 2, "503": 1}, 2, 2, 0, 0, 0, 1.25, ["1 | lost"])
-    table = page.of_faults({"web-killed": verdict})
-    assert "| web-killed | 2 × 200, 1 × 503 | 2 | 2 | 0 | 0 | 0 | 1.2 s | **1 \\| lost** |" in table
+    table = page.of_faults({"web-killed": verdict}, "today")
+    line = "| web-killed | 2 × 200, 1 × 503 | 2 | 2 | 0 | 0 | 0 | 1.2 s | **1 \\| lost** | today |"
+    assert line in table
+    both = page.of_faults({"disk-full": verdict}, "later", ["disk-full", "web-killed", "packet-loss"], table)
+    assert [text.split(" | ")[0] for text in both.splitlines()[2:]] == ["| disk-full", "| web-killed"]
+    assert line in both
     there = tmp_path / "page.md"
     there.write_text("before\n<!-- make faults -->\nold\n<!-- end of make faults -->\nafter\n")
     page.write(there, "faults", table)
