@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reliability import provider
 from reliability.load import UNANSWERED
-from reliability.stage import Stage
+from reliability.stage import DATABASE, WEB, Stage
 
 HOUR = 3600
 LOSS = 0.01
@@ -29,7 +29,8 @@ class Fault:
         allowed: how calls may end besides an answer in order.
         kills: whether a process of the gateway's is killed, or may be.
         promise: in words, for the page.
-        clocks: whether it steps clocks: then its deployment runs with libfaketime, and all others run without.
+        clocks: whose clock it steps: WEB or DATABASE. Only these run with libfaketime, in a deployment of this fault's
+            own: processes that share a fake clock wait for each other where processors are short.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Fault:
     promise: str
     allowed: frozenset[str] = frozenset()
     kills: bool = False
-    clocks: bool = False
+    clocks: str = ""
 
 
 def nothing(_: Stage) -> None:
@@ -169,7 +170,7 @@ FAULTS = (
         step_web,
         unstep_web,
         "No call notices: the database's clock decides",
-        clocks=True,
+        clocks=WEB,
     ),
     Fault(
         "clock-of-database",
@@ -177,7 +178,7 @@ FAULTS = (
         lambda stage: stage.database.step(HOUR),
         lambda stage: stage.database.step(0),
         "No call notices, and no live process is declared dead",
-        clocks=True,
+        clocks=DATABASE,
     ),
     Fault(
         "provider-hanging",

@@ -16,6 +16,7 @@ from reliability.provider import Provider
 
 # A disk for the data folder.
 DISK_MEGABYTES = 64
+WEB, DATABASE = "web", "database"
 KEY = "reliability"
 BUDGET = "1000000/year"
 
@@ -35,19 +36,19 @@ class Stage:
 
 @contextlib.contextmanager
 def running(
-    port: int, *, clocks: bool = False, webs: int = 4, settings: Mapping[str, str] | None = None
+    port: int, *, clocks: str = "", webs: int = 4, settings: Mapping[str, str] | None = None
 ) -> Iterator[Stage]:
     """A deployment while the block runs, on this port and the three after it.
 
     Args:
-        clocks: whether clocks can be stepped.
+        clocks: whose clock can be stepped: WEB or DATABASE; "": none can.
         settings: of the gateway, besides those of the deployment.
     """
     user = system_user()
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(folder())
         wire = stack.enter_context(network.space(1))
-        database = Database(place / "postgres", ["127.0.0.1"], port, user, clocks=clocks)
+        database = Database(place / "postgres", ["127.0.0.1"], port, user, clocks=clocks == DATABASE)
         stack.callback(database.stop)
         broker = Broker(place, ["127.0.0.1"], port + 1)
         stack.callback(broker.kill)
@@ -59,7 +60,7 @@ def running(
             "ALLOWED_PRIVATE_HOSTS": wire.address,
             **(settings or {}),
         }
-        gateway = Gateway("gateway", place, "127.0.0.1", port + 3, user, given, webs=webs, steps_clocks=clocks)
+        gateway = Gateway("gateway", place, "127.0.0.1", port + 3, user, given, webs=webs, steps_clocks=clocks == WEB)
         stack.enter_context(network.small_disk(os.fspath(gateway.var), DISK_MEGABYTES, user.uid))
         stack.callback(gateway.stop)
         for each in (database, broker, provider, gateway):
