@@ -30,7 +30,7 @@ class Fault:
         kills: whether a process of the gateway's is killed, or may be.
         promise: in words, for the page.
         clocks: whose clock it steps: WEB or DATABASE. Only these run with libfaketime, in a deployment of this fault's
-            own: processes that share a fake clock wait for each other where processors are short.
+            own, so that it can't be the cause of what others show.
     """
 
     name: str
