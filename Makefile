@@ -9,9 +9,9 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-browser pictures focus test-run race attack bench bench-micro \
-	bench-arbiter bench-pages bench-relay lint translations requirements check-python installed test-image sbom \
-	audit \
+.PHONY: help run test test-long test-browser test-image pictures focus test-run race attack faults machines \
+	connections soak bench bench-micro bench-arbiter bench-pages bench-relay lint sbom audit translations \
+	requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -53,6 +53,18 @@ race: installed-dev  ## test crashes, budgets and failing providers under load (
 
 attack: installed-dev  ## attack a gateway, and measure what its other customers notice (ARGS="--only 7,9"; minutes)
 	@exec $(VENV_PYTHON) -m attacks $(ARGS)
+
+faults: installed-dev  ## break one part after the other under load, and judge what is left (ARGS="--seconds 60 --only NAME"; as root; 20 minutes)
+	@exec $(VENV_PYTHON) -m reliability.faults $(ARGS)
+
+machines: installed-dev  ## two machines on one database: do they agree, and does an upgrade lose a call? (as root; minutes)
+	@exec $(VENV_PYTHON) -m reliability.machines $(ARGS)
+
+connections: installed-dev  ## 10,000 slow connections and 200 large bodies at once: memory, and paying callers (as root; minutes)
+	@exec $(VENV_PYTHON) -m reliability.connections $(ARGS)
+
+soak: installed-dev  ## half of capacity for hours: memory, files, holds, overhead (ARGS="--minutes 120"; as root)
+	@exec $(VENV_PYTHON) -m reliability.soak $(ARGS)
 
 bench: installed-dev  ## compare with nginx, Portkey and LiteLLM on two cores (ARGS="--quick --busy"; half an hour)
 	@exec $(VENV_PYTHON) -m bench.beside $(ARGS)

@@ -35,7 +35,6 @@ STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 # How the names of processes begin that answer requests.
 WEB = ("web-", "pages-")
-
 # A stop signal often comes twice at once: from `make`, and to the whole group.
 SAME_SIGNAL_SECONDS = 1.0
 HURRIED_SECONDS = 5.0
@@ -59,12 +58,12 @@ class Supervisor:
         self.roles: dict[str, Role] = {}
         self.children: dict[str, Child] = {}
         # For roles whose process died: how often in a row it failed to start, and when it restarts.
-        self.failures: dict[str, int] = {}
-        self.due: dict[str, float] = {}
+        self.failures, self.due = dict[str, int](), dict[str, float]()
         # While web processes are replaced: the roles that are left, and the old processes.
-        self.rolling: list[str] = []
-        self.retiring: list[Child] = []
+        self.rolling, self.retiring = list[str](), list[Child]()
         self.announced = False
+        # Process ids that couldn't be written, by the names of their files.
+        self.unwritten: dict[str, int] = {}
         # Whether a person waits for the end, so that web processes stop without giving notice.
         self.hasty = True
         # The sockets of processes that answer requests. New processes of a role get the same socket.
@@ -78,8 +77,17 @@ class Supervisor:
     def fill(self, name: str) -> Child:
         role = self.roles[name]
         child = self.children[name] = Child(role, *role.start())
-        processes.write_pid(self.run_dir, name, child.process.pid)
+        self.write_pid(name, child.process.pid)
         return child
+
+    def write_pid(self, name: str, pid: int) -> None:
+        """Write a pid file; on a full disk, again later: processes are kept alive all the same."""
+        try:
+            processes.write_pid(self.run_dir, name, pid)
+            self.unwritten.pop(name, None)
+        except OSError as error:
+            self.unwritten[name] = pid
+            say(f"The process id of {name} can't be written ({error.strerror}).")
 
     def watch(self, announcement: str) -> None:
         """Until a stop signal: replace processes that died, and replace web processes one by one on SIGHUP."""
@@ -119,10 +127,13 @@ class Supervisor:
     def replace_the_dead(self) -> None:
         for child in [child for child in self.retiring if not child.is_alive()]:
             self.retiring.remove(child)
-            pid_file_of_old(self.run_dir, child).unlink(missing_ok=True)
+            self.unwritten.pop(name_of_old(child), None)
+            (self.run_dir / f"{name_of_old(child)}.pid").unlink(missing_ok=True)
         for name, child in list(self.children.items()):
             if not child.is_alive():
                 self.note_death(name, child)
+        for name, pid in list(self.unwritten.items()):
+            self.write_pid(name, pid)
         now = time.monotonic()
         for name in [name for name, due in self.due.items() if due <= now]:
             del self.due[name]
@@ -148,7 +159,7 @@ class Supervisor:
         predecessor = next((old for old in self.retiring if old.role.name == name and not retired(old)), None)
         if predecessor is None and child is not None:
             self.retiring.append(child)
-            pid_file_of_old(self.run_dir, child).write_text(f"{child.process.pid}\n")
+            self.write_pid(name_of_old(child), child.process.pid)
             self.fill(name)
         elif predecessor is not None and child is not None and child.is_ready():
             predecessor.close()
@@ -164,8 +175,7 @@ class Supervisor:
         ]
         if "postgres" in self.children:
             groups.append([self.children["postgres"]])
-        begun = time.monotonic()
-        hurried = False
+        begun, hurried = time.monotonic(), False
         for group in groups:
             hurried = self.stop_group(group, begun, hurried)
         for file in self.run_dir.glob("*.pid"):
@@ -194,9 +204,9 @@ class Supervisor:
         return hurried
 
 
-def pid_file_of_old(run_dir: Path, child: Child) -> Path:
-    """The pid file of an old process. The new process of the role uses the role's own."""
-    return run_dir / f"{child.role.name}-old-{child.process.pid}.pid"
+def name_of_old(child: Child) -> str:
+    """The name of an old process's pid file. The new one has the role's."""
+    return f"{child.role.name}-old-{child.process.pid}"
 
 
 def retired(child: Child) -> bool:

@@ -54,7 +54,7 @@ def complete_rollups() -> None:
 @shared_task
 def reap() -> None:
     """Settle the holds of dead processes (web processes do it too), and release what was retained or held too long."""
-    ledger.reap(timedelta(seconds=settings.CONFIGURATION.lease_seconds))
+    ledger.reap_those_that_stay_silent(timedelta(seconds=settings.CONFIGURATION.lease_seconds))
     ledger.give_back(timedelta(seconds=settings.CONFIGURATION.retained_seconds))
     ledger.expire()
 

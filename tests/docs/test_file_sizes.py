@@ -19,6 +19,7 @@ PLACES = (
         "administration",
         "gateway_project",
         "attacks",
+        "reliability",
         "bench",
     ),
     "tests",

@@ -34,6 +34,7 @@ from tests.support.started_writer import (
 )
 from tests.support.started_writer import credential as credential
 from usage.arbitration import ArbiterAway
+from usage.heartbeat import Watch
 from usage.models import Adjustment, Hold, LedgerEntry, Process
 from usage.models import Writer as WriterRow
 from usage.request_ids import new_id
@@ -179,6 +180,45 @@ async def test_the_living_are_not_reaped_and_a_heartbeat_keeps_them(credential):
         assert await reap(timedelta(seconds=1)) == 0
         assert count(Hold) == 1
         assert count(LedgerEntry) == 0
+
+
+async def test_none_is_declared_dead_before_all_could_beat(credential, monkeypatch):
+    notes: list[float] = []
+    long_enough = False
+    monkeypatch.setattr(Watch, "note", lambda self, now, clock: notes.append(clock))
+    monkeypatch.setattr(Watch, "is_long_enough", lambda self: long_enough)
+    async with beaten() as silent, writing(lease=1):
+        await silent.admit(admission(credential))
+        with admin_connection() as link:
+            change = "UPDATE usage_process SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE id = %s"
+            link.execute(change, [silent.process])
+        begun = len(notes)
+        async with asyncio.timeout(60):
+            while len(notes) < begun + 3:
+                await asyncio.sleep(0.02)
+        assert count(LedgerEntry) == 0
+        long_enough = True
+        async with asyncio.timeout(60):
+            while count(LedgerEntry) == 0:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("beats", "reaps"),
+    [
+        pytest.param([(0, 0), (4, 4), (8, 8), (12, 12)], False, id="not yet for a lease"),
+        pytest.param([(0, 0), (4, 4), (8, 8), (12, 12), (16, 16)], True, id="for a lease"),
+        pytest.param([(0, 0), (4, 4), (8, 8), (12, 3612), (16, 3616)], False, id="the database's clock was set"),
+        pytest.param([(0, 0), (4, 4), (8, 8), (12, -3588), (16, -3584)], False, id="and set back"),
+        pytest.param([(0, 0), (4, 4), (14, 14), (16, 16)], False, id="the database stood still"),
+        pytest.param([(0, 0), (8, 8), (8, 3608), *((8 + n * 4, 3608 + n * 4) for n in range(5))], True, id="again"),
+    ],
+)
+def test_a_process_declares_others_dead_only_if_it_could_beat_for_a_whole_lease(beats, reaps):
+    watch = Watch(15)
+    for now, clock in beats:
+        watch.note(1000 + now, 5000 + clock)
+    assert watch.is_long_enough() is reaps
 
 
 async def test_a_retained_amount_is_given_back_after_its_time(credential):

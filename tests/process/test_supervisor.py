@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -84,6 +85,27 @@ def test_it_replaces_a_process_that_dies(crew, run_dir, capsys):
     watch_until(crew, lambda: "web-1" in crew.children and crew.children["web-1"] is not child)
     assert (run_dir / "web-1.pid").read_text() == f"{crew.children['web-1'].process.pid}\n"
     assert capsys.readouterr().out == "web-1 ended (signal 9); it restarts now.\n"
+
+
+def test_a_full_disk_does_not_end_it_and_process_ids_are_written_once_there_is_room(crew, run_dir, capsys, monkeypatch):
+    room, write = False, processes.write_pid
+
+    def write_if_there_is_room(*about):
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(*about)
+
+    monkeypatch.setattr(processes, "write_pid", write_if_there_is_room)
+    child = crew.add(web("web-1"))
+    wait_for(child.is_ready)
+    child.process.kill()
+    child.process.wait()
+    watch_until(crew, lambda: "web-1" in crew.children and crew.children["web-1"] is not child)
+    assert not (run_dir / "web-1.pid").exists()
+    assert "The process id of web-1 can't be written (No space left on device)." in capsys.readouterr().out
+    room = True
+    crew.replace_the_dead()
+    assert (run_dir / "web-1.pid").read_text() == f"{crew.children['web-1'].process.pid}\n"
 
 
 def test_it_gives_one_that_fails_to_start_more_and_more_time(crew, capsys):

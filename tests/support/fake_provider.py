@@ -102,7 +102,7 @@ class Upstream:
     """The server, in a thread of its own. `answer` is what the next requests get: steps, or a function that makes
     them of the request."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.tls = tls
         self.answer: Answer | Behaviour = whole(500, b'{"type":"error","error":{"type":"api_error","message":"unset"}}')
         self.seen: list[Seen] = []
@@ -110,8 +110,8 @@ class Upstream:
         self.faults: list[BaseException] = []
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server(address, backlog=1024)
+        self.url = f"http{'s' if tls else ''}://{address[0]}:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._started = threading.Event()
 
