@@ -124,8 +124,10 @@ def shown(request: HttpRequest, issued: Issued) -> HttpResponse:
 
 
 def _terms(issued: Issued) -> Iterator[str]:
-    for row in (*issued.budgets, *issued.limits):
-        yield str(row.terms())
+    for budget in issued.budgets:
+        yield budget.terms()
+    for limit in issued.limits:
+        yield limit.terms()
     if issued.virtual_key.expires_at is not None:
         yield f"expires {viewer.moment(issued.virtual_key.expires_at)}"
 

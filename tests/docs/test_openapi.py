@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 from django.contrib.staticfiles import finders
 from openapi_spec_validator import validate

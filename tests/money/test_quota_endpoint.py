@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 import pytest
 from django.db import connection
 from django.utils import timezone

@@ -15,7 +15,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import connection
 
 from gateway_project import database, embedded_postgres
 from gateway_project.configuration import BASE_DIR
@@ -80,7 +79,9 @@ def another_server():
 def asked(url, query):
     """The first column of the first row."""
     with psycopg.connect(url) as link:
-        return link.execute(query).fetchone()[0]
+        found = link.execute(query).fetchone()
+    assert found
+    return found[0]
 
 
 def backed_up(folder):
@@ -251,7 +252,7 @@ def test_a_stopped_backup_leaves_neither_archive_nor_secrets(served, tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()
     # A pg_dump that has begun and takes long.
-    version = connection.pg_version // 10000
+    version = asked(url_here(), "SELECT current_setting('server_version_num')::int / 10000")
     (folder / "pg_dump").write_text(
         f'#!/bin/sh\n[ "$1" = --version ] && exec echo "pg_dump (PostgreSQL) {version}.1"\n'
         f"touch {tmp_path}/begun\nexec sleep 600\n"
@@ -291,7 +292,7 @@ def test_numbers_of_transactions_go_on_after_the_highest_that_is_stored(served):
         link.execute("UPDATE usage_rollupstate SET xid = '900000000000'")
         assert transaction_numbers.mend(link) > 0
         query = f"SELECT {transaction_numbers.HORIZON}::text::numeric, usage_xid_offset()"
-        horizon, offset = link.execute(query).fetchone()
+        ((horizon, offset),) = link.execute(query).fetchall()
         assert horizon >= 899_999_999_000
         assert transaction_numbers.mend(link) <= offset
         # There is one function, which the arbiter of this version and of others see.

