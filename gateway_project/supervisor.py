@@ -12,7 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import resource
 import signal
 import socket
 import sys
@@ -35,6 +34,7 @@ STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 # How the names of processes begin that answer requests.
 WEB = ("web-", "pages-")
+
 # A stop signal often comes twice at once: from `make`, and to the whole group.
 SAME_SIGNAL_SECONDS = 1.0
 HURRIED_SECONDS = 5.0
@@ -58,9 +58,11 @@ class Supervisor:
         self.roles: dict[str, Role] = {}
         self.children: dict[str, Child] = {}
         # For roles whose process died: how often in a row it failed to start, and when it restarts.
-        self.failures, self.due = dict[str, int](), dict[str, float]()
+        self.failures: dict[str, int] = {}
+        self.due: dict[str, float] = {}
         # While web processes are replaced: the roles that are left, and the old processes.
-        self.rolling, self.retiring = list[str](), list[Child]()
+        self.rolling: list[str] = []
+        self.retiring: list[Child] = []
         self.announced = False
         # Process ids that couldn't be written, by the names of their files.
         self.unwritten: dict[str, int] = {}
@@ -323,13 +325,6 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def raise_file_limit() -> None:
-    """Raise the limit of open files: a stream takes two, and the usual limit is 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def start_postgres(supervisor: Supervisor, var_dir: Path) -> str:
     """Start the embedded server, and write its URL to the file that every command reads. Returns the URL."""
     server = prepared(var_dir, say)
@@ -370,7 +365,7 @@ def run(settings: Configuration) -> None:
         end_orphans(run_dir)
         listener = listener_of(settings)
         with listener or contextlib.nullcontext():
-            raise_file_limit()
+            processes.raise_file_limit()
             supervise(settings, var_dir, listener)
 
 

@@ -68,7 +68,7 @@ def test_a_json_line_has_the_fault_and_once_its_traceback():
 
 
 @pytest.mark.parametrize("kind", [logs.LineFormatter, logs.JsonFormatter])
-def test_what_looks_like_a_key_is_masked_wherever_it_is(kind):
+def test_a_text_like_a_key_is_masked_everywhere(kind):
     secret = "9nRT2" * 9
     for key in (f"sk-bf-{secret}", f"gt-bf-{secret}", f"sk-ant-api03-{secret}", f"sk-{secret}", f"AKIA{secret}"):
         shown = kind().format(record(f"Not Found: /{key}/x", error=raised(text=key), fields={"model": key}))

@@ -72,7 +72,7 @@ def test_an_incomplete_one_is_no_answer(cut: int) -> None:
         mislabelled.in_one_piece(b"".join(STREAM[:cut]), PLAIN)
 
 
-def test_one_that_ends_after_whole_tool_calls_is_an_answer() -> None:
+def test_a_stream_that_ends_after_whole_tool_calls_is_an_answer() -> None:
     made, _ = mislabelled.in_one_piece(b"".join(STREAM[:5]), PLAIN)
     assert json.loads(made)["stop_reason"] == "tool_use"
 

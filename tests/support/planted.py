@@ -8,7 +8,7 @@ import re
 LEAST = 12
 # Of a long text, the beginning is looked for.
 MOST = 60
-# Whole keys of ours, whoever issued them, and of providers: what tests make up has these forms, too.
+# Whole keys of ours, of any deployment, and of providers: what tests make up has these forms, too.
 KEYS = re.compile(r"\b(?:[sg][kt]-b[a-z]-[0-9A-Za-z]{49}|sk-ant-[0-9A-Za-z_-]{16,})")
 
 _texts = set[str]()
