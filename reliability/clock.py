@@ -1,59 +1,64 @@
-"""Clocks that can be stepped for one process: libfaketime, preloaded, reads an offset from a file.
+"""Clocks that can be stepped for one process: a library of ours, preloaded, adds the seconds in a file.
 
 The machine's clock stays as it is, and so does the monotonic clock, as when an administrator sets the time.
 """
 
 from __future__ import annotations
 
-import glob
+import shutil
+import struct
+import subprocess
 from pathlib import Path
 
 PRELOAD = Path(__file__).with_name("preload")
-# libfaketime reads the file at most once in this time.
-SECONDS_TO_NOTICE = 1
+# What the library reads: 8 bytes, in this machine's order.
+FORM = struct.Struct("=q")
 
 
 class NoFakeClock(Exception):
-    """libfaketime isn't installed. The message says how to install it."""
+    """There is no C compiler. The message says how to install one."""
 
 
-def library() -> str:
-    """The path of libfaketime for programs with threads.
+def check() -> None:
+    """Check that the library can be built.
 
     Raises:
-        NoFakeClock: it isn't installed.
+        NoFakeClock: there is no C compiler.
     """
-    found = sorted(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        raise NoFakeClock("libfaketime is missing (Debian: apt-get install libfaketime)")
-    return found[0]
+    if shutil.which("cc") is None:
+        raise NoFakeClock("a C compiler is missing (Debian: apt-get install gcc libc6-dev)")
+
+
+def library(folder: Path) -> str:
+    """Build the library in a folder that all users can read, if it isn't there. Returns its path.
+
+    Raises:
+        NoFakeClock: there is no C compiler.
+    """
+    check()
+    made = folder / "clock.so"
+    if not made.exists():
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", made, PRELOAD / "clock.c"], check=True)
+        made.chmod(0o755)
+    return str(made)
 
 
 def step(file: Path, seconds: int) -> None:
     """Let the clock that this file controls go ahead by these seconds."""
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(f"{seconds:+d}\n")
-    part.chmod(0o644)
-    part.replace(file)
+    with file.open("r+b", buffering=0) as clock:
+        clock.write(FORM.pack(seconds))
 
 
 def variables(file: Path) -> dict[str, str]:
     """The environment of a program that preloads `library()` and whose clock this file controls."""
-    step(file, 0)
-    return common() | {"FAKETIME_TIMESTAMP_FILE": str(file)}
+    file.write_bytes(FORM.pack(0))
+    file.chmod(0o644)
+    return {"RELIABILITY_CLOCK": str(file)}
 
 
-def variables_of_web(folder: Path) -> dict[str, str]:
+def variables_of_web(folder: Path, library: str) -> dict[str, str]:
     """The environment of a supervisor each of whose web processes has a clock of its own: `FOLDER/PID` controls it
     (preload/sitecustomize.py)."""
     folder.mkdir(exist_ok=True)
     folder.chmod(0o1777)
-    return common() | {
-        "PYTHONPATH": str(PRELOAD),
-        "RELIABILITY_CLOCKS": str(folder),
-        "RELIABILITY_PRELOAD": library(),
-    }
-
-
-def common() -> dict[str, str]:
-    return {"FAKETIME_CACHE_DURATION": str(SECONDS_TO_NOTICE), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    return {"PYTHONPATH": str(PRELOAD), "RELIABILITY_CLOCKS": str(folder), "RELIABILITY_PRELOAD": library}

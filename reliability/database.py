@@ -44,7 +44,7 @@ class Database:
             folder.parent / "postgres.log",
             clock.variables(self.clock) if clocks else {},
             user,
-            preload=clock.library() if clocks else "",
+            preload=clock.library(folder.parent) if clocks else "",
             cwd=folder,
         )
 

@@ -85,7 +85,8 @@ class Gateway:
             f"The gateway {self.name}",
             command,
             self.folder / f"{self.name}.log",
-            self.environment | (clock.variables_of_web(self.clocks) if self.steps_clocks else {}),
+            self.environment
+            | (clock.variables_of_web(self.clocks, clock.library(self.folder)) if self.steps_clocks else {}),
             self.user,
             self.space,
             cwd=self.checkout,

@@ -5,7 +5,7 @@ of its own, all of them in a temporary folder and in namespaces that end with it
 at a steady rate (JSON and streams by turns): two seconds in peace, then the fault lasts for a third of the time, and
 the rest is for recovery. Then it compares what the clients saw, what the provider counted, and the ledger. At the end
 it prints a table; its status is 1 if a promise was broken. It needs root, and the Debian packages redis-server,
-libfaketime, iptables and iproute2. The machine's own clock, network and services stay as they are.
+a C compiler, iptables and iproute2. The machine's own clock, network and services stay as they are.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def run() -> int:
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of all processes there")
     options = parser.parse_args()
     network.apart()
-    clock.library()
+    clock.check()
     results = go_through(options.only, options.seconds, options.rate, options.port, options.logs)
     verdicts = {each.fault.name: each.verdict for each in results}
     measured = page.measured(f"{options.seconds:g} s, {options.rate:g} calls a second")

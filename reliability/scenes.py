@@ -29,8 +29,8 @@ class Fault:
         allowed: how calls may end besides an answer in order.
         kills: whether a process of the gateway's is killed, or may be.
         promise: in words, for the page.
-        clocks: whose clock it steps: WEB or DATABASE. Only these run with libfaketime, in a deployment of this fault's
-            own, so that it can't be the cause of what others show.
+        clocks: whose clock it steps: WEB or DATABASE. Only these run with a preloaded clock, in a deployment of this
+            fault's own, so that it can't be the cause of what others show.
     """
 
     name: str

@@ -8,11 +8,11 @@ import os
 import sys
 
 folder = os.environ.get("RELIABILITY_CLOCKS")
-if folder and "gateway_project.web" in sys.orig_argv and "FAKETIME_TIMESTAMP_FILE" not in os.environ:
+if folder and "gateway_project.web" in sys.orig_argv and "RELIABILITY_CLOCK" not in os.environ:
     own = os.path.join(folder, str(os.getpid()))
-    with open(own, "w") as file:
-        file.write("+0\n")
+    with open(own, "wb") as file:
+        file.write(bytes(8))
     os.chmod(own, 0o666)
-    os.environ["FAKETIME_TIMESTAMP_FILE"] = own
+    os.environ["RELIABILITY_CLOCK"] = own
     os.environ["LD_PRELOAD"] = os.environ["RELIABILITY_PRELOAD"]
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
