@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,19 +17,21 @@ PROGRAM = "import time\nwhile input() != 'end':\n    print(time.time(), time.mon
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-def test_the_clock_of_a_running_program_is_stepped_and_its_monotonic_one_is_not(tmp_path):
+def test_the_clock_of_a_running_program_is_stepped_and_its_monotonic_one_is_not(tmp_path: Path) -> None:
     file = tmp_path / "clock"
     environment = os.environ | clock.variables(file) | {"LD_PRELOAD": clock.library(tmp_path)}
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert program.stdin and program.stdout
+    asked, answers = program.stdin, program.stdout
+    assert asked is not None
+    assert answers is not None
 
-    def ahead():
+    def ahead() -> tuple[float, float]:
         """Seconds between the program's clocks and the machine's."""
-        program.stdin.write("ask\n")
-        program.stdin.flush()
-        wall, steady = map(float, program.stdout.readline().split())
+        asked.write("ask\n")
+        asked.flush()
+        wall, steady = map(float, answers.readline().split())
         return wall - time.time(), steady - time.monotonic()
 
     with program:
@@ -37,5 +40,5 @@ def test_the_clock_of_a_running_program_is_stepped_and_its_monotonic_one_is_not(
             wall, steady = ahead()
             assert abs(wall - step) < 60
             assert abs(steady) < 60
-        program.stdin.write("end\n")
-        program.stdin.flush()
+        asked.write("end\n")
+        asked.flush()
