@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keys import client_address, destinations
-from messages_api.process import allowances
+from messages_api.process import allowances, collector
 from messages_api.process.allowances import Allowance
 from messages_api.server import cors
 
@@ -150,6 +150,10 @@ class Configuration(BaseSettings):
     metrics_token: str = Field("", repr=False)
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_headers: str = Field("", repr=False)
+    otel_service_name: str = "bursar"
+    otel_traces_sampler_arg: float = Field(1, ge=0, le=1)
 
     # Development
     debug: bool = False
@@ -273,6 +277,20 @@ class Configuration(BaseSettings):
     def check_metrics_token(cls, value: str) -> str:
         if value and (len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value):
             raise ValueError("expected 16 or more printable ASCII characters without spaces")
+        return value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def check_otel_exporter_otlp_endpoint(cls, value: str) -> str:
+        if value:
+            split(value)
+            collector.traces_url(value)
+        return value
+
+    @field_validator("otel_exporter_otlp_headers")
+    @classmethod
+    def check_otel_exporter_otlp_headers(cls, value: str) -> str:
+        collector.read_headers(value)
         return value
 
     @field_validator("database_url")

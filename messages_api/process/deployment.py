@@ -41,3 +41,7 @@ class Deployment(Protocol):
     retained_seconds: float
     free_rpm: int
     free_parallel: int
+    otel_exporter_otlp_endpoint: str
+    otel_exporter_otlp_headers: str
+    otel_service_name: str
+    otel_traces_sampler_arg: float

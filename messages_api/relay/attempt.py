@@ -27,6 +27,7 @@ class Attempt:
         price: of the model at the target; `timeouts`: of the provider key.
         sent: its first byte has gone out: from then on it may cost something.
         account: the provider's organisation and workspace that answered.
+        span_id: of its span, once it is made by a traced call.
         ended: when it failed.
         row: how the ledger row shows it, once it is over; `columns`: the ledger's columns for its usage, if it cost
             anything.
@@ -42,6 +43,7 @@ class Attempt:
     provider_request_id: str = ""
     first_byte: float = 0.0
     account: tuple[str, str] = ("", "")
+    span_id: str = ""
     ended: float = 0.0
     row: dict[str, Any] | None = None
     columns: dict[str, Any] | None = None

@@ -118,11 +118,12 @@ async def send(call: Call, incoming: Incoming) -> Answer:
         UpstreamError: there was no answer.
     """
     http, attempt, provider_key = incoming.http, call.attempt, call.provider_key
+    given: Headers = http.scope["headers"]
     outgoing = Outgoing(
         incoming.method or http.method or "",
         incoming.path or incoming.endpoint.path,
         http.scope["query_string"],
-        http.scope["headers"],
+        given if call.trace is None else call.trace.sent(attempt, given),
         await incoming.body_for(call.key, attempt.target),
         provider_key,
         attempt.note_sending,

@@ -32,6 +32,7 @@ from messages_api.relay import billing, call_log
 from messages_api.relay.attempt import Attempt, Failure
 from messages_api.relay.journey import Journey
 from messages_api.relay.routing import Target
+from messages_api.relay.traces import Trace
 from messages_api.request.estimates import Estimate
 from messages_api.request.schema import MessagesRequest
 from messages_api.server.handler import ApiRequest
@@ -88,6 +89,7 @@ class Call:
         failure: the outcome of the last attempt, while the call waits for the next one.
         cut: its key was revoked together with its open calls.
         read_on: its client has disconnected, and the answer is still read to its end.
+        trace: the trace that it belongs to; None: there are no traces.
     """
 
     surroundings: Surroundings
@@ -112,6 +114,7 @@ class Call:
     cut: bool = False
     read_on: bool = False
     settled: bool = False
+    trace: Trace | None = None
 
     @property
     def free(self) -> bool:
@@ -200,18 +203,23 @@ class Call:
             HERE.calls[self.endpoint.name, self.provider_key.provider, status.value] += 1
             if self.surroundings.logs_calls:
                 call_log.without_row(self, status.value, time.monotonic() - self.began)
+            if self.trace is not None:
+                self.trace.end(self, status.value, error_type=error_type or reading.error_type)
             self.leave()
             return
         if self.read_on and status is Status.COMPLETED:
             status = Status.CLIENT_DISCONNECTED
+        committed = None if self.trace is None else self.trace.committed()
         if self.tight:
-            self.committed = asyncio.Event()
+            self.committed = committed = committed or asyncio.Event()
         settled = self.settlement(status, reading, error_type, free, unseen_tokens)
-        self.surroundings.writer.settle(settled, self.committed)
+        self.surroundings.writer.settle(settled, committed)
         sent_at, read_at = self.attempts[0].sent_at, self.http_request.read_at
         HERE.note_call(self.endpoint.name, settled, sent_at - read_at if 0 < read_at < sent_at else None)
         if self.surroundings.logs_calls:
             call_log.settled(self, settled)
+        if self.trace is not None:
+            self.trace.end(self, settled.status, settled)
         self.leave()
 
     async def commit(self) -> None:
@@ -314,6 +322,8 @@ class Call:
                 self.surroundings.writer.release(self.id)
             if self.surroundings.logs_calls:
                 call_log.without_row(self, "withdrawn", time.monotonic() - self.began)
+            if self.trace is not None:
+                self.trace.end(self, "withdrawn")
             self.leave()
 
     def leave(self) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from keys.directory import KnownKey, KnownProviderKey
 from messages_api.relay.attempt import Attempt
+from messages_api.relay.traces import Trace
 from messages_api.server.errors import GatewayError
 from messages_api.server.handler import ApiRequest
 from usage.arbitration import Settlement
@@ -34,6 +35,7 @@ class LoggedCall(Protocol):
     standing: Any
     request: Any
     endpoint: Any
+    trace: Trace | None
 
     @property
     def model(self) -> str: ...
@@ -85,6 +87,7 @@ def about(call: LoggedCall, status: str, duration_ms: int) -> dict[str, Any]:
     key, provider_key = call.key, call.provider_key
     return {
         "request_id": request_id(call.id),
+        **({} if call.trace is None else {"trace_id": call.trace.trace_id}),
         "endpoint": call.endpoint.name,
         "virtual_key": key.id,
         "virtual_key_name": key.name,

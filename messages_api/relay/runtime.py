@@ -32,7 +32,7 @@ from messages_api.process.records import Records
 from messages_api.process.sweeping import sweep
 from messages_api.process.taking_turns import Turns
 from messages_api.providers import providers
-from messages_api.relay import call_log
+from messages_api.relay import call_log, traces
 from messages_api.relay.bindings import Bindings
 from messages_api.relay.known_models import KnownModels
 from messages_api.relay.passing import Passing
@@ -107,6 +107,7 @@ class Runtime:
         self.refused_keys = RefusedKeys(self.providers, self.cooldowns, self.errands)
 
         self.logs_calls = call_log.wanted()
+        self.traces = traces.of(configuration)
         HERE.gauges["gateway_open_calls"] = lambda: sum(map(len, self.open_calls.calls.values()))
         HERE.gauges["gateway_writer_queue"] = lambda: len(self.writer.admissions) + len(self.writer.settlements)
         self.tasks: list[asyncio.Task[None]] = []
@@ -137,6 +138,8 @@ class Runtime:
         loop = asyncio.get_running_loop()
         tending = self.open_calls.tend(self.configuration.ping_seconds)
         self.tasks = [loop.create_task(tending), loop.create_task(sweep(steps))]
+        if self.traces is not None:
+            self.tasks.append(loop.create_task(self.traces.export.run()))
 
     async def stop(self) -> None:
         """Close everything, also what belongs to the process. Every settlement is written or spooled."""
@@ -150,6 +153,8 @@ class Runtime:
         await self.reading_on.stop()
         self.open_calls.warn()
         await self.writer.stop()
+        if self.traces is not None:
+            await self.traces.export.close()
         await self.refusals.flush()
         await self.free_calls.flush()
         await self.uses.flush()

@@ -184,6 +184,8 @@ async def hold(incoming: Incoming, caller: Caller, call: Call) -> str:
         await call.journey.leave_trial(target)
         raise
     if verdict == "admitted":
+        if call.trace is not None:
+            call.trace.note_admitted()
         call.standing = quota.standing(verdict.details)
         call.tight = quota.nearly_empty(verdict.details)
         runtime.passing.trust(call.key)
@@ -258,6 +260,7 @@ def open_call(
     else:
         sold_as = target.sold or incoming.messages.model
         price = incoming.runtime.prices.now(target.provider_key.provider, sold_as, key)
+    traces = incoming.runtime.traces
     return incoming.opens(
         incoming.runtime,
         incoming.id or incoming.http.id,
@@ -268,6 +271,7 @@ def open_call(
         estimate,
         incoming.http,
         endpoint=incoming.endpoint,
+        trace=None if traces is None else traces.begin(incoming.http.scope["headers"]),
     )
 
 
