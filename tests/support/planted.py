@@ -6,6 +6,8 @@ import re
 
 # Shorter texts, such as "Hi", may be a part of any line.
 LEAST = 12
+# Texts of fewer different characters, such as "xxxx…", are made up for names and sizes, too.
+DIFFERENT = 8
 # Of a long text, the beginning is looked for.
 MOST = 60
 # Whole keys of ours, of any deployment, and of providers: what tests make up has these forms, too.
@@ -16,7 +18,7 @@ _texts = set[str]()
 
 def note(text: str) -> None:
     """Remember a text that no log may have."""
-    if len(text) >= LEAST and text.strip():
+    if len(text) >= LEAST and len(set(text[:MOST])) >= DIFFERENT:
         _texts.add(text[:MOST])
 
 
