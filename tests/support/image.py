@@ -172,3 +172,34 @@ def command_in(stage: Stage, data: Path, command: list[str], **settings: str) ->
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-ec"),
         " && ".join([*mounts, f"exec chroot {root} /bin/sh -ec {shlex.quote(script)}"]),
     ]
+
+
+def started(running: subprocess.Popen[bytes]) -> int:
+    """The process that `command_in` started in the image, of which `running` is the parent."""
+    (child,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    return int(child)
+
+
+def beside(
+    pid: int, stage: Stage, command: list[str], given: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command where a process of the image runs, as its user.
+
+    Args:
+        pid: that process.
+        given: what the command reads from its stdin.
+    """
+    uid, gid = stage.user.split(":")
+    environment = [f"{name}={value}" for name, value in ({"PATH": PATH, **stage.environment} | settings).items()]
+    return subprocess.run(
+        [
+            *("nsenter", f"--target={pid}", "--mount", "--pid", "--root", "--wd"),
+            *("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--bounding-set=-all", "--no-new-privs"),
+            *("env", "-i", *environment, *command),
+        ],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
