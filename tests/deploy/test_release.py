@@ -85,6 +85,20 @@ def test_a_release_has_pages_styles_and_translations_and_nothing_that_only_measu
     assert tops.isdisjoint({"tests", "bench", "attacks", "reliability", "deploy", "docs"})
 
 
+@pytest.mark.parametrize(
+    ("wanted", "says"), [("{'keys/more.sql'}", "keys/more.sql among them"), ("set()", "files are not of the source")]
+)
+def test_a_package_with_other_files_than_the_source_is_no_release(packages, wanted, says):
+    program = "import sys; sys.path.insert(0, 'deploy'); import release; release.check"
+    program += f"(*map(release.Path, sys.argv[1:]), {wanted})"
+    (wheel,), (sdist,) = packages.glob("*.whl"), packages.glob("*.tar.gz")
+    command = [sys.executable, "-c", program, str(sdist), str(wheel)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "release.Unfit" in done.stderr
+    assert says in done.stderr
+
+
 def test_an_installed_gateway_says_that_it_needs_a_folder(installed, tmp_path):
     run = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
     version = subprocess.run([installed / "bursar", "version"], env=variables(), **run)
