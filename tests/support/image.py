@@ -89,7 +89,9 @@ def bootstrap(source: str, root: Path) -> None:
     release = re.fullmatch(r"debian:(\w+)-slim", source)
     assert release, source
     slim = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("doc", "man", "locale", "info")]
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", *slim, release[1], str(root)]
+    # Debian's image is made with /usr merged, and so without `usrmerge`, which needs perl.
+    merged = ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=usr-is-merged"]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", *merged, *slim, release[1], str(root)]
     subprocess.run(command, check=True)
 
 
