@@ -10,8 +10,8 @@ PIP_COMPILE := $(VENV_PYTHON) -m piptools compile --quiet --allow-unsafe --gener
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-long test-browser test-image pictures focus test-run race attack faults machines \
-	connections soak bench bench-micro bench-arbiter bench-pages bench-relay lint sbom audit translations \
-	requirements check-python installed \
+	connections soak bench bench-micro bench-arbiter bench-pages bench-relay lint sbom audit release \
+	translations requirements check-python installed \
 	installed-dev
 
 help:  ## list the targets
@@ -31,7 +31,7 @@ test-browser: installed-dev  ## test the pages in Chromium (Debian: apt-get inst
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "Chromium is missing: apt-get install chromium" >&2; exit 2; }
 	@exec $(VENV_PYTHON) -m pytest -n 2 --dist worksteal -m browser $(ARGS)
 
-test-image: installed-dev  ## render the chart, and have nginx and systemd read their files (a failing test names missing packages)
+test-image: installed-dev  ## run the Dockerfile's steps and the roles from what they make, render the chart, have nginx and systemd read their files (as root; minutes; a failing test names missing packages)
 	@exec $(VENV_PYTHON) -m pytest -m image -rP tests/deploy $(ARGS)
 
 pictures: installed-dev  ## make the pictures of docs/tour.md and docs/finance-month.md again, from walks in Chromium
@@ -92,6 +92,9 @@ sbom: installed-dev  ## write the bill of materials (CycloneDX) from the pinned 
 
 audit: installed-dev  ## ask public advisories about the pinned requirements (AUDIT=required: fail if they can't be reached)
 	@$(VENV_PYTHON) deploy/audit.py
+
+release: installed-dev  ## build the sdist and the wheel, the same bytes each time, and check them (RELEASE=folder)
+	@$(VENV_PYTHON) deploy/release.py $(or $(RELEASE),dist)
 
 translations: installed-dev  ## compile the catalogues after a change to them (a test names missing translations)
 	@$(VENV_PYTHON) -m babel.messages.frontend --quiet compile --domain django --directory messages_api/locale

@@ -23,6 +23,9 @@ from messages_api.process.allowances import Allowance
 from messages_api.server import cors
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# Whether this runs from the wheel: its metadata lies beside it, and the folder is no place for data and settings.
+INSTALLED = any(BASE_DIR.glob("bursar-*.dist-info"))
+NO_FOLDER = Path(os.devnull)
 
 ROLES = ("api", "admin", "worker", "beat")
 # In SECOND_FACTOR_ROLES: every person.
@@ -40,9 +43,11 @@ class WrongConfiguration(Exception):
 class Configuration(BaseSettings):
     """Every setting of a deployment, with its default. In the environment, the names are in capitals."""
 
-    # ENV_FILE names another file than `.env`. Tests set it so that they read no file.
+    # ENV_FILE names another file than the checkout's `.env`. Tests set it so that they read no file.
     model_config = SettingsConfigDict(
-        env_file=os.environ.get("ENV_FILE") or BASE_DIR / ".env", extra="ignore", env_ignore_empty=True
+        env_file=os.environ.get("ENV_FILE") or (None if INSTALLED else BASE_DIR / ".env"),
+        extra="ignore",
+        env_ignore_empty=True,
     )
 
     # Django asks the value of each setting for this. Pydantic would take long to find that there is no such attribute.
@@ -80,7 +85,7 @@ class Configuration(BaseSettings):
     oidc_is_second_factor: bool = False
 
     # Stores
-    var_dir: Path = BASE_DIR / "var"
+    var_dir: Path = Field(NO_FOLDER if INSTALLED else BASE_DIR / "var", validate_default=True)
     database_url: str = ""
     celery_broker_url: str = ""
     spool_dir: Path | None = None
@@ -314,6 +319,13 @@ class Configuration(BaseSettings):
         parts = split(value)
         if value and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("expected a URL like https://host:port")
+        return value
+
+    @field_validator("var_dir")
+    @classmethod
+    def check_var_dir(cls, value: Path) -> Path:
+        if value == NO_FOLDER:
+            raise ValueError("expected the folder for data: a package that is installed has none of its own")
         return value
 
     @field_validator("public_url")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 
 from messages_api.json_text.lenient import mapping, text
 from messages_api.json_text.outline import decode
@@ -14,7 +15,6 @@ from messages_api.server.handler import ApiRequest, RawResponse
 from messages_api.upstream.client import Answer
 
 PATH = "/v1/messages/batches"
-HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]{1,255}")
 RESULTS_URL = re.compile(rb'("results_url"\s*:\s*)"[^"]*"')
 RESULTS_PATH = re.compile(rb'("results_url"\s*:\s*")[^"]*(/v1/messages/batches/[^"/]+/results")')
 
@@ -46,10 +46,15 @@ def with_our_urls(body: bytes, base: bytes) -> bytes:
 
 
 def whereabouts(http: ApiRequest) -> bytes:
-    """The URL under which the caller reached this gateway, up to `/v1`."""
-    scheme = b"https" if settings.CONFIGURATION.tls_in_front else (http.scheme or "http").encode()
-    host = next((value for name, value in http.scope["headers"] if name == b"host"), b"")
-    if not HOST.fullmatch(host):
-        host = b"localhost"
+    """The URL under which the caller reached this gateway, up to `/v1`.
+
+    Clients send their key to `results_url`, so its host is one that ALLOWED_HOSTS names. It is empty for a caller that
+    says another one: what begins with `/v1` is then a path, which Anthropic's clients add to their base URL.
+    """
+    host = next((value for name, value in http.scope["headers"] if name == b"host"), b"").decode("latin-1")
+    named = [each for each in settings.ALLOWED_HOSTS if each != "*"]
+    if not validate_host(split_domain_port(host)[0], named):
+        return b""
+    scheme: str = "https" if settings.CONFIGURATION.tls_in_front else http.scheme or "http"
     prefix: str = http.scope["path"].partition("/v1/")[0]
-    return scheme + b"://" + bytes(host) + prefix.encode()
+    return f"{scheme}://{host}{prefix}".encode()

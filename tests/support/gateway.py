@@ -102,7 +102,7 @@ class Web:
             "SPOOL_DIR": str(Path(self.folder.name) / "spool"),
             "DRAIN_NOTICE": "0",
             "STOP_GRACE_SECONDS": "2",
-            "ALLOWED_HOSTS": "*",
+            "ALLOWED_HOSTS": "*,127.0.0.1",
             **{name.upper(): str(value) for name, value in options.items()},
         }
 
