@@ -125,7 +125,7 @@ def test_the_command_says_the_same_for_processes_that_do_not_listen(served, no_w
     assert "no worker of this host has given a sign of life" in capsys.readouterr().out
     Signs(WorkerKind.WORKER).give()
     call_command("ready", "worker")
-    assert capsys.readouterr().out.count(" ok") == 5
+    assert capsys.readouterr().out.count(" ok") == 6
 
 
 def test_after_sigterm_a_process_gives_notice_goes_on_and_then_stops(served, upstream):

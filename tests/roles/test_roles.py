@@ -34,7 +34,7 @@ OF_THE_DEPLOYMENT = {
     *("usage.exchangerate", "keys.demodata", "billing.issuer"),
     *("reconciliation.adminkey", "reconciliation.reportedkey", "reconciliation.billformat", "reconciliation.bill"),
     *("reconciliation.read", "reconciliation.usagerow", "reconciliation.costrow", "reconciliation.comparison"),
-    *("reconciliation.adjustmentrun", "usage.archivedmonth", "usage.checkpoint"),
+    *("reconciliation.adjustmentrun", "usage.archivedmonth", "usage.checkpoint", "usage.restoredcopy"),
 }
 # Counters, sums and parts of documents, which pages of their owners show, and what REST keeps for each person.
 COUNTERS = {

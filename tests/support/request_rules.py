@@ -150,6 +150,11 @@ def is_max_tokens(value):
     return a(int, value) and 0 <= (value or 0) <= 10_000_000
 
 
+def is_tier(value):
+    dearer = ("priority", "ultrafast", "ultra_fast", "ultra-fast", "turbo")
+    return a(str, value) and not any(word in (value or "").casefold() for word in dearer)
+
+
 def is_format(value):
     return value is None or (typed(value) and (value["type"] != "json_schema" or isinstance(value.get("schema"), dict)))
 
@@ -236,7 +241,7 @@ def keeps_every_rule(request):
         and is_cache_control(get("cache_control"))
         and all_of(is_server, get("mcp_servers"))
         and are_fallbacks(get("fallbacks"))
-        and a(str, get("service_tier"))
+        and is_tier(get("service_tier"))
         and a(str, get("inference_geo"))
         and a(str, get("speed"))
         and all(a((str, dict), get(name)) for name in ("container", "fallback_credit_token"))
