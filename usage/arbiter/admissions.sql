@@ -1,10 +1,12 @@
 -- Who is admitted: verdicts on callers, and on calls that budgets or limits apply to.
 
 -- Why the whole gateway is paused. It is a function of its own, because a query inside of `usage_bars` would keep a
--- statement from inlining that.
-CREATE FUNCTION usage_gateway_pause() RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN EXISTS (SELECT FROM usage_restoredcopy) THEN 'restored copy' ELSE 'gateway paused' END
-$$;
+-- statement from inlining that; and PL/pgSQL reads it only where the gateway is paused, so that calls pass on tables that
+-- aren't migrated yet.
+CREATE FUNCTION usage_gateway_pause() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE WHEN EXISTS (SELECT FROM usage_restoredcopy) THEN 'restored copy' ELSE 'gateway paused' END;
+END $$;
 
 -- What keeps a credential from calling, in the order in which a caller gets to know it. Volatile, because it reads the
 -- clock; a statement inlines it.

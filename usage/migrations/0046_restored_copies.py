@@ -10,6 +10,9 @@ from django.db import migrations, models
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
+# The numbers of transactions stay: what is stored goes by them.
+UNDONE = "DROP TRIGGER usage_keep_copy_paused ON keys_gateway; DROP FUNCTION usage_keep_copy_paused();"
+
 
 class Migration(migrations.Migration):
     dependencies: ClassVar = [("usage", "0044_retention"), ("keys", "0001_initial")]
@@ -26,5 +29,5 @@ class Migration(migrations.Migration):
             options={"default_permissions": ()},
         ),
         migrations.RunSQL((SQL / "restored_copies.sql").read_text(), migrations.RunSQL.noop),
-        migrations.RunSQL((SQL / "waiting_copies.sql").read_text(), migrations.RunSQL.noop),
+        migrations.RunSQL((SQL / "waiting_copies.sql").read_text(), UNDONE),
     ]
