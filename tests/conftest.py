@@ -27,7 +27,8 @@ pytest.register_assert_rewrite(
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-from tests.support import browser  # noqa: E402
+from keys.sign_in import Hasher  # noqa: E402
+from tests.support import browser, flushing  # noqa: E402
 from tests.support.databases import migrated  # noqa: E402
 from tests.support.gateway import (  # noqa: E402, F401
     alice,
@@ -74,6 +75,15 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_b
     """Django's own database of this run is a copy too: migrations take seconds."""
     with django_db_blocker.unblock():
         connection.settings_dict["TEST"]["TEMPLATE"] = migrated()
+
+
+flushing.install()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> None:
+    """Hashing a password as people's are takes 100 MB and a twentieth of a second."""
+    Hasher.time_cost, Hasher.memory_cost, Hasher.parallelism = 1, 8, 1
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import msgspec
 from django.db import connection
 
 from keys.models import Customer, ProviderKey, Team, VirtualKey
+from tests.support import flushing
 from usage import request_ids, rollups
 from usage.arbitration import Settlement
 from usage.models import RollupState
@@ -43,12 +44,11 @@ def make_cast() -> Cast:
 
 def empty_ledger():
     """Take away what another test left: the ledger is no managed table, so a flush leaves it alone."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "TRUNCATE usage_ledgerentry, usage_adjustment, usage_summedperiod, usage_checkpoint, "
-            "usage_checkpointwindow, usage_archivedmonth, usage_archivedcharge, "
-            f"{', '.join(each.table for each in rollups.TABLES)}"
-        )
+    flushing.empty(
+        *("usage_ledgerentry", "usage_adjustment", "usage_summedperiod", "usage_checkpoint"),
+        *("usage_checkpointwindow", "usage_archivedmonth", "usage_archivedcharge"),
+        *(each.table for each in rollups.TABLES),
+    )
     RollupState.objects.update_or_create(id=1, defaults={"xid": "0", "rolled_up_at": None, "whole_since": None})
 
 
