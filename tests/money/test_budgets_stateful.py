@@ -405,6 +405,7 @@ class Machine(RuleBasedStateMachine):
         self.arbiter.link.execute("DELETE FROM usage_hold")
 
 
+@pytest.mark.long
 def test_after_any_steps_counters_are_exact_and_no_limit_is_passed(apart):
     with arbiter() as asked:
         Machine.arbiter = asked

@@ -126,6 +126,7 @@ def set_up(name: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_an_upgraded_database_is_like_a_fresh_one_and_serves(upgraded, fresh):
     with using(fresh), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE auth_user ENABLE TRIGGER administration_last_owner")

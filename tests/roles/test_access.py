@@ -162,6 +162,7 @@ def test_each_url_and_action_has_a_line() -> None:
     assert not gone, "these lines of access.txt have no URL:\n" + "\n".join(gone)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", VISITORS)
 def test_each_url_and_action_answers_each_role_as_the_table_says(cast: Cast, who: str) -> None:
     column, found = VISITORS.index(who), answers(cast, who)

@@ -39,6 +39,7 @@ def about(name: str, foreign: dict[type, int]) -> int:
     return foreign[next((model for word, model in words.items() if word in name), VirtualKey)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", NARROW)
 def test_no_page_names_what_a_person_may_not_choose(who: str, cast: Cast, foreign: dict[type, int]) -> None:
     client, person, column = Client(), cast.people[who], VISITORS.index(who)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db
 LINK = re.compile(r"<a [^>]*?href=\"([^\"#]+)\"")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who", ["member", "team admin", "finance"])
 def test_no_page_links_to_what_its_reader_may_not_do(who: str) -> None:
     empty_ledger()

@@ -7,8 +7,6 @@ the rows are deleted from the tables that have some, and the connection stays.
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db import connection, connections
 from django.test import TransactionTestCase
 from psycopg.pq import TransactionStatus
@@ -21,15 +19,15 @@ KEPT = {"django_content_type", "auth_permission"}
 
 def install() -> None:
     """Have tests with real transactions end this way."""
-    TransactionTestCase._fixture_teardown = _end  # type: ignore[method-assign]
-    TransactionTestCase._should_reload_connections = lambda _: False  # type: ignore[method-assign]
+    TransactionTestCase._fixture_teardown = _end  # type: ignore[attr-defined]
+    TransactionTestCase._should_reload_connections = lambda _: False  # type: ignore[attr-defined]
 
 
 def _end(_: TransactionTestCase) -> None:
     if connection.connection is not None and connection.connection.info.transaction_status != TransactionStatus.IDLE:
         connections.close_all()
-    names = sorted({*connection.introspection.django_table_names(only_existing=False, include_views=False)} - KEPT)
-    empty(*names)
+    names = connection.introspection.django_table_names(only_existing=False, include_views=False)
+    empty(*sorted(set(names) - KEPT))
     if connection.connection is not None:
         connection.connection.execute(databases.RESET)
         connection.init_connection_state()
